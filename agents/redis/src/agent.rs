@@ -1,0 +1,269 @@
+//! The agent: its parts, and what every action needs of them.
+
+use std::cell::OnceCell;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ocf::{Context, Description, Failure, Notification, Outcome, ResourceAgent, Secret, Status, Timeouts, Values};
+use pacemaker::{Cluster, Membership, Watcher};
+use process::{Account, Identity, Locked};
+
+use crate::conf::Conf;
+use crate::params::{self, Params};
+use crate::record::{PROPERTY, Record};
+use crate::server::{Fault, Server};
+use crate::state::{State, StateFile};
+
+/// Where `make install` puts the helper programs.
+const LIBEXEC: &str = match option_env!("SYSTOLE_LIBEXEC") {
+    Some(directory) => directory,
+    None => "/usr/libexec/systole",
+};
+
+/// The agent for one resource on this node.
+pub struct Redis {
+    pub(crate) params: Params,
+    pub(crate) cluster: Cluster,
+    pub(crate) state_file: StateFile,
+    membership: Membership,
+    conf: OnceCell<Conf>,
+}
+
+impl ResourceAgent for Redis {
+    const DESCRIPTION: Description = Description {
+        name: "redis",
+        version: env!("CARGO_PKG_VERSION"),
+        short: "Redis or Valkey replication that loses nothing it can keep",
+        long: "Runs redis-server or valkey-server with replication as a promotable clone: one instance takes writes, the others follow it. \
+               A drop-in for ocf:heartbeat:redis: the parameters have the same names.\n\n\
+               A server always starts as a replica, closed for writes. Which one is promoted is decided by what it holds: the highest position \
+               in the history of the last primary, as recorded in the CIB; never by who is first. A server that restarted empty never \
+               wipes one that has data. A planned move waits until the new primary has everything.\n\n\
+               The clone needs notify=true. Give the promoted monitor on-fail=demote, so that a slow restart of a dead server does not hold up \
+               its successor. Node names must resolve to the addresses that replication uses.",
+        parameters: params::ALL,
+        timeouts: Timeouts {
+            start: 120,
+            stop: 60,
+            monitor: 20,
+            interval: 10,
+            interval_unpromoted: 11,
+            promote: 30,
+            demote: 30,
+            notify: 20,
+        },
+    };
+
+    fn new(context: &Context, values: &Values) -> Result<Self, Failure> {
+        let environment = &context.environment;
+        let membership = Membership {
+            resource: environment.resource().to_owned(),
+            node: environment.node().map(str::to_owned),
+            present: environment.under_pacemaker(),
+            state_directory: environment.temporary_directory(),
+        };
+        let log = std::rc::Rc::clone(&context.log);
+        Ok(Self {
+            params: Params::new(values)?,
+            cluster: Cluster::new(membership.clone(), move |line| log.trace(line)),
+            state_file: StateFile::of(&membership.state_directory, &membership.resource),
+            membership,
+            conf: OnceCell::new(),
+        })
+    }
+
+    fn start(&self, context: &Context) -> Outcome {
+        let _lock = self.lock(context)?;
+        self.start_unpromoted(context)
+    }
+
+    fn stop(&self, context: &Context) -> Outcome {
+        // Without the lock if need be: whoever holds it must not keep a server alive that has to go.
+        let _lock = self.lock(context);
+        self.stop_surely(context)
+    }
+
+    fn monitor(&self, context: &Context) -> Result<Status, Failure> {
+        self.look(context)
+    }
+
+    fn validate(&self, context: &Context, level: u32) -> Outcome {
+        self.check_configuration(context, level)
+    }
+}
+
+impl ocf::Promotable for Redis {
+    fn promote(&self, context: &Context) -> Outcome {
+        let _lock = self.lock(context)?;
+        self.take_over(context)
+    }
+
+    fn demote(&self, context: &Context) -> Outcome {
+        let _lock = self.lock(context)?;
+        self.step_down(context)
+    }
+
+    fn notify(&self, context: &Context, notification: &Notification) -> Outcome {
+        let _lock = self.lock(context)?;
+        self.react(context, notification)
+    }
+}
+
+impl ocf::Reloadable for Redis {
+    fn reload(&self, context: &Context) -> Outcome {
+        let _lock = self.lock(context)?;
+        let state = self.state_file.load();
+        if state.promoted {
+            let (replicas, lag) = self.gate(context);
+            self.connect(Params::ANSWER_LIMIT)?.open_gate(replicas, lag)?;
+        }
+        Ok(())
+    }
+}
+
+impl Redis {
+    /// One action at a time that changes something. A monitor takes no lock: it must answer while a start waits.
+    fn lock(&self, context: &Context) -> Result<Locked, Failure> {
+        let directory = &self.membership.state_directory;
+        let explain = |e: std::io::Error| Failure::generic(format!("{}: {e}", directory.display()));
+        std::fs::create_dir_all(directory).map_err(explain)?;
+        let path = directory.join(format!("systole-{}.lock", self.membership.resource));
+        process::lock(&path, context.deadline.left() / 2).map_err(explain)?.ok_or_else(|| {
+            Failure::generic(format!("another action of {} still runs: see the log for what it waits for", self.membership.resource))
+        })
+    }
+
+    /// The watcher of this resource.
+    pub(crate) fn watcher(&self) -> Watcher {
+        Watcher::new(&Path::new(LIBEXEC).join("systole-watch"), self.membership.clone())
+    }
+
+    /// This node's name.
+    pub(crate) fn node(&self) -> Result<&str, Failure> {
+        self.cluster.node().map_err(cluster_failure)
+    }
+
+    /// The configuration, read once.
+    pub(crate) fn conf(&self) -> Result<&Conf, Failure> {
+        if self.conf.get().is_none() {
+            let conf = Conf::read(&self.config_path())?;
+            return Ok(self.conf.get_or_init(|| conf));
+        }
+        self.conf.get().ok_or_else(|| Failure::generic("the configuration was not read"))
+    }
+
+    /// The configuration file; where the RPM distributions have it when the default does not exist.
+    pub(crate) fn config_path(&self) -> PathBuf {
+        let other = Path::new("/etc/redis.conf");
+        if self.params.config == Path::new("/etc/redis/redis.conf") && !self.params.config.exists() && other.exists() {
+            return other.to_owned();
+        }
+        self.params.config.clone()
+    }
+
+    /// The agent's own password: of the parameters, or requirepass.
+    pub(crate) fn password(&self) -> Result<Option<Secret>, Failure> {
+        if let Some(password) = &self.params.password {
+            return Ok(Some(password.clone()));
+        }
+        match &self.params.password_file {
+            Some(file) => read_secret(file, "password_file").map(Some),
+            None => Ok(self.conf()?.requirepass()),
+        }
+    }
+
+    /// Connects to the local server. A configuration that cannot be read does not keep us from a server that needs no
+    /// password.
+    pub(crate) fn connect(&self, limit: Duration) -> Result<Server, Fault> {
+        let password = match self.password() {
+            Ok(password) => password,
+            Err(failure) if self.params.password_file.is_some() => return Err(Fault::Denied(failure.reason)),
+            Err(_) => None,
+        };
+        Server::connect(&self.params.socket, self.params.acl_user.as_deref(), password.as_ref(), limit)
+    }
+
+    /// The record in the CIB.
+    pub(crate) fn record(&self) -> Result<Option<Record>, Failure> {
+        match self.cluster.property(PROPERTY).map_err(cluster_failure)? {
+            None => Ok(None),
+            Some(text) => Record::parse(&text)
+                .map(Some)
+                .map_err(|e| Failure::generic(format!("{e}: name the node whose data are right with: {}", self.decide()))),
+        }
+    }
+
+    /// The command with which an operator names the node whose data are right.
+    pub(crate) fn decide(&self) -> String {
+        self.cluster.property_remedy(PROPERTY, "node=NODE")
+    }
+
+    /// How many replicas must be attached for the gate to be open, and how old their last report may be.
+    pub(crate) fn gate(&self, context: &Context) -> (u32, u32) {
+        (self.confirmations(context).map_or(0, |k| u32::try_from(k).unwrap_or(1)), self.params.replica_lag)
+    }
+
+    /// With durability=quorum, how many replicas make a majority together with the primary; `None` with async.
+    pub(crate) fn confirmations(&self, context: &Context) -> Option<usize> {
+        let servers = context.environment.clone_max().unwrap_or(1);
+        (self.params.durability == params::Durability::Quorum).then_some(servers as usize / 2)
+    }
+
+    /// The server's process, if one runs: the remembered one, or one that somebody else started on our socket or pid
+    /// file (a manual start, the stock agent before us). What is found is remembered by the next save.
+    pub(crate) fn find_server(&self, state: &mut State) -> Option<Identity> {
+        if let Some(server) = state.server.as_ref().filter(|s| s.is_alive()) {
+            return Some(server.clone());
+        }
+        let found = self.by_pidfile().or_else(|| self.by_socket())?;
+        // Whatever was remembered was of another process.
+        *state = State { server: Some(found.clone()), reign: state.reign.take(), ..State::default() };
+        Some(found)
+    }
+
+    /// A pid file names a number; only the program behind it tells whether it is our server.
+    fn by_pidfile(&self) -> Option<Identity> {
+        let pid = std::fs::read_to_string(&self.params.pidfile).ok()?.trim().parse().ok()?;
+        let identity = Identity::of(pid).filter(Identity::is_alive)?;
+        let program = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+        let expected = std::fs::canonicalize(&self.params.bin).unwrap_or_else(|_| self.params.bin.clone());
+        // After a package upgrade the running program's file is gone.
+        let program = program.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
+        (Path::new(&program) == expected).then_some(identity)
+    }
+
+    /// Whoever answers on our socket is our server. One that does not answer is found by its pid file.
+    fn by_socket(&self) -> Option<Identity> {
+        std::fs::metadata(&self.params.socket).ok()?;
+        let pid = self.connect(Duration::from_millis(500)).ok()?.observe().ok()?.info.pid?;
+        Identity::of(pid)
+    }
+
+    /// The account that the server runs under.
+    pub(crate) fn account(&self) -> Result<Account, Failure> {
+        Account::find(&self.params.user).map_err(|e| Failure::installed(e.to_string()))
+    }
+}
+
+/// A secret from a file that nobody else can read.
+pub(crate) fn read_secret(path: &Path, parameter: &str) -> Result<Secret, Failure> {
+    let refuse = |why: String| Failure::permission(format!("{parameter} {}: {why}", path.display()));
+    let metadata = std::fs::metadata(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::PermissionDenied => refuse(e.to_string()),
+        _ => Failure::installed(format!("{parameter} {}: {e}; create it with mode 600, or unset the parameter", path.display())),
+    })?;
+    if metadata.mode() & 0o077 != 0 {
+        return Err(refuse(format!("others can read it (mode {:o}): chmod 600 {}", metadata.mode() & 0o7777, path.display())));
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| refuse(e.to_string()))?;
+    match text.lines().next().filter(|line| !line.is_empty()) {
+        Some(line) => Ok(Secret::new(line)),
+        None => Err(Failure::installed(format!("{parameter} {}: its first line is empty; write the password there", path.display()))),
+    }
+}
+
+/// A call of a cluster tool that failed.
+pub(crate) fn cluster_failure(error: pacemaker::Error) -> Failure {
+    Failure::generic(error.to_string())
+}

@@ -1,0 +1,311 @@
+//! Who may be promoted. Pure: no clock, no environment, no I/O.
+//!
+//! The invariants that are kept here:
+//!
+//! R1. A server that restarted empty never wipes a server that has data.
+//! R3. Among comparable positions the highest is elected. Positions are comparable when they count in the same
+//!     history (replication id); offsets of different histories say nothing about each other.
+//! R4. With durability=quorum, whatever `WAIT k` confirmed is in the elected data: k of the recorded holders have it,
+//!     so of n such replicas n - k + 1 must be heard before one of them can be known to be ahead of all confirmations.
+
+use std::collections::BTreeMap;
+
+use crate::record::Record;
+
+/// Why a server is no candidate whatever its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// Its process is gone or does not answer.
+    NoServer,
+    /// It is loading its data from disk: the position is not known yet.
+    Loading,
+    /// It is receiving a first copy: its data are incomplete.
+    Syncing,
+    /// The operator said never (replica-priority 0).
+    Never,
+}
+
+/// Where a server stands, as it published it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// The election that it was published for.
+    pub(crate) round: String,
+    /// The history that the offset counts in.
+    pub(crate) history: String,
+    /// Bytes of that history that the server holds.
+    pub(crate) offset: u64,
+    /// The history before, and the first offset that is not of it.
+    pub(crate) before: Option<(String, u64)>,
+    /// Whether it holds any key.
+    pub(crate) has_keys: bool,
+    /// Whether its process has followed (or been) the recorded primary without a restart since.
+    pub(crate) live: bool,
+    /// Whether it was the recorded primary and has not restarted: it holds everything.
+    pub(crate) complete: bool,
+    /// Operator's preference: lower is better.
+    pub(crate) priority: u32,
+    /// Why it is no candidate.
+    pub(crate) unfit: Option<Unfit>,
+}
+
+impl Position {
+    /// As a private attribute. Reads back by [`Self::parse`].
+    pub(crate) fn print(&self) -> String {
+        let (id, end) = self.before.as_ref().map_or(("-", 0), |(id, end)| (id.as_str(), *end));
+        let mut flags = String::new();
+        for (is, letter) in [(self.has_keys, 'k'), (self.live, 'l'), (self.complete, 'c')] {
+            if is {
+                flags.push(letter);
+            }
+        }
+        if let Some(unfit) = self.unfit {
+            flags.push(match unfit {
+                Unfit::NoServer => 'D',
+                Unfit::Loading => 'L',
+                Unfit::Syncing => 'S',
+                Unfit::Never => 'N',
+            });
+        }
+        let history = if self.history.is_empty() { "-" } else { &self.history };
+        format!("{}:{history}:{}:{id}:{end}:{}:-{flags}", self.round, self.offset, self.priority)
+    }
+
+    /// Reads a position, `None` for anything else.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let fields: Vec<&str> = text.split(':').collect();
+        let [round, history, offset, id, end, priority, flags] = fields[..] else { return None };
+        let flags = flags.strip_prefix('-')?;
+        let some = |text: &str| Some(text).filter(|t| *t != "-").map(str::to_owned);
+        let before = match some(id) {
+            Some(id) => Some((id, end.parse().ok()?)),
+            None => None,
+        };
+        let mut unfit = None;
+        for letter in flags.chars() {
+            match letter {
+                'k' | 'l' | 'c' => {}
+                'D' => unfit = Some(Unfit::NoServer),
+                'L' => unfit = Some(Unfit::Loading),
+                'S' => unfit = Some(Unfit::Syncing),
+                'N' => unfit = Some(Unfit::Never),
+                _ => return None,
+            }
+        }
+        Some(Self {
+            round: round.to_owned(),
+            history: some(history).unwrap_or_default(),
+            offset: offset.parse().ok()?,
+            before,
+            has_keys: flags.contains('k'),
+            live: flags.contains('l'),
+            complete: flags.contains('c'),
+            priority: priority.parse().ok()?,
+            unfit,
+        })
+    }
+
+    /// Whether its offset counts in `history`, directly or because it went on from there (a promotion that was killed
+    /// before it could be recorded).
+    fn counts_in(&self, history: &str) -> bool {
+        self.history == history || self.before.as_ref().is_some_and(|(id, _)| id == history)
+    }
+}
+
+/// What is known when the question is asked.
+#[derive(Debug)]
+pub(crate) struct Question<'a> {
+    /// The node that asks: the candidate.
+    pub(crate) me: &'a str,
+    /// The record in the CIB.
+    pub(crate) record: Option<&'a Record>,
+    /// The positions of this round, by node.
+    pub(crate) positions: &'a BTreeMap<String, Position>,
+    /// How many servers there may be, when known.
+    pub(crate) servers: Option<usize>,
+    /// With durability=quorum: how many replicas confirm a write (k).
+    pub(crate) confirmations: Option<usize>,
+    /// After a full restart, none but the recorded primary.
+    pub(crate) wait_last_known_primary: bool,
+    /// How an operator decides: the command, with NODE for the node.
+    pub(crate) decide: &'a str,
+}
+
+/// The answer, with its reason as a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Promote me.
+    GoOn(String),
+    /// Another is better.
+    HandOver {
+        /// Who.
+        to: String,
+        /// Why.
+        reason: String,
+    },
+    /// Promote nobody now.
+    Refuse(String),
+}
+
+/// Decides whether the candidate may be promoted.
+pub(crate) fn elect(q: &Question<'_>) -> Verdict {
+    match q.positions.get(q.me) {
+        None => return Verdict::Refuse(format!("the position of {} itself is not known", q.me)),
+        Some(mine) if mine.unfit.is_some() => return unfit_candidate(q, mine),
+        Some(_) => {}
+    }
+    match q.record {
+        None => fresh(q),
+        Some(record) => match &record.history {
+            None => decided(q, record),
+            Some(history) => successor(q, record, history),
+        },
+    }
+}
+
+/// Candidates in the order of preference: the highest offset, then the operator's preference, then the candidate
+/// itself (a move would cost time for nothing), then the name.
+fn best<'a>(q: &Question<'a>, among: impl Fn(&Position) -> bool) -> Option<(&'a str, &'a Position)> {
+    q.positions
+        .iter()
+        .filter(|(_, p)| p.unfit.is_none() && among(p))
+        .max_by(|(a, x), (b, y)| {
+            x.offset.cmp(&y.offset).then(y.priority.cmp(&x.priority)).then((*a == q.me).cmp(&(*b == q.me))).then(b.cmp(a))
+        })
+        .map(|(node, position)| (node.as_str(), position))
+}
+
+fn choose(q: &Question<'_>, node: &str, reason: String) -> Verdict {
+    if node == q.me { Verdict::GoOn(reason) } else { Verdict::HandOver { to: node.to_owned(), reason } }
+}
+
+/// The candidate cannot be promoted; another one may.
+fn unfit_candidate(q: &Question<'_>, mine: &Position) -> Verdict {
+    let why = match mine.unfit {
+        Some(Unfit::NoServer) => "its server does not run",
+        Some(Unfit::Loading) => "it is loading its data; wait",
+        Some(Unfit::Syncing) => "it is receiving its first copy; wait",
+        Some(Unfit::Never) | None => "its replica-priority is 0; raise it to allow promotion",
+    };
+    Verdict::Refuse(format!("{} cannot be promoted: {why}", q.me))
+}
+
+/// An operator decided where the truth is.
+fn decided(q: &Question<'_>, record: &Record) -> Verdict {
+    match q.positions.get(&record.node) {
+        Some(p) if p.unfit.is_none() => {
+            choose(q, &record.node, format!("the record names {} and no history: an operator decided", record.node))
+        }
+        _ => Verdict::Refuse(format!(
+            "the record names {}, which cannot be promoted: start it, or decide again with: {}",
+            record.node, q.decide
+        )),
+    }
+}
+
+/// The first promotion of all: nothing is recorded.
+fn fresh(q: &Question<'_>) -> Verdict {
+    let with_data: Vec<(&String, &Position)> = q.positions.iter().filter(|(_, p)| p.has_keys).collect();
+    let Some((_, first)) = with_data.first() else { return nobody_has_data(q) };
+    if let Some((other, _)) = with_data.iter().find(|(_, p)| !p.counts_in(&first.history) && !first.counts_in(&p.history)) {
+        return Verdict::Refuse(format!(
+            "{} and {other} hold different data and no promotion is recorded: name the node whose data are right with: {}",
+            with_data[0].0, q.decide
+        ));
+    }
+    match best(q, |p| p.has_keys) {
+        Some((node, _)) => choose(q, node, format!("first promotion: {node} holds data")),
+        None => Verdict::Refuse(format!("the servers that hold data cannot be promoted: wait for them, or decide with: {}", q.decide)),
+    }
+}
+
+/// Nobody who was heard has data. That is harmless only when everybody was heard: an absent server may have some, and
+/// would lose them when it comes back as a replica of an empty primary.
+fn nobody_has_data(q: &Question<'_>) -> Verdict {
+    let silent = q.positions.values().filter(|p| matches!(p.unfit, Some(Unfit::NoServer | Unfit::Loading))).count();
+    let missing = q.servers.map_or(silent, |n| n.saturating_sub(q.positions.len()) + silent);
+    if missing > 0 {
+        return Verdict::Refuse(format!(
+            "{} is empty and {missing} of the servers did not say whether they hold data: start them, or decide with: {}",
+            q.me, q.decide
+        ));
+    }
+    match q.record.and_then(|r| q.positions.get_key_value(&r.node)).filter(|(_, p)| p.unfit.is_none()) {
+        Some((node, _)) => choose(q, node, format!("all servers are empty: {node} was the primary")),
+        None => Verdict::GoOn("all servers are empty".into()),
+    }
+}
+
+/// The ordinary case: a primary is recorded, and its successor (or itself again) is to be found.
+fn successor(q: &Question<'_>, record: &Record, history: &str) -> Verdict {
+    let same = |p: &Position| p.counts_in(history);
+    let recorded = q.positions.get(&record.node);
+    if let Some(p) = recorded.filter(|p| p.complete && p.unfit.is_none()) {
+        // A planned move, or a demotion in between: the old primary holds everything. Equal offsets go on.
+        return match best(q, same) {
+            Some((node, position)) if position.offset >= p.offset => {
+                choose(q, node, format!("{node} holds all {} bytes of the old primary {}", p.offset, record.node))
+            }
+            _ => choose(q, &record.node, format!("nobody but {} holds all its data ({} bytes)", record.node, p.offset)),
+        };
+    }
+    let live = q.positions.values().any(|p| same(p) && p.live && p.unfit.is_none());
+    if !live && q.wait_last_known_primary && recorded.is_none_or(|p| p.unfit.is_some()) {
+        return Verdict::Refuse(format!(
+            "wait_last_known_master is set and {} does not run: start it, or decide with: {}",
+            record.node, q.decide
+        ));
+    }
+    if let (Some(needed), Some(k)) = (silent_confirmations(q, record, history), q.confirmations) {
+        return Verdict::Refuse(format!(
+            "a write confirmed by {k} replica(s) may be on {needed}, whose position is not known: start the server there, or accept the loss with: {}",
+            q.decide
+        ));
+    }
+    // Nobody followed until the end. The recorded primary, restarted from an append-only file, has all the data but
+    // no position to compare (only a snapshot restores one).
+    let primary_without_position = recorded.filter(|p| !live && p.has_keys && p.unfit.is_none() && !same(p));
+    if primary_without_position.is_some() {
+        return choose(q, &record.node, format!("all servers restarted and {} was the primary", record.node));
+    }
+    if let Some((node, p)) = best(q, |p| same(p) && (p.has_keys || p.live)) {
+        return choose(q, node, format!("{node} holds most of the history of {} ({} bytes)", record.node, p.offset));
+    }
+    without_history(q, record)
+}
+
+/// The holders whose silence matters: `None` when enough have been heard, or nothing was promised.
+fn silent_confirmations(q: &Question<'_>, record: &Record, history: &str) -> Option<String> {
+    let k = q.confirmations?;
+    let active: Vec<&String> = record.holders.iter().filter(|node| **node != record.node).collect();
+    let heard = |node: &&String| {
+        q.positions
+            .get(*node)
+            .is_some_and(|p| p.counts_in(history) && !matches!(p.unfit, Some(Unfit::NoServer | Unfit::Loading | Unfit::Syncing)))
+    };
+    let silent: Vec<&str> = active.iter().filter(|n| !heard(n)).map(|n| n.as_str()).collect();
+    // Fewer than k are silent: they alone cannot have confirmed anything.
+    (silent.len() >= k && !active.is_empty()).then(|| silent.join(", "))
+}
+
+/// Nobody holds the recorded history any more.
+fn without_history(q: &Question<'_>, record: &Record) -> Verdict {
+    let with_data: Vec<&String> = q.positions.iter().filter(|(_, p)| p.has_keys && p.unfit.is_none()).map(|(n, _)| n).collect();
+    let primary_heard = q.positions.get(&record.node).is_some_and(|p| p.unfit.is_none());
+    match with_data[..] {
+        [] => nobody_has_data(q),
+        // The primary itself came back empty: what is left is on this one.
+        [only] if primary_heard => choose(q, only, format!("{only} is the only server with data")),
+        [only] => Verdict::Refuse(format!(
+            "{only} holds other data than {} wrote as the primary, and {} does not run: start it, or name the node whose data are right with: {}",
+            record.node, record.node, q.decide
+        )),
+        [first, second, ..] => Verdict::Refuse(format!(
+            "{first} and {second} restarted with data that cannot be compared, and {} does not run or is empty: name the node whose data are right with: {}",
+            record.node, q.decide
+        )),
+    }
+}
+
+#[cfg(test)]
+#[path = "election_tests.rs"]
+mod tests;

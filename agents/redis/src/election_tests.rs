@@ -1,0 +1,266 @@
+//! Tables, and every reachable combination of three servers.
+
+use super::*;
+use proptest::prelude::*;
+
+const H: &str = "aaaa";
+
+fn at(offset: u64) -> Position {
+    Position {
+        round: "1-aaaa".into(),
+        history: H.into(),
+        offset,
+        before: None,
+        has_keys: offset > 0,
+        live: true,
+        complete: false,
+        priority: 100,
+        unfit: None,
+    }
+}
+
+fn restarted(offset: u64) -> Position {
+    Position { live: false, ..at(offset) }
+}
+
+/// Restarted from an append-only file: data, but a history of its own.
+fn incomparable(id: &str) -> Position {
+    Position { history: id.into(), has_keys: true, live: false, ..at(0) }
+}
+
+fn empty(id: &str) -> Position {
+    Position { has_keys: false, ..incomparable(id) }
+}
+
+fn unfit(why: Unfit) -> Position {
+    Position { unfit: Some(why), ..at(0) }
+}
+
+fn record(holders: &[&str]) -> Record {
+    Record { epoch: 1, node: "a".into(), history: Some(H.into()), holders: holders.iter().map(|h| (*h).to_owned()).collect() }
+}
+
+fn ask(me: &str, record: Option<&Record>, positions: &[(&str, Position)], k: Option<usize>) -> Verdict {
+    let positions = positions.iter().map(|(n, p)| ((*n).to_owned(), p.clone())).collect();
+    elect(&Question {
+        me,
+        record,
+        positions: &positions,
+        servers: Some(3),
+        confirmations: k,
+        wait_last_known_primary: false,
+        decide: "DECIDE",
+    })
+}
+
+/// `+` go on, a name for a hand-over, `!` and a word of the reason for a refusal.
+fn short(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::GoOn(_) => "+".into(),
+        Verdict::HandOver { to, .. } => to.clone(),
+        Verdict::Refuse(reason) => format!("!{reason}"),
+    }
+}
+
+#[test]
+fn the_table_of_elections() {
+    let r = record(&["a", "b", "c"]);
+    type Case<'a> = (&'a str, &'a str, Option<&'a Record>, Vec<(&'a str, Position)>, &'a str);
+    let cases: &[Case<'_>] = &[
+        ("fresh, all empty", "b", None, vec![("a", empty("1")), ("b", empty("2")), ("c", empty("3"))], "+"),
+        ("fresh, one has data", "b", None, vec![("a", incomparable("1")), ("b", empty("2"))], "a"),
+        ("fresh, two have different data", "b", None, vec![("a", incomparable("1")), ("b", incomparable("2"))], "!different data"),
+        ("fresh, a replication pair is taken over", "b", None, vec![("a", at(9)), ("b", at(8)), ("c", empty("x"))], "a"),
+        ("fresh, empty and somebody is missing", "b", None, vec![("b", empty("2"))], "!2 of the servers"),
+        ("crash, the best replica", "b", Some(&r), vec![("a", unfit(Unfit::NoServer)), ("b", at(9)), ("c", at(8))], "+"),
+        ("crash, another is better", "b", Some(&r), vec![("a", unfit(Unfit::NoServer)), ("b", at(8)), ("c", at(9))], "c"),
+        ("crash, equal: the candidate stays", "c", Some(&r), vec![("b", at(9)), ("c", at(9))], "+"),
+        ("the primary restarted from an old snapshot", "a", Some(&r), vec![("a", restarted(5)), ("b", at(9))], "b"),
+        ("the primary restarted empty", "a", Some(&r), vec![("a", empty("x")), ("b", at(9)), ("c", at(9))], "b"),
+        (
+            "the primary restarted from an append-only file beside a live replica",
+            "a",
+            Some(&r),
+            vec![("a", incomparable("x")), ("b", at(9))],
+            "b",
+        ),
+        ("all restarted, snapshots", "b", Some(&r), vec![("a", restarted(9)), ("b", restarted(7)), ("c", restarted(8))], "a"),
+        ("all restarted, append-only files", "b", Some(&r), vec![("a", incomparable("x")), ("b", incomparable("y"))], "a"),
+        (
+            "all restarted, append-only files, the primary is gone",
+            "b",
+            Some(&r),
+            vec![("b", incomparable("y")), ("c", incomparable("z"))],
+            "!cannot be compared",
+        ),
+        ("all restarted empty", "b", Some(&r), vec![("a", empty("x")), ("b", empty("y")), ("c", empty("z"))], "a"),
+        ("alone and empty", "b", Some(&r), vec![("b", empty("y"))], "!did not say"),
+        ("alone with the history", "b", Some(&r), vec![("b", at(9))], "+"),
+        ("planned move, the target holds all", "b", Some(&r), vec![("a", Position { complete: true, ..at(9) }), ("b", at(9))], "+"),
+        ("planned move, the target is behind", "b", Some(&r), vec![("a", Position { complete: true, ..at(9) }), ("b", at(8))], "a"),
+        ("loading", "b", Some(&r), vec![("b", unfit(Unfit::Loading))], "!loading"),
+        ("replica-priority 0", "b", Some(&r), vec![("b", Position { unfit: Some(Unfit::Never), ..at(9) })], "!replica-priority"),
+        (
+            "a first copy in progress is no candidate",
+            "b",
+            Some(&r),
+            vec![("b", at(8)), ("c", Position { unfit: Some(Unfit::Syncing), ..at(9) })],
+            "+",
+        ),
+        ("lower priority number wins among equals", "b", Some(&r), vec![("b", at(9)), ("c", Position { priority: 10, ..at(9) })], "c"),
+        (
+            "killed between promotion and record",
+            "b",
+            Some(&r),
+            vec![("b", Position { history: "new".into(), before: Some((H.into(), 10)), ..at(12) }), ("c", at(9))],
+            "+",
+        ),
+    ];
+    for (name, me, record, positions, expected) in cases {
+        let found = short(&ask(me, *record, positions, None));
+        match expected.strip_prefix('!') {
+            Some(part) => assert!(found.starts_with('!') && found.contains(part), "{name}: {found}"),
+            None => assert_eq!(&found, expected, "{name}"),
+        }
+    }
+}
+
+#[test]
+fn quorum_waits_for_a_replica_that_may_hold_a_confirmed_write_and_not_for_one_that_cannot() {
+    let silent = ask("b", Some(&record(&["a", "b", "c"])), &[("b", at(9))], Some(1));
+    assert!(short(&silent).contains("may be on c"), "{silent:?}");
+    let left_long_ago = ask("b", Some(&record(&["a", "b"])), &[("b", at(9))], Some(1));
+    assert_eq!(short(&left_long_ago), "+");
+    let two_confirm = ask("b", Some(&record(&["a", "b", "c"])), &[("b", at(9))], Some(2));
+    assert_eq!(short(&two_confirm), "+", "with two confirmations b itself holds every confirmed write");
+}
+
+#[test]
+fn an_operators_decision_is_followed() {
+    let decided = Record { history: None, holders: [].into(), ..record(&[]) };
+    let positions = [("a", incomparable("x")), ("b", incomparable("y"))];
+    assert_eq!(short(&ask("b", Some(&decided), &positions, Some(1))), "a");
+    assert_eq!(short(&ask("a", Some(&decided), &positions, Some(1))), "+");
+}
+
+#[test]
+fn after_a_full_restart_wait_last_known_master_waits() {
+    let r = record(&["a", "b"]);
+    let positions: BTreeMap<String, Position> = [("b".to_owned(), restarted(9))].into();
+    let question = Question {
+        me: "b",
+        record: Some(&r),
+        positions: &positions,
+        servers: Some(3),
+        confirmations: None,
+        wait_last_known_primary: true,
+        decide: "DECIDE",
+    };
+    assert!(short(&elect(&question)).contains("wait_last_known_master"));
+    let live: BTreeMap<String, Position> = [("b".to_owned(), at(9))].into();
+    assert_eq!(short(&elect(&Question { positions: &live, ..question })), "+");
+}
+
+#[test]
+fn every_refusal_says_what_to_do() {
+    let r = record(&["a", "b", "c"]);
+    for verdict in all_worlds(&r, Some(1)).into_iter().map(|(_, _, v)| v) {
+        if let Verdict::Refuse(reason) = verdict {
+            let remedy = ["DECIDE", "wait", "start", "raise"].iter().any(|word| reason.contains(word));
+            assert!(remedy || reason.contains("does not run") || reason.contains("itself is not known"), "{reason}");
+        }
+    }
+}
+
+/// What a server can be in after the primary `a` died: not heard, behind by 0 to 2, restarted from its disk, empty.
+fn states() -> Vec<Option<Position>> {
+    let mut all: Vec<Option<Position>> = vec![None, Some(empty("e")), Some(incomparable("f")), Some(unfit(Unfit::NoServer))];
+    all.extend((1..=3).map(|n| Some(at(n))));
+    all.extend((1..=3).map(|n| Some(restarted(n))));
+    all
+}
+
+/// Every combination of the three servers, asked as `b`.
+fn all_worlds(r: &Record, k: Option<usize>) -> Vec<(BTreeMap<String, Position>, Vec<String>, Verdict)> {
+    let mut worlds = Vec::new();
+    for a in states() {
+        for b in states() {
+            for c in states() {
+                let all = [("a", a.clone()), ("b", b.clone()), ("c", c)];
+                let positions: BTreeMap<String, Position> = all.iter().filter_map(|(n, p)| Some(((*n).to_owned(), p.clone()?))).collect();
+                let silent = all.iter().filter(|(_, p)| p.is_none()).map(|(n, _)| (*n).to_owned()).collect();
+                let verdict = elect(&Question {
+                    me: "b",
+                    record: Some(r),
+                    positions: &positions,
+                    servers: Some(3),
+                    confirmations: k,
+                    wait_last_known_primary: false,
+                    decide: "DECIDE",
+                });
+                worlds.push((positions, silent, verdict));
+            }
+        }
+    }
+    worlds
+}
+
+/// R1 and R3 over every combination.
+#[test]
+fn nobody_with_less_is_elected_over_one_with_comparable_more() {
+    for (positions, _, verdict) in all_worlds(&record(&["a", "b", "c"]), None) {
+        let elected = match &verdict {
+            Verdict::GoOn(_) => "b",
+            Verdict::HandOver { to, .. } => to,
+            Verdict::Refuse(_) => continue,
+        };
+        let winner = &positions[elected];
+        assert!(winner.unfit.is_none(), "{positions:?}");
+        for other in positions.values().filter(|p| p.unfit.is_none()) {
+            assert!(winner.has_keys || !other.has_keys, "R1: empty {elected} over data: {positions:?}");
+            if other.live && other.counts_in(H) {
+                assert!(winner.counts_in(H) && winner.offset >= other.offset, "R3: {elected}: {positions:?}");
+            }
+        }
+    }
+}
+
+/// R4: with one confirmation, a confirmed write is on b or c, and if both are alive it is on the one that is elected;
+/// a silent one may hold it, so it must not be passed over.
+#[test]
+fn no_confirmed_write_is_outside_the_elected_data() {
+    let r = record(&["a", "b", "c"]);
+    let mut elections = 0;
+    for (positions, silent, verdict) in all_worlds(&r, Some(1)) {
+        let elected = match &verdict {
+            Verdict::GoOn(_) => "b",
+            Verdict::HandOver { to, .. } => to,
+            Verdict::Refuse(_) => continue,
+        };
+        elections += 1;
+        assert!(!silent.iter().any(|n| n == "b" || n == "c"), "a silent holder was passed over: {positions:?}");
+        for holder in ["b", "c"] {
+            if positions[holder].live && positions[holder].unfit.is_none() && positions[holder].counts_in(H) {
+                assert!(positions[elected].offset >= positions[holder].offset, "{elected}: {positions:?}");
+            }
+        }
+    }
+    assert!(elections > 100, "the test must not pass by refusing everything: {elections}");
+}
+
+proptest! {
+    #[test]
+    fn a_position_reads_back(
+        round in "[0-9]{1,5}-[0-9a-f]{0,8}", history in "[0-9a-f]{0,40}", offset: u64,
+        before in proptest::option::of(("[0-9a-f]{40}", any::<u64>())), has_keys: bool, live: bool, complete: bool, priority: u32,
+        unfit in proptest::option::of(prop_oneof![Just(Unfit::NoServer), Just(Unfit::Loading), Just(Unfit::Syncing), Just(Unfit::Never)]),
+    ) {
+        let position = Position { round, history, offset, before, has_keys, live, complete, priority, unfit };
+        prop_assert_eq!(Position::parse(&position.print()), Some(position));
+    }
+
+    #[test]
+    fn any_text_is_read_without_a_panic(text in "[0-9a-fklcDLSN:-]{0,80}|\\PC{0,40}") {
+        let _ = Position::parse(&text);
+    }
+}

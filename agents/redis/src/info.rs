@@ -1,0 +1,157 @@
+//! The server's `INFO`, parsed. No I/O.
+
+use std::collections::HashMap;
+
+/// Role of a server in replication, as it sees itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReplicationRole {
+    /// It takes writes from clients (unless its gate is closed).
+    Primary,
+    /// It follows another.
+    Replica,
+}
+
+/// A replica, as its primary sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AttachedReplica {
+    /// The name it announces: our servers announce their node's name.
+    pub(crate) node: String,
+    /// Whether it follows the stream (and is not still loading the first copy).
+    pub(crate) online: bool,
+    /// The offset up to which it acknowledged.
+    pub(crate) offset: u64,
+}
+
+/// What the agent wants to know of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Info {
+    /// The server's process.
+    pub(crate) pid: Option<i32>,
+    /// Primary or replica.
+    pub(crate) role: ReplicationRole,
+    /// Whether it is still loading its data from disk.
+    pub(crate) loading: bool,
+    /// Whether it holds any key.
+    pub(crate) has_keys: bool,
+    /// Id of the history that its offset counts in.
+    pub(crate) replid: String,
+    /// Bytes of the replication stream that it holds.
+    pub(crate) offset: u64,
+    /// Id of the history before the last change of primary.
+    pub(crate) replid2: Option<String>,
+    /// First offset that is *not* part of the history before.
+    pub(crate) second_offset: Option<u64>,
+    /// A replica's primary, as host and port.
+    pub(crate) primary: Option<(String, u16)>,
+    /// A replica's link to its primary is up.
+    pub(crate) link_up: bool,
+    /// A replica is receiving a first copy: its data are incomplete.
+    pub(crate) syncing: bool,
+    /// Seconds since the link went down.
+    pub(crate) link_down_seconds: Option<u64>,
+    /// The operator's preference for promotion, 0 for never, lower is better.
+    pub(crate) priority: u32,
+    /// A primary's replicas.
+    pub(crate) replicas: Vec<AttachedReplica>,
+    /// The last attempt to save failed.
+    pub(crate) save_failed: bool,
+}
+
+impl Info {
+    /// Reads the text of `INFO`; `None` when it holds no role, which every server answers.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let fields: HashMap<&str, &str> = text.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
+        let number = |name: &str| fields.get(name).and_then(|v| v.parse::<u64>().ok());
+        let role = match *fields.get("role")? {
+            "master" => ReplicationRole::Primary,
+            "slave" => ReplicationRole::Replica,
+            _ => return None,
+        };
+        let replid2 = fields.get("master_replid2").filter(|id| id.bytes().any(|b| b != b'0')).map(|id| (*id).to_owned());
+        let keys = |(name, value): (&&str, &&str)| {
+            name.strip_prefix("db").is_some_and(|n| n.parse::<u32>().is_ok()) && value.starts_with("keys=") && !value.starts_with("keys=0,")
+        };
+        let mut replicas: Vec<(u32, AttachedReplica)> =
+            fields.iter().filter_map(|(name, value)| Some((name.strip_prefix("slave")?.parse().ok()?, attached(value)?))).collect();
+        replicas.sort_by_key(|(number, _)| *number);
+        Some(Self {
+            pid: fields.get("process_id").and_then(|v| v.parse().ok()),
+            role,
+            loading: number("loading").is_some_and(|n| n != 0) || number("async_loading").is_some_and(|n| n != 0),
+            has_keys: fields.iter().any(keys),
+            replid: fields.get("master_replid").copied().unwrap_or_default().to_owned(),
+            // A replica's slave_repl_offset counts what it applied; master_repl_offset is the same on both roles once
+            // a replica has a backlog, and 0 before.
+            offset: match role {
+                ReplicationRole::Primary => number("master_repl_offset"),
+                ReplicationRole::Replica => number("slave_repl_offset").max(number("master_repl_offset")),
+            }
+            .unwrap_or_default(),
+            replid2,
+            second_offset: number("second_repl_offset"),
+            primary: fields.get("master_host").and_then(|host| Some(((*host).to_owned(), fields.get("master_port")?.parse().ok()?))),
+            link_up: fields.get("master_link_status") == Some(&"up"),
+            syncing: number("master_sync_in_progress").is_some_and(|n| n != 0),
+            link_down_seconds: number("master_link_down_since_seconds"),
+            priority: number("slave_priority").and_then(|n| n.try_into().ok()).unwrap_or(100),
+            replicas: replicas.into_iter().map(|(_, replica)| replica).collect(),
+            save_failed: fields.get("rdb_last_bgsave_status") == Some(&"err") || fields.get("aof_last_write_status") == Some(&"err"),
+        })
+    }
+}
+
+/// Reads `ip=lxc2,port=6379,state=online,offset=42,lag=0`.
+fn attached(value: &str) -> Option<AttachedReplica> {
+    let fields: HashMap<&str, &str> = value.split(',').filter_map(|f| f.split_once('=')).collect();
+    Some(AttachedReplica {
+        node: (*fields.get("ip")?).to_owned(),
+        online: fields.get("state") == Some(&"online"),
+        offset: fields.get("offset")?.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PRIMARY: &str = "# Server\r\nprocess_id:42\r\n# Persistence\r\nloading:0\r\nasync_loading:0\r\nrdb_last_bgsave_status:ok\r\n\
+        # Replication\r\nrole:master\r\nconnected_slaves:2\r\nslave0:ip=lxc2,port=6379,state=online,offset=1042,lag=0\r\n\
+        slave1:ip=lxc3,port=6379,state=wait_bgsave,offset=0,lag=0\r\nmaster_replid:aa\r\n\
+        master_replid2:0000000000000000000000000000000000000000\r\nmaster_repl_offset:1100\r\nsecond_repl_offset:-1\r\n\
+        # Keyspace\r\ndb0:keys=3,expires=0,avg_ttl=0\r\n";
+
+    #[test]
+    fn a_primary_and_its_replicas() {
+        let info = Info::parse(PRIMARY).unwrap();
+        assert_eq!((info.role, info.pid, info.offset, info.has_keys), (ReplicationRole::Primary, Some(42), 1100, true));
+        assert_eq!((info.replid2, info.second_offset), (None, None));
+        assert_eq!(info.replicas[0], AttachedReplica { node: "lxc2".into(), online: true, offset: 1042 });
+        assert!(!info.replicas[1].online);
+    }
+
+    #[test]
+    fn a_replica_whose_link_is_down() {
+        let info = Info::parse(
+            "role:slave\r\nmaster_host:lxc1\r\nmaster_port:6379\r\nmaster_link_status:down\r\nmaster_sync_in_progress:0\r\n\
+             slave_repl_offset:77\r\nmaster_link_down_since_seconds:5\r\nslave_priority:10\r\nmaster_replid:bb\r\n\
+             master_replid2:aa\r\nmaster_repl_offset:77\r\nsecond_repl_offset:50\r\n",
+        )
+        .unwrap();
+        assert_eq!((info.role, info.link_up, info.offset, info.priority), (ReplicationRole::Replica, false, 77, 10));
+        assert_eq!((info.replid2.as_deref(), info.second_offset, info.has_keys), (Some("aa"), Some(50), false));
+        assert_eq!(info.primary, Some(("lxc1".into(), 6379)));
+    }
+
+    #[test]
+    fn a_link_that_was_never_up_has_no_age() {
+        assert_eq!(Info::parse("role:slave\nmaster_link_down_since_seconds:-1\n").unwrap().link_down_seconds, None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_a_panic(text in "([a-z_0-9]{0,12}[:=,]?[-a-z0-9=,]{0,20}\r?\n){0,12}") {
+            let _ = Info::parse(&text);
+        }
+    }
+}

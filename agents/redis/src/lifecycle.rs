@@ -1,0 +1,390 @@
+//! `start` and `stop`: the server's process.
+
+use std::fs;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ocf::{Context, Failure, Outcome, Peers};
+use process::{Daemon, Identity, Spawned};
+
+use crate::agent::{Redis, cluster_failure, read_secret};
+use crate::info::ReplicationRole;
+use crate::monitor::Look;
+use crate::params::Params;
+use crate::server::{Fault, GATE_CLOSED, NOBODY, Observation, Server};
+use crate::state::State;
+
+/// How long `start` waits for the data to be loaded. A server that loads is alive: the cluster must not wait for it
+/// while another instance could be promoted.
+const LOADING_PATIENCE: Duration = Duration::from_secs(5);
+/// How long before the deadline of `stop` the server is killed.
+const KILL_RESERVE: Duration = Duration::from_secs(4);
+/// Files that the server may open; it lowers its number of clients when it gets fewer. Redis's own units ask for it.
+const OPEN_FILES: u64 = 65_535;
+
+impl Redis {
+    /// Starts the server as a replica that takes no writes.
+    pub(crate) fn start_unpromoted(&self, context: &Context) -> Outcome {
+        if context.environment.is_promotable() && context.environment.notify() == Some(false) {
+            return Err(Failure::configured("the clone has notify=false, without which nobody can be elected: set meta notify=true"));
+        }
+        self.check_node(context)?;
+        let mut state = self.state_file.load();
+        if let Some(process) = self.find_server(&mut state) {
+            return self.start_running(context, state, &process);
+        }
+        let promoted = self.current_primary(context)?;
+        let seen = self.launch(context, promoted.as_deref(), LOADING_PATIENCE.min(context.deadline.left()))?;
+        if let Some(seen) = seen.filter(|_| promoted.is_none() && self.cluster.is_present()) {
+            // Nobody is promoted: say at once what this server is worth. With a primary in office the monitor does,
+            // so that no score changes during somebody else's transition.
+            self.first_score(context, &seen)?;
+        }
+        Ok(())
+    }
+
+    /// `start` of a server that runs: nothing to do but to make sure that it is no primary by its own opinion.
+    fn start_running(&self, context: &Context, mut state: State, process: &Identity) -> Outcome {
+        match self.ask(process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2)) {
+            Look::Answered(mut server, seen) => {
+                if seen.info.role == ReplicationRole::Primary && !state.promoted {
+                    server.close_gate()?;
+                    server.follow_nobody()?;
+                    context
+                        .log
+                        .notice("the server was running as a primary: closed for writes, and a replica of nobody until the election");
+                }
+            }
+            Look::Engaged(_) => {}
+            Look::Stuck(why) => {
+                return Err(Failure::generic(format!("the server (pid {}) runs but is stuck: {why}; stop it", process.pid)));
+            }
+            Look::Refuses(fault) => return Err(fault.into()),
+        }
+        state.server = Some(process.clone());
+        self.state_file.save(&state)?;
+        context.log.notice(format!("the server runs already (pid {})", process.pid));
+        Ok(())
+    }
+
+    fn first_score(&self, context: &Context, seen: &Observation) -> Outcome {
+        let recorded = self.record()?.is_some_and(|r| Some(r.node.as_str()) == self.node().ok());
+        let circumstances = crate::preference::Circumstances { promoted: false, linked: false, held: false, recorded };
+        self.cluster.publish_score(crate::preference::score(&seen.info, circumstances)).or_else(|e| {
+            context.log.warning(format!("the promotion score cannot be published: {e}"));
+            Ok(())
+        })
+    }
+
+    /// Who is promoted now, according to the lists that come with a clone's actions.
+    fn current_primary(&self, context: &Context) -> Result<Option<String>, Failure> {
+        let me = self.node()?;
+        Ok(Peers::read(&context.environment).promoted.into_iter().map(|m| m.node).find(|node| node != me))
+    }
+
+    /// Starts the process and the watcher, and waits until the server answers; `None` when it still loads its data
+    /// after `patience`.
+    ///
+    /// # Errors
+    /// What the server said before it ended.
+    pub(crate) fn launch(&self, context: &Context, primary: Option<&str>, patience: Duration) -> Result<Option<Box<Observation>>, Failure> {
+        let account = self.account()?;
+        self.prepare_rundir(account.uid, account.gid)?;
+        self.keep_diverged(context);
+        let log_file = self.conf()?.log_file();
+        let log_begin = log_file.as_ref().and_then(|f| fs::metadata(f).ok()).map_or(0, |m| m.len());
+        let daemon = Daemon {
+            program: self.params.bin.clone(),
+            arguments: self.arguments(primary)?,
+            account: Some(account),
+            directory: self.params.rundir.clone(),
+            open_files: Some(OPEN_FILES),
+            environment: vec![],
+        };
+        let mut spawned = daemon.spawn().map_err(|e| Failure::installed(e.to_string()))?;
+        let old = self.state_file.load();
+        let state = State {
+            server: Some(spawned.identity.clone()),
+            following: primary.map(str::to_owned),
+            held_until: old.held_until,
+            ..State::default()
+        };
+        self.state_file.save(&state)?;
+        let seen = self.wait_for_server(context, &mut spawned, patience).map_err(|failure| {
+            let log = log_file.as_ref().map(|f| tail(f, log_begin)).unwrap_or_default();
+            explain(&failure, &mut spawned, &log, &self.config_path())
+        })?;
+        self.set_replication_login()?;
+        if let Err(e) = self.watcher().ensure(&spawned.identity, self.node()?) {
+            context.log.warning(format!("a crash will be found by the next monitor only: {e}"));
+        }
+        context.log.notice(format!(
+            "started the server (pid {}) as a replica of {}",
+            spawned.identity.pid,
+            primary.unwrap_or("nobody until the election")
+        ));
+        Ok(seen)
+    }
+
+    /// The command line. It overrides what CONFIG REWRITE may have put into the file: roles belong to the cluster.
+    fn arguments(&self, primary: Option<&str>) -> Result<Vec<String>, Failure> {
+        let (host, port) = primary.map_or_else(|| (NOBODY.0.to_owned(), NOBODY.1), |node| self.params.address_of(node));
+        let path = |p: &Path| p.display().to_string();
+        let mut arguments = vec![path(&self.config_path())];
+        for (name, values) in [
+            ("--daemonize", vec!["no".into()]),
+            ("--supervised", vec!["no".into()]),
+            ("--pidfile", vec![path(&self.params.pidfile)]),
+            ("--unixsocket", vec![path(&self.params.socket)]),
+            ("--replicaof", vec![host, port.to_string()]),
+            ("--min-replicas-to-write", vec![GATE_CLOSED.to_string()]),
+            ("--min-replicas-max-lag", vec!["10".into()]),
+            // So that the primary's list of replicas holds node names.
+            ("--replica-announce-ip", vec![self.node()?.to_owned()]),
+        ] {
+            arguments.push(name.to_owned());
+            arguments.extend(values);
+        }
+        Ok(arguments)
+    }
+
+    /// Replication's login, set in the running server so that no password stands on a command line.
+    fn set_replication_login(&self) -> Outcome {
+        let conf = self.conf()?;
+        let secret = match &self.params.masterauth_file {
+            Some(file) => Some(read_secret(file, "masterauth_file")?),
+            None if conf.last("masterauth").is_some_and(|s| !s.is_empty()) => None,
+            None => self.password()?,
+        };
+        if secret.is_none() && self.params.masteruser.is_none() {
+            return Ok(());
+        }
+        let mut server = self.connect(Params::ANSWER_LIMIT)?;
+        if let Some(user) = &self.params.masteruser {
+            server.set("masteruser", user)?;
+        }
+        if let Some(secret) = secret {
+            server.set("masterauth", secret.expose())?;
+        }
+        Ok(())
+    }
+
+    fn wait_for_server(&self, context: &Context, spawned: &mut Spawned, patience: Duration) -> Result<Option<Box<Observation>>, Failure> {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = spawned.ended() {
+                return Err(Failure::generic(format!("the server ended with {status}")));
+            }
+            match self.connect(Duration::from_millis(500)).and_then(|mut s| s.observe()) {
+                Ok(seen) if !seen.info.loading => {
+                    if seen.info.role == ReplicationRole::Primary || seen.gate_open {
+                        spawned.identity.kill();
+                        return Err(Failure::generic(
+                            "the server came up open for writes and was killed: is bin really a Redis or Valkey server?",
+                        ));
+                    }
+                    return Ok(Some(Box::new(seen)));
+                }
+                Ok(_) if begin.elapsed() >= patience => {
+                    context.log.notice("the server is still loading its data");
+                    return Ok(None);
+                }
+                Ok(_) | Err(Fault::Absent(_) | Fault::Engaged(_) | Fault::Silent(_)) => {}
+                Err(fault) => return Err(fault.into()),
+            }
+            if context.deadline.passed() {
+                return Err(Failure::generic(format!("the server does not answer on {}", self.params.socket.display())));
+            }
+            std::thread::sleep(Duration::from_millis(3));
+        }
+    }
+
+    fn prepare_rundir(&self, uid: u32, gid: u32) -> Outcome {
+        let rundir = &self.params.rundir;
+        let explain = |e: std::io::Error| Failure::permission(format!("rundir {}: {e}", rundir.display()));
+        fs::create_dir_all(rundir).map_err(explain)?;
+        let metadata = fs::metadata(rundir).map_err(explain)?;
+        if metadata.uid() != uid {
+            chown(rundir, Some(uid), Some(gid)).map_err(explain)?;
+        }
+        // A socket that nobody listens on would make the server's bind fail.
+        match fs::remove_file(&self.params.socket) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(explain(e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps the data files of a server that died as the primary: it may hold writes that nobody else has, and will
+    /// throw them away when it attaches to its successor.
+    fn keep_diverged(&self, context: &Context) {
+        let state = self.state_file.load();
+        if !self.params.keep_diverged || state.reign.is_none() || state.reign.as_ref().map(|r| &r.server) != state.server.as_ref() {
+            return;
+        }
+        match self.conf().and_then(|conf| {
+            keep_files(
+                &conf.data_directory(),
+                conf.last("dbfilename").unwrap_or("dump.rdb"),
+                conf.last("appenddirname").unwrap_or("appendonlydir"),
+            )
+            .map_err(|e| Failure::generic(e.to_string()))
+        }) {
+            Ok(kept) if kept.as_os_str().is_empty() => {}
+            Ok(kept) => context.log.notice(format!("kept the data files of the dead primary in {}", kept.display())),
+            Err(e) => context.log.warning(format!("the data files of the dead primary are not kept: {e}")),
+        }
+    }
+
+    /// Stops the server, whatever it takes.
+    pub(crate) fn stop_surely(&self, context: &Context) -> Outcome {
+        self.watcher().end();
+        if let Err(e) = self.cluster.withdraw_score().map_err(cluster_failure) {
+            context.log.warning(format!("the promotion score cannot be withdrawn: {e}"));
+        }
+        let mut state = self.state_file.load();
+        if let Some(process) = self.find_server(&mut state) {
+            context.log.notice(format!("stopping the server (pid {})", process.pid));
+            process.terminate();
+            let frozen = process.state() == process::State::Frozen;
+            let grace =
+                if frozen { Duration::ZERO } else { context.deadline.reserving(KILL_RESERVE).left().max(Duration::from_millis(500)) };
+            if !process.wait_gone(grace) {
+                context.log.warning(format!("the server (pid {}) did not end within {} ms: killing it", process.pid, grace.as_millis()));
+                process.kill();
+                if !process.wait_gone(context.deadline.left().max(Duration::from_secs(1))) {
+                    return Err(Failure::generic(format!(
+                        "the server (pid {}) cannot be killed: it hangs in the kernel, probably on its disk",
+                        process.pid
+                    )));
+                }
+            }
+        }
+        for file in [&self.params.socket, &self.params.pidfile] {
+            let _ = fs::remove_file(file);
+        }
+        let state = State { reign: None, ..State::default() };
+        if self.state_file.load() != state {
+            // A state directory that is full must not fail a stop: the process is gone, and its record names it alone.
+            if let Err(e) = self.state_file.save(&state) {
+                context.log.warning(e.reason);
+            }
+        }
+        Ok(())
+    }
+
+    /// Connects to a server that is known to run, waiting for nobody.
+    pub(crate) fn reach(&self, context: &Context) -> Result<Server, Fault> {
+        self.connect(Params::ANSWER_LIMIT.min(context.deadline.left() / 2))
+    }
+}
+
+/// What the file got since `from`, its last lines.
+fn tail(path: &Path, from: u64) -> String {
+    let read = || -> std::io::Result<String> {
+        let mut file = fs::File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(from.min(length).max(length.saturating_sub(8192))))?;
+        let mut bytes = Vec::new();
+        file.take(8192).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    read().unwrap_or_default()
+}
+
+/// Why a server did not come up, from what it said itself.
+fn explain(failure: &Failure, spawned: &mut Spawned, log: &str, config: &Path) -> Failure {
+    let ended = spawned.ended().is_some();
+    let mut said = String::new();
+    if ended {
+        let mut bytes = Vec::new();
+        let _ = (&mut spawned.output).take(8192).read_to_end(&mut bytes);
+        said = String::from_utf8_lossy(&bytes).into_owned();
+    }
+    if !ended {
+        spawned.identity.kill();
+        spawned.identity.wait_gone(Duration::from_secs(2));
+    }
+    if said.contains("FATAL CONFIG FILE ERROR") {
+        // The next lines are "Reading the configuration file, at line N", the line itself, which may hold a password,
+        // and what is wrong with it.
+        let number = said.lines().find_map(|l| l.split("at line ").nth(1)).unwrap_or("?").trim();
+        let wrong = said.lines().map(str::trim).rfind(|l| !l.is_empty() && !l.starts_with(">>>")).unwrap_or_default();
+        return Failure::installed(format!("configuration {} line {number}: {wrong}; correct the line", config.display()));
+    }
+    let complaint = log.lines().chain(said.lines()).rfind(|l| is_complaint(l));
+    match complaint {
+        Some(line) => Failure { reason: format!("{}: {}", failure.reason, line.trim()), ..failure.clone() },
+        None => failure.clone(),
+    }
+}
+
+/// Redis marks warnings with `#`; the newer ones that it always prints are of no use here.
+fn is_complaint(line: &str) -> bool {
+    let noise = [
+        "oO0OoO0OoO0Oo",
+        "Configuration loaded",
+        "Redis version",
+        "Valkey version",
+        "overcommit",
+        "WARNING: The TCP backlog",
+        "ready to exit",
+        "bye bye",
+        "User requested",
+    ];
+    (line.contains(" # ") || line.contains("rror") || line.contains("Fatal") || line.contains("Can't") || line.contains("Permission"))
+        && !noise.iter().any(|n| line.contains(n))
+}
+
+/// Links the data files into `systole-kept` beside them, in place of what was kept before. Empty when there are none.
+fn keep_files(directory: &Path, snapshot: &str, append_directory: &str) -> std::io::Result<PathBuf> {
+    let mut files: Vec<(PathBuf, PathBuf)> = Vec::new();
+    if directory.join(snapshot).is_file() {
+        files.push((directory.join(snapshot), PathBuf::from(snapshot)));
+    }
+    for entry in fs::read_dir(directory.join(append_directory)).into_iter().flatten().flatten() {
+        files.push((entry.path(), Path::new(append_directory).join(entry.file_name())));
+    }
+    if files.is_empty() {
+        return Ok(PathBuf::new());
+    }
+    // Prepared beside it and renamed, so that a kill in between loses neither the old nor the new copy.
+    let (kept, fresh) = (directory.join("systole-kept"), directory.join("systole-kept.new"));
+    if fresh.exists() {
+        fs::remove_dir_all(&fresh)?;
+    }
+    for (from, name) in &files {
+        let to = fresh.join(name);
+        fs::create_dir_all(to.parent().unwrap_or(&fresh))?;
+        fs::hard_link(from, to)?;
+    }
+    if kept.exists() {
+        fs::remove_dir_all(&kept)?;
+    }
+    fs::rename(&fresh, &kept)?;
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_files_survive_the_servers_next_save_and_replace_the_older_copy() {
+        let directory = std::env::temp_dir().join(format!("systole-keep-{}", std::process::id()));
+        fs::create_dir_all(directory.join("appendonlydir")).unwrap();
+        assert_eq!(keep_files(&directory, "dump.rdb", "appendonlydir").unwrap(), PathBuf::new());
+        fs::write(directory.join("dump.rdb"), "one").unwrap();
+        fs::write(directory.join("appendonlydir/a.aof"), "log").unwrap();
+        let kept = keep_files(&directory, "dump.rdb", "appendonlydir").unwrap();
+        // The server saves into a temporary file and renames it.
+        fs::write(directory.join("temp.rdb"), "two").unwrap();
+        fs::rename(directory.join("temp.rdb"), directory.join("dump.rdb")).unwrap();
+        assert_eq!(fs::read_to_string(kept.join("dump.rdb")).unwrap(), "one");
+        assert_eq!(fs::read_to_string(kept.join("appendonlydir/a.aof")).unwrap(), "log");
+        keep_files(&directory, "dump.rdb", "appendonlydir").unwrap();
+        assert_eq!(fs::read_to_string(kept.join("dump.rdb")).unwrap(), "two");
+        fs::remove_dir_all(directory).unwrap();
+    }
+}

@@ -1,0 +1,5 @@
+//! `ocf:systole:redis`
+
+fn main() -> std::process::ExitCode {
+    systole_redis::agent().run()
+}

@@ -1,0 +1,300 @@
+//! `monitor`: what the server does, and what the cluster should know of it. With nothing changed it starts no process.
+
+use std::time::{Duration, Instant};
+
+use ocf::{Context, Failure, Status};
+use pacemaker::Score;
+use process::{Identity, State as ProcessState};
+
+use crate::agent::{Redis, cluster_failure};
+use crate::info::ReplicationRole;
+use crate::params::Params;
+use crate::preference::{self, Circumstances};
+use crate::record::{PROPERTY, Record};
+use crate::server::{Fault, Observation, Server};
+use crate::state::State;
+
+/// How long a replica's link may be down before the log says so.
+const LINK_PATIENCE_SECONDS: u64 = 10;
+
+/// What somebody finds who looks at the server.
+pub(crate) enum Look {
+    /// It answered.
+    Answered(Server, Box<Observation>),
+    /// It is alive and busy, and cannot be asked.
+    Engaged(String),
+    /// It is alive and does nothing: stopped by a signal, stuck on its disk.
+    Stuck(String),
+    /// It refuses to talk to us.
+    Refuses(Fault),
+}
+
+impl Redis {
+    /// Finds out what the instance does.
+    pub(crate) fn look(&self, context: &Context) -> Result<Status, Failure> {
+        let mut state = self.state_file.load();
+        let before = state.clone();
+        let Some(process) = self.find_server(&mut state) else { return self.found_dead(context, &before) };
+        match self.ask(&process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2)) {
+            Look::Answered(server, seen) => self.judge(context, state, &before, server, &seen),
+            Look::Engaged(why) => {
+                context.log.warning(format!("the server is alive and busy: {why}"));
+                Ok(if state.promoted { Status::Promoted } else { Status::Running })
+            }
+            Look::Stuck(why) => self.broken(context, &state, &format!("the server (pid {}) is stuck: {why}", process.pid)),
+            Look::Refuses(Fault::Denied(why)) if !state.promoted => Err(Failure::permission(why)),
+            Look::Refuses(fault) => self.broken(context, &state, &fault.to_string()),
+        }
+    }
+
+    /// Asks the server, and looks at its process when it does not answer: a busy one must not be taken for a dead one,
+    /// nor a frozen one for a busy one.
+    pub(crate) fn ask(&self, process: &Identity, limit: Duration) -> Look {
+        if process.state() == ProcessState::Frozen {
+            return Look::Stuck("it is stopped by a signal (state T)".into());
+        }
+        let worked = cpu_ticks(process);
+        let begin = Instant::now();
+        let answer = self.connect(limit).and_then(|mut server| server.observe().map(|seen| (server, seen)));
+        match answer {
+            Ok((server, seen)) => Look::Answered(server, Box::new(seen)),
+            Err(Fault::Engaged(why)) => Look::Engaged(why),
+            Err(Fault::Silent(why)) => {
+                if cpu_ticks(process) > worked && process.state() == ProcessState::Alive {
+                    return Look::Engaged(format!("{why}, but it is working"));
+                }
+                Look::Stuck(format!("no answer and no work done in {} ms", begin.elapsed().as_millis()))
+            }
+            Err(fault) => Look::Refuses(fault),
+        }
+    }
+
+    /// No process. A primary that died is lowered *before* it is reported: after the demotion the scheduler would find
+    /// the highest score there and promote it again.
+    fn found_dead(&self, context: &Context, state: &State) -> Result<Status, Failure> {
+        if !context.environment.is_probe() && state.server.is_some() {
+            self.lower(context);
+            if state.promoted {
+                return Err(Failure::promoted("the primary's server is gone: it died or was killed; see its log"));
+            }
+        }
+        Ok(Status::NotRunning)
+    }
+
+    fn broken(&self, context: &Context, state: &State, why: &str) -> Result<Status, Failure> {
+        if context.environment.is_probe() {
+            return Err(Failure::generic(why));
+        }
+        self.lower(context);
+        Err(if state.promoted { Failure::promoted(why) } else { Failure::generic(why) })
+    }
+
+    fn lower(&self, context: &Context) {
+        if let Err(e) = self.cluster.publish_score(Score::NEVER) {
+            context.log.warning(format!("the promotion score cannot be lowered: {e}"));
+        }
+    }
+
+    /// The server answered: is it what it should be?
+    fn judge(
+        &self,
+        context: &Context,
+        mut state: State,
+        before: &State,
+        mut server: Server,
+        seen: &Observation,
+    ) -> Result<Status, Failure> {
+        let info = &seen.info;
+        if info.role == ReplicationRole::Primary && !state.promoted {
+            match self.unexpected_primary(context, &mut state, &mut server, seen)? {
+                Some(status) => return Ok(status),
+                None => self.state_file.save(&state)?,
+            }
+        }
+        if info.role == ReplicationRole::Replica && state.promoted {
+            // Somebody made it a replica behind our back. It certainly takes no writes.
+            context.log.warning("the primary has become a replica without a demotion");
+            state.promoted = false;
+        }
+        if state.promoted && !seen.gate_open {
+            return Err(Failure::promoted(
+                "the primary is closed for writes (min-replicas-to-write): somebody changed it, or its promotion did not end",
+            ));
+        }
+        if info.link_up && info.role == ReplicationRole::Replica {
+            state.linked = true;
+            state.held_until = None;
+        }
+        if context.environment.is_probe() {
+            // A probe finds out and changes nothing, but what it found has to be remembered.
+            if state != *before {
+                self.state_file.save(&state)?;
+            }
+            return Ok(status(&state, seen));
+        }
+        if state.promoted {
+            self.tend_record(context, &mut state, &mut server, seen);
+        } else {
+            self.tend_link(context, &mut state, &mut server, seen);
+        }
+        if state != *before {
+            self.state_file.save(&state)?;
+        }
+        self.tell_score(context, &state, seen)?;
+        if let Some(process) = &state.server {
+            let watcher = self.watcher();
+            if self.cluster.is_present() && !watcher.is_watching(process) {
+                context.log.notice("starting the watcher of the server");
+                if let Err(e) = watcher.ensure(process, self.node()?) {
+                    context.log.warning(format!("a crash will be found by the next monitor only: {e}"));
+                }
+            }
+        }
+        Ok(status(&state, seen))
+    }
+
+    /// A server with the role of a primary that we did not promote: taken over when the record names us, or nobody
+    /// (a running replication comes under Pacemaker); otherwise closed and reported.
+    fn unexpected_primary(
+        &self,
+        context: &Context,
+        state: &mut State,
+        server: &mut Server,
+        seen: &Observation,
+    ) -> Result<Option<Status>, Failure> {
+        let record = self.record()?;
+        let me = self.node()?;
+        let ours = match &record {
+            None => true,
+            Some(record) => {
+                let known = |id: &String| record.history.as_ref() == Some(id);
+                record.node == me && (known(&seen.info.replid) || seen.info.replid2.as_ref().is_some_and(known))
+            }
+        };
+        if ours && seen.gate_open {
+            context.log.notice("taking over a running primary");
+            state.promoted = true;
+            if let (Some(record), Some(process)) = (record, &state.server) {
+                state.reign = Some(crate::state::Reign { epoch: record.epoch, server: process.clone() });
+                state.holders = record.holders;
+            }
+            return Ok(None);
+        }
+        if !seen.gate_open {
+            // It takes no writes. A promotion that was killed half-way; Pacemaker promotes or demotes it next.
+            return Ok(Some(Status::Running));
+        }
+        server.close_gate()?;
+        let recorded = record.map_or_else(String::new, |r| r.node);
+        Err(Failure::promoted(format!(
+            "the server has the role of a primary, but {recorded} is the recorded one: it was closed for writes"
+        )))
+    }
+
+    /// On the primary: the record follows who holds what it confirms.
+    fn tend_record(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) {
+        if !self.cluster.is_present() {
+            return;
+        }
+        let result =
+            if state.reign.is_none() { self.record_takeover(context, state, seen) } else { self.let_leave(context, state, server, seen) };
+        if let Err(e) = result {
+            context.log.warning(format!("the record is not up to date: {e}"));
+        }
+    }
+
+    /// A primary that was running before we came has no record yet.
+    fn record_takeover(&self, context: &Context, state: &mut State, seen: &Observation) -> Result<(), Failure> {
+        let me = self.node()?.to_owned();
+        let mut holders: std::collections::BTreeSet<String> = seen.info.replicas.iter().map(|r| r.node.clone()).collect();
+        holders.insert(me.clone());
+        let epoch = self.record()?.map_or(1, |r| r.epoch + 1);
+        let record = Record { epoch, node: me, history: Some(seen.info.replid.clone()), holders };
+        self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
+        context.log.notice(format!("recorded: {record}"));
+        state.reign = state.server.clone().map(|server| crate::state::Reign { epoch, server });
+        state.holders = record.holders;
+        Ok(())
+    }
+
+    /// Takes those out of the record whose server was stopped, once what they may have confirmed is held by enough
+    /// others: with k confirmations, k others.
+    fn let_leave(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) -> Result<(), Failure> {
+        if state.leaving.is_empty() {
+            return Ok(());
+        }
+        let needed = self.confirmations(context).unwrap_or(0);
+        let everything = seen.info.offset;
+        let held_by = |info: &crate::info::Info, leaving: &std::collections::BTreeSet<String>| {
+            info.replicas.iter().filter(|r| r.online && r.offset >= everything && !leaving.contains(&r.node)).count()
+        };
+        let begin = Instant::now();
+        while held_by(&server.replication()?, &state.leaving) < needed {
+            if begin.elapsed() > Duration::from_millis(300) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let mut record = self.record()?.ok_or_else(|| Failure::generic("it is gone from the CIB"))?;
+        if Some(record.node.as_str()) != Some(self.node()?) {
+            return Err(Failure::generic(format!("it names {}", record.node)));
+        }
+        record.holders.retain(|node| !state.leaving.contains(node));
+        self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
+        context.log.notice(format!("recorded: {record}"));
+        state.leaving.clear();
+        state.holders = record.holders;
+        Ok(())
+    }
+
+    /// On a replica: it follows whom it should, and an operator learns when it cannot.
+    fn tend_link(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) {
+        if seen.info.role != ReplicationRole::Replica {
+            return;
+        }
+        if let Some(primary) = &state.following {
+            let (host, port) = self.params.address_of(primary);
+            if seen.info.primary != Some((host.clone(), port)) {
+                context.log.warning(format!("the server does not follow {primary} any more: making it follow again"));
+                if let Err(e) = server.follow(&host, port) {
+                    context.log.warning(format!("it could not be made to follow {primary}: {e}"));
+                }
+            } else if !seen.info.link_up && !seen.info.syncing && seen.info.link_down_seconds.is_none_or(|s| s >= LINK_PATIENCE_SECONDS) {
+                context.log.warning(format!(
+                    "the link to the primary on {primary} ({host}:{port}) is down: check that the name resolves, the port is open (bind) and \
+                     masteruser/masterauth are right; the server's log says more"
+                ));
+            }
+        }
+    }
+
+    /// Publishes the promotion score when it changed.
+    fn tell_score(&self, context: &Context, state: &State, seen: &Observation) -> Result<(), Failure> {
+        if !self.cluster.is_present() {
+            return Ok(());
+        }
+        let held = state.held_until.is_some_and(|until| process::since_boot() < until);
+        let cold = !state.promoted && !state.linked && !held;
+        // Only a cold start has to ask the CIB.
+        let recorded = cold && self.record()?.is_some_and(|r| Some(r.node.as_str()) == self.node().ok());
+        let score = preference::score(&seen.info, Circumstances { promoted: state.promoted, linked: state.linked, held, recorded });
+        self.cluster.publish_score(score).or_else(|e| {
+            context.log.warning(format!("the promotion score cannot be published: {e}"));
+            Ok(())
+        })
+    }
+}
+
+fn status(state: &State, seen: &Observation) -> Status {
+    if seen.info.save_failed {
+        let why =
+            "the last save to disk failed: free space, or correct owner and mode of the data directory; see the server's log".to_owned();
+        return if state.promoted { Status::DegradedPromoted(why) } else { Status::Degraded(why) };
+    }
+    if state.promoted { Status::Promoted } else { Status::Running }
+}
+
+/// Processor time that a process has used, in clock ticks.
+fn cpu_ticks(process: &Identity) -> u64 {
+    process.cpu_ticks().unwrap_or_default()
+}

@@ -1,0 +1,79 @@
+//! The promotion score: a hint to the cluster whom to ask first. The election decides. Pure.
+
+use pacemaker::Score;
+
+use crate::info::Info;
+
+/// What the score depends on, beside the server itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Circumstances {
+    /// The server is promoted.
+    pub(crate) promoted: bool,
+    /// Its process has been attached to the primary.
+    pub(crate) linked: bool,
+    /// It was started again by a demotion a moment ago.
+    pub(crate) held: bool,
+    /// The record in the CIB names this node.
+    pub(crate) recorded: bool,
+}
+
+/// The primary stays where it is unless somebody moves it.
+const PRIMARY: i32 = 1000;
+/// What the better one gets when a candidate hands over to it: more than any replica has by itself.
+pub(crate) const HANDED_OVER: Score = Score::new(500);
+/// What the candidate that handed over keeps until its next monitor.
+pub(crate) const STEPPED_BACK: Score = Score::new(1);
+
+/// The score of a server.
+pub(crate) fn score(info: &Info, circumstances: Circumstances) -> Score {
+    let Circumstances { promoted, linked, held, recorded } = circumstances;
+    if promoted {
+        return Score::new(PRIMARY);
+    }
+    if info.loading || info.syncing || info.priority == 0 {
+        return Score::NEVER;
+    }
+    if linked || info.link_up {
+        // replica-priority 100, the default, is a score of 100; a lower number is preferred.
+        return Score::new(200 - i32::try_from(info.priority.min(199)).unwrap_or(199));
+    }
+    if held {
+        return Score::NEVER;
+    }
+    // A cold start: nobody is attached to anybody.
+    match (info.has_keys, recorded) {
+        (true, true) => Score::new(50),
+        (true, false) => Score::new(20),
+        (false, true) => Score::new(12),
+        (false, false) => Score::new(10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_preference() {
+        let info = |text: &str| Info::parse(&format!("role:slave\n{text}")).unwrap();
+        let none = Circumstances { promoted: false, linked: false, held: false, recorded: false };
+        let attached = score(&info("master_link_status:up"), none);
+        let preferred = score(&info("master_link_status:up\nslave_priority:10"), none);
+        let was_attached = score(&info(""), Circumstances { linked: true, ..none });
+        let cold_primary = score(&info("db0:keys=1"), Circumstances { recorded: true, ..none });
+        let cold = score(&info("db0:keys=1"), none);
+        let empty = score(&info(""), none);
+        assert!(Score::new(PRIMARY) > HANDED_OVER && HANDED_OVER > preferred && preferred > attached);
+        assert!(attached == was_attached && attached > cold_primary && cold_primary > cold && cold > empty && empty > STEPPED_BACK);
+    }
+
+    #[test]
+    fn no_candidate_while_loading_syncing_held_or_told_so() {
+        let none = Circumstances { promoted: false, linked: true, held: false, recorded: true };
+        for text in ["loading:1", "master_sync_in_progress:1", "slave_priority:0"] {
+            assert_eq!(score(&Info::parse(&format!("role:slave\n{text}")).unwrap(), none), Score::NEVER, "{text}");
+        }
+        let held = Circumstances { linked: false, held: true, ..none };
+        assert_eq!(score(&Info::parse("role:slave").unwrap(), held), Score::NEVER);
+    }
+}

@@ -1,0 +1,170 @@
+//! `promote` and `demote`: the steps, in an order in which each may be the last one that is carried out.
+
+use std::time::{Duration, Instant};
+
+use ocf::{Context, Failure, Outcome, Peers};
+
+use crate::agent::{Redis, cluster_failure};
+use crate::election::Verdict;
+use crate::info::{Info, ReplicationRole};
+use crate::monitor::Look;
+use crate::record::{PROPERTY, Record};
+use crate::server::Server;
+use crate::state::{Reign, State};
+
+/// How long a demotion holds writes back for the replicas to catch up.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long a server may stay silent in a demotion before it is killed.
+const DEMOTE_PATIENCE: Duration = Duration::from_millis(1500);
+/// How long a dead primary that was started again stays no candidate, unless it attaches before.
+const HELD: Duration = Duration::from_secs(30);
+
+impl Redis {
+    /// Makes this server the primary: role with the gate closed → record in the CIB, read back → gate open.
+    ///
+    /// Killed before the record, it is a server with the role of a primary that takes no writes; killed after it, the
+    /// next run finds the record and opens the gate.
+    pub(crate) fn take_over(&self, context: &Context) -> Outcome {
+        let mut state = self.state_file.load();
+        let process =
+            self.find_server(&mut state).ok_or_else(|| Failure::generic("the server does not run: start it before it is promoted"))?;
+        let mut server = self.reach(context)?;
+        let seen = server.observe()?;
+        if state.promoted && seen.info.role == ReplicationRole::Primary && seen.gate_open {
+            return Ok(());
+        }
+        let record = self.record()?;
+        let peers = Peers::read(&context.environment);
+        let running = peers.running_nodes();
+        if self.cluster.is_present() {
+            // The election was held in the notification before; scores may have changed since, so it is repeated.
+            let positions = self.hear(record.as_ref(), &running)?;
+            match self.verdict(context, record.as_ref(), &positions)? {
+                Verdict::GoOn(_) => {}
+                Verdict::HandOver { to, reason } => return Err(Failure::generic(format!("not promoted: {to} is better: {reason}"))),
+                Verdict::Refuse(reason) => return Err(Failure::generic(format!("not promoted: {reason}"))),
+            }
+        }
+        server.close_gate()?;
+        if seen.info.role == ReplicationRole::Replica {
+            server.become_primary()?;
+        }
+        let now = server.replication()?;
+        if now.role != ReplicationRole::Primary {
+            return Err(Failure::generic("the server did not take the role of a primary"));
+        }
+        let me = self.node()?.to_owned();
+        let epoch = record.as_ref().map_or(0, |r| r.epoch) + 1;
+        // Whoever runs will attach and may confirm writes.
+        let holders = running.into_iter().chain([me.clone()]).collect();
+        let record = Record { epoch, node: me, history: Some(now.replid.clone()), holders };
+        self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
+        state.promoted = true;
+        state.reign = Some(Reign { epoch, server: process });
+        state.following = None;
+        state.linked = false;
+        state.held_until = None;
+        state.holders = record.holders;
+        state.leaving.clear();
+        self.state_file.save(&state)?;
+        let (replicas, lag) = self.gate(context);
+        server.open_gate(replicas, lag)?;
+        context.log.notice(format!("promoted: epoch {epoch}, history {}, from byte {}", now.replid, now.offset));
+        Ok(())
+    }
+
+    /// Makes sure that this server is not a primary: a replica if it can be made one, otherwise dead.
+    pub(crate) fn step_down(&self, context: &Context) -> Outcome {
+        let mut state = self.state_file.load();
+        let Some(process) = self.find_server(&mut state) else {
+            context.log.notice("the server is dead: it is not a primary any more");
+            return self.restart_demoted(context, state);
+        };
+        match self.ask(&process, DEMOTE_PATIENCE.min(context.deadline.left() / 3)) {
+            Look::Answered(mut server, seen) => match self.hand_down(context, &mut state, &mut server, &seen.info) {
+                Ok(()) => return Ok(()),
+                Err(failure) => context.log.error(format!("the server cannot be demoted, so it is killed: {failure}")),
+            },
+            Look::Engaged(why) | Look::Stuck(why) => context.log.error(format!("the server cannot be demoted, so it is killed: {why}")),
+            Look::Refuses(fault) => context.log.error(format!("the server cannot be demoted, so it is killed: {fault}")),
+        }
+        process.kill();
+        if !process.wait_gone(context.deadline.left().max(Duration::from_secs(1))) {
+            return Err(Failure::generic(format!(
+                "the server (pid {}) can neither be demoted nor killed: it hangs in the kernel, probably on its disk",
+                process.pid
+            )));
+        }
+        self.restart_demoted(context, state)
+    }
+
+    /// The orderly way: hold writes back → the replicas get everything → gate closed → clients cut → replica of nobody.
+    fn hand_down(&self, context: &Context, state: &mut State, server: &mut Server, info: &Info) -> Outcome {
+        if info.role == ReplicationRole::Replica {
+            Self::forget_reign(state);
+            server.close_gate()?;
+            return self.state_file.save(state);
+        }
+        let limit = DRAIN.min(context.deadline.left() / 3);
+        // Longer than the drain, so that it cannot end before the gate is closed. The gate makes it superfluous.
+        server.pause_writes(limit * 2 + Duration::from_secs(1))?;
+        let drained = drain(server, &targets(context), limit)?;
+        match &drained {
+            Some(behind) => context.log.warning(format!("going on after {} ms although {behind}", limit.as_millis())),
+            None => context.log.notice("the replicas have everything"),
+        }
+        server.close_gate()?;
+        server.cut_clients()?;
+        server.follow_nobody()?;
+        if server.replication()?.role != ReplicationRole::Replica {
+            return Err(Failure::generic("it keeps the role of a primary"));
+        }
+        Self::forget_reign(state);
+        state.following = None;
+        self.state_file.save(state)?;
+        server.resume_writes()?;
+        context.log.notice("demoted");
+        Ok(())
+    }
+
+    /// Starts a dead primary again, as a replica of nobody, without waiting for its data. Otherwise the first monitor
+    /// after the demotion would find no server, and the cluster would stop and start this instance *before* it
+    /// promotes the successor.
+    fn restart_demoted(&self, context: &Context, mut state: State) -> Outcome {
+        Self::forget_reign(&mut state);
+        state.held_until = Some(process::since_boot() + HELD);
+        self.state_file.save(&state)?;
+        if !self.cluster.is_present() {
+            return Ok(());
+        }
+        if let Err(failure) = self.launch(context, None, Duration::ZERO) {
+            context.log.error(format!("the dead server cannot be started again: {failure}"));
+        }
+        Ok(())
+    }
+}
+
+/// Whom a demoted primary waits for: the node that will be promoted, when the transition says so.
+fn targets(context: &Context) -> Option<String> {
+    Peers::read(&context.environment).candidate().map(str::to_owned)
+}
+
+/// Waits until the target, or every attached replica, has acknowledged everything. Returns what was missing at the end.
+fn drain(server: &mut Server, target: &Option<String>, limit: Duration) -> Result<Option<String>, Failure> {
+    let begin = Instant::now();
+    loop {
+        let info = server.replication()?;
+        let waited_for: Vec<_> = info.replicas.iter().filter(|r| r.online && target.as_ref().is_none_or(|t| *t == r.node)).collect();
+        if waited_for.is_empty() {
+            return Ok(Some(match target {
+                Some(target) => format!("{target} is not attached"),
+                None => "no replica is attached".into(),
+            }));
+        }
+        let Some(behind) = waited_for.iter().find(|r| r.offset < info.offset) else { return Ok(None) };
+        if begin.elapsed() >= limit {
+            return Ok(Some(format!("{} lacks {} bytes", behind.node, info.offset - behind.offset)));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

@@ -1,0 +1,76 @@
+//! What this node remembers of its own server until the next boot. Not the truth: that is the server itself, and the
+//! record in the CIB. It saves the monitor from asking the cluster each time.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use process::Identity;
+use serde::{Deserialize, Serialize};
+
+/// A promotion that this server's process went through.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reign {
+    /// The epoch that was recorded.
+    pub(crate) epoch: u64,
+    /// The process.
+    pub(crate) server: Identity,
+}
+
+/// The memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct State {
+    /// The server that was started or taken over.
+    pub(crate) server: Option<Identity>,
+    /// Whether it is promoted: set when the promotion is recorded, before writes open.
+    pub(crate) promoted: bool,
+    /// Its last promotion.
+    pub(crate) reign: Option<Reign>,
+    /// The node that it follows.
+    pub(crate) following: Option<String>,
+    /// Whether this process has been attached to the primary that it follows.
+    pub(crate) linked: bool,
+    /// A dead primary that `demote` started again is no candidate before it is attached, or until this time since
+    /// boot: raising its score would abort the transition that promotes its successor.
+    pub(crate) held_until: Option<Duration>,
+    /// The holders as recorded, on the primary.
+    pub(crate) holders: BTreeSet<String>,
+    /// Holders whose server was stopped, on the primary; they leave the record when what they held is elsewhere.
+    pub(crate) leaving: BTreeSet<String>,
+}
+
+/// The file that holds the memory.
+#[derive(Debug)]
+pub(crate) struct StateFile {
+    path: PathBuf,
+}
+
+impl StateFile {
+    pub(crate) fn of(directory: &Path, resource: &str) -> Self {
+        Self { path: directory.join(format!("systole-{resource}.state")) }
+    }
+
+    /// What is remembered; nothing when there is no file, or not a whole one (it is replaced whole, so that is from
+    /// another version).
+    pub(crate) fn load(&self) -> State {
+        std::fs::read(&self.path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    /// Remembers.
+    ///
+    /// # Errors
+    /// What the file system says, with the path.
+    pub(crate) fn save(&self, state: &State) -> Result<(), ocf::Failure> {
+        let bytes = serde_json::to_vec(state).map_err(|e| ocf::Failure::generic(e.to_string()))?;
+        process::write_atomically(&self.path, &bytes, 0o600)
+            .map_err(|e| ocf::Failure::generic(format!("{} cannot be written: {e}; free space or correct the mode", self.path.display())))
+    }
+}
+
+impl State {
+    /// Whether the process that runs now is the one that was the primary of this epoch: it holds everything.
+    pub(crate) fn reigned(&self, epoch: u64) -> bool {
+        self.reign.as_ref().is_some_and(|r| r.epoch == epoch && Some(&r.server) == self.server.as_ref())
+    }
+}

@@ -1,0 +1,257 @@
+//! `notify`: what happens between the death or demotion of a primary and the promotion of the next one.
+//!
+//! Before a promotion every node publishes its position, and the candidate compares them all. When another one is
+//! better, it changes the scores: that aborts the transition before `promote` runs, and the cluster plans anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use ocf::{Context, Failure, Notification, Operation, Outcome, Phase};
+use pacemaker::Score;
+
+use crate::agent::{Redis, cluster_failure};
+use crate::election::{Position, Question, Unfit, Verdict, elect};
+use crate::info::{Info, ReplicationRole};
+use crate::monitor::Look;
+use crate::preference::{HANDED_OVER, STEPPED_BACK};
+use crate::record::{PROPERTY, Record};
+use crate::server::Server;
+use crate::state::State;
+
+/// The private attribute that holds a node's position.
+const POSITION: &str = "position";
+/// How long the candidate waits for the positions of the others.
+const HEARING: Duration = Duration::from_millis(1000);
+/// How long a replica waits for the end of what the old primary sent.
+const LAST_BYTES: Duration = Duration::from_millis(150);
+
+impl Redis {
+    /// Reacts to what happens to the other instances.
+    pub(crate) fn react(&self, context: &Context, notification: &Notification) -> Outcome {
+        match (notification.phase, notification.operation) {
+            (Phase::Pre, Operation::Promote) => self.before_promotion(context, notification),
+            (Phase::Post, Operation::Promote) => self.after_promotion(context, notification),
+            (Phase::Pre, Operation::Start) => self.before_start(context, notification),
+            (Phase::Post, Operation::Stop) => self.after_stop(notification),
+            _ => Ok(()),
+        }
+    }
+
+    /// Publishes this node's position; the candidate decides whether to go on.
+    fn before_promotion(&self, context: &Context, notification: &Notification) -> Outcome {
+        let record = self.record()?;
+        let mine = self.position(context, record.as_ref())?;
+        context.log.notice(format!("position for the promotion: {}", mine.print()));
+        self.cluster.publish_private(POSITION, &mine.print(), Duration::from_millis(500)).map_err(cluster_failure)?;
+        if notification.peers.candidate() != Some(self.node()?) {
+            return Ok(());
+        }
+        let positions = self.hear(record.as_ref(), &notification.peers.running_nodes())?;
+        match self.verdict(context, record.as_ref(), &positions)? {
+            Verdict::GoOn(reason) => context.log.notice(format!("going on with the promotion: {reason}")),
+            Verdict::HandOver { to, reason } => {
+                context.log.notice(format!("handing over to {to}: {reason}"));
+                self.cluster.publish_score(STEPPED_BACK).map_err(cluster_failure)?;
+                self.cluster.publish_score_of(&to, HANDED_OVER).map_err(cluster_failure)?;
+                // The next monitor publishes the true score again.
+                self.cluster.forget_score();
+            }
+            Verdict::Refuse(reason) => {
+                context.log.error(format!("refusing the promotion: {reason}"));
+                self.cluster.publish_score(Score::NEVER).map_err(cluster_failure)?;
+                self.cluster.forget_score();
+            }
+        }
+        Ok(())
+    }
+
+    /// The others follow the new primary. Short: no waiting for a copy.
+    fn after_promotion(&self, context: &Context, notification: &Notification) -> Outcome {
+        let Some(primary) = notification.peers.candidate() else { return Ok(()) };
+        let mut state = self.state_file.load();
+        if primary == self.node()? || self.find_server(&mut state).is_none() {
+            return Ok(());
+        }
+        let mut server = self.connect(context.deadline.left() / 2)?;
+        let before = server.replication()?;
+        let (host, port) = self.params.address_of(primary);
+        state.following = Some(primary.to_owned());
+        state.promoted = false;
+        state.linked = false;
+        self.state_file.save(&state)?;
+        server.follow(&host, port)?;
+        context.log.notice(format!("following {primary}"));
+        self.tell_divergence(context, &mut server, &before, &mut state)
+    }
+
+    /// A replica that attaches says what it had that the new primary never got: the primary's answer is in the
+    /// server's `INFO` a few milliseconds later, or not at all while a whole copy is made.
+    fn tell_divergence(&self, context: &Context, server: &mut Server, before: &Info, state: &mut State) -> Outcome {
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(50) {
+            let now = server.replication()?;
+            if now.link_up && now.replid != before.replid {
+                state.linked = true;
+                state.held_until = None;
+                self.state_file.save(state)?;
+                if before.offset > now.offset {
+                    context.log.warning(format!("at most {} bytes that only this server held are given up", before.offset - now.offset));
+                }
+                return Ok(());
+            }
+            if now.syncing {
+                context.log.notice(format!(
+                    "a whole copy of the new primary replaces this server's data (it held {} bytes of history {})",
+                    before.offset,
+                    before.replid.chars().take(8).collect::<String>()
+                ));
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// On the primary: a server that is about to start may confirm writes, so it is recorded before.
+    fn before_start(&self, context: &Context, notification: &Notification) -> Outcome {
+        let mut state = self.state_file.load();
+        if !state.promoted {
+            return Ok(());
+        }
+        let starting: BTreeSet<String> = notification.peers.start.iter().map(|m| m.node.clone()).collect();
+        state.leaving.retain(|node| !starting.contains(node));
+        let added: Vec<&String> = starting.iter().filter(|node| !state.holders.contains(*node)).collect();
+        if !added.is_empty() {
+            let mut record = self.record()?.filter(|r| Some(r.node.as_str()) == self.node().ok());
+            if let Some(record) = &mut record {
+                record.holders.extend(added.into_iter().cloned());
+                self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
+                context.log.notice(format!("recorded: {record}"));
+                state.holders.clone_from(&record.holders);
+            }
+        }
+        self.state_file.save(&state)
+    }
+
+    /// On the primary: who was stopped leaves the record at the next monitor, if that is safe.
+    fn after_stop(&self, notification: &Notification) -> Outcome {
+        let mut state = self.state_file.load();
+        if !state.promoted {
+            return Ok(());
+        }
+        let started: BTreeSet<&str> = notification.peers.start.iter().map(|m| m.node.as_str()).collect();
+        state.leaving.extend(notification.peers.stop.iter().filter(|m| !started.contains(m.node.as_str())).map(|m| m.node.clone()));
+        self.state_file.save(&state)
+    }
+
+    /// Where this server stands, with its position at rest: nothing more comes from the old primary.
+    fn position(&self, context: &Context, record: Option<&Record>) -> Result<Position, Failure> {
+        let mut state = self.state_file.load();
+        let nowhere = |unfit| Position {
+            round: Record::round(record),
+            history: String::new(),
+            offset: 0,
+            before: None,
+            has_keys: false,
+            live: false,
+            complete: false,
+            priority: 100,
+            unfit: Some(unfit),
+        };
+        let Some(process) = self.find_server(&mut state) else { return Ok(nowhere(Unfit::NoServer)) };
+        let (mut server, seen) = match self.ask(&process, Duration::from_millis(500)) {
+            Look::Answered(server, seen) => (server, seen),
+            Look::Engaged(why) | Look::Stuck(why) => {
+                context.log.warning(format!("no position: {why}"));
+                return Ok(nowhere(Unfit::NoServer));
+            }
+            Look::Refuses(fault) => {
+                context.log.warning(format!("no position: {fault}"));
+                return Ok(nowhere(Unfit::NoServer));
+            }
+        };
+        if seen.info.loading {
+            return Ok(nowhere(Unfit::Loading));
+        }
+        let at_rest = bring_to_rest(&mut server, &seen.info)?;
+        let complete = record.is_some_and(|r| state.reigned(r.epoch));
+        Ok(Position {
+            round: Record::round(record),
+            offset: at_rest.offset,
+            before: at_rest.replid2.zip(at_rest.second_offset),
+            history: at_rest.replid,
+            has_keys: seen.info.has_keys,
+            live: state.linked || seen.info.link_up || complete,
+            complete,
+            priority: seen.info.priority,
+            unfit: match (seen.info.syncing, seen.info.priority) {
+                (true, _) => Some(Unfit::Syncing),
+                (_, 0) => Some(Unfit::Never),
+                _ => None,
+            },
+        })
+    }
+
+    /// Collects the positions of this round, until all of `expected` have spoken or the hearing ends.
+    pub(crate) fn hear(&self, record: Option<&Record>, expected: &[String]) -> Result<BTreeMap<String, Position>, Failure> {
+        let round = Record::round(record);
+        let begin = Instant::now();
+        loop {
+            let values = self.cluster.private_values(POSITION).map_err(cluster_failure)?;
+            let positions: BTreeMap<String, Position> =
+                values.into_iter().filter_map(|(node, text)| Some((node, Position::parse(&text).filter(|p| p.round == round)?))).collect();
+            if expected.iter().all(|node| positions.contains_key(node)) || begin.elapsed() >= HEARING {
+                return Ok(positions);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The election, with what is known.
+    pub(crate) fn verdict(
+        &self,
+        context: &Context,
+        record: Option<&Record>,
+        positions: &BTreeMap<String, Position>,
+    ) -> Result<Verdict, Failure> {
+        Ok(elect(&Question {
+            me: self.node()?,
+            record,
+            positions,
+            servers: context.environment.clone_max().map(|n| n as usize),
+            confirmations: self.confirmations(context),
+            wait_last_known_primary: self.params.wait_last_known_primary,
+            decide: &self.decide(),
+        }))
+    }
+
+    /// Remembers which process has been a replica of whom, for the actions.
+    pub(crate) fn forget_reign(state: &mut State) {
+        state.promoted = false;
+        state.holders.clear();
+        state.leaving.clear();
+    }
+}
+
+/// Waits until a replica's position stands still. A dead primary's last bytes are still in the socket: they end with
+/// the link. When the link stays up (a power cut sends no farewell), the position has to stand still for a while, and
+/// the link is cut then.
+fn bring_to_rest(server: &mut Server, seen: &Info) -> Result<Info, Failure> {
+    if seen.role == ReplicationRole::Primary || !seen.link_up {
+        return Ok(seen.clone());
+    }
+    let begin = Instant::now();
+    let mut last = seen.clone();
+    let mut still = 0;
+    while begin.elapsed() < LAST_BYTES && still < 4 {
+        std::thread::sleep(Duration::from_millis(5));
+        let now = server.replication()?;
+        if !now.link_up {
+            return Ok(now);
+        }
+        still = if now.offset == last.offset { still + 1 } else { 0 };
+        last = now;
+    }
+    server.follow_nobody()?;
+    Ok(server.replication()?)
+}

@@ -1,0 +1,127 @@
+//! `validate-all`: what is wrong, with the line to write.
+
+use std::os::unix::fs::PermissionsExt;
+
+use ocf::{Code, Context, Failure, Outcome};
+
+use crate::agent::{Redis, read_secret};
+use crate::params::Durability;
+
+/// Below this a partial resynchronisation fails under any load: the default of 1 MB is a fraction of a second.
+const BACKLOG_WORTH_HAVING: u64 = 16 * 1024 * 1024;
+
+impl Redis {
+    /// Level 0: what this node alone can tell. Level 10: the clone, and settings that make a failover slow or lossy.
+    pub(crate) fn check_configuration(&self, context: &Context, level: u32) -> Outcome {
+        self.check_node(context)?;
+        let mut advice = self.advice(context);
+        if level < 10 {
+            return Ok(());
+        }
+        if context.environment.is_promotable() && context.environment.notify() != Some(true) {
+            return Err(Failure::configured("the clone has no notify=true, without which nobody can be elected: set meta notify=true"));
+        }
+        match advice.pop() {
+            None => Ok(()),
+            Some(last) => {
+                advice.iter().for_each(|line| context.log.warning(line));
+                Err(Failure::installed(last))
+            }
+        }
+    }
+
+    /// What has to be there before a server can be started on this node.
+    pub(crate) fn check_node(&self, context: &Context) -> Outcome {
+        let bin = &self.params.bin;
+        let metadata = std::fs::metadata(bin).map_err(|e| {
+            Failure::installed(format!(
+                "bin {}: {e}; install redis-server, or set bin (for Valkey: bin=/usr/bin/valkey-server)",
+                bin.display()
+            ))
+        })?;
+        if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
+            return Err(Failure { code: Code::Permission, reason: format!("bin {} is not an executable file", bin.display()) });
+        }
+        self.account()?;
+        let conf = self.conf()?;
+        if let Some(file) = &self.params.password_file {
+            read_secret(file, "password_file")?;
+        }
+        if let Some(file) = &self.params.masterauth_file {
+            read_secret(file, "masterauth_file")?;
+        }
+        let directory = conf.data_directory();
+        if directory.is_absolute() && !directory.is_dir() {
+            return Err(Failure::installed(format!(
+                "data directory {} (dir in the configuration) does not exist: create it for user {}",
+                directory.display(),
+                self.params.user
+            )));
+        }
+        let tls = conf.last("tls-replication").is_some_and(|v| v.eq_ignore_ascii_case("yes"));
+        let listens = conf.last(if tls { "tls-port" } else { "port" }).unwrap_or("6379");
+        if self.params.tunnels.is_empty() && listens != self.params.port.to_string() {
+            let name = if tls { "tls-port" } else { "port" };
+            return Err(Failure::configured(format!(
+                "the server listens on {name} {listens}, but the parameter port is {}: make them equal",
+                self.params.port
+            )));
+        }
+        if context.environment.clone_max().is_some_and(|n| n < 3) && self.params.durability == Durability::Quorum {
+            context.log.notice("durability=quorum with two servers: the loss of either stops writes");
+        }
+        Ok(())
+    }
+
+    /// Settings that a failover suffers from.
+    fn advice(&self, context: &Context) -> Vec<String> {
+        let Ok(conf) = self.conf() else { return vec![] };
+        let mut advice = Vec::new();
+        let several = context.environment.clone_max().is_none_or(|n| n > 1) && self.params.tunnels.is_empty();
+        let loopback = |a: &String| matches!(a.trim_start_matches('-'), "127.0.0.1" | "::1" | "localhost");
+        if several && conf.last_all("bind").is_some_and(|addresses| addresses.iter().all(loopback)) {
+            advice.push("the configuration binds loopback addresses only, so that no replica can attach: write `bind * -::*`".into());
+        }
+        let protected = conf.last("protected-mode").is_none_or(|v| v.eq_ignore_ascii_case("yes"));
+        if several && protected && conf.requirepass().is_none() && conf.last_all("bind").is_none() && conf.last("aclfile").is_none() {
+            advice.push("protected-mode without a password lets no replica attach: write `requirepass` and `masterauth`, or `protected-mode no` in a closed network".into());
+        }
+        if conf.last("repl-backlog-size").and_then(bytes).unwrap_or(1024 * 1024) < BACKLOG_WORTH_HAVING {
+            advice.push("repl-backlog-size is too small for a partial resynchronisation under load: write `repl-backlog-size 64mb`".into());
+        }
+        if conf.last("repl-diskless-sync-delay").unwrap_or("5") != "0" {
+            advice.push("repl-diskless-sync-delay makes every first copy wait: write `repl-diskless-sync-delay 0`".into());
+        }
+        advice
+    }
+}
+
+/// A size as the server writes it: 64mb, 1gb, 1024.
+fn bytes(text: &str) -> Option<u64> {
+    let text = text.to_ascii_lowercase();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "b" => 1,
+        "k" => 1000,
+        "kb" => 1024,
+        "m" => 1_000_000,
+        "mb" => 1024 * 1024,
+        "g" => 1_000_000_000,
+        "gb" => 1024 * 1024 * 1024,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn sizes_have_the_servers_units() {
+        assert_eq!(
+            [bytes("64mb"), bytes("1GB"), bytes("7"), bytes("1k"), bytes("x"), bytes("1tb")],
+            [Some(67_108_864), Some(1_073_741_824), Some(7), Some(1000), None, None]
+        );
+    }
+}

@@ -1,0 +1,86 @@
+//! Exit codes, and failures that say what an operator can do.
+
+use std::fmt;
+
+/// Why an action failed, as Pacemaker distinguishes it.
+///
+/// 0, 7 and 8 are missing on purpose: they are no failures. 7 and 8 can only come from a monitor ([`crate::Status`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// The instance is broken; Pacemaker recovers it.
+    Generic,
+    /// The call itself makes no sense.
+    Arguments,
+    /// The action does not exist.
+    Unimplemented,
+    /// Something on this node has the wrong owner or mode; Pacemaker bans the node.
+    Permission,
+    /// Something is missing on this node; Pacemaker bans the node.
+    Installed,
+    /// The configuration is wrong on every node; Pacemaker stops the resource everywhere.
+    Configured,
+    /// The promoted instance is broken. Only a monitor says so.
+    FailedPromoted,
+}
+
+impl Code {
+    /// The process exit status.
+    pub fn exit_status(self) -> u8 {
+        match self {
+            Self::Generic => 1,
+            Self::Arguments => 2,
+            Self::Unimplemented => 3,
+            Self::Permission => 4,
+            Self::Installed => 5,
+            Self::Configured => 6,
+            Self::FailedPromoted => 9,
+        }
+    }
+}
+
+/// A failure with its reason: lower case, naming the object, the fact and the remedy. It never holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What Pacemaker is told.
+    pub code: Code,
+    /// What the operator is told.
+    pub reason: String,
+}
+
+/// What every action but `monitor` returns.
+pub type Outcome = Result<(), Failure>;
+
+impl Failure {
+    /// A failure of this instance.
+    pub fn generic(reason: impl Into<String>) -> Self {
+        Self { code: Code::Generic, reason: reason.into() }
+    }
+
+    /// Something is missing on this node.
+    pub fn installed(reason: impl Into<String>) -> Self {
+        Self { code: Code::Installed, reason: reason.into() }
+    }
+
+    /// An owner or mode on this node forbids the action.
+    pub fn permission(reason: impl Into<String>) -> Self {
+        Self { code: Code::Permission, reason: reason.into() }
+    }
+
+    /// The resource's configuration is wrong on every node.
+    pub fn configured(reason: impl Into<String>) -> Self {
+        Self { code: Code::Configured, reason: reason.into() }
+    }
+
+    /// The promoted instance is broken.
+    pub fn promoted(reason: impl Into<String>) -> Self {
+        Self { code: Code::FailedPromoted, reason: reason.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,213 @@
+//! Speaking to the operator: syslog, the cluster's log file, stderr without a cluster, the trace.
+//!
+//! One datagram to the syslog socket costs microseconds where a forked `logger` costs a millisecond, and it never
+//! blocks: an agent must not hang because the log does.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::Environment;
+
+/// Syslog severities that agents use.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Severity {
+    Error = 3,
+    Warning = 4,
+    Notice = 5,
+    Debug = 7,
+}
+
+impl Severity {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Error => "ERROR",
+            Self::Warning => "WARNING",
+            Self::Notice => "NOTICE",
+            Self::Debug => "DEBUG",
+        }
+    }
+}
+
+/// The log of one run of an agent.
+#[derive(Debug)]
+pub struct Log {
+    tag: String,
+    facility: Option<u8>,
+    socket: RefCell<Option<UnixDatagram>>,
+    file: Option<PathBuf>,
+    to_stderr: bool,
+    debug: bool,
+    trace: Option<RefCell<File>>,
+    start: Instant,
+}
+
+impl Log {
+    /// Opens the log as the environment asks for it. Nothing is opened before there is something to say, except a
+    /// trace that was asked for.
+    pub fn open(agent: &str, action: &str, environment: &Environment) -> Self {
+        let any = |names: &[&str]| names.iter().find_map(|n| environment.non_empty(n)).map(str::to_owned);
+        let facility = any(&["HA_LOGFACILITY", "HA_logfacility", "PCMK_logfacility"]);
+        let file = any(&["HA_LOGFILE", "HA_logfile", "PCMK_logfile"]).filter(|f| f.starts_with('/') && f != "/dev/null");
+        Self {
+            tag: format!("{agent}({})[{}]", environment.instance(), std::process::id()),
+            facility: facility_number(facility.as_deref().unwrap_or("daemon")),
+            socket: RefCell::new(None),
+            file: file.map(PathBuf::from),
+            to_stderr: !environment.under_pacemaker(),
+            debug: environment.get("HA_debug").is_some_and(|v| !v.is_empty() && v != "0"),
+            trace: open_trace(agent, action, environment).map(RefCell::new),
+            start: Instant::now(),
+        }
+    }
+
+    /// Something failed, and an operator has to know.
+    pub fn error(&self, text: impl AsRef<str>) {
+        self.write(Severity::Error, text.as_ref());
+    }
+
+    /// Something is not as it should be, and the agent goes on.
+    pub fn warning(&self, text: impl AsRef<str>) {
+        self.write(Severity::Warning, text.as_ref());
+    }
+
+    /// A decision or a change that an operator wants to find in the log.
+    pub fn notice(&self, text: impl AsRef<str>) {
+        self.write(Severity::Notice, text.as_ref());
+    }
+
+    /// Details for whoever set `HA_debug`, and for the trace.
+    pub fn debug(&self, text: impl AsRef<str>) {
+        if self.debug {
+            self.write(Severity::Debug, text.as_ref());
+        } else {
+            self.trace(text.as_ref());
+        }
+    }
+
+    /// One line of the trace, with the milliseconds since the agent began.
+    pub fn trace(&self, text: &str) {
+        if let Some(file) = &self.trace {
+            let line = format!("{:9.3} {}\n", self.start.elapsed().as_secs_f64() * 1000.0, one_line(text));
+            // A trace that cannot be written (a full disk) must not fail the action.
+            let _ = file.borrow_mut().write_all(line.as_bytes());
+        }
+    }
+
+    fn write(&self, severity: Severity, text: &str) {
+        let text = one_line(text);
+        self.trace(&format!("{} {text}", severity.word()));
+        if self.to_stderr {
+            let _ = writeln!(std::io::stderr(), "{}: {text}", severity.word());
+        } else if let Some(facility) = self.facility {
+            self.datagram(&format!("<{}>{}: {}: {text}", facility * 8 + severity as u8, self.tag, severity.word()));
+        }
+        if let Some(path) = &self.file {
+            let line = format!("{} {}: {}: {text}\n", utc(SystemTime::now()), self.tag, severity.word());
+            // One write of one line, so that agents which run at once do not mix theirs.
+            if let Ok(mut file) = OpenOptions::new().append(true).create(true).mode(0o640).open(path) {
+                let _ = file.write_all(line.as_bytes());
+            }
+        }
+    }
+
+    fn datagram(&self, message: &str) {
+        let mut socket = self.socket.borrow_mut();
+        if socket.is_none() {
+            *socket = UnixDatagram::unbound().ok().filter(|s| s.set_nonblocking(true).is_ok() && s.connect("/dev/log").is_ok());
+        }
+        if let Some(socket) = &*socket {
+            let _ = socket.send(message.as_bytes());
+        }
+    }
+}
+
+/// Control characters would let a server's error text forge log lines.
+fn one_line(text: &str) -> String {
+    text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Opens the trace when `OCF_TRACE_RA` or `OCF_TRACE_FILE` asks for one.
+fn open_trace(agent: &str, action: &str, environment: &Environment) -> Option<File> {
+    let asked = environment.get("OCF_TRACE_RA").is_some_and(|v| matches!(v.to_ascii_lowercase().as_str(), "1" | "yes" | "true" | "on"));
+    let path = match environment.non_empty("OCF_TRACE_FILE") {
+        Some(path) if path.starts_with('/') => PathBuf::from(path),
+        // A number is a file descriptor in the shell agents; ours traces to stderr then.
+        Some(_) => PathBuf::from("/dev/stderr"),
+        None if asked => {
+            let base = environment.non_empty("HA_VARLIB").unwrap_or("/var/lib/heartbeat");
+            let directory = Path::new(base).join("trace_ra").join(agent);
+            std::fs::create_dir_all(&directory).ok()?;
+            directory.join(format!("{}.{action}.{}.{}", environment.instance(), utc(SystemTime::now()), std::process::id()))
+        }
+        None => return None,
+    };
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path).ok()
+}
+
+/// The syslog facility of a name; `None` for `none`.
+fn facility_number(name: &str) -> Option<u8> {
+    const NAMES: [&str; 12] = ["kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp"];
+    if name == "none" {
+        return None;
+    }
+    if let Some(n) = name.strip_prefix("local").and_then(|n| n.parse::<u8>().ok()).filter(|n| *n < 8) {
+        return Some(16 + n);
+    }
+    Some(NAMES.iter().position(|n| *n == name).map_or(3, |i| i as u8))
+}
+
+/// `2026-11-20T22:52:20Z`; only ever written, never compared.
+fn utc(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Civil date from a day count: years begin in March, so that the leap day is the last of its year.
+    let z = days + 719_468;
+    let era = z / 146_097;
+    let day_of_era = z % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let mut text = String::new();
+    let _ = write!(text, "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn dates_are_right_around_leap_days() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (1_795_215_140, "2026-11-20T22:52:20Z"),
+        ] {
+            assert_eq!(utc(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn a_server_cannot_forge_a_log_line() {
+        assert_eq!(one_line("ERR x\nredis: all is well\n"), "ERR x redis: all is well");
+    }
+
+    #[test]
+    fn facilities_by_name() {
+        assert_eq!(facility_number("daemon"), Some(3));
+        assert_eq!(facility_number("local7"), Some(23));
+        assert_eq!(facility_number("none"), None);
+        assert_eq!(facility_number("nonsense"), Some(3));
+    }
+}

@@ -1,0 +1,302 @@
+//! Resource parameters: declared once, and parsed, checked, documented from that declaration.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::{Environment, Failure};
+
+/// What a value must look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text without control characters.
+    Text,
+    /// An absolute path.
+    Path,
+    /// A file or user name: no slash, not empty.
+    Name,
+    /// A whole number within the bounds, both included.
+    Integer {
+        /// Smallest value.
+        min: i64,
+        /// Largest value.
+        max: i64,
+    },
+    /// yes/no, true/false, on/off, 1/0.
+    Boolean,
+    /// A duration: a number with `ms`, `s`, `m` or `h` (seconds without a unit).
+    Time,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+}
+
+/// The declaration of one parameter.
+#[derive(Clone, Copy, Debug)]
+pub struct Parameter {
+    /// The name, without `OCF_RESKEY_`.
+    pub name: &'static str,
+    /// What a value must look like.
+    pub kind: Kind,
+    /// The value when none is given; empty for none.
+    pub default: &'static str,
+    /// One line.
+    pub short: &'static str,
+    /// Paragraphs, separated by an empty line.
+    pub long: &'static str,
+    /// Whether a value must be given.
+    pub required: bool,
+    /// Parameters that share a group must differ together from every other resource of the type on a node.
+    pub unique: Option<&'static str>,
+    /// Whether the value must never be shown.
+    pub secret: bool,
+    /// Whether `reload-agent` takes a new value without a restart.
+    pub reloadable: bool,
+}
+
+impl Parameter {
+    /// A parameter with the given name and kind, optional, not unique, without a default.
+    pub const fn new(name: &'static str, kind: Kind, short: &'static str) -> Self {
+        Self { name, kind, default: "", short, long: short, required: false, unique: None, secret: false, reloadable: false }
+    }
+
+    /// Sets the default.
+    pub const fn or(mut self, default: &'static str) -> Self {
+        self.default = default;
+        self
+    }
+
+    /// Sets the long description.
+    pub const fn about(mut self, long: &'static str) -> Self {
+        self.long = long;
+        self
+    }
+
+    /// Puts it into a group of values that must be unique together.
+    pub const fn unique(mut self, group: &'static str) -> Self {
+        self.unique = Some(group);
+        self
+    }
+
+    /// Makes it a secret.
+    pub const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+
+    /// Makes it reloadable.
+    pub const fn reloadable(mut self) -> Self {
+        self.reloadable = true;
+        self
+    }
+
+    /// Checks one value.
+    fn check(&self, value: &str) -> Result<(), String> {
+        if value.chars().any(char::is_control) {
+            return Err("holds a control character".into());
+        }
+        let ok = match self.kind {
+            Kind::Text => true,
+            Kind::Path => value.starts_with('/'),
+            Kind::Name => !value.is_empty() && !value.contains('/') && value != "." && value != "..",
+            Kind::Integer { min, max } => value.parse::<i64>().is_ok_and(|n| (min..=max).contains(&n)),
+            Kind::Boolean => boolean(value).is_some(),
+            Kind::Time => time(value).is_some(),
+            Kind::Choice(words) => words.contains(&value),
+        };
+        if ok { Ok(()) } else { Err(format!("is not {}", self.expectation())) }
+    }
+
+    /// What a value must look like, in words.
+    pub fn expectation(&self) -> String {
+        match self.kind {
+            Kind::Text => "text".into(),
+            Kind::Path => "an absolute path".into(),
+            Kind::Name => "a plain name without a slash".into(),
+            Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
+            Kind::Boolean => "yes or no".into(),
+            Kind::Time => "a duration such as 30s".into(),
+            Kind::Choice(words) => format!("one of {}", words.join(", ")),
+        }
+    }
+}
+
+/// Reads a boolean as Pacemaker's tools and the stock agents do.
+fn boolean(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "yes" | "true" | "1" | "on" | "y" => Some(true),
+        "no" | "false" | "0" | "off" | "n" => Some(false),
+        _ => None,
+    }
+}
+
+/// Reads a duration.
+fn time(value: &str) -> Option<Duration> {
+    let digits = value.len() - value.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = value.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let millis = match unit.trim() {
+        "" | "s" | "sec" => number.checked_mul(1000)?,
+        "ms" | "msec" => number,
+        "m" | "min" => number.checked_mul(60_000)?,
+        "h" | "hr" => number.checked_mul(3_600_000)?,
+        _ => return None,
+    };
+    Some(Duration::from_millis(millis))
+}
+
+/// A value that is never printed, not even by `{:?}`.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The secret itself, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("******")
+    }
+}
+
+/// The checked parameter values of a resource.
+#[derive(Clone, Debug, Default)]
+pub struct Values {
+    given: BTreeMap<&'static str, String>,
+}
+
+impl Values {
+    /// Reads the declared parameters and checks each.
+    ///
+    /// # Errors
+    /// [`Failure::configured`] for the first value that is missing or malformed: a resource's parameters are the
+    /// same on every node, so what is malformed here is malformed everywhere. The value itself is not repeated
+    /// when it is a secret.
+    pub fn read(declared: &[Parameter], environment: &Environment) -> Result<Self, Failure> {
+        let mut given = BTreeMap::new();
+        for parameter in declared {
+            match environment.parameter(parameter.name) {
+                Some(value) if !value.is_empty() => {
+                    parameter.check(value).map_err(|why| {
+                        let shown = if parameter.secret { "******".to_owned() } else { value.escape_debug().to_string() };
+                        Failure::configured(format!("parameter {} ({shown}) {why}", parameter.name))
+                    })?;
+                    given.insert(parameter.name, value.to_owned());
+                }
+                _ if parameter.required => {
+                    return Err(Failure::configured(format!("parameter {} is missing: {}", parameter.name, parameter.short)));
+                }
+                _ => {}
+            }
+        }
+        Ok(Self { given })
+    }
+
+    /// The same, but a malformed value counts as not given: for stop and probe, which must work all the same.
+    /// Returns the complaints beside the values.
+    pub fn read_leniently(declared: &[Parameter], environment: &Environment) -> (Self, Vec<String>) {
+        let mut given = BTreeMap::new();
+        let mut complaints = Vec::new();
+        for parameter in declared {
+            let Some(value) = environment.parameter(parameter.name).filter(|v| !v.is_empty()) else { continue };
+            match parameter.check(value) {
+                Ok(()) => drop(given.insert(parameter.name, value.to_owned())),
+                Err(why) => complaints.push(format!("parameter {} {why}, going on with its default", parameter.name)),
+            }
+        }
+        (Self { given }, complaints)
+    }
+
+    /// Whether the operator gave a value.
+    pub fn is_given(&self, parameter: &Parameter) -> bool {
+        self.given.contains_key(parameter.name)
+    }
+
+    /// The value or the default; empty when there is neither.
+    pub fn text(&self, parameter: &Parameter) -> &str {
+        self.given.get(parameter.name).map_or(parameter.default, String::as_str)
+    }
+
+    /// The value as a path, `None` when there is none.
+    pub fn path(&self, parameter: &Parameter) -> Option<PathBuf> {
+        Some(self.text(parameter)).filter(|v| !v.is_empty()).map(PathBuf::from)
+    }
+
+    /// The value as a number; a declaration without a default reads as 0.
+    pub fn integer(&self, parameter: &Parameter) -> i64 {
+        self.text(parameter).parse().unwrap_or_default()
+    }
+
+    /// The value as a boolean.
+    pub fn boolean(&self, parameter: &Parameter) -> bool {
+        boolean(self.text(parameter)).unwrap_or_default()
+    }
+
+    /// The value as a duration.
+    pub fn time(&self, parameter: &Parameter) -> Duration {
+        time(self.text(parameter)).unwrap_or_default()
+    }
+
+    /// The value as a secret, `None` when there is none.
+    pub fn secret(&self, parameter: &Parameter) -> Option<Secret> {
+        Some(self.text(parameter)).filter(|v| !v.is_empty()).map(Secret::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PORT: Parameter = Parameter::new("port", Kind::Integer { min: 1, max: 65535 }, "port").or("6379");
+    const WORD: Parameter = Parameter::new("word", Kind::Text, "word").secret();
+    const WAIT: Parameter = Parameter::new("wait", Kind::Time, "wait").or("5s");
+
+    fn environment(pairs: &[(&str, &str)]) -> Environment {
+        Environment::from_pairs(pairs.iter().map(|(k, v)| (format!("OCF_RESKEY_{k}"), (*v).to_owned())))
+    }
+
+    #[test]
+    fn defaults_apply_when_nothing_or_nothing_but_emptiness_is_given() {
+        let values = Values::read(&[PORT], &environment(&[("port", "")])).unwrap();
+        assert_eq!(values.integer(&PORT), 6379);
+    }
+
+    #[test]
+    fn a_malformed_value_is_named_with_what_was_expected() {
+        let failure = Values::read(&[PORT], &environment(&[("port", "70000")])).unwrap_err();
+        assert_eq!(failure.code, crate::Code::Configured);
+        assert_eq!(failure.reason, "parameter port (70000) is not a whole number from 1 to 65535");
+    }
+
+    #[test]
+    fn a_malformed_secret_is_not_shown() {
+        let failure = Values::read(&[WORD], &environment(&[("word", "hun\nter2")])).unwrap_err();
+        assert!(!failure.reason.contains("hun"), "{failure}");
+        assert_eq!(format!("{:?}", Secret::new("hunter2")), "******");
+    }
+
+    #[test]
+    fn stop_goes_on_with_the_default() {
+        let (values, complaints) = Values::read_leniently(&[PORT], &environment(&[("port", "x")]));
+        assert_eq!(values.integer(&PORT), 6379);
+        assert_eq!(complaints.len(), 1);
+    }
+
+    #[test]
+    fn durations_take_units() {
+        for (text, millis) in [("5", 5000), ("5s", 5000), ("250ms", 250), ("2m", 120_000), ("1h", 3_600_000)] {
+            let values = Values::read(&[WAIT], &environment(&[("wait", text)])).unwrap();
+            assert_eq!(values.time(&WAIT), Duration::from_millis(millis), "{text}");
+        }
+        assert!(Values::read(&[WAIT], &environment(&[("wait", "5 weeks")])).is_err());
+        assert!(Values::read(&[WAIT], &environment(&[("wait", "99999999999999999999h")])).is_err());
+    }
+}

@@ -1,0 +1,306 @@
+//! From `main` to the exit status: one dispatch table per agent.
+//!
+//! What an agent advertises is what it implements: promotable and reloadable are traits, and the table (and with it
+//! the meta-data) grows by them.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use crate::metadata::{self, Action, Role};
+use crate::{Code, Context, Deadline, Description, Environment, Failure, Log, Notification, Outcome, Values};
+
+/// What a monitor found. Only a monitor can answer 7 or 8.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Cleanly stopped: no process.
+    NotRunning,
+    /// Running, and not promoted.
+    Running,
+    /// Running and promoted.
+    Promoted,
+    /// Running, not promoted, with something that an operator should see.
+    Degraded(String),
+    /// Promoted, with something that an operator should see.
+    DegradedPromoted(String),
+}
+
+impl Status {
+    fn exit_status(&self) -> u8 {
+        match self {
+            Self::Running => 0,
+            Self::NotRunning => 7,
+            Self::Promoted => 8,
+            Self::Degraded(_) => 190,
+            Self::DegradedPromoted(_) => 191,
+        }
+    }
+}
+
+/// An agent that Pacemaker can start, stop and monitor. Each action is idempotent.
+pub trait ResourceAgent: Sized {
+    /// What the agent says about itself.
+    const DESCRIPTION: Description;
+
+    /// Takes the parameters. Must be cheap, and touch nothing: `stop` and probes pass here too, on nodes where
+    /// nothing is installed.
+    ///
+    /// # Errors
+    /// What is wrong with the parameters in themselves.
+    fn new(context: &Context, values: &Values) -> Result<Self, Failure>;
+
+    /// Starts the instance, unpromoted.
+    ///
+    /// # Errors
+    /// Why it does not run.
+    fn start(&self, context: &Context) -> Outcome;
+
+    /// Stops the instance, whatever it takes, before the deadline.
+    ///
+    /// # Errors
+    /// Why it may still run. The node is fenced then.
+    fn stop(&self, context: &Context) -> Outcome;
+
+    /// Finds out what the instance does.
+    ///
+    /// # Errors
+    /// What is broken.
+    fn monitor(&self, context: &Context) -> Result<Status, Failure>;
+
+    /// Checks the configuration: at level 0 what this node alone can tell, at level 10 all else.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with the line to write.
+    fn validate(&self, context: &Context, level: u32) -> Outcome;
+}
+
+/// An agent whose instances can be promoted.
+pub trait Promotable: ResourceAgent {
+    /// Makes this instance the primary.
+    ///
+    /// # Errors
+    /// Why it must not, or could not, be.
+    fn promote(&self, context: &Context) -> Outcome;
+
+    /// Makes sure that this instance is not the primary any more.
+    ///
+    /// # Errors
+    /// Why it may still be.
+    fn demote(&self, context: &Context) -> Outcome;
+
+    /// Reacts to what happens to the other instances. Must be short: the cluster waits.
+    ///
+    /// # Errors
+    /// Logged only: a notification cannot fail.
+    fn notify(&self, context: &Context, notification: &Notification) -> Outcome;
+}
+
+/// An agent that can take new values of reloadable parameters without a restart.
+pub trait Reloadable: ResourceAgent {
+    /// Applies the parameters.
+    ///
+    /// # Errors
+    /// Why they could not be applied.
+    fn reload(&self, context: &Context) -> Outcome;
+}
+
+type Handler<A> = fn(&A, &Context) -> Result<u8, Failure>;
+
+/// The dispatch table of an agent.
+pub struct Agent<A> {
+    handlers: Vec<(&'static str, Handler<A>)>,
+    actions: Vec<Action>,
+}
+
+impl<A: ResourceAgent> Default for Agent<A> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<A: ResourceAgent> Agent<A> {
+    /// A plain resource agent.
+    pub fn new() -> Self {
+        let t = A::DESCRIPTION.timeouts;
+        Self {
+            handlers: vec![
+                ("start", |a, c| a.start(c).map(|()| 0)),
+                ("stop", |a, c| a.stop(c).map(|()| 0)),
+                ("monitor", monitor),
+                ("status", monitor),
+                ("validate-all", |a, c| a.validate(c, c.environment.check_level()).map(|()| 0)),
+            ],
+            actions: vec![
+                Action::new("start", t.start),
+                Action::new("stop", t.stop),
+                Action::new("status", t.monitor),
+                Action::monitor(t.monitor, t.interval, None),
+                Action::new("validate-all", 20),
+                Action::new("meta-data", 5),
+                Action::new("usage", 5),
+            ],
+        }
+    }
+
+    /// Adds promote, demote, notify and a monitor for each role.
+    pub fn promotable(mut self) -> Self
+    where
+        A: Promotable,
+    {
+        let t = A::DESCRIPTION.timeouts;
+        self.handlers.push(("promote", |a, c| a.promote(c).map(|()| 0)));
+        self.handlers.push(("demote", |a, c| a.demote(c).map(|()| 0)));
+        self.handlers.push(("notify", notify));
+        self.actions.retain(|a| a.name != "monitor");
+        self.actions.extend([
+            Action::monitor(t.monitor, t.interval, Some(Role::Promoted)),
+            Action::monitor(t.monitor, t.interval_unpromoted, Some(Role::Unpromoted)),
+            Action::new("promote", t.promote),
+            Action::new("demote", t.demote),
+            Action::new("notify", t.notify),
+        ]);
+        self
+    }
+
+    /// Adds reload-agent.
+    pub fn reloadable(mut self) -> Self
+    where
+        A: Reloadable,
+    {
+        self.handlers.push(("reload-agent", |a, c| a.reload(c).map(|()| 0)));
+        self.actions.push(Action::new("reload-agent", A::DESCRIPTION.timeouts.start.min(20)));
+        self
+    }
+
+    /// The meta-data XML.
+    pub fn metadata(&self) -> String {
+        metadata::xml(&A::DESCRIPTION, &self.actions)
+    }
+
+    /// The man page.
+    pub fn man_page(&self) -> String {
+        metadata::man_page(&A::DESCRIPTION, &self.actions)
+    }
+
+    /// Runs the action named on the command line (or in `__OCF_ACTION`), in this process's environment.
+    pub fn run(&self) -> ExitCode {
+        let start = Instant::now();
+        let environment = Environment::of_process();
+        let action = std::env::args().nth(1).or_else(|| environment.get("__OCF_ACTION").map(str::to_owned));
+        match action.as_deref() {
+            Some("meta-data") => self.print(&self.metadata()),
+            Some("usage" | "help" | "--help") => self.print(&self.usage()),
+            None => {
+                let _ = write!(std::io::stderr(), "{}", self.usage());
+                ExitCode::from(Code::Arguments.exit_status())
+            }
+            Some(action) => ExitCode::from(self.act(action, environment, start)),
+        }
+    }
+
+    /// Runs one action and returns the exit status.
+    pub fn act(&self, action: &str, environment: Environment, start: Instant) -> u8 {
+        let description = A::DESCRIPTION;
+        let Some((name, handler)) = self.handlers.iter().find(|(name, _)| *name == action) else {
+            let _ = writeln!(
+                std::io::stderr(),
+                "{}: action {} does not exist; {}",
+                description.name,
+                action.escape_debug(),
+                self.usage().trim_end()
+            );
+            return Code::Unimplemented.exit_status();
+        };
+        let log = Log::open(description.name, name, &environment);
+        let advertised = self.actions.iter().find(|a| a.name == *name).map_or(20, |a| a.timeout);
+        let timeout = environment.timeout().unwrap_or(Duration::from_secs(u64::from(advertised)));
+        let context = Context { deadline: Deadline::with_margin(start, timeout), environment, log: log.into() };
+        trace_call::<A>(&context, name);
+        let result = self.values(name, &context).and_then(|values| A::new(&context, &values)).and_then(|agent| handler(&agent, &context));
+        let status = match result {
+            Ok(status) => status,
+            Err(failure) => {
+                report(&context, name, &failure);
+                // Pacemaker ignores it, but an operator who runs notify by hand should not be told of a failure.
+                if *name == "notify" { 0 } else { failure.code.exit_status() }
+            }
+        };
+        context.log.trace(&format!("{name} answers {status}"));
+        status
+    }
+
+    /// `stop` and a probe have to work with parameters that never could have started anything.
+    fn values(&self, action: &str, context: &Context) -> Result<Values, Failure> {
+        let declared = A::DESCRIPTION.parameters;
+        if action == "stop" || (action == "monitor" && context.environment.is_probe()) {
+            let (values, complaints) = Values::read_leniently(declared, &context.environment);
+            complaints.iter().for_each(|c| context.log.warning(c));
+            return Ok(values);
+        }
+        Values::read(declared, &context.environment)
+    }
+
+    fn usage(&self) -> String {
+        let mut names: Vec<&str> = Vec::new();
+        for action in &self.actions {
+            if !names.contains(&action.name) {
+                names.push(action.name);
+            }
+        }
+        format!(
+            "usage: {} {{{}}}\nocf:systole:{} is a resource agent for Pacemaker and takes its parameters from the environment; \
+             see ocf_systole_{}(7).\n",
+            A::DESCRIPTION.name,
+            names.join("|"),
+            A::DESCRIPTION.name,
+            A::DESCRIPTION.name
+        )
+    }
+
+    fn print(&self, text: &str) -> ExitCode {
+        match std::io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+fn monitor<A: ResourceAgent>(agent: &A, context: &Context) -> Result<u8, Failure> {
+    let status = agent.monitor(context)?;
+    if let Status::Degraded(why) | Status::DegradedPromoted(why) = &status {
+        exit_reason(context, why);
+    }
+    Ok(status.exit_status())
+}
+
+fn notify<A: Promotable>(agent: &A, context: &Context) -> Result<u8, Failure> {
+    match Notification::read(&context.environment) {
+        Some(notification) => agent.notify(context, &notification).map(|()| 0),
+        None => Ok(0),
+    }
+}
+
+fn report(context: &Context, action: &str, failure: &Failure) {
+    context.log.error(format!("{action}: {}", failure.reason));
+    exit_reason(context, &failure.reason);
+}
+
+/// Pacemaker shows the last such line on stderr to the operator.
+fn exit_reason(context: &Context, reason: &str) {
+    let prefix = context.environment.non_empty("OCF_EXIT_REASON_PREFIX").unwrap_or("ocf-exit-reason:");
+    let line: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let _ = writeln!(std::io::stderr(), "{prefix}{line}");
+}
+
+/// The trace begins with what was asked; a secret shows only that it is there.
+fn trace_call<A: ResourceAgent>(context: &Context, action: &str) {
+    context.log.trace(&format!("{} {action}", A::DESCRIPTION.name));
+    for (key, value) in context.environment.with_prefix("OCF_") {
+        let name = key.strip_prefix("OCF_RESKEY_").unwrap_or(key);
+        let declared = A::DESCRIPTION.parameters.iter().find(|p| p.name == name);
+        let known = key.starts_with("OCF_RESKEY_CRM_meta_") || key.starts_with("OCF_RESKEY_crm_") || !key.starts_with("OCF_RESKEY_");
+        // What is not declared may be a misspelt secret.
+        let shown = if known || declared.is_some_and(|p| !p.secret) { value } else { "******" };
+        context.log.trace(&format!("{key}={shown}"));
+    }
+}

@@ -1,0 +1,286 @@
+//! The calls: score, private attributes, CIB properties, quorum, this node's name.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use process::Finished;
+
+use crate::score::{Memory, Score};
+use crate::tools::attribute_values;
+
+/// How long one call of a tool may take. They answer in 5 to 15 ms; a cluster that is busy electing a controller can
+/// take longer.
+const CALL_LIMIT: Duration = Duration::from_secs(10);
+/// The exit status with which Pacemaker's tools say that something does not exist.
+const NO_SUCH: i32 = 105;
+
+/// Who we are in the cluster.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    /// The resource, without an instance number.
+    pub resource: String,
+    /// This node's name, when Pacemaker told it.
+    pub node: Option<String>,
+    /// Whether there is a cluster.
+    pub present: bool,
+    /// Where to remember things until the next boot. It exists.
+    pub state_directory: PathBuf,
+}
+
+/// A call that failed. The text says which and why.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The tool did not run or did not end.
+    #[error(transparent)]
+    Command(#[from] process::CommandError),
+    /// The tool refused.
+    #[error("{call} failed with status {status}: {stderr}")]
+    Refused {
+        /// The call.
+        call: String,
+        /// Its exit status; -1 for a signal.
+        status: i32,
+        /// What it said.
+        stderr: String,
+    },
+    /// A value that was written could not be read back in time.
+    #[error("{name} was written but reads as {found:?} after {} ms", waited.as_millis())]
+    NotVisible {
+        /// The attribute or property.
+        name: String,
+        /// What it reads as.
+        found: Option<String>,
+        /// How long was waited.
+        waited: Duration,
+    },
+}
+
+type Observer = Box<dyn Fn(&str)>;
+
+/// The cluster.
+pub struct Cluster {
+    membership: Membership,
+    observer: Observer,
+    node: OnceCell<String>,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.membership.fmt(f)
+    }
+}
+
+impl Cluster {
+    /// The cluster for a member; `observer` is told of each call (for the trace).
+    pub fn new(membership: Membership, observer: impl Fn(&str) + 'static) -> Self {
+        Self { membership, observer: Box::new(observer), node: OnceCell::new() }
+    }
+
+    /// Whether there is a cluster.
+    pub fn is_present(&self) -> bool {
+        self.membership.present
+    }
+
+    /// This node's name: as Pacemaker told it, or asked for once; the host's name without a cluster.
+    ///
+    /// # Errors
+    /// When `crm_node` fails.
+    pub fn node(&self) -> Result<&str, Error> {
+        if let Some(node) = self.membership.node.as_deref().or(self.node.get().map(String::as_str)) {
+            return Ok(node);
+        }
+        let node = if self.membership.present {
+            self.call("crm_node", &["-n"])?.stdout.trim().to_owned()
+        } else {
+            std::fs::read_to_string("/proc/sys/kernel/hostname").map(|s| s.trim().to_owned()).unwrap_or_default()
+        };
+        Ok(self.node.get_or_init(|| node))
+    }
+
+    /// Publishes this node's promotion score, when it is not the one that stands there. Nothing is forked when it is.
+    ///
+    /// # Errors
+    /// When the tool fails.
+    pub fn publish_score(&self, score: Score) -> Result<(), Error> {
+        let memory = self.score_memory();
+        if !self.membership.present || memory.holds(score) {
+            return Ok(());
+        }
+        // Forgotten first: killed in between, the next action publishes again.
+        memory.forget();
+        self.set_score(self.node()?, score)?;
+        memory.remember(score);
+        Ok(())
+    }
+
+    /// Publishes another node's promotion score: how a candidate hands over to a better one. That node's own monitor
+    /// corrects it later.
+    ///
+    /// # Errors
+    /// When the tool fails.
+    pub fn publish_score_of(&self, node: &str, score: Score) -> Result<(), Error> {
+        if !self.membership.present {
+            return Ok(());
+        }
+        self.set_score(node, score)
+    }
+
+    /// Takes this node's promotion score away: it is no candidate.
+    ///
+    /// # Errors
+    /// When the tool fails.
+    pub fn withdraw_score(&self) -> Result<(), Error> {
+        if !self.membership.present {
+            return Ok(());
+        }
+        self.score_memory().forget();
+        let node = self.node()?.to_owned();
+        match self.call("crm_attribute", &["--promotion", "--lifetime", "reboot", "--node", &node, "--delete"]) {
+            Err(Error::Refused { status: NO_SUCH, .. }) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Forgets which score was published, so that the next publication is made in any case.
+    pub fn forget_score(&self) {
+        self.score_memory().forget();
+    }
+
+    fn set_score(&self, node: &str, score: Score) -> Result<(), Error> {
+        // crm_attribute takes the resource's name from OCF_RESOURCE_INSTANCE, which children may see.
+        self.call("crm_attribute", &["--promotion", "--lifetime", "reboot", "--node", node, "--update", &score.to_string()]).map(drop)
+    }
+
+    /// Publishes a private attribute of this node and waits until the local attribute manager shows it, at most for
+    /// `limit`. Private: it never enters the CIB, so it starts no transition.
+    ///
+    /// # Errors
+    /// When the tool fails, or the value is not visible in time.
+    pub fn publish_private(&self, name: &str, value: &str, limit: Duration) -> Result<(), Error> {
+        if !self.membership.present {
+            return Ok(());
+        }
+        let node = self.node()?.to_owned();
+        let name = self.own(name);
+        self.call("attrd_updater", &["--name", &name, "--update", value, "--private", "--node", &node])?;
+        let begin = Instant::now();
+        loop {
+            let found = self.query_attribute(&name)?.remove(&node);
+            if found.as_deref() == Some(value) {
+                return Ok(());
+            }
+            if begin.elapsed() >= limit {
+                return Err(Error::NotVisible { name, found, waited: begin.elapsed() });
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The values of a private attribute by node. Nodes without one are missing.
+    ///
+    /// # Errors
+    /// When the tool fails.
+    pub fn private_values(&self, name: &str) -> Result<BTreeMap<String, String>, Error> {
+        if !self.membership.present {
+            return Ok(BTreeMap::new());
+        }
+        self.query_attribute(&self.own(name))
+    }
+
+    fn query_attribute(&self, name: &str) -> Result<BTreeMap<String, String>, Error> {
+        match self.call("attrd_updater", &["--name", name, "--query", "--all"]) {
+            Ok(done) => Ok(attribute_values(&done.stdout)),
+            // Nobody has published it yet.
+            Err(Error::Refused { status: NO_SUCH, .. }) => Ok(BTreeMap::new()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// A property of this resource in the CIB's configuration, `None` when it is not set.
+    ///
+    /// # Errors
+    /// When the CIB cannot be read: that is not the same as nothing being there.
+    pub fn property(&self, name: &str) -> Result<Option<String>, Error> {
+        if !self.membership.present {
+            return Ok(None);
+        }
+        match self
+            .call("crm_attribute", &["--type", "crm_config", "--set-name", PROPERTY_SET, "--name", &self.own(name), "--query", "--quiet"])
+        {
+            Ok(done) => Ok(Some(done.stdout.trim().to_owned()).filter(|v| !v.is_empty() && v != "(null)")),
+            Err(Error::Refused { status: NO_SUCH, .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Sets a property and reads it back, so that the caller knows it stands in the CIB of the whole partition.
+    ///
+    /// # Errors
+    /// When the tool fails (no quorum, no controller), or another value is read back.
+    pub fn set_property(&self, name: &str, value: &str) -> Result<(), Error> {
+        if !self.membership.present {
+            return Ok(());
+        }
+        let begin = Instant::now();
+        self.call("crm_attribute", &["--type", "crm_config", "--set-name", PROPERTY_SET, "--name", &self.own(name), "--update", value])?;
+        match self.property(name)? {
+            Some(found) if found == value => Ok(()),
+            found => Err(Error::NotVisible { name: self.own(name), found, waited: begin.elapsed() }),
+        }
+    }
+
+    /// The name under which a property of this resource stands in the CIB.
+    pub fn property_name(&self, name: &str) -> String {
+        self.own(name)
+    }
+
+    /// The command with which an operator sets a property of this resource: for the remedies of refusals.
+    pub fn property_remedy(&self, name: &str, value: &str) -> String {
+        format!("crm_attribute --type crm_config --set-name {PROPERTY_SET} --name {} --update '{value}'", self.own(name))
+    }
+
+    /// Whether this partition has quorum. True without a cluster.
+    ///
+    /// # Errors
+    /// When `crm_node` fails.
+    pub fn has_quorum(&self) -> Result<bool, Error> {
+        if !self.membership.present {
+            return Ok(true);
+        }
+        Ok(self.call("crm_node", &["-q"])?.stdout.trim() == "1")
+    }
+
+    /// Names in the CIB and the attribute manager are shared by all resources.
+    fn own(&self, name: &str) -> String {
+        format!("systole-{}-{name}", self.membership.resource)
+    }
+
+    fn score_memory(&self) -> Memory {
+        Memory::at(&self.membership.state_directory.join(format!("systole-{}.score", self.membership.resource)))
+    }
+
+    fn call(&self, program: &str, arguments: &[&str]) -> Result<Finished, Error> {
+        let begin = Instant::now();
+        let done = process::run(program, arguments, CALL_LIMIT);
+        let took = begin.elapsed().as_secs_f64() * 1000.0;
+        let call = format!("{program} {}", arguments.join(" "));
+        match done {
+            Ok(done) => {
+                (self.observer)(&format!("{call}: {} in {took:.1} ms: {}", done.status, done.stdout.trim()));
+                if done.status.success() {
+                    return Ok(done);
+                }
+                Err(Error::Refused { call, status: done.status.code().unwrap_or(-1), stderr: done.stderr.trim().to_owned() })
+            }
+            Err(e) => {
+                (self.observer)(&format!("{call}: {e}"));
+                Err(e.into())
+            }
+        }
+    }
+}
+
+/// The set of CIB properties that holds what systole records, apart from the administrator's own.
+const PROPERTY_SET: &str = "systole";

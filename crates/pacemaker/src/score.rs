@@ -1,0 +1,106 @@
+//! Promotion scores, and the memory of the one that was published last.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How much a node should be preferred for promotion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Score(i32);
+
+impl Score {
+    /// Pacemaker's infinity.
+    const INFINITE: i32 = 1_000_000;
+    /// Never promote this node.
+    pub const NEVER: Self = Self(-Self::INFINITE);
+
+    /// A score; what lies beyond infinity is infinity.
+    pub const fn new(value: i32) -> Self {
+        let value = if value > Self::INFINITE { Self::INFINITE } else { value };
+        Self(if value < -Self::INFINITE { -Self::INFINITE } else { value })
+    }
+}
+
+impl fmt::Display for Score {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Self::INFINITE => f.write_str("INFINITY"),
+            n if n == -Self::INFINITE => f.write_str("-INFINITY"),
+            n => write!(f, "{n}"),
+        }
+    }
+}
+
+/// How long a published score is taken to be still there. Attributes vanish when a node leaves the cluster or the
+/// attribute manager restarts, and nobody tells us.
+const TRUSTED_FOR: Duration = Duration::from_secs(120);
+
+/// The score that this node published last, and when.
+#[derive(Debug, Serialize, Deserialize)]
+struct Published {
+    score: Score,
+    at: Duration,
+}
+
+/// The file that remembers the published score.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    path: PathBuf,
+}
+
+impl Memory {
+    pub(crate) fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    /// Whether `score` was published a short while ago and nothing else since.
+    pub(crate) fn holds(&self, score: Score) -> bool {
+        let Some(published) = std::fs::read(&self.path).ok().and_then(|b| serde_json::from_slice::<Published>(&b).ok()) else {
+            return false;
+        };
+        // A time in the future is from before a reboot.
+        published.score == score && process::since_boot().checked_sub(published.at).is_some_and(|age| age < TRUSTED_FOR)
+    }
+
+    /// Remembers a score. A failure to write costs one needless call later, no more.
+    pub(crate) fn remember(&self, score: Score) {
+        if let Ok(bytes) = serde_json::to_vec(&Published { score, at: process::since_boot() }) {
+            let _ = process::write_atomically(&self.path, &bytes, 0o600);
+        }
+    }
+
+    /// Forgets: the next publication calls the tool.
+    pub(crate) fn forget(&self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn infinity_is_spelt_as_pacemaker_spells_it() {
+        assert_eq!(Score::NEVER.to_string(), "-INFINITY");
+        assert_eq!(Score::new(i32::MAX).to_string(), "INFINITY");
+        assert_eq!(Score::new(-5).to_string(), "-5");
+    }
+
+    #[test]
+    fn only_the_last_score_is_held_and_nonsense_holds_nothing() {
+        let path = std::env::temp_dir().join(format!("systole-score-{}", std::process::id()));
+        let memory = Memory::at(&path);
+        assert!(!memory.holds(Score::new(1)));
+        memory.remember(Score::new(1));
+        assert!(memory.holds(Score::new(1)) && !memory.holds(Score::new(2)));
+        std::fs::write(&path, b"{\"score\":1,\"at\":").unwrap();
+        assert!(!memory.holds(Score::new(1)));
+        let future = Published { score: Score::new(1), at: process::since_boot() + Duration::from_secs(60) };
+        std::fs::write(&path, serde_json::to_vec(&future).unwrap()).unwrap();
+        assert!(!memory.holds(Score::new(1)));
+        memory.forget();
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,198 @@
+//! Servers: started as their user, in their own session, with their own limits, holding nothing of ours.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use nix::sys::resource::{Resource, rlim_t, setrlimit};
+use nix::unistd::{Gid, Uid, User, getgrouplist, setgroups, setsid};
+
+use crate::Identity;
+
+/// A user of this machine.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub uid: u32,
+    /// Its main group.
+    pub gid: u32,
+    /// All its groups.
+    groups: Vec<Gid>,
+}
+
+/// Why a server could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// There is no such user.
+    #[error("user {0} does not exist on this node: create it, or set the parameter user")]
+    NoSuchUser(String),
+    /// The user database did not answer.
+    #[error("user {0} cannot be looked up: {1}")]
+    Lookup(String, nix::errno::Errno),
+    /// It did not come up.
+    #[error("{program} could not be started: {source}")]
+    Start {
+        /// The program.
+        program: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Account {
+    /// Looks a user up.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn find(name: &str) -> Result<Self, DaemonError> {
+        let user = User::from_name(name)
+            .map_err(|errno| DaemonError::Lookup(name.to_owned(), errno))?
+            .ok_or_else(|| DaemonError::NoSuchUser(name.to_owned()))?;
+        let groups = std::ffi::CString::new(name).ok().and_then(|c| getgrouplist(&c, user.gid).ok()).unwrap_or_else(|| vec![user.gid]);
+        Ok(Self { name: name.to_owned(), uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups })
+    }
+}
+
+/// A server to start.
+#[derive(Debug)]
+pub struct Daemon {
+    /// The program, absolute.
+    pub program: PathBuf,
+    /// Its arguments. No secret may stand there: all can read them.
+    pub arguments: Vec<String>,
+    /// Who it runs as; `None` for who we are.
+    pub account: Option<Account>,
+    /// Its working directory.
+    pub directory: PathBuf,
+    /// How many files it may have open; `None` leaves our own limit.
+    pub open_files: Option<u64>,
+    /// Further environment variables, beside the few that every child gets.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A server that was started. It lives on when this is dropped.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Which process it is.
+    pub identity: Identity,
+    /// What it prints, both streams, until it closes them. When this is dropped, it prints into nothing.
+    pub output: File,
+    child: std::process::Child,
+}
+
+impl Spawned {
+    /// Whether it has ended already; if so, it is reaped, and how it ended is returned.
+    pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+}
+
+impl Daemon {
+    /// Starts it.
+    ///
+    /// Both output streams go to a pipe of ours, stdin is empty: the executor reads an agent's own streams until they
+    /// are closed, so a server that inherited them would hang the action until its timeout.
+    ///
+    /// # Errors
+    /// When it cannot be executed. That it works is for the caller to find out.
+    pub fn spawn(&self) -> Result<Spawned, DaemonError> {
+        let failed = |source: std::io::Error| DaemonError::Start { program: self.program.display().to_string(), source };
+        let (read, write) = pipe().map_err(|e| failed(e.into()))?;
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.arguments)
+            .env_clear()
+            .envs(crate::command::environment().filter(|(name, _)| name == "PATH" || name == "TZ"))
+            .envs(self.environment.iter().map(|(k, v)| (k, v)))
+            .current_dir(&self.directory)
+            .stdin(Stdio::null())
+            .stdout(write.try_clone().map_err(failed)?)
+            .stderr(write);
+        let account = self.account.clone();
+        let open_files = self.open_files;
+        let prepare = move || -> std::io::Result<()> {
+            // A session of its own: no signal of our process group, no terminal.
+            setsid()?;
+            if let Some(limit) = open_files {
+                // Without the right to raise the limit, the server works with what there is and says so itself.
+                let _ = setrlimit(Resource::RLIMIT_NOFILE, limit as rlim_t, limit as rlim_t);
+            }
+            if let Some(account) = &account {
+                setgroups(&account.groups)?;
+                nix::unistd::setgid(Gid::from_raw(account.gid))?;
+                nix::unistd::setuid(Uid::from_raw(account.uid))?;
+            }
+            Ok(())
+        };
+        // SAFETY: the closure runs in the forked child before exec. It only makes system calls (setsid, setrlimit,
+        // setgroups, setgid, setuid) on data that was allocated before the fork, and allocates and locks nothing.
+        #[allow(unsafe_code, reason = "std has no safe way to set the session and the groups of a child")]
+        unsafe {
+            command.pre_exec(prepare);
+        }
+        let child = command.spawn().map_err(failed)?;
+        // Our child is a zombie at worst until we reap it, so its number cannot have been reused.
+        let identity =
+            i32::try_from(child.id()).ok().and_then(Identity::of).ok_or_else(|| failed(std::io::Error::other("it vanished at once")))?;
+        Ok(Spawned { identity, output: File::from(read), child })
+    }
+}
+
+fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
+    nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::time::Duration;
+
+    fn shell(script: &str) -> Daemon {
+        Daemon {
+            program: "/bin/sh".into(),
+            arguments: vec!["-c".into(), script.into()],
+            account: None,
+            directory: "/".into(),
+            open_files: Some(100),
+            environment: vec![("SHOWN".into(), "yes".into())],
+        }
+    }
+
+    #[test]
+    fn a_daemon_has_its_own_session_limits_and_environment() {
+        let mut spawned = shell("ulimit -n; echo $SHOWN$CARGO; cut -d' ' -f6 /proc/$$/stat; echo $$").spawn().unwrap();
+        let mut text = String::new();
+        spawned.output.read_to_string(&mut text).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[..2], ["100", "yes"]);
+        assert_eq!(lines[2], lines[3], "the session is the process itself");
+        while spawned.ended().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn it_outlives_the_handle() {
+        let identity = shell("sleep 30").spawn().unwrap().identity;
+        assert!(identity.is_alive());
+        identity.kill();
+        assert!(identity.wait_gone(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn a_user_that_does_not_exist_is_named() {
+        let error = Account::find("no-such-user").unwrap_err();
+        assert!(error.to_string().starts_with("user no-such-user does not exist"), "{error}");
+    }
+
+    #[test]
+    fn a_program_that_does_not_exist_is_named() {
+        let error = Daemon { program: "/no/such".into(), ..shell("") }.spawn().unwrap_err();
+        assert!(error.to_string().contains("/no/such"), "{error}");
+    }
+}

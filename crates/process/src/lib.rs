@@ -1,0 +1,14 @@
+//! Processes: the only place of the agents that spawns, signals or waits for one.
+//!
+//! Commands have a deadline and keep their stderr. Servers are started as their user, in a session of their own.
+//! A process is named by its pid *and* its start time, so that no record can ever name a foreign process.
+
+mod command;
+mod daemon;
+mod file;
+mod identity;
+
+pub use command::{CommandError, Finished, run};
+pub use daemon::{Account, Daemon, DaemonError, Spawned};
+pub use file::{Locked, lock, write_atomically};
+pub use identity::{Identity, State, since_boot};
