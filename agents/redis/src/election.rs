@@ -289,19 +289,21 @@ fn silent_confirmations(q: &Question<'_>, record: &Record, history: &str) -> Opt
 
 /// Nobody holds the recorded history any more.
 fn without_history(q: &Question<'_>, record: &Record) -> Verdict {
-    let with_data: Vec<&String> = q.positions.iter().filter(|(_, p)| p.has_keys && p.unfit.is_none()).map(|(n, _)| n).collect();
-    let primary_heard = q.positions.get(&record.node).is_some_and(|p| p.unfit.is_none());
-    match with_data[..] {
-        [] => nobody_has_data(q),
-        // The primary itself came back empty: what is left is on this one.
-        [only] if primary_heard => choose(q, only, format!("{only} is the only server with data")),
-        [only] => Verdict::Refuse(format!(
-            "{only} holds other data than {} wrote as the primary, and {} does not run: start it, or name the node whose data are right with: {}",
-            record.node, record.node, q.decide
-        )),
-        [first, second, ..] => Verdict::Refuse(format!(
-            "{first} and {second} restarted with data that cannot be compared, and {} does not run or is empty: name the node whose data are right with: {}",
+    let with_data: Vec<(&String, &Position)> = q.positions.iter().filter(|(_, p)| p.has_keys && p.unfit.is_none()).collect();
+    let Some((first, position)) = with_data.first() else { return nobody_has_data(q) };
+    if let Some((other, _)) = with_data.iter().find(|(_, p)| !p.counts_in(&position.history) && !position.counts_in(&p.history)) {
+        return Verdict::Refuse(format!(
+            "{first} and {other} hold data that cannot be compared, and {} does not run or is empty: name the node whose data are right with: {}",
             record.node, q.decide
+        ));
+    }
+    // The primary itself came back without its data: what is left is on these.
+    let primary_heard = q.positions.get(&record.node).is_some_and(|p| p.unfit.is_none());
+    match best(q, |p| p.has_keys).filter(|_| primary_heard) {
+        Some((node, _)) => choose(q, node, format!("{} lost its data, and {node} has the most of what is left", record.node)),
+        None => Verdict::Refuse(format!(
+            "{first} holds other data than {} wrote as the primary, and {} does not run: start it, or name the node whose data are right with: {}",
+            record.node, record.node, q.decide
         )),
     }
 }

@@ -7,7 +7,7 @@ const H: &str = "aaaa";
 
 fn at(offset: u64) -> Position {
     Position {
-        round: "1-aaaa".into(),
+        round: "1-a".into(),
         history: H.into(),
         offset,
         before: None,
@@ -93,6 +93,14 @@ fn the_table_of_elections() {
             vec![("b", incomparable("y")), ("c", incomparable("z"))],
             "!cannot be compared",
         ),
+        (
+            "the primary lost its data, the others share a history that was not recorded",
+            "b",
+            Some(&r),
+            vec![("a", empty("x")), ("b", incomparable("y")), ("c", Position { offset: 3, ..incomparable("y") })],
+            "c",
+        ),
+        ("only a stranger's data, and the primary does not run", "b", Some(&r), vec![("b", incomparable("y"))], "!does not run"),
         ("all restarted empty", "b", Some(&r), vec![("a", empty("x")), ("b", empty("y")), ("c", empty("z"))], "a"),
         ("alone and empty", "b", Some(&r), vec![("b", empty("y"))], "!did not say"),
         ("alone with the history", "b", Some(&r), vec![("b", at(9))], "+"),
@@ -251,7 +259,7 @@ fn no_confirmed_write_is_outside_the_elected_data() {
 proptest! {
     #[test]
     fn a_position_reads_back(
-        round in "[0-9]{1,5}-[0-9a-f]{0,8}", history in "[0-9a-f]{0,40}", offset: u64,
+        round in "[0-9]{1,5}-[0-9a-z.-]{0,12}", history in "[0-9a-f]{0,40}", offset: u64,
         before in proptest::option::of(("[0-9a-f]{40}", any::<u64>())), has_keys: bool, live: bool, complete: bool, priority: u32,
         unfit in proptest::option::of(prop_oneof![Just(Unfit::NoServer), Just(Unfit::Loading), Just(Unfit::Syncing), Just(Unfit::Never)]),
     ) {

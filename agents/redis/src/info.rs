@@ -41,6 +41,9 @@ pub(crate) struct Info {
     pub(crate) replid2: Option<String>,
     /// First offset that is *not* part of the history before.
     pub(crate) second_offset: Option<u64>,
+    /// Whether it keeps a backlog of the stream. The first replica that attaches to a primary without one makes it
+    /// begin a new history, and so does the end of the backlog (repl-backlog-ttl).
+    pub(crate) backlog: bool,
     /// A replica's primary, as host and port.
     pub(crate) primary: Option<(String, u16)>,
     /// A replica's link to its primary is up.
@@ -89,6 +92,7 @@ impl Info {
             .unwrap_or_default(),
             replid2,
             second_offset: number("second_repl_offset"),
+            backlog: number("repl_backlog_active").is_some_and(|n| n != 0),
             primary: fields.get("master_host").and_then(|host| Some(((*host).to_owned(), fields.get("master_port")?.parse().ok()?))),
             link_up: fields.get("master_link_status") == Some(&"up"),
             syncing: number("master_sync_in_progress").is_some_and(|n| n != 0),

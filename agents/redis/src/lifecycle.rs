@@ -109,6 +109,7 @@ impl Redis {
             server: Some(spawned.identity.clone()),
             following: primary.map(str::to_owned),
             held_until: old.held_until,
+            round: old.round,
             ..State::default()
         };
         self.state_file.save(&state)?;

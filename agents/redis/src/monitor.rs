@@ -124,6 +124,10 @@ impl Redis {
         if info.link_up && info.role == ReplicationRole::Replica {
             state.linked = true;
             state.held_until = None;
+            if state.round.is_none() {
+                // Asked now, so that an election need not wait for it.
+                state.round = self.record()?.map(|record| Record::round(Some(&record)));
+            }
         }
         if context.environment.is_probe() {
             // A probe finds out and changes nothing, but what it found has to be remembered.
@@ -175,7 +179,8 @@ impl Redis {
             context.log.notice("taking over a running primary");
             state.promoted = true;
             if let (Some(record), Some(process)) = (record, &state.server) {
-                state.reign = Some(crate::state::Reign { epoch: record.epoch, server: process.clone() });
+                state.reign = Some(crate::state::Reign { round: Record::round(Some(&record)), server: process.clone() });
+                state.history = record.history.unwrap_or_default();
                 state.holders = record.holders;
             }
             return Ok(None);
@@ -212,9 +217,29 @@ impl Redis {
         let record = Record { epoch, node: me, history: Some(seen.info.replid.clone()), holders };
         self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
         context.log.notice(format!("recorded: {record}"));
-        state.reign = state.server.clone().map(|server| crate::state::Reign { epoch, server });
+        state.round = Some(Record::round(Some(&record)));
+        state.reign = state.server.clone().map(|server| crate::state::Reign { round: Record::round(Some(&record)), server });
+        state.history.clone_from(&seen.info.replid);
         state.holders = record.holders;
         Ok(())
+    }
+
+    /// A primary begins a new history by itself when its backlog begins or ends; the replicas have the new id then.
+    pub(crate) fn record_history(&self, context: &Context, state: &mut State, info: &crate::info::Info) -> Result<(), Failure> {
+        if state.history == info.replid {
+            return Ok(());
+        }
+        let record = Record { history: Some(info.replid.clone()), ..self.own_record()? };
+        self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
+        context.log.notice(format!("recorded: {record}"));
+        state.history.clone_from(&info.replid);
+        Ok(())
+    }
+
+    /// The record, which must name this node: nobody else's is ever changed.
+    pub(crate) fn own_record(&self) -> Result<Record, Failure> {
+        let record = self.record()?.ok_or_else(|| Failure::generic("the record is gone from the CIB"))?;
+        if record.node == self.node()? { Ok(record) } else { Err(Failure::generic(format!("the record names {}", record.node))) }
     }
 
     /// Takes those out of the record whose server was stopped, once what they may have confirmed is held by enough
@@ -235,10 +260,7 @@ impl Redis {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        let mut record = self.record()?.ok_or_else(|| Failure::generic("it is gone from the CIB"))?;
-        if Some(record.node.as_str()) != Some(self.node()?) {
-            return Err(Failure::generic(format!("it names {}", record.node)));
-        }
+        let mut record = self.own_record()?;
         record.holders.retain(|node| !state.leaving.contains(node));
         self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
         context.log.notice(format!("recorded: {record}"));

@@ -49,15 +49,10 @@ impl Record {
         Ok(Self { epoch, node: node.ok_or_else(malformed)?, history, holders })
     }
 
-    /// What the positions of one election have in common: a position that was published for another is stale. The
-    /// history is part of it because an operator's decision starts the count of epochs anew.
+    /// What the positions of one election have in common: a position that was published for another is stale. The node
+    /// is part of it because an operator's decision starts the count of epochs anew.
     pub(crate) fn round(record: Option<&Self>) -> String {
-        match record {
-            Some(record) => {
-                format!("{}-{}", record.epoch, record.history.as_deref().unwrap_or_default().chars().take(8).collect::<String>())
-            }
-            None => "0-".to_owned(),
-        }
+        record.map_or_else(|| "0-".to_owned(), |record| format!("{}-{}", record.epoch, record.node))
     }
 }
 

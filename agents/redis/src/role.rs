@@ -36,8 +36,8 @@ impl Redis {
         let record = self.record()?;
         let peers = Peers::read(&context.environment);
         let running = peers.running_nodes();
-        if self.cluster.is_present() {
-            // The election was held in the notification before; scores may have changed since, so it is repeated.
+        if self.cluster.is_present() && state.elected.as_deref() != Some(&Record::round(record.as_ref())) {
+            // No election was won in the notification before: hold it now.
             let positions = self.hear(record.as_ref(), &running)?;
             match self.verdict(context, record.as_ref(), &positions)? {
                 Verdict::GoOn(_) => {}
@@ -60,10 +60,14 @@ impl Redis {
         let record = Record { epoch, node: me, history: Some(now.replid.clone()), holders };
         self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
         state.promoted = true;
-        state.reign = Some(Reign { epoch, server: process });
+        let round = Record::round(Some(&record));
+        state.reign = Some(Reign { round: round.clone(), server: process });
+        state.round = Some(round);
+        state.elected = None;
         state.following = None;
         state.linked = false;
         state.held_until = None;
+        state.history.clone_from(&now.replid);
         state.holders = record.holders;
         state.leaving.clear();
         self.state_file.save(&state)?;

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 /// A promotion that this server's process went through.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reign {
-    /// The epoch that was recorded.
-    pub(crate) epoch: u64,
+    /// The round of the election that will follow it.
+    pub(crate) round: String,
     /// The process.
     pub(crate) server: Identity,
 }
@@ -29,11 +29,17 @@ pub(crate) struct State {
     pub(crate) reign: Option<Reign>,
     /// The node that it follows.
     pub(crate) following: Option<String>,
+    /// The round of the next election, once it is known who was promoted last.
+    pub(crate) round: Option<String>,
+    /// The round that this node won in the notification before its promotion.
+    pub(crate) elected: Option<String>,
     /// Whether this process has been attached to the primary that it follows.
     pub(crate) linked: bool,
     /// A dead primary that `demote` started again is no candidate before it is attached, or until this time since
     /// boot: raising its score would abort the transition that promotes its successor.
     pub(crate) held_until: Option<Duration>,
+    /// The history as recorded, on the primary.
+    pub(crate) history: String,
     /// The holders as recorded, on the primary.
     pub(crate) holders: BTreeSet<String>,
     /// Holders whose server was stopped, on the primary; they leave the record when what they held is elsewhere.
@@ -69,8 +75,8 @@ impl StateFile {
 }
 
 impl State {
-    /// Whether the process that runs now is the one that was the primary of this epoch: it holds everything.
-    pub(crate) fn reigned(&self, epoch: u64) -> bool {
-        self.reign.as_ref().is_some_and(|r| r.epoch == epoch && Some(&r.server) == self.server.as_ref())
+    /// Whether the process that runs now is the one whose promotion the round follows: it holds everything.
+    pub(crate) fn reigned(&self, round: &str) -> bool {
+        self.reign.as_ref().is_some_and(|r| r.round == round && Some(&r.server) == self.server.as_ref())
     }
 }

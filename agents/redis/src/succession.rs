@@ -22,6 +22,8 @@ use crate::state::State;
 const POSITION: &str = "position";
 /// How long the candidate waits for the positions of the others.
 const HEARING: Duration = Duration::from_millis(1000);
+/// How long a new primary waits for its first replica, when that will begin a new history.
+const FIRST_ATTACHMENT: Duration = Duration::from_millis(300);
 /// How long a replica waits for the end of what the old primary sent.
 const LAST_BYTES: Duration = Duration::from_millis(150);
 
@@ -39,16 +41,25 @@ impl Redis {
 
     /// Publishes this node's position; the candidate decides whether to go on.
     fn before_promotion(&self, context: &Context, notification: &Notification) -> Outcome {
-        let record = self.record()?;
-        let mine = self.position(context, record.as_ref())?;
+        let candidate = notification.peers.candidate() == Some(self.node()?);
+        let mut state = self.state_file.load();
+        // Only the candidate has to know the record itself; the others know the round from their last monitor.
+        let record = if candidate || state.round.is_none() { Some(self.record()?) } else { None };
+        let round = match &record {
+            Some(record) => Record::round(record.as_ref()),
+            None => state.round.clone().unwrap_or_default(),
+        };
+        let mine = self.position(context, &mut state, &round)?;
         context.log.notice(format!("position for the promotion: {}", mine.print()));
-        self.cluster.publish_private(POSITION, &mine.print(), Duration::from_millis(500)).map_err(cluster_failure)?;
-        if notification.peers.candidate() != Some(self.node()?) {
-            return Ok(());
-        }
+        self.cluster.publish_private(POSITION, &mine.print()).map_err(cluster_failure)?;
+        let Some(record) = record.filter(|_| candidate) else { return Ok(()) };
         let positions = self.hear(record.as_ref(), &notification.peers.running_nodes())?;
         match self.verdict(context, record.as_ref(), &positions)? {
-            Verdict::GoOn(reason) => context.log.notice(format!("going on with the promotion: {reason}")),
+            Verdict::GoOn(reason) => {
+                context.log.notice(format!("going on with the promotion: {reason}"));
+                state.elected = Some(round);
+                self.state_file.save(&state)?;
+            }
             Verdict::HandOver { to, reason } => {
                 context.log.notice(format!("handing over to {to}: {reason}"));
                 self.cluster.publish_score(STEPPED_BACK).map_err(cluster_failure)?;
@@ -69,8 +80,11 @@ impl Redis {
     fn after_promotion(&self, context: &Context, notification: &Notification) -> Outcome {
         let Some(primary) = notification.peers.candidate() else { return Ok(()) };
         let mut state = self.state_file.load();
-        if primary == self.node()? || self.find_server(&mut state).is_none() {
+        if self.find_server(&mut state).is_none() {
             return Ok(());
+        }
+        if primary == self.node()? {
+            return self.after_own_promotion(context, &mut state);
         }
         let mut server = self.connect(context.deadline.left() / 2)?;
         let before = server.replication()?;
@@ -78,10 +92,27 @@ impl Redis {
         state.following = Some(primary.to_owned());
         state.promoted = false;
         state.linked = false;
+        state.round = None;
         self.state_file.save(&state)?;
         server.follow(&host, port)?;
         context.log.notice(format!("following {primary}"));
         self.tell_divergence(context, &mut server, &before, &mut state)
+    }
+
+    /// On the new primary: without a backlog (after a cold start) the first replica makes it begin a new history, which
+    /// is recorded as soon as it is known.
+    fn after_own_promotion(&self, context: &Context, state: &mut State) -> Outcome {
+        let mut server = self.connect(context.deadline.left() / 2)?;
+        let begin = Instant::now();
+        while begin.elapsed() < FIRST_ATTACHMENT {
+            let info = server.replication()?;
+            if info.backlog {
+                self.record_history(context, state, &info)?;
+                return self.state_file.save(state);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// A replica that attaches says what it had that the new primary never got: the primary's answer is in the
@@ -122,13 +153,11 @@ impl Redis {
         state.leaving.retain(|node| !starting.contains(node));
         let added: Vec<&String> = starting.iter().filter(|node| !state.holders.contains(*node)).collect();
         if !added.is_empty() {
-            let mut record = self.record()?.filter(|r| Some(r.node.as_str()) == self.node().ok());
-            if let Some(record) = &mut record {
-                record.holders.extend(added.into_iter().cloned());
-                self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
-                context.log.notice(format!("recorded: {record}"));
-                state.holders.clone_from(&record.holders);
-            }
+            let mut record = self.own_record()?;
+            record.holders.extend(added.into_iter().cloned());
+            self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
+            context.log.notice(format!("recorded: {record}"));
+            state.holders = record.holders;
         }
         self.state_file.save(&state)
     }
@@ -145,10 +174,9 @@ impl Redis {
     }
 
     /// Where this server stands, with its position at rest: nothing more comes from the old primary.
-    fn position(&self, context: &Context, record: Option<&Record>) -> Result<Position, Failure> {
-        let mut state = self.state_file.load();
+    fn position(&self, context: &Context, state: &mut State, round: &str) -> Result<Position, Failure> {
         let nowhere = |unfit| Position {
-            round: Record::round(record),
+            round: round.to_owned(),
             history: String::new(),
             offset: 0,
             before: None,
@@ -158,7 +186,7 @@ impl Redis {
             priority: 100,
             unfit: Some(unfit),
         };
-        let Some(process) = self.find_server(&mut state) else { return Ok(nowhere(Unfit::NoServer)) };
+        let Some(process) = self.find_server(state) else { return Ok(nowhere(Unfit::NoServer)) };
         let (mut server, seen) = match self.ask(&process, Duration::from_millis(500)) {
             Look::Answered(server, seen) => (server, seen),
             Look::Engaged(why) | Look::Stuck(why) => {
@@ -174,9 +202,9 @@ impl Redis {
             return Ok(nowhere(Unfit::Loading));
         }
         let at_rest = bring_to_rest(&mut server, &seen.info)?;
-        let complete = record.is_some_and(|r| state.reigned(r.epoch));
+        let complete = state.reigned(round);
         Ok(Position {
-            round: Record::round(record),
+            round: round.to_owned(),
             offset: at_rest.offset,
             before: at_rest.replid2.zip(at_rest.second_offset),
             history: at_rest.replid,

@@ -45,15 +45,13 @@ pub enum Error {
         /// What it said.
         stderr: String,
     },
-    /// A value that was written could not be read back in time.
-    #[error("{name} was written but reads as {found:?} after {} ms", waited.as_millis())]
+    /// A property that was written reads otherwise.
+    #[error("{name} was written, but reads as {found:?}")]
     NotVisible {
-        /// The attribute or property.
+        /// The property.
         name: String,
         /// What it reads as.
         found: Option<String>,
-        /// How long was waited.
-        waited: Duration,
     },
 }
 
@@ -150,32 +148,22 @@ impl Cluster {
 
     fn set_score(&self, node: &str, score: Score) -> Result<(), Error> {
         // crm_attribute takes the resource's name from OCF_RESOURCE_INSTANCE, which children may see.
-        self.call("crm_attribute", &["--promotion", "--lifetime", "reboot", "--node", node, "--update", &score.to_string()]).map(drop)
+        // With "=": "-INFINITY" alone would read as an option.
+        let update = format!("--update={score}");
+        self.call("crm_attribute", &["--promotion", "--lifetime", "reboot", "--node", node, &update]).map(drop)
     }
 
-    /// Publishes a private attribute of this node and waits until the local attribute manager shows it, at most for
-    /// `limit`. Private: it never enters the CIB, so it starts no transition.
+    /// Publishes a private attribute of this node. Private: it never enters the CIB, so it starts no transition.
+    /// Asynchronous: whoever depends on it polls [`Self::private_values`], with a bound.
     ///
     /// # Errors
-    /// When the tool fails, or the value is not visible in time.
-    pub fn publish_private(&self, name: &str, value: &str, limit: Duration) -> Result<(), Error> {
+    /// When the tool fails.
+    pub fn publish_private(&self, name: &str, value: &str) -> Result<(), Error> {
         if !self.membership.present {
             return Ok(());
         }
         let node = self.node()?.to_owned();
-        let name = self.own(name);
-        self.call("attrd_updater", &["--name", &name, "--update", value, "--private", "--node", &node])?;
-        let begin = Instant::now();
-        loop {
-            let found = self.query_attribute(&name)?.remove(&node);
-            if found.as_deref() == Some(value) {
-                return Ok(());
-            }
-            if begin.elapsed() >= limit {
-                return Err(Error::NotVisible { name, found, waited: begin.elapsed() });
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        self.call("attrd_updater", &["--name", &self.own(name), "--update", value, "--private", "--node", &node]).map(drop)
     }
 
     /// The values of a private attribute by node. Nodes without one are missing.
@@ -223,11 +211,10 @@ impl Cluster {
         if !self.membership.present {
             return Ok(());
         }
-        let begin = Instant::now();
         self.call("crm_attribute", &["--type", "crm_config", "--set-name", PROPERTY_SET, "--name", &self.own(name), "--update", value])?;
         match self.property(name)? {
             Some(found) if found == value => Ok(()),
-            found => Err(Error::NotVisible { name: self.own(name), found, waited: begin.elapsed() }),
+            found => Err(Error::NotVisible { name: self.own(name), found }),
         }
     }
 
