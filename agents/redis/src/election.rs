@@ -3,8 +3,8 @@
 //! The invariants that are kept here:
 //!
 //! R1. A server that restarted empty never wipes a server that has data.
-//! R3. Among comparable positions the highest is elected. Positions are comparable when they count in the same
-//!     history (replication id); offsets of different histories say nothing about each other.
+//! R3. Among comparable positions the highest is elected. Positions are comparable when they count in the recorded
+//!     history (replication id), or in one that led up to it; other offsets say nothing about each other.
 //! R4. With durability=quorum, whatever `WAIT k` confirmed is in the elected data: k of the recorded holders have it,
 //!     so of n such replicas n - k + 1 must be heard before one of them can be known to be ahead of all confirmations.
 
@@ -108,6 +108,13 @@ impl Position {
     /// before it could be recorded).
     fn counts_in(&self, history: &str) -> bool {
         self.history == history || self.before.as_ref().is_some_and(|(id, _)| id == history)
+    }
+
+    /// Whether its data are a part of what was recorded, so that its offset says how large a part: it counts in the
+    /// recorded history, or in one before, no further than where that ended.
+    fn is_part_of(&self, record: &Record) -> bool {
+        record.history.as_ref().is_some_and(|h| self.counts_in(h))
+            || record.past.iter().any(|(id, end)| self.history == *id && self.offset <= *end)
     }
 }
 
@@ -237,7 +244,7 @@ fn nobody_has_data(q: &Question<'_>) -> Verdict {
 
 /// The ordinary case: a primary is recorded, and its successor (or itself again) is to be found.
 fn successor(q: &Question<'_>, record: &Record, history: &str) -> Verdict {
-    let same = |p: &Position| p.counts_in(history);
+    let same = |p: &Position| p.is_part_of(record);
     let recorded = q.positions.get(&record.node);
     if let Some(p) = recorded.filter(|p| p.complete && p.unfit.is_none()) {
         // A planned move, or a demotion in between: the old primary holds everything. Equal offsets go on.
@@ -248,7 +255,7 @@ fn successor(q: &Question<'_>, record: &Record, history: &str) -> Verdict {
             _ => choose(q, &record.node, format!("nobody but {} holds all its data ({} bytes)", record.node, p.offset)),
         };
     }
-    let live = q.positions.values().any(|p| same(p) && p.live && p.unfit.is_none());
+    let live = q.positions.values().any(|p| p.counts_in(history) && p.live && p.unfit.is_none());
     if !live && q.wait_last_known_primary && recorded.is_none_or(|p| p.unfit.is_some()) {
         return Verdict::Refuse(format!(
             "wait_last_known_master is set and {} does not run: start it, or decide with: {}",

@@ -37,7 +37,13 @@ fn unfit(why: Unfit) -> Position {
 }
 
 fn record(holders: &[&str]) -> Record {
-    Record { epoch: 1, node: "a".into(), history: Some(H.into()), holders: holders.iter().map(|h| (*h).to_owned()).collect() }
+    Record {
+        epoch: 1,
+        node: "a".into(),
+        history: Some(H.into()),
+        past: vec![("past".into(), 7)],
+        holders: holders.iter().map(|h| (*h).to_owned()).collect(),
+    }
 }
 
 fn ask(me: &str, record: Option<&Record>, positions: &[(&str, Position)], k: Option<usize>) -> Verdict {
@@ -101,6 +107,24 @@ fn the_table_of_elections() {
             "c",
         ),
         ("only a stranger's data, and the primary does not run", "b", Some(&r), vec![("b", incomparable("y"))], "!does not run"),
+        (
+            "all restarted, snapshots from histories before",
+            "a",
+            Some(&r),
+            vec![
+                ("a", Position { history: "past".into(), ..restarted(4) }),
+                ("b", Position { history: "past".into(), ..restarted(6) }),
+                ("c", restarted(5)),
+            ],
+            "b",
+        ),
+        (
+            "a snapshot beyond the end of its history is no part of the data",
+            "b",
+            Some(&r),
+            vec![("a", unfit(Unfit::NoServer)), ("b", restarted(5)), ("c", Position { history: "past".into(), ..restarted(9) })],
+            "+",
+        ),
         ("all restarted empty", "b", Some(&r), vec![("a", empty("x")), ("b", empty("y")), ("c", empty("z"))], "a"),
         ("alone and empty", "b", Some(&r), vec![("b", empty("y"))], "!did not say"),
         ("alone with the history", "b", Some(&r), vec![("b", at(9))], "+"),

@@ -213,8 +213,8 @@ impl Redis {
         let me = self.node()?.to_owned();
         let mut holders: std::collections::BTreeSet<String> = seen.info.replicas.iter().map(|r| r.node.clone()).collect();
         holders.insert(me.clone());
-        let epoch = self.record()?.map_or(1, |r| r.epoch + 1);
-        let record = Record { epoch, node: me, history: Some(seen.info.replid.clone()), holders };
+        let (id, offset) = (&seen.info.replid, seen.info.offset);
+        let record = Record::succeeded_by(self.record()?.as_ref(), me, id, offset, id.clone(), holders);
         self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
         context.log.notice(format!("recorded: {record}"));
         state.round = Some(Record::round(Some(&record)));
@@ -229,7 +229,10 @@ impl Redis {
         if state.history == info.replid {
             return Ok(());
         }
-        let record = Record { history: Some(info.replid.clone()), ..self.own_record()? };
+        let mut record = self.own_record()?;
+        if let Some(before) = record.history.replace(info.replid.clone()) {
+            record.past.insert(0, (before, info.offset));
+        }
         self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
         context.log.notice(format!("recorded: {record}"));
         state.history.clone_from(&info.replid);

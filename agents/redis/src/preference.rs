@@ -24,14 +24,21 @@ pub(crate) const HANDED_OVER: Score = Score::new(500);
 /// What the candidate that handed over keeps until its next monitor.
 pub(crate) const STEPPED_BACK: Score = Score::new(1);
 
+/// While a first copy arrives. The election refuses such a server, but the copy may be complete long before the next
+/// monitor says so, and then nobody else might be left.
+const SYNCING: Score = Score::new(5);
+
 /// The score of a server.
 pub(crate) fn score(info: &Info, circumstances: Circumstances) -> Score {
     let Circumstances { promoted, linked, held, recorded } = circumstances;
     if promoted {
         return Score::new(PRIMARY);
     }
-    if info.loading || info.syncing || info.priority == 0 {
+    if info.loading || info.priority == 0 {
         return Score::NEVER;
+    }
+    if info.syncing {
+        return SYNCING;
     }
     if linked || info.link_up {
         // replica-priority 100, the default, is a score of 100; a lower number is preferred.
@@ -63,14 +70,22 @@ mod tests {
         let cold_primary = score(&info("db0:keys=1"), Circumstances { recorded: true, ..none });
         let cold = score(&info("db0:keys=1"), none);
         let empty = score(&info(""), none);
+        let syncing = score(&info("master_sync_in_progress:1"), none);
         assert!(Score::new(PRIMARY) > HANDED_OVER && HANDED_OVER > preferred && preferred > attached);
-        assert!(attached == was_attached && attached > cold_primary && cold_primary > cold && cold > empty && empty > STEPPED_BACK);
+        assert!(
+            attached == was_attached
+                && attached > cold_primary
+                && cold_primary > cold
+                && cold > empty
+                && empty > syncing
+                && syncing > STEPPED_BACK
+        );
     }
 
     #[test]
-    fn no_candidate_while_loading_syncing_held_or_told_so() {
+    fn no_candidate_while_loading_held_or_told_so() {
         let none = Circumstances { promoted: false, linked: true, held: false, recorded: true };
-        for text in ["loading:1", "master_sync_in_progress:1", "slave_priority:0"] {
+        for text in ["loading:1", "slave_priority:0", "slave_priority:0\nmaster_sync_in_progress:1"] {
             assert_eq!(score(&Info::parse(&format!("role:slave\n{text}")).unwrap(), none), Score::NEVER, "{text}");
         }
         let held = Circumstances { linked: false, held: true, ..none };

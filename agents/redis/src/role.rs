@@ -54,10 +54,11 @@ impl Redis {
             return Err(Failure::generic("the server did not take the role of a primary"));
         }
         let me = self.node()?.to_owned();
-        let epoch = record.as_ref().map_or(0, |r| r.epoch) + 1;
         // Whoever runs will attach and may confirm writes.
         let holders = running.into_iter().chain([me.clone()]).collect();
-        let record = Record { epoch, node: me, history: Some(now.replid.clone()), holders };
+        let (from, offset) = origin(&seen.info);
+        let record = Record::succeeded_by(record.as_ref(), me, &from, offset, now.replid.clone(), holders);
+        let epoch = record.epoch;
         self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
         state.promoted = true;
         let round = Record::round(Some(&record));
@@ -145,6 +146,15 @@ impl Redis {
             context.log.error(format!("the dead server cannot be started again: {failure}"));
         }
         Ok(())
+    }
+}
+
+/// The history that a new primary goes on from, and where it leaves it. One that has the role already (a promotion that
+/// was killed before its record) remembers it as the history before.
+fn origin(info: &Info) -> (String, u64) {
+    match (info.role, &info.replid2, info.second_offset) {
+        (ReplicationRole::Primary, Some(id), Some(first_other)) => (id.clone(), first_other.saturating_sub(1)),
+        _ => (info.replid.clone(), info.offset),
     }
 }
 
