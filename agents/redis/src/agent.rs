@@ -65,7 +65,7 @@ impl ResourceAgent for Redis {
         };
         let log = std::rc::Rc::clone(&context.log);
         Ok(Self {
-            params: Params::new(values)?,
+            params: Params::new(values),
             cluster: Cluster::new(membership.clone(), move |line| log.trace(line)),
             state_file: StateFile::of(&membership.state_directory, &membership.resource),
             membership,
@@ -230,7 +230,15 @@ impl Redis {
         let expected = std::fs::canonicalize(&self.params.bin).unwrap_or_else(|_| self.params.bin.clone());
         // After a package upgrade the running program's file is gone.
         let program = program.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
-        (Path::new(&program) == expected).then_some(identity)
+        (Path::new(&program) == expected && self.works_in_our_directory(pid)).then_some(identity)
+    }
+
+    /// The server of another resource runs the same program: ours works in the data directory. What cannot be told
+    /// counts as ours, so that a stop never passes over a server that runs.
+    fn works_in_our_directory(&self, pid: i32) -> bool {
+        let ours = self.conf().ok().map(Conf::data_directory).filter(|d| d.is_absolute()).and_then(|d| std::fs::canonicalize(d).ok());
+        let theirs = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
+        ours.is_none() || theirs.is_none() || ours == theirs
     }
 
     /// Whoever answers on our socket is our server. One that does not answer is found by its pid file.

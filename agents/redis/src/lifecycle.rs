@@ -112,7 +112,8 @@ impl Redis {
             round: old.round,
             ..State::default()
         };
-        self.state_file.save(&state)?;
+        // A server that cannot be remembered must not run: a stop might not find it.
+        self.state_file.save(&state).inspect_err(|_| spawned.identity.kill())?;
         let seen = self.wait_for_server(context, &mut spawned, patience).map_err(|failure| {
             let log = log_file.as_ref().map(|f| tail(f, log_begin)).unwrap_or_default();
             explain(&failure, &mut spawned, &log, &self.config_path())
@@ -140,6 +141,8 @@ impl Redis {
             ("--pidfile", vec![path(&self.params.pidfile)]),
             ("--unixsocket", vec![path(&self.params.socket)]),
             ("--replicaof", vec![host, port.to_string()]),
+            // The gate is for primaries only: a replica that the file makes writable would take writes past it.
+            ("--replica-read-only", vec!["yes".into()]),
             ("--min-replicas-to-write", vec![GATE_CLOSED.to_string()]),
             ("--min-replicas-max-lag", vec!["10".into()]),
             // So that the primary's list of replicas holds node names.

@@ -113,21 +113,25 @@ pub(crate) struct Params {
     pub(crate) durability: Durability,
     pub(crate) replica_lag: u32,
     pub(crate) keep_diverged: bool,
+    /// What is wrong with the values together. `start` and `validate-all` refuse for it; a stop or a probe goes on.
+    pub(crate) contradiction: Option<Failure>,
 }
 
 impl Params {
     /// Takes the checked values.
-    ///
-    /// # Errors
-    /// A tunnel map that does not parse; values that exclude each other.
-    pub(crate) fn new(values: &Values) -> Result<Self, Failure> {
+    pub(crate) fn new(values: &Values) -> Self {
         let path = |p: &Parameter| values.path(p).unwrap_or_default();
         let optional = |p: &Parameter| Some(values.text(p).to_owned()).filter(|v| !v.is_empty());
-        if values.is_given(&PASSWORD) && values.is_given(&PASSWORD_FILE) {
-            return Err(Failure::configured("password and password_file are both given: keep password_file"));
-        }
+        let (tunnels, wrong_map) = match tunnels(values.text(&TUNNEL_PORT_MAP)) {
+            Ok(tunnels) => (tunnels, None),
+            Err(failure) => (Vec::new(), Some(failure)),
+        };
+        let two_passwords = values.is_given(&PASSWORD) && values.is_given(&PASSWORD_FILE);
+        let contradiction = two_passwords
+            .then(|| Failure::configured("password and password_file are both given: keep password_file"))
+            .or(wrong_map);
         let rundir = path(&RUNDIR);
-        Ok(Self {
+        Self {
             bin: path(&BIN),
             config: path(&CONFIG),
             user: values.text(&USER).to_owned(),
@@ -136,7 +140,7 @@ impl Params {
             rundir,
             port: u16::try_from(values.integer(&PORT)).unwrap_or(6379),
             tunnel_host: values.text(&TUNNEL_HOST).to_owned(),
-            tunnels: tunnels(values.text(&TUNNEL_PORT_MAP))?,
+            tunnels,
             wait_last_known_primary: values.boolean(&WAIT_LAST_KNOWN_MASTER),
             acl_user: optional(&ACL_USER),
             password: values.secret(&PASSWORD),
@@ -146,7 +150,8 @@ impl Params {
             durability: if values.text(&DURABILITY) == "quorum" { Durability::Quorum } else { Durability::Async },
             replica_lag: u32::try_from(values.integer(&REPLICA_LAG)).unwrap_or(3),
             keep_diverged: values.boolean(&KEEP_DIVERGED),
-        })
+            contradiction,
+        }
     }
 
     /// Host and port at which a replica on this node reaches the server of `node`.
@@ -183,7 +188,8 @@ mod tests {
 
     fn params(pairs: &[(&str, &str)]) -> Result<Params, Failure> {
         let environment = Environment::from_pairs(pairs.iter().map(|(k, v)| (format!("OCF_RESKEY_{k}"), (*v).to_owned())));
-        Params::new(&Values::read(ALL, &environment)?)
+        let params = Params::new(&Values::read(ALL, &environment)?);
+        params.contradiction.clone().map_or(Ok(params), Err)
     }
 
     #[test]

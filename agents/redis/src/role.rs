@@ -11,6 +11,7 @@ use crate::monitor::Look;
 use crate::record::{PROPERTY, Record};
 use crate::server::Server;
 use crate::state::{Reign, State};
+use crate::succession::HEARING;
 
 /// How long a demotion holds writes back for the replicas to catch up.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -37,12 +38,11 @@ impl Redis {
         let peers = Peers::read(&context.environment);
         let running = peers.running_nodes();
         if self.cluster.is_present() && state.elected.as_deref() != Some(&Record::round(record.as_ref())) {
-            // No election was won in the notification before: hold it now.
-            let positions = self.hear(record.as_ref(), &running)?;
+            // No election was won in the notification before: not everybody had spoken.
+            let positions = self.hear(record.as_ref(), &running, HEARING)?;
             match self.verdict(context, record.as_ref(), &positions)? {
-                Verdict::GoOn(_) => {}
-                Verdict::HandOver { to, reason } => return Err(Failure::generic(format!("not promoted: {to} is better: {reason}"))),
-                Verdict::Refuse(reason) => return Err(Failure::generic(format!("not promoted: {reason}"))),
+                Verdict::GoOn(reason) => context.log.notice(format!("going on with the promotion: {reason}")),
+                other => return Err(Failure::generic(format!("not promoted: {}", self.give_way(context, other)?))),
             }
         }
         server.close_gate()?;

@@ -31,6 +31,8 @@ pub(crate) struct State {
     pub(crate) following: Option<String>,
     /// The round of the next election, once it is known who was promoted last.
     pub(crate) round: Option<String>,
+    /// The position that was published last, and when, since boot.
+    pub(crate) published: Option<(String, Duration)>,
     /// The round that this node won in the notification before its promotion.
     pub(crate) elected: Option<String>,
     /// Whether this process has been attached to the primary that it follows.

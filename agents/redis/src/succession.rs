@@ -1,7 +1,8 @@
 //! `notify`: what happens between the death or demotion of a primary and the promotion of the next one.
 //!
-//! Before a promotion every node publishes its position, and the candidate compares them all. When another one is
-//! better, it changes the scores: that aborts the transition before `promote` runs, and the cluster plans anew.
+//! After a demotion, and again before a promotion, every node publishes its position, and the candidate compares them
+//! all. When another one is better, it changes the scores: that aborts the transition before `promote` runs, and the
+//! cluster plans anew. What it cannot know yet, `promote` decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -20,8 +21,11 @@ use crate::state::State;
 
 /// The private attribute that holds a node's position.
 const POSITION: &str = "position";
-/// How long the candidate waits for the positions of the others.
-const HEARING: Duration = Duration::from_millis(1000);
+/// How long the candidate waits for the positions of the others, in the notification and in `promote`.
+const HEARING_IN_NOTIFY: Duration = Duration::from_millis(100);
+pub(crate) const HEARING: Duration = Duration::from_millis(1000);
+/// How long a published position is taken to be still there.
+const PUBLISHED_FOR: Duration = Duration::from_secs(10);
 /// How long a new primary waits for its first replica, when that will begin a new history.
 const FIRST_ATTACHMENT: Duration = Duration::from_millis(300);
 /// How long a replica waits for the end of what the old primary sent.
@@ -31,6 +35,7 @@ impl Redis {
     /// Reacts to what happens to the other instances.
     pub(crate) fn react(&self, context: &Context, notification: &Notification) -> Outcome {
         match (notification.phase, notification.operation) {
+            (Phase::Post, Operation::Demote) => self.after_demotion(context),
             (Phase::Pre, Operation::Promote) => self.before_promotion(context, notification),
             (Phase::Post, Operation::Promote) => self.after_promotion(context, notification),
             (Phase::Pre, Operation::Start) => self.before_start(context, notification),
@@ -39,41 +44,80 @@ impl Redis {
         }
     }
 
-    /// Publishes this node's position; the candidate decides whether to go on.
-    fn before_promotion(&self, context: &Context, notification: &Notification) -> Outcome {
-        let candidate = notification.peers.candidate() == Some(self.node()?);
+    /// Publishes this node's position: the old primary has been demoted, or is dead, so nothing more comes from it.
+    ///
+    /// Here and not only before the promotion, because the cluster may run the notifications one after the other (it
+    /// does when the machine is busy), and the candidate's may be the first.
+    fn after_demotion(&self, context: &Context) -> Outcome {
         let mut state = self.state_file.load();
-        // Only the candidate has to know the record itself; the others know the round from their last monitor.
-        let record = if candidate || state.round.is_none() { Some(self.record()?) } else { None };
-        let round = match &record {
-            Some(record) => Record::round(record.as_ref()),
-            None => state.round.clone().unwrap_or_default(),
+        let round = match &state.round {
+            Some(round) => round.clone(),
+            None => Record::round(self.record()?.as_ref()),
         };
-        let mine = self.position(context, &mut state, &round)?;
-        context.log.notice(format!("position for the promotion: {}", mine.print()));
-        self.cluster.publish_private(POSITION, &mine.print()).map_err(cluster_failure)?;
-        let Some(record) = record.filter(|_| candidate) else { return Ok(()) };
-        let positions = self.hear(record.as_ref(), &notification.peers.running_nodes())?;
+        self.publish_position(context, &mut state, &round)
+    }
+
+    /// Publishes this node's position, if it has not been; the candidate decides whether to go on.
+    fn before_promotion(&self, context: &Context, notification: &Notification) -> Outcome {
+        let mut state = self.state_file.load();
+        if notification.peers.candidate() != Some(self.node()?) {
+            let round = match &state.round {
+                Some(round) => round.clone(),
+                None => Record::round(self.record()?.as_ref()),
+            };
+            return self.publish_position(context, &mut state, &round);
+        }
+        let record = self.record()?;
+        let round = Record::round(record.as_ref());
+        self.publish_position(context, &mut state, &round)?;
+        let expected = notification.peers.running_nodes();
+        let positions = self.hear(record.as_ref(), &expected, HEARING_IN_NOTIFY)?;
+        let all_heard = expected.iter().all(|node| positions.contains_key(node));
         match self.verdict(context, record.as_ref(), &positions)? {
+            // Who was not heard may not have been asked yet: `promote` comes when all have.
+            Verdict::GoOn(_) | Verdict::Refuse(_) if !all_heard => {}
             Verdict::GoOn(reason) => {
                 context.log.notice(format!("going on with the promotion: {reason}"));
                 state.elected = Some(round);
                 self.state_file.save(&state)?;
             }
+            other => drop(self.give_way(context, other)?),
+        }
+        Ok(())
+    }
+
+    /// Changes the scores so that the cluster plans anew, and returns the reason.
+    pub(crate) fn give_way(&self, context: &Context, verdict: Verdict) -> Result<String, Failure> {
+        let reason = match verdict {
+            Verdict::GoOn(reason) => return Ok(reason),
             Verdict::HandOver { to, reason } => {
                 context.log.notice(format!("handing over to {to}: {reason}"));
                 self.cluster.publish_score(STEPPED_BACK).map_err(cluster_failure)?;
                 self.cluster.publish_score_of(&to, HANDED_OVER).map_err(cluster_failure)?;
-                // The next monitor publishes the true score again.
-                self.cluster.forget_score();
+                format!("{to} is to be promoted instead: {reason}")
             }
             Verdict::Refuse(reason) => {
                 context.log.error(format!("refusing the promotion: {reason}"));
                 self.cluster.publish_score(Score::NEVER).map_err(cluster_failure)?;
-                self.cluster.forget_score();
+                reason
             }
+        };
+        // The next monitor publishes the true score again.
+        self.cluster.forget_score();
+        Ok(reason)
+    }
+
+    /// Publishes this server's position of a round, unless that was done a moment ago.
+    fn publish_position(&self, context: &Context, state: &mut State, round: &str) -> Outcome {
+        let text = self.position(context, state, round)?.print();
+        let now = process::since_boot();
+        if state.published.as_ref().is_some_and(|(published, at)| *published == text && now.saturating_sub(*at) < PUBLISHED_FOR) {
+            return Ok(());
         }
-        Ok(())
+        context.log.notice(format!("position for the next promotion: {text}"));
+        self.cluster.publish_private(POSITION, &text).map_err(cluster_failure)?;
+        state.published = Some((text, now));
+        self.state_file.save(state)
     }
 
     /// The others follow the new primary. Short: no waiting for a copy.
@@ -221,14 +265,19 @@ impl Redis {
     }
 
     /// Collects the positions of this round, until all of `expected` have spoken or the hearing ends.
-    pub(crate) fn hear(&self, record: Option<&Record>, expected: &[String]) -> Result<BTreeMap<String, Position>, Failure> {
+    pub(crate) fn hear(
+        &self,
+        record: Option<&Record>,
+        expected: &[String],
+        limit: Duration,
+    ) -> Result<BTreeMap<String, Position>, Failure> {
         let round = Record::round(record);
         let begin = Instant::now();
         loop {
             let values = self.cluster.private_values(POSITION).map_err(cluster_failure)?;
             let positions: BTreeMap<String, Position> =
                 values.into_iter().filter_map(|(node, text)| Some((node, Position::parse(&text).filter(|p| p.round == round)?))).collect();
-            if expected.iter().all(|node| positions.contains_key(node)) || begin.elapsed() >= HEARING {
+            if expected.iter().all(|node| positions.contains_key(node)) || begin.elapsed() >= limit {
                 return Ok(positions);
             }
             std::thread::sleep(Duration::from_millis(10));

@@ -32,6 +32,9 @@ impl Redis {
 
     /// What has to be there before a server can be started on this node.
     pub(crate) fn check_node(&self, context: &Context) -> Outcome {
+        if let Some(contradiction) = &self.params.contradiction {
+            return Err(contradiction.clone());
+        }
         let bin = &self.params.bin;
         let metadata = std::fs::metadata(bin).map_err(|e| {
             Failure::installed(format!(
