@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ocf::{Context, Failure, Outcome, Peers};
-use process::{Daemon, Identity, Spawned};
+use process::{Daemon, DaemonError, Identity, Spawned};
 
 use crate::agent::{Redis, cluster_failure, read_secret};
-use crate::info::ReplicationRole;
+use crate::conf::Conf;
+use crate::info::{Info, ReplicationRole};
 use crate::monitor::Look;
 use crate::params::Params;
 use crate::server::{Fault, GATE_CLOSED, NOBODY, Observation, Server};
@@ -36,19 +37,38 @@ impl Redis {
             return self.start_running(context, state, &process);
         }
         let promoted = self.current_primary(context)?;
-        let seen = self.launch(context, promoted.as_deref(), LOADING_PATIENCE.min(context.deadline.left()))?;
-        if let Some(seen) = seen.filter(|_| promoted.is_none() && self.cluster.is_present()) {
-            // Nobody is promoted: say at once what this server is worth. With a primary in office the monitor does,
-            // so that no score changes during somebody else's transition.
-            self.first_score(context, &seen)?;
+        let seen = self.launch(context, promoted.clone(), LOADING_PATIENCE.min(context.deadline.left()))?;
+        match (seen, promoted) {
+            // Still loading: the first monitor afterwards makes it follow.
+            (None, _) => Ok(()),
+            (Some(seen), Some(primary)) => {
+                self.part_with_data(context, &seen.info);
+                let (host, port) = self.params.address_of(&primary);
+                self.reach(context)?.follow(&host, port)?;
+                context.log.notice(format!("following {primary}"));
+                Ok(())
+            }
+            // Nobody is promoted: say at once what this server is worth. With a primary in office the monitor does, so
+            // that no score changes during somebody else's transition.
+            (Some(seen), None) if self.cluster.is_present() => self.first_score(context, &seen),
+            (Some(_), None) => Ok(()),
         }
-        Ok(())
     }
 
     /// `start` of a server that runs: nothing to do but to make sure that it is no primary by its own opinion.
     fn start_running(&self, context: &Context, mut state: State, process: &Identity) -> Outcome {
-        match self.ask(process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2)) {
+        let look = loop {
+            match self.ask(process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2)) {
+                // A start before this one was killed, and its server is not up yet.
+                Look::Refuses(Fault::Absent(_)) if process.is_alive() && !context.deadline.passed() => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                look => break look,
+            }
+        };
+        match look {
             Look::Answered(mut server, seen) => {
+                self.set_replication_login()?;
                 if seen.info.role == ReplicationRole::Primary && !state.promoted {
                     server.close_gate()?;
                     server.follow_nobody()?;
@@ -84,55 +104,54 @@ impl Redis {
         Ok(Peers::read(&context.environment).promoted.into_iter().map(|m| m.node).find(|node| node != me))
     }
 
-    /// Starts the process and the watcher, and waits until the server answers; `None` when it still loads its data
-    /// after `patience`.
+    /// Starts the process, as a replica of nobody, and the watcher, and waits until the server answers; `None` when it
+    /// still loads its data after `patience`. It is meant to follow `primary` later.
     ///
     /// # Errors
     /// What the server said before it ended.
-    pub(crate) fn launch(&self, context: &Context, primary: Option<&str>, patience: Duration) -> Result<Option<Box<Observation>>, Failure> {
+    pub(crate) fn launch(
+        &self,
+        context: &Context,
+        primary: Option<String>,
+        patience: Duration,
+    ) -> Result<Option<Box<Observation>>, Failure> {
         let account = self.account()?;
         self.prepare_rundir(account.uid, account.gid)?;
-        self.keep_diverged(context);
         let log_file = self.conf()?.log_file();
         let log_begin = log_file.as_ref().and_then(|f| fs::metadata(f).ok()).map_or(0, |m| m.len());
         let daemon = Daemon {
             program: self.params.bin.clone(),
-            arguments: self.arguments(primary)?,
+            arguments: self.arguments()?,
             account: Some(account),
             directory: self.params.rundir.clone(),
             open_files: Some(OPEN_FILES),
             environment: vec![],
         };
-        let mut spawned = daemon.spawn().map_err(|e| Failure::installed(e.to_string()))?;
         let old = self.state_file.load();
-        let state = State {
-            server: Some(spawned.identity.clone()),
-            following: primary.map(str::to_owned),
-            held_until: old.held_until,
-            round: old.round,
-            ..State::default()
+        let mut state = State { following: primary, held_until: old.held_until, round: old.round, ..State::default() };
+        // Remembered before it runs: a stop must find it, whenever this agent is killed.
+        let remember = |server: &Identity| {
+            state.server = Some(server.clone());
+            self.state_file.save(&state).map_err(|failure| failure.reason)
         };
-        // A server that cannot be remembered must not run: a stop might not find it.
-        self.state_file.save(&state).inspect_err(|_| spawned.identity.kill())?;
+        let mut spawned = daemon.spawn_remembered(remember).map_err(|e| match e {
+            DaemonError::NotRemembered(why) => Failure::generic(why),
+            other => Failure::installed(other.to_string()),
+        })?;
         let seen = self.wait_for_server(context, &mut spawned, patience).map_err(|failure| {
             let log = log_file.as_ref().map(|f| tail(f, log_begin)).unwrap_or_default();
-            explain(&failure, &mut spawned, &log, &self.config_path())
+            explain(&failure, &mut spawned, &log, &self.config_path(), &self.params.user)
         })?;
         self.set_replication_login()?;
         if let Err(e) = self.watcher().ensure(&spawned.identity, self.node()?) {
             context.log.warning(format!("a crash will be found by the next monitor only: {e}"));
         }
-        context.log.notice(format!(
-            "started the server (pid {}) as a replica of {}",
-            spawned.identity.pid,
-            primary.unwrap_or("nobody until the election")
-        ));
+        context.log.notice(format!("started the server (pid {}) as a replica of nobody", spawned.identity.pid));
         Ok(seen)
     }
 
     /// The command line. It overrides what CONFIG REWRITE may have put into the file: roles belong to the cluster.
-    fn arguments(&self, primary: Option<&str>) -> Result<Vec<String>, Failure> {
-        let (host, port) = primary.map_or_else(|| (NOBODY.0.to_owned(), NOBODY.1), |node| self.params.address_of(node));
+    fn arguments(&self) -> Result<Vec<String>, Failure> {
         let path = |p: &Path| p.display().to_string();
         let mut arguments = vec![path(&self.config_path())];
         for (name, values) in [
@@ -140,7 +159,7 @@ impl Redis {
             ("--supervised", vec!["no".into()]),
             ("--pidfile", vec![path(&self.params.pidfile)]),
             ("--unixsocket", vec![path(&self.params.socket)]),
-            ("--replicaof", vec![host, port.to_string()]),
+            ("--replicaof", vec![NOBODY.0.into(), NOBODY.1.to_string()]),
             // The gate is for primaries only: a replica that the file makes writable would take writes past it.
             ("--replica-read-only", vec!["yes".into()]),
             ("--min-replicas-to-write", vec![GATE_CLOSED.to_string()]),
@@ -220,24 +239,38 @@ impl Redis {
         }
     }
 
-    /// Keeps the data files of a server that died as the primary: it may hold writes that nobody else has, and will
-    /// throw them away when it attaches to its successor.
-    fn keep_diverged(&self, context: &Context) {
-        let state = self.state_file.load();
-        if !self.params.keep_diverged || state.reign.is_none() || state.reign.as_ref().map(|r| &r.server) != state.server.as_ref() {
+    /// Before a server that was started with data attaches to a primary, which will replace them: says what only this
+    /// server has, and keeps the files when that is not nothing.
+    pub(crate) fn part_with_data(&self, context: &Context, info: &Info) {
+        if !info.has_keys {
             return;
         }
-        match self.conf().and_then(|conf| {
-            keep_files(
-                &conf.data_directory(),
-                conf.last("dbfilename").unwrap_or("dump.rdb"),
-                conf.last("appenddirname").unwrap_or("appendonlydir"),
-            )
-            .map_err(|e| Failure::generic(e.to_string()))
-        }) {
+        let excess = match self.record() {
+            Ok(Some(record)) => record.excess(&info.replid, info.offset),
+            Ok(None) => None,
+            Err(e) => return context.log.warning(e.reason),
+        };
+        match excess {
+            Some(0) => return,
+            Some(bytes) => {
+                context.log.warning(format!("at most {bytes} bytes of the replication stream are on this server only, and are given up"))
+            }
+            None => {
+                context.log.warning("the data of this server have no position that could be compared with the primary's, and are replaced")
+            }
+        }
+        if !self.params.keep_diverged {
+            return;
+        }
+        let kept = self.conf().and_then(|conf| {
+            let name = |directive, default| conf.last(directive).unwrap_or(default).to_owned();
+            keep_files(&conf.data_directory(), &name("dbfilename", "dump.rdb"), &name("appenddirname", "appendonlydir"))
+                .map_err(|e| Failure::generic(e.to_string()))
+        });
+        match kept {
             Ok(kept) if kept.as_os_str().is_empty() => {}
-            Ok(kept) => context.log.notice(format!("kept the data files of the dead primary in {}", kept.display())),
-            Err(e) => context.log.warning(format!("the data files of the dead primary are not kept: {e}")),
+            Ok(kept) => context.log.notice(format!("kept its data files in {}", kept.display())),
+            Err(e) => context.log.warning(format!("its data files are not kept: {e}")),
         }
     }
 
@@ -298,7 +331,7 @@ fn tail(path: &Path, from: u64) -> String {
 }
 
 /// Why a server did not come up, from what it said itself.
-fn explain(failure: &Failure, spawned: &mut Spawned, log: &str, config: &Path) -> Failure {
+fn explain(failure: &Failure, spawned: &mut Spawned, log: &str, config: &Path, user: &str) -> Failure {
     let ended = spawned.ended().is_some();
     let mut said = String::new();
     if ended {
@@ -315,6 +348,11 @@ fn explain(failure: &Failure, spawned: &mut Spawned, log: &str, config: &Path) -
         // and what is wrong with it.
         let number = said.lines().find_map(|l| l.split("at line ").nth(1)).unwrap_or("?").trim();
         let wrong = said.lines().map(str::trim).rfind(|l| !l.is_empty() && !l.starts_with(">>>")).unwrap_or_default();
+        if wrong == "Permission denied" {
+            // The server went to its data directory and was not let in.
+            let directory = Conf::read(config).map(|conf| conf.data_directory()).unwrap_or_default();
+            return Failure::permission(format!("data directory {}: {wrong}; give it to user {user}", directory.display()));
+        }
         return Failure::installed(format!("configuration {} line {number}: {wrong}; correct the line", config.display()));
     }
     let complaint = log.lines().chain(said.lines()).rfind(|l| is_complaint(l));

@@ -126,7 +126,11 @@ impl Redis {
             state.held_until = None;
             if state.round.is_none() {
                 // Asked now, so that an election need not wait for it.
-                state.round = self.record()?.map(|record| Record::round(Some(&record)));
+                match self.record() {
+                    Ok(record) => state.round = record.map(|record| Record::round(Some(&record))),
+                    // A healthy server must not be restarted because the cluster is not to be asked.
+                    Err(e) => context.log.warning(format!("the record cannot be read: {e}")),
+                }
             }
         }
         if context.environment.is_probe() {
@@ -274,13 +278,16 @@ impl Redis {
 
     /// On a replica: it follows whom it should, and an operator learns when it cannot.
     fn tend_link(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) {
-        if seen.info.role != ReplicationRole::Replica {
+        if seen.info.role != ReplicationRole::Replica || seen.info.loading {
             return;
         }
         if let Some(primary) = &state.following {
             let (host, port) = self.params.address_of(primary);
             if seen.info.primary != Some((host.clone(), port)) {
-                context.log.warning(format!("the server does not follow {primary} any more: making it follow again"));
+                context.log.warning(format!("the server does not follow {primary}: making it follow"));
+                if !state.linked {
+                    self.part_with_data(context, &seen.info);
+                }
                 if let Err(e) = server.follow(&host, port) {
                     context.log.warning(format!("it could not be made to follow {primary}: {e}"));
                 }
@@ -301,7 +308,13 @@ impl Redis {
         let held = state.held_until.is_some_and(|until| process::since_boot() < until);
         let cold = !state.promoted && !state.linked && !held;
         // Only a cold start has to ask the CIB.
-        let recorded = cold && self.record()?.is_some_and(|r| Some(r.node.as_str()) == self.node().ok());
+        let recorded = match cold.then(|| self.record()).transpose() {
+            Ok(record) => record.flatten().is_some_and(|r| Some(r.node.as_str()) == self.node().ok()),
+            Err(e) => {
+                context.log.warning(format!("no promotion score, because the record cannot be read: {e}"));
+                return Ok(());
+            }
+        };
         let score = preference::score(&seen.info, Circumstances { promoted: state.promoted, linked: state.linked, held, recorded });
         self.cluster.publish_score(score).or_else(|e| {
             context.log.warning(format!("the promotion score cannot be published: {e}"));

@@ -56,9 +56,9 @@ const REPLICA_LAG: Parameter =
         .or("3")
         .reloadable()
         .about("With durability=quorum, a replica that has not reported for this many seconds does not count (min-replicas-max-lag).");
-const KEEP_DIVERGED: Parameter = Parameter::new("keep_diverged", Kind::Boolean, "keep the data files of a dead primary")
+const KEEP_DIVERGED: Parameter = Parameter::new("keep_diverged", Kind::Boolean, "keep data files that would be given up")
     .or("yes")
-    .about("Before a server that died as the primary starts again, and may have to throw its data away, keep its data files under the name systole-kept in the data directory (hard links: they cost no copying). The copy of the death before is replaced.");
+    .about("When a server was started with data that the primary does not have, or that cannot be compared with the primary's, keep its data files under the name systole-kept in the data directory before it attaches and gets a copy (hard links: they cost no copying). What was kept before is replaced.");
 
 /// All of them, in the order of the documentation.
 pub(crate) const ALL: &[Parameter] = &[
@@ -127,9 +127,8 @@ impl Params {
             Err(failure) => (Vec::new(), Some(failure)),
         };
         let two_passwords = values.is_given(&PASSWORD) && values.is_given(&PASSWORD_FILE);
-        let contradiction = two_passwords
-            .then(|| Failure::configured("password and password_file are both given: keep password_file"))
-            .or(wrong_map);
+        let contradiction =
+            two_passwords.then(|| Failure::configured("password and password_file are both given: keep password_file")).or(wrong_map);
         let rundir = path(&RUNDIR);
         Self {
             bin: path(&BIN),

@@ -67,6 +67,15 @@ impl Record {
 const REMEMBERED: usize = 8;
 
 impl Record {
+    /// How many bytes a server at `offset` of history `id` holds that are no part of what was recorded; `None` when
+    /// that cannot be known.
+    pub(crate) fn excess(&self, id: &str, offset: u64) -> Option<u64> {
+        if self.history.as_deref() == Some(id) {
+            return Some(0);
+        }
+        self.past.iter().find(|(past, _)| past == id).map(|(_, end)| offset.saturating_sub(*end))
+    }
+
     /// The record after this one, when `node` goes on from byte `offset` of history `from` and calls what follows
     /// `history`.
     pub(crate) fn succeeded_by(
@@ -129,6 +138,10 @@ mod tests {
         // Elected from an old snapshot: whoever went further in h1 or h2 is no part of what follows.
         let third = on(Some(&second), "h1", 30, "h3");
         assert_eq!(third.past, [("h1".into(), 30), ("h2".into(), 30), ("x".into(), 1)]);
+        assert_eq!(
+            [third.excess("h3", 99), third.excess("h2", 29), third.excess("h2", 50), third.excess("y", 1)],
+            [Some(0), Some(0), Some(20), None]
+        );
         // From an append-only file: nothing before is comparable.
         assert_eq!(on(Some(&third), "unknown", 1, "h4").past, [("unknown".into(), 1)]);
         // The same history goes on (a promotion that was killed after the role, before the record).

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ocf::{Context, Failure, Outcome, Peers};
+use process::Identity;
 
 use crate::agent::{Redis, cluster_failure};
 use crate::election::Verdict;
@@ -31,15 +32,28 @@ impl Redis {
             self.find_server(&mut state).ok_or_else(|| Failure::generic("the server does not run: start it before it is promoted"))?;
         let mut server = self.reach(context)?;
         let seen = server.observe()?;
+        // A demotion that was killed may have left the clients' writes paused.
+        server.resume_writes()?;
         if state.promoted && seen.info.role == ReplicationRole::Primary && seen.gate_open {
             return Ok(());
         }
         let record = self.record()?;
         let peers = Peers::read(&context.environment);
         let running = peers.running_nodes();
+        let me = self.node()?.to_owned();
+        // Killed after the record was written: it names this very history, in which nobody can have written yet.
+        let recorded = record
+            .as_ref()
+            .filter(|r| r.node == me && seen.info.role == ReplicationRole::Primary && r.history.as_ref() == Some(&seen.info.replid));
+        if let Some(record) = recorded {
+            return self.open(context, state, &mut server, process, record.clone());
+        }
         if self.cluster.is_present() && state.elected.as_deref() != Some(&Record::round(record.as_ref())) {
             // No election was won in the notification before: not everybody had spoken.
-            let positions = self.hear(record.as_ref(), &running, HEARING)?;
+            let others: Vec<String> = running.iter().filter(|node| **node != me).cloned().collect();
+            let mut positions = self.hear(record.as_ref(), &others, HEARING)?;
+            // What was published of this server may be of a process before this one: an empty one must not pass for it.
+            positions.insert(me.clone(), self.position(context, &mut state, &Record::round(record.as_ref()))?);
             match self.verdict(context, record.as_ref(), &positions)? {
                 Verdict::GoOn(reason) => context.log.notice(format!("going on with the promotion: {reason}")),
                 other => return Err(Failure::generic(format!("not promoted: {}", self.give_way(context, other)?))),
@@ -53,28 +67,31 @@ impl Redis {
         if now.role != ReplicationRole::Primary {
             return Err(Failure::generic("the server did not take the role of a primary"));
         }
-        let me = self.node()?.to_owned();
         // Whoever runs will attach and may confirm writes.
         let holders = running.into_iter().chain([me.clone()]).collect();
         let (from, offset) = origin(&seen.info);
         let record = Record::succeeded_by(record.as_ref(), me, &from, offset, now.replid.clone(), holders);
-        let epoch = record.epoch;
         self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
-        state.promoted = true;
+        self.open(context, state, &mut server, process, record)
+    }
+
+    /// The last step of a promotion: the record stands in the CIB, so clients may write.
+    fn open(&self, context: &Context, mut state: State, server: &mut Server, process: Identity, record: Record) -> Outcome {
         let round = Record::round(Some(&record));
+        state.promoted = true;
         state.reign = Some(Reign { round: round.clone(), server: process });
         state.round = Some(round);
         state.elected = None;
         state.following = None;
         state.linked = false;
         state.held_until = None;
-        state.history.clone_from(&now.replid);
-        state.holders = record.holders;
+        state.history = record.history.clone().unwrap_or_default();
+        state.holders.clone_from(&record.holders);
         state.leaving.clear();
         self.state_file.save(&state)?;
         let (replicas, lag) = self.gate(context);
         server.open_gate(replicas, lag)?;
-        context.log.notice(format!("promoted: epoch {epoch}, history {}, from byte {}", now.replid, now.offset));
+        context.log.notice(format!("promoted: {record}"));
         Ok(())
     }
 

@@ -28,6 +28,10 @@ pub(crate) const HEARING: Duration = Duration::from_millis(1000);
 const PUBLISHED_FOR: Duration = Duration::from_secs(10);
 /// How long a new primary waits for its first replica, when that will begin a new history.
 const FIRST_ATTACHMENT: Duration = Duration::from_millis(300);
+/// How long a server may take to answer in a notification: the whole cluster waits.
+const ANSWER_IN_NOTIFY: Duration = Duration::from_millis(500);
+/// How long a replica waits to see that it is attached to the new primary.
+const ATTACHMENT: Duration = Duration::from_millis(50);
 /// How long a replica waits for the end of what the old primary sent.
 const LAST_BYTES: Duration = Duration::from_millis(150);
 
@@ -60,6 +64,10 @@ impl Redis {
     /// Publishes this node's position, if it has not been; the candidate decides whether to go on.
     fn before_promotion(&self, context: &Context, notification: &Notification) -> Outcome {
         let mut state = self.state_file.load();
+        // An election that was won before is over: another server may have come with more since.
+        if state.elected.take().is_some() {
+            self.state_file.save(&state)?;
+        }
         if notification.peers.candidate() != Some(self.node()?) {
             let round = match &state.round {
                 Some(round) => round.clone(),
@@ -130,17 +138,21 @@ impl Redis {
         if primary == self.node()? {
             return self.after_own_promotion(context, &mut state);
         }
-        let mut server = self.connect(context.deadline.left() / 2)?;
-        let before = server.replication()?;
-        let (host, port) = self.params.address_of(primary);
+        // Remembered first: a server that does not answer now is told by its next monitor.
         state.following = Some(primary.to_owned());
         state.promoted = false;
         state.linked = false;
         state.round = None;
         self.state_file.save(&state)?;
+        let mut server = self.connect(ANSWER_IN_NOTIFY)?;
+        let before = server.observe()?.info;
+        if !state.linked && !before.loading {
+            self.part_with_data(context, &before);
+        }
+        let (host, port) = self.params.address_of(primary);
         server.follow(&host, port)?;
         context.log.notice(format!("following {primary}"));
-        self.tell_divergence(context, &mut server, &before, &mut state)
+        self.see_attachment(context, &mut server, &before, &mut state)
     }
 
     /// On the new primary: without a backlog (after a cold start) the first replica makes it begin a new history, which
@@ -159,27 +171,18 @@ impl Redis {
         Ok(())
     }
 
-    /// A replica that attaches says what it had that the new primary never got: the primary's answer is in the
-    /// server's `INFO` a few milliseconds later, or not at all while a whole copy is made.
-    fn tell_divergence(&self, context: &Context, server: &mut Server, before: &Info, state: &mut State) -> Outcome {
+    /// A replica that attaches at once is a candidate at once; one that needs a whole copy is not waited for.
+    fn see_attachment(&self, context: &Context, server: &mut Server, before: &Info, state: &mut State) -> Outcome {
         let begin = Instant::now();
-        while begin.elapsed() < Duration::from_millis(50) {
+        while begin.elapsed() < ATTACHMENT {
             let now = server.replication()?;
             if now.link_up && now.replid != before.replid {
                 state.linked = true;
                 state.held_until = None;
-                self.state_file.save(state)?;
-                if before.offset > now.offset {
-                    context.log.warning(format!("at most {} bytes that only this server held are given up", before.offset - now.offset));
-                }
-                return Ok(());
+                return self.state_file.save(state);
             }
             if now.syncing {
-                context.log.notice(format!(
-                    "a whole copy of the new primary replaces this server's data (it held {} bytes of history {})",
-                    before.offset,
-                    before.replid.chars().take(8).collect::<String>()
-                ));
+                context.log.notice("a whole copy of the primary's data is on its way");
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -218,7 +221,7 @@ impl Redis {
     }
 
     /// Where this server stands, with its position at rest: nothing more comes from the old primary.
-    fn position(&self, context: &Context, state: &mut State, round: &str) -> Result<Position, Failure> {
+    pub(crate) fn position(&self, context: &Context, state: &mut State, round: &str) -> Result<Position, Failure> {
         let nowhere = |unfit| Position {
             round: round.to_owned(),
             history: String::new(),
@@ -231,7 +234,7 @@ impl Redis {
             unfit: Some(unfit),
         };
         let Some(process) = self.find_server(state) else { return Ok(nowhere(Unfit::NoServer)) };
-        let (mut server, seen) = match self.ask(&process, Duration::from_millis(500)) {
+        let (mut server, seen) = match self.ask(&process, ANSWER_IN_NOTIFY) {
             Look::Answered(server, seen) => (server, seen),
             Look::Engaged(why) | Look::Stuck(why) => {
                 context.log.warning(format!("no position: {why}"));

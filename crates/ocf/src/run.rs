@@ -186,7 +186,9 @@ impl<A: ResourceAgent> Agent<A> {
     pub fn run(&self) -> ExitCode {
         let start = Instant::now();
         let environment = Environment::of_process();
-        let action = std::env::args().nth(1).or_else(|| environment.get("__OCF_ACTION").map(str::to_owned));
+        // Not UTF-8 is no action; std::env::args would panic.
+        let argument = std::env::args_os().nth(1).map(|a| a.to_string_lossy().into_owned());
+        let action = argument.or_else(|| environment.get("__OCF_ACTION").map(str::to_owned));
         match action.as_deref() {
             Some("meta-data") => self.print(&self.metadata()),
             Some("usage" | "help" | "--help") => self.print(&self.usage()),

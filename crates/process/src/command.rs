@@ -1,5 +1,6 @@
 //! Commands with a deadline. What they print is kept, both streams, and reported when they fail.
 
+use std::ffi::OsString;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -55,10 +56,12 @@ const PASSED_ON: [&str; 6] = ["PATH", "TZ", "LC_ALL", "OCF_RESOURCE_INSTANCE", "
 const PASSED_ON_PREFIXES: [&str; 1] = ["PCMK_"];
 
 /// The environment of a child.
-pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars()
+pub(crate) fn environment() -> impl Iterator<Item = (String, OsString)> {
+    // Not std::env::vars: it panics at a value that is no UTF-8, and any resource parameter may be one.
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
         .filter(|(name, _)| PASSED_ON.contains(&name.as_str()) || PASSED_ON_PREFIXES.iter().any(|p| name.starts_with(p)))
-        .chain(std::env::var_os("PATH").is_none().then(|| ("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())))
+        .chain(std::env::var_os("PATH").is_none().then(|| ("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".into())))
 }
 
 /// Runs a command and waits for it, at most for `limit`. No secret may stand in `arguments`: all can read them.

@@ -1,7 +1,8 @@
 //! Servers: started as their user, in their own session, with their own limits, holding nothing of ours.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::io::Read as _;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -33,6 +34,9 @@ pub enum DaemonError {
     /// The user database did not answer.
     #[error("user {0} cannot be looked up: {1}")]
     Lookup(String, nix::errno::Errno),
+    /// It was not started because it could not be remembered.
+    #[error("{0}")]
+    NotRemembered(String),
     /// It did not come up.
     #[error("{program} could not be started: {source}")]
     Start {
@@ -94,12 +98,21 @@ impl Spawned {
 impl Daemon {
     /// Starts it.
     ///
+    /// # Errors
+    /// When it cannot be executed. That it works is for the caller to find out.
+    pub fn spawn(&self) -> Result<Spawned, DaemonError> {
+        self.spawn_remembered(|_| Ok(()))
+    }
+
+    /// Starts it, but tells `remember` first which process it is. The program is not executed before `remember` has
+    /// succeeded, and never when we die before: there is no server that nobody knows of.
+    ///
     /// Both output streams go to a pipe of ours, stdin is empty: the executor reads an agent's own streams until they
     /// are closed, so a server that inherited them would hang the action until its timeout.
     ///
     /// # Errors
-    /// When it cannot be executed. That it works is for the caller to find out.
-    pub fn spawn(&self) -> Result<Spawned, DaemonError> {
+    /// When it cannot be executed, or `remember` fails.
+    pub fn spawn_remembered(&self, remember: impl FnOnce(&Identity) -> Result<(), String>) -> Result<Spawned, DaemonError> {
         let failed = |source: std::io::Error| DaemonError::Start { program: self.program.display().to_string(), source };
         let (read, write) = pipe().map_err(|e| failed(e.into()))?;
         let mut command = Command::new(&self.program);
@@ -112,6 +125,9 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(write.try_clone().map_err(failed)?)
             .stderr(write);
+        let (pid_read, pid_write) = pipe().map_err(|e| failed(e.into()))?;
+        let (go_read, go_write) = pipe().map_err(|e| failed(e.into()))?;
+        let parents_end = go_write.as_raw_fd();
         let account = self.account.clone();
         let open_files = self.open_files;
         let prepare = move || -> std::io::Result<()> {
@@ -126,15 +142,39 @@ impl Daemon {
                 nix::unistd::setgid(Gid::from_raw(account.gid))?;
                 nix::unistd::setuid(Uid::from_raw(account.uid))?;
             }
-            Ok(())
+            // With a copy of it here, the end of the parent would not be seen.
+            nix::unistd::close(parents_end)?;
+            nix::unistd::write(&pid_write, &std::process::id().to_ne_bytes())?;
+            match nix::unistd::read(&go_read, &mut [0])? {
+                1 => Ok(()),
+                _ => Err(nix::errno::Errno::ECANCELED.into()),
+            }
         };
         // SAFETY: the closure runs in the forked child before exec. It only makes system calls (setsid, setrlimit,
-        // setgroups, setgid, setuid) on data that was allocated before the fork, and allocates and locks nothing.
+        // setgroups, setgid, setuid, close, getpid, write, read) on data that was allocated before the fork, and
+        // allocates and locks nothing. The descriptor that it closes is the child's copy, and nobody else's there.
         #[allow(unsafe_code, reason = "std has no safe way to set the session and the groups of a child")]
         unsafe {
             command.pre_exec(prepare);
         }
-        let child = command.spawn().map_err(failed)?;
+        let (child, remembered) = std::thread::scope(|scope| {
+            // `Command::spawn` returns when the program is executed, which waits for us. The command, and with it our
+            // end of the child's pipe, goes with the thread, so that a child that fails early ends the reading here.
+            let spawning = scope.spawn(move || command.spawn());
+            let mut pid = [0; 4];
+            let remembered = match File::from(pid_read).read_exact(&mut pid) {
+                Ok(()) => Identity::of(i32::from_ne_bytes(pid)).map_or_else(|| Err("it vanished at once".into()), |it| remember(&it)),
+                // The child did not come so far: spawning says why.
+                Err(_) => Ok(()),
+            };
+            match remembered {
+                Ok(()) => drop(nix::unistd::write(&go_write, &[1])),
+                Err(_) => drop(go_write),
+            }
+            (spawning.join(), remembered)
+        });
+        remembered.map_err(DaemonError::NotRemembered)?;
+        let child = child.map_err(|_| failed(std::io::Error::other("spawning panicked")))?.map_err(failed)?;
         // Our child is a zombie at worst until we reap it, so its number cannot have been reused.
         let identity =
             i32::try_from(child.id()).ok().and_then(Identity::of).ok_or_else(|| failed(std::io::Error::other("it vanished at once")))?;
@@ -174,6 +214,20 @@ mod tests {
         while spawned.ended().is_none() {
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    #[test]
+    fn what_cannot_be_remembered_never_runs() {
+        let path = std::env::temp_dir().join(format!("systole-daemon-{}", std::process::id()));
+        let daemon = shell(&format!("touch {}", path.display()));
+        let mut known = None;
+        let error = daemon.spawn_remembered(|identity| {
+            known = Some(identity.clone());
+            Err("the disk is full".into())
+        });
+        assert!(matches!(error, Err(DaemonError::NotRemembered(why)) if why == "the disk is full"));
+        assert!(known.unwrap().wait_gone(Duration::from_secs(5)));
+        assert!(!path.exists());
     }
 
     #[test]
