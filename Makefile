@@ -8,13 +8,76 @@ SHAREDIR = $(PREFIX)/share/systole
 DOCDIR = $(PREFIX)/share/doc/systole
 MANDIR = $(PREFIX)/share/man/man7
 AGENTS = redis
-CARGO ?= cargo
-TARGET = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: help build install uninstall
+CARGO ?= cargo
+TARGET = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
+STAGE = $(TARGET)/stage
+LAB = $(TARGET)/debug/systole-lab
+RUNS ?= 20
+
+# What the tests in the lab have to know.
+export SYSTOLE_STAGE = $(STAGE)
+export SYSTOLE_LAB_BIN = $(LAB)
+
+.PHONY: help build install uninstall stage lab image-% demo test check unit contract snippets cluster bench fuzz msrv deny generate clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+## make demo        the rehearsal cluster, real failovers under load, the checker's verdict
+demo: stage image-debian12
+	@install -D -m 644 crm-snippets/server/redis-site.conf $(TARGET)/site/etc/redis/site.conf
+	$(LAB) demo --layer $(STAGE) --layer $(TARGET)/site --resource redis-clone --process redis-server --max-outage 15000 \
+	  --snippet crm-snippets/public-addresses.crm --snippet crm-snippets/redis.crm
+
+## make test        everything below up to `cluster`: what must pass before anything lands
+test: check unit contract snippets cluster
+
+## make check       formatting, lints, documentation, all without warnings
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
+
+## make unit        unit and property tests; generated files are what the declarations say
+unit:
+	$(CARGO) test --workspace --locked
+
+## make contract    the OCF contract, with real servers and the real ocf-tester, in a container
+contract: stage image-debian12
+	$(CARGO) test --locked -p contract --test redis --no-run
+	$(LAB) sandbox --image debian12 --layer $(STAGE) --bind $(TARGET):$(TARGET) --env SYSTOLE_SANDBOX=1 -- \
+	  $$(ls -t $(TARGET)/debug/deps/redis-* | grep -v '\.d$$' | head -1)
+
+## make snippets    every snippet against the agents' meta-data, crm_verify and crm_simulate
+snippets: stage image-debian12 image-debian13
+	$(CARGO) test --locked -p snippets
+
+## make cluster     faults in the three-node cluster (SCENARIO=name for one)
+cluster: stage image-debian12
+	$(CARGO) test --locked -p cluster-scenarios --test redis -- --test-threads=1 --nocapture $(SCENARIO)
+
+## make bench       beside ocf:heartbeat:redis, written to docs/benchmarks.md (RUNS=20; an hour, on a machine at rest)
+bench: stage image-debian12
+	$(CARGO) build --locked --release -p cluster-scenarios --bins
+	$(TARGET)/release/bench --runs $(RUNS)
+
+## make fuzz        each parser for a minute (SECONDS=60); needs cargo-fuzz
+SECONDS ?= 60
+fuzz:
+	for target in $$(cd fuzz && $(CARGO) fuzz list); do \
+	  (cd fuzz && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target -- -max_total_time=$(SECONDS)) || exit 1; done
+
+## make msrv        builds with the compiler of Debian 13, the oldest promised
+msrv: lab image-debian13-rust
+	$(CARGO) fetch --locked
+	$(LAB) sandbox --image debian13-rust --bind $(CURDIR):/src --bind $${CARGO_HOME:-$$HOME/.cargo}:/cargo --chdir /src \
+	  --env CARGO_HOME=/cargo --env CARGO_TARGET_DIR=/tmp/target -- \
+	  sh -c 'rustc --version && cargo check --workspace --all-targets --locked --offline'
+
+## make generate    writes meta-data, man pages and parameter tables anew from the declarations
+generate:
+	UPDATE=1 $(CARGO) test --locked -p generated
 
 ## make build       the agents, small and stripped
 build:
@@ -22,7 +85,7 @@ build:
 
 ## make install     puts them where Pacemaker looks (DESTDIR=, PREFIX=/usr)
 install: build
-	install -d $(DESTDIR)$(OCF_ROOT)/resource.d/systole $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(SHAREDIR)/crm-snippets \
+	install -d $(DESTDIR)$(OCF_ROOT)/resource.d/systole $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(SHAREDIR)/crm-snippets/server \
 	  $(DESTDIR)$(SHAREDIR)/ocf-metadata $(DESTDIR)$(DOCDIR) $(DESTDIR)$(MANDIR)
 	for agent in $(AGENTS); do \
 	  install -m 755 $(TARGET)/release/systole-$$agent $(DESTDIR)$(OCF_ROOT)/resource.d/systole/$$agent && \
@@ -31,10 +94,26 @@ install: build
 	done
 	install -m 755 $(TARGET)/release/systole-watch $(DESTDIR)$(LIBEXECDIR)/
 	install -m 644 crm-snippets/*.crm $(DESTDIR)$(SHAREDIR)/crm-snippets/
-	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(DOCDIR)/
-	cp -r docs/. $(DESTDIR)$(DOCDIR)/
+	install -m 644 crm-snippets/server/* $(DESTDIR)$(SHAREDIR)/crm-snippets/server/
+	install -m 644 README.md CHANGELOG.md LICENSE docs/*.md $(DESTDIR)$(DOCDIR)/
 
 ## make uninstall   takes them away again
 uninstall:
 	rm -rf $(DESTDIR)$(OCF_ROOT)/resource.d/systole $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(SHAREDIR) $(DESTDIR)$(DOCDIR)
 	rm -f $(AGENTS:%=$(DESTDIR)$(MANDIR)/ocf_systole_%.7)
+
+# What an operator would install, as a layer for the lab's nodes.
+stage: lab
+	@echo "building the agents as an operator would install them"
+	@rm -rf $(STAGE)
+	@$(MAKE) --no-print-directory install DESTDIR=$(STAGE) PREFIX=/usr OCF_ROOT=/usr/lib/ocf > $(TARGET)/stage.log 2>&1 || { cat $(TARGET)/stage.log; exit 1; }
+
+lab:
+	$(CARGO) build --locked -p lab
+
+# Built once and cached outside the repository; takes half a minute.
+image-%: lab
+	$(LAB) image build $*
+
+clean:
+	$(CARGO) clean

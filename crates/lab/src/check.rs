@@ -1,0 +1,348 @@
+//! The checker: holds what the clients were told against what the nodes hold. One verdict line per promise.
+//! L: no acknowledged write is missing; W: never two writers; C: the nodes agree; E: nothing that nobody tried; T: outages.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::time::Duration;
+
+use nix::sched::{CloneFlags, setns};
+
+use crate::error::{Context, Error, Result};
+use crate::host;
+use crate::journal::{Journal, Outcome, Record};
+use crate::load::{self, LoadOptions};
+use crate::network;
+use crate::redis_client::Session;
+use crate::state::{Event, LabPaths};
+
+/// What the check shall insist on.
+#[derive(Debug, Clone)]
+pub struct CheckOptions {
+    /// Port of the servers at the nodes' own addresses.
+    pub port: u16,
+    /// Password of the servers.
+    pub password: Option<String>,
+    /// Longest outage allowed; without it T only reports.
+    pub max_outage: Option<Duration>,
+    /// Time for the nodes to agree before C is judged.
+    pub converge: Duration,
+    /// Gaps from this length on are listed as outages.
+    pub outage_from: Duration,
+}
+
+impl Default for CheckOptions {
+    fn default() -> CheckOptions {
+        CheckOptions {
+            port: LoadOptions::default().probe_port,
+            password: None,
+            max_outage: None,
+            converge: Duration::from_secs(15),
+            outage_from: Duration::from_millis(100),
+        }
+    }
+}
+
+/// Verdict on one promise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// L, W, C, E or T.
+    pub letter: char,
+    /// Whether the promise was kept.
+    pub kept: bool,
+    /// One sentence with the numbers.
+    pub text: String,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.letter, if self.kept { "ok" } else { "VIOLATED" }, self.text)
+    }
+}
+
+/// All verdicts of a run.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// In the order L, W, C, E, T.
+    pub verdicts: Vec<Verdict>,
+    /// How many writes were acknowledged.
+    pub acknowledged: usize,
+    /// How many of them the node that lacks the most lacks.
+    pub missing: usize,
+}
+
+impl Report {
+    /// Whether every promise was kept.
+    #[must_use]
+    pub fn kept(&self) -> bool {
+        self.verdicts.iter().all(|v| v.kept)
+    }
+
+    /// The verdict of that letter.
+    #[must_use]
+    pub fn of(&self, letter: char) -> Option<&Verdict> {
+        self.verdicts.iter().find(|v| v.letter == letter)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.verdicts.iter().try_for_each(|verdict| writeln!(f, "{verdict}"))
+    }
+}
+
+/// What one node holds of the run, and where its replication stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Holdings {
+    node: String,
+    /// Key to value of the run.
+    data: BTreeMap<String, String>,
+    role: String,
+    replid: String,
+    offset: String,
+    link: String,
+}
+
+/// Judges a stopped load against the live nodes.
+pub fn check(paths: &LabPaths, live: &[(String, String)], journal: &Journal, options: &CheckOptions) -> Result<Report> {
+    let run = journal.run().ok_or_else(|| Error::Refused("the journal has no first line".to_owned()))?.to_owned();
+    let (holdings, silent, disagreement) = in_network(paths, || converge(live, &run, options))?;
+    let events = paths.read_events()?;
+    let lacks = |node: &Holdings| missing_on(node, journal, &run).len();
+    Ok(Report {
+        acknowledged: journal.writes(Outcome::Ok).len(),
+        missing: holdings.iter().map(lacks).max().unwrap_or_default(),
+        verdicts: vec![
+            losses(journal, &run, &holdings, &silent),
+            writers(journal),
+            agreement(&holdings, disagreement),
+            errant(journal, &run, &holdings),
+            outages(journal, &events, options),
+        ],
+    })
+}
+
+/// Runs `work` on a thread that has moved into the clients' network; sockets opened there stay there.
+fn in_network<T: Send>(paths: &LabPaths, work: impl FnOnce() -> T + Send) -> Result<T> {
+    let netns = paths.netns_path();
+    let file = std::fs::File::open(&netns).context(|| format!("open {}", netns.display()))?;
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            setns(&file, CloneFlags::CLONE_NEWNET).context(|| format!("enter {}", netns.display()))?;
+            Ok(work())
+        });
+        thread.join().unwrap_or_else(|_| Err(Error::Refused("the checker's thread panicked".to_owned())))
+    })
+}
+
+type Converged = (Vec<Holdings>, Vec<String>, Option<String>);
+
+/// Reads until the nodes agree or the time is up: a replica may lag behind for a moment, that is not a fault.
+fn converge(live: &[(String, String)], run: &str, options: &CheckOptions) -> Converged {
+    let mut last: Converged = (Vec::new(), Vec::new(), None);
+    let _ = host::poll("agreement of the nodes", options.converge, Duration::from_millis(250), || {
+        let (mut holdings, mut silent) = (Vec::new(), Vec::new());
+        for (node, address) in live {
+            match hold(node, address, run, options) {
+                Ok(found) => holdings.push(found),
+                Err(why) => silent.push(format!("{node} ({why})")),
+            }
+        }
+        let disagreement = disagreement(&holdings, &silent);
+        last = (holdings, silent, disagreement.clone());
+        disagreement.map_or(Ok(()), Err)
+    });
+    last
+}
+
+fn hold(node: &str, address: &str, run: &str, options: &CheckOptions) -> std::result::Result<Holdings, String> {
+    let mut session =
+        Session::connect(&format!("{address}:{}", options.port), options.password.as_deref(), 500, 5_000).map_err(|e| e.text)?;
+    let info = session.info("replication").map_err(|e| e.to_string())?;
+    let field = |name: &str| info.get(name).cloned().unwrap_or_default();
+    let role = field("role");
+    let offset = if role == "master" { field("master_repl_offset") } else { field("slave_repl_offset") };
+    let keys = session.scan(&format!("w:{run}:*")).map_err(|e| e.to_string())?;
+    let mut data = BTreeMap::new();
+    for part in keys.chunks(1000) {
+        let values = session.read(part).map_err(|e| e.to_string())?;
+        data.extend(part.iter().zip(values).filter_map(|(key, value)| Some((key.clone(), value?))));
+    }
+    Ok(Holdings { node: node.to_owned(), data, role, replid: field("master_replid"), offset, link: field("master_link_status") })
+}
+
+/// Why the nodes do not agree, if they do not.
+fn disagreement(holdings: &[Holdings], silent: &[String]) -> Option<String> {
+    if !silent.is_empty() {
+        return Some(format!("no answer from {}", silent.join(", ")));
+    }
+    let Some(first) = holdings.first() else { return Some("no node answers".to_owned()) };
+    let masters: Vec<&str> = holdings.iter().filter(|h| h.role == "master").map(|h| h.node.as_str()).collect();
+    if masters.len() != 1 {
+        return Some(format!("{} primaries: {}", masters.len(), masters.join(", ")));
+    }
+    for other in holdings {
+        if other.role != "master" && other.link != "up" {
+            return Some(format!("replication link of {} is {}", other.node, other.link));
+        }
+        if other.data != first.data {
+            let (a, b) = (first.data.len(), other.data.len());
+            return Some(format!("{} holds {a} keys of the run, {} holds {b}, or other values", first.node, other.node));
+        }
+        if other.replid != first.replid || other.offset != first.offset {
+            return Some(format!(
+                "{} is at {} of {}, {} at {} of {}",
+                first.node, first.offset, first.replid, other.node, other.offset, other.replid
+            ));
+        }
+    }
+    None
+}
+
+/// The acknowledged writes that a node does not have.
+fn missing_on(node: &Holdings, journal: &Journal, run: &str) -> Vec<String> {
+    let acknowledged = journal.writes(Outcome::Ok);
+    let lost = acknowledged.iter().filter(|(t, n)| node.data.get(&load::key(run, *t, *n)) != Some(&load::value(*t, *n)));
+    lost.map(|(t, n)| load::key(run, *t, *n)).collect()
+}
+
+fn losses(journal: &Journal, run: &str, holdings: &[Holdings], silent: &[String]) -> Verdict {
+    let acknowledged = journal.writes(Outcome::Ok);
+    let mut missing = Vec::new();
+    for node in holdings {
+        let lost = missing_on(node, journal, run);
+        if let Some(first) = lost.first() {
+            missing.push(format!("{} lacks {} of them (the first is {first})", node.node, lost.len()));
+        }
+    }
+    let names: Vec<&str> = holdings.iter().map(|h| h.node.as_str()).collect();
+    let confirmed = match journal.wait() {
+        0 => String::new(),
+        n => format!(", each confirmed by {n} replicas"),
+    };
+    let text = if missing.is_empty() {
+        format!("{} acknowledged writes{confirmed}, none missing on {}", acknowledged.len(), names.join(", "))
+    } else {
+        format!("{} acknowledged writes{confirmed}; {}", acknowledged.len(), missing.join("; "))
+    };
+    let unread = if silent.is_empty() { String::new() } else { format!("; not readable: {}", silent.join(", ")) };
+    Verdict { letter: 'L', kept: missing.is_empty() && silent.is_empty() && !holdings.is_empty(), text: text + &unread }
+}
+
+fn writers(journal: &Journal) -> Verdict {
+    let found = journal.two_writers();
+    let probes = journal.records.iter().filter(|r| matches!(r, Record::Probe { .. })).count();
+    let text = match found.first() {
+        None => format!("never two nodes took writes at the same time ({probes} probes)"),
+        Some(first) => {
+            let mut pairs: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+            for one in &found {
+                *pairs.entry((&one.node, &one.other)).or_default() += 1;
+            }
+            let listed: Vec<String> =
+                pairs.iter().map(|((node, other), count)| format!("{node} took {count} writes while {other} was a primary")).collect();
+            format!("{}; the first at {:.3} s of the monotonic clock", listed.join(", "), first.sent as f64 / 1e6)
+        }
+    };
+    Verdict { letter: 'W', kept: found.is_empty(), text }
+}
+
+fn agreement(holdings: &[Holdings], disagreement: Option<String>) -> Verdict {
+    let kept = disagreement.is_none();
+    let text = disagreement.unwrap_or_else(|| {
+        let names: Vec<&str> = holdings.iter().map(|h| h.node.as_str()).collect();
+        let offset = holdings.first().map(|h| h.offset.as_str()).unwrap_or_default();
+        format!("{} hold the same data at offset {offset}", names.join(", "))
+    });
+    Verdict { letter: 'C', kept, text }
+}
+
+fn errant(journal: &Journal, run: &str, holdings: &[Holdings]) -> Verdict {
+    let tried = |r: &Record| match r {
+        Record::Write { t, n, outcome, .. } if !matches!(outcome, Outcome::NotSent | Outcome::Refused) => Some(load::key(run, *t, *n)),
+        _ => None,
+    };
+    let tried: HashSet<String> = journal.records.iter().filter_map(tried).collect();
+    let strange: Vec<String> =
+        holdings.iter().flat_map(|h| h.data.keys().filter(|key| !tried.contains(*key)).map(|key| format!("{key} on {}", h.node))).collect();
+    let text = match strange.first() {
+        None => "nothing is there that was refused or never tried".to_owned(),
+        Some(first) => format!("{} keys are there that were refused or never tried; the first is {first}", strange.len()),
+    };
+    Verdict { letter: 'E', kept: strange.is_empty(), text }
+}
+
+fn outages(journal: &Journal, events: &[Event], options: &CheckOptions) -> Verdict {
+    let least = u64::try_from(options.outage_from.as_micros()).unwrap_or(u64::MAX);
+    let found = journal.outages(least, events);
+    let longest = found.iter().map(|o| o.millis()).fold(0.0, f64::max);
+    let listed: Vec<String> = found
+        .iter()
+        .map(|o| {
+            let after = o.after.as_deref().map(|a| format!(" after \"{a}\"")).unwrap_or_default();
+            let open = if o.ended { "" } else { ", not over" };
+            format!("{:.0} ms{after}{open}", o.millis())
+        })
+        .collect();
+    let unended = found.iter().any(|o| !o.ended);
+    let writes = journal.acknowledged_at().len();
+    let (kept, bound) = match options.max_outage {
+        Some(limit) => {
+            (writes > 0 && !unended && longest <= limit.as_secs_f64() * 1000.0, format!(" (at most {} ms allowed)", limit.as_millis()))
+        }
+        None => (writes > 0 && !unended, String::new()),
+    };
+    let text = if writes == 0 {
+        "no write was acknowledged at all".to_owned()
+    } else if listed.is_empty() {
+        format!("no time of {} ms and more without writes{bound}", options.outage_from.as_millis())
+    } else {
+        format!("{}{bound}", listed.join(", "))
+    };
+    Verdict { letter: 'T', kept, text }
+}
+
+/// Names and addresses of nodes for [`check`].
+pub(crate) fn addresses(nodes: &[crate::node::Node]) -> Vec<(String, String)> {
+    nodes.iter().map(|n| (n.name.clone(), network::node_address(n.number))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(n: u64, outcome: Outcome) -> Record {
+        Record::Write { t: 0, n, sent: n, done: n + 1, outcome, server: None, error: None }
+    }
+
+    fn holdings(node: &str, keys: &[u64]) -> Holdings {
+        let data = keys.iter().map(|n| (load::key("r", 0, *n), load::value(0, *n))).collect();
+        Holdings { node: node.into(), data, role: "master".into(), ..Holdings::default() }
+    }
+
+    fn journal() -> Journal {
+        Journal { records: vec![write(1, Outcome::Ok), write(2, Outcome::Unknown), write(3, Outcome::Refused)] }
+    }
+
+    #[test]
+    fn a_missing_acknowledged_write_is_named_with_its_node() {
+        let verdict = losses(&journal(), "r", &[holdings("lxc1", &[1]), holdings("lxc2", &[2])], &[]);
+        assert!(!verdict.kept && verdict.text.contains("lxc2 lacks 1 of them (the first is w:r:0:1)"));
+    }
+
+    #[test]
+    fn an_unanswered_write_may_be_there_or_not() {
+        assert!(losses(&journal(), "r", &[holdings("lxc1", &[1]), holdings("lxc2", &[1, 2])], &[]).kept);
+        assert!(errant(&journal(), "r", &[holdings("lxc2", &[1, 2])]).kept);
+    }
+
+    #[test]
+    fn a_refused_write_that_is_there_is_errant() {
+        assert!(!errant(&journal(), "r", &[holdings("lxc1", &[1, 3])]).kept);
+    }
+
+    #[test]
+    fn two_primaries_do_not_agree() {
+        let text = disagreement(&[holdings("lxc1", &[1]), holdings("lxc2", &[1])], &[]).unwrap_or_default();
+        assert_eq!(text, "2 primaries: lxc1, lxc2");
+    }
+}

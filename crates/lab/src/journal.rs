@@ -1,0 +1,335 @@
+//! The load's journal: what clients tried, when, and what they were told. Reading and judging it is pure.
+//! Owns the format and the arithmetic of outages and of two writers at once; it connects to nothing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Result};
+use crate::state::Event;
+
+/// What a client knows of one write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Acknowledged (with `WAIT`: by as many replicas as asked).
+    Ok,
+    /// Refused by the server: certainly not done.
+    Refused,
+    /// Sent, and then no answer: done or not.
+    Unknown,
+    /// The server took it, but fewer replicas confirmed in time than asked.
+    Unconfirmed,
+    /// Never sent: no connection.
+    NotSent,
+}
+
+/// One line of the journal. All times are CLOCK_MONOTONIC microseconds at the client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Record {
+    /// The first line.
+    Start {
+        /// Name of the run; part of every key.
+        run: String,
+        /// When.
+        at: u64,
+        /// What the writers write to, for example `redis 192.0.2.100:6379`.
+        target: String,
+        /// Replicas that had to confirm.
+        wait: u32,
+    },
+    /// One attempt of one writer.
+    Write {
+        /// Writer.
+        t: u32,
+        /// Sequence number of that writer; key and value follow from both.
+        n: u64,
+        /// Sent.
+        sent: u64,
+        /// Answered or given up.
+        done: u64,
+        /// What the client knows.
+        outcome: Outcome,
+        /// Identity of the server (its run id), as far as known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        server: Option<String>,
+        /// The server's or the network's words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+    /// One attempt of the prober of one node, through the node's own address.
+    Probe {
+        /// Node.
+        node: String,
+        /// Sent.
+        sent: u64,
+        /// Answered or given up.
+        done: u64,
+        /// Whether the node took the write.
+        ok: bool,
+        /// Why not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+    /// A node's server said who it is.
+    Server {
+        /// Node.
+        node: String,
+        /// Run id.
+        id: String,
+        /// When.
+        at: u64,
+    },
+    /// The last line of a run that was stopped in order.
+    End {
+        /// When.
+        at: u64,
+    },
+}
+
+/// A read journal.
+#[derive(Debug, Clone, Default)]
+pub struct Journal {
+    /// All lines.
+    pub records: Vec<Record>,
+}
+
+/// A time without acknowledged writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outage {
+    /// Last acknowledgement before, microseconds.
+    pub from: u64,
+    /// First acknowledgement after, or the end of the run when there was none.
+    pub to: u64,
+    /// Whether writes came back before the run ended.
+    pub ended: bool,
+    /// The fault it follows, when one is known.
+    pub after: Option<String>,
+}
+
+impl Outage {
+    /// Length in milliseconds.
+    #[must_use]
+    pub fn millis(&self) -> f64 {
+        (self.to.saturating_sub(self.from)) as f64 / 1000.0
+    }
+}
+
+/// A write taken by one node while another one was a primary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TwoWriters {
+    /// Acknowledged between `sent` and `done` by this node...
+    pub node: String,
+    /// Sent.
+    pub sent: u64,
+    /// Acknowledged.
+    pub done: u64,
+    /// ...while this node took writes before and after, and refused none in between.
+    pub other: String,
+}
+
+impl Journal {
+    /// Reads a journal; a torn last line is left out.
+    pub fn read(path: &Path) -> Result<Journal> {
+        let text = std::fs::read_to_string(path).context(|| format!("read {}", path.display()))?;
+        Ok(Journal { records: text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect() })
+    }
+
+    /// Name of the run.
+    #[must_use]
+    pub fn run(&self) -> Option<&str> {
+        self.records.iter().find_map(|r| if let Record::Start { run, .. } = r { Some(run.as_str()) } else { None })
+    }
+
+    /// Replicas that had to confirm a write.
+    #[must_use]
+    pub fn wait(&self) -> u32 {
+        self.records.iter().find_map(|r| if let Record::Start { wait, .. } = r { Some(*wait) } else { None }).unwrap_or(0)
+    }
+
+    /// Writer and sequence number of all writes with that outcome.
+    #[must_use]
+    pub fn writes(&self, wanted: Outcome) -> Vec<(u32, u64)> {
+        let with = |r: &Record| match r {
+            Record::Write { t, n, outcome, .. } if *outcome == wanted => Some((*t, *n)),
+            _ => None,
+        };
+        self.records.iter().filter_map(with).collect()
+    }
+
+    /// Times of all acknowledgements, in order.
+    #[must_use]
+    pub fn acknowledged_at(&self) -> Vec<u64> {
+        let mut times: Vec<u64> = self
+            .records
+            .iter()
+            .filter_map(|r| match r {
+                Record::Write { done, outcome: Outcome::Ok, .. } => Some(*done),
+                _ => None,
+            })
+            .collect();
+        times.sort_unstable();
+        times
+    }
+
+    /// First and last moment of the run.
+    #[must_use]
+    pub fn span(&self) -> Option<(u64, u64)> {
+        let at = |r: &Record| match r {
+            Record::Start { at, .. } | Record::End { at } | Record::Server { at, .. } => *at,
+            Record::Write { done, .. } | Record::Probe { done, .. } => *done,
+        };
+        Some((self.records.iter().map(at).min()?, self.records.iter().map(at).max()?))
+    }
+
+    /// Times longer than `least_us` without an acknowledged write of any writer, each with the last event before it
+    /// ended that lies no more than 100 ms behind its begin (a write acknowledged just after the fault is no comfort).
+    #[must_use]
+    pub fn outages(&self, least_us: u64, events: &[Event]) -> Vec<Outage> {
+        let times = self.acknowledged_at();
+        let Some((_, end)) = self.span() else { return Vec::new() };
+        let cause = |from: u64| {
+            let known = events.iter().filter(|e| e.at_us <= from + 100_000).max_by_key(|e| e.at_us);
+            known.map(|e| e.text.clone())
+        };
+        let mut found: Vec<Outage> = times
+            .windows(2)
+            .filter(|pair| pair[1] - pair[0] > least_us)
+            .map(|pair| Outage { from: pair[0], to: pair[1], ended: true, after: cause(pair[0]) })
+            .collect();
+        if let Some(last) = times.last().filter(|last| end.saturating_sub(**last) > least_us.max(500_000)) {
+            found.push(Outage { from: *last, to: end, ended: false, after: cause(*last) });
+        }
+        found
+    }
+
+    /// Violations of "never two writers".
+    ///
+    /// A term of a node is a longest series of writes it took from its prober with no refusal and no silence in
+    /// between; the node certainly was a primary from the first acknowledgement of the series (`done`) to the sending
+    /// of the last one (`sent`). A violation is a write, of a prober or a writer, that another node acknowledged and
+    /// that was both sent and answered within such a term. Both bounds are on the safe side: what is reported happened.
+    #[must_use]
+    pub fn two_writers(&self) -> Vec<TwoWriters> {
+        let terms = self.terms();
+        let node_of: BTreeMap<&str, &str> = self
+            .records
+            .iter()
+            .filter_map(|r| if let Record::Server { node, id, .. } = r { Some((id.as_str(), node.as_str())) } else { None })
+            .collect();
+        let mut found = Vec::new();
+        for record in &self.records {
+            let (node, sent, done) = match record {
+                Record::Probe { node, sent, done, ok: true, .. } => (node.as_str(), *sent, *done),
+                // `Unconfirmed` is a write that the server took, too.
+                Record::Write { sent, done, outcome: Outcome::Ok | Outcome::Unconfirmed, server: Some(id), .. } => {
+                    match node_of.get(id.as_str()) {
+                        Some(node) => (*node, *sent, *done),
+                        None => continue,
+                    }
+                }
+                _ => continue,
+            };
+            let inside = terms.iter().find(|(other, from, to)| *other != node && *from <= sent && done <= *to);
+            if let Some((other, _, _)) = inside {
+                found.push(TwoWriters { node: node.to_owned(), sent, done, other: (*other).to_owned() });
+            }
+        }
+        found
+    }
+
+    /// Node, begin and end of each term (see [`Journal::two_writers`]).
+    fn terms(&self) -> Vec<(&str, u64, u64)> {
+        let mut by_node: BTreeMap<&str, Vec<(u64, u64, bool)>> = BTreeMap::new();
+        for record in &self.records {
+            if let Record::Probe { node, sent, done, ok, .. } = record {
+                by_node.entry(node).or_default().push((*sent, *done, *ok));
+            }
+        }
+        let mut terms = Vec::new();
+        for (node, mut probes) in by_node {
+            probes.sort_unstable();
+            let mut begin = None;
+            let mut end = 0;
+            for (sent, done, ok) in probes {
+                match (ok, begin) {
+                    (true, None) => (begin, end) = (Some(done), sent),
+                    (true, Some(_)) => end = sent,
+                    (false, Some(from)) => {
+                        terms.push((node, from, end));
+                        begin = None;
+                    }
+                    (false, None) => {}
+                }
+            }
+            terms.extend(begin.map(|from| (node, from, end)));
+        }
+        terms.retain(|(_, from, to)| from <= to);
+        terms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ack(done: u64) -> Record {
+        Record::Write { t: 0, n: done, sent: done, done, outcome: Outcome::Ok, server: None, error: None }
+    }
+
+    fn probe(node: &str, at: u64, ok: bool) -> Record {
+        Record::Probe { node: node.into(), sent: at, done: at + 1, ok, error: None }
+    }
+
+    #[test]
+    fn an_outage_is_the_gap_between_acknowledgements_of_any_writer() {
+        let journal = Journal { records: vec![ack(1_000), ack(900_000), ack(2_000), ack(901_000), Record::End { at: 902_000 }] };
+        let events = [Event { at_us: 50_000, by: "lab".into(), text: "SIGKILL".into() }];
+        let found = journal.outages(100_000, &events);
+        assert_eq!(found, [Outage { from: 2_000, to: 900_000, ended: true, after: Some("SIGKILL".into()) }]);
+    }
+
+    #[test]
+    fn writes_that_never_come_back_are_an_outage_to_the_end() {
+        let journal = Journal { records: vec![ack(1_000), Record::End { at: 5_000_000 }] };
+        assert_eq!(journal.outages(100_000, &[]).first().map(|o| (o.to, o.ended)), Some((5_000_000, false)));
+    }
+
+    #[test]
+    fn a_handover_with_a_refusal_is_no_violation() {
+        let records = vec![
+            probe("a", 10, true),
+            probe("b", 12, false),
+            probe("a", 20, true),
+            probe("a", 30, false),
+            probe("b", 32, true),
+            probe("b", 42, true),
+            probe("b", 50, false),
+            probe("a", 60, true),
+        ];
+        assert!(Journal { records }.two_writers().is_empty());
+    }
+
+    #[test]
+    fn a_single_write_on_a_thawed_primary_is_a_violation() {
+        let records = vec![
+            probe("a", 10, true),
+            probe("a", 20, false),
+            probe("b", 30, true),
+            probe("a", 35, true),
+            probe("a", 37, false),
+            probe("b", 40, true),
+        ];
+        let found = Journal { records }.two_writers();
+        assert_eq!(found, [TwoWriters { node: "a".into(), sent: 35, done: 36, other: "b".into() }]);
+    }
+
+    #[test]
+    fn a_writer_on_the_old_primary_counts_as_well() {
+        let old = Record::Write { t: 0, n: 1, sent: 33, done: 36, outcome: Outcome::Ok, server: Some("A".into()), error: None };
+        let records = vec![Record::Server { node: "a".into(), id: "A".into(), at: 1 }, probe("b", 30, true), old, probe("b", 40, true)];
+        assert_eq!(Journal { records }.two_writers().len(), 1);
+    }
+}

@@ -1,0 +1,202 @@
+//! The timeline: faults, what the cluster did, and when clients could write, in one text that a person reads from top to
+//! bottom. Times are those of the monotonic clock that host, nodes and clients share. Drawing is pure.
+
+use std::fmt::Write as _;
+use std::process::Command;
+
+use crate::error::Result;
+use crate::host;
+use crate::journal::{Journal, Outcome, Record};
+use crate::state::{Event, LabPaths, LabSpec};
+
+/// Columns of a bar and the time it stands for.
+const COLUMNS: u64 = 60;
+const BAR_US: u64 = 2_000_000;
+
+/// What in a message of Pacemaker, corosync or an agent tells the story; the rest is noise here.
+const TELLING: &[&str] = &[
+    "Result of promote operation",
+    "Result of demote operation",
+    "Result of start operation",
+    "Result of stop operation",
+    "Result of monitor operation",
+    "Requesting fencing",
+    "Fencing cluster",
+    "Peer lxc",
+    "was terminated",
+    "Scheduling Node",
+    "Operation 'reboot'",
+    "Operation 'off'",
+    "A processor failed",
+    "A new membership",
+    "lost quorum",
+    "Quorum acquired",
+    "Quorum lost",
+    "node is within the primary component",
+    "node is within the non-primary component",
+    "process failed",
+    "Adding inet address",
+    "IP status =",
+    "will promote",
+    "Setting master-",
+];
+
+/// Who may tell it.
+const TELLERS: &[&str] = &["pacemaker", "corosync", "systole", "IPaddr2", "redis", "mysql", "cron"];
+
+/// Reads what the nodes' journals say between two moments (microseconds), from the nodes' disks: also of dead nodes.
+pub fn cluster_events(paths: &LabPaths, spec: &LabSpec, from: u64, to: u64) -> Result<Vec<Event>> {
+    let mut found = Vec::new();
+    for node in spec.node_names() {
+        let dir = paths.journal_dir(&node);
+        if !dir.exists() {
+            continue;
+        }
+        let mut command = Command::new("journalctl");
+        command.args(["--no-pager", "--quiet", "-o", "json", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER", "-D"]).arg(&dir);
+        // A node without power leaves its journal unclosed; what can be read is enough.
+        let text = host::output(&mut command)?.stdout;
+        found.extend(text.lines().filter_map(|line| read_entry(&node, line)).filter(|e| (from..=to).contains(&e.at_us)));
+    }
+    found.sort_by_key(|e| e.at_us);
+    Ok(without_echoes(found))
+}
+
+/// Every node logs a change of an attribute or of the membership; the first to say it is enough.
+fn without_echoes(events: Vec<Event>) -> Vec<Event> {
+    let mut kept: Vec<Event> = Vec::new();
+    for event in events {
+        let echo = kept.iter().rev().take_while(|e| e.at_us + 250_000 > event.at_us).any(|e| e.text == event.text);
+        if !echo {
+            kept.push(event);
+        }
+    }
+    kept
+}
+
+/// One line of `journalctl -o json`, when it belongs into the story.
+fn read_entry(node: &str, line: &str) -> Option<Event> {
+    let entry: serde_json::Value = serde_json::from_str(line).ok()?;
+    let teller = entry.get("SYSLOG_IDENTIFIER")?.as_str()?;
+    let message = entry.get("MESSAGE")?.as_str()?;
+    let ours = teller.starts_with("systole");
+    if !TELLERS.iter().any(|t| teller.contains(t)) || !(ours || TELLING.iter().any(|t| message.contains(t))) {
+        return None;
+    }
+    let at_us = entry.get("__MONOTONIC_TIMESTAMP")?.as_str()?.parse().ok()?;
+    let message = message.trim_start_matches([' ']).trim_start_matches("notice:").trim();
+    Some(Event { at_us, by: node.to_owned(), text: format!("{}: {message}", teller.trim_start_matches("pacemaker-")) })
+}
+
+/// The whole timeline as text. Times count from the first event after the start of the load: the first fault.
+#[must_use]
+pub fn draw(journal: &Journal, lab: &[Event], cluster: &[Event]) -> String {
+    let Some((begin, end)) = journal.span() else { return "the journal is empty\n".to_owned() };
+    let in_span = |e: &&Event| (begin..=end).contains(&e.at_us) && !e.text.starts_with("load ");
+    let zero = lab.iter().find(in_span).map_or(begin, |e| e.at_us);
+    let mut rows: Vec<(u64, String, String)> = Vec::new();
+    rows.extend(lab.iter().map(|e| (e.at_us, e.by.clone(), format!("*** {} ***", e.text))));
+    rows.extend(cluster.iter().map(|e| (e.at_us, e.by.clone(), e.text.clone())));
+    for outage in journal.outages(100_000, lab) {
+        rows.push((outage.from, "clients".into(), "last acknowledged write".into()));
+        if let Some((at, error)) = first_failure(journal, outage.from, outage.to) {
+            rows.push((at, "clients".into(), format!("first write that fails: {error}")));
+        }
+        if outage.ended {
+            rows.push((outage.to, "clients".into(), format!("writes again, after {:.0} ms", outage.millis())));
+        }
+    }
+    rows.retain(|(at, _, _)| (begin..=end).contains(at));
+    rows.sort();
+    let mut text = String::new();
+    for (at, who, what) in rows {
+        let seconds = (at as f64 - zero as f64) / 1e6;
+        let _ = writeln!(text, "{seconds:+9.3} s  {who:<18} {what}");
+    }
+    text.push('\n');
+    text.push_str(&bars(&journal.acknowledged_at(), begin, end, zero));
+    text
+}
+
+fn first_failure(journal: &Journal, from: u64, to: u64) -> Option<(u64, String)> {
+    let failed = |r: &Record| match r {
+        Record::Write { done, outcome, error, .. }
+            if !matches!(outcome, Outcome::Ok | Outcome::Unconfirmed) && (from..=to).contains(done) =>
+        {
+            Some((*done, error.clone().unwrap_or_default()))
+        }
+        _ => None,
+    };
+    journal.records.iter().filter_map(failed).min()
+}
+
+/// Acknowledged writes drawn to scale: `#` where there were some, `.` where there was none. Lines without an outage are
+/// left out, as are repeated ones.
+fn bars(times: &[u64], begin: u64, end: u64, zero: u64) -> String {
+    let step = BAR_US / COLUMNS;
+    let mut text = format!("Acknowledged writes ('#' some, '.' none; a line is {} s, a column {} ms):\n", BAR_US / 1_000_000, step / 1000);
+    let mut skipped = false;
+    // Lines start at whole bars from zero, so that the fault stands at the begin of a line.
+    let before = zero.saturating_sub(begin).div_ceil(BAR_US) * BAR_US;
+    let mut at = zero.saturating_sub(before);
+    while at < end {
+        let line: String = (0..COLUMNS)
+            .map(|column| {
+                let (from, to) = (at + column * step, at + (column + 1) * step);
+                if to <= begin || from >= end {
+                    return ' ';
+                }
+                let index = times.partition_point(|t| *t < from);
+                if times.get(index).is_some_and(|t| *t < to) { '#' } else { '.' }
+            })
+            .collect();
+        if line.contains('.') {
+            let seconds = (at as f64 - zero as f64) / 1e6;
+            let _ = writeln!(text, "{seconds:+8.1} s |{line}|");
+            skipped = false;
+        } else if !skipped {
+            text.push_str("     ...\n");
+            skipped = true;
+        }
+        at += BAR_US;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_shows_the_outage_to_scale() {
+        // A write every 10 ms for 4 s, none from 0.5 s to 1.5 s after the fault at 2 s.
+        let times: Vec<u64> = (0..400u64).map(|i| i * 10_000).filter(|t| !(2_500_000..3_500_000).contains(t)).collect();
+        let text = bars(&times, 0, 4_000_000, 2_000_000);
+        let line = text.lines().find(|l| l.contains("|")).unwrap_or_default();
+        assert!(line.starts_with("    +0.0 s |###############....."), "{line}");
+        assert!((29..=31).contains(&line.matches('.').count().saturating_sub(1)), "{line}");
+    }
+
+    #[test]
+    fn reads_what_pacemaker_did_and_skips_the_rest() {
+        let line = |message: &str| {
+            format!(r#"{{"__MONOTONIC_TIMESTAMP":"123","SYSLOG_IDENTIFIER":"pacemaker-controld","MESSAGE":" notice: {message}"}}"#)
+        };
+        let event = read_entry("lxc1", &line("Result of promote operation for redis on lxc1: ok"));
+        let expected = "controld: Result of promote operation for redis on lxc1: ok";
+        assert_eq!(event.map(|e| (e.at_us, e.text)), Some((123, expected.to_owned())));
+        assert!(read_entry("lxc1", &line("State transition S_IDLE -> S_POLICY_ENGINE")).is_none());
+    }
+
+    #[test]
+    fn the_story_is_in_order_and_counts_from_the_fault() {
+        let ack = |done| Record::Write { t: 0, n: 1, sent: done, done, outcome: Outcome::Ok, server: None, error: None };
+        let journal = Journal { records: vec![ack(1_000_000), ack(2_000_000), Record::End { at: 2_100_000 }] };
+        let lab = [Event { at_us: 1_500_000, by: "lab".into(), text: "kill".into() }];
+        let text = draw(&journal, &lab, &[]);
+        let lines: Vec<&str> = text.lines().take(3).collect();
+        assert_eq!(lines[0], "   -0.500 s  clients            last acknowledged write");
+        assert_eq!(lines[1], "   +0.000 s  lab                *** kill ***");
+        assert_eq!(lines[2], "   +0.500 s  clients            writes again, after 1000 ms");
+    }
+}

@@ -1,0 +1,120 @@
+//! The lab itself, with real nodes. Needs root, the image debian12 and some 90 s:
+//! `systole-lab image build debian12 && cargo test -p lab --test three_nodes -- --ignored --test-threads=1`
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use lab::{Cut, Lab, LabOptions, LabPaths, LoadOptions, Result};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn up(name: &str) -> Result<Lab> {
+    // Cargo builds the program before it runs this test and says here where it is.
+    Lab::up(LabOptions { name: name.to_owned(), program: Some(env!("CARGO_BIN_EXE_systole-lab").into()), ..LabOptions::default() })
+}
+
+fn nothing_left(name: &str) -> Result<()> {
+    let paths = LabPaths::new(name)?;
+    for path in [paths.run_dir(), paths.state_dir(), paths.netns_path()] {
+        assert!(!path.exists(), "{} is left", path.display());
+    }
+    for root in ["/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup"] {
+        assert!(!Path::new(root).join(paths.cgroup()).exists(), "a cgroup below {root} is left");
+    }
+    Ok(())
+}
+
+fn online(lab: &Lab, node: &str) -> bool {
+    lab.view().is_ok_and(|view| view.online.iter().any(|n| n == node))
+}
+
+#[test]
+#[ignore = "needs root and the image debian12"]
+fn a_node_without_network_is_fenced_and_rejoins_when_healed() -> Result<()> {
+    let lab = up("test-fence")?;
+    lab.wait_idle()?;
+    let before = lab.node(3).leader()?;
+    lab.cut(&Cut::cable("lxc3"))?;
+    lab.wait_for("lxc3 fenced", LIMIT, || lab.node(3).leader().is_ok_and(|now| now != before))?;
+    assert!(!online(&lab, "lxc3"), "a pulled cable stays pulled over a reboot");
+    lab.heal(Some("lxc3"))?;
+    lab.wait_online()?;
+    lab.down()?;
+    nothing_left("test-fence")
+}
+
+#[test]
+#[ignore = "needs root and the image debian12"]
+fn two_labs_do_not_meet_and_a_killed_supervisor_leaves_nothing() -> Result<()> {
+    let (one, two) = (up("test-one")?, up("test-two")?);
+    let file = one.paths().supervisor_pid_file();
+    let pid = std::fs::read_to_string(&file).map_err(|source| lab::Error::Io { what: file.display().to_string(), source })?;
+    let killed = Command::new("kill").args(["-KILL", pid.trim()]).status();
+    assert!(killed.is_ok_and(|status| status.success()), "no process {pid}");
+    one.down()?;
+    nothing_left("test-one")?;
+    two.wait_online()?;
+    two.down()?;
+    nothing_left("test-two")
+}
+
+#[test]
+#[ignore = "needs root and the image debian12"]
+fn a_power_cut_is_confirmed_by_fencing_and_ends_when_the_lab_says_so() -> Result<()> {
+    let lab = up("test-power")?;
+    lab.wait_idle()?;
+    lab.node(2).power_off()?;
+    let fenced = || lab.paths().read_events().is_ok_and(|all| all.iter().any(|e| e.by.starts_with("fencing") && e.text.contains("lxc2")));
+    lab.wait_for("fencing of lxc2", LIMIT, fenced)?;
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(!lab.node(2).is_on(), "fencing does not end a power cut");
+    lab.node(2).power_on()?;
+    lab.wait_online()
+}
+
+#[test]
+#[ignore = "needs root and the image debian12"]
+fn the_sockets_of_a_dead_node_say_nothing() -> Result<()> {
+    let lab = up("test-silence")?;
+    lab.node(1).sh("nc -l -k -p 7000 >/dev/null 2>&1 </dev/null & sleep 0.3")?;
+    // A client that would end at once when the node's kernel closed its connection.
+    let begin = Instant::now();
+    let mut client = lab.node(2).command(&["timeout", "4", "nc", "-d", "10.77.0.11", "7000"])?;
+    let mut client = client.spawn().map_err(|source| lab::Error::Io { what: "start nc".to_owned(), source })?;
+    std::thread::sleep(Duration::from_millis(500));
+    lab.node(1).power_off()?;
+    let _ = client.wait();
+    assert!(begin.elapsed() >= Duration::from_secs(4), "the dead node closed a connection after {:?}", begin.elapsed());
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and the image debian12"]
+fn the_checker_counts_writes_on_a_real_pair_and_sees_two_writers() -> Result<()> {
+    let lab = up("test-check")?;
+    for node in lab.nodes() {
+        node.sh("redis-server --bind '* -::*' --protected-mode no --daemonize yes --dir /tmp --repl-diskless-sync-delay 0 >/dev/null")?;
+    }
+    for number in [2, 3] {
+        lab.node(number).sh("redis-cli replicaof 10.77.0.11 6379")?;
+    }
+    let all_linked = || lab.node(1).sh("redis-cli info replication").is_ok_and(|o| o.stdout.contains("connected_slaves:2"));
+    lab.wait_for("both replicas linked", LIMIT, all_linked)?;
+    let options = LoadOptions { address: "10.77.0.11:6379".to_owned(), wait: 1, ..LoadOptions::default() };
+
+    let load = lab.start_load(&options)?;
+    lab.wait_for("writes", LIMIT, || load.writing())?;
+    std::thread::sleep(Duration::from_secs(2));
+    let report = lab.check(&load.stop()?, &lab::CheckOptions::default())?;
+    assert!(report.kept(), "{report}");
+
+    let load = lab.start_load(&options)?;
+    lab.wait_for("writes", LIMIT, || load.writing())?;
+    lab.node(2).sh("redis-cli replicaof no one; sleep 0.3; redis-cli replicaof 10.77.0.11 6379")?;
+    std::thread::sleep(Duration::from_secs(1));
+    lab.node(1).sh("redis-cli --scan --pattern 'w:*' | head -n 1 | xargs redis-cli del")?;
+    let report = lab.check(&load.stop()?, &lab::CheckOptions::default())?;
+    assert!(report.of('W').is_some_and(|v| !v.kept && v.text.contains("lxc2 took")), "{report}");
+    lab.down()
+}

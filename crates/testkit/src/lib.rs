@@ -1,0 +1,27 @@
+//! Contract tests of the resource agents: an agent run as Pacemaker runs it, a real server behind it, and stand-ins for
+//! the cluster's tools. Development only.
+//!
+//! Everything here panics when the bed itself cannot be made: a test that could not be arranged must not look passed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is the failure of a test")]
+
+mod agent;
+mod client;
+mod cluster;
+mod group;
+mod lists;
+mod node;
+mod processes;
+mod sandbox;
+mod wait;
+
+pub use agent::{Agent, Answer, Running};
+pub use client::Client;
+pub use cluster::FakeCluster;
+pub use group::Group;
+pub use lists::{Lists, Spelling};
+pub use node::Node;
+pub use processes::{Process, signal};
+pub use sandbox::{AGENT, require};
+pub use wait::{eventually, within};
+
+pub use nix::sys::signal::Signal;

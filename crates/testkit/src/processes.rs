@@ -1,0 +1,62 @@
+//! What /proc says about processes.
+
+use std::path::PathBuf;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A process, as it was when it was looked at.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// The name of its program, at most 15 characters.
+    pub name: String,
+    /// Its arguments, separated by blanks.
+    pub arguments: String,
+    /// Its environment, variables separated by blanks; empty when it is not ours to see.
+    pub environment: String,
+    /// Its working directory.
+    pub directory: PathBuf,
+    /// Its state, such as `S` or `T`.
+    pub state: char,
+}
+
+impl Process {
+    /// The process with this number; `None` when it is gone, or dead and not yet collected.
+    pub fn of(pid: i32) -> Option<Self> {
+        let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let words = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).replace('\0', " ");
+        let stat = String::from_utf8_lossy(&read("stat")).into_owned();
+        let state = stat.get(stat.rfind(')')? + 2..)?.chars().next().filter(|s| *s != 'Z' && *s != 'X')?;
+        Some(Self {
+            pid,
+            name: words(read("comm")).trim().to_owned(),
+            arguments: words(read("cmdline")),
+            environment: words(read("environ")),
+            directory: std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default(),
+            state,
+        })
+    }
+
+    /// All processes.
+    pub fn all() -> Vec<Self> {
+        let entries = std::fs::read_dir("/proc").expect("/proc is there");
+        entries.flatten().filter_map(|e| Self::of(e.file_name().to_str()?.parse().ok()?)).collect()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let _ = kill(Pid::from_raw(self.pid), signal);
+    }
+
+    /// Whether it is still there.
+    pub fn is_there(&self) -> bool {
+        Self::of(self.pid).is_some()
+    }
+}
+
+/// Sends a signal to a process by its number.
+pub fn signal(pid: i32, signal: Signal) {
+    let _ = kill(Pid::from_raw(pid), signal);
+}

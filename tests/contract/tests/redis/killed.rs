@@ -1,0 +1,279 @@
+//! What dies half-way: the server, the agent. And what happens twice at once.
+
+use std::time::Duration;
+
+use testkit::{Agent, Group, Lists, Node, Signal, eventually};
+
+#[test]
+fn a_dead_replica_is_not_running() {
+    let node = Node::alone();
+    node.start();
+    node.kill_server();
+    node.agent().run("monitor").expect(&[7]);
+}
+
+#[test]
+fn a_dead_primary_is_a_failed_primary_but_a_probe_finds_nothing() {
+    let node = Node::alone();
+    node.start_promoted();
+    node.kill_server();
+    node.agent().probing().run("monitor").expect(&[7]);
+    node.agent().run("monitor").refused(9, &["gone"]);
+    node.agent().run("demote").ok();
+    node.agent().run("monitor").expect(&[7]);
+    node.agent().run("stop").ok();
+}
+
+/// The watcher lowers the score without any monitor, and nothing else does in this time.
+#[test]
+fn the_death_of_the_server_lowers_the_score_at_once() {
+    let group = Group::established(&["a", "b"]);
+    group.node("a").agent().run("monitor").expect(&[8]);
+    assert_eq!(group.node("a").score(), "1000");
+    assert_eq!(group.node("a").watchers().len(), 1, "one watcher a server");
+    group.node("a").kill_server();
+    eventually("the score is lowered", || group.node("a").score() == "-INFINITY");
+}
+
+/// Without the watcher the monitor does it, before it reports: after the demotion the scheduler would promote it again.
+#[test]
+fn the_monitor_of_a_dead_primary_lowers_the_score() {
+    let group = Group::established(&["a", "b"]);
+    let a = group.node("a");
+    a.agent().run("monitor").expect(&[8]);
+    a.watchers().iter().for_each(|w| w.signal(Signal::SIGKILL));
+    eventually("the watcher is gone", || a.watchers().is_empty());
+    a.kill_server();
+    assert_eq!(a.score(), "1000");
+    a.agent().run("monitor").expect(&[9]);
+    assert_eq!(a.score(), "-INFINITY");
+}
+
+/// A watcher that was killed is started again by the next monitor.
+#[test]
+fn the_monitor_starts_a_watcher_that_is_missing() {
+    let group = Group::established(&["a", "b"]);
+    let b = group.node("b");
+    b.watchers().iter().for_each(|w| w.signal(Signal::SIGKILL));
+    eventually("the watcher is gone", || b.watchers().is_empty());
+    b.agent().run("monitor").expect(&[0]);
+    assert_eq!(b.watchers().len(), 1);
+    b.agent().run("monitor").expect(&[0]);
+    assert_eq!(b.watchers().len(), 1);
+}
+
+/// It holds a write that nobody else has, and throws it away when it attaches to its successor.
+#[test]
+fn the_data_of_a_dead_primary_are_kept_when_it_comes_back_after_its_successor() {
+    let group = Group::established(&["a", "b"]);
+    let (a, b) = (group.node("a"), group.node("b"));
+    b.ask(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
+    a.write("only here").unwrap();
+    a.ask(&["SAVE"]).unwrap();
+    let saved = std::fs::read(a.data().join("dump.rdb")).unwrap();
+    a.kill_server();
+    a.agent().run("stop").ok();
+    group.promote("b", &["b"]).ok();
+    let lists = Lists { promoted: vec!["b"], start: vec!["a"], ..Lists::default() };
+    a.agent().lists(&lists, group.spelling).run("start").ok();
+    group.wait_attached("a");
+    assert_eq!(std::fs::read(a.data().join("systole-kept/dump.rdb")).unwrap(), saved);
+}
+
+/// A score that a later start published must not be lowered for the server before it.
+#[test]
+fn a_stop_lowers_no_score_and_leaves_no_watcher() {
+    let group = Group::established(&["a", "b"]);
+    group.node("b").agent().run("monitor").expect(&[0]);
+    group.node("b").agent().run("stop").ok();
+    assert!(group.node("b").watchers().is_empty(), "the watcher still runs");
+    assert_eq!(group.node("b").score(), "", "the score is withdrawn");
+}
+
+/// Runs an action and kills the agent after so many microseconds.
+fn kill_after(agent: &Agent, action: &str, micros: u64) {
+    let running = agent.spawn(action);
+    std::thread::sleep(Duration::from_micros(micros));
+    running.kill();
+}
+
+/// Moments from 0 to `most` microseconds, spread without a pattern.
+fn moments(rounds: u64, most: u64) -> impl Iterator<Item = u64> {
+    (1..=rounds).map(move |n| n * 7919 * most / 100 % most)
+}
+
+#[test]
+fn an_agent_killed_at_any_moment_of_start_is_started_again_to_the_same_end() {
+    let node = Node::alone();
+    for micros in moments(30, 40_000) {
+        kill_after(&node.agent(), "start", micros);
+        let answer = node.agent().run("start");
+        assert_eq!(answer.status, 0, "start after a start that was killed after {micros} us: {}", answer.stderr);
+        node.server();
+        node.agent().run("monitor").expect(&[0]);
+        let stopped = node.agent().run("stop");
+        assert!(stopped.status == 0 && node.servers().is_empty(), "killed after {micros} us, a server survives the stop: {stopped:?}");
+    }
+}
+
+/// Pacemaker answers a start that failed or timed out with a stop.
+#[test]
+fn an_agent_killed_at_any_moment_of_start_leaves_nothing_that_stop_does_not_find() {
+    let node = Node::alone();
+    for micros in moments(30, 40_000) {
+        kill_after(&node.agent(), "start", micros);
+        node.agent().run("stop").ok();
+        // What was just spawned may need a moment to become a server.
+        std::thread::sleep(Duration::from_millis(30));
+        assert!(node.servers().is_empty(), "killed after {micros} us: {:?} survives the stop", node.servers());
+    }
+}
+
+#[test]
+fn an_agent_killed_at_any_moment_of_promote_is_promoted_again() {
+    let group = Group::of(&["a"]);
+    let node = group.node("a");
+    let lists = Lists::promoting("a", &["a"]);
+    let agent = node.agent().meta("clone_max", "1").lists(&lists, group.spelling);
+    node.start();
+    group.before_promotion(&lists);
+    for micros in moments(30, 60_000) {
+        kill_after(&agent, "promote", micros);
+        // Nobody but a whole promotion opens it: either it takes writes and says so, or it takes none.
+        let open = node.write("early").is_ok();
+        let status = node.agent().run("monitor").status;
+        assert_eq!(open, status == 8, "promote killed after {micros} us: writes {open}, monitor {status}");
+        group.notify("a", "pre", "promote", &lists);
+        agent.run("promote").ok();
+        node.write("promoted").expect("a promoted server takes writes");
+        node.agent().run("monitor").expect(&[8]);
+        node.agent().run("demote").ok();
+        node.write("demoted").expect_err("a demoted server takes none");
+        group.notify("a", "pre", "promote", &lists);
+    }
+}
+
+#[test]
+fn an_agent_killed_at_any_moment_of_demote_is_demoted_again() {
+    let node = Node::alone();
+    node.start();
+    for micros in moments(30, 30_000) {
+        node.agent().run("promote").ok();
+        node.write("promoted").expect("a promoted server takes writes");
+        kill_after(&node.agent(), "demote", micros);
+        node.agent().run("demote").ok();
+        node.write("demoted").expect_err("a demoted server takes none");
+        node.agent().run("monitor").expect(&[0]);
+    }
+}
+
+/// The next step after a demotion that was killed is a stop, or a promotion of the same node.
+#[test]
+fn a_demotion_that_was_killed_can_be_followed_by_a_promotion() {
+    let node = Node::alone();
+    node.start_promoted();
+    for micros in moments(20, 30_000) {
+        kill_after(&node.agent(), "demote", micros);
+        node.agent().run("promote").ok();
+        node.agent().run("monitor").expect(&[8]);
+        node.write("promoted").expect("neither a gate nor a pause is left over");
+    }
+}
+
+/// The pause of a demotion that was killed would hold the new primary's clients for seconds.
+#[test]
+fn promote_ends_the_pause_that_a_killed_demotion_left() {
+    let node = Node::alone();
+    node.start_promoted();
+    node.ask(&["CLIENT", "PAUSE", "20000", "WRITE"]).unwrap();
+    node.agent().run("promote").ok();
+    node.write("promoted").expect("the pause is over");
+}
+
+#[test]
+fn two_starts_at_once_make_one_server() {
+    for _ in 0..5 {
+        let node = Node::alone();
+        let both = [node.agent().spawn("start"), node.agent().spawn("start")];
+        for one in both {
+            one.answer().ok();
+        }
+        node.server();
+        node.agent().run("monitor").expect(&[0]);
+    }
+}
+
+#[test]
+fn two_stops_at_once_both_succeed() {
+    let node = Node::alone();
+    node.start_promoted();
+    for one in [node.agent().spawn("stop"), node.agent().spawn("stop")] {
+        one.answer().ok();
+    }
+    assert!(node.servers().is_empty());
+}
+
+#[test]
+fn start_and_stop_at_once_end_in_one_of_both() {
+    for round in 0..8 {
+        let node = Node::alone();
+        let actions = if round % 2 == 0 { ["start", "stop"] } else { ["stop", "start"] };
+        for one in actions.map(|action| node.agent().spawn(action)) {
+            one.answer().ok();
+        }
+        let running = node.servers().len();
+        assert!(running <= 1, "{:?}", node.servers());
+        node.agent().run("monitor").expect(&[if running == 1 { 0 } else { 7 }]);
+    }
+}
+
+/// A start whose agent hangs holds the lock; the stop that follows its timeout must not wait for it for ever.
+#[test]
+fn stop_does_not_wait_for_a_lock_for_longer_than_it_has() {
+    let node = Node::alone();
+    node.start();
+    let lock = node.state().join("systole-redis.lock");
+    let holder = std::process::Command::new("flock").arg(lock).args(["sleep", "30"]).spawn();
+    let Ok(mut holder) = holder else { panic!("no flock in the image") };
+    eventually("the lock is held", || {
+        !std::process::Command::new("flock")
+            .args(["-n", "-x"])
+            .arg(node.state().join("systole-redis.lock"))
+            .arg("true")
+            .status()
+            .unwrap()
+            .success()
+    });
+    let answer = node.agent().timeout(Duration::from_secs(5)).run("stop");
+    let _ = holder.kill();
+    let _ = holder.wait();
+    answer.ok();
+    assert!(answer.elapsed < Duration::from_secs(5), "{answer:?}");
+    assert!(node.servers().is_empty());
+}
+
+#[test]
+fn a_server_that_somebody_else_started_is_taken_over() {
+    let node = Node::alone();
+    node.give(&node.directory.join("run"));
+    let by_hand = std::process::Command::new("runuser")
+        .args(["-u", "redis", "--", "/usr/bin/redis-server"])
+        .arg(node.config())
+        .args(["--daemonize", "yes", "--unixsocket"])
+        .arg(node.socket())
+        .arg("--pidfile")
+        .arg(node.pid_file())
+        .status()
+        .unwrap();
+    // The rundir has to be the server's for that.
+    assert!(by_hand.success());
+    eventually("it answers", || testkit::Client::tcp(node.port).is_ok_and(|mut c| c.ask(&["PING"]).is_ok()));
+    let server = node.server().pid;
+    node.start();
+    assert_eq!(node.server().pid, server, "the running server is kept");
+    node.agent().run("monitor").expect(&[0]);
+    node.write("x").expect_err("it was a primary by its own opinion, and is closed now");
+    node.server().signal(Signal::SIGCONT);
+    node.agent().run("stop").ok();
+    assert!(node.servers().is_empty());
+}

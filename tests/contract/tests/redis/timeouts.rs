@@ -1,0 +1,148 @@
+//! Every action answers before its time is used up, whatever the server does.
+
+use std::time::Duration;
+
+use testkit::{Node, Signal, eventually};
+
+const SHORT: Duration = Duration::from_secs(4);
+
+/// A server that does not run and does not die: it is stopped by a signal.
+#[track_caller]
+fn freeze(node: &Node) {
+    node.server().signal(Signal::SIGSTOP);
+    eventually("the server is frozen", || node.server().state == 'T');
+}
+
+#[test]
+fn monitor_finds_a_frozen_replica_in_time() {
+    let node = Node::alone();
+    node.start();
+    freeze(&node);
+    let answer = node.agent().timeout(SHORT).run("monitor");
+    answer.refused(1, &["stuck"]);
+    assert!(answer.elapsed < SHORT, "{answer:?}");
+}
+
+#[test]
+fn monitor_finds_a_frozen_primary_in_time() {
+    let node = Node::alone();
+    node.start_promoted();
+    freeze(&node);
+    let answer = node.agent().timeout(SHORT).run("monitor");
+    answer.refused(9, &["stuck"]);
+    // The kernel says that it is stopped: nobody has to wait for an answer.
+    assert!(answer.elapsed < Duration::from_secs(1), "{answer:?}");
+}
+
+#[test]
+fn a_server_that_thaws_is_well_again() {
+    let node = Node::alone();
+    node.start_promoted();
+    freeze(&node);
+    node.agent().run("monitor").expect(&[9]);
+    node.server().signal(Signal::SIGCONT);
+    node.agent().run("monitor").expect(&[8]);
+}
+
+/// A busy server is alive: killing it would lose what it has in memory.
+#[test]
+fn monitor_does_not_take_a_busy_server_for_a_dead_one() {
+    let node = Node::alone();
+    node.configure("busy-reply-threshold 200\n");
+    node.start_promoted();
+    let port = node.port;
+    let script = std::thread::spawn(move || {
+        let endless = "local t = redis.call('TIME')[1] while redis.call('TIME')[1] - t < 5 do end return 1";
+        testkit::Client::tcp(port).unwrap().ask(&["EVAL", endless, "0"])
+    });
+    eventually("the server is busy", || node.ask(&["PING"]).is_err_and(|e| e.contains("BUSY")));
+    node.agent().run("monitor").expect(&[8]);
+    let _ = node.ask(&["SCRIPT", "KILL"]);
+    let _ = script.join();
+}
+
+#[test]
+fn stop_kills_a_frozen_server_in_time() {
+    for promoted in [false, true] {
+        let node = Node::alone();
+        if promoted {
+            node.start_promoted();
+        } else {
+            node.start();
+        }
+        freeze(&node);
+        let answer = node.agent().timeout(SHORT).run("stop");
+        answer.ok();
+        assert!(answer.elapsed < SHORT, "{answer:?}");
+        assert!(node.servers().is_empty(), "the server still runs");
+    }
+}
+
+/// From 7.0 on a primary waits at SIGTERM for replicas that lag, up to shutdown-timeout (30 s here).
+#[test]
+fn stop_kills_a_server_that_waits_for_a_lagging_replica() {
+    let group = testkit::Group::established(&["a", "b"]);
+    freeze(group.node("b"));
+    group.node("a").write("not replicated").unwrap();
+    let answer = group.node("a").agent().timeout(Duration::from_secs(8)).run("stop");
+    answer.ok();
+    assert!(answer.elapsed < Duration::from_secs(8), "{answer:?}");
+    assert!(group.node("a").servers().is_empty(), "the server still runs");
+    assert!(group.node("a").log().contains("killing it"), "{}", group.node("a").log());
+}
+
+#[test]
+fn demote_of_a_frozen_primary_kills_it_in_time() {
+    let node = Node::alone();
+    node.start_promoted();
+    let frozen = node.server().pid;
+    freeze(&node);
+    let answer = node.agent().timeout(SHORT).run("demote");
+    answer.ok();
+    assert!(answer.elapsed < SHORT, "{answer:?}");
+    assert!(node.servers().iter().all(|p| p.pid != frozen), "a frozen primary wakes up as a primary");
+}
+
+#[test]
+fn promote_of_a_frozen_server_fails_in_time() {
+    let node = Node::alone();
+    node.start();
+    freeze(&node);
+    let answer = node.agent().timeout(SHORT).run("promote");
+    answer.expect(&[1]);
+    assert!(answer.elapsed < SHORT, "{answer:?}");
+    assert!(!answer.reason().is_empty());
+}
+
+#[test]
+fn start_finds_a_frozen_server_in_time() {
+    let node = Node::alone();
+    node.start();
+    freeze(&node);
+    let answer = node.agent().timeout(SHORT).run("start");
+    answer.refused(1, &["stuck"]);
+    assert!(answer.elapsed < SHORT, "{answer:?}");
+}
+
+/// What a node without the packages answers: nothing runs, and there is nothing to stop.
+#[test]
+fn stop_and_probe_need_nothing_installed() {
+    for (name, value) in [("bin", "/no/such/server"), ("config", "/no/such/file"), ("user", "nosuchuser"), ("rundir", "/no/such/dir")] {
+        let node = Node::alone();
+        let agent = node.agent().parameter(name, value);
+        agent.run("stop").ok();
+        agent.clone().probing().run("monitor").expect(&[5, 7]);
+    }
+}
+
+/// A package removed under a running server: the server still has to go.
+#[test]
+fn stop_finds_the_server_when_everything_else_is_gone() {
+    let node = Node::alone();
+    node.start();
+    std::fs::remove_file(node.config()).unwrap();
+    let agent = node.agent().parameter("bin", "/no/such/server").parameter("user", "nosuchuser");
+    agent.clone().probing().run("monitor").expect(&[0]);
+    agent.run("stop").ok();
+    assert!(node.servers().is_empty(), "the server still runs");
+}

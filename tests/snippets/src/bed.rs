@@ -1,0 +1,250 @@
+//! One sandbox run: snippets loaded one after the other into an offline CIB, then simulated step by step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::Outcome;
+
+/// The images hold no fence agents; this is what fence_ipmilan of fence-agents 4.12.1 says about itself.
+const FENCE_IPMILAN: &str = include_str!("../files/fence_ipmilan.xml");
+/// It reads its input to the end as the real ones do: Pacemaker takes it for broken when it is gone before.
+const FENCE_AGENT: &str = "#!/bin/sh\ncat > /dev/null\nexec cat /srv/fence_ipmilan.xml\n";
+/// Begins each part of the output. No tool prints it.
+const MARK: &str = "@@@ ";
+
+/// A configuration file, by name.
+#[derive(Clone, Debug)]
+pub struct Snippet {
+    /// File name.
+    pub name: String,
+    /// What stands in it.
+    pub text: String,
+}
+
+impl Snippet {
+    /// A file of crm-snippets/.
+    pub fn of(name: &str) -> Self {
+        let path = Self::directory().join(name);
+        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        Self { name: name.to_owned(), text }
+    }
+
+    /// All files of crm-snippets/.
+    pub fn all() -> Vec<Self> {
+        let mut names: Vec<String> = fs::read_dir(Self::directory())
+            .expect("crm-snippets/ can be listed")
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.ends_with(".crm"))
+            .collect();
+        names.sort();
+        assert!(names.len() >= 5, "crm-snippets/ holds hardly anything: {names:?}");
+        names.iter().map(|name| Self::of(name)).collect()
+    }
+
+    /// The file with one place changed; the place must be there.
+    pub fn mutated(mut self, from: &str, to: &str) -> Self {
+        assert!(self.text.contains(from), "{} does not hold {from:?}: correct the test", self.name);
+        self.text = self.text.replace(from, to);
+        self
+    }
+
+    /// The agents that it names, as `ocf:heartbeat:IPaddr2` or `stonith:fence_ipmilan`.
+    fn agents(&self) -> impl Iterator<Item = &str> {
+        let lines = self.text.lines().filter(|l| l.starts_with("primitive "));
+        lines.filter_map(|l| l.split_whitespace().nth(2)).filter(|a| a.contains(':'))
+    }
+
+    fn directory() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crm-snippets")
+    }
+}
+
+/// What happens before the scheduler is asked again.
+#[derive(Clone, Debug, Default)]
+pub struct Step {
+    /// Promotion scores, as the agents publish them: resource, node, score.
+    pub scores: Vec<(&'static str, &'static str, i32)>,
+    /// Nodes that die; they are fenced when fencing is on.
+    pub dead: Vec<&'static str>,
+    /// Nodes that come (back).
+    pub up: Vec<&'static str>,
+    /// Whether the partition has lost its quorum.
+    pub no_quorum: bool,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub struct Rehearsal {
+    /// Exit status of `crm configure load update`, file by file.
+    pub loaded: Vec<i32>,
+    /// What crmsh and crm_verify said.
+    pub said: String,
+    /// Exit status of `crm_verify`.
+    pub verified: i32,
+    /// Whether loading all files a second time left the configuration as it was.
+    pub stable: bool,
+    /// The configuration that came out.
+    pub cib: String,
+    /// Meta-data of each agent.
+    pub metadata: BTreeMap<String, String>,
+    /// What the scheduler did, step by step.
+    pub steps: Vec<Outcome>,
+}
+
+/// One image with the agents in it.
+#[derive(Debug)]
+pub struct Bed {
+    lab: PathBuf,
+    stage: PathBuf,
+    image: &'static str,
+}
+
+impl Bed {
+    /// The images: crmsh 4.4 with Pacemaker 2.1, crmsh 5 with Pacemaker 3.
+    pub const IMAGES: [&'static str; 2] = ["debian12", "debian13"];
+
+    /// A bed for an image.
+    pub fn new(image: &'static str) -> Self {
+        let from = |name: &str, what: &str| {
+            let value = std::env::var_os(name).filter(|v| !v.is_empty());
+            PathBuf::from(value.unwrap_or_else(|| panic!("{name} is not set: it names {what}; `make snippets` sets it")))
+        };
+        let bed = Self {
+            lab: from("SYSTOLE_LAB_BIN", "the program systole-lab"),
+            stage: from("SYSTOLE_STAGE", "the directory that `make install DESTDIR=` wrote"),
+            image,
+        };
+        let agent = bed.stage.join("usr/lib/ocf/resource.d/systole/redis");
+        assert!(agent.exists(), "{} is not there: make install DESTDIR={}", agent.display(), bed.stage.display());
+        let found = Command::new(&bed.lab).args(["image", "path", image]).output();
+        let found = found.unwrap_or_else(|e| panic!("{}: {e}: cargo build -p lab", bed.lab.display()));
+        let path = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+        assert!(
+            found.status.success() && Path::new(&path).is_dir(),
+            "the image {image} is missing; make it with: {} image build {image}",
+            bed.lab.display()
+        );
+        bed
+    }
+
+    /// Loads the files in this order into a cluster of three nodes that are up, and plays the steps.
+    pub fn rehearse(&self, snippets: &[Snippet], steps: &[Step]) -> Rehearsal {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let layer = std::env::temp_dir().join(format!("systole-snippets-{}-{number}", std::process::id()));
+        let write = |path: &str, text: &str, mode: u32| {
+            let path = layer.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for snippet in snippets {
+            write(&format!("srv/{}", snippet.name), &snippet.text, 0o644);
+        }
+        write("srv/fence_ipmilan.xml", FENCE_IPMILAN, 0o644);
+        write("usr/sbin/fence_ipmilan", FENCE_AGENT, 0o755);
+        write("srv/rehearse.sh", &script(snippets, steps), 0o644);
+        let output = Command::new(&self.lab)
+            .args(["sandbox", "--image", self.image, "--chdir", "/srv", "--layer"])
+            .arg(&self.stage)
+            .arg("--layer")
+            .arg(&layer)
+            .args(["--", "sh", "/srv/rehearse.sh"])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        fs::remove_dir_all(&layer).unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let complaint = || format!("{} in {}: {text}\n{}", output.status, self.image, String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "the rehearsal did not run to its end: {}", complaint());
+        Rehearsal::read(&text)
+    }
+}
+
+/// What runs in the sandbox. `crm_simulate` stands for the cluster: it carries out what the scheduler wants and writes
+/// the CIB that results, which is the next step's beginning.
+fn script(snippets: &[Snippet], steps: &[Step]) -> String {
+    let mut s = String::from(
+        r#"set -u
+export CIB_file=/srv/cib.xml
+fail() { echo "rehearse: $1" >&2; exit 1; }
+cibadmin --empty | sed 's|<nodes/>|<nodes><node id="1" uname="lxc1"/><node id="2" uname="lxc2"/><node id="3" uname="lxc3"/></nodes>|' > cib.xml
+crm_simulate -x cib.xml -u lxc1 -u lxc2 -u lxc3 -q true -S -O up.xml > /dev/null || fail 'no nodes'
+mv up.xml cib.xml
+load() { crm configure load update "/srv/$1" 2>&1 < /dev/null; echo "@@@ loaded $?"; }
+"#,
+    );
+    for snippet in snippets {
+        let _ = writeln!(s, "load {}", snippet.name);
+    }
+    s.push_str("crm_verify -x cib.xml -V 2>&1; echo \"@@@ verified $?\"\n");
+    s.push_str("cibadmin -Q -o configuration > once.xml || fail 'no configuration'\n");
+    for snippet in snippets {
+        let _ = writeln!(s, "crm configure load update /srv/{} > /dev/null 2>&1 < /dev/null", snippet.name);
+    }
+    s.push_str("cibadmin -Q -o configuration > twice.xml || fail 'no configuration'\n");
+    s.push_str("cmp -s once.xml twice.xml; echo \"@@@ stable $?\"\necho '@@@ cib'; cat once.xml\n");
+    let agents: BTreeSet<&str> = snippets.iter().flat_map(Snippet::agents).collect();
+    for agent in agents {
+        let _ = writeln!(s, "echo '@@@ metadata {agent}'; crm_resource --show-metadata {agent} || fail '{agent} has no meta-data'");
+    }
+    for step in steps {
+        for (resource, node, score) in &step.scores {
+            let _ = writeln!(s, "crm_attribute --promotion {resource} --lifetime reboot --node {node} --update={score} || fail 'no score'");
+        }
+        // Written into the CIB: crm_simulate passes over --quorum when nothing else is injected.
+        let _ = writeln!(s, "sed -i '1s/have-quorum=\"[a-z0-9]*\"/have-quorum=\"{}\"/' cib.xml", !step.no_quorum);
+        // In a call of its own: crm_simulate of Pacemaker 3.0.0 ends after the injection when it writes XML.
+        let dead = step.dead.iter().map(|node| format!(" --node-fail {node}"));
+        let injected: String = dead.chain(step.up.iter().map(|node| format!(" --node-up {node}"))).collect();
+        if !injected.is_empty() {
+            let _ = writeln!(s, "crm_simulate -x cib.xml{injected} -O next.xml > /dev/null || fail 'no injection'\nmv next.xml cib.xml");
+        }
+        s.push_str(
+            "echo '@@@ step'; crm_simulate -x cib.xml --output-as=xml -S -O next.xml || fail 'no simulation'\nmv next.xml cib.xml\n",
+        );
+    }
+    s
+}
+
+impl Rehearsal {
+    fn read(text: &str) -> Self {
+        let mut it = Self {
+            loaded: vec![],
+            said: String::new(),
+            verified: -1,
+            stable: false,
+            cib: String::new(),
+            metadata: BTreeMap::new(),
+            steps: vec![],
+        };
+        let (before, marked) = text.split_once(MARK).unwrap_or((text, ""));
+        it.said.push_str(before);
+        for part in marked.split(MARK) {
+            let (head, body) = part.split_once('\n').unwrap_or((part, ""));
+            match head.split_once(' ').unwrap_or((head, "")) {
+                ("loaded", status) => it.loaded.push(status.parse().unwrap()),
+                ("verified", status) => it.verified = status.parse().unwrap(),
+                ("stable", status) => it.stable = status == "0",
+                ("cib", _) => body.clone_into(&mut it.cib),
+                ("metadata", agent) => drop(it.metadata.insert(agent.to_owned(), body.to_owned())),
+                ("step", _) => it.steps.push(Outcome::read(body)),
+                other => panic!("unexpected part {other:?}"),
+            }
+            if ["loaded", "verified"].iter().any(|w| head.starts_with(w)) {
+                it.said.push_str(body);
+            }
+        }
+        it
+    }
+
+    /// Whether every file was taken.
+    pub fn all_loaded(&self) -> bool {
+        self.loaded.iter().all(|status| *status == 0)
+    }
+}
