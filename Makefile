@@ -37,6 +37,7 @@ test: check unit contract snippets cluster
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --locked -p contract --test redis -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 
 ## make unit        unit and property tests; generated files are what the declarations say
@@ -45,13 +46,15 @@ unit:
 
 ## make contract    the OCF contract, with real servers and the real ocf-tester, in a container
 contract: stage image-debian12
-	$(CARGO) test --locked -p contract --test redis --no-run
-	$(LAB) sandbox --image debian12 --layer $(STAGE) --bind $(TARGET):$(TARGET) --env SYSTOLE_SANDBOX=1 -- \
-	  $$(ls -t $(TARGET)/debug/deps/redis-* | grep -v '\.d$$' | head -1)
+	@echo "building the contract tests"
+	@tests=$$($(CARGO) test --quiet --locked -p contract --test redis --no-run --message-format=json \
+	  | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1); \
+	$(LAB) sandbox --image debian12 --layer $(STAGE) --bind $$(dirname $$tests):/contract --env SYSTOLE_SANDBOX=1 -- \
+	  /contract/$$(basename $$tests) --test-threads=4
 
 ## make snippets    every snippet against the agents' meta-data, crm_verify and crm_simulate
 snippets: stage image-debian12 image-debian13
-	$(CARGO) test --locked -p snippets
+	$(CARGO) test --locked -p snippets --test snippets
 
 ## make cluster     faults in the three-node cluster (SCENARIO=name for one)
 cluster: stage image-debian12
@@ -62,11 +65,11 @@ bench: stage image-debian12
 	$(CARGO) build --locked --release -p cluster-scenarios --bins
 	$(TARGET)/release/bench --runs $(RUNS)
 
-## make fuzz        each parser for a minute (SECONDS=60); needs cargo-fuzz
-SECONDS ?= 60
+## make fuzz        each parser for a minute (FUZZ_SECONDS=60); needs cargo-fuzz and a nightly toolchain
+FUZZ_SECONDS ?= 60
 fuzz:
-	for target in $$(cd fuzz && $(CARGO) fuzz list); do \
-	  (cd fuzz && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target -- -max_total_time=$(SECONDS)) || exit 1; done
+	for target in $$($(CARGO) fuzz list); do \
+	  $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 || exit 1; done
 
 ## make msrv        builds with the compiler of Debian 13, the oldest promised
 msrv: lab image-debian13-rust

@@ -66,7 +66,8 @@ impl ResourceAgent for Redis {
         let log = std::rc::Rc::clone(&context.log);
         Ok(Self {
             params: Params::new(values),
-            cluster: Cluster::new(membership.clone(), move |line| log.trace(line)),
+            cluster: Cluster::new(membership.clone(), move |line| log.trace(line))
+                .answering_by(std::time::Instant::now() + context.deadline.left()),
             state_file: StateFile::of(&membership.state_directory, &membership.resource),
             membership,
             conf: OnceCell::new(),

@@ -38,7 +38,7 @@ pub(crate) struct Position {
     pub(crate) before: Option<(String, u64)>,
     /// Whether it holds any key.
     pub(crate) has_keys: bool,
-    /// Whether its process has followed (or been) the recorded primary without a restart since.
+    /// Whether its process has been attached to a primary, or was one: its data are more than what a disk had.
     pub(crate) live: bool,
     /// Whether it was the recorded primary and has not restarted: it holds everything.
     pub(crate) complete: bool,
@@ -49,6 +49,21 @@ pub(crate) struct Position {
 }
 
 impl Position {
+    /// The position of a server that has none.
+    pub(crate) fn nowhere(round: &str, unfit: Unfit) -> Self {
+        Self {
+            round: round.to_owned(),
+            history: String::new(),
+            offset: 0,
+            before: None,
+            has_keys: false,
+            live: false,
+            complete: false,
+            priority: 100,
+            unfit: Some(unfit),
+        }
+    }
+
     /// As a private attribute. Reads back by [`Self::parse`].
     pub(crate) fn print(&self) -> String {
         let (id, end) = self.before.as_ref().map_or(("-", 0), |(id, end)| (id.as_str(), *end));
@@ -244,7 +259,9 @@ fn nobody_has_data(q: &Question<'_>) -> Verdict {
 
 /// The ordinary case: a primary is recorded, and its successor (or itself again) is to be found.
 fn successor(q: &Question<'_>, record: &Record, history: &str) -> Verdict {
-    let same = |p: &Position| p.is_part_of(record);
+    let unrecorded = unrecorded_history(q, record, history);
+    let current = |p: &Position| p.counts_in(history) || unrecorded.is_some_and(|id| p.counts_in(id));
+    let same = |p: &Position| p.is_part_of(record) || current(p);
     let recorded = q.positions.get(&record.node);
     if let Some(p) = recorded.filter(|p| p.complete && p.unfit.is_none()) {
         // A planned move, or a demotion in between: the old primary holds everything. Equal offsets go on.
@@ -255,14 +272,14 @@ fn successor(q: &Question<'_>, record: &Record, history: &str) -> Verdict {
             _ => choose(q, &record.node, format!("nobody but {} holds all its data ({} bytes)", record.node, p.offset)),
         };
     }
-    let live = q.positions.values().any(|p| p.counts_in(history) && p.live && p.unfit.is_none());
+    let live = q.positions.values().any(|p| current(p) && p.live && p.unfit.is_none());
     if !live && q.wait_last_known_primary && recorded.is_none_or(|p| p.unfit.is_some()) {
         return Verdict::Refuse(format!(
             "wait_last_known_master is set and {} does not run: start it, or decide with: {}",
             record.node, q.decide
         ));
     }
-    if let (Some(needed), Some(k)) = (silent_confirmations(q, record, history), q.confirmations) {
+    if let (Some(needed), Some(k)) = (silent_confirmations(q, record, current), q.confirmations) {
         return Verdict::Refuse(format!(
             "a write confirmed by {k} replica(s) may be on {needed}, whose position is not known: start the server there, or accept the loss with: {}",
             q.decide
@@ -280,18 +297,28 @@ fn successor(q: &Question<'_>, record: &Record, history: &str) -> Verdict {
     without_history(q, record)
 }
 
-/// The holders whose silence matters: `None` when enough have been heard, or nothing was promised.
-fn silent_confirmations(q: &Question<'_>, record: &Record, history: &str) -> Option<String> {
+/// The history that the living replicas share when it is none that was recorded: the primary began it by itself, and
+/// died before that was recorded. What they got from it is what they have.
+fn unrecorded_history<'a>(q: &'a Question<'_>, record: &Record, history: &str) -> Option<&'a str> {
+    let mut live = q.positions.values().filter(|p| p.live && p.unfit.is_none() && !p.complete);
+    let first = live.next()?;
+    let recorded = |p: &Position| p.counts_in(history) || record.past.iter().any(|(id, _)| p.history == *id);
+    (!recorded(first) && live.all(|p| p.history == first.history)).then_some(first.history.as_str())
+}
+
+/// The holders whose silence matters: `None` when enough have been heard, or nothing was promised. Heard is who has
+/// followed without a restart: what a disk had may be less than what was confirmed.
+fn silent_confirmations(q: &Question<'_>, record: &Record, current: impl Fn(&Position) -> bool) -> Option<String> {
     let k = q.confirmations?;
-    let active: Vec<&String> = record.holders.iter().filter(|node| **node != record.node).collect();
-    let heard = |node: &&String| {
-        q.positions
-            .get(*node)
-            .is_some_and(|p| p.counts_in(history) && !matches!(p.unfit, Some(Unfit::NoServer | Unfit::Loading | Unfit::Syncing)))
-    };
-    let silent: Vec<&str> = active.iter().filter(|n| !heard(n)).map(|n| n.as_str()).collect();
+    let fit = |node: &String| q.positions.get(node).filter(|p| p.unfit.is_none());
+    // Everybody restarted and everybody is here: nobody can come who has more.
+    if record.holders.iter().all(|node| fit(node).is_some()) {
+        return None;
+    }
+    let active = record.holders.iter().filter(|node| **node != record.node);
+    let silent: Vec<&str> = active.filter(|node| !fit(node).is_some_and(|p| p.live && current(p))).map(String::as_str).collect();
     // Fewer than k are silent: they alone cannot have confirmed anything.
-    (silent.len() >= k && !active.is_empty()).then(|| silent.join(", "))
+    (silent.len() >= k).then(|| silent.join(", "))
 }
 
 /// Nobody holds the recorded history any more.

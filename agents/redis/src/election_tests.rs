@@ -125,6 +125,24 @@ fn the_table_of_elections() {
             vec![("a", unfit(Unfit::NoServer)), ("b", restarted(5)), ("c", Position { history: "past".into(), ..restarted(9) })],
             "+",
         ),
+        (
+            "the primary began a history that was not recorded",
+            "b",
+            Some(&r),
+            vec![
+                ("a", restarted(3)),
+                ("b", Position { history: "new".into(), ..at(9) }),
+                ("c", Position { history: "new".into(), ..at(8) }),
+            ],
+            "+",
+        ),
+        (
+            "who missed the last primary is not taken for an unrecorded history",
+            "b",
+            Some(&r),
+            vec![("a", incomparable("x")), ("b", Position { history: "past".into(), ..at(5) })],
+            "a",
+        ),
         ("all restarted empty", "b", Some(&r), vec![("a", empty("x")), ("b", empty("y")), ("c", empty("z"))], "a"),
         ("alone and empty", "b", Some(&r), vec![("b", empty("y"))], "!did not say"),
         ("alone with the history", "b", Some(&r), vec![("b", at(9))], "+"),
@@ -163,6 +181,10 @@ fn quorum_waits_for_a_replica_that_may_hold_a_confirmed_write_and_not_for_one_th
     assert!(short(&silent).contains("may be on c"), "{silent:?}");
     let left_long_ago = ask("b", Some(&record(&["a", "b"])), &[("b", at(9))], Some(1));
     assert_eq!(short(&left_long_ago), "+");
+    let restarted_replica = ask("b", Some(&record(&["a", "b", "c"])), &[("b", at(9)), ("c", restarted(5))], Some(1));
+    assert!(short(&restarted_replica).contains("may be on c"), "what c confirmed before it restarted may be lost: {restarted_replica:?}");
+    let all_restarted = [("a", restarted(5)), ("b", restarted(7)), ("c", restarted(6))];
+    assert_eq!(short(&ask("b", Some(&record(&["a", "b", "c"])), &all_restarted, Some(1))), "+", "nobody can come who has more");
     let two_confirm = ask("b", Some(&record(&["a", "b", "c"])), &[("b", at(9))], Some(2));
     assert_eq!(short(&two_confirm), "+", "with two confirmations b itself holds every confirmed write");
 }
@@ -271,13 +293,16 @@ fn no_confirmed_write_is_outside_the_elected_data() {
         };
         elections += 1;
         assert!(!silent.iter().any(|n| n == "b" || n == "c"), "a silent holder was passed over: {positions:?}");
+        let everybody = ["a", "b", "c"].iter().all(|n| positions.get(*n).is_some_and(|p| p.unfit.is_none()));
+        let followed = ["b", "c"].iter().all(|n| positions.get(*n).is_some_and(|p| p.unfit.is_none() && p.live));
+        assert!(everybody || followed, "a holder that restarted was taken for one that followed: {positions:?}");
         for holder in ["b", "c"] {
             if positions[holder].live && positions[holder].unfit.is_none() && positions[holder].counts_in(H) {
                 assert!(positions[elected].offset >= positions[holder].offset, "{elected}: {positions:?}");
             }
         }
     }
-    assert!(elections > 100, "the test must not pass by refusing everything: {elections}");
+    assert!(elections > 50, "the test must not pass by refusing everything: {elections}");
 }
 
 proptest! {

@@ -36,6 +36,7 @@ impl Redis {
         if let Some(process) = self.find_server(&mut state) {
             return self.start_running(context, state, &process);
         }
+        self.withdraw_position(&self.state_file.load())?;
         let promoted = self.current_primary(context)?;
         let seen = self.launch(context, promoted.clone(), LOADING_PATIENCE.min(context.deadline.left()))?;
         match (seen, promoted) {
@@ -69,6 +70,10 @@ impl Redis {
         match look {
             Look::Answered(mut server, seen) => {
                 self.set_replication_login()?;
+                if !state.ours {
+                    self.adopt(context, &mut server, &seen)?;
+                    state.ours = true;
+                }
                 if seen.info.role == ReplicationRole::Primary && !state.promoted {
                     server.close_gate()?;
                     server.follow_nobody()?;
@@ -128,7 +133,7 @@ impl Redis {
             environment: vec![],
         };
         let old = self.state_file.load();
-        let mut state = State { following: primary, held_until: old.held_until, round: old.round, ..State::default() };
+        let mut state = State { ours: true, following: primary, held_until: old.held_until, round: old.round, ..State::default() };
         // Remembered before it runs: a stop must find it, whenever this agent is killed.
         let remember = |server: &Identity| {
             state.server = Some(server.clone());
@@ -164,6 +169,8 @@ impl Redis {
             ("--replica-read-only", vec!["yes".into()]),
             ("--min-replicas-to-write", vec![GATE_CLOSED.to_string()]),
             ("--min-replicas-max-lag", vec!["10".into()]),
+            // A backlog that ended would be the end of the recorded history.
+            ("--repl-backlog-ttl", vec!["0".into()]),
             // So that the primary's list of replicas holds node names.
             ("--replica-announce-ip", vec![self.node()?.to_owned()]),
         ] {
@@ -179,7 +186,8 @@ impl Redis {
         let secret = match &self.params.masterauth_file {
             Some(file) => Some(read_secret(file, "masterauth_file")?),
             None if conf.last("masterauth").is_some_and(|s| !s.is_empty()) => None,
-            None => self.password()?,
+            // The replicas log in at the primary as the default user, whose password requirepass is.
+            None => conf.requirepass(),
         };
         if secret.is_none() && self.params.masteruser.is_none() {
             return Ok(());
@@ -355,7 +363,8 @@ fn explain(failure: &Failure, spawned: &mut Spawned, log: &str, config: &Path, u
         }
         return Failure::installed(format!("configuration {} line {number}: {wrong}; correct the line", config.display()));
     }
-    let complaint = log.lines().chain(said.lines()).rfind(|l| is_complaint(l));
+    // What a server says that came up and would not talk to us is about something else.
+    let complaint = log.lines().chain(said.lines()).rfind(|l| ended && is_complaint(l));
     match complaint {
         Some(line) => Failure { reason: format!("{}: {}", failure.reason, line.trim()), ..failure.clone() },
         None => failure.clone(),

@@ -140,6 +140,10 @@ impl Redis {
             }
             return Ok(status(&state, seen));
         }
+        if !state.ours {
+            self.adopt(context, &mut server, seen)?;
+            state.ours = true;
+        }
         if state.promoted {
             self.tend_record(context, &mut state, &mut server, seen);
         } else {
@@ -159,6 +163,25 @@ impl Redis {
             }
         }
         Ok(status(&state, seen))
+    }
+
+    /// A server that somebody else started lacks what our command line would have set.
+    pub(crate) fn adopt(&self, context: &Context, server: &mut Server, seen: &Observation) -> Result<(), Failure> {
+        let me = self.node()?;
+        server.set("replica-read-only", "yes")?;
+        server.set("repl-backlog-ttl", "0")?;
+        if server.setting("replica-announce-ip")?.as_deref() != Some(me) {
+            server.set("replica-announce-ip", me)?;
+            if seen.info.role == ReplicationRole::Replica {
+                // The name is told when a link begins; what is missed meanwhile comes from the backlog.
+                server.cut_link()?;
+            }
+        }
+        if seen.info.role == ReplicationRole::Replica {
+            server.close_gate()?;
+        }
+        context.log.notice("took over a server that was started by somebody else");
+        Ok(())
     }
 
     /// A server with the role of a primary that we did not promote: taken over when the record names us, or nobody
@@ -205,8 +228,11 @@ impl Redis {
         if !self.cluster.is_present() {
             return;
         }
-        let result =
-            if state.reign.is_none() { self.record_takeover(context, state, seen) } else { self.let_leave(context, state, server, seen) };
+        let result = if state.reign.is_none() {
+            self.record_takeover(context, state, seen)
+        } else {
+            self.record_history(context, state, &seen.info).and_then(|()| self.let_leave(context, state, server, seen))
+        };
         if let Err(e) = result {
             context.log.warning(format!("the record is not up to date: {e}"));
         }
@@ -214,6 +240,12 @@ impl Redis {
 
     /// A primary that was running before we came has no record yet.
     fn record_takeover(&self, context: &Context, state: &mut State, seen: &Observation) -> Result<(), Failure> {
+        if let Some(stranger) = seen.info.replicas.iter().find(|r| r.node.parse::<std::net::IpAddr>().is_ok()) {
+            return Err(Failure::generic(format!(
+                "the replica at {} has not announced its node's name yet: its own monitor sees to that",
+                stranger.node
+            )));
+        }
         let me = self.node()?.to_owned();
         let mut holders: std::collections::BTreeSet<String> = seen.info.replicas.iter().map(|r| r.node.clone()).collect();
         holders.insert(me.clone());
@@ -285,7 +317,7 @@ impl Redis {
             let (host, port) = self.params.address_of(primary);
             if seen.info.primary != Some((host.clone(), port)) {
                 context.log.warning(format!("the server does not follow {primary}: making it follow"));
-                if !state.linked {
+                if state.may_part_with_data() {
                     self.part_with_data(context, &seen.info);
                 }
                 if let Err(e) = server.follow(&host, port) {
@@ -305,7 +337,14 @@ impl Redis {
         if !self.cluster.is_present() {
             return Ok(());
         }
-        let held = state.held_until.is_some_and(|until| process::since_boot() < until);
+        let now = process::since_boot();
+        if let Some((score, _)) = state.stands_back.filter(|(_, until)| !state.promoted && now < *until) {
+            return self.cluster.publish_score(score).or_else(|e| {
+                context.log.warning(format!("the promotion score cannot be published: {e}"));
+                Ok(())
+            });
+        }
+        let held = state.held_until.is_some_and(|until| now < until);
         let cold = !state.promoted && !state.linked && !held;
         // Only a cold start has to ask the CIB.
         let recorded = match cold.then(|| self.record()).transpose() {

@@ -46,7 +46,7 @@ const PASSWORD_FILE: Parameter = Parameter::new("password_file", Kind::Path, "fi
 const MASTERUSER: Parameter = Parameter::new("masteruser", Kind::Text, "ACL user of replication")
     .about("The ACL user as which a replica logs in at the primary. Without it, masteruser of the configuration holds.");
 const MASTERAUTH_FILE: Parameter = Parameter::new("masterauth_file", Kind::Path, "file that holds the password of replication")
-    .about("A file whose first line is the password with which a replica logs in at the primary; owner and mode as for password_file. Without it, masterauth of the configuration holds, and where that is missing too, the agent's own password.");
+    .about("A file whose first line is the password with which a replica logs in at the primary; owner and mode as for password_file. Without it, masterauth of the configuration holds, and where that is missing too, requirepass.");
 const DURABILITY: Parameter = Parameter::new("durability", Kind::Choice(&["async", "quorum"]), "what an acknowledged write is worth")
     .or("async")
     .reloadable()

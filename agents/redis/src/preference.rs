@@ -24,6 +24,10 @@ pub(crate) const HANDED_OVER: Score = Score::new(500);
 /// What the candidate that handed over keeps until its next monitor.
 pub(crate) const STEPPED_BACK: Score = Score::new(1);
 
+/// A server whose disk is full or broken refuses writes by default (MISCONF), so the role goes to a replica that can
+/// save, in an orderly move; when none can, it stays.
+const PRIMARY_THAT_CANNOT_SAVE: Score = Score::new(60);
+const REPLICA_THAT_CANNOT_SAVE: Score = Score::new(30);
 /// While a first copy arrives. The election refuses such a server, but the copy may be complete long before the next
 /// monitor says so, and then nobody else might be left.
 const SYNCING: Score = Score::new(5);
@@ -32,13 +36,16 @@ const SYNCING: Score = Score::new(5);
 pub(crate) fn score(info: &Info, circumstances: Circumstances) -> Score {
     let Circumstances { promoted, linked, held, recorded } = circumstances;
     if promoted {
-        return Score::new(PRIMARY);
+        return if info.save_failed { PRIMARY_THAT_CANNOT_SAVE } else { Score::new(PRIMARY) };
     }
     if info.loading || info.priority == 0 {
         return Score::NEVER;
     }
     if info.syncing {
         return SYNCING;
+    }
+    if info.save_failed {
+        return REPLICA_THAT_CANNOT_SAVE;
     }
     if linked || info.link_up {
         // replica-priority 100, the default, is a score of 100; a lower number is preferred.
@@ -71,6 +78,10 @@ mod tests {
         let cold = score(&info("db0:keys=1"), none);
         let empty = score(&info(""), none);
         let syncing = score(&info("master_sync_in_progress:1"), none);
+        let full = "master_link_status:up\nrdb_last_bgsave_status:err";
+        let primary = Circumstances { promoted: true, ..none };
+        assert!(attached > score(&info(full), primary), "a replica that can save takes over from a primary that cannot");
+        assert!(score(&info(full), primary) > score(&info(full), none), "the primary stays when nobody can save");
         assert!(Score::new(PRIMARY) > HANDED_OVER && HANDED_OVER > preferred && preferred > attached);
         assert!(
             attached == was_attached

@@ -10,16 +10,20 @@ use crate::election::Verdict;
 use crate::info::{Info, ReplicationRole};
 use crate::monitor::Look;
 use crate::record::{PROPERTY, Record};
-use crate::server::Server;
+use crate::server::{Fault, Server};
 use crate::state::{Reign, State};
 use crate::succession::HEARING;
 
-/// How long a demotion holds writes back for the replicas to catch up.
+/// How long a demotion waits for the replicas to catch up.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long a demotion waits for acknowledgements before it asks for them again.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+/// Longer than what follows the drain takes; the gate is closed anyway.
+const PAUSE: Duration = Duration::from_secs(10);
 /// How long a server may stay silent in a demotion before it is killed.
 const DEMOTE_PATIENCE: Duration = Duration::from_millis(1500);
 /// How long a dead primary that was started again stays no candidate, unless it attaches before.
-const HELD: Duration = Duration::from_secs(30);
+const HELD: Duration = Duration::from_secs(8);
 
 impl Redis {
     /// Makes this server the primary: role with the gate closed → record in the CIB, read back → gate open.
@@ -56,14 +60,20 @@ impl Redis {
             positions.insert(me.clone(), self.position(context, &mut state, &Record::round(record.as_ref()))?);
             match self.verdict(context, record.as_ref(), &positions)? {
                 Verdict::GoOn(reason) => context.log.notice(format!("going on with the promotion: {reason}")),
-                other => return Err(Failure::generic(format!("not promoted: {}", self.give_way(context, other)?))),
+                other => return Err(Failure::generic(format!("not promoted: {}", self.give_way(context, &mut state, other)?))),
             }
         }
         server.close_gate()?;
         if seen.info.role == ReplicationRole::Replica {
             server.become_primary()?;
         }
-        let now = server.replication()?;
+        let mut now = server.replication()?;
+        if !now.backlog && self.cluster.is_present() {
+            self.begin_backlog(context, &mut server).unwrap_or_else(|e| {
+                context.log.warning(format!("the backlog cannot be begun, so the first replica will change the history: {e}"));
+            });
+            now = server.replication()?;
+        }
         if now.role != ReplicationRole::Primary {
             return Err(Failure::generic("the server did not take the role of a primary"));
         }
@@ -75,6 +85,31 @@ impl Redis {
         self.open(context, state, &mut server, process, record)
     }
 
+    /// Makes a new primary begin its backlog now. After a cold start it has none, and its first replica would make it
+    /// begin one and, with it, another history than the recorded one. A connection of ours passes for that replica,
+    /// while copies are set to begin late, and goes before one is made.
+    fn begin_backlog(&self, context: &Context, server: &mut Server) -> Outcome {
+        let late = [("repl-diskless-sync", "yes"), ("repl-diskless-sync-delay", "60")];
+        let mut before = Vec::new();
+        for (name, value) in late {
+            before.push((name, server.setting(name)?.unwrap_or_default()));
+            server.set(name, value)?;
+        }
+        let passed = self.reach(context).and_then(Server::pass_for_replica);
+        let begin = Instant::now();
+        while passed.is_ok() && begin.elapsed() < Duration::from_millis(500) {
+            let info = server.replication()?;
+            if info.backlog && info.replicas.is_empty() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for (name, value) in before {
+            server.set(name, &value)?;
+        }
+        Ok(passed?)
+    }
+
     /// The last step of a promotion: the record stands in the CIB, so clients may write.
     fn open(&self, context: &Context, mut state: State, server: &mut Server, process: Identity, record: Record) -> Outcome {
         let round = Record::round(Some(&record));
@@ -83,8 +118,9 @@ impl Redis {
         state.round = Some(round);
         state.elected = None;
         state.following = None;
-        state.linked = false;
+        state.linked = true;
         state.held_until = None;
+        state.stands_back = None;
         state.history = record.history.clone().unwrap_or_default();
         state.holders.clone_from(&record.holders);
         state.leaving.clear();
@@ -120,32 +156,29 @@ impl Redis {
         self.restart_demoted(context, state)
     }
 
-    /// The orderly way: hold writes back → the replicas get everything → gate closed → clients cut → replica of nobody.
+    /// The orderly way: gate closed → the replicas get everything → clients cut → replica of nobody.
+    ///
+    /// The gate and not a pause: a client learns at once that its write was refused, and the replicas can be asked
+    /// how far they are, which a paused server does not do.
     fn hand_down(&self, context: &Context, state: &mut State, server: &mut Server, info: &Info) -> Outcome {
-        if info.role == ReplicationRole::Replica {
-            Self::forget_reign(state);
-            server.close_gate()?;
-            return self.state_file.save(state);
-        }
-        let limit = DRAIN.min(context.deadline.left() / 3);
-        // Longer than the drain, so that it cannot end before the gate is closed. The gate makes it superfluous.
-        server.pause_writes(limit * 2 + Duration::from_secs(1))?;
-        let drained = drain(server, &targets(context), limit)?;
-        match &drained {
-            Some(behind) => context.log.warning(format!("going on after {} ms although {behind}", limit.as_millis())),
-            None => context.log.notice("the replicas have everything"),
-        }
         server.close_gate()?;
-        server.cut_clients()?;
-        server.follow_nobody()?;
-        if server.replication()?.role != ReplicationRole::Replica {
-            return Err(Failure::generic("it keeps the role of a primary"));
+        if info.role == ReplicationRole::Primary {
+            let limit = DRAIN.min(context.deadline.left() / 3);
+            match drain(server, &targets(context), limit)? {
+                Some(behind) => context.log.warning(format!("going on with the demotion although {behind}")),
+                None => context.log.notice("the replicas have everything"),
+            }
+            server.cut_clients()?;
+            server.follow_nobody()?;
+            if server.replication()?.role != ReplicationRole::Replica {
+                return Err(Failure::generic("it keeps the role of a primary"));
+            }
+            state.following = None;
+            context.log.notice("demoted");
         }
         Self::forget_reign(state);
-        state.following = None;
         self.state_file.save(state)?;
         server.resume_writes()?;
-        context.log.notice("demoted");
         Ok(())
     }
 
@@ -180,22 +213,45 @@ fn targets(context: &Context) -> Option<String> {
     Peers::read(&context.environment).candidate().map(str::to_owned)
 }
 
-/// Waits until the target, or every attached replica, has acknowledged everything. Returns what was missing at the end.
+/// Waits until the target, or every attached replica, has acknowledged everything, and leaves the server paused: even
+/// without clients a primary writes (it expires keys, it pings), and that must not move the position any more. Returns
+/// what was missing at the end.
 fn drain(server: &mut Server, target: &Option<String>, limit: Duration) -> Result<Option<String>, Failure> {
     let begin = Instant::now();
     loop {
-        let info = server.replication()?;
-        let waited_for: Vec<_> = info.replicas.iter().filter(|r| r.online && target.as_ref().is_none_or(|t| *t == r.node)).collect();
-        if waited_for.is_empty() {
-            return Ok(Some(match target {
-                Some(target) => format!("{target} is not attached"),
-                None => "no replica is attached".into(),
-            }));
+        let everything = server.replication()?.offset;
+        match server.request_acknowledgements() {
+            // Without the right to ask, they say it by themselves, once a second.
+            Ok(()) | Err(Fault::Denied(_)) => {}
+            Err(fault) => return Err(fault.into()),
         }
-        let Some(behind) = waited_for.iter().find(|r| r.offset < info.offset) else { return Ok(None) };
-        if begin.elapsed() >= limit {
-            return Ok(Some(format!("{} lacks {} bytes", behind.node, info.offset - behind.offset)));
+        let asked = Instant::now();
+        let (info, missing) = loop {
+            let info = server.replication()?;
+            // The request is itself a part of the stream, and an answer tells the position before it.
+            let missing = missing(&info, target.as_deref(), everything);
+            if missing.is_none() || asked.elapsed() >= ASK_AGAIN {
+                break (info, missing);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        if missing.is_none() || begin.elapsed() >= limit || !info.replicas.iter().any(|r| r.online) {
+            server.pause_writes(PAUSE)?;
+            if missing.is_some() || server.replication()?.offset == info.offset {
+                return Ok(missing);
+            }
+            server.resume_writes()?;
         }
-        std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// What the replicas lack: the target, if it is attached under its name, otherwise all of them.
+fn missing(info: &Info, target: Option<&str>, everything: u64) -> Option<String> {
+    let attached: Vec<_> = info.replicas.iter().filter(|r| r.online).collect();
+    if attached.is_empty() {
+        return Some("no replica is attached".into());
+    }
+    let named = attached.iter().any(|r| Some(r.node.as_str()) == target);
+    let behind = attached.iter().find(|r| (!named || Some(r.node.as_str()) == target) && r.offset < everything)?;
+    Some(format!("{} lacks {} bytes", behind.node, everything - behind.offset))
 }

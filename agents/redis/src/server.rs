@@ -120,6 +120,27 @@ impl Server {
         Info::parse(&text).ok_or_else(|| Fault::Refused("the server's INFO holds no role: is it Redis or Valkey?".into()))
     }
 
+    /// A configuration value as the server has it, `None` when it does not know the name.
+    pub(crate) fn setting(&mut self, name: &str) -> Result<Option<String>, Fault> {
+        Ok(self.command::<Vec<String>>(&["CONFIG", "GET", name])?.into_iter().nth(1))
+    }
+
+    /// Cuts a replica's link to its primary; it attaches again by itself.
+    pub(crate) fn cut_link(&mut self) -> Result<(), Fault> {
+        self.command::<i64>(&["CLIENT", "KILL", "TYPE", "master"]).map(drop)
+    }
+
+    /// Passes for a replica that asks for a copy, so that a new primary begins its backlog. The caller sees to it that
+    /// no copy is made; the connection ends when this returns.
+    pub(crate) fn pass_for_replica(mut self) -> Result<(), Fault> {
+        let () = self.command(&["REPLCONF", "capa", "eof"])?;
+        let begin = Instant::now();
+        let request = redis::cmd("PSYNC").arg("?").arg("-1").get_packed_command();
+        self.connection.send_packed_command(&request).map_err(|e| fault("PSYNC", &e, begin))?;
+        // Not answered before a copy is begun; the next command on another connection comes after it.
+        Ok(())
+    }
+
     /// Sets a configuration value in the running server.
     pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<(), Fault> {
         self.command(&["CONFIG", "SET", name, value])
@@ -153,7 +174,13 @@ impl Server {
         self.command(&["REPLICAOF", "NO", "ONE"])
     }
 
-    /// Holds clients' writes back for at most `limit`, so that the replicas can catch up.
+    /// Makes the replicas say how far they are now; by themselves they do once a second. `WAIT` asks them when it
+    /// waits for more than there are.
+    pub(crate) fn request_acknowledgements(&mut self) -> Result<(), Fault> {
+        self.command::<i64>(&["WAIT", &GATE_CLOSED.to_string(), "1"]).map(drop)
+    }
+
+    /// Holds clients' writes back for at most `limit`; the server itself writes nothing either.
     pub(crate) fn pause_writes(&mut self, limit: Duration) -> Result<(), Fault> {
         self.command(&["CLIENT", "PAUSE", &limit.as_millis().to_string(), "WRITE"])
     }

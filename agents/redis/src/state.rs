@@ -27,6 +27,8 @@ pub(crate) struct State {
     pub(crate) promoted: bool,
     /// Its last promotion.
     pub(crate) reign: Option<Reign>,
+    /// Whether the agent started it, or has taken it over completely.
+    pub(crate) ours: bool,
     /// The node that it follows.
     pub(crate) following: Option<String>,
     /// The round of the next election, once it is known who was promoted last.
@@ -35,8 +37,11 @@ pub(crate) struct State {
     pub(crate) published: Option<(String, Duration)>,
     /// The round that this node won in the notification before its promotion.
     pub(crate) elected: Option<String>,
-    /// Whether this process has been attached to the primary that it follows.
+    /// Whether this process has been attached to a primary, or was one: its data are more than what a disk had.
     pub(crate) linked: bool,
+    /// The score that stands until a time since boot, whatever the server is worth: after a refused promotion or a
+    /// hand-over. Otherwise the next monitor would start the same promotion again at once.
+    pub(crate) stands_back: Option<(pacemaker::Score, Duration)>,
     /// A dead primary that `demote` started again is no candidate before it is attached, or until this time since
     /// boot: raising its score would abort the transition that promotes its successor.
     pub(crate) held_until: Option<Duration>,
@@ -77,6 +82,11 @@ impl StateFile {
 }
 
 impl State {
+    /// Whether the server may hold data that the primary never had: it came from a disk, or it was a primary itself.
+    pub(crate) fn may_part_with_data(&self) -> bool {
+        !self.linked || self.reign.is_some()
+    }
+
     /// Whether the process that runs now is the one whose promotion the round follows: it holds everything.
     pub(crate) fn reigned(&self, round: &str) -> bool {
         self.reign.as_ref().is_some_and(|r| r.round == round && Some(&r.server) == self.server.as_ref())

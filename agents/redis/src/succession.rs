@@ -24,10 +24,10 @@ const POSITION: &str = "position";
 /// How long the candidate waits for the positions of the others, in the notification and in `promote`.
 const HEARING_IN_NOTIFY: Duration = Duration::from_millis(100);
 pub(crate) const HEARING: Duration = Duration::from_millis(1000);
+/// How long a candidate that was not promoted stays behind. Then it tries again: somebody may have come.
+const STANDS_BACK: Duration = Duration::from_secs(10);
 /// How long a published position is taken to be still there.
 const PUBLISHED_FOR: Duration = Duration::from_secs(10);
-/// How long a new primary waits for its first replica, when that will begin a new history.
-const FIRST_ATTACHMENT: Duration = Duration::from_millis(300);
 /// How long a server may take to answer in a notification: the whole cluster waits.
 const ANSWER_IN_NOTIFY: Duration = Duration::from_millis(500);
 /// How long a replica waits to see that it is attached to the new primary.
@@ -89,30 +89,36 @@ impl Redis {
                 state.elected = Some(round);
                 self.state_file.save(&state)?;
             }
-            other => drop(self.give_way(context, other)?),
+            other => drop(self.give_way(context, &mut state, other)?),
         }
         Ok(())
     }
 
     /// Changes the scores so that the cluster plans anew, and returns the reason.
-    pub(crate) fn give_way(&self, context: &Context, verdict: Verdict) -> Result<String, Failure> {
-        let reason = match verdict {
+    pub(crate) fn give_way(&self, context: &Context, state: &mut State, verdict: Verdict) -> Result<String, Failure> {
+        let (score, reason) = match verdict {
             Verdict::GoOn(reason) => return Ok(reason),
             Verdict::HandOver { to, reason } => {
                 context.log.notice(format!("handing over to {to}: {reason}"));
-                self.cluster.publish_score(STEPPED_BACK).map_err(cluster_failure)?;
                 self.cluster.publish_score_of(&to, HANDED_OVER).map_err(cluster_failure)?;
-                format!("{to} is to be promoted instead: {reason}")
+                (STEPPED_BACK, format!("{to} is to be promoted instead: {reason}"))
             }
             Verdict::Refuse(reason) => {
                 context.log.error(format!("refusing the promotion: {reason}"));
-                self.cluster.publish_score(Score::NEVER).map_err(cluster_failure)?;
-                reason
+                (Score::NEVER, reason)
             }
         };
-        // The next monitor publishes the true score again.
-        self.cluster.forget_score();
+        state.stands_back = Some((score, process::since_boot() + STANDS_BACK));
+        self.state_file.save(state)?;
+        self.cluster.publish_score(score).map_err(cluster_failure)?;
         Ok(reason)
+    }
+
+    /// Takes back what was published for a process before the one that is going to start.
+    pub(crate) fn withdraw_position(&self, state: &State) -> Outcome {
+        let Some((text, _)) = &state.published else { return Ok(()) };
+        let round = text.split(':').next().unwrap_or_default();
+        self.cluster.publish_private(POSITION, &Position::nowhere(round, Unfit::NoServer).print()).map_err(cluster_failure)
     }
 
     /// Publishes this server's position of a round, unless that was done a moment ago.
@@ -136,39 +142,23 @@ impl Redis {
             return Ok(());
         }
         if primary == self.node()? {
-            return self.after_own_promotion(context, &mut state);
+            return Ok(());
         }
         // Remembered first: a server that does not answer now is told by its next monitor.
         state.following = Some(primary.to_owned());
         state.promoted = false;
-        state.linked = false;
+        state.stands_back = None;
         state.round = None;
         self.state_file.save(&state)?;
         let mut server = self.connect(ANSWER_IN_NOTIFY)?;
         let before = server.observe()?.info;
-        if !state.linked && !before.loading {
+        if state.may_part_with_data() && !before.loading {
             self.part_with_data(context, &before);
         }
         let (host, port) = self.params.address_of(primary);
         server.follow(&host, port)?;
         context.log.notice(format!("following {primary}"));
         self.see_attachment(context, &mut server, &before, &mut state)
-    }
-
-    /// On the new primary: without a backlog (after a cold start) the first replica makes it begin a new history, which
-    /// is recorded as soon as it is known.
-    fn after_own_promotion(&self, context: &Context, state: &mut State) -> Outcome {
-        let mut server = self.connect(context.deadline.left() / 2)?;
-        let begin = Instant::now();
-        while begin.elapsed() < FIRST_ATTACHMENT {
-            let info = server.replication()?;
-            if info.backlog {
-                self.record_history(context, state, &info)?;
-                return self.state_file.save(state);
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Ok(())
     }
 
     /// A replica that attaches at once is a candidate at once; one that needs a whole copy is not waited for.
@@ -222,17 +212,7 @@ impl Redis {
 
     /// Where this server stands, with its position at rest: nothing more comes from the old primary.
     pub(crate) fn position(&self, context: &Context, state: &mut State, round: &str) -> Result<Position, Failure> {
-        let nowhere = |unfit| Position {
-            round: round.to_owned(),
-            history: String::new(),
-            offset: 0,
-            before: None,
-            has_keys: false,
-            live: false,
-            complete: false,
-            priority: 100,
-            unfit: Some(unfit),
-        };
+        let nowhere = |unfit| Position::nowhere(round, unfit);
         let Some(process) = self.find_server(state) else { return Ok(nowhere(Unfit::NoServer)) };
         let (mut server, seen) = match self.ask(&process, ANSWER_IN_NOTIFY) {
             Look::Answered(server, seen) => (server, seen),

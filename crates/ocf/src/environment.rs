@@ -64,9 +64,10 @@ impl Environment {
         self.meta("timeout").and_then(|v| v.parse().ok()).filter(|ms| *ms > 0).map(Duration::from_millis)
     }
 
-    /// Whether a monitor is a probe: asked to find out what is there, with nothing expected.
+    /// Whether a monitor is a probe: asked to find out what is there, with nothing expected. Its interval is 0, or
+    /// missing: Pacemaker 2.1 sends none with a probe.
     pub fn is_probe(&self) -> bool {
-        self.meta("interval") == Some("0")
+        self.meta("interval").map_or(self.under_pacemaker(), |interval| interval == "0")
     }
 
     /// `OCF_CHECK_LEVEL`; 0 when absent or no number.
@@ -150,6 +151,7 @@ mod tests {
     fn a_probe_is_a_monitor_with_interval_zero() {
         assert!(with(&[("OCF_RESKEY_CRM_meta_interval", "0")]).is_probe());
         assert!(!with(&[("OCF_RESKEY_CRM_meta_interval", "10000")]).is_probe());
+        assert!(with(&[("OCF_RESKEY_crm_feature_set", "3.16.2")]).is_probe());
         assert!(!with(&[]).is_probe());
     }
 }

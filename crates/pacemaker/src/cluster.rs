@@ -13,6 +13,8 @@ use crate::tools::attribute_values;
 /// How long one call of a tool may take. They answer in 5 to 15 ms; a cluster that is busy electing a controller can
 /// take longer.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
+/// What a call gets even when no time is left: a healthy tool answers in it.
+const SHORTEST_LIMIT: Duration = Duration::from_millis(100);
 /// The exit status with which Pacemaker's tools say that something does not exist.
 const NO_SUCH: i32 = 105;
 
@@ -62,6 +64,7 @@ pub struct Cluster {
     membership: Membership,
     observer: Observer,
     node: OnceCell<String>,
+    until: Option<Instant>,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -73,7 +76,14 @@ impl std::fmt::Debug for Cluster {
 impl Cluster {
     /// The cluster for a member; `observer` is told of each call (for the trace).
     pub fn new(membership: Membership, observer: impl Fn(&str) + 'static) -> Self {
-        Self { membership, observer: Box::new(observer), node: OnceCell::new() }
+        Self { membership, observer: Box::new(observer), node: OnceCell::new(), until: None }
+    }
+
+    /// Bounds the calls by the end of the action: each may take half of what is left, so that something can still be
+    /// done after one that hangs.
+    pub fn answering_by(mut self, until: Instant) -> Self {
+        self.until = Some(until);
+        self
     }
 
     /// Whether there is a cluster.
@@ -250,7 +260,8 @@ impl Cluster {
 
     fn call(&self, program: &str, arguments: &[&str]) -> Result<Finished, Error> {
         let begin = Instant::now();
-        let done = process::run(program, arguments, CALL_LIMIT);
+        let left = self.until.map_or(CALL_LIMIT, |until| until.saturating_duration_since(begin) / 2);
+        let done = process::run(program, arguments, left.clamp(SHORTEST_LIMIT, CALL_LIMIT));
         let took = begin.elapsed().as_secs_f64() * 1000.0;
         let call = format!("{program} {}", arguments.join(" "));
         match done {

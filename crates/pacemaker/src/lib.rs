@@ -14,3 +14,11 @@ mod watch;
 pub use cluster::{Cluster, Error, Membership};
 pub use score::Score;
 pub use watch::{Watcher, watch};
+
+/// The parsers, for the fuzz targets.
+pub mod parsers {
+    /// Reads what `attrd_updater --query` prints.
+    pub fn attributes(text: &str) {
+        let _ = crate::tools::attribute_values(text);
+    }
+}

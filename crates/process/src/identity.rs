@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn this_process_is_alive_and_another_start_time_is_not_it() {
-        let me = Identity::of(std::process::id().cast_signed()).unwrap();
+        let me = Identity::of(i32::try_from(std::process::id()).unwrap()).unwrap();
         assert_eq!(me.state(), State::Alive);
         let other = Identity { start_ticks: me.start_ticks + 1, ..me.clone() };
         assert_eq!(other.state(), State::Gone);
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn a_foreign_process_is_never_signalled() {
         let mut child = std::process::Command::new("sleep").arg("30").spawn().unwrap();
-        let mut identity = Identity::of(child.id().cast_signed()).unwrap();
+        let mut identity = Identity::of(i32::try_from(child.id()).unwrap()).unwrap();
         identity.start_ticks -= 1;
         identity.kill();
         assert!(child.try_wait().unwrap().is_none());
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn a_frozen_process_is_seen() {
         let mut child = std::process::Command::new("sleep").arg("30").spawn().unwrap();
-        let identity = Identity::of(child.id().cast_signed()).unwrap();
+        let identity = Identity::of(i32::try_from(child.id()).unwrap()).unwrap();
         identity.signal(Signal::STOP);
         while identity.state() == State::Alive {
             std::thread::sleep(Duration::from_millis(1));

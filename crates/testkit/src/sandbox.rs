@@ -8,7 +8,7 @@ pub fn require() {
     let marked = std::env::var("SYSTOLE_SANDBOX").is_ok_and(|v| v == "1");
     assert!(
         marked && std::path::Path::new(AGENT).exists(),
-        "contract tests run real servers as root and only inside a sandbox with the agents installed: use `make test-contract`, \
+        "contract tests run real servers as root and only inside a sandbox with the agents installed: use `make contract`, \
          or see the head of tests/contract/tests/redis/main.rs"
     );
 }

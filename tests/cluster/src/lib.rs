@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lab::state::Volume;
 use lab::{CheckOptions, Error, Journal, Lab, LabOptions, Load, LoadOptions, Node, Report, Result};
 use nix::sys::signal::Signal;
 
@@ -61,6 +62,8 @@ pub struct Setup {
     pub layer: Option<PathBuf>,
     /// Whether replication runs over TLS, with a certificate made for the run.
     pub certificate: bool,
+    /// A disk of its own for the data, of this size.
+    pub disk_mib: Option<u32>,
 }
 
 impl Default for Setup {
@@ -72,6 +75,7 @@ impl Default for Setup {
             settings: String::new(),
             layer: None,
             certificate: false,
+            disk_mib: None,
         }
     }
 }
@@ -92,18 +96,25 @@ impl Site {
 
     /// Three nodes, the agent, the snippet; returns when a primary takes writes and both replicas are attached.
     pub fn with(name: &str, setup: Setup) -> Result<Self> {
-        let Setup { agent, server, durability, settings, layer, certificate } = setup;
+        let Setup { agent, server, durability, settings, layer, certificate, disk_mib } = setup;
         let repository = repository();
         let snippet = read(&repository.join(format!("crm-snippets/{}.crm", server.resource)))?;
         let layers = [Some(stage()?), layer].into_iter().flatten().collect();
-        let options =
-            LabOptions { name: name.to_owned(), image: server.image.map_or_else(image, str::to_owned), layers, ..LabOptions::default() };
+        let volumes =
+            disk_mib.map(|mebibytes| Volume { path: format!("/var/lib/{}", server.directory).into(), mebibytes }).into_iter().collect();
+        let options = LabOptions {
+            name: name.to_owned(),
+            image: server.image.map_or_else(image, str::to_owned),
+            layers,
+            volumes,
+            ..LabOptions::default()
+        };
         let site = Self { lab: Lab::up(options)?, server, durability };
         let configuration = read(&repository.join(format!("crm-snippets/server/{}-site.conf", server.resource)))? + "\n" + &settings + "\n";
         for node in site.lab.nodes() {
             let path = format!("/etc/{0}/site.conf", server.directory);
             node.write(&path, &configuration)?;
-            node.sh(&format!("chown {0}:{0} {path}", server.directory))?;
+            node.sh(&format!("chown {0}:{0} {path} /var/lib/{0}", server.directory))?;
         }
         let mut snippet = edited(&snippet, agent, durability);
         if certificate {
@@ -172,6 +183,11 @@ impl Site {
         let journal = load.stop()?;
         let report = self.lab.check(&journal, &CheckOptions { max_outage: Some(longest_outage), ..CheckOptions::default() })?;
         Ok((report, journal))
+    }
+
+    /// The snippet as another agent's definition of the same resource.
+    pub fn snippet(&self, agent: Agent) -> Result<String> {
+        Ok(edited(&read(&repository().join(format!("crm-snippets/{}.crm", self.server.resource)))?, agent, self.durability))
     }
 
     /// Moves the promoted role as an operator would. Returns the node that it went to.

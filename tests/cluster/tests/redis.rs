@@ -239,6 +239,22 @@ fn rolling_standby_under_load_loses_nothing() {
     });
 }
 
+/// A primary that cannot save refuses writes; a replica that can takes over in an orderly move.
+#[test]
+fn a_full_disk_moves_the_primary() {
+    let setup = Setup { durability: Durability::Quorum, disk_mib: Some(64), ..Setup::default() };
+    scenario_with("full-disk", setup, |site| {
+        let load = site.load()?;
+        let primary = site.primary()?;
+        primary.fill_disk("/var/lib/redis", true)?;
+        primary.sh("redis-cli bgsave")?;
+        site.lab.wait_for("another primary", Duration::from_secs(40), || site.primary().is_ok_and(|p| p.name != primary.name))?;
+        site.wait_settled()?;
+        primary.fill_disk("/var/lib/redis", false)?;
+        held(site, load, Duration::from_secs(20), "")
+    });
+}
+
 /// R1: the server comes back empty on a node that was the primary a moment ago.
 #[test]
 fn a_primary_that_lost_its_disk_wipes_nobody() {
@@ -289,6 +305,33 @@ fn after_a_power_cut_of_all_the_latest_snapshot_is_served() {
         }
         site.wait_settled()?;
         expect(site.primary()?.sh("redis-cli get new")?.stdout.trim() == "1", "the latest snapshot was elected")
+    });
+}
+
+/// A primary without a backlog begins a new history when its first replica attaches; a crash right after that must not
+/// find the record without it. In the first version it did, and an old snapshot was elected over two living replicas.
+#[test]
+fn a_crash_right_after_the_first_replica_attached() {
+    scenario("late", Durability::Async, |site| {
+        for node in site.lab.nodes() {
+            node.power_off()?;
+            site.lab.cut(&Cut { port: Some(6379), ..Cut::cable(&node.name) })?;
+        }
+        for node in site.lab.nodes() {
+            node.power_on()?;
+        }
+        site.lab.wait_for("a primary", Duration::from_secs(60), || site.primary().is_ok())?;
+        site.lab.wait_idle()?;
+        site.lab.heal(None)?;
+        let primary = site.primary()?;
+        site.lab.wait_for("both replicas attached", Duration::from_secs(60), || {
+            primary.sh("redis-cli info replication").is_ok_and(|o| o.stdout.matches("state=online").count() == 2)
+        })?;
+        primary.sh("redis-cli set early 1 && redis-cli save && redis-cli set late 1 && redis-cli wait 2 1000")?;
+        primary.kill("redis-server", Signal::SIGKILL)?;
+        site.lab.wait_for("another primary", Duration::from_secs(30), || site.primary().is_ok_and(|p| p.name != primary.name))?;
+        site.wait_settled()?;
+        expect(site.primary()?.sh("redis-cli get late")?.stdout.trim() == "1", "the write after the snapshot is there")
     });
 }
 
@@ -358,6 +401,30 @@ fn a_frozen_corosync_makes_no_second_writer() {
         std::thread::sleep(Duration::from_secs(10));
         site.wait_settled()?;
         held(site, load, NODE_LOSS, "")
+    });
+}
+
+/// The way that docs/install.md describes: running servers come under the new agent without a restart.
+#[test]
+fn moving_over_from_the_stock_agent_under_load() {
+    let setup = Setup { agent: Agent::Stock, ..Setup::default() };
+    scenario_with("moving-over", setup, |site| {
+        let load = site.load()?;
+        let pids = |site: &Site| -> Vec<i32> { site.lab.nodes().iter().flat_map(|n| n.pids("redis-server")).collect() };
+        let before = pids(site);
+        site.lab.crm("configure property maintenance-mode=true")?;
+        site.lab.load_crm(&site.snippet(Agent::Systole)?)?;
+        site.lab.crm("resource refresh redis-clone")?;
+        site.lab.wait_for("the primary probed", Duration::from_secs(30), || site.primary().is_ok())?;
+        site.lab.crm("configure property maintenance-mode=false")?;
+        let record = "crm_attribute --type crm_config --set-name systole --name systole-redis-primary --query --quiet || true";
+        site.lab.wait_for("a record with all three names", Duration::from_secs(60), || {
+            site.primary().is_ok_and(|p| p.sh(record).is_ok_and(|o| o.stdout.contains("holders=lxc1,lxc2,lxc3")))
+        })?;
+        expect(pids(site) == before, "no server was restarted")?;
+        site.move_primary()?;
+        site.wait_settled()?;
+        held(site, load, SHORT, "")
     });
 }
 

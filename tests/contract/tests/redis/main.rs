@@ -1,7 +1,7 @@
 //! The contract of `ocf:systole:redis`: the agent as Pacemaker runs it, against a real server, without a cluster.
 //!
 //! These tests start servers and kill them, as root, so they run in a sandbox only, and `cargo test --workspace` leaves
-//! them out (`test = false`). `make test-contract` runs them; by hand, with the agents installed into `stage`:
+//! them out (`test = false`). `make contract` runs them; by hand, with the agents installed into `stage`:
 //!
 //! ```text
 //! cargo test -p contract --test redis --no-run --message-format=json   # prints the path of the test program
