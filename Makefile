@@ -108,7 +108,6 @@ uninstall:
 # What an operator would install, as a layer for the lab's nodes.
 stage: lab
 	@echo "building the agents as an operator would install them"
-	@rm -rf $(STAGE)
 	@$(MAKE) --no-print-directory install DESTDIR=$(STAGE) PREFIX=/usr OCF_ROOT=/usr/lib/ocf > $(TARGET)/stage.log 2>&1 || { cat $(TARGET)/stage.log; exit 1; }
 
 lab:

@@ -49,6 +49,7 @@ pub fn demo(options: &DemoOptions) -> Result<Report> {
     }
     let resource = wait_promoted(&lab, options.resource.as_deref())?;
     lab.wait_idle()?;
+    say(&lab.quorate_node()?.exec(&["crm_mon", "-1", "--exclude=all", "--include=resources"])?.stdout);
     let primary = lab.promoted(&resource).unwrap_or_default();
     chapter(&format!("{primary} is the primary. Writers begin to write and remember every acknowledgement they get."));
     let load = lab.start_load(&options.load)?;

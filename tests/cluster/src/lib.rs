@@ -228,7 +228,7 @@ pub fn stage() -> Result<PathBuf> {
     std::env::var_os("SYSTOLE_STAGE")
         .map(PathBuf::from)
         .filter(|d| d.join("usr/lib/ocf/resource.d/systole/redis").exists())
-        .ok_or_else(|| Error::Refused("SYSTOLE_STAGE does not name a directory with the agents: run this by `make test-cluster`".into()))
+        .ok_or_else(|| Error::Refused("SYSTOLE_STAGE does not name a directory with the agents: run this by `make cluster`".into()))
 }
 
 /// The image to run on.
