@@ -133,7 +133,7 @@ impl Redis {
             environment: vec![],
         };
         let old = self.state_file.load();
-        let mut state = State { ours: true, following: primary, held_until: old.held_until, round: old.round, ..State::default() };
+        let mut state = State { ours: true, following: primary, held_until: old.held_until, record: old.record, ..State::default() };
         // Remembered before it runs: a stop must find it, whenever this agent is killed.
         let remember = |server: &Identity| {
             state.server = Some(server.clone());

@@ -14,6 +14,9 @@ use crate::record::{PROPERTY, Record};
 use crate::server::{Fault, Observation, Server};
 use crate::state::State;
 
+/// How long a new primary keeps the score with which it was promoted. A change would make the cluster plan anew while it
+/// starts the address, and among equal scores the one that has the role keeps it.
+const SETTLING: Duration = Duration::from_secs(3);
 /// How long a replica's link may be down before the log says so.
 const LINK_PATIENCE_SECONDS: u64 = 10;
 
@@ -124,10 +127,10 @@ impl Redis {
         if info.link_up && info.role == ReplicationRole::Replica {
             state.linked = true;
             state.held_until = None;
-            if state.round.is_none() {
+            if state.record.is_none() {
                 // Asked now, so that an election need not wait for it.
                 match self.record() {
-                    Ok(record) => state.round = record.map(|record| Record::round(Some(&record))),
+                    Ok(record) => state.record = record.map(|record| record.to_string()),
                     // A healthy server must not be restarted because the cluster is not to be asked.
                     Err(e) => context.log.warning(format!("the record cannot be read: {e}")),
                 }
@@ -253,7 +256,7 @@ impl Redis {
         let record = Record::succeeded_by(self.record()?.as_ref(), me, id, offset, id.clone(), holders);
         self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
         context.log.notice(format!("recorded: {record}"));
-        state.round = Some(Record::round(Some(&record)));
+        state.record = Some(record.to_string());
         state.reign = state.server.clone().map(|server| crate::state::Reign { round: Record::round(Some(&record)), server });
         state.history.clone_from(&seen.info.replid);
         state.holders = record.holders;
@@ -338,6 +341,9 @@ impl Redis {
             return Ok(());
         }
         let now = process::since_boot();
+        if state.promoted && state.promoted_at.is_some_and(|at| now.saturating_sub(at) < SETTLING) {
+            return Ok(());
+        }
         if let Some((score, _)) = state.stands_back.filter(|(_, until)| !state.promoted && now < *until) {
             return self.cluster.publish_score(score).or_else(|e| {
                 context.log.warning(format!("the promotion score cannot be published: {e}"));

@@ -52,7 +52,7 @@ impl Redis {
         if let Some(record) = recorded {
             return self.open(context, state, &mut server, process, record.clone());
         }
-        if self.cluster.is_present() && state.elected.as_deref() != Some(&Record::round(record.as_ref())) {
+        if self.cluster.is_present() && state.elected != Some(record.as_ref().map_or_else(String::new, ToString::to_string)) {
             // No election was won in the notification before: not everybody had spoken.
             let others: Vec<String> = running.iter().filter(|node| **node != me).cloned().collect();
             let mut positions = self.hear(record.as_ref(), &others, HEARING)?;
@@ -114,8 +114,9 @@ impl Redis {
     fn open(&self, context: &Context, mut state: State, server: &mut Server, process: Identity, record: Record) -> Outcome {
         let round = Record::round(Some(&record));
         state.promoted = true;
-        state.reign = Some(Reign { round: round.clone(), server: process });
-        state.round = Some(round);
+        state.promoted_at = Some(process::since_boot());
+        state.reign = Some(Reign { round, server: process });
+        state.record = Some(record.to_string());
         state.elected = None;
         state.following = None;
         state.linked = true;

@@ -8,6 +8,8 @@ use std::time::Duration;
 use process::Identity;
 use serde::{Deserialize, Serialize};
 
+use crate::record::Record;
+
 /// A promotion that this server's process went through.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reign {
@@ -25,17 +27,19 @@ pub(crate) struct State {
     pub(crate) server: Option<Identity>,
     /// Whether it is promoted: set when the promotion is recorded, before writes open.
     pub(crate) promoted: bool,
+    /// When it was promoted, since boot.
+    pub(crate) promoted_at: Option<Duration>,
     /// Its last promotion.
     pub(crate) reign: Option<Reign>,
     /// Whether the agent started it, or has taken it over completely.
     pub(crate) ours: bool,
     /// The node that it follows.
     pub(crate) following: Option<String>,
-    /// The round of the next election, once it is known who was promoted last.
-    pub(crate) round: Option<String>,
+    /// The record as it was read since the last promotion that this node knows of. Good for one election.
+    pub(crate) record: Option<String>,
     /// The position that was published last, and when, since boot.
     pub(crate) published: Option<(String, Duration)>,
-    /// The round that this node won in the notification before its promotion.
+    /// The record under which this node won the election in the notification before its promotion.
     pub(crate) elected: Option<String>,
     /// Whether this process has been attached to a primary, or was one: its data are more than what a disk had.
     pub(crate) linked: bool,
@@ -82,6 +86,11 @@ impl StateFile {
 }
 
 impl State {
+    /// The record as it was read last; `None` when it has to be read.
+    pub(crate) fn known_record(&self) -> Option<Record> {
+        self.record.as_deref().and_then(|text| Record::parse(text).ok())
+    }
+
     /// Whether the server may hold data that the primary never had: it came from a disk, or it was a primary itself.
     pub(crate) fn may_part_with_data(&self) -> bool {
         !self.linked || self.reign.is_some()

@@ -30,8 +30,6 @@ const STANDS_BACK: Duration = Duration::from_secs(10);
 const PUBLISHED_FOR: Duration = Duration::from_secs(10);
 /// How long a server may take to answer in a notification: the whole cluster waits.
 const ANSWER_IN_NOTIFY: Duration = Duration::from_millis(500);
-/// How long a replica waits to see that it is attached to the new primary.
-const ATTACHMENT: Duration = Duration::from_millis(50);
 /// How long a replica waits for the end of what the old primary sent.
 const LAST_BYTES: Duration = Duration::from_millis(150);
 
@@ -54,30 +52,23 @@ impl Redis {
     /// does when the machine is busy), and the candidate's may be the first.
     fn after_demotion(&self, context: &Context) -> Outcome {
         let mut state = self.state_file.load();
-        let round = match &state.round {
-            Some(round) => round.clone(),
-            None => Record::round(self.record()?.as_ref()),
-        };
-        self.publish_position(context, &mut state, &round)
+        let record = self.record_for_election(&mut state)?;
+        self.publish_position(context, &mut state, &Record::round(record.as_ref()))
     }
 
     /// Publishes this node's position, if it has not been; the candidate decides whether to go on.
     fn before_promotion(&self, context: &Context, notification: &Notification) -> Outcome {
         let mut state = self.state_file.load();
         // An election that was won before is over: another server may have come with more since.
-        if state.elected.take().is_some() {
-            self.state_file.save(&state)?;
-        }
+        state.elected = None;
+        let record = self.record_for_election(&mut state)?;
+        // When this election fails, an operator may decide; the next one has to see that.
+        state.record = None;
+        self.state_file.save(&state)?;
+        self.publish_position(context, &mut state, &Record::round(record.as_ref()))?;
         if notification.peers.candidate() != Some(self.node()?) {
-            let round = match &state.round {
-                Some(round) => round.clone(),
-                None => Record::round(self.record()?.as_ref()),
-            };
-            return self.publish_position(context, &mut state, &round);
+            return Ok(());
         }
-        let record = self.record()?;
-        let round = Record::round(record.as_ref());
-        self.publish_position(context, &mut state, &round)?;
         let expected = notification.peers.running_nodes();
         let positions = self.hear(record.as_ref(), &expected, HEARING_IN_NOTIFY)?;
         let all_heard = expected.iter().all(|node| positions.contains_key(node));
@@ -86,12 +77,24 @@ impl Redis {
             Verdict::GoOn(_) | Verdict::Refuse(_) if !all_heard => {}
             Verdict::GoOn(reason) => {
                 context.log.notice(format!("going on with the promotion: {reason}"));
-                state.elected = Some(round);
+                // `promote` reads the record anew; another one makes this election void.
+                state.elected = Some(record.as_ref().map_or_else(String::new, ToString::to_string));
                 self.state_file.save(&state)?;
             }
             other => drop(self.give_way(context, &mut state, other)?),
         }
         Ok(())
+    }
+
+    /// The record, read now unless a monitor has read it since the last promotion. What is known may be older than the
+    /// record is: that changes nobody's round, and `promote` compares.
+    fn record_for_election(&self, state: &mut State) -> Result<Option<Record>, Failure> {
+        if let Some(record) = state.known_record() {
+            return Ok(Some(record));
+        }
+        let record = self.record()?;
+        state.record = record.as_ref().map(ToString::to_string);
+        Ok(record)
     }
 
     /// Changes the scores so that the cluster plans anew, and returns the reason.
@@ -148,7 +151,7 @@ impl Redis {
         state.following = Some(primary.to_owned());
         state.promoted = false;
         state.stands_back = None;
-        state.round = None;
+        state.record = None;
         self.state_file.save(&state)?;
         let mut server = self.connect(ANSWER_IN_NOTIFY)?;
         let before = server.observe()?.info;
@@ -158,25 +161,6 @@ impl Redis {
         let (host, port) = self.params.address_of(primary);
         server.follow(&host, port)?;
         context.log.notice(format!("following {primary}"));
-        self.see_attachment(context, &mut server, &before, &mut state)
-    }
-
-    /// A replica that attaches at once is a candidate at once; one that needs a whole copy is not waited for.
-    fn see_attachment(&self, context: &Context, server: &mut Server, before: &Info, state: &mut State) -> Outcome {
-        let begin = Instant::now();
-        while begin.elapsed() < ATTACHMENT {
-            let now = server.replication()?;
-            if now.link_up && now.replid != before.replid {
-                state.linked = true;
-                state.held_until = None;
-                return self.state_file.save(state);
-            }
-            if now.syncing {
-                context.log.notice("a whole copy of the primary's data is on its way");
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
         Ok(())
     }
 
