@@ -57,7 +57,8 @@ snippets: stage image-debian12 image-debian13
 	$(CARGO) test --locked -p snippets --test snippets
 
 ## make cluster     faults in the three-node cluster (SCENARIO=name for one)
-cluster: stage image-debian12
+cluster: stage image-debian12 image-debian13
+	$(if $(SCENARIO),,$(CARGO) test --locked -p lab --test three_nodes -- --ignored --test-threads=1)
 	$(CARGO) test --locked -p cluster-scenarios --test redis -- --test-threads=1 --nocapture $(SCENARIO)
 
 ## make bench       beside ocf:heartbeat:redis, written to docs/benchmarks.md (RUNS=20; an hour, on a machine at rest)
@@ -98,7 +99,10 @@ install: build
 	install -m 755 $(TARGET)/release/systole-watch $(DESTDIR)$(LIBEXECDIR)/
 	install -m 644 crm-snippets/*.crm $(DESTDIR)$(SHAREDIR)/crm-snippets/
 	install -m 644 crm-snippets/server/* $(DESTDIR)$(SHAREDIR)/crm-snippets/server/
-	install -m 644 README.md CHANGELOG.md LICENSE docs/*.md $(DESTDIR)$(DOCDIR)/
+	install -d $(DESTDIR)$(DOCDIR)/docs/decisions
+	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(DOCDIR)/
+	install -m 644 docs/*.md $(DESTDIR)$(DOCDIR)/docs/
+	install -m 644 docs/decisions/*.md $(DESTDIR)$(DOCDIR)/docs/decisions/
 
 ## make uninstall   takes them away again
 uninstall:
