@@ -92,8 +92,8 @@ impl Redis {
         if conf.last("repl-backlog-size").and_then(bytes).unwrap_or(1024 * 1024) < BACKLOG_WORTH_HAVING {
             advice.push("repl-backlog-size is too small for a partial resynchronisation under load: write `repl-backlog-size 64mb`".into());
         }
-        if conf.last("repl-diskless-sync-delay").unwrap_or("5") != "0" {
-            advice.push("repl-diskless-sync-delay makes every first copy wait: write `repl-diskless-sync-delay 0`".into());
+        if conf.last("repl-diskless-sync-delay").and_then(|v| v.parse::<u32>().ok()).unwrap_or(5) > 2 {
+            advice.push("repl-diskless-sync-delay makes every first copy wait: write `repl-diskless-sync-delay 1`".into());
         }
         advice
     }
