@@ -27,7 +27,7 @@ pub fn agent() -> ocf::Agent<Redis> {
 
 /// The parsers, for the fuzz targets.
 pub mod parsers {
-    /// Reads a server configuration; see [`crate::conf`].
+    /// Reads a server configuration.
     pub fn configuration(text: &str) {
         let _ = crate::conf::directives(text);
     }
