@@ -38,6 +38,8 @@ check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy --locked -p contract --test redis -- -D warnings
+	$(CARGO) clippy --locked -p cluster-scenarios --test redis --bins -- -D warnings
+	$(CARGO) clippy --locked -p snippets --test snippets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 
 ## make unit        unit and property tests; generated files are what the declarations say
