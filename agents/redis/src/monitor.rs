@@ -14,8 +14,9 @@ use crate::record::{PROPERTY, Record};
 use crate::server::{Fault, Observation, Server};
 use crate::state::State;
 
-/// How long a new primary keeps the score with which it was promoted. A change would make the cluster plan anew while it
-/// starts the address, and among equal scores the one that has the role keeps it.
+/// How long a new primary keeps the score with which it was promoted, when the old one died. A change would make the
+/// cluster plan anew while it starts the address, and among equal scores the one that has the role keeps it. After a
+/// planned move the old primary's score is still higher for a moment, so the new one's is raised at once.
 const SETTLING: Duration = Duration::from_secs(3);
 /// How long a replica's link may be down before the log says so.
 const LINK_PATIENCE_SECONDS: u64 = 10;

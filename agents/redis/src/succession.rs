@@ -71,6 +71,7 @@ impl Redis {
         }
         let expected = notification.peers.running_nodes();
         let positions = self.hear(record.as_ref(), &expected, HEARING_IN_NOTIFY)?;
+        state.after_death = state.linked && !positions.values().any(|p| p.complete);
         let all_heard = expected.iter().all(|node| positions.contains_key(node));
         match self.verdict(context, record.as_ref(), &positions)? {
             // Who was not heard may not have been asked yet: `promote` comes when all have.
