@@ -213,6 +213,11 @@ impl Redis {
         if seen.info.loading {
             return Ok(nowhere(Unfit::Loading));
         }
+        if seen.info.link_up {
+            // Remembered, because the link is going to be cut: the next look must not take this for a fresh start.
+            state.linked = true;
+            self.state_file.save(state)?;
+        }
         let at_rest = bring_to_rest(&mut server, &seen.info)?;
         let complete = state.reigned(round);
         Ok(Position {
@@ -221,7 +226,7 @@ impl Redis {
             before: at_rest.replid2.zip(at_rest.second_offset),
             history: at_rest.replid,
             has_keys: seen.info.has_keys,
-            live: state.linked || seen.info.link_up || complete,
+            live: state.linked || complete,
             complete,
             priority: seen.info.priority,
             unfit: match (seen.info.syncing, seen.info.priority) {
