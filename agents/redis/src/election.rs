@@ -171,7 +171,12 @@ pub(crate) enum Verdict {
 /// Decides whether the candidate may be promoted.
 pub(crate) fn elect(q: &Question<'_>) -> Verdict {
     match q.positions.get(q.me) {
-        None => return Verdict::Refuse(format!("the position of {} itself is not known", q.me)),
+        None => {
+            return Verdict::Refuse(format!(
+                "the position of {} itself is not known: see its log for why it could not publish it, and wait for the next attempt",
+                q.me
+            ));
+        }
         Some(mine) if mine.unfit.is_some() => return unfit_candidate(q, mine),
         Some(_) => {}
     }
@@ -203,7 +208,7 @@ fn choose(q: &Question<'_>, node: &str, reason: String) -> Verdict {
 /// The candidate cannot be promoted; another one may.
 fn unfit_candidate(q: &Question<'_>, mine: &Position) -> Verdict {
     let why = match mine.unfit {
-        Some(Unfit::NoServer) => "its server does not run",
+        Some(Unfit::NoServer) => "its server does not run; start it, or see its log",
         Some(Unfit::Loading) => "it is loading its data; wait",
         Some(Unfit::Syncing) => "it is receiving its first copy; wait",
         Some(Unfit::Never) | None => "its replica-priority is 0; raise it to allow promotion",

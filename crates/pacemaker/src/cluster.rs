@@ -228,25 +228,9 @@ impl Cluster {
         }
     }
 
-    /// The name under which a property of this resource stands in the CIB.
-    pub fn property_name(&self, name: &str) -> String {
-        self.own(name)
-    }
-
     /// The command with which an operator sets a property of this resource: for the remedies of refusals.
     pub fn property_remedy(&self, name: &str, value: &str) -> String {
         format!("crm_attribute --type crm_config --set-name {PROPERTY_SET} --name {} --update '{value}'", self.own(name))
-    }
-
-    /// Whether this partition has quorum. True without a cluster.
-    ///
-    /// # Errors
-    /// When `crm_node` fails.
-    pub fn has_quorum(&self) -> Result<bool, Error> {
-        if !self.membership.present {
-            return Ok(true);
-        }
-        Ok(self.call("crm_node", &["-q"])?.stdout.trim() == "1")
     }
 
     /// Names in the CIB and the attribute manager are shared by all resources.

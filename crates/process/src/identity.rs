@@ -54,13 +54,6 @@ impl Identity {
         self.state() != State::Gone
     }
 
-    /// The resident memory in bytes, `None` when the process is gone.
-    pub fn resident_bytes(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
-        line.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kb| kb * 1024)
-    }
-
     /// Processor time that it has used, user and system, in clock ticks; `None` when it is gone.
     pub fn cpu_ticks(&self) -> Option<u64> {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
