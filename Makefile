@@ -7,7 +7,7 @@ LIBEXECDIR = $(PREFIX)/libexec/systole
 SHAREDIR = $(PREFIX)/share/systole
 DOCDIR = $(PREFIX)/share/doc/systole
 MANDIR = $(PREFIX)/share/man/man7
-AGENTS = redis
+AGENTS = mysql redis
 
 CARGO ?= cargo
 TARGET = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)

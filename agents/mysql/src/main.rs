@@ -1,5 +1,5 @@
 //! `ocf:systole:mysql`
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    systole_mysql::agent().run()
 }

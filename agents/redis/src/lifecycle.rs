@@ -131,6 +131,7 @@ impl Redis {
             directory: self.params.rundir.clone(),
             open_files: Some(OPEN_FILES),
             environment: vec![],
+            log: None,
         };
         let old = self.state_file.load();
         let mut state = State { ours: true, following: primary, held_until: old.held_until, record: old.record, ..State::default() };

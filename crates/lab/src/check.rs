@@ -5,19 +5,21 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, setns};
-
-use crate::error::{Context, Error, Result};
+use crate::database::{self, Access, Database, Holdings, Write};
+use crate::error::{Error, Result};
 use crate::host;
 use crate::journal::{Journal, Outcome, Record};
-use crate::load::{self, LoadOptions};
+use crate::load::LoadOptions;
 use crate::network;
-use crate::redis_client::Session;
 use crate::state::{Event, LabPaths};
 
 /// What the check shall insist on.
 #[derive(Debug, Clone)]
 pub struct CheckOptions {
+    /// What the servers are.
+    pub database: Database,
+    /// MySQL: the user, the same as the load's.
+    pub user: String,
     /// Port of the servers at the nodes' own addresses.
     pub port: u16,
     /// Password of the servers.
@@ -32,12 +34,36 @@ pub struct CheckOptions {
 
 impl Default for CheckOptions {
     fn default() -> CheckOptions {
+        CheckOptions::with(&LoadOptions::default(), None)
+    }
+}
+
+impl CheckOptions {
+    /// For the servers of a load: its ports, user and password.
+    pub fn of(load: &LoadOptions) -> Result<CheckOptions> {
+        Ok(CheckOptions::with(load, load.password()?))
+    }
+
+    fn with(load: &LoadOptions, password: Option<String>) -> CheckOptions {
         CheckOptions {
-            port: LoadOptions::default().probe_port,
-            password: None,
+            database: load.database,
+            user: load.user.clone(),
+            port: load.probe_port,
+            password,
             max_outage: None,
             converge: Duration::from_secs(15),
             outage_from: Duration::from_millis(100),
+        }
+    }
+
+    fn access(&self) -> Access {
+        Access {
+            database: self.database,
+            user: self.user.clone(),
+            password: self.password.clone(),
+            connect: Duration::from_millis(500),
+            answer: Duration::from_secs(5),
+            wait: (0, 0),
         }
     }
 }
@@ -90,22 +116,10 @@ impl fmt::Display for Report {
     }
 }
 
-/// What one node holds of the run, and where its replication stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Holdings {
-    node: String,
-    /// Key to value of the run.
-    data: BTreeMap<String, String>,
-    role: String,
-    replid: String,
-    offset: String,
-    link: String,
-}
-
 /// Judges a stopped load against the live nodes.
 pub fn check(paths: &LabPaths, live: &[(String, String)], journal: &Journal, options: &CheckOptions) -> Result<Report> {
     let run = journal.run().ok_or_else(|| Error::Refused("the journal has no first line".to_owned()))?.to_owned();
-    let (holdings, silent, disagreement) = in_network(paths, || converge(live, &run, options))?;
+    let (holdings, silent, disagreement) = network::from_clients(paths, || converge(live, &run, options))?;
     let events = paths.read_events()?;
     let lacks = |node: &Holdings| missing_on(node, journal, &run).len();
     Ok(Report {
@@ -118,19 +132,6 @@ pub fn check(paths: &LabPaths, live: &[(String, String)], journal: &Journal, opt
             errant(journal, &run, &holdings),
             outages(journal, &events, options),
         ],
-    })
-}
-
-/// Runs `work` on a thread that has moved into the clients' network; sockets opened there stay there.
-fn in_network<T: Send>(paths: &LabPaths, work: impl FnOnce() -> T + Send) -> Result<T> {
-    let netns = paths.netns_path();
-    let file = std::fs::File::open(&netns).context(|| format!("open {}", netns.display()))?;
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            setns(&file, CloneFlags::CLONE_NEWNET).context(|| format!("enter {}", netns.display()))?;
-            Ok(work())
-        });
-        thread.join().unwrap_or_else(|_| Err(Error::Refused("the checker's thread panicked".to_owned())))
     })
 }
 
@@ -155,19 +156,8 @@ fn converge(live: &[(String, String)], run: &str, options: &CheckOptions) -> Con
 }
 
 fn hold(node: &str, address: &str, run: &str, options: &CheckOptions) -> std::result::Result<Holdings, String> {
-    let mut session =
-        Session::connect(&format!("{address}:{}", options.port), options.password.as_deref(), 500, 5_000).map_err(|e| e.text)?;
-    let info = session.info("replication").map_err(|e| e.to_string())?;
-    let field = |name: &str| info.get(name).cloned().unwrap_or_default();
-    let role = field("role");
-    let offset = if role == "master" { field("master_repl_offset") } else { field("slave_repl_offset") };
-    let keys = session.scan(&format!("w:{run}:*")).map_err(|e| e.to_string())?;
-    let mut data = BTreeMap::new();
-    for part in keys.chunks(1000) {
-        let values = session.read(part).map_err(|e| e.to_string())?;
-        data.extend(part.iter().zip(values).filter_map(|(key, value)| Some((key.clone(), value?))));
-    }
-    Ok(Holdings { node: node.to_owned(), data, role, replid: field("master_replid"), offset, link: field("master_link_status") })
+    let mut session = database::connect(&options.access(), &format!("{address}:{}", options.port))?;
+    Ok(Holdings { node: node.to_owned(), ..session.holdings(run)? })
 }
 
 /// Why the nodes do not agree, if they do not.
@@ -176,23 +166,20 @@ fn disagreement(holdings: &[Holdings], silent: &[String]) -> Option<String> {
         return Some(format!("no answer from {}", silent.join(", ")));
     }
     let Some(first) = holdings.first() else { return Some("no node answers".to_owned()) };
-    let masters: Vec<&str> = holdings.iter().filter(|h| h.role == "master").map(|h| h.node.as_str()).collect();
+    let masters: Vec<&str> = holdings.iter().filter(|h| h.primary).map(|h| h.node.as_str()).collect();
     if masters.len() != 1 {
         return Some(format!("{} primaries: {}", masters.len(), masters.join(", ")));
     }
     for other in holdings {
-        if other.role != "master" && other.link != "up" {
-            return Some(format!("replication link of {} is {}", other.node, other.link));
+        if let Some(why) = &other.broken {
+            return Some(format!("{} does not replicate: {why}", other.node));
         }
         if other.data != first.data {
             let (a, b) = (first.data.len(), other.data.len());
-            return Some(format!("{} holds {a} keys of the run, {} holds {b}, or other values", first.node, other.node));
+            return Some(format!("{} holds {a} writes of the run, {} holds {b}, or other values", first.node, other.node));
         }
-        if other.replid != first.replid || other.offset != first.offset {
-            return Some(format!(
-                "{} is at {} of {}, {} at {} of {}",
-                first.node, first.offset, first.replid, other.node, other.offset, other.replid
-            ));
+        if other.position != first.position {
+            return Some(format!("{} is at {}, {} at {}", first.node, first.position, other.node, other.position));
         }
     }
     None
@@ -201,8 +188,8 @@ fn disagreement(holdings: &[Holdings], silent: &[String]) -> Option<String> {
 /// The acknowledged writes that a node does not have.
 fn missing_on(node: &Holdings, journal: &Journal, run: &str) -> Vec<String> {
     let acknowledged = journal.writes(Outcome::Ok);
-    let lost = acknowledged.iter().filter(|(t, n)| node.data.get(&load::key(run, *t, *n)) != Some(&load::value(*t, *n)));
-    lost.map(|(t, n)| load::key(run, *t, *n)).collect()
+    let acknowledged = acknowledged.into_iter().map(|(t, n)| Write { run, t, n });
+    acknowledged.filter(|write| node.data.get(&write.key()) != Some(&write.value())).map(|write| write.key()).collect()
 }
 
 fn losses(journal: &Journal, run: &str, holdings: &[Holdings], silent: &[String]) -> Verdict {
@@ -250,15 +237,17 @@ fn agreement(holdings: &[Holdings], disagreement: Option<String>) -> Verdict {
     let kept = disagreement.is_none();
     let text = disagreement.unwrap_or_else(|| {
         let names: Vec<&str> = holdings.iter().map(|h| h.node.as_str()).collect();
-        let offset = holdings.first().map(|h| h.offset.as_str()).unwrap_or_default();
-        format!("{} hold the same data at offset {offset}", names.join(", "))
+        let position = holdings.first().map(|h| h.position.as_str()).unwrap_or_default();
+        format!("{} hold the same data at {position}", names.join(", "))
     });
     Verdict { letter: 'C', kept, text }
 }
 
 fn errant(journal: &Journal, run: &str, holdings: &[Holdings]) -> Verdict {
     let tried = |r: &Record| match r {
-        Record::Write { t, n, outcome, .. } if !matches!(outcome, Outcome::NotSent | Outcome::Refused) => Some(load::key(run, *t, *n)),
+        Record::Write { t, n, outcome, .. } if !matches!(outcome, Outcome::NotSent | Outcome::Refused) => {
+            Some(Write { run, t: *t, n: *n }.key())
+        }
         _ => None,
     };
     let tried: HashSet<String> = journal.records.iter().filter_map(tried).collect();
@@ -266,7 +255,7 @@ fn errant(journal: &Journal, run: &str, holdings: &[Holdings]) -> Verdict {
         holdings.iter().flat_map(|h| h.data.keys().filter(|key| !tried.contains(*key)).map(|key| format!("{key} on {}", h.node))).collect();
     let text = match strange.first() {
         None => "nothing is there that was refused or never tried".to_owned(),
-        Some(first) => format!("{} keys are there that were refused or never tried; the first is {first}", strange.len()),
+        Some(first) => format!("{} writes are there that were refused or never tried; the first is {first}", strange.len()),
     };
     Verdict { letter: 'E', kept: strange.is_empty(), text }
 }
@@ -315,8 +304,9 @@ mod tests {
     }
 
     fn holdings(node: &str, keys: &[u64]) -> Holdings {
-        let data = keys.iter().map(|n| (load::key("r", 0, *n), load::value(0, *n))).collect();
-        Holdings { node: node.into(), data, role: "master".into(), ..Holdings::default() }
+        let writes = keys.iter().map(|n| Write { run: "r", t: 0, n: *n });
+        let data = writes.map(|write| (write.key(), write.value())).collect();
+        Holdings { node: node.into(), data, primary: true, ..Holdings::default() }
     }
 
     fn journal() -> Journal {
@@ -344,5 +334,25 @@ mod tests {
     fn two_primaries_do_not_agree() {
         let text = disagreement(&[holdings("lxc1", &[1]), holdings("lxc2", &[1])], &[]).unwrap_or_default();
         assert_eq!(text, "2 primaries: lxc1, lxc2");
+    }
+
+    #[test]
+    fn a_broken_replica_and_another_position_do_not_agree() {
+        let primary = || Holdings { position: "GTID set u:1-9".into(), ..holdings("lxc1", &[1]) };
+        let replica = || Holdings { primary: false, position: "GTID set u:1-9".into(), ..holdings("lxc2", &[1]) };
+        assert_eq!(disagreement(&[primary(), replica()], &[]), None);
+        let stopped = Holdings { broken: Some("receiver No, applier Yes".into()), ..replica() };
+        let text = disagreement(&[primary(), stopped], &[]).unwrap_or_default();
+        assert_eq!(text, "lxc2 does not replicate: receiver No, applier Yes");
+        let errant = Holdings { position: "GTID set u:1-9,v:1".into(), ..replica() };
+        let text = disagreement(&[primary(), errant], &[]).unwrap_or_default();
+        assert_eq!(text, "lxc1 is at GTID set u:1-9, lxc2 at GTID set u:1-9,v:1");
+    }
+
+    #[test]
+    fn a_value_that_is_not_what_was_written_is_a_loss() {
+        let mut node = holdings("lxc1", &[1]);
+        node.data.insert("w:r:0:1".into(), "0:7".into());
+        assert!(!losses(&journal(), "r", &[node], &[]).kept);
     }
 }

@@ -7,8 +7,9 @@ use std::process::{ExitCode, Stdio};
 
 use clap::Parser as _;
 
-use self::args::{Cli, DemoArgs, FreezeArgs, ImageVerb, LoadVerb, UpArgs, Verb};
+use self::args::{CheckArgs, Cli, DemoArgs, FreezeArgs, ImageVerb, LoadVerb, UpArgs, Verb};
 use crate::check::CheckOptions;
+use crate::database::Database;
 use crate::demo::{self, DemoOptions};
 use crate::error::{Context, Error, Result};
 use crate::faults::Cut;
@@ -109,24 +110,17 @@ fn dispatch(cli: Cli) -> Result<i32> {
         Verb::Load(LoadVerb::Start(args)) => {
             say!("{}", Lab::open(name)?.start_load(&args.options())?.leave().display());
         }
-        Verb::Load(LoadVerb::Stop) => say!("{}", load::stop(Lab::open(name)?.paths())?.display()),
-        Verb::LoadWorker { order } => load::worker(&order)?,
-        Verb::Check { max_outage, port, password_file } => {
-            let lab = Lab::open(name)?;
-            let journal = Journal::read(&load::stop(lab.paths())?)?;
-            let options = CheckOptions {
-                port,
-                password: LoadOptions { password_file, ..LoadOptions::default() }.password()?,
-                max_outage: max_outage.map(std::time::Duration::from_millis),
-                ..CheckOptions::default()
-            };
-            let report = lab.check(&journal, &options)?;
-            say!("{}", report.to_string().trim_end());
-            return Ok(i32::from(!report.kept()));
+        Verb::Load(LoadVerb::Stop { database }) => say!("{}", load::stop(Lab::open(name)?.paths(), database)?.journal.display()),
+        Verb::Load(LoadVerb::Fill { megabytes, address, user, password_file }) => {
+            let usual = LoadOptions::of(Database::MySql);
+            let address = address.unwrap_or(usual.address);
+            Lab::open(name)?.fill(&LoadOptions { address, user, password_file, ..LoadOptions::of(Database::MySql) }, megabytes)?;
         }
-        Verb::Timeline => {
+        Verb::LoadWorker { order } => load::worker(&order)?,
+        Verb::Check(args) => return check(&Lab::open(name)?, args),
+        Verb::Timeline { database } => {
             let lab = Lab::open(name)?;
-            let journal = Journal::read(&load::last_journal(lab.paths())?)?;
+            let journal = Journal::read(&load::started(lab.paths(), database)?.journal)?;
             say!("{}", lab.timeline(&journal)?.trim_end());
         }
         Verb::WaitIdle => Lab::open(name)?.wait_idle()?,
@@ -141,14 +135,25 @@ fn up(name: &str, args: UpArgs) -> Result<()> {
     Lab::up(args.options(name, true)).map(drop)
 }
 
+/// What the options leave open is as it was for the load.
+fn check(lab: &Lab, args: CheckArgs) -> Result<i32> {
+    let load::Started { journal, options } = load::stop(lab.paths(), args.database)?;
+    let load = LoadOptions {
+        probe_port: args.port.unwrap_or(options.probe_port),
+        user: args.user.unwrap_or(options.user),
+        password_file: args.password_file.or(options.password_file),
+        ..LoadOptions::of(options.database)
+    };
+    let max_outage = args.max_outage.map(std::time::Duration::from_millis);
+    let report = lab.check(&Journal::read(&journal)?, &CheckOptions { max_outage, ..CheckOptions::of(&load)? })?;
+    say!("{}", report.to_string().trim_end());
+    Ok(i32::from(!report.kept()))
+}
+
 fn play_demo(name: &str, args: DemoArgs) -> Result<i32> {
     clean_on_interrupt(name)?;
     let load = args.load.options();
-    let check = CheckOptions {
-        password: load.password()?,
-        max_outage: args.max_outage.map(std::time::Duration::from_millis),
-        ..CheckOptions::default()
-    };
+    let check = CheckOptions { max_outage: args.max_outage.map(std::time::Duration::from_millis), ..CheckOptions::of(&load)? };
     let options = DemoOptions {
         lab: args.up.options(name, args.keep),
         snippets: args.snippets,
@@ -222,7 +227,7 @@ fn image_verb(verb: ImageVerb) -> Result<()> {
         ImageVerb::Build { image, force } => say!("{}", Recipe::find(&image)?.build(force)?.display()),
         ImageVerb::List => {
             for (name, path, built) in image::list() {
-                say!("{:<10}{:<11}{}", name, if built { "built" } else { "not built" }, path.display());
+                say!("{:<15}{:<11}{}", name, if built { "built" } else { "not built" }, path.display());
             }
         }
         ImageVerb::Path { image } => say!("{}", Recipe::find(&image)?.built()?.display()),

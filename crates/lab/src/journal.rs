@@ -52,7 +52,7 @@ pub enum Record {
         done: u64,
         /// What the client knows.
         outcome: Outcome,
-        /// Identity of the server (its run id), as far as known.
+        /// Identity of the server (Redis: its run id; MySQL: its host, port and server_id), as far as known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         server: Option<String>,
         /// The server's or the network's words.
@@ -77,7 +77,7 @@ pub enum Record {
     Server {
         /// Node.
         node: String,
-        /// Run id.
+        /// Its identity, as in `Write`.
         id: String,
         /// When.
         at: u64,

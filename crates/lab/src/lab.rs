@@ -12,7 +12,7 @@ use crate::faults::Cut;
 use crate::host::{self, Output};
 use crate::image::Recipe;
 use crate::journal::Journal;
-use crate::load::{Load, LoadOptions};
+use crate::load::{self, Load, LoadOptions};
 use crate::node::Node;
 use crate::power::{self, Op, Request};
 use crate::state::{Bind, LabPaths, LabSpec, Volume};
@@ -379,6 +379,12 @@ impl Lab {
     /// Starts writers and probers; see [`Load::stop`].
     pub fn start_load(&self, options: &LoadOptions) -> Result<Load> {
         Load::start(&self.paths, &self.spec, options)
+    }
+
+    /// Fills a table of MySQL through the address of `options` up to this size, so that a failover has data to be slow with.
+    pub fn fill(&self, options: &LoadOptions, megabytes: u64) -> Result<()> {
+        self.event(&format!("ballast of {megabytes} MiB"))?;
+        load::fill(&self.paths, options, megabytes)
     }
 
     /// Holds a stopped load's journal against what the live nodes have.

@@ -10,6 +10,7 @@ pub mod check;
 mod cleanup;
 pub mod cli;
 pub mod cluster;
+pub mod database;
 pub mod demo;
 mod disk;
 pub mod error;
@@ -20,6 +21,7 @@ pub mod journal;
 #[allow(clippy::module_inception)]
 mod lab;
 pub mod load;
+mod mysql_client;
 pub mod network;
 pub mod node;
 pub mod power;
@@ -30,6 +32,7 @@ mod supervisor;
 pub mod timeline;
 
 pub use check::{CheckOptions, Report};
+pub use database::Database;
 pub use error::{Error, Result};
 pub use faults::{Cut, Direction};
 pub use host::Output;

@@ -12,21 +12,24 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use crate::database::{self, Access, Database, Session, Write};
 use crate::error::{Context, Error, Result};
 use crate::host;
 use crate::journal::{Journal, Outcome, Record};
+use crate::mysql_client;
 use crate::network;
-use crate::redis_client::Session;
 use crate::state::{LabPaths, LabSpec};
 
 /// What the load shall be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LoadOptions {
+    /// What the writers speak. A lab can have one load of each at a time.
+    pub database: Database,
     /// Address of the writers, `host:port`.
     pub address: String,
     /// Number of writers.
     pub writers: u32,
-    /// Every write is followed by `WAIT wait timeout` and counts as acknowledged when that many replicas confirmed.
+    /// Redis: every write is followed by `WAIT wait timeout` and counts as acknowledged when that many replicas confirmed.
     pub wait: u32,
     /// Timeout of `WAIT` in milliseconds.
     pub wait_ms: u32,
@@ -40,44 +43,56 @@ pub struct LoadOptions {
     pub connect_ms: u64,
     /// Time to answer, milliseconds.
     pub answer_ms: u64,
+    /// MySQL: the user; what it must be granted is in the module `mysql_client`.
+    pub user: String,
     /// File with the password.
     pub password_file: Option<PathBuf>,
 }
 
 impl Default for LoadOptions {
     fn default() -> LoadOptions {
+        LoadOptions::of(Database::Redis)
+    }
+}
+
+impl LoadOptions {
+    /// The usual load of a database.
+    #[must_use]
+    pub fn of(database: Database) -> LoadOptions {
         LoadOptions {
-            address: "192.0.2.100:6379".to_owned(),
+            database,
+            address: database.address().to_owned(),
             writers: 4,
             wait: 0,
             wait_ms: 300,
             pause_us: 1_000,
             probe_pause_us: 10_000,
-            probe_port: 6379,
+            probe_port: database.port(),
             connect_ms: 100,
-            answer_ms: 300,
+            answer_ms: u64::try_from(database.answer().as_millis()).unwrap_or(u64::MAX),
+            user: "load".to_owned(),
             password_file: None,
         }
     }
-}
 
-impl LoadOptions {
+    /// How the writers and probers reach the servers.
+    pub(crate) fn access(&self) -> Result<Access> {
+        Ok(Access {
+            database: self.database,
+            user: self.user.clone(),
+            password: self.password()?,
+            connect: Duration::from_millis(self.connect_ms),
+            answer: Duration::from_millis(self.answer_ms),
+            wait: (self.wait, self.wait_ms),
+        })
+    }
+
     /// The password, without the line's end.
     pub(crate) fn password(&self) -> Result<Option<String>> {
         let Some(file) = &self.password_file else { return Ok(None) };
         let text = std::fs::read_to_string(file).context(|| format!("read {}", file.display()))?;
         Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()))
     }
-}
-
-/// Key of a write; the value is `t:n` as well.
-pub(crate) fn key(run: &str, t: u32, n: u64) -> String {
-    format!("w:{run}:{t}:{n}")
-}
-
-/// Value of a write.
-pub(crate) fn value(t: u32, n: u64) -> String {
-    format!("{t}:{n}")
 }
 
 /// What the child process is told, in a file of the lab's run directory.
@@ -99,29 +114,37 @@ pub struct Load {
 impl Load {
     /// Starts the writers; returns when the journal exists.
     pub(crate) fn start(paths: &LabPaths, spec: &LabSpec, options: &LoadOptions) -> Result<Load> {
-        if running(paths).is_some() {
-            return Err(Error::Refused(format!("lab {} has a load already; stop it first", paths.name)));
+        let database = options.database;
+        if options.wait > 0 && database != Database::Redis {
+            return Err(Error::Refused("WAIT is a command of Redis: MySQL confirms by semi-synchronous replication".to_owned()));
+        }
+        if running(paths, database).is_some() {
+            return Err(Error::Refused(format!("lab {} has a {} load already; stop it first", paths.name, database.name())));
         }
         let run = format!("{:x}", host::monotonic_us());
-        let journal = paths.load_dir().join(format!("{run}.jsonl"));
+        let journal = paths.load_dir().join(format!("{}-{run}.jsonl", database.name()));
         let nodes = (1..=spec.nodes).map(|n| (format!("lxc{n}"), network::node_address(n))).collect();
         let order = Order { run, journal: journal.clone(), nodes, options: options.clone() };
         let text = serde_json::to_vec_pretty(&order).context(|| "write the load's order".to_owned())?;
-        host::write_atomically(&order_file(paths), &text)?;
-        let log_path = paths.load_dir().join("worker.log");
+        // Its place is taken only when the load has started: until then `check` means the one before.
+        let order_file = journal.with_extension("order");
+        host::write_atomically(&order_file, &text)?;
+        let log_path = paths.load_dir().join(format!("worker-{}.log", database.name()));
         let log = std::fs::File::create(&log_path).context(|| format!("make {}", log_path.display()))?;
         let mut command = network::in_clients_namespace(paths, spec.program.as_os_str());
-        command.arg("load-worker").arg(order_file(paths)).current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
+        command.arg("load-worker").arg(&order_file).current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = command.stderr(log).spawn().context(|| "start the load".to_owned())?;
-        host::write_atomically(&pid_file(paths), child.id().to_string().as_bytes())?;
-        host::poll("start of the load", Duration::from_secs(5), Duration::from_millis(10), || {
+        host::write_atomically(&pid_file(paths, database), child.id().to_string().as_bytes())?;
+        host::poll("start of the load", Duration::from_secs(10), Duration::from_millis(10), || {
             if let Ok(Some(status)) = child.try_wait() {
                 let said = std::fs::read_to_string(&log_path).unwrap_or_default();
-                return Err(format!("it ended with exit code {}: {said}", host::exit_code(status)));
+                let ended = format!("the load ended with exit code {}: {}", host::exit_code(status), said.trim_end());
+                return Ok(Err(Error::Refused(ended)));
             }
-            if journal.exists() { Ok(()) } else { Err("no journal yet".to_owned()) }
-        })?;
-        paths.record_event("lab", &format!("load starts: {} writers to {}", options.writers, options.address))?;
+            if journal.exists() { Ok(Ok(())) } else { Err("no journal yet".to_owned()) }
+        })??;
+        std::fs::rename(&order_file, self::order_file(paths, database)).context(|| format!("rename {}", order_file.display()))?;
+        paths.record_event("lab", &format!("load starts: {} writers to {} {}", options.writers, database.name(), options.address))?;
         Ok(Load { child: Some(child), journal })
     }
 
@@ -186,45 +209,74 @@ fn last_acknowledgement(journal: &Path) -> Option<u64> {
         .max()
 }
 
-fn order_file(paths: &LabPaths) -> PathBuf {
-    paths.run_dir().join("load.json")
+fn order_file(paths: &LabPaths, database: Database) -> PathBuf {
+    paths.run_dir().join(format!("load-{}.json", database.name()))
 }
 
-fn pid_file(paths: &LabPaths) -> PathBuf {
-    paths.run_dir().join("load.pid")
+fn pid_file(paths: &LabPaths, database: Database) -> PathBuf {
+    paths.run_dir().join(format!("load-{}.pid", database.name()))
 }
 
 /// Process id of the lab's load, if one runs.
-fn running(paths: &LabPaths) -> Option<i32> {
-    let pid: i32 = std::fs::read_to_string(pid_file(paths)).ok()?.trim().parse().ok()?;
+fn running(paths: &LabPaths, database: Database) -> Option<i32> {
+    let pid: i32 = std::fs::read_to_string(pid_file(paths, database)).ok()?.trim().parse().ok()?;
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     String::from_utf8_lossy(&line).contains("load-worker").then_some(pid)
 }
 
-/// Ends a load that another command started.
-pub(crate) fn stop(paths: &LabPaths) -> Result<PathBuf> {
-    if let Some(pid) = running(paths) {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        host::poll("end of the load", Duration::from_secs(10), Duration::from_millis(10), || {
-            if running(paths).is_none() { Ok(()) } else { Err(format!("process {pid}")) }
-        })?;
-    }
-    last_journal(paths)
+/// A load that was started at some time, by whichever command.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) journal: PathBuf,
+    pub(crate) options: LoadOptions,
 }
 
-/// The journal of the last load.
-pub(crate) fn last_journal(paths: &LabPaths) -> Result<PathBuf> {
-    let text = std::fs::read_to_string(order_file(paths))
-        .map_err(|_| Error::Refused(format!("lab {} has had no load yet; start one with: systole-lab load start", paths.name)))?;
-    let order: Order = serde_json::from_str(&text).context(|| "read the load's order".to_owned())?;
-    Ok(order.journal)
+/// The load of this database, or the last one that was started.
+pub(crate) fn started(paths: &LabPaths, database: Option<Database>) -> Result<Started> {
+    let read =
+        |database: Database| -> Option<Order> { serde_json::from_str(&std::fs::read_to_string(order_file(paths, database)).ok()?).ok() };
+    let orders = Database::ALL.into_iter().filter(|one| database.is_none_or(|wanted| wanted == *one)).filter_map(read);
+    // A run's name is the time of its start.
+    let last = orders.max_by_key(|order| u64::from_str_radix(&order.run, 16).unwrap_or(0));
+    let kind = database.map_or_else(String::new, |database| format!(" {}", database.name()));
+    let order = last
+        .ok_or_else(|| Error::Refused(format!("lab {} has had no{kind} load yet; start one with: systole-lab load start", paths.name)))?;
+    Ok(Started { journal: order.journal, options: order.options })
+}
+
+/// Ends a load that another command started.
+pub(crate) fn stop(paths: &LabPaths, database: Option<Database>) -> Result<Started> {
+    let load = started(paths, database)?;
+    let database = load.options.database;
+    if let Some(pid) = running(paths, database) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        host::poll("end of the load", Duration::from_secs(10), Duration::from_millis(10), || {
+            if running(paths, database).is_none() { Ok(()) } else { Err(format!("process {pid}")) }
+        })?;
+    }
+    Ok(load)
+}
+
+/// Fills a table of MySQL through the clients' address up to this size, in MiB: ballast for failovers.
+pub(crate) fn fill(paths: &LabPaths, options: &LoadOptions, megabytes: u64) -> Result<()> {
+    let access = options.access()?;
+    let mut shown = std::time::Instant::now();
+    let say = |filled| {
+        if filled == megabytes || shown.elapsed() > Duration::from_secs(5) {
+            host::progress(&format!("ballast: {filled} of {megabytes} MiB"));
+            shown = std::time::Instant::now();
+        }
+    };
+    let filled = network::from_clients(paths, || mysql_client::fill(&access, &options.address, megabytes, say))?;
+    filled.map_err(|why| Error::Refused(format!("ballast through {}: {why}", options.address)))
 }
 
 /// The child process: runs until SIGTERM.
 pub(crate) fn worker(order: &Path) -> Result<()> {
     let text = std::fs::read_to_string(order).context(|| format!("read {}", order.display()))?;
     let order: Order = serde_json::from_str(&text).context(|| "read the load's order".to_owned())?;
-    let password = order.options.password()?;
+    let access = order.options.access()?;
+    prepare(&access, &order.options.address)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context(|| "listen for the end".to_owned())?;
@@ -235,19 +287,19 @@ pub(crate) fn worker(order: &Path) -> Result<()> {
     let start = Record::Start {
         run: order.run.clone(),
         at: host::monotonic_us(),
-        target: format!("redis {}", order.options.address),
+        target: format!("{} {}", order.options.database.name(), order.options.address),
         wait: order.options.wait,
     };
     let _ = records.send(start);
     std::thread::scope(|scope| {
         for t in 0..order.options.writers {
-            let (records, stop, order, password) = (records.clone(), &stop, &order, password.as_deref());
-            scope.spawn(move || write_on(order, t, password, &records, stop));
+            let (records, stop, order, access) = (records.clone(), &stop, &order, &access);
+            scope.spawn(move || write_on(order, t, access, &records, stop));
         }
         if order.options.probe_pause_us > 0 {
             for (node, address) in &order.nodes {
-                let (records, stop, order, password) = (records.clone(), &stop, &order, password.as_deref());
-                scope.spawn(move || probe_on(order, node, address, password, &records, stop));
+                let (records, stop, order, access) = (records.clone(), &stop, &order, &access);
+                scope.spawn(move || probe_on(order, node, address, access, &records, stop));
             }
         }
     });
@@ -279,19 +331,31 @@ fn write_journal(file: std::fs::File, inbox: &mpsc::Receiver<Record>) -> Result<
 
 const RETRY: Duration = Duration::from_millis(10);
 
-fn write_on(order: &Order, t: u32, password: Option<&str>, records: &mpsc::Sender<Record>, stop: &AtomicBool) {
+/// Once, before the first write: a load whose every write would be refused for want of a table or a password shall not start.
+fn prepare(access: &Access, address: &str) -> Result<()> {
+    if access.database == Database::Redis {
+        return Ok(());
+    }
+    let patient = Access { answer: Duration::from_secs(3), ..access.clone() };
+    host::poll(&format!("tables for the load at {address}"), Duration::from_secs(3), Duration::from_millis(100), || {
+        database::connect(&patient, address)?.prepare()
+    })
+}
+
+fn write_on(order: &Order, t: u32, access: &Access, records: &mpsc::Sender<Record>, stop: &AtomicBool) {
     let options = &order.options;
-    let mut session: Option<Session> = None;
+    let mut session: Option<Box<dyn Session>> = None;
     let mut n = 0;
+    let mut unanswered = 0;
     while !stop.load(Ordering::Relaxed) {
         let sent = host::monotonic_us();
         let mut current = match session.take() {
             Some(session) => session,
-            None => match Session::connect(&options.address, password, options.connect_ms, options.answer_ms) {
+            None => match database::connect(access, &options.address) {
                 Ok(session) => session,
                 Err(error) => {
                     let done = host::monotonic_us();
-                    let error = Some(error.text);
+                    let error = Some(error);
                     let _ = records.send(Record::Write { t, n, sent, done, outcome: Outcome::NotSent, server: None, error });
                     std::thread::sleep(RETRY);
                     continue;
@@ -300,55 +364,68 @@ fn write_on(order: &Order, t: u32, password: Option<&str>, records: &mpsc::Sende
         };
         n += 1;
         let sent = host::monotonic_us();
-        let (outcome, error) = current.write(&key(&order.run, t, n), &value(t, n), options.wait, options.wait_ms);
+        let (outcome, error) = current.write(&Write { run: &order.run, t, n });
         let done = host::monotonic_us();
-        let server = Some(current.server.clone());
+        let server = Some(current.server().to_owned());
         let _ = records.send(Record::Write { t, n, sent, done, outcome, server, error });
+        unanswered = if outcome == Outcome::Unknown { unanswered + 1 } else { 0 };
         // An unanswered connection is of no more use; a server that refuses may have just been demoted, and the address
         // may lead elsewhere already.
         if matches!(outcome, Outcome::Ok | Outcome::Unconfirmed) {
             session = Some(current);
             std::thread::sleep(Duration::from_micros(options.pause_us));
         } else {
-            std::thread::sleep(RETRY);
+            drop(current);
+            pause(options.database.patience(unanswered), stop);
         }
     }
 }
 
+/// Sleeps, but not beyond the load's end.
+fn pause(length: Duration, stop: &AtomicBool) {
+    let start = std::time::Instant::now();
+    while start.elapsed() < length && !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(RETRY.min(length));
+    }
+}
+
 /// Tries writes on one node throughout: the witness of "never two writers". Its key is its own and harmless.
-fn probe_on(order: &Order, node: &str, address: &str, password: Option<&str>, records: &mpsc::Sender<Record>, stop: &AtomicBool) {
+fn probe_on(order: &Order, node: &str, address: &str, access: &Access, records: &mpsc::Sender<Record>, stop: &AtomicBool) {
     let options = &order.options;
     let address = format!("{address}:{}", options.probe_port);
-    let key = format!("probe:{}:{node}", order.run);
-    let mut session: Option<Session> = None;
+    let between = Duration::from_micros(options.probe_pause_us);
+    let mut session: Option<Box<dyn Session>> = None;
     let mut n = 0u64;
     while !stop.load(Ordering::Relaxed) {
         let sent = host::monotonic_us();
         let mut current = match session.take() {
             Some(session) => session,
-            None => match Session::connect(&address, password, options.connect_ms, options.answer_ms) {
+            None => match database::connect(access, &address) {
                 Ok(session) => {
-                    let id = session.server.clone();
+                    let id = session.server().to_owned();
                     let _ = records.send(Record::Server { node: node.to_owned(), id, at: host::monotonic_us() });
                     session
                 }
                 Err(error) => {
                     let done = host::monotonic_us();
-                    let _ = records.send(Record::Probe { node: node.to_owned(), sent, done, ok: false, error: Some(error.text) });
-                    std::thread::sleep(Duration::from_micros(options.probe_pause_us));
+                    let _ = records.send(Record::Probe { node: node.to_owned(), sent, done, ok: false, error: Some(error) });
+                    std::thread::sleep(between);
                     continue;
                 }
             },
         };
         n += 1;
         let sent = host::monotonic_us();
-        let (outcome, error) = current.write(&key, &n.to_string(), 0, 0);
+        let (outcome, error) = current.probe(&order.run, node, n);
         let done = host::monotonic_us();
         let ok = outcome == Outcome::Ok;
         let _ = records.send(Record::Probe { node: node.to_owned(), sent, done, ok, error });
-        if outcome != Outcome::Unknown {
+        if outcome == Outcome::Unknown {
+            drop(current);
+            pause(between.max(options.database.probers_patience()), stop);
+        } else {
             session = Some(current);
+            std::thread::sleep(between);
         }
-        std::thread::sleep(Duration::from_micros(options.probe_pause_us));
     }
 }

@@ -3,7 +3,9 @@
 
 use std::process::Command;
 
-use crate::error::Result;
+use nix::sched::{CloneFlags, setns};
+
+use crate::error::{Context as _, Error, Result};
 use crate::host;
 use crate::state::LabPaths;
 
@@ -66,4 +68,17 @@ pub(crate) fn processes(paths: &LabPaths) -> Vec<i32> {
     host::output(Command::new("ip").args(["netns", "pids", &paths.netns()]))
         .map(|out| out.stdout.lines().filter_map(|l| l.trim().parse().ok()).collect())
         .unwrap_or_default()
+}
+
+/// Runs `work` on a thread that has moved into the clients' network; sockets opened there stay there.
+pub(crate) fn from_clients<T: Send>(paths: &LabPaths, work: impl FnOnce() -> T + Send) -> Result<T> {
+    let netns = paths.netns_path();
+    let file = std::fs::File::open(&netns).context(|| format!("open {}", netns.display()))?;
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            setns(&file, CloneFlags::CLONE_NEWNET).context(|| format!("enter {}", netns.display()))?;
+            Ok(work())
+        });
+        thread.join().unwrap_or_else(|_| Err(Error::Refused("the thread in the clients' network panicked".to_owned())))
+    })
 }

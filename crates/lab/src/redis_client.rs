@@ -1,75 +1,77 @@
-//! What load and checker ask of a Redis or Valkey server. Another database gets a module like this one.
+//! What load and checker ask of a Redis or Valkey server.
 //! Owns connections with short time limits and the sorting of errors into what a client knows.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use redis::{Client, Connection, ConnectionAddr, ConnectionInfo, RedisConnectionInfo, RedisError};
 
+use crate::database::{Access, Holdings, Session, Write};
 use crate::journal::Outcome;
 
-/// Why there is no session.
-#[derive(Debug)]
-pub(crate) struct NoSession {
-    /// In the server's or the network's words.
-    pub(crate) text: String,
-}
-
 /// A connection to one server.
-pub(crate) struct Session {
+pub(crate) struct RedisSession {
     connection: Connection,
     /// Its run id: a new one for every start of a server.
-    pub(crate) server: String,
+    server: String,
+    wait: (u32, u32),
 }
 
-impl Session {
+impl RedisSession {
     /// Connects, logs in, asks who it is.
-    pub(crate) fn connect(address: &str, password: Option<&str>, connect_ms: u64, answer_ms: u64) -> Result<Session, NoSession> {
-        let no = |error: RedisError| NoSession { text: words(&error) };
+    pub(crate) fn connect(access: &Access, address: &str) -> Result<RedisSession, String> {
+        RedisSession::open(access, address).map_err(|error| words(&error))
+    }
+
+    fn open(access: &Access, address: &str) -> Result<RedisSession, RedisError> {
         let (host, port) = address.rsplit_once(':').unwrap_or((address, "6379"));
         let info = ConnectionInfo {
             addr: ConnectionAddr::Tcp(host.to_owned(), port.parse().unwrap_or(6379)),
-            redis: RedisConnectionInfo { password: password.map(str::to_owned), ..RedisConnectionInfo::default() },
+            redis: RedisConnectionInfo { password: access.password.clone(), ..RedisConnectionInfo::default() },
         };
-        let client = Client::open(info).map_err(no)?;
-        let connection = client.get_connection_with_timeout(Duration::from_millis(connect_ms)).map_err(no)?;
-        connection.set_read_timeout(Some(Duration::from_millis(answer_ms))).map_err(no)?;
-        connection.set_write_timeout(Some(Duration::from_millis(answer_ms))).map_err(no)?;
-        let mut session = Session { connection, server: String::new() };
-        session.server = session.info("server").map_err(no)?.remove("run_id").unwrap_or_default();
+        let connection = Client::open(info)?.get_connection_with_timeout(access.connect)?;
+        connection.set_read_timeout(Some(access.answer))?;
+        connection.set_write_timeout(Some(access.answer))?;
+        let mut session = RedisSession { connection, server: String::new(), wait: access.wait };
+        session.server = session.info("server")?.remove("run_id").unwrap_or_default();
         Ok(session)
     }
 
     /// One section of INFO.
-    pub(crate) fn info(&mut self, section: &str) -> Result<BTreeMap<String, String>, RedisError> {
+    fn info(&mut self, section: &str) -> Result<BTreeMap<String, String>, RedisError> {
         let text: String = redis::cmd("INFO").arg(section).query(&mut self.connection)?;
         Ok(text.lines().filter_map(|l| l.trim().split_once(':')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
     }
 
-    /// SET, and WAIT when `wait` replicas shall confirm.
-    pub(crate) fn write(&mut self, key: &str, value: &str, wait: u32, wait_ms: u32) -> (Outcome, Option<String>) {
+    fn set(&mut self, key: &str, value: &str) -> (Outcome, Option<String>) {
         let set: Result<String, RedisError> = redis::cmd("SET").arg(key).arg(value).query(&mut self.connection);
-        if let Err(error) = set {
-            return (outcome_of(&error), Some(words(&error)));
-        }
-        if wait == 0 {
-            return (Outcome::Ok, None);
-        }
-        let confirmed: Result<u32, RedisError> = redis::cmd("WAIT").arg(wait).arg(wait_ms).query(&mut self.connection);
-        match confirmed {
-            Ok(count) if count >= wait => (Outcome::Ok, None),
-            Ok(count) => (Outcome::Unconfirmed, Some(format!("{count} replicas confirmed"))),
-            Err(error) => (Outcome::Unknown, Some(words(&error))),
+        match set {
+            Ok(_) => (Outcome::Ok, None),
+            Err(error) => (outcome_of(&error), Some(words(&error))),
         }
     }
 
-    /// Values of keys, in their order.
-    pub(crate) fn read(&mut self, keys: &[String]) -> Result<Vec<Option<String>>, RedisError> {
-        redis::cmd("MGET").arg(keys).query(&mut self.connection)
+    fn read_run(&mut self, run: &str) -> Result<Holdings, RedisError> {
+        let info = self.info("replication")?;
+        let field = |name: &str| info.get(name).cloned().unwrap_or_default();
+        let primary = field("role") == "master";
+        let offset = if primary { field("master_repl_offset") } else { field("slave_repl_offset") };
+        let link = field("master_link_status");
+        let mut data = BTreeMap::new();
+        for part in self.scan(&format!("w:{run}:*"))?.chunks(1000) {
+            let values: Vec<Option<String>> = redis::cmd("MGET").arg(part).query(&mut self.connection)?;
+            data.extend(part.iter().zip(values).filter_map(|(key, value)| Some((key.clone(), value?))));
+        }
+        Ok(Holdings {
+            node: String::new(),
+            data,
+            primary,
+            broken: (!primary && link != "up").then(|| format!("the link is {link}")),
+            position: format!("offset {offset} of {}", field("master_replid")),
+        })
     }
 
     /// Keys of a pattern.
-    pub(crate) fn scan(&mut self, pattern: &str) -> Result<Vec<String>, RedisError> {
+    fn scan(&mut self, pattern: &str) -> Result<Vec<String>, RedisError> {
         let mut found = Vec::new();
         let mut cursor = 0u64;
         loop {
@@ -81,6 +83,35 @@ impl Session {
                 return Ok(found);
             }
         }
+    }
+}
+
+impl Session for RedisSession {
+    fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// SET, and WAIT when replicas shall confirm.
+    fn write(&mut self, write: &Write<'_>) -> (Outcome, Option<String>) {
+        let (wait, wait_ms) = self.wait;
+        let set = self.set(&write.key(), &write.value());
+        if set.0 != Outcome::Ok || wait == 0 {
+            return set;
+        }
+        let confirmed: Result<u32, RedisError> = redis::cmd("WAIT").arg(wait).arg(wait_ms).query(&mut self.connection);
+        match confirmed {
+            Ok(count) if count >= wait => (Outcome::Ok, None),
+            Ok(count) => (Outcome::Unconfirmed, Some(format!("{count} replicas confirmed"))),
+            Err(error) => (Outcome::Unknown, Some(words(&error))),
+        }
+    }
+
+    fn probe(&mut self, run: &str, node: &str, n: u64) -> (Outcome, Option<String>) {
+        self.set(&format!("probe:{run}:{node}"), &n.to_string())
+    }
+
+    fn holdings(&mut self, run: &str) -> Result<Holdings, String> {
+        self.read_run(run).map_err(|error| words(&error))
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lab::{Cut, Lab, LabOptions, LabPaths, LoadOptions, Result};
+use lab::{CheckOptions, Cut, Database, Lab, LabOptions, LabPaths, LoadOptions, Result};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -106,7 +106,7 @@ fn the_checker_counts_writes_on_a_real_pair_and_sees_two_writers() -> Result<()>
     let load = lab.start_load(&options)?;
     lab.wait_for("writes", LIMIT, || load.writing())?;
     std::thread::sleep(Duration::from_secs(2));
-    let report = lab.check(&load.stop()?, &lab::CheckOptions::default())?;
+    let report = lab.check(&load.stop()?, &CheckOptions::default())?;
     assert!(report.kept(), "{report}");
 
     let load = lab.start_load(&options)?;
@@ -114,7 +114,54 @@ fn the_checker_counts_writes_on_a_real_pair_and_sees_two_writers() -> Result<()>
     lab.node(2).sh("redis-cli replicaof no one; sleep 0.3; redis-cli replicaof 10.77.0.11 6379")?;
     std::thread::sleep(Duration::from_secs(1));
     lab.node(1).sh("redis-cli --scan --pattern 'w:*' | head -n 1 | xargs redis-cli del")?;
-    let report = lab.check(&load.stop()?, &lab::CheckOptions::default())?;
+    let report = lab.check(&load.stop()?, &CheckOptions::default())?;
     assert!(report.of('W').is_some_and(|v| !v.kept && v.text.contains("lxc2 took")), "{report}");
+    lab.down()
+}
+
+#[test]
+#[ignore = "needs root and the image debian12"]
+fn the_checker_counts_writes_of_mariadb_beside_those_of_redis() -> Result<()> {
+    const USERS: &str = "CREATE DATABASE `load`; CREATE USER 'load'@'%' IDENTIFIED BY 'secret'; \
+        GRANT CREATE, SELECT, INSERT, UPDATE ON `load`.* TO 'load'@'%'; GRANT SLAVE MONITOR ON *.* TO 'load'@'%'; \
+        CREATE USER 'copy'@'%' IDENTIFIED BY 'secret'; GRANT REPLICATION SLAVE ON *.* TO 'copy'@'%'";
+    const FOLLOW: &str = "CHANGE MASTER TO master_host='10.77.0.11', master_user='copy', master_password='secret', \
+        master_use_gtid=slave_pos; START SLAVE";
+    let lab = up("test-mariadb")?;
+    for node in lab.nodes() {
+        let first = node.number == 1;
+        node.sh(&format!(
+            "install -d -o mysql /run/mysqld; setsid mariadbd --user=mysql --bind-address=0.0.0.0 --server-id={} --log-bin=bin \
+             --log-slave-updates --read-only={} >/root/mariadbd.log 2>&1 </dev/null &",
+            node.number,
+            u8::from(!first)
+        ))?;
+        node.sh("redis-server --bind '* -::*' --protected-mode no --daemonize yes --dir /tmp --repl-diskless-sync-delay 0 >/dev/null")?;
+        lab.wait_for("MariaDB answers", LIMIT, || node.sh("mariadb-admin ping").is_ok_and(|o| o.success()))?;
+        if first {
+            node.exec(&["mariadb", "-e", USERS])?;
+        } else {
+            node.exec(&["mariadb", "-e", FOLLOW])?;
+            node.sh("redis-cli replicaof 10.77.0.11 6379")?;
+        }
+    }
+    let password = lab.paths().state_dir().join("password");
+    std::fs::write(&password, "secret\n").map_err(|source| lab::Error::Io { what: password.display().to_string(), source })?;
+    let mysql = LoadOptions { address: "10.77.0.11:3306".to_owned(), password_file: Some(password), ..LoadOptions::of(Database::MySql) };
+    let redis = LoadOptions { address: "10.77.0.11:6379".to_owned(), ..LoadOptions::default() };
+    let (rows, keys) = (lab.start_load(&mysql)?, lab.start_load(&redis)?);
+    lab.wait_for("writes", LIMIT, || rows.writing() && keys.writing())?;
+    std::thread::sleep(Duration::from_secs(2));
+    let report = lab.check(&keys.stop()?, &CheckOptions::default())?;
+    assert!(report.kept(), "{report}");
+    let rows = rows.stop()?;
+    let check = CheckOptions::of(&mysql)?;
+    let report = lab.check(&rows, &check)?;
+    assert!(report.kept(), "{report}");
+
+    lab.node(3).exec(&["mariadb", "-e", "DELETE FROM `load`.writes WHERE n = 2"])?;
+    let report = lab.check(&rows, &check)?;
+    assert!(report.of('L').is_some_and(|v| !v.kept && v.text.contains("lxc3 lacks")), "{report}");
+    assert!(report.of('C').is_some_and(|v| !v.kept), "{report}");
     lab.down()
 }

@@ -176,6 +176,34 @@ impl Cluster {
         self.call("attrd_updater", &["--name", &self.own(name), "--update", value, "--private", "--node", &node]).map(drop)
     }
 
+    /// Publishes an attribute of this node for rules of the administrator. It is the attribute's full name, and lasts
+    /// until the node leaves the cluster.
+    ///
+    /// # Errors
+    /// When the tool fails.
+    pub fn publish_attribute(&self, name: &str, value: &str) -> Result<(), Error> {
+        if !self.membership.present {
+            return Ok(());
+        }
+        let node = self.node()?.to_owned();
+        self.call("attrd_updater", &["--name", name, "--update", value, "--node", &node]).map(drop)
+    }
+
+    /// A lasting attribute of a node, as an administrator set it; the full name.
+    ///
+    /// # Errors
+    /// When the tool fails.
+    pub fn node_attribute(&self, node: &str, name: &str) -> Result<Option<String>, Error> {
+        if !self.membership.present {
+            return Ok(None);
+        }
+        match self.call("crm_attribute", &["--type", "nodes", "--node", node, "--name", name, "--query", "--quiet"]) {
+            Ok(done) => Ok(Some(done.stdout.trim().to_owned()).filter(|v| !v.is_empty() && v != "(null)")),
+            Err(Error::Refused { status: NO_SUCH, .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     /// The values of a private attribute by node. Nodes without one are missing.
     ///
     /// # Errors
@@ -190,8 +218,9 @@ impl Cluster {
     fn query_attribute(&self, name: &str) -> Result<BTreeMap<String, String>, Error> {
         match self.call("attrd_updater", &["--name", name, "--query", "--all"]) {
             Ok(done) => Ok(attribute_values(&done.stdout)),
-            // Nobody has published it yet.
+            // Nobody has published it yet. The status for that differs between releases.
             Err(Error::Refused { status: NO_SUCH, .. }) => Ok(BTreeMap::new()),
+            Err(Error::Refused { stderr, .. }) if stderr.contains("does not exist") => Ok(BTreeMap::new()),
             Err(e) => Err(e),
         }
     }

@@ -61,6 +61,7 @@ impl Watcher {
             directory: "/".into(),
             open_files: None,
             environment: vec![("OCF_RESOURCE_INSTANCE".into(), self.membership.resource.clone())],
+            log: None,
         }
         .spawn()
         .map_err(|e| format!("{e}: is systole installed completely?"))?;

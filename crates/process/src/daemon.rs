@@ -76,6 +76,9 @@ pub struct Daemon {
     pub open_files: Option<u64>,
     /// Further environment variables, beside the few that every child gets.
     pub environment: Vec<(String, String)>,
+    /// The file that its output is appended to. `None` for a pipe that we hold: it ends with us, and a program that
+    /// prints afterwards dies of that, unless it ignores SIGPIPE from the beginning.
+    pub log: Option<PathBuf>,
 }
 
 /// A server that was started. It lives on when this is dropped.
@@ -107,14 +110,17 @@ impl Daemon {
     /// Starts it, but tells `remember` first which process it is. The program is not executed before `remember` has
     /// succeeded, and never when we die before: there is no server that nobody knows of.
     ///
-    /// Both output streams go to a pipe of ours, stdin is empty: the executor reads an agent's own streams until they
+    /// Both output streams go to a pipe of ours or to a file, stdin is empty: the executor reads an agent's own streams until they
     /// are closed, so a server that inherited them would hang the action until its timeout.
     ///
     /// # Errors
     /// When it cannot be executed, or `remember` fails.
     pub fn spawn_remembered(&self, remember: impl FnOnce(&Identity) -> Result<(), String>) -> Result<Spawned, DaemonError> {
         let failed = |source: std::io::Error| DaemonError::Start { program: self.program.display().to_string(), source };
-        let (read, write) = pipe().map_err(|e| failed(e.into()))?;
+        let (read, mut write) = pipe().map_err(|e| failed(e.into()))?;
+        if let Some(log) = &self.log {
+            write = File::options().append(true).create(true).open(log).map_err(failed)?.into();
+        }
         let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)
@@ -200,6 +206,7 @@ mod tests {
             directory: "/".into(),
             open_files: Some(100),
             environment: vec![("SHOWN".into(), "yes".into())],
+            log: None,
         }
     }
 

@@ -52,6 +52,12 @@ pub fn lock(path: &Path, limit: Duration) -> std::io::Result<Option<Locked>> {
     }
 }
 
+/// Bytes that an ordinary user can still write on the file system of `path`; `None` when that cannot be found out.
+pub fn room(path: &Path) -> Option<u64> {
+    let found = nix::sys::statvfs::statvfs(path).ok()?;
+    Some(found.blocks_available().saturating_mul(found.fragment_size()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

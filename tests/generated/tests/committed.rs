@@ -33,11 +33,22 @@ fn with_table(page: &str, table: &str) -> String {
     format!("{}\n{table}\n{}", &page[..from], &page[to..])
 }
 
+/// Meta-data, man page and parameter table of one agent.
+fn compare_agent<A: ResourceAgent>(agent: &ocf::Agent<A>) {
+    let name = A::DESCRIPTION.name;
+    compare(&format!("ocf-metadata/{name}.xml"), &agent.metadata());
+    compare(&format!("docs/man/ocf_systole_{name}.7"), &agent.man_page());
+    let path = format!("docs/{name}.md");
+    let page = std::fs::read_to_string(repository().join(&path)).unwrap();
+    compare(&path, &with_table(&page, &ocf::markdown_table(&A::DESCRIPTION)));
+}
+
 #[test]
-fn redis_metadata_man_page_and_parameter_table() {
-    let agent = systole_redis::agent();
-    compare("ocf-metadata/redis.xml", &agent.metadata());
-    compare("docs/man/ocf_systole_redis.7", &agent.man_page());
-    let page = std::fs::read_to_string(repository().join("docs/redis.md")).unwrap();
-    compare("docs/redis.md", &with_table(&page, &ocf::markdown_table(&systole_redis::Redis::DESCRIPTION)));
+fn metadata_man_page_and_parameter_table_of_redis() {
+    compare_agent(&systole_redis::agent());
+}
+
+#[test]
+fn metadata_man_page_and_parameter_table_of_mysql() {
+    compare_agent(&systole_mysql::agent());
 }

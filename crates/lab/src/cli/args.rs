@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::database::Database;
 use crate::faults::Direction;
 use crate::lab::LabOptions;
 use crate::load::LoadOptions;
@@ -167,19 +168,13 @@ pub(super) enum Verb {
     #[command(subcommand)]
     Load(LoadVerb),
     /// Stop the load if it runs, and hold its journal against the nodes; exit code 1 when a promise was broken.
-    Check {
-        /// Longest outage allowed, in milliseconds.
-        #[arg(long)]
-        max_outage: Option<u64>,
-        /// Port of the servers.
-        #[arg(long, default_value_t = 6379)]
-        port: u16,
-        /// File with the servers' password.
-        #[arg(long)]
-        password_file: Option<PathBuf>,
-    },
+    Check(CheckArgs),
     /// Print what happened when: faults, the cluster's actions, the clients' writes.
-    Timeline,
+    Timeline {
+        /// Of which load; the last one without it.
+        #[arg(long, value_enum)]
+        database: Option<Database>,
+    },
     /// Wait until the cluster has nothing to do.
     WaitIdle,
     /// Build, list or find the nodes' images.
@@ -223,18 +218,59 @@ pub(super) enum LoadVerb {
     /// Start the load; it runs until `load stop`, `check` or `down`.
     Start(LoadArgs),
     /// End it and print the journal's path.
-    Stop,
+    Stop {
+        /// Which load; the last one without it.
+        #[arg(long, value_enum)]
+        database: Option<Database>,
+    },
+    /// Fill a table of MySQL up to a size, so that a failover has data to be slow with.
+    Fill {
+        /// Size in MiB.
+        #[arg(long)]
+        megabytes: u64,
+        /// Address of the primary; that of the load without it.
+        #[arg(long)]
+        address: Option<String>,
+        /// User.
+        #[arg(long, default_value = "load")]
+        user: String,
+        /// File with its password.
+        #[arg(long)]
+        password_file: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct CheckArgs {
+    /// Which load; the last one without it.
+    #[arg(long, value_enum)]
+    pub(super) database: Option<Database>,
+    /// Longest outage allowed, in milliseconds.
+    #[arg(long)]
+    pub(super) max_outage: Option<u64>,
+    /// Port of the servers; the load's without it.
+    #[arg(long)]
+    pub(super) port: Option<u16>,
+    /// User; the load's without it.
+    #[arg(long)]
+    pub(super) user: Option<String>,
+    /// File with the servers' password; the load's without it.
+    #[arg(long)]
+    pub(super) password_file: Option<PathBuf>,
 }
 
 #[derive(Args)]
 pub(super) struct LoadArgs {
-    /// Address that the writers use.
-    #[arg(long, default_value = "192.0.2.100:6379")]
-    pub(super) address: String,
+    /// What the servers are.
+    #[arg(long, value_enum, default_value = "redis")]
+    pub(super) database: Database,
+    /// Address that the writers use; without it 192.0.2.100:6379 for Redis and 192.0.2.101:3306 for MySQL.
+    #[arg(long)]
+    pub(super) address: Option<String>,
     /// Number of writers.
     #[arg(long, default_value_t = 4)]
     pub(super) writers: u32,
-    /// A write counts as acknowledged when this many replicas confirmed it (WAIT).
+    /// Redis: a write counts as acknowledged when this many replicas confirmed it (WAIT).
     #[arg(long, default_value_t = 0)]
     pub(super) wait: u32,
     /// Pause of a writer after each write, microseconds.
@@ -243,6 +279,9 @@ pub(super) struct LoadArgs {
     /// No probers at the nodes' own addresses (the checker then cannot see two writers).
     #[arg(long)]
     pub(super) no_probes: bool,
+    /// MySQL: the user.
+    #[arg(long, default_value = "load")]
+    pub(super) user: String,
     /// File with the servers' password.
     #[arg(long)]
     pub(super) password_file: Option<PathBuf>,
@@ -332,14 +371,16 @@ impl UpArgs {
 
 impl LoadArgs {
     pub(super) fn options(self) -> LoadOptions {
+        let usual = LoadOptions::of(self.database);
         LoadOptions {
-            address: self.address,
+            address: self.address.unwrap_or(usual.address),
             writers: self.writers,
             wait: self.wait,
             pause_us: self.pause_us,
-            probe_pause_us: if self.no_probes { 0 } else { LoadOptions::default().probe_pause_us },
+            probe_pause_us: if self.no_probes { 0 } else { usual.probe_pause_us },
+            user: self.user,
             password_file: self.password_file,
-            ..LoadOptions::default()
+            ..LoadOptions::of(self.database)
         }
     }
 }

@@ -1,0 +1,295 @@
+//! The agent: its parts, and what every action needs of them.
+
+use std::cell::OnceCell;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ocf::{Context, Description, Failure, Notification, Outcome, ResourceAgent, Secret, Status, Timeouts, Values};
+use pacemaker::{Cluster, Membership, Watcher};
+use process::{Account, Identity, Locked};
+
+use crate::dialect::Dialect;
+use crate::params::{self, Params};
+use crate::record::{PROPERTY, Record};
+use crate::server::{Fault, Login, Server};
+use crate::state::{State, StateFile};
+
+/// Where `make install` puts the helper programs.
+const LIBEXEC: &str = match option_env!("SYSTOLE_LIBEXEC") {
+    Some(directory) => directory,
+    None => "/usr/libexec/systole",
+};
+
+/// The agent for one resource on this node.
+pub struct MySql {
+    pub(crate) params: Params,
+    pub(crate) cluster: Cluster,
+    pub(crate) state_file: StateFile,
+    membership: Membership,
+    password: OnceCell<Option<Secret>>,
+}
+
+impl ResourceAgent for MySql {
+    const DESCRIPTION: Description = Description {
+        name: "mysql",
+        version: env!("CARGO_PKG_VERSION"),
+        short: "MySQL, Percona Server or MariaDB replication that loses no acknowledged write",
+        long: "Runs mysqld or mariadbd with GTID replication as a promotable clone: one instance takes writes, the others follow it. \
+               A drop-in for ocf:heartbeat:mysql and ocf:heartbeat:mariadb: the parameters have the same names.\n\n\
+               A server always starts closed for writes. Which one is promoted is decided by the transactions that it has, and by who may \
+               have acknowledged one, as recorded in the CIB; never by who is first. What was received is applied before writes open. A \
+               server with transactions that the primary does not have never follows silently: it says which, and waits for a decision.\n\n\
+               With durability=lossless (semi-synchronous replication, AFTER_SYNC, managed by the agent) an acknowledged write survives the \
+               loss of any one machine, and a primary without replicas blocks.\n\n\
+               The clone needs notify=true. Give the promoted monitor on-fail=demote, so that the recovery of a dead server does not hold up \
+               its successor. Node names must resolve to the addresses that replication uses, or stand in the node attribute \
+               RESOURCE_mysql_master_IP.",
+        parameters: params::ALL,
+        timeouts: Timeouts {
+            start: 120,
+            stop: 120,
+            monitor: 30,
+            interval: 10,
+            interval_unpromoted: 11,
+            promote: 120,
+            demote: 60,
+            notify: 30,
+        },
+    };
+
+    fn new(context: &Context, values: &Values) -> Result<Self, Failure> {
+        let environment = &context.environment;
+        let membership = Membership {
+            resource: environment.resource().to_owned(),
+            node: environment.node().map(str::to_owned),
+            present: environment.under_pacemaker(),
+            state_directory: environment.temporary_directory(),
+        };
+        let log = std::rc::Rc::clone(&context.log);
+        Ok(Self {
+            params: Params::new(values),
+            cluster: Cluster::new(membership.clone(), move |line| log.trace(line))
+                .answering_by(std::time::Instant::now() + context.deadline.left()),
+            state_file: StateFile::of(&membership.state_directory, &membership.resource),
+            membership,
+            password: OnceCell::new(),
+        })
+    }
+
+    fn start(&self, context: &Context) -> Outcome {
+        let _lock = self.lock(context)?;
+        self.start_unpromoted(context)
+    }
+
+    fn stop(&self, context: &Context) -> Outcome {
+        // Without the lock if need be: whoever holds it must not keep a server alive that has to go.
+        let _lock = self.lock(context);
+        self.stop_surely(context)
+    }
+
+    fn monitor(&self, context: &Context) -> Result<Status, Failure> {
+        self.look(context)
+    }
+
+    fn validate(&self, context: &Context, level: u32) -> Outcome {
+        self.check_configuration(context, level)
+    }
+}
+
+impl ocf::Promotable for MySql {
+    fn promote(&self, context: &Context) -> Outcome {
+        let _lock = self.lock(context)?;
+        self.take_over(context)
+    }
+
+    fn demote(&self, context: &Context) -> Outcome {
+        let _lock = self.lock(context)?;
+        self.step_down(context)
+    }
+
+    fn notify(&self, context: &Context, notification: &Notification) -> Outcome {
+        let _lock = self.lock(context)?;
+        self.react(context, notification)
+    }
+}
+
+impl ocf::Reloadable for MySql {
+    fn reload(&self, context: &Context) -> Outcome {
+        let _lock = self.lock(context)?;
+        self.take_new_values(context)
+    }
+}
+
+impl MySql {
+    /// One action at a time that changes something. A monitor takes no lock: it must answer while a start waits.
+    fn lock(&self, context: &Context) -> Result<Locked, Failure> {
+        let directory = &self.membership.state_directory;
+        let explain = |e: std::io::Error| Failure::generic(format!("{}: {e}", directory.display()));
+        std::fs::create_dir_all(directory).map_err(explain)?;
+        let path = directory.join(format!("systole-{}.lock", self.membership.resource));
+        process::lock(&path, context.deadline.left() / 2).map_err(explain)?.ok_or_else(|| {
+            Failure::generic(format!("another action of {} still runs: see the log for what it waits for", self.membership.resource))
+        })
+    }
+
+    /// The same, when nobody has it now.
+    pub(crate) fn lock_now(&self) -> Option<Locked> {
+        let directory = &self.membership.state_directory;
+        std::fs::create_dir_all(directory).ok()?;
+        process::lock(&directory.join(format!("systole-{}.lock", self.membership.resource)), Duration::ZERO).ok().flatten()
+    }
+
+    /// The watcher of this resource.
+    pub(crate) fn watcher(&self) -> Watcher {
+        Watcher::new(&Path::new(LIBEXEC).join("systole-watch"), self.membership.clone())
+    }
+
+    /// This node's name.
+    pub(crate) fn node(&self) -> Result<&str, Failure> {
+        self.cluster.node().map_err(cluster_failure)
+    }
+
+    /// The configuration file; where the RPM distributions have it when the default does not exist.
+    pub(crate) fn config_path(&self) -> PathBuf {
+        let other = Path::new("/etc/my.cnf");
+        if self.params.config == Path::new("/etc/mysql/my.cnf") && !self.params.config.exists() && other.exists() {
+            return other.to_owned();
+        }
+        self.params.config.clone()
+    }
+
+    /// The agent's own password.
+    fn password(&self) -> Result<Option<&Secret>, Failure> {
+        if self.password.get().is_none() {
+            let password = match &self.params.test_password_file {
+                Some(file) => Some(read_secret(file, "test_passwd_file")?),
+                None => self.params.test_password.clone(),
+            };
+            return Ok(self.password.get_or_init(|| password).as_ref());
+        }
+        Ok(self.password.get().and_then(Option::as_ref))
+    }
+
+    /// The password of replication.
+    pub(crate) fn replication_password(&self) -> Result<Secret, Failure> {
+        match &self.params.replication_password_file {
+            Some(file) => read_secret(file, "replication_passwd_file"),
+            None => Ok(self.params.replication_password.clone().unwrap_or_default()),
+        }
+    }
+
+    /// Connects to the local server, speaking as it is known to want.
+    pub(crate) fn connect(&self, known: Option<&Dialect>, limit: Duration) -> Result<Server, Fault> {
+        let password = self.password().map_err(|failure| Fault::Denied(failure.reason))?;
+        Server::connect(&Login { socket: &self.params.socket, user: &self.params.test_user, password }, known, limit)
+    }
+
+    /// Connects to a server that is known to run, waiting for nobody.
+    pub(crate) fn reach(&self, context: &Context, state: &State) -> Result<Server, Fault> {
+        self.connect(state.dialect.as_ref(), Params::ANSWER_LIMIT.min(context.deadline.left() / 2))
+    }
+
+    /// The record in the CIB.
+    pub(crate) fn record(&self) -> Result<Option<Record>, Failure> {
+        match self.cluster.property(PROPERTY).map_err(cluster_failure)? {
+            None => Ok(None),
+            Some(text) => Record::parse(&text)
+                .map(Some)
+                .map_err(|e| Failure::generic(format!("{e}: name the node whose data are right with: {}", self.decide()))),
+        }
+    }
+
+    /// Writes the record and reads it back: it stands in the CIB of the whole partition then.
+    pub(crate) fn write_record(&self, context: &Context, state: &mut State, record: &Record) -> Outcome {
+        let text = record.to_string();
+        self.cluster.set_property(PROPERTY, &text).map_err(cluster_failure)?;
+        context.log.notice(format!("recorded: {text}"));
+        state.record = Some(text);
+        Ok(())
+    }
+
+    /// The command with which an operator names the node whose data are right.
+    pub(crate) fn decide(&self) -> String {
+        self.cluster.property_remedy(PROPERTY, "node=NODE")
+    }
+
+    /// Whether an acknowledged write must be on a replica: what the operator asked for, else what the server can do.
+    pub(crate) fn lossless(&self, dialect: &Dialect) -> bool {
+        self.params.lossless.unwrap_or_else(|| dialect.can_be_lossless())
+    }
+
+    /// Where the server of a node is reached by its replicas.
+    pub(crate) fn address_of(&self, context: &Context, state: &mut State, node: &str) -> String {
+        if let Some(known) = state.addresses.get(node) {
+            return known.clone();
+        }
+        let attribute = format!("{}_mysql_master_IP", self.membership.resource);
+        match self.cluster.node_attribute(node, &attribute) {
+            Ok(given) => {
+                let address = given.unwrap_or_else(|| node.to_owned());
+                state.addresses.insert(node.to_owned(), address.clone());
+                address
+            }
+            Err(e) => {
+                context.log.warning(format!("whether the node attribute {attribute} is set cannot be found out: {e}"));
+                node.to_owned()
+            }
+        }
+    }
+
+    /// The server's process, if one runs: the remembered one, or one that somebody else started on our socket or pid
+    /// file (a manual start, the stock agent before us). What is found is remembered by the next save.
+    pub(crate) fn find_server(&self, state: &mut State) -> Option<Identity> {
+        if let Some(server) = state.server.as_ref().filter(|s| s.is_alive()) {
+            return Some(server.clone());
+        }
+        let found = self.by_pidfile().or_else(|| self.by_socket())?;
+        // Whatever was remembered was of another process.
+        *state = State { server: Some(found.clone()), answered: true, ..state.of_new_process() };
+        Some(found)
+    }
+
+    /// A pid file names a number; only the program behind it tells whether it is our server.
+    fn by_pidfile(&self) -> Option<Identity> {
+        let pid = std::fs::read_to_string(&self.params.pidfile).ok()?.trim().parse().ok()?;
+        let identity = Identity::of(pid).filter(Identity::is_alive)?;
+        // The server of another resource runs the same program: ours works in the data directory.
+        let theirs = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
+        let ours = std::fs::canonicalize(&self.params.datadir).ok();
+        (theirs.is_none() || ours.is_none() || theirs == ours).then_some(identity)
+    }
+
+    /// Whoever listens on our socket is our server.
+    fn by_socket(&self) -> Option<Identity> {
+        std::fs::metadata(&self.params.socket).ok()?;
+        Identity::of(Server::listener(&self.params.socket)?)
+    }
+
+    /// The account that the server runs under.
+    pub(crate) fn account(&self) -> Result<Account, Failure> {
+        Account::find(&self.params.user).map_err(|e| Failure::installed(e.to_string()))
+    }
+}
+
+/// A secret from a file that nobody else can read.
+pub(crate) fn read_secret(path: &Path, parameter: &str) -> Result<Secret, Failure> {
+    let refuse = |why: String| Failure::permission(format!("{parameter} {}: {why}", path.display()));
+    let metadata = std::fs::metadata(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::PermissionDenied => refuse(e.to_string()),
+        _ => Failure::installed(format!("{parameter} {}: {e}; create it with mode 600, or unset the parameter", path.display())),
+    })?;
+    if metadata.mode() & 0o077 != 0 {
+        return Err(refuse(format!("others can read it (mode {:o}): chmod 600 {}", metadata.mode() & 0o7777, path.display())));
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| refuse(e.to_string()))?;
+    match text.lines().next().filter(|line| !line.is_empty()) {
+        Some(line) => Ok(Secret::new(line)),
+        None => Err(Failure::installed(format!("{parameter} {}: its first line is empty; write the password there", path.display()))),
+    }
+}
+
+/// A call of a cluster tool that failed.
+pub(crate) fn cluster_failure(error: pacemaker::Error) -> Failure {
+    Failure::generic(error.to_string())
+}

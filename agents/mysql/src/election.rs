@@ -1,0 +1,640 @@
+//! Who may be promoted, and who may acknowledge. Pure: no clock, no environment, no I/O.
+//!
+//! The invariant that is kept here, for an epoch with k acknowledgements: *of the members of `active`, at least k have
+//! acknowledged each transaction that a client saw succeed in this epoch, or one that was logged after it; and whoever did so
+//! and says that it is live still holds that transaction.* Therefore n - k + 1 members out of n contain a holder. What
+//! clients saw in the epochs before is in the set that was recorded at the promotion, and a live member holds that.
+//!
+//! What it rests on:
+//! * Records are read and written linearizably: nobody without the quorum reads or writes, and a rewrite by a primary replaces
+//!   exactly the record that it was made from.
+//! * A reign ends (demoted in order, server killed, node fenced) before the first position of its last record is
+//!   published, and never goes on afterwards: a promotion after a demotion is a new epoch, even on the same node.
+//! * A position is published after the receiver has been stopped and with acknowledgements switched off.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::gtid::Gtids;
+use crate::record::{Durability, Record, Stamp};
+
+/// Why a server is no candidate whatever its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Unfit {
+    /// Its process is gone or does not answer.
+    NoServer,
+    /// It recovers from a crash and does not answer yet.
+    Recovering,
+    /// The operator said never (node preference 0).
+    Never,
+    /// The operator excluded it.
+    Excluded,
+}
+
+/// Since when a server may acknowledge.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Acknowledging {
+    /// The record that allowed it.
+    pub(crate) stamp: Stamp,
+    /// The set of that record: without it, the server has not got back what it may have acknowledged before.
+    pub(crate) mark: Gtids,
+}
+
+/// What the agent beside a server remembers about acknowledging. Saved *before* acknowledgements are switched on, and
+/// *after* they were switched off.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Memory {
+    /// Under which record it began, if it did since the process started and has pointed at this primary.
+    pub(crate) acknowledging: Option<Acknowledging>,
+    /// It may acknowledge under later records only. `None`: not known yet, so under none.
+    pub(crate) not_before: Option<Stamp>,
+}
+
+impl Memory {
+    /// The server process started: what it received may be gone. `record` is what the CIB says *after* that (zero when it
+    /// says that there is none), `None` when it cannot be asked: then [`Self::learn`] follows.
+    ///
+    /// What was known before keeps counting, in case that the answer was old.
+    pub(crate) fn start_over(&mut self, record: Option<Stamp>) {
+        let before = self.acknowledging.take().map(|a| a.stamp);
+        self.not_before = record.map(|stamp| stamp.max(before.unwrap_or_default()).max(self.not_before.unwrap_or_default()));
+    }
+
+    /// The CIB answers, for the first time since the process started.
+    pub(crate) fn learn(&mut self, record: Stamp) {
+        self.not_before.get_or_insert(record);
+    }
+
+    /// The server was pointed at another primary, under `record`, and has thrown away what it had received and not applied. In a
+    /// new epoch it has acknowledged nothing, so that it need not wait for another record.
+    pub(crate) fn point(&mut self, record: Stamp) {
+        let Some(before) = self.acknowledging.take().map(|a| a.stamp) else { return };
+        let lost = if before.epoch == record.epoch { record.max(before) } else { before };
+        self.not_before = self.not_before.map(|stamp| stamp.max(lost));
+    }
+
+    /// Acknowledgements were switched off for good: the server has still all that it acknowledged, and asks to leave
+    /// `active`. Returns the stamp to publish.
+    pub(crate) fn resign(&mut self, record: &Record) -> Stamp {
+        let stamp = record.stamp().max(self.not_before.unwrap_or_default());
+        self.not_before = Some(stamp);
+        stamp
+    }
+
+    /// [`may_acknowledge`] said yes. Within an epoch the first mark stays: nothing was lost since.
+    pub(crate) fn acknowledge(&mut self, record: &Record) {
+        let Some(set) = &record.set else { return };
+        if self.acknowledging.as_ref().is_none_or(|a| a.stamp.epoch != record.epoch || a.stamp > record.stamp()) {
+            self.acknowledging = Some(Acknowledging { stamp: record.stamp(), mark: set.clone() });
+        }
+    }
+
+    /// Whether the server has acknowledged nothing in the record's epoch, ever: no process before this one did either.
+    pub(crate) fn untouched(&self, record: &Record) -> bool {
+        let last = self.not_before.map(|n| self.acknowledging.as_ref().map_or(n, |a| n.max(a.stamp)));
+        last.is_some_and(|last| last.epoch < record.epoch)
+    }
+}
+
+/// Where a server stands, as it published it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Position {
+    /// The election that it was published for: [`Record::round`].
+    pub(crate) round: String,
+    /// Whether it was the recorded primary, was demoted in order and has not restarted: it holds everything.
+    pub(crate) complete: bool,
+    /// Whether it was the recorded primary (the same server, by its identity) and its disk has all that it ever committed.
+    pub(crate) kept: bool,
+    /// [`Memory::untouched`], of the record of the round.
+    pub(crate) untouched: bool,
+    /// Operator's preference: lower is better.
+    pub(crate) priority: u32,
+    /// Under which record it acknowledged.
+    pub(crate) acknowledging: Option<Acknowledging>,
+    /// What it has executed.
+    pub(crate) executed: Gtids,
+    /// What it has received, executed or not. `None` when it followed nobody.
+    pub(crate) received: Option<Gtids>,
+    /// Why it is no candidate.
+    pub(crate) unfit: Option<Unfit>,
+}
+
+impl Position {
+    /// The position of a server that has none.
+    pub(crate) fn nowhere(round: &str, unfit: Unfit) -> Self {
+        Self {
+            round: round.to_owned(),
+            complete: false,
+            kept: false,
+            untouched: false,
+            priority: 100,
+            acknowledging: None,
+            executed: Gtids::Empty,
+            received: None,
+            unfit: Some(unfit),
+        }
+    }
+
+    /// As a private attribute. Reads back by [`Self::parse`].
+    pub(crate) fn print(&self) -> String {
+        let mut flags = String::new();
+        for (is, letter) in [(self.complete, 'c'), (self.kept, 'k'), (self.untouched, 'u')] {
+            if is {
+                flags.push(letter);
+            }
+        }
+        if let Some(unfit) = self.unfit {
+            flags.push(match unfit {
+                Unfit::NoServer => 'D',
+                Unfit::Recovering => 'R',
+                Unfit::Never => 'N',
+                Unfit::Excluded => 'X',
+            });
+        }
+        let dash = || "-".to_owned();
+        let (stamp, mark) = self.acknowledging.as_ref().map_or_else(|| (dash(), dash()), |a| (a.stamp.to_string(), a.mark.to_string()));
+        let received = self.received.as_ref().map_or_else(dash, ToString::to_string);
+        format!("{}|{flags}|{}|{stamp}|{mark}|{}|{received}", self.round, self.priority, self.executed)
+    }
+
+    /// Reads a position, `None` for anything else.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let fields: Vec<&str> = text.split('|').collect();
+        let [round, flags, priority, stamp, mark, executed, received] = fields[..] else { return None };
+        let set = |text: &str| Gtids::parse_any(text).ok();
+        let acknowledging = match (stamp, mark) {
+            ("-", "-") => None,
+            (stamp, mark) => Some(Acknowledging { stamp: Stamp::parse(stamp)?, mark: set(mark)? }),
+        };
+        let mut unfit = None;
+        for letter in flags.chars() {
+            match letter {
+                'c' | 'k' | 'u' => {}
+                'D' => unfit = Some(Unfit::NoServer),
+                'R' => unfit = Some(Unfit::Recovering),
+                'N' => unfit = Some(Unfit::Never),
+                'X' => unfit = Some(Unfit::Excluded),
+                _ => return None,
+            }
+        }
+        Some(Self {
+            round: round.to_owned(),
+            complete: flags.contains('c'),
+            kept: flags.contains('k'),
+            untouched: flags.contains('u'),
+            priority: priority.parse().ok()?,
+            acknowledging,
+            executed: set(executed)?,
+            received: if received == "-" { None } else { Some(set(received)?) },
+            unfit,
+        })
+    }
+
+    /// All that it can apply without anybody: what was executed and what was received.
+    pub(crate) fn have(&self) -> Gtids {
+        self.received.as_ref().map_or_else(|| self.executed.clone(), |received| self.executed.union(received))
+    }
+
+    /// Whether its sets are known. An operator's exclusion makes it no candidate, and does not make its data unknown.
+    fn speaks(&self) -> bool {
+        !matches!(self.unfit, Some(Unfit::NoServer | Unfit::Recovering))
+    }
+
+    /// What it holds without the primary ever having had it. Each part by itself: in MariaDB the newest
+    /// transaction speaks for those before it, and a received one would hide an errant one.
+    fn errant(&self, record: &Record) -> Option<String> {
+        errant(&self.executed, record).or_else(|| self.received.as_ref().and_then(|received| errant(received, record)))
+    }
+
+    /// What a successor must hold of it: all but what is errant.
+    fn owed(&self, record: &Record) -> Gtids {
+        let explained = |set: &Gtids| match (&record.set, &record.server) {
+            (Some(base), Some(server)) => set.explained(base, server),
+            _ => set.clone(),
+        };
+        let executed = explained(&self.executed);
+        self.received.as_ref().map_or_else(|| executed.clone(), |received| executed.union(&explained(received)))
+    }
+}
+
+/// Rule A: whether acknowledgements may be switched on. `record` was read now, under the lock, and they are switched on over a
+/// connection that was open before: then a process that started since is not meant.
+pub(crate) fn may_acknowledge(record: &Record, me: &str, following: &str, not_before: Option<Stamp>) -> bool {
+    !record.decided() && record.node == following && record.active.contains(me) && not_before.is_some_and(|stamp| record.stamp() > stamp)
+}
+
+/// Rule B: whether a server still has all that it ever acknowledged in the record's epoch, and all from before.
+pub(crate) fn live(position: &Position, record: &Record) -> bool {
+    position.speaks()
+        && position.acknowledging.as_ref().is_some_and(|a| {
+            // A later stamp than the record's: the CIB was put back, and this is not the record that it knew.
+            a.stamp.epoch == record.epoch && a.stamp <= record.stamp() && position.have().contains(&a.mark)
+        })
+}
+
+/// Rule C: the record with `node` allowed to acknowledge, or allowed anew after its server started. `set` is all that the
+/// primary has *logged*, waiting commits included: one of them may be acknowledged already, by the process of that
+/// node that is gone, with the acknowledgement still on its way. (MySQL: `gtid_owned` read first, and
+/// `gtid_executed`; MariaDB: `gtid_binlog_state`.)
+pub(crate) fn joined(record: &Record, node: &str, set: &Gtids) -> Record {
+    let mut active = record.active.clone();
+    active.extend((node != record.node).then(|| node.to_owned()));
+    Record { active, ..rewritten(record, set) }
+}
+
+/// Rule D: the record without those that are gone, `None` when nobody can go.
+///
+/// Called after the barrier, with `record` read before it and with the stamp under which each node is known to have
+/// become unable to acknowledge: the one that it published when it resigned, or that of the record that stood when its server had
+/// stopped. Only those with the stamp of this very record go: with an older one, the record has been rewritten since,
+/// which may have allowed the node to acknowledge again, and then the barrier proves nothing. It resigns again.
+pub(crate) fn left(record: &Record, gone: &BTreeMap<String, Stamp>, set: &Gtids) -> Option<Record> {
+    let leaves = |node: &String| gone.get(node) == Some(&record.stamp());
+    let active: BTreeSet<String> = record.active.iter().filter(|node| !leaves(node)).cloned().collect();
+    let enough = record.durability == Durability::AsyncAllowed || active.len() >= record.acknowledgements;
+    (enough && active.len() < record.active.len()).then(|| Record { active, ..rewritten(record, set) })
+}
+
+fn rewritten(record: &Record, set: &Gtids) -> Record {
+    let set = match record.durability {
+        Durability::Lossless => Some(set.clone()),
+        // Nothing is marked, and an election asks its candidates for this set: it stays what any replica has.
+        Durability::AsyncAllowed => record.set.clone(),
+    };
+    Record { change: record.change.saturating_add(1), set, ..record.clone() }
+}
+
+/// Who begins a reign.
+#[derive(Clone, Debug)]
+pub(crate) struct Reign<'a> {
+    /// The node.
+    pub(crate) node: &'a str,
+    /// Its server: MySQL's `server_uuid`, MariaDB's `server_id`.
+    pub(crate) server: &'a str,
+    /// What it has executed, after the drain.
+    pub(crate) set: &'a Gtids,
+    /// What clients are promised.
+    pub(crate) durability: Durability,
+    /// How many replicas acknowledge.
+    pub(crate) acknowledgements: usize,
+    /// The highest epoch that this node remembers: the count goes on when an operator's decision named none. With one
+    /// epoch twice, what a server remembers of the first would pass for the second.
+    pub(crate) remembered: u64,
+}
+
+/// Rule G: the record of a reign that begins, with those allowed to acknowledge that were heard and hold nothing else.
+pub(crate) fn successor(before: Option<&Record>, reign: &Reign<'_>, positions: &BTreeMap<String, Position>) -> Record {
+    let acknowledged = positions.values().filter_map(|p| p.acknowledging.as_ref()).map(|a| a.stamp.epoch).max();
+    let epoch = before.map_or(0, |r| r.epoch).max(acknowledged.unwrap_or(0)).max(reign.remembered).saturating_add(1);
+    let follows = |node: &str, p: &Position| {
+        node != reign.node
+            && p.round == Record::round(before)
+            && p.speaks()
+            && reign.set.contains(&p.executed)
+            && reign.set.contains(&p.have())
+    };
+    Record {
+        epoch,
+        change: 0,
+        node: reign.node.to_owned(),
+        server: Some(reign.server.to_owned()),
+        durability: reign.durability,
+        acknowledgements: reign.acknowledgements.max(1),
+        active: positions.iter().filter(|(node, p)| follows(node, p)).map(|(node, _)| node.clone()).collect(),
+        set: Some(reign.set.clone()),
+    }
+}
+
+/// Whether a promotion that was killed after it wrote the record may go on with opening. `claim` is the record that the
+/// agent saved before it wrote it, deleted by every demotion and every start of the server: a reign that has ended does not
+/// go on, since positions of its last record may have been published.
+pub(crate) fn may_resume(record: Option<&Record>, claim: Option<&Record>) -> bool {
+    claim.is_some() && record == claim
+}
+
+/// Rule F: which transactions the recorded primary neither had nor wrote. `None` when there are none, and when an operator
+/// has decided, since then nobody knows.
+pub(crate) fn errant(set: &Gtids, record: &Record) -> Option<String> {
+    set.errant(record.set.as_ref()?, record.server.as_deref()?)
+}
+
+/// What is known when the question is asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Question<'a> {
+    /// The node that asks: the candidate.
+    pub(crate) me: &'a str,
+    /// The record in the CIB.
+    pub(crate) record: Option<&'a Record>,
+    /// The positions, by node. Those of another round do not count.
+    pub(crate) positions: &'a BTreeMap<String, Position>,
+    /// The nodes that were asked: the instances that run, this one included.
+    pub(crate) running: &'a BTreeSet<String>,
+    /// How many servers there may be, when known.
+    pub(crate) servers: Option<usize>,
+    /// How an operator decides: the command, with NODE for the node.
+    pub(crate) decide: &'a str,
+}
+
+/// The answer, with its reason as a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Promote me.
+    GoOn(String),
+    /// Another is better.
+    HandOver {
+        /// Who.
+        to: String,
+        /// Why.
+        reason: String,
+    },
+    /// Promote nobody now.
+    Refuse(String),
+}
+
+/// Decides whether the candidate may be promoted.
+pub(crate) fn elect(q: &Question<'_>) -> Verdict {
+    let round = Record::round(q.record);
+    let heard: Heard<'_> = q.positions.iter().filter(|(_, p)| p.round == round).map(|(node, p)| (node.as_str(), p)).collect();
+    match heard.get(q.me) {
+        None => {
+            return Verdict::Refuse(format!(
+                "the position of {} itself is not known: see its log for why it could not publish it, and wait for the next attempt",
+                q.me
+            ));
+        }
+        Some(mine) => {
+            if let Some(why) = mine.unfit {
+                return Verdict::Refuse(format!("{} cannot be promoted: {}", q.me, remedy(why)));
+            }
+        }
+    }
+    match q.record {
+        None => fresh(q, &heard),
+        Some(record) if record.decided() => decided(q, &heard, record),
+        Some(record) => Election { q, heard: &heard, record }.held(),
+    }
+}
+
+/// The positions of this round.
+type Heard<'a> = BTreeMap<&'a str, &'a Position>;
+
+fn remedy(why: Unfit) -> &'static str {
+    match why {
+        Unfit::NoServer => "its server does not run; start it, or see its log",
+        Unfit::Recovering => "it recovers from a crash; wait",
+        Unfit::Never => "its preference is 0; raise it to allow promotion",
+        Unfit::Excluded => "it is excluded; remove the exclusion to allow promotion",
+    }
+}
+
+fn choose(q: &Question<'_>, node: &str, reason: String) -> Verdict {
+    if node == q.me { Verdict::GoOn(reason) } else { Verdict::HandOver { to: node.to_owned(), reason } }
+}
+
+/// The best of these: the candidate itself (a move would cost time for nothing), then the operator's preference, then
+/// who contains most of the others (or else they would be left with transactions that nobody wants), then the name.
+fn best<'a>(q: &Question<'_>, among: &[(&'a str, &Position)]) -> Option<&'a str> {
+    if let Some((me, _)) = among.iter().find(|(node, _)| *node == q.me) {
+        return Some(me);
+    }
+    let contained = |p: &Position| among.iter().filter(|(_, other)| p.have().contains(&other.have())).count();
+    among.iter().min_by_key(|(node, p)| (p.priority, usize::MAX - contained(p), *node)).map(|(node, _)| *node)
+}
+
+/// What each of two holds and the other does not.
+fn differences(a: &str, mine: &Gtids, b: &str, theirs: &Gtids) -> String {
+    match (mine.difference(theirs), theirs.difference(mine)) {
+        (Some(x), Some(y)) => format!("{a} alone holds {x} and {b} alone holds {y}"),
+        (Some(x), None) => format!("{a} alone holds {x}"),
+        (None, Some(y)) => format!("{b} alone holds {y}"),
+        (None, None) => format!("{a} and {b} hold the same"),
+    }
+}
+
+/// An operator decided where the truth is.
+fn decided(q: &Question<'_>, heard: &Heard<'_>, record: &Record) -> Verdict {
+    match heard.get(record.node.as_str()) {
+        Some(p) if p.unfit.is_none() => {
+            choose(q, &record.node, format!("the record names {} and no set: an operator decided", record.node))
+        }
+        other => Verdict::Refuse(format!(
+            "the record names {}, which cannot be promoted ({}): start it, or decide again with: {}",
+            record.node,
+            other.and_then(|p| p.unfit).map_or("nothing was heard of it", remedy),
+            q.decide
+        )),
+    }
+}
+
+/// The first promotion of all: nothing is recorded, so nothing was promised, and whoever has data has the truth.
+fn fresh(q: &Question<'_>, heard: &Heard<'_>) -> Verdict {
+    let silent: Vec<&str> = q.running.iter().map(String::as_str).filter(|node| !heard.contains_key(node)).collect();
+    if !silent.is_empty() {
+        return Verdict::Refuse(format!(
+            "no promotion is recorded, and {} did not say what it holds: wait for it, or decide with: {}",
+            silent.join(" and "),
+            q.decide
+        ));
+    }
+    let with_data: Vec<(&str, &Position)> =
+        heard.iter().filter(|(_, p)| p.speaks() && !p.have().is_empty()).map(|(n, p)| (*n, *p)).collect();
+    let Some((first, most)) = with_data.first() else { return nobody_has_data(q, heard) };
+    let superset = |p: &&Position| with_data.iter().all(|(_, other)| p.have().contains(&other.have()));
+    let candidates: Vec<(&str, &Position)> =
+        heard.iter().filter(|(_, p)| p.unfit.is_none() && superset(p)).map(|(n, p)| (*n, *p)).collect();
+    if let Some(node) = best(q, &candidates) {
+        return choose(q, node, format!("first promotion: {node} holds all data"));
+    }
+    let incomparable = with_data.iter().enumerate().find_map(|(i, a)| {
+        let other = with_data[i + 1..].iter().find(|b| !a.1.have().contains(&b.1.have()) && !b.1.have().contains(&a.1.have()));
+        other.map(|b| differences(a.0, &a.1.have(), b.0, &b.1.have()))
+    });
+    Verdict::Refuse(match incomparable {
+        Some(differences) => {
+            format!("no promotion is recorded and the servers differ: {differences}; name the node whose data are right with: {}", q.decide)
+        }
+        None => format!(
+            "first promotion: the servers that hold all data cannot be promoted ({first}: {}): allow that, or decide with: {}",
+            most.unfit.map_or("another holds more", remedy),
+            q.decide
+        ),
+    })
+}
+
+/// Nobody who was heard has data. That is harmless only when everybody was heard: an absent server may have some, and
+/// would be left with them when it comes back as a replica of an empty primary.
+fn nobody_has_data(q: &Question<'_>, heard: &Heard<'_>) -> Verdict {
+    let spoke = heard.values().filter(|p| p.speaks()).count();
+    let missing = q.servers.map_or(heard.len(), |n| n.max(heard.len())) - spoke;
+    if missing > 0 {
+        return Verdict::Refuse(format!(
+            "{} is empty and {missing} of the servers did not say whether they hold data: start them, or decide with: {}",
+            q.me, q.decide
+        ));
+    }
+    Verdict::GoOn("all servers are empty".into())
+}
+
+/// The ordinary case: a primary is recorded, and its successor (or itself again) is to be found.
+struct Election<'a> {
+    q: &'a Question<'a>,
+    heard: &'a Heard<'a>,
+    record: &'a Record,
+}
+
+impl Election<'_> {
+    fn held(&self) -> Verdict {
+        let record = self.record;
+        let primary = self.heard.get(record.node.as_str()).filter(|p| p.speaks());
+        if let Some(p) = primary.filter(|p| p.complete) {
+            let all = [(record.node.as_str(), p.owed(record))];
+            return self.holder_of(&all, false).unwrap_or_else(|| self.nobody_holds(&all));
+        }
+        match record.durability {
+            Durability::Lossless => self.lossless(primary.copied()),
+            Durability::AsyncAllowed => self.asynchronous(),
+        }
+    }
+
+    /// Promises were kept by acknowledgements: the elected must hold what may have been acknowledged.
+    fn lossless(&self, primary: Option<&Position>) -> Verdict {
+        let record = self.record;
+        let recorded = || ("the record", record.set.clone().unwrap_or_default());
+        let members = || record.active.iter().filter_map(|node| self.heard.get(node.as_str()).map(|p| (node.as_str(), *p)));
+        let live: Vec<(&str, Gtids)> = members().filter(|(_, p)| live(p, record)).map(|(node, p)| (node, p.owed(record))).collect();
+        // Who has acknowledged nothing in this epoch is no holder, and cannot be the one that would have been missed.
+        let untouched = members().filter(|(_, p)| p.speaks() && p.untouched && !self::live(p, record)).count();
+        let enough = live.len() + untouched + record.acknowledgements > record.active.len();
+        let mut unmet = None;
+        if enough {
+            let mut all = live.clone();
+            if all.is_empty() {
+                // Nobody can have acknowledged in this epoch: what matters is from before.
+                all.push(recorded());
+            }
+            match self.holder_of(&all, false) {
+                Some(verdict) => return verdict,
+                None => unmet = Some(all),
+            }
+        }
+        // The primary's own disk. What the record says that it held must be there: it may be another disk.
+        if let Some(p) = primary.filter(|p| p.kept && p.have().contains(&recorded().1)) {
+            let mut all = live.clone();
+            all.push((&record.node, p.owed(record)));
+            match self.holder_of(&all, false) {
+                Some(verdict) => return verdict,
+                None => unmet = Some(all),
+            }
+        }
+        // Everybody is here: nobody can come who has more.
+        let everybody: Option<Vec<(&str, Gtids)>> = [&record.node]
+            .into_iter()
+            .chain(&record.active)
+            .map(|node| self.heard.get(node.as_str()).filter(|p| p.speaks()).map(|p| (node.as_str(), p.owed(record))))
+            .collect();
+        if let Some(mut all) = everybody {
+            all.push(recorded());
+            match self.holder_of(&all, true) {
+                Some(verdict) => return verdict,
+                None => unmet = Some(all),
+            }
+        }
+        unmet.map_or_else(|| self.too_few(primary), |all| self.nobody_holds(&all))
+    }
+
+    /// Loss was accepted, but not of everything: whoever is elected has at least what stood at the promotion before,
+    /// unless everybody is here.
+    fn asynchronous(&self) -> Verdict {
+        let record = self.record;
+        let mut all: Vec<(&str, Gtids)> =
+            self.heard.iter().filter(|(_, p)| p.speaks() && p.errant(record).is_none()).map(|(node, p)| (*node, p.have())).collect();
+        let mut members = [&record.node].into_iter().chain(&record.active);
+        let everybody = members.all(|node| self.heard.get(node.as_str()).is_some_and(|p| p.speaks()));
+        if !everybody {
+            all.push(("the record", record.set.clone().unwrap_or_default()));
+        }
+        self.holder_of(&all, everybody).unwrap_or_else(|| self.nobody_holds(&all))
+    }
+
+    /// Whether this is the recorded primary and may have lost its newest transactions in a crash. It would give their
+    /// identities away again, to others, and a replica that got the lost ones could not tell. So it is promoted only when
+    /// everybody is here, and none has one that it has not.
+    fn cut(&self, node: &str, position: &Position) -> bool {
+        node == self.record.node && !position.complete && !position.kept
+    }
+
+    /// Whether no server that was heard, member or not, has anything else.
+    fn exceeds_all(&self, position: &Position) -> bool {
+        let have = position.have();
+        self.heard.values().filter(|p| p.speaks()).all(|p| have.contains(&p.owed(self.record)))
+    }
+
+    /// The best candidate that holds all of these, if there is one.
+    fn holder_of(&self, all: &[(&str, Gtids)], everybody: bool) -> Option<Verdict> {
+        let holds = |p: &Position| {
+            let have = p.have();
+            all.iter().all(|(_, set)| have.contains(set))
+        };
+        let candidates: Vec<(&str, &Position)> = self
+            .heard
+            .iter()
+            .filter(|(node, p)| {
+                p.unfit.is_none() && p.errant(self.record).is_none() && (!self.cut(node, p) || everybody && self.exceeds_all(p)) && holds(p)
+            })
+            .map(|(node, p)| (*node, *p))
+            .collect();
+        let node = best(self.q, &candidates)?;
+        let names: Vec<&str> = all.iter().map(|(name, _)| *name).filter(|name| *name != node).collect();
+        let reason = if names.is_empty() {
+            format!("{node} holds everything that was acknowledged by {}", self.record.node)
+        } else {
+            format!("{node} holds all of {}", names.join(" and "))
+        };
+        Some(choose(self.q, node, reason))
+    }
+
+    /// The data are here, and no single candidate holds them all.
+    fn nobody_holds(&self, all: &[(&str, Gtids)]) -> Verdict {
+        let q = self.q;
+        let mine = self.heard.get(q.me).map(|p| p.have()).unwrap_or_default();
+        let why = if let Some(errant) = self.heard.get(q.me).and_then(|p| p.errant(self.record)) {
+            format!("{} holds transactions that the primary {} never had: {errant}", q.me, self.record.node)
+        } else if let Some((node, set)) = all.iter().find(|(_, set)| !mine.contains(set)) {
+            let excluded = self.heard.get(node).and_then(|p| p.unfit).map(|why| format!(" ({node} cannot be promoted: {})", remedy(why)));
+            format!("{}{}", differences(q.me, &mine, node, set), excluded.unwrap_or_default())
+        } else {
+            format!("{} holds all of them", q.me)
+        };
+        Verdict::Refuse(format!(
+            "no server that can be promoted holds all that may have been acknowledged: {why}; start the servers that are missing, or name the node whose data are right with: {}",
+            q.decide
+        ))
+    }
+
+    /// Somebody who was not heard may hold the last acknowledged transaction.
+    fn too_few(&self, primary: Option<&Position>) -> Verdict {
+        let record = self.record;
+        let mut silent = Vec::new();
+        for node in &record.active {
+            match self.heard.get(node.as_str()) {
+                Some(p) if live(p, record) || (p.speaks() && p.untouched) => {}
+                Some(p) if p.speaks() => silent.push(format!("{node} (which restarted since, or has not got everything back)")),
+                Some(p) => silent.push(format!("{node} ({})", p.unfit.map_or("unknown", remedy))),
+                None => silent.push(format!("{node} (not heard)")),
+            }
+        }
+        let primary = match primary {
+            None => format!("the last primary {} was not heard", record.node),
+            Some(p) if p.kept => format!("the last primary {} has less than it had when it was recorded", record.node),
+            Some(_) => format!("the last primary {} may have lost transactions in its crash", record.node),
+        };
+        Verdict::Refuse(format!(
+            "an acknowledged transaction may be only on {}, and {primary}: start the servers there, or accept the loss with: {}",
+            silent.join(" or "),
+            self.q.decide
+        ))
+    }
+}
+
+#[cfg(test)]
+#[path = "election_tests.rs"]
+mod tests;

@@ -1,0 +1,411 @@
+//! `start` and `stop`: the server's process.
+
+use std::fs;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::chown;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ocf::{Context, Failure, Outcome, Peers};
+use process::{Account, Daemon, DaemonError, Identity, Spawned};
+
+use crate::agent::{MySql, cluster_failure};
+use crate::dialect::Dialect;
+use crate::gtid::Flavour;
+use crate::monitor::Look;
+use crate::observation::Observation;
+use crate::params::Params;
+use crate::preference::{self, Circumstances};
+use crate::record::{Durability, Record};
+use crate::server::{Fault, Server};
+use crate::state::State;
+
+/// How long `start` waits for the server's recovery. A server that recovers is alive: the cluster must not wait for it
+/// while another instance could be promoted. The monitor follows it from there.
+const RECOVERY_PATIENCE: Duration = Duration::from_secs(20);
+/// How often a waiting `start` says what the server is at.
+const PROGRESS: Duration = Duration::from_secs(5);
+/// How long before the deadline of `stop` the server is killed.
+const KILL_RESERVE: Duration = Duration::from_secs(6);
+/// Files that the server may open; it opens fewer tables when it gets fewer.
+const OPEN_FILES: u64 = 65_535;
+
+/// How a server is to be started.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Launch {
+    /// Whatever was logged stays, even what nobody acknowledged.
+    pub(crate) keep: bool,
+}
+
+impl MySql {
+    /// Starts the server, closed for writes, following nobody or the primary.
+    pub(crate) fn start_unpromoted(&self, context: &Context) -> Outcome {
+        if context.environment.is_promotable() && context.environment.notify() == Some(false) {
+            return Err(Failure::configured("the clone has notify=false, without which nobody can be elected: set meta notify=true"));
+        }
+        self.check_node(context)?;
+        let mut state = self.state_file.load();
+        if let Some(process) = self.find_server(&mut state) {
+            return self.start_running(context, state, &process);
+        }
+        self.withdraw_position(&self.state_file.load())?;
+        self.create_if_wanted(context)?;
+        let record = self.record()?;
+        let primary = self.current_primary(context)?;
+        let recorded = record.as_ref().is_some_and(|r| Some(r.node.as_str()) == self.node().ok());
+        // The last primary may be needed as it is, unless it has a successor. See `Dialect::arguments`.
+        let lossless = record.as_ref().is_some_and(|r| r.durability == Durability::Lossless);
+        let launch = Launch { keep: !lossless || (primary.is_none() && recorded) };
+        let patience = RECOVERY_PATIENCE.min(context.deadline.reserving(Duration::from_secs(3)).left());
+        let Some((mut server, seen)) = self.launch(context, launch, patience)? else { return Ok(()) };
+        let mut state = self.state_file.load();
+        // Read again: what this server may have acknowledged before counts up to a record that stood after its start.
+        let record = self.record()?;
+        state.memory.change(|m| m.learn(record.as_ref().map(Record::stamp).unwrap_or_default()));
+        self.state_file.save(&state)?;
+        match primary {
+            Some(primary) => self.rejoin(context, &mut state, &mut server, &primary, record.as_ref()),
+            // Nobody is promoted: say at once what this server is worth. With a primary in office the monitor does, so
+            // that no score changes during somebody else's transition.
+            None if self.cluster.is_present() => self.first_score(context, &seen, recorded),
+            None => Ok(()),
+        }
+    }
+
+    /// `start` of a server that runs: nothing to do but to make sure that it is no primary by its own opinion.
+    fn start_running(&self, context: &Context, mut state: State, process: &Identity) -> Outcome {
+        let look = loop {
+            match self.ask(&state, process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2)) {
+                // A start before this one was killed, and its server is not up yet.
+                Look::Refuses(Fault::Absent(_)) if process.is_alive() && !context.deadline.passed() => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                look => break look,
+            }
+        };
+        match look {
+            Look::Answered(mut server, seen) => {
+                self.take_charge(context, &mut state, &mut server)?;
+                if !seen.closed && !state.promoted {
+                    server.run(server.dialect().close_writes())?;
+                    context.log.notice("the server was running open for writes: closed until the election");
+                }
+            }
+            Look::Engaged(_) => {}
+            Look::Stuck(why) => {
+                return Err(Failure::generic(format!("the server (pid {}) runs but is stuck: {why}; stop it", process.pid)));
+            }
+            Look::Refuses(fault) => return Err(fault.into()),
+        }
+        state.server = Some(process.clone());
+        self.state_file.save(&state)?;
+        context.log.notice(format!("the server runs already (pid {})", process.pid));
+        Ok(())
+    }
+
+    /// What a server needs that we did not start, or that has just come up: its dialect, its plugins.
+    pub(crate) fn take_charge(&self, context: &Context, state: &mut State, server: &mut Server) -> Outcome {
+        if let Err(fault) = server.load_semi_sync() {
+            context.log.warning(format!("semi-synchronous replication cannot be loaded: {fault}"));
+        }
+        if self.params.lossless == Some(true) && !server.dialect().can_be_lossless() {
+            return Err(Failure::configured(format!(
+                "durability=lossless is not possible with server {}: it acknowledges writes before a replica has them; use MySQL 5.7 or MariaDB 10.3 \
+                 or newer, or set durability=async-allowed",
+                server.dialect().version
+            )));
+        }
+        if self.params.lossless.is_none() && !server.dialect().can_be_lossless() {
+            context.log.warning(format!(
+                "server {} cannot be lossless: writes that no replica has when the primary dies are lost",
+                server.dialect().version
+            ));
+        }
+        // Only MariaDB takes anything back in its recovery.
+        state.kept |= server.dialect().flavour == Flavour::MySql || !state.ours;
+        state.dialect = Some(server.dialect().clone());
+        state.answered = true;
+        state.ours = true;
+        Ok(())
+    }
+
+    fn first_score(&self, context: &Context, seen: &Observation, recorded: bool) -> Outcome {
+        let score = preference::score(Circumstances { recorded, has_data: !seen.have().is_empty(), ..Circumstances::default() });
+        self.cluster.publish_score(score).or_else(|e| {
+            context.log.warning(format!("the promotion score cannot be published: {e}"));
+            Ok(())
+        })
+    }
+
+    /// Who is promoted now, according to the lists that come with a clone's actions.
+    fn current_primary(&self, context: &Context) -> Result<Option<String>, Failure> {
+        let me = self.node()?;
+        Ok(Peers::read(&context.environment).promoted.into_iter().map(|m| m.node).find(|node| node != me))
+    }
+
+    /// Starts the process and the watcher, and waits until the server answers; `None` when it still recovers after
+    /// `patience`.
+    ///
+    /// # Errors
+    /// What the server said before it ended.
+    pub(crate) fn launch(&self, context: &Context, how: Launch, patience: Duration) -> Result<Option<(Server, Box<Observation>)>, Failure> {
+        let account = self.account()?;
+        self.prepare_directories(&account)?;
+        let log_begin = fs::metadata(&self.params.log).map_or(0, |m| m.len());
+        let daemon = Daemon {
+            program: self.params.program(),
+            arguments: self.arguments(how.keep)?,
+            account: Some(account),
+            directory: self.params.datadir.clone(),
+            open_files: Some(OPEN_FILES),
+            environment: vec![],
+            // A server that `demote` starts again outlives this agent before it has opened its log.
+            log: Some(self.params.log.clone()),
+        };
+        let mut state = State { ours: true, kept: how.keep, ..self.state_file.load().of_new_process() };
+        state.memory.change(|m| m.start_over(None));
+        // Remembered before it runs: a stop must find it, whenever this agent is killed.
+        let remember = |server: &Identity| {
+            state.server = Some(server.clone());
+            self.state_file.save(&state).map_err(|failure| failure.reason)
+        };
+        let mut spawned = daemon.spawn_remembered(remember).map_err(|e| match e {
+            DaemonError::NotRemembered(why) => Failure::generic(why),
+            other => Failure::installed(other.to_string()),
+        })?;
+        if let Err(e) = self.watcher().ensure(&spawned.identity, self.node()?) {
+            context.log.warning(format!("a crash will be found by the next monitor only: {e}"));
+        }
+        let answered = self
+            .wait_for_server(context, &mut spawned, patience)
+            .map_err(|failure| explain(&failure, &mut spawned, &self.params.log, log_begin))?;
+        context.log.notice(format!("started the server (pid {}), closed for writes", spawned.identity.pid));
+        let Some((mut server, seen)) = answered else { return Ok(None) };
+        let mut state = self.state_file.load();
+        self.take_charge(context, &mut state, &mut server).inspect_err(|_| spawned.identity.terminate())?;
+        self.state_file.save(&state)?;
+        Ok(Some((server, seen)))
+    }
+
+    /// The command line. What keeps the server closed comes last, so that nothing overrules it.
+    fn arguments(&self, keep: bool) -> Result<Vec<String>, Failure> {
+        let mut arguments = Vec::new();
+        let config = self.config_path();
+        if config.exists() {
+            arguments.push(format!("--defaults-file={}", config.display()));
+        }
+        for (name, path) in [
+            ("datadir", &self.params.datadir),
+            ("socket", &self.params.socket),
+            ("pid-file", &self.params.pidfile),
+            ("log-error", &self.params.log),
+        ] {
+            arguments.push(format!("--{name}={}", path.display()));
+        }
+        // So that the primary's list of replicas holds node names.
+        arguments.push(format!("--report-host={}", self.node()?));
+        arguments.extend(self.params.additional.iter().cloned());
+        arguments.extend(Dialect::arguments(keep));
+        Ok(arguments)
+    }
+
+    fn wait_for_server(
+        &self,
+        context: &Context,
+        spawned: &mut Spawned,
+        patience: Duration,
+    ) -> Result<Option<(Server, Box<Observation>)>, Failure> {
+        let begin = Instant::now();
+        let mut said = begin;
+        loop {
+            if let Some(status) = spawned.ended() {
+                return Err(Failure::generic(format!("the server ended with {status}")));
+            }
+            match self.connect(None, Duration::from_millis(1000)).and_then(|mut s| s.observe().map(|seen| (s, seen))) {
+                Ok((server, seen)) => {
+                    if !seen.closed {
+                        spawned.identity.kill();
+                        return Err(Failure::generic(
+                            "the server came up open for writes and was killed: is binary really a MySQL or MariaDB server?",
+                        ));
+                    }
+                    return Ok(Some((server, Box::new(seen))));
+                }
+                Err(Fault::Absent(_) | Fault::Engaged(_) | Fault::Silent(_)) => {}
+                Err(fault) => return Err(fault.into()),
+            }
+            if begin.elapsed() >= patience {
+                if !patience.is_zero() {
+                    context.log.notice("the server is still recovering its data: the monitor follows it from here");
+                }
+                return Ok(None);
+            }
+            if said.elapsed() >= PROGRESS {
+                said = Instant::now();
+                let last = tail(&self.params.log, 0).lines().next_back().unwrap_or_default().to_owned();
+                context.log.notice(format!("waiting for the server, {} s so far; it says: {last}", begin.elapsed().as_secs()));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The directories of socket, pid file and log, given to the server's user when they are made.
+    fn prepare_directories(&self, account: &Account) -> Outcome {
+        let explain = |path: &Path, e: std::io::Error| Failure::permission(format!("{}: {e}", path.display()));
+        for file in [&self.params.socket, &self.params.pidfile, &self.params.log] {
+            let Some(directory) = file.parent() else { continue };
+            if !directory.exists() {
+                fs::create_dir_all(directory).map_err(|e| explain(directory, e))?;
+                chown(directory, Some(account.uid), Some(account.gid)).map_err(|e| explain(directory, e))?;
+            }
+        }
+        if !self.params.log.exists() {
+            fs::File::create(&self.params.log).map_err(|e| explain(&self.params.log, e))?;
+            chown(&self.params.log, Some(account.uid), Some(account.gid)).map_err(|e| explain(&self.params.log, e))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the data directory when it holds no database and the operator wants that.
+    fn create_if_wanted(&self, context: &Context) -> Outcome {
+        let datadir = &self.params.datadir;
+        if datadir.join("mysql").is_dir() {
+            return Ok(());
+        }
+        if !self.params.enable_creation {
+            return Err(Failure::installed(format!(
+                "datadir {} holds no database: make one (mysqld --initialize, mariadb-install-db), seed it from the primary, or set enable_creation=yes",
+                datadir.display()
+            )));
+        }
+        let account = self.account()?;
+        if !datadir.exists() {
+            fs::create_dir_all(datadir).map_err(|e| Failure::permission(format!("datadir {}: {e}", datadir.display())))?;
+            chown(datadir, Some(account.uid), Some(account.gid))
+                .map_err(|e| Failure::permission(format!("datadir {}: {e}", datadir.display())))?;
+        }
+        let program = self.params.program();
+        let version = process::run(&program.display().to_string(), &["--version"], Duration::from_secs(10))
+            .map_err(|e| Failure::installed(e.to_string()))?
+            .stdout;
+        let (data, user) = (format!("--datadir={}", datadir.display()), format!("--user={}", self.params.user));
+        let limit = context.deadline.left();
+        let made = if version.contains("MariaDB") {
+            process::run("mariadb-install-db", &[&data, &user, "--auth-root-authentication-method=socket"], limit)
+        } else {
+            process::run(&program.display().to_string(), &["--no-defaults", "--initialize-insecure", &data, &user], limit)
+        };
+        let made = made.map_err(|e| Failure::installed(e.to_string()))?;
+        if made.status.success() {
+            context.log.notice(format!("made an empty database in {}", datadir.display()));
+            return Ok(());
+        }
+        let last = made.stderr.lines().next_back().unwrap_or_default();
+        Err(Failure::installed(format!("the data directory {} cannot be made: {last}", datadir.display())))
+    }
+
+    /// Stops the server, whatever it takes.
+    pub(crate) fn stop_surely(&self, context: &Context) -> Outcome {
+        self.watcher().end();
+        if let Err(e) = self.cluster.withdraw_score().map_err(cluster_failure) {
+            context.log.warning(format!("the promotion score cannot be withdrawn: {e}"));
+        }
+        let mut state = self.state_file.load();
+        if let Some(process) = self.find_server(&mut state) {
+            let grace = self.grace(context, &state, &process);
+            if grace.is_zero() {
+                process.kill();
+            } else {
+                context.log.notice(format!("stopping the server (pid {})", process.pid));
+                process.terminate();
+            }
+            if !process.wait_gone(grace) {
+                if !grace.is_zero() {
+                    context.log.warning(format!("the server (pid {}) did not end within {} ms: killing it", process.pid, grace.as_millis()));
+                }
+                process.kill();
+                if !process.wait_gone(context.deadline.left().max(Duration::from_secs(1))) {
+                    return Err(Failure::generic(format!(
+                        "the server (pid {}) cannot be killed: it hangs in the kernel, probably on its disk",
+                        process.pid
+                    )));
+                }
+            }
+        }
+        for file in [&self.params.socket, &self.params.pidfile] {
+            let _ = fs::remove_file(file);
+        }
+        self.publish_readable(context, &mut state, false);
+        let stopped = State { membership: state.membership.clone(), readable: state.readable, published: state.published, ..State::default() };
+        // A state directory that is full must not fail a stop: the process is gone, and its record names it alone.
+        if let Err(e) = self.state_file.save(&stopped) {
+            context.log.warning(e.reason);
+        }
+        Ok(())
+    }
+
+    /// How long a server may take to end by itself. An orderly shutdown *releases* commits that wait for a replica, as
+    /// acknowledged although nobody has them: a server with such commits, or that cannot be asked, is killed.
+    fn grace(&self, context: &Context, state: &State, process: &Identity) -> Duration {
+        let grace = context.deadline.reserving(KILL_RESERVE).left().max(Duration::from_millis(500));
+        match self.ask(state, process, Duration::from_secs(1)) {
+            Look::Answered(mut server, seen) => {
+                if !seen.waits {
+                    return grace;
+                }
+                // A stop without a demotion. Closed first, so that nothing new comes to wait.
+                let closed = self.close(context, &mut server);
+                let waiting = server.semi_sync_status().map_or(1, |(_, waiting)| waiting);
+                if closed.is_ok() && waiting == 0 {
+                    return grace;
+                }
+                context.log.warning(format!("{waiting} commits wait for a replica: the server is killed, so that none of them is acknowledged"));
+                Duration::ZERO
+            }
+            Look::Engaged(why) if !state.promoted => {
+                context.log.notice(format!("the server is busy: {why}"));
+                grace
+            }
+            Look::Refuses(fault) if !state.promoted => {
+                context.log.notice(format!("the server cannot be asked: {fault}"));
+                grace
+            }
+            Look::Engaged(why) | Look::Stuck(why) => {
+                context.log.warning(format!("killing the server: {why}"));
+                Duration::ZERO
+            }
+            Look::Refuses(fault) => {
+                context.log.warning(format!("killing the server: {fault}"));
+                Duration::ZERO
+            }
+        }
+    }
+}
+
+/// What the file got since `from`, its last lines.
+fn tail(path: &Path, from: u64) -> String {
+    let read = || -> std::io::Result<String> {
+        let mut file = fs::File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(from.min(length).max(length.saturating_sub(16_384))))?;
+        let mut bytes = Vec::new();
+        file.take(16_384).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    read().unwrap_or_default()
+}
+
+/// Why a server did not come up, from what it said itself.
+fn explain(failure: &Failure, spawned: &mut Spawned, log: &Path, log_begin: u64) -> Failure {
+    if spawned.ended().is_none() {
+        spawned.identity.kill();
+        spawned.identity.wait_gone(Duration::from_secs(2));
+        return failure.clone();
+    }
+    let text = tail(log, log_begin);
+    // The first error is the cause, the others follow from it; "Aborting" never helps.
+    match text.lines().find(|l| l.contains("[ERROR]") && !l.contains("Aborting")) {
+        Some(line) => Failure { reason: format!("{}: {}", failure.reason, line.trim()), ..failure.clone() },
+        None => failure.clone(),
+    }
+}

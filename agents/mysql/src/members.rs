@@ -1,0 +1,190 @@
+//! On the primary: the record follows who may acknowledge. Its rules are `election`'s; the primary is its only writer.
+//!
+//! Safety rests on an order: a replica is recorded before it acknowledges, and leaves the record after it has ceased to
+//! and the others have everything that it may have acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use ocf::{Context, Outcome};
+
+use crate::agent::{MySql, cluster_failure};
+use crate::election;
+use crate::observation::Observation;
+use crate::record::{Durability, Record, Stamp};
+use crate::replication::{MEMBERSHIP, Membership};
+use crate::server::{Fault, Server};
+use crate::state::{Reign, Stage, State};
+
+/// How long the members that stay may take to acknowledge the barrier. It is tried again with the next monitor.
+const BARRIER: Duration = Duration::from_millis(500);
+
+/// How often the replicas' wishes are looked up although everything seems settled: MySQL counts acknowledging replicas
+/// that are gone for a while.
+const ASKED_EVERY: Duration = Duration::from_secs(120);
+
+impl MySql {
+    /// Brings record and server into line with who is there. With nothing changed it starts no process.
+    pub(crate) fn tend_members(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) {
+        if !self.cluster.is_present() {
+            return;
+        }
+        if let Err(failure) = self.members(context, state, server, seen) {
+            context.log.warning(format!("the record is not up to date: {failure}"));
+        }
+    }
+
+    fn members(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) -> Outcome {
+        let durability = self.durability(server);
+        let known = state.known_record().filter(|record| state.reigns(record) && record.durability == durability);
+        let Some(record) = known else { return self.record_reign(context, state, server, seen, durability) };
+        if durability == Durability::AsyncAllowed {
+            if seen.waits {
+                server.run_all(server.dialect().wait_for_nobody())?;
+            }
+            return Ok(());
+        }
+        let (acknowledging, waiting) = server.semi_sync_status()?;
+        let acknowledging = usize::try_from(acknowledging).unwrap_or(usize::MAX);
+        if !seen.waits && acknowledging >= record.acknowledgements {
+            server.run_all(server.dialect().wait_for_replicas(record.acknowledgements))?;
+            context.log.notice(format!("{acknowledging} replicas acknowledge: from here on no write is acknowledged without one"));
+        }
+        let attached: BTreeSet<String> = server.replicas()?.into_iter().filter(|node| *node != record.node).collect();
+        let now = process::since_boot();
+        let due = state.asked_members.is_none_or(|at| now.saturating_sub(at) > ASKED_EVERY);
+        let settled = attached == record.active && acknowledging >= attached.len() && !due;
+        if settled && state.joining.is_empty() && state.leaving.is_empty() {
+            return Ok(());
+        }
+        let told: BTreeMap<String, Membership> = if settled {
+            BTreeMap::new()
+        } else {
+            state.asked_members = Some(now);
+            let values = self.cluster.private_values(MEMBERSHIP).map_err(cluster_failure)?;
+            values.into_iter().filter_map(|(node, text)| Some((node, Membership::parse(&text)?))).collect()
+        };
+        let record = self.let_leave(context, state, server, record, &told, seen.waits && waiting > 0, seen.waits)?;
+        self.let_join(context, state, server, record, &told, &attached)
+    }
+
+    /// What this server's clients are promised.
+    pub(crate) fn durability(&self, server: &Server) -> Durability {
+        if self.lossless(server.dialect()) { Durability::Lossless } else { Durability::AsyncAllowed }
+    }
+
+    /// A reign that is not recorded as it is: of a primary that was running before we came, or whose durability the
+    /// operator changed. Its commits begin to wait when enough replicas acknowledge under this record.
+    fn record_reign(
+        &self,
+        context: &Context,
+        state: &mut State,
+        server: &mut Server,
+        seen: &Observation,
+        durability: Durability,
+    ) -> Outcome {
+        let Some(process) = state.server.clone() else { return Ok(()) };
+        let me = self.node()?.to_owned();
+        let before = self.record()?;
+        if let Some(other) = before.as_ref().filter(|r| r.node != me) {
+            return Err(ocf::Failure::generic(format!("the record names {}", other.node)));
+        }
+        let logged = server.logged()?;
+        let reign = election::Reign {
+            node: &me,
+            server: &seen.server,
+            set: &logged,
+            durability,
+            acknowledgements: self.params.acknowledgements,
+            remembered: state.memory.epoch(),
+        };
+        let mut record = election::successor(before.as_ref(), &reign, &BTreeMap::new());
+        record.active = server.replicas()?.into_iter().filter(|node| *node != me).collect();
+        if let Some(address) = record.active.iter().find(|node| node.parse::<std::net::IpAddr>().is_ok() || node.contains(',')) {
+            return Err(ocf::Failure::generic(format!(
+                "the replica {address} does not report its node's name: write report_host=NODE into its option file and restart it"
+            )));
+        }
+        if seen.waits && durability == Durability::Lossless {
+            // By somebody else's settings, with a limit perhaps. Begun anew when the replicas acknowledge under our record.
+            server.run_all(server.dialect().wait_for_nobody())?;
+        }
+        state.reign = Some(Reign { epoch: record.epoch, server: process, stage: Stage::Open });
+        self.state_file.save(state)?;
+        self.write_record(context, state, &record)
+    }
+
+    /// Takes out of the record who cannot acknowledge any more, once what they may have acknowledged is held by those
+    /// who stay.
+    fn let_leave(
+        &self,
+        context: &Context,
+        state: &mut State,
+        server: &mut Server,
+        record: Record,
+        told: &BTreeMap<String, Membership>,
+        blocked: bool,
+        waits: bool,
+    ) -> Result<Record, ocf::Failure> {
+        // Who was stopped is announced before it starts again, and is taken off the list then: so it is stopped now.
+        let mut gone: BTreeMap<String, Stamp> = state.leaving.iter().map(|node| (node.clone(), record.stamp())).collect();
+        gone.extend(told.iter().filter_map(|(node, membership)| match membership {
+            Membership::Resigned(stamp) => Some((node.clone(), *stamp)),
+            Membership::Ready(_) => None,
+        }));
+        state.leaving.retain(|node| record.active.contains(node));
+        if election::left(&record, &gone, &record.set.clone().unwrap_or_default()).is_none() {
+            return Ok(record);
+        }
+        if blocked {
+            context.log.warning("commits wait for a replica, so that nobody can leave the record now");
+            return Ok(record);
+        }
+        if waits {
+            match server.run_within(server.dialect().barrier(), BARRIER) {
+                Ok(()) => {}
+                Err(Fault::Silent(_)) => {
+                    *server = self.reach(context, state)?;
+                    context.log.warning("the replicas that remain do not acknowledge, so that nobody can leave the record now");
+                    return Ok(record);
+                }
+                Err(fault) => return Err(fault.into()),
+            }
+        }
+        let Some(next) = election::left(&record, &gone, &server.logged()?) else { return Ok(record) };
+        self.write_record(context, state, &next)?;
+        state.leaving.retain(|node| next.active.contains(node));
+        Ok(next)
+    }
+
+    /// Records who wants to acknowledge, or to do so anew after its server was started.
+    fn let_join(
+        &self,
+        context: &Context,
+        state: &mut State,
+        server: &mut Server,
+        mut record: Record,
+        told: &BTreeMap<String, Membership>,
+        attached: &BTreeSet<String>,
+    ) -> Outcome {
+        let mut joining = std::mem::take(&mut state.joining);
+        joining.extend(attached.iter().filter_map(|node| match told.get(node)? {
+            Membership::Ready(before) if !record.active.contains(node) || record.stamp() <= *before => Some(node.clone()),
+            _ => None,
+        }));
+        // A server that was started just now may be far behind, and would only make elections harder. It says when it
+        // has caught up; only a member has to be recorded anew at once, or whoever is needed to go on at all.
+        let blocked = record.active.len() < record.acknowledgements;
+        joining.retain(|node| record.active.contains(node) || blocked || matches!(told.get(node), Some(Membership::Ready(_))));
+        if joining.is_empty() {
+            return Ok(());
+        }
+        let logged = server.logged()?;
+        for node in &joining {
+            let change = record.change;
+            record = Record { change, ..election::joined(&record, node, &logged) };
+        }
+        record.change += 1;
+        self.write_record(context, state, &record)
+    }
+}

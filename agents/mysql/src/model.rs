@@ -1,0 +1,854 @@
+//! The protocol, model-checked: three servers, and everything that can happen to them in any order.
+//!
+//! The model calls the very functions that the agent calls; what it adds is the world. Pacemaker is taken for what it
+//! promises: one promotion at a time, a demotion (or fencing) before each, and one action of an instance at a time. An agent may be
+//! killed between two steps, a record that was written may never arrive, servers crash and lose what they had received and not
+//! applied, acknowledgements arrive late, nodes are cut off.
+//!
+//! Simplified: one acknowledgement (more are in the tables of `election`); a transaction's identity is used once (a server
+//! that loses its newest transactions gives theirs away again: `Election::cut` is about that); a frozen server is one that is cut
+//! off; a replica's applier runs when it must.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test helper panics to fail the test")]
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use stateright::{Checker, HasDiscoveries, Model, Property};
+
+use crate::election::{
+    Acknowledging, Memory, Position, Question, Reign, Verdict, elect, errant, joined, left, may_acknowledge, may_resume, successor,
+};
+use crate::gtid::{Flavour, Gtids};
+use crate::record::{Durability, Record, Stamp};
+
+const NODES: usize = 3;
+/// As many transactions at most as fit into a [`Set`].
+const MOST: usize = 7;
+/// The record is rewritten so often in an epoch at most.
+const CHANGES: u8 = 4;
+
+/// Transactions by number. A higher number is written later.
+type Set = u8;
+/// Epoch and change.
+type At = (u8, u8);
+
+const fn one(transaction: usize) -> Set {
+    1 << transaction
+}
+
+/// All up to the highest of these.
+fn up_to_highest(set: Set) -> Set {
+    if set == 0 { 0 } else { Set::MAX >> set.leading_zeros() }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Rec {
+    at: At,
+    node: usize,
+    active: u8,
+    set: Set,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Pos {
+    round: (At, usize),
+    complete: bool,
+    kept: bool,
+    untouched: bool,
+    acknowledging: Option<(At, Set)>,
+    executed: Set,
+    received: Set,
+}
+
+/// A node: its server, what its agent remembers, what it has published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Node {
+    alive: bool,
+    linked: bool,
+    server: bool,
+    /// On a primary, all that is logged, waiting commits included.
+    executed: Set,
+    relay: Set,
+    following: Option<usize>,
+    receiver: bool,
+    semi_sync: bool,
+    writable: bool,
+    acknowledging: Option<(At, Set)>,
+    not_before: Option<At>,
+    resigned: Option<At>,
+    /// Acknowledgements on their way to whom it follows.
+    sent: Set,
+    /// The epoch in which this very process reigned.
+    reigned: Option<u8>,
+    claim: Option<Rec>,
+    published: Option<Pos>,
+}
+
+impl Node {
+    fn up(&self) -> bool {
+        self.alive && self.server
+    }
+
+    fn have(&self) -> Set {
+        self.executed | self.relay
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Step {
+    Electing,
+    /// Won with these transactions: they are to be drained.
+    Elected(Set),
+    Prepared,
+    Written,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Leaving {
+    node: usize,
+    /// Since when it cannot acknowledge.
+    since: At,
+    record: At,
+    barrier: usize,
+}
+
+/// How often each thing may happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Budget {
+    writes: u8,
+    barriers: u8,
+    errant: u8,
+    crashes: u8,
+    /// Of those, how many lose what was received and not applied.
+    losses: u8,
+    promotions: u8,
+    cuts: u8,
+    kills: u8,
+    lost_records: u8,
+    resignations: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct State {
+    nodes: [Node; NODES],
+    record: Rec,
+    /// Whom Pacemaker holds for promoted, or whom it promotes.
+    promoted: Option<usize>,
+    promoting: Option<Step>,
+    leaving: Option<Leaving>,
+    /// Who wrote each transaction.
+    writers: [u8; MOST],
+    written: u8,
+    /// What a client saw succeed.
+    seen: Set,
+    errant: Set,
+    left: Budget,
+    // For the properties that must be reached.
+    shrank: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Action {
+    Write(usize),
+    WriteErrant(usize),
+    Deliver(usize),
+    AcknowledgementArrives(usize),
+    Crash(usize, Loss),
+    Start(usize),
+    CutOff(usize),
+    Heal(usize),
+    Fence(usize),
+    Return(usize),
+    Demote,
+    DemoteAndCut,
+    Promote(usize),
+    Publish(usize),
+    Elect,
+    Prepare,
+    WriteRecord,
+    WriteRecordInVain,
+    Open,
+    KillAgent,
+    Follow(usize),
+    Enable(usize),
+    Join(usize),
+    Resign(usize),
+    ComeBack(usize),
+    Barrier(usize),
+    Leave,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Loss {
+    Nothing,
+    /// What was received and not applied.
+    Relay,
+    /// The transactions that wait for an acknowledgement.
+    Tail,
+}
+
+/// What is left out, to see that it is missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Without {
+    Nothing,
+    /// Silent members are taken for none.
+    Quorum,
+    /// What was received is not applied before the source is forgotten.
+    Drain,
+    /// A promotion does not look whether its record arrived.
+    ReadBack,
+    /// A member that restarted acknowledges under the record that it restarted under.
+    NewRecordAfterStart,
+    /// The set of a rewrite is what clients saw, without the waiting commits.
+    WaitingCommits,
+    /// Whoever resigned once leaves, though the record was rewritten since.
+    StampOfResignation,
+    /// Members leave without a barrier.
+    Barrier,
+    /// A demotion keeps the claim, so that the next promotion goes on with the old reign.
+    NewEpochAfterDemotion,
+    /// Whoever does not acknowledge at the moment is taken for one that never did.
+    MemoryOfAcknowledging,
+    /// The errant are candidates, and followers.
+    ErrantRule,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Protocol {
+    budget: Budget,
+    without: Without,
+    /// A server that crashes may lose the transactions that nobody has acknowledged (MariaDB; MySQL without `sync_binlog=1`).
+    cuts_tails: bool,
+    /// Whether it begins in the middle of a reign, with both replicas acknowledging, or with the first promotion.
+    settled: bool,
+}
+
+fn name(node: usize) -> String {
+    ["a", "b", "c"][node].to_owned()
+}
+
+fn number(name: &str) -> usize {
+    ["a", "b", "c"].iter().position(|n| *n == name).unwrap()
+}
+
+fn uuid(node: usize) -> String {
+    format!("{:08x}-0000-0000-0000-000000000000", node + 1)
+}
+
+fn stamp((epoch, change): At) -> Stamp {
+    Stamp { epoch: epoch.into(), change: change.into() }
+}
+
+fn at(stamp: Stamp) -> At {
+    (u8::try_from(stamp.epoch).unwrap(), u8::try_from(stamp.change).unwrap())
+}
+
+fn stamp_of_round((at, node): (At, usize)) -> String {
+    format!("{}-{}", stamp(at), name(node))
+}
+
+type Known = HashMap<(Set, [u8; MOST]), Gtids>;
+thread_local!(static KNOWN: RefCell<Known> = RefCell::default());
+
+impl State {
+    fn gtids(&self, set: Set) -> Gtids {
+        let make = || {
+            let text: Vec<String> =
+                (0..MOST).filter(|t| set & one(*t) != 0).map(|t| format!("{}:{}", uuid(self.writers[t].into()), t + 1)).collect();
+            Gtids::parse(&text.join(","), Flavour::MySql).unwrap()
+        };
+        KNOWN.with_borrow_mut(|known| known.entry((set, self.writers)).or_insert_with(make).clone())
+    }
+
+    fn set(&self, gtids: &Gtids) -> Set {
+        (0..MOST).filter(|t| usize::from(self.written) > *t && gtids.contains(&self.gtids(one(*t)))).map(one).sum()
+    }
+
+    fn record(&self, rec: Rec) -> Record {
+        Record {
+            epoch: rec.at.0.into(),
+            change: rec.at.1.into(),
+            node: name(rec.node),
+            server: Some(uuid(rec.node)),
+            durability: Durability::Lossless,
+            acknowledgements: 1,
+            active: (0..NODES).filter(|n| rec.active & 1 << n != 0).map(name).collect(),
+            set: Some(self.gtids(rec.set)),
+        }
+    }
+
+    fn rec(&self, record: &Record) -> Rec {
+        Rec {
+            at: at(record.stamp()),
+            node: number(&record.node),
+            active: record.active.iter().map(|n| 1 << number(n)).sum(),
+            set: self.set(record.set.as_ref().unwrap()),
+        }
+    }
+
+    fn memory(&self, node: &Node) -> Memory {
+        let acknowledging = node.acknowledging.map(|(at, mark)| Acknowledging { stamp: stamp(at), mark: self.gtids(mark) });
+        Memory { acknowledging, not_before: node.not_before.map(stamp) }
+    }
+
+    fn remember(&mut self, n: usize, memory: &Memory) {
+        self.nodes[n].acknowledging = memory.acknowledging.as_ref().map(|a| (at(a.stamp), self.set(&a.mark)));
+        self.nodes[n].not_before = memory.not_before.map(at);
+    }
+
+    fn position(&self, pos: &Pos) -> Position {
+        Position {
+            round: stamp_of_round(pos.round),
+            complete: pos.complete,
+            kept: pos.kept,
+            untouched: pos.untouched,
+            priority: 100,
+            acknowledging: pos.acknowledging.map(|(at, mark)| Acknowledging { stamp: stamp(at), mark: self.gtids(mark) }),
+            executed: self.gtids(pos.executed),
+            received: Some(self.gtids(pos.received)),
+            unfit: None,
+        }
+    }
+
+    fn positions(&self) -> BTreeMap<String, Position> {
+        self.nodes.iter().enumerate().filter_map(|(n, node)| Some((name(n), self.position(node.published.as_ref()?)))).collect()
+    }
+
+    fn can_talk(&self, a: usize, b: usize) -> bool {
+        self.nodes[a].up() && self.nodes[b].up() && self.nodes[a].linked && self.nodes[b].linked
+    }
+
+    /// The primary that works: promoted, recorded, open, and with the quorum.
+    fn reigning(&self) -> Option<usize> {
+        self.promoted.filter(|p| {
+            self.promoting.is_none() && self.record.node == *p && self.nodes[*p].up() && self.nodes[*p].linked && self.nodes[*p].writable
+        })
+    }
+
+    fn waiting(&self, n: usize) -> Set {
+        let own: Set = (0..MOST).filter(|t| self.written > u8::try_from(*t).unwrap() && usize::from(self.writers[*t]) == n).map(one).sum();
+        if self.nodes[n].writable { self.nodes[n].executed & own & !self.seen } else { 0 }
+    }
+
+    fn write(&mut self, n: usize) -> usize {
+        let transaction = usize::from(self.written);
+        self.writers[transaction] = u8::try_from(n).unwrap();
+        self.nodes[n].executed |= one(transaction);
+        self.written += 1;
+        transaction
+    }
+
+    fn stop_server(&mut self, n: usize, loss: Loss) {
+        let waiting = self.waiting(n);
+        let node = &mut self.nodes[n];
+        match loss {
+            // What survives is applied when the server runs again.
+            Loss::Nothing => node.executed |= node.relay,
+            Loss::Relay => {}
+            Loss::Tail => node.executed &= !waiting,
+        }
+        node.relay = 0;
+        (node.server, node.receiver, node.semi_sync, node.writable, node.reigned) = (false, false, false, false, None);
+        for other in self.nodes.iter_mut().filter(|other| other.following == Some(n)) {
+            other.sent = 0;
+        }
+        if self.promoted == Some(n) {
+            self.leaving = None;
+        }
+    }
+
+    fn forget_promotion(&mut self, keep_claim: bool) {
+        if let Some(p) = self.promoted.take() {
+            if !keep_claim {
+                self.nodes[p].claim = None;
+            }
+            for other in self.nodes.iter_mut().filter(|other| other.following == Some(p)) {
+                other.sent = 0;
+            }
+        }
+        self.promoting = None;
+        self.leaving = None;
+    }
+
+    /// Stops the receiver and publishes.
+    fn publish(&mut self, n: usize, protocol: &Protocol) {
+        self.nodes[n].receiver = false;
+        self.nodes[n].semi_sync = false;
+        let node = self.nodes[n];
+        let memory = self.memory(&node);
+        let record = self.record(self.record);
+        let untouched = match protocol.without {
+            Without::MemoryOfAcknowledging => node.acknowledging.is_none_or(|(at, _)| at.0 < self.record.at.0),
+            _ => memory.untouched(&record),
+        };
+        let same_process = node.reigned == Some(self.record.at.0);
+        let was_primary = self.record.node == n;
+        self.nodes[n].published = Some(Pos {
+            round: (self.record.at, self.record.node),
+            complete: was_primary && same_process && self.promoted != Some(n),
+            kept: was_primary && (same_process || !protocol.cuts_tails),
+            untouched,
+            acknowledging: node.acknowledging,
+            executed: node.executed,
+            received: node.relay,
+        });
+    }
+}
+
+impl Protocol {
+    fn elect(&self, s: &mut State, me: usize) {
+        s.publish(me, self);
+        let mut record = s.record(s.record);
+        let mut positions = s.positions();
+        match self.without {
+            Without::Quorum => record.active.retain(|node| positions.get(node).is_some_and(|p| p.round == Record::round(Some(&record_of(s))))),
+            Without::ErrantRule => {
+                let everything = s.gtids(up_to_highest(Set::MAX >> (8 - s.written)));
+                record.set = Some(everything);
+                positions.values_mut().for_each(|p| p.acknowledging = p.acknowledging.take());
+            }
+            _ => {}
+        }
+        let running: BTreeSet<String> = (0..NODES).filter(|n| s.nodes[*n].alive).map(name).collect();
+        let me = name(me);
+        let question =
+            Question { me: &me, record: Some(&record), positions: &positions, running: &running, servers: Some(NODES), decide: "DECIDE" };
+        match elect(&question) {
+            Verdict::GoOn(_) => s.promoting = Some(Step::Elected(s.nodes[number(&me)].have())),
+            // The score moves, and the promotion fails: a demotion follows.
+            Verdict::HandOver { .. } | Verdict::Refuse(_) => s.forget_promotion(false),
+        }
+    }
+
+    fn rewritten_set(&self, s: &State, p: usize) -> Gtids {
+        let missing = if self.without == Without::WaitingCommits { s.waiting(p) } else { 0 };
+        s.gtids(s.nodes[p].executed & !missing)
+    }
+}
+
+fn record_of(s: &State) -> Record {
+    s.record(s.record)
+}
+
+impl Model for Protocol {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        let replica = Node {
+            alive: true,
+            linked: true,
+            server: true,
+            executed: 0,
+            relay: 0,
+            following: Some(0),
+            receiver: true,
+            semi_sync: self.settled,
+            writable: false,
+            acknowledging: self.settled.then_some(((1, 0), 0)),
+            not_before: Some((0, 0)),
+            resigned: None,
+            sent: 0,
+            reigned: None,
+            claim: None,
+            published: None,
+        };
+        let primary = Node {
+            following: None,
+            receiver: false,
+            semi_sync: false,
+            writable: true,
+            acknowledging: None,
+            reigned: Some(1),
+            ..replica
+        };
+        vec![State {
+            nodes: [primary, replica, replica],
+            record: Rec { at: (1, 0), node: 0, active: 0b110, set: 0 },
+            promoted: Some(0),
+            promoting: None,
+            leaving: None,
+            writers: [0; MOST],
+            written: 0,
+            seen: 0,
+            errant: 0,
+            left: self.budget,
+            shrank: false,
+        }]
+    }
+
+    fn actions(&self, s: &State, actions: &mut Vec<Action>) {
+        let has_room = usize::from(s.written) < MOST;
+        let rewritable = s.record.at.1 < CHANGES;
+        let electing = s.promoting == Some(Step::Electing);
+        let reigning = s.reigning();
+        for (n, node) in s.nodes.iter().enumerate() {
+            let is_candidate = s.promoting.is_some() && s.promoted == Some(n);
+            if !node.alive {
+                actions.push(Action::Return(n));
+                continue;
+            }
+            if node.linked {
+                if s.left.cuts > 0 {
+                    actions.push(Action::CutOff(n));
+                }
+            } else {
+                if s.promoted == Some(n) {
+                    actions.push(Action::Fence(n));
+                }
+                actions.push(Action::Heal(n));
+            }
+            if !node.server {
+                actions.push(Action::Start(n));
+                continue;
+            }
+            if node.writable && s.left.writes > 0 && has_room {
+                actions.push(Action::Write(n));
+            }
+            if !node.writable && s.left.errant > 0 && has_room && s.record.node != n && s.promoted != Some(n) {
+                actions.push(Action::WriteErrant(n));
+            }
+            if s.left.crashes > 0 {
+                actions.push(Action::Crash(n, Loss::Nothing));
+                if node.relay != 0 && s.left.losses > 0 {
+                    actions.push(Action::Crash(n, Loss::Relay));
+                }
+                if self.cuts_tails && s.waiting(n) != 0 {
+                    actions.push(Action::Crash(n, Loss::Tail));
+                }
+            }
+            if electing && node.linked && !is_candidate {
+                actions.push(Action::Publish(n));
+            }
+            if let Some(source) = node.following.filter(|source| s.can_talk(n, *source)) {
+                if node.receiver && s.nodes[source].executed & !node.have() != 0 {
+                    actions.push(Action::Deliver(n));
+                }
+            }
+            if let Some(source) = node.following {
+                // The reader has it already, whatever happened to the sender since.
+                if node.sent != 0 && s.nodes[source].up() && s.nodes[source].writable {
+                    actions.push(Action::AcknowledgementArrives(n));
+                }
+            }
+            if let Some(p) = reigning.filter(|p| *p != n && node.linked) {
+                if !node.receiver || node.following != Some(p) {
+                    actions.push(Action::Follow(n));
+                } else {
+                    if !node.semi_sync && node.resigned.is_none() {
+                        actions.push(Action::Enable(n));
+                    }
+                    let cannot = node.not_before.is_some_and(|stamp| stamp >= s.record.at);
+                    if node.resigned.is_none() && rewritable && (s.record.active & 1 << n == 0 || cannot) {
+                        actions.push(Action::Join(n));
+                    }
+                }
+                if node.resigned.is_some() {
+                    actions.push(Action::ComeBack(n));
+                } else if node.semi_sync && s.left.resignations > 0 {
+                    actions.push(Action::Resign(n));
+                }
+            }
+        }
+        if reigning.is_some() && s.leaving.is_none() && s.left.barriers > 0 && has_room && rewritable {
+            for n in (0..NODES).filter(|n| s.record.active & 1 << n != 0 && (!s.nodes[*n].up() || s.nodes[*n].resigned.is_some())) {
+                actions.push(Action::Barrier(n));
+            }
+        }
+        if reigning.is_some() && s.leaving.is_some() {
+            actions.push(Action::Leave);
+        }
+        match (s.promoted, s.promoting) {
+            (None, _) => {
+                if s.left.promotions > 0 {
+                    actions.extend((0..NODES).filter(|n| s.nodes[*n].up() && s.nodes[*n].linked).map(Action::Promote));
+                }
+            }
+            (Some(p), step) => {
+                let node = &s.nodes[p];
+                if node.linked && node.alive {
+                    if s.left.promotions > 0 || step.is_some() {
+                        actions.push(Action::Demote);
+                        if self.cuts_tails && s.waiting(p) != 0 {
+                            actions.push(Action::DemoteAndCut);
+                        }
+                    }
+                    if node.server {
+                        match step {
+                            Some(Step::Electing) => actions.push(if node.claim.is_some() { Action::Open } else { Action::Elect }),
+                            Some(Step::Elected(_)) => actions.push(Action::Prepare),
+                            Some(Step::Prepared) => {
+                                actions.push(Action::WriteRecord);
+                                if s.left.lost_records > 0 {
+                                    actions.push(Action::WriteRecordInVain);
+                                }
+                            }
+                            Some(Step::Written) => actions.push(Action::Open),
+                            None => {}
+                        }
+                        if s.left.kills > 0 && step.is_some_and(|step| step != Step::Electing) {
+                            actions.push(Action::KillAgent);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut s = last.clone();
+        match action {
+            Action::Write(n) => {
+                s.left.writes -= 1;
+                s.write(n);
+            }
+            Action::WriteErrant(n) => {
+                s.left.errant -= 1;
+                s.errant |= one(s.write(n));
+            }
+            Action::Deliver(n) => {
+                let source = s.nodes[n].following?;
+                let missing = s.nodes[source].executed & !s.nodes[n].have();
+                let next = missing & missing.wrapping_neg();
+                s.nodes[n].relay |= next;
+                if s.nodes[n].semi_sync {
+                    s.nodes[n].sent |= next;
+                }
+            }
+            Action::AcknowledgementArrives(n) => {
+                let source = s.nodes[n].following?;
+                s.seen |= s.nodes[source].executed & up_to_highest(s.nodes[n].sent);
+                s.nodes[n].sent = 0;
+            }
+            Action::Crash(n, loss) => {
+                s.left.crashes -= 1;
+                s.left.losses -= u8::from(loss == Loss::Relay);
+                s.stop_server(n, loss);
+            }
+            Action::Start(n) => {
+                s.nodes[n].server = true;
+                s.nodes[n].claim = None;
+                let mut memory = s.memory(&s.nodes[n]);
+                match self.without {
+                    Without::NewRecordAfterStart => memory.acknowledging = None,
+                    _ => memory.start_over(s.nodes[n].linked.then(|| stamp(s.record.at))),
+                }
+                s.remember(n, &memory);
+                if s.promoted == Some(n) && s.promoting.is_some() {
+                    s.promoting = Some(Step::Electing);
+                }
+            }
+            Action::CutOff(n) => {
+                s.left.cuts -= 1;
+                s.nodes[n].linked = false;
+            }
+            Action::Heal(n) => {
+                s.nodes[n].linked = true;
+                let mut memory = s.memory(&s.nodes[n]);
+                memory.learn(stamp(s.record.at));
+                s.remember(n, &memory);
+            }
+            Action::Fence(n) => {
+                s.stop_server(n, Loss::Nothing);
+                s.forget_promotion(false);
+                s.nodes[n].alive = false;
+                s.nodes[n].published = None;
+            }
+            Action::Return(n) => {
+                s.nodes[n].alive = true;
+                s.nodes[n].linked = true;
+            }
+            Action::Demote | Action::DemoteAndCut => {
+                let p = s.promoted?;
+                if s.nodes[p].server && s.waiting(p) != 0 {
+                    // Commits that wait cannot be released, so the server dies with them.
+                    s.stop_server(p, if action == Action::Demote { Loss::Nothing } else { Loss::Tail });
+                }
+                s.nodes[p].writable = false;
+                s.forget_promotion(self.without == Without::NewEpochAfterDemotion);
+                if s.nodes[p].server { s.publish(p, self) } else { s.nodes[p].published = None }
+            }
+            Action::Promote(n) => {
+                s.left.promotions -= 1;
+                s.promoted = Some(n);
+                s.promoting = Some(Step::Electing);
+            }
+            Action::Publish(n) => s.publish(n, self),
+            Action::Elect => self.elect(&mut s, last.promoted?),
+            Action::Prepare => {
+                let Some(Step::Elected(have)) = s.promoting else { return None };
+                let node = &mut s.nodes[last.promoted?];
+                if self.without != Without::Drain {
+                    node.executed |= node.relay & have;
+                }
+                (node.relay, node.following, node.sent) = (0, None, 0);
+                s.promoting = Some(Step::Prepared);
+            }
+            Action::WriteRecord | Action::WriteRecordInVain => {
+                let p = last.promoted?;
+                let set = s.gtids(s.nodes[p].executed);
+                let (node, server) = (name(p), uuid(p));
+                let reign = Reign { node: &node, server: &server, set: &set, durability: Durability::Lossless, acknowledgements: 1, remembered: 0 };
+                let record = successor(Some(&record_of(&s)), &reign, &s.positions());
+                let record = s.rec(&record);
+                s.nodes[p].claim = Some(record);
+                s.nodes[p].reigned = Some(record.at.0);
+                if action == Action::WriteRecord {
+                    s.record = record;
+                } else {
+                    s.left.lost_records -= 1;
+                }
+                s.promoting = Some(Step::Written);
+            }
+            Action::Open => {
+                let p = last.promoted?;
+                let claim = s.nodes[p].claim?;
+                let arrived = may_resume(Some(&record_of(&s)), Some(&s.record(claim)));
+                if !arrived && self.without != Without::ReadBack {
+                    s.forget_promotion(false);
+                } else {
+                    s.nodes[p].writable = true;
+                    // What it would have acknowledged as a replica is over.
+                    s.promoting = None;
+                }
+            }
+            Action::KillAgent => {
+                s.left.kills -= 1;
+                s.promoting = Some(Step::Electing);
+            }
+            Action::Follow(n) => {
+                let p = s.reigning()?;
+                let record = record_of(&s);
+                if self.without != Without::ErrantRule && errant(&s.gtids(s.nodes[n].executed), &record).is_some() {
+                    return None;
+                }
+                s.nodes[n].semi_sync = false;
+                s.nodes[n].receiver = true;
+                if s.nodes[n].following != Some(p) {
+                    let mut memory = s.memory(&s.nodes[n]);
+                    memory.point(record.stamp());
+                    s.remember(n, &memory);
+                    let node = &mut s.nodes[n];
+                    (node.following, node.relay, node.sent) = (Some(p), 0, 0);
+                }
+            }
+            Action::Enable(n) => {
+                let record = record_of(&s);
+                let mut memory = s.memory(&s.nodes[n]);
+                if !may_acknowledge(&record, &name(n), &name(s.nodes[n].following?), memory.not_before) {
+                    return None;
+                }
+                memory.acknowledge(&record);
+                s.remember(n, &memory);
+                s.nodes[n].semi_sync = true;
+            }
+            Action::Join(n) => {
+                let p = s.reigning()?;
+                s.record = s.rec(&joined(&record_of(&s), &name(n), &self.rewritten_set(&s, p)));
+            }
+            Action::Resign(n) => {
+                s.left.resignations -= 1;
+                s.nodes[n].semi_sync = false;
+                let mut memory = s.memory(&s.nodes[n]);
+                let stamp = memory.resign(&record_of(&s));
+                s.remember(n, &memory);
+                s.nodes[n].resigned = Some(at(stamp));
+            }
+            Action::ComeBack(n) => s.nodes[n].resigned = None,
+            Action::Barrier(n) => {
+                let p = s.reigning()?;
+                s.left.barriers -= 1;
+                let since = if s.nodes[n].up() { s.nodes[n].resigned? } else { s.record.at };
+                let barrier = s.write(p);
+                s.leaving = Some(Leaving { node: n, since, record: s.record.at, barrier });
+            }
+            Action::Leave => {
+                let p = s.reigning()?;
+                let leaving = s.leaving.take()?;
+                let careless = self.without == Without::StampOfResignation;
+                if s.seen & one(leaving.barrier) == 0 && self.without != Without::Barrier {
+                    return None;
+                }
+                if leaving.record == s.record.at || careless {
+                    let since = if careless { s.record.at } else { leaving.since };
+                    let gone: BTreeMap<String, Stamp> = [(name(leaving.node), stamp(since))].into();
+                    if let Some(record) = left(&record_of(&s), &gone, &self.rewritten_set(&s, p)) {
+                        s.record = s.rec(&record);
+                        s.shrank = true;
+                    }
+                }
+            }
+        }
+        (s != *last).then_some(s)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::<Self>::always("I1 what a client saw is on whoever takes writes", |protocol, s| {
+                // Transactions that no disk has any more cannot be had by refusing; only cut tails go that way.
+                let anywhere = if protocol.cuts_tails { s.nodes.iter().fold(0, |all, n| all | n.have()) } else { Set::MAX };
+                s.nodes.iter().all(|n| !(n.up() && n.writable) || s.seen & anywhere & !n.executed == 0)
+            }),
+            Property::<Self>::always("I2 one takes writes", |_, s| s.nodes.iter().filter(|n| n.up() && n.writable).count() <= 1),
+            Property::<Self>::always("I3 nothing errant is merged", |_, s| {
+                let own = |n: usize| (0..MOST).filter(|t| usize::from(s.writers[*t]) == n).map(one).sum::<Set>();
+                s.nodes.iter().enumerate().all(|(n, node)| {
+                    let follows_what_lacks_something = s
+                        .reigning()
+                        .is_some_and(|p| node.up() && node.receiver && node.following == Some(p) && node.executed & !s.errant & !s.nodes[p].executed != 0);
+                    node.have() & s.errant & !own(n) == 0 && !(node.writable && node.executed & s.errant != 0) && !follows_what_lacks_something
+                })
+            }),
+            Property::<Self>::sometimes("another node takes over with what was seen", |_, s| s.reigning().is_some_and(|p| p != 0) && s.seen != 0),
+            Property::<Self>::sometimes("a client sees a write on the new primary", |_, s| {
+                s.reigning().is_some_and(|p| p != 0 && (0..MOST).any(|t| s.seen & one(t) != 0 && usize::from(s.writers[t]) == p))
+            }),
+            Property::<Self>::sometimes("the old primary acknowledges for the new one", |_, s| {
+                s.reigning().is_some_and(|p| p != 0) && s.nodes[0].semi_sync
+            }),
+            Property::<Self>::sometimes("a member leaves", |protocol, s| s.shrank || protocol.budget.barriers == 0),
+        ]
+    }
+}
+
+fn check(protocol: Protocol) -> usize {
+    let begin = std::time::Instant::now();
+    let checker = protocol.checker().threads(1).spawn_bfs().join();
+    println!("{} states, depth {}, {:?}: {:?}", checker.unique_state_count(), checker.max_depth(), begin.elapsed(), protocol.budget);
+    checker.assert_properties();
+    checker.unique_state_count()
+}
+
+fn counterexample(protocol: Protocol) -> String {
+    let checker = protocol.checker().threads(1).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let found = checker.discoveries().into_iter().find(|(name, _)| name.starts_with('I'));
+    let Some((property, path)) = found else {
+        panic!("without {:?} nothing goes wrong in {} states: is the rule needed?", protocol.without, checker.unique_state_count())
+    };
+    let actions: Vec<String> = path.into_actions().iter().map(|a| format!("{a:?}")).collect();
+    println!("without {:?}: {property} ({} states): {}", protocol.without, checker.unique_state_count(), actions.join(", "));
+    property.to_owned()
+}
+
+const CRASHES: Budget = Budget {
+    writes: 1,
+    barriers: 0,
+    errant: 0,
+    crashes: 2,
+    losses: 1,
+    promotions: 2,
+    cuts: 0,
+    kills: 0,
+    lost_records: 0,
+    resignations: 0,
+};
+
+fn protocol(budget: Budget) -> Protocol {
+    Protocol { budget, without: Without::Nothing, cuts_tails: false, settled: true }
+}
+
+#[test]
+fn crashes_lose_nothing() {
+    check(protocol(CRASHES));
+}

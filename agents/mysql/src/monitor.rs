@@ -1,0 +1,294 @@
+//! `monitor`: what the server does, and what the cluster should know of it. With nothing changed it starts no process.
+
+use std::time::{Duration, Instant};
+
+use ocf::{Context, Failure, Status};
+use pacemaker::Score;
+use process::{Identity, State as ProcessState};
+
+use crate::agent::MySql;
+use crate::observation::{Observation, Replica, Thread};
+use crate::params::{Params, Rejoin};
+use crate::preference::{self, Circumstances};
+use crate::server::{Fault, Server};
+use crate::state::State;
+
+/// How long a new primary keeps the score with which it was promoted, when the old one died. A change would make the
+/// cluster plan anew while it starts the address, and among equal scores the one that has the role keeps it. After a
+/// planned move the old primary's score is still higher for a moment, so the new one's is raised at once.
+const SETTLING: Duration = Duration::from_secs(3);
+/// Below this the disk counts as full: the server's next file would not fit. Bytes.
+const ROOM_TO_WRITE: u64 = 16 * 1024 * 1024;
+/// How long the published reader attribute is taken to be still there.
+const PUBLISHED_FOR: Duration = Duration::from_secs(120);
+
+/// What somebody finds who looks at the server.
+pub(crate) enum Look {
+    /// It answered.
+    Answered(Server, Box<Observation>),
+    /// It is alive and busy, and cannot be asked.
+    Engaged(String),
+    /// It is alive and does nothing: stopped by a signal, stuck on its disk.
+    Stuck(String),
+    /// It refuses to talk to us.
+    Refuses(Fault),
+}
+
+impl MySql {
+    /// Finds out what the instance does.
+    pub(crate) fn look(&self, context: &Context) -> Result<Status, Failure> {
+        // A monitor must answer while another action works, and leaves every decision to it then.
+        let lock = self.lock_now();
+        let mut state = self.state_file.load();
+        let before = state.clone();
+        let Some(process) = self.find_server(&mut state) else { return self.found_dead(context, &before) };
+        match self.ask(&state, &process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2)) {
+            Look::Answered(_, seen) if lock.is_none() => Ok(self.status(&state, &seen)),
+            Look::Answered(server, seen) => self.judge(context, state, &before, server, &seen),
+            Look::Engaged(why) => {
+                context.log.warning(format!("the server is alive and busy: {why}"));
+                Ok(if state.promoted { Status::Promoted } else { Status::Running })
+            }
+            Look::Stuck(why) => self.broken(context, &state, &format!("the server (pid {}) is stuck: {why}", process.pid)),
+            Look::Refuses(Fault::Denied(why)) if !state.promoted => Err(Failure::permission(why)),
+            Look::Refuses(fault) => self.broken(context, &state, &fault.to_string()),
+        }
+    }
+
+    /// Asks the server, and looks at its process when it does not answer: a busy one must not be taken for a dead one,
+    /// nor a frozen one for a busy one.
+    pub(crate) fn ask(&self, state: &State, process: &Identity, limit: Duration) -> Look {
+        if process.state() == ProcessState::Frozen {
+            return Look::Stuck("it is stopped by a signal (state T)".into());
+        }
+        let worked = cpu_ticks(process);
+        let begin = Instant::now();
+        let answer = self.connect(state.dialect.as_ref(), limit).and_then(|mut server| server.observe().map(|seen| (server, seen)));
+        match answer {
+            Ok((server, seen)) => Look::Answered(server, Box::new(seen)),
+            Err(Fault::Engaged(why)) => Look::Engaged(why),
+            // Recovery may take long, and nobody listens meanwhile.
+            Err(Fault::Absent(_)) if !state.answered && process.is_alive() => Look::Engaged("it is recovering its data".into()),
+            Err(Fault::Silent(why)) => {
+                if cpu_ticks(process) > worked && process.state() == ProcessState::Alive {
+                    return Look::Engaged(format!("{why}, but it is working"));
+                }
+                Look::Stuck(format!("{why}, and no work done in {} ms", begin.elapsed().as_millis()))
+            }
+            Err(fault) => Look::Refuses(fault),
+        }
+    }
+
+    /// No process. A primary that died is lowered *before* it is reported: after the demotion the scheduler would find
+    /// the highest score there and promote it again.
+    fn found_dead(&self, context: &Context, state: &State) -> Result<Status, Failure> {
+        if !context.environment.is_probe() && state.server.is_some() {
+            self.lower(context);
+            if state.promoted {
+                return Err(Failure::promoted("the primary's server is gone: it died or was killed; see its log"));
+            }
+        }
+        Ok(Status::NotRunning)
+    }
+
+    fn broken(&self, context: &Context, state: &State, why: &str) -> Result<Status, Failure> {
+        if context.environment.is_probe() {
+            return Err(Failure::generic(why));
+        }
+        self.lower(context);
+        Err(if state.promoted { Failure::promoted(why) } else { Failure::generic(why) })
+    }
+
+    pub(crate) fn lower(&self, context: &Context) {
+        if let Err(e) = self.cluster.publish_score(Score::NEVER) {
+            context.log.warning(format!("the promotion score cannot be lowered: {e}"));
+        }
+    }
+
+    /// The server answered: is it what it should be?
+    fn judge(
+        &self,
+        context: &Context,
+        mut state: State,
+        before: &State,
+        mut server: Server,
+        seen: &Observation,
+    ) -> Result<Status, Failure> {
+        if !seen.closed && !state.promoted {
+            self.unexpected_primary(context, &mut state, &mut server)?;
+            self.state_file.save(&state)?;
+        }
+        if state.promoted && seen.closed {
+            return Err(Failure::promoted("the primary is closed for writes (read_only): somebody changed it, or its promotion did not end"));
+        }
+        if context.environment.is_probe() {
+            // A probe finds out and changes nothing, but what it found has to be remembered.
+            if state != *before {
+                self.state_file.save(&state)?;
+            }
+            return Ok(if state.promoted { Status::Promoted } else { Status::Running });
+        }
+        if !state.ours || !state.answered || state.dialect.is_none() {
+            self.take_charge(context, &mut state, &mut server)?;
+        }
+        if context.environment.check_level() >= 10 {
+            self.read_test_table(&state, &mut server)?;
+        }
+        if state.promoted {
+            self.tend_members(context, &mut state, &mut server, seen);
+        } else {
+            self.tend_replication(context, &mut state, &mut server, seen);
+        }
+        let readable = state.promoted || self.is_readable(&state, seen);
+        self.publish_readable(context, &mut state, readable);
+        if state != *before {
+            self.state_file.save(&state)?;
+        }
+        self.tell_score(context, &state, seen);
+        self.keep_watched(context, &state);
+        if state.errant.is_some() && self.params.rejoin == Rejoin::Clone && !state.promoted {
+            // The restart that follows finds time for the copy.
+            return Err(Failure::generic(self.errant_reason(&state)));
+        }
+        Ok(self.status(&state, seen))
+    }
+
+    /// A server that is open for writes and that we did not promote: taken over when nobody is recorded (a running
+    /// replication comes under Pacemaker) or the record names us; otherwise closed and reported.
+    fn unexpected_primary(&self, context: &Context, state: &mut State, server: &mut Server) -> Result<(), Failure> {
+        let record = self.record()?;
+        let me = self.node()?;
+        let ours = record.as_ref().is_none_or(|r| r.node == me);
+        let follows = server.replica()?.is_some_and(|r| r.receiver != Thread::Stopped);
+        if ours && !follows && self.cluster.is_present() {
+            context.log.notice("taking over a running primary");
+            state.promoted = true;
+            return Ok(());
+        }
+        self.close(context, server)?;
+        let why = match record {
+            Some(record) if record.node != me => format!("{} is the recorded primary", record.node),
+            _ if follows => "it is a replica".to_owned(),
+            _ => "nobody promoted it".to_owned(),
+        };
+        Err(Failure::promoted(format!("the server was open for writes, but {why}: it was closed")))
+    }
+
+    /// What a server is worth to readers.
+    fn is_readable(&self, state: &State, seen: &Observation) -> bool {
+        let Some(replica) = &seen.replica else { return false };
+        let fresh = match (self.params.max_lag, replica.behind) {
+            (None, _) => true,
+            (Some(limit), Some(behind)) => behind <= limit,
+            (Some(_), None) => false,
+        };
+        state.errant.is_none() && replica.attached() && replica.applier == Thread::Running && fresh
+    }
+
+    /// Publishes the reader attribute when it changed.
+    pub(crate) fn publish_readable(&self, context: &Context, state: &mut State, readable: bool) {
+        let now = process::since_boot();
+        let stands = state.readable.is_some_and(|(value, at)| value == readable && now.saturating_sub(at) < PUBLISHED_FOR);
+        if !self.cluster.is_present() || stands {
+            return;
+        }
+        match self.cluster.publish_attribute(&self.params.reader_attribute, if readable { "1" } else { "0" }) {
+            Ok(()) => state.readable = Some((readable, now)),
+            Err(e) => context.log.warning(format!("the reader attribute cannot be published: {e}")),
+        }
+    }
+
+    fn read_test_table(&self, state: &State, server: &mut Server) -> Result<(), Failure> {
+        let Some(table) = &self.params.test_table else { return Ok(()) };
+        server.run(&format!("SELECT 1 FROM {table} LIMIT 1")).map_err(|fault| {
+            let reason = format!("test_table {table} cannot be read: {fault}");
+            if state.promoted { Failure::promoted(reason) } else { Failure::generic(reason) }
+        })
+    }
+
+    fn keep_watched(&self, context: &Context, state: &State) {
+        let Some(process) = &state.server else { return };
+        let watcher = self.watcher();
+        if !self.cluster.is_present() || watcher.is_watching(process) {
+            return;
+        }
+        context.log.notice("starting the watcher of the server");
+        let started = self.node().map_err(|f| f.reason).and_then(|node| watcher.ensure(process, node));
+        if let Err(e) = started {
+            context.log.warning(format!("a crash will be found by the next monitor only: {e}"));
+        }
+    }
+
+    /// Publishes the promotion score when it changed.
+    pub(crate) fn tell_score(&self, context: &Context, state: &State, seen: &Observation) {
+        if !self.cluster.is_present() {
+            return;
+        }
+        let now = process::since_boot();
+        if state.promoted && state.promoted_at.is_some_and(|at| now.saturating_sub(at) < SETTLING) {
+            return;
+        }
+        let score = match state.stands_back.filter(|(_, until)| !state.promoted && now < *until) {
+            Some((score, _)) => score,
+            None => {
+                let attached = state.linked || seen.replica.as_ref().is_some_and(Replica::attached);
+                let held = state.held_until.is_some_and(|until| now < until);
+                let cold = !state.promoted && !attached && !held;
+                // Only a cold start has to ask the CIB.
+                let recorded = match cold.then(|| self.record()).transpose() {
+                    Ok(record) => record.flatten().is_some_and(|r| Some(r.node.as_str()) == self.node().ok()),
+                    Err(e) => return context.log.warning(format!("no promotion score, because the record cannot be read: {e}")),
+                };
+                let behind = seen.replica.as_ref().and_then(|r| r.behind);
+                preference::score(Circumstances {
+                    promoted: state.promoted,
+                    attached,
+                    broken: state.errant.is_some() || state.broken_for > 1,
+                    lagging: self.params.max_lag.zip(behind).is_some_and(|(limit, behind)| behind > limit),
+                    cramped: self.is_cramped(),
+                    held,
+                    recorded,
+                    has_data: !seen.executed.is_empty(),
+                })
+            }
+        };
+        if let Err(e) = self.cluster.publish_score(score) {
+            context.log.warning(format!("the promotion score cannot be published: {e}"));
+        }
+    }
+
+    /// Whether the disk of the data is as good as full.
+    pub(crate) fn is_cramped(&self) -> bool {
+        process::room(&self.params.datadir).is_some_and(|bytes| bytes < ROOM_TO_WRITE)
+    }
+
+    fn status(&self, state: &State, seen: &Observation) -> Status {
+        let complaint = if self.is_cramped() {
+            Some(format!("the disk of {} is full: free space", self.params.datadir.display()))
+        } else if state.errant.is_some() {
+            Some(self.errant_reason(state))
+        } else if state.promoted && self.must_wait(state) && !seen.waits {
+            Some("the primary does not wait for replicas yet: it will when enough of them acknowledge".to_owned())
+        } else if !state.promoted && state.broken_for > 1 {
+            state.broken.clone()
+        } else {
+            None
+        };
+        match (complaint, state.promoted) {
+            (None, true) => Status::Promoted,
+            (None, false) => Status::Running,
+            (Some(why), true) => Status::DegradedPromoted(why),
+            (Some(why), false) => Status::Degraded(why),
+        }
+    }
+
+    /// Whether this server's commits must wait for replicas.
+    pub(crate) fn must_wait(&self, state: &State) -> bool {
+        state.dialect.as_ref().is_some_and(|d| self.lossless(d)) && self.cluster.is_present()
+    }
+}
+
+/// Processor time that a process has used, in clock ticks.
+fn cpu_ticks(process: &Identity) -> u64 {
+    process.cpu_ticks().unwrap_or_default()
+}

@@ -1,0 +1,181 @@
+//! What a server says of itself, read. No I/O.
+
+use crate::dialect::{Dialect, Row};
+use crate::gtid::{Flavour, Gtids};
+
+/// A look at a server.
+#[derive(Clone, Debug)]
+pub(crate) struct Observation {
+    /// Nobody can write, as far as this server can forbid it.
+    pub(crate) closed: bool,
+    /// The transactions in its own log.
+    pub(crate) executed: Gtids,
+    /// Who it is in the GTIDs of what it writes: server_uuid, or MariaDB's server_id.
+    pub(crate) server: String,
+    /// A committed transaction is on its disk.
+    pub(crate) durable: bool,
+    /// Commits wait for acknowledgements.
+    pub(crate) waits: bool,
+    /// It acknowledges.
+    pub(crate) acknowledges: bool,
+    /// It follows somebody, or did.
+    pub(crate) replica: Option<Replica>,
+    /// All variables that were asked for: for `validate-all`.
+    pub(crate) variables: Row,
+}
+
+impl Observation {
+    pub(crate) fn of(dialect: &Dialect, variables: Row, replica: Option<Replica>) -> Result<Self, String> {
+        let value = |name: &str| variables.get(name).map(String::as_str).unwrap_or_default();
+        // MariaDB 12 has further words for read_only; only these two mean no.
+        let on = |name: &str| !matches!(value(name), "" | "0" | "OFF");
+        let [source, acknowledger] = dialect.semi_sync.map(|s| s.switches()).unwrap_or_default();
+        Ok(Self {
+            closed: on("read_only") && (!variables.contains_key("super_read_only") || on("super_read_only")),
+            executed: executed(dialect, &variables)?,
+            server: value(if dialect.flavour == Flavour::MySql { "server_uuid" } else { "server_id" }).to_owned(),
+            durable: value("sync_binlog") == "1" && value("innodb_flush_log_at_trx_commit") == "1",
+            waits: on(&source),
+            acknowledges: on(&acknowledger),
+            replica,
+            variables,
+        })
+    }
+
+    /// Everything that is on this server: in its own log, or received and not applied yet.
+    pub(crate) fn have(&self) -> Gtids {
+        match self.replica.as_ref().and_then(|r| r.received.as_ref()) {
+            Some(received) => self.executed.union(received),
+            None => self.executed.clone(),
+        }
+    }
+}
+
+/// The transactions in a server's own log, from the answer to `Dialect::executed` or `Dialect::observe`.
+pub(crate) fn executed(dialect: &Dialect, row: &Row) -> Result<Gtids, String> {
+    let parse = |name: &str| Gtids::parse(row.get(name).map(String::as_str).unwrap_or_default(), dialect.flavour);
+    match dialect.flavour {
+        Flavour::MySql => parse("gtid_executed"),
+        // A replica made from a backup has nothing in its own log until the first transaction after it.
+        Flavour::MariaDb => Ok(parse("gtid_slave_pos")?.union(&parse("gtid_binlog_state")?)),
+    }
+}
+
+/// All that is in a server's log, from the answer to `Dialect::logged`.
+pub(crate) fn logged(dialect: &Dialect, row: &Row) -> Result<Gtids, String> {
+    let executed = executed(dialect, row)?;
+    match row.get("gtid_owned") {
+        Some(owned) => Ok(executed.union(&Gtids::parse(&without_owners(owned), dialect.flavour)?)),
+        None => Ok(executed),
+    }
+}
+
+/// `uuid:5#12:6#13` is `uuid:5:6` with the sessions that are writing them.
+fn without_owners(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut owner = false;
+    for c in text.chars() {
+        owner = c == '#' || (owner && c.is_ascii_digit());
+        if !owner {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
+/// How a thread of replication does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Thread {
+    Running,
+    Connecting,
+    Stopped,
+}
+
+/// A server's replication.
+#[derive(Clone, Debug)]
+pub(crate) struct Replica {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) receiver: Thread,
+    pub(crate) applier: Thread,
+    /// Number and text of the receiver's last error, when it has one.
+    pub(crate) receiver_error: Option<(u32, String)>,
+    /// The same of the applier.
+    pub(crate) applier_error: Option<(u32, String)>,
+    /// The applier has worked off all that was received.
+    pub(crate) applier_idle: bool,
+    /// What was received from the source, as far as the server remembers.
+    pub(crate) received: Option<Gtids>,
+    /// Seconds that the applier is behind, when known.
+    pub(crate) behind: Option<u64>,
+}
+
+impl Replica {
+    /// From the rows of the status; only the unnamed channel counts.
+    pub(crate) fn of(dialect: &Dialect, rows: &[Row]) -> Result<Option<Self>, String> {
+        let unnamed = |r: &&Row| ["connection_name", "channel_name"].iter().all(|c| r.get(*c).is_none_or(String::is_empty));
+        let Some(row) = rows.iter().find(unnamed) else { return Ok(None) };
+        let either = |new: &str, old: &str| row.get(new).or_else(|| row.get(old)).cloned().unwrap_or_default();
+        let host = either("source_host", "master_host");
+        if host.is_empty() {
+            return Ok(None);
+        }
+        let thread = |text: String| match text.as_str() {
+            "Yes" => Thread::Running,
+            "Connecting" | "Preparing" => Thread::Connecting,
+            _ => Thread::Stopped,
+        };
+        let error = |number: &str, text: &str| {
+            let number: u32 = either(number, number).parse().ok().filter(|n| *n != 0)?;
+            Some((number, either(text, text)))
+        };
+        let received = match dialect.flavour {
+            Flavour::MySql => either("retrieved_gtid_set", "retrieved_gtid_set"),
+            Flavour::MariaDb => either("gtid_io_pos", "gtid_io_pos"),
+        };
+        let state = either("replica_sql_running_state", "slave_sql_running_state").to_lowercase();
+        Ok(Some(Self {
+            host,
+            port: either("source_port", "master_port").parse().unwrap_or_default(),
+            receiver: thread(either("replica_io_running", "slave_io_running")),
+            applier: thread(either("replica_sql_running", "slave_sql_running")),
+            receiver_error: error("last_io_errno", "last_io_error"),
+            applier_error: error("last_sql_errno", "last_sql_error"),
+            applier_idle: state.contains("has read all relay log"),
+            received: Some(Gtids::parse(&received, dialect.flavour)?).filter(|r| !r.is_empty()),
+            behind: either("seconds_behind_source", "seconds_behind_master").parse().ok(),
+        }))
+    }
+
+    /// Connected to its source and receiving.
+    pub(crate) fn attached(&self) -> bool {
+        self.receiver == Thread::Running
+    }
+
+    /// Why it cannot go on by itself, with the remedy.
+    pub(crate) fn broken(&self) -> Option<String> {
+        if let Some((number, text)) = self.applier_error.as_ref().filter(|_| self.applier == Thread::Stopped) {
+            return Some(format!("the applier stopped with error {number} ({text}): correct the data, or make this replica anew"));
+        }
+        let (number, text) = self.receiver_error.as_ref().filter(|_| self.receiver != Thread::Running)?;
+        let remedy = match number {
+            1045 | 2061 | 1698 => "correct replication_user and replication_passwd",
+            1236 | 13114 if text.contains("purged") => "the primary has purged what is missing here: make this replica anew",
+            1236 | 13114 => "this server has transactions that the primary does not have, or the primary has lost some: compare their GTIDs",
+            2003 | 2002 | 2005 => "check that the name resolves, the port is open and the primary runs",
+            _ => "see the server's error log",
+        };
+        Some(format!("the receiver cannot get on: error {number} ({text}); {remedy}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_that_waits_is_in_the_log() {
+        assert_eq!(without_owners("3e11fa47-71ca-11e1-9e33-c80aa9429562:5#12:6#13"), "3e11fa47-71ca-11e1-9e33-c80aa9429562:5:6");
+        assert_eq!(without_owners(""), "");
+    }
+}

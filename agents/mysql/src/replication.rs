@@ -1,0 +1,342 @@
+//! A replica: whom it follows, whether it may acknowledge, what keeps it from that.
+
+use std::time::Duration;
+
+use ocf::{Context, Failure, Outcome};
+use pacemaker::Score;
+
+use crate::agent::{MySql, cluster_failure};
+use crate::dialect::Source;
+use crate::observation::{Observation, Replica, Thread};
+use crate::election;
+use crate::record::{Durability, Record, Stamp};
+use crate::server::{Fault, Server};
+use crate::state::State;
+
+/// The private attribute that tells the primary that a replica wants to acknowledge, or has ceased to.
+pub(crate) const MEMBERSHIP: &str = "membership";
+/// Stopping a replica waits for the transaction that it is applying.
+const STOPPING: Duration = Duration::from_secs(5);
+/// How many monitors in a row may find replication broken before the replica ceases to acknowledge.
+const PATIENCE: u32 = 2;
+
+/// What a replica tells the primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Membership {
+    /// It has caught up and wants to acknowledge, under a record newer than this.
+    Ready(Stamp),
+    /// It acknowledges nothing any more, under records up to this one.
+    Resigned(Stamp),
+}
+
+impl Membership {
+    pub(crate) fn print(self) -> String {
+        match self {
+            Self::Ready(stamp) => format!("ready {stamp}"),
+            Self::Resigned(stamp) => format!("resigned {stamp}"),
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (word, stamp) = text.split_once(' ')?;
+        let stamp = Stamp::parse(stamp)?;
+        match word {
+            "ready" => Some(Self::Ready(stamp)),
+            "resigned" => Some(Self::Resigned(stamp)),
+            _ => None,
+        }
+    }
+}
+
+impl MySql {
+    /// Makes a server follow a primary, if it has nothing that the primary does not have.
+    pub(crate) fn rejoin(
+        &self,
+        context: &Context,
+        state: &mut State,
+        server: &mut Server,
+        primary: &str,
+        record: Option<&Record>,
+    ) -> Outcome {
+        state.following = Some(primary.to_owned());
+        self.state_file.save(state)?;
+        match server.run_within(server.dialect().stop_replica(), STOPPING) {
+            // It follows nobody yet.
+            Ok(()) | Err(Fault::Refused(_)) => {}
+            Err(fault) => return Err(Failure::generic(format!("the applier cannot be stopped: {fault}"))),
+        }
+        let seen = server.observe()?;
+        if let Some(other) = record.filter(|r| r.node != primary) {
+            return Err(Failure::generic(format!("{primary} is promoted, but the record names {}: waiting for the record", other.node)));
+        }
+        if let Some(errant) = record.and_then(|r| election::errant(&seen.executed, r)) {
+            return self.refuse_to_follow(context, state, primary, errant);
+        }
+        state.errant = None;
+        // Pointing it anywhere deletes what it received. Before it has acknowledged anything in this epoch, nothing of
+        // that can have been promised.
+        let memory = state.memory.get();
+        if record.is_none_or(|r| !memory.untouched(r)) {
+            state.memory.change(|m| m.start_over(record.map(Record::stamp)));
+        }
+        let allowed = record.filter(|r| self.may_acknowledge(state, r, primary));
+        state.acknowledges = allowed.is_some();
+        if let Some(record) = allowed {
+            // Remembered before the receiver connects: nothing is acknowledged that is not remembered.
+            state.memory.change(|m| m.acknowledge(record));
+        }
+        self.state_file.save(state)?;
+        if let Some(statement) = server.dialect().acknowledge(allowed.is_some()) {
+            server.run(&statement)?;
+        }
+        let host = self.address_of(context, state, primary);
+        let password = self.replication_password()?;
+        let text = |path: &Option<std::path::PathBuf>| path.as_ref().map(|p| p.display().to_string());
+        let replication = &self.params.replication;
+        let (ca, certificate, key) = (text(&replication.ca), text(&replication.certificate), text(&replication.key));
+        server.follow(&Source {
+            host: &host,
+            port: replication.port,
+            user: &replication.user,
+            password: password.expose(),
+            tls: replication.tls,
+            ca: ca.as_deref(),
+            certificate: certificate.as_deref(),
+            key: key.as_deref(),
+        })?;
+        server.run(server.dialect().start_replica())?;
+        state.broken = None;
+        state.broken_for = 0;
+        self.state_file.save(state)?;
+        let how = if state.acknowledges { ", acknowledging" } else { "" };
+        context.log.notice(format!("following {primary}{how}"));
+        Ok(())
+    }
+
+    /// A server with transactions of its own never follows silently.
+    fn refuse_to_follow(&self, context: &Context, state: &mut State, primary: &str, errant: String) -> Outcome {
+        if state.errant.as_ref() != Some(&errant) {
+            state.errant = Some(errant);
+            context.log.error(format!("{} (primary: {primary})", self.errant_reason(state)));
+        }
+        self.state_file.save(state)?;
+        self.cluster.publish_score(Score::NEVER).map_err(cluster_failure)
+    }
+
+    /// What an operator is told of a server that has diverged.
+    pub(crate) fn errant_reason(&self, state: &State) -> String {
+        format!(
+            "this server has transactions that the primary does not have: {}; it does not follow. Look at them in its binary logs, then make \
+             this replica anew (docs/mysql.md), or set rejoin=clone",
+            state.errant.as_deref().unwrap_or_default()
+        )
+    }
+
+    /// Whether this replica may acknowledge under a record that was read now.
+    fn may_acknowledge(&self, state: &State, record: &Record, primary: &str) -> bool {
+        let wanted = record.durability == Durability::Lossless && state.dialect.as_ref().is_some_and(|d| d.semi_sync.is_some());
+        wanted && self.node().is_ok_and(|me| election::may_acknowledge(record, me, primary, state.memory.get().not_before))
+    }
+
+    /// On a replica, with each monitor: it follows whom it should, acknowledges when it may, and says what is wrong.
+    pub(crate) fn tend_replication(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) {
+        if let Err(failure) = self.tend(context, state, server, seen) {
+            context.log.warning(failure.reason);
+        }
+    }
+
+    fn tend(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) -> Outcome {
+        let Some(primary) = self.whom_to_follow(context, state, seen)? else { return Ok(()) };
+        let host = self.address_of(context, state, &primary);
+        let port = self.params.replication.port;
+        let here = |r: &&Replica| r.host == host && r.port == port;
+        let Some(replica) = seen.replica.as_ref().filter(here) else {
+            if state.errant.is_none() {
+                context.log.warning(format!("the server does not follow {primary}: making it follow"));
+            }
+            let record = self.record()?;
+            state.record = record.as_ref().map(ToString::to_string);
+            return self.rejoin(context, state, server, &primary, record.as_ref());
+        };
+        if state.record.is_none() {
+            // Asked now, so that an election need not wait for it.
+            state.record = self.record()?.map(|r| r.to_string());
+        }
+        let record = state.known_record();
+        if let Some(errant) = record.as_ref().and_then(|r| election::errant(&seen.executed, r)) {
+            return self.find_errant(context, state, server, &primary, &errant);
+        }
+        state.errant = None;
+        match replica.broken() {
+            Some(why) => self.tend_broken(context, state, server, replica, why),
+            None if replica.receiver == Thread::Stopped || replica.applier == Thread::Stopped => {
+                context.log.notice("replication is stopped: starting it");
+                Ok(server.run(server.dialect().start_replica())?)
+            }
+            None => {
+                if replica.attached() {
+                    state.linked = true;
+                    state.broken = None;
+                    state.broken_for = 0;
+                    state.held_until = None;
+                    self.tend_acknowledging(context, state, server, seen, &primary)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Whom this server is to follow. When it was not told (an election whose end it did not hear, a replication that ran
+    /// before us), the record tells.
+    fn whom_to_follow(&self, context: &Context, state: &mut State, seen: &Observation) -> Result<Option<String>, Failure> {
+        if let Some(primary) = &state.following {
+            return Ok(Some(primary.clone()));
+        }
+        if !self.cluster.is_present() || (state.rested.is_none() && seen.replica.is_none()) {
+            return Ok(None);
+        }
+        let Some(record) = self.record()?.filter(|r| !r.decided()) else { return Ok(None) };
+        if record.node == self.node()? {
+            return Ok(None);
+        }
+        let over = match &state.rested {
+            // The election that its receiver was stopped for may still be going on.
+            Some(round) => *round != Record::round(Some(&record)),
+            None => {
+                let host = self.address_of(context, state, &record.node);
+                seen.replica.as_ref().is_some_and(|r| r.attached() && r.host == host)
+            }
+        };
+        if !over {
+            return Ok(None);
+        }
+        state.following = Some(record.node.clone());
+        Ok(Some(record.node))
+    }
+
+    /// Somebody wrote on this replica.
+    fn find_errant(&self, context: &Context, state: &mut State, server: &mut Server, primary: &str, errant: &str) -> Outcome {
+        let record = self.record()?;
+        state.record = record.as_ref().map(ToString::to_string);
+        // With the record of now: what is known may be older than the primary's last change.
+        let Some(still) = record.as_ref().and_then(|r| election::errant(&seen_again(server)?.executed, r)) else { return Ok(()) };
+        if state.errant.as_deref() != Some(errant) {
+            server.run_within(server.dialect().stop_replica(), STOPPING)?;
+            if let Some(record) = &record {
+                self.resign(context, state, server, record)?;
+            }
+        }
+        self.refuse_to_follow(context, state, primary, still)
+    }
+
+    /// Replication cannot get on by itself. After a while the replica ceases to acknowledge, so that the primary can
+    /// take it out of those that an election has to hear.
+    fn tend_broken(&self, context: &Context, state: &mut State, server: &mut Server, replica: &Replica, why: String) -> Outcome {
+        state.broken_for = state.broken_for.saturating_add(1);
+        if state.broken.as_ref() != Some(&why) {
+            context.log.error(&why);
+            state.broken = Some(why);
+        }
+        if state.broken_for < PATIENCE {
+            return Ok(());
+        }
+        if replica.receiver == Thread::Stopped {
+            // It may be possible again: an account was corrected, a disk has room.
+            if let Err(fault) = server.run(server.dialect().start_receiver()) {
+                context.log.warning(format!("the receiver cannot be started: {fault}"));
+            }
+        }
+        let Some(record) = self.record()? else { return Ok(()) };
+        let told = state.membership.as_deref().and_then(Membership::parse);
+        let member = record.active.contains(self.node()?);
+        if member && told != Some(Membership::Resigned(record.stamp())) {
+            self.resign(context, state, server, &record)?;
+        }
+        state.record = Some(record.to_string());
+        Ok(())
+    }
+
+    /// Ceases to acknowledge, then says so: in this order, so that whoever reads it can rely on it.
+    fn resign(&self, context: &Context, state: &mut State, server: &mut Server, record: &Record) -> Outcome {
+        server.run_within(server.dialect().stop_receiver(), STOPPING)?;
+        server.run_all(server.dialect().acknowledge(false))?;
+        state.acknowledges = false;
+        let mut stamp = Stamp::default();
+        state.memory.change(|m| stamp = m.resign(record));
+        self.state_file.save(state)?;
+        self.tell_membership(state, Membership::Resigned(stamp))?;
+        context.log.warning("this replica ceases to acknowledge until it is in order again");
+        if state.errant.is_none() {
+            server.run(server.dialect().start_receiver())?;
+        }
+        Ok(())
+    }
+
+    fn tell_membership(&self, state: &mut State, membership: Membership) -> Outcome {
+        let text = membership.print();
+        if state.membership.as_ref() == Some(&text) {
+            return Ok(());
+        }
+        self.cluster.publish_private(MEMBERSHIP, &text).map_err(cluster_failure)?;
+        state.membership = Some(text);
+        self.state_file.save(state)
+    }
+
+    /// A replica in order that does not acknowledge yet.
+    fn tend_acknowledging(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation, primary: &str) -> Outcome {
+        let wanted = self.must_wait(state);
+        if wanted && state.acknowledges && seen.acknowledges && state.memory.epoch() >= state.known_record().map_or(0, |r| r.epoch) {
+            return Ok(());
+        }
+        if seen.acknowledges && !(wanted && state.acknowledges) {
+            // Switched on by somebody else: what it acknowledges is known to no record.
+            server.run_within(server.dialect().stop_receiver(), STOPPING)?;
+            server.run_all(server.dialect().acknowledge(false))?;
+            server.run(server.dialect().start_receiver())?;
+            state.acknowledges = false;
+            self.state_file.save(state)?;
+        }
+        if !wanted {
+            return Ok(());
+        }
+        let Some(record) = self.record()? else { return Ok(()) };
+        state.record = Some(record.to_string());
+        // Not known yet since the server started.
+        state.memory.change(|m| m.learn(record.stamp()));
+        self.state_file.save(state)?;
+        if self.may_acknowledge(state, &record, primary) {
+            server.run_within(server.dialect().stop_receiver(), STOPPING)?;
+            state.memory.change(|m| m.acknowledge(&record));
+            state.acknowledges = true;
+            self.state_file.save(state)?;
+            server.run_all(server.dialect().acknowledge(true))?;
+            server.run(server.dialect().start_receiver())?;
+            context.log.notice(format!("acknowledging under record {}", record.stamp()));
+            return Ok(());
+        }
+        let caught_up = record.set.as_ref().is_none_or(|set| seen.have().contains(set));
+        if caught_up && record.node == primary && record.durability == Durability::Lossless {
+            let before = state.memory.get().not_before.unwrap_or_default();
+            self.tell_membership(state, Membership::Ready(before))?;
+        }
+        Ok(())
+    }
+}
+
+fn seen_again(server: &mut Server) -> Option<Observation> {
+    server.observe().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_replica_tells_reads_back() {
+        let stamp = Stamp { epoch: 7, change: 3 };
+        for membership in [Membership::Ready(stamp), Membership::Resigned(stamp)] {
+            assert_eq!(Membership::parse(&membership.print()), Some(membership));
+        }
+        assert_eq!(Membership::parse("resigned x"), None);
+    }
+}

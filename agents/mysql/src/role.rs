@@ -1,0 +1,362 @@
+//! `promote` and `demote`: the steps, in an order in which each may be the last one that is carried out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use ocf::{Context, Failure, Outcome, Peers};
+use process::Identity;
+
+use crate::agent::MySql;
+use crate::election::{self, Position, Unfit, Verdict};
+use crate::gtid::Gtids;
+use crate::lifecycle::Launch;
+use crate::monitor::Look;
+use crate::observation::{Observation, Thread};
+use crate::record::{Durability, Record};
+use crate::server::{Fault, Server};
+use crate::state::{Reign, Stage, State};
+use crate::succession::HEARING;
+
+/// How long a server may take to become read-only before the sessions that may keep it from that are ended, and once
+/// more after they are. What is written meanwhile is not lost, but the clients wait.
+const CLOSING: Duration = Duration::from_millis(500);
+/// How long a server may stay silent in a demotion before it is killed.
+const DEMOTE_PATIENCE: Duration = Duration::from_millis(1500);
+/// How long a dead primary that was started again stays no candidate, unless it attaches before.
+const HELD: Duration = Duration::from_secs(8);
+/// What remains of a promotion's time for what follows the applier.
+const AFTER_DRAIN: Duration = Duration::from_secs(4);
+/// Stopping an applier waits for the transaction that it is applying.
+const STOPPING: Duration = Duration::from_secs(5);
+
+impl MySql {
+    /// Makes this server the primary: elected → everything received is applied → it follows nobody → commits wait for
+    /// replicas → record in the CIB, read back → writable.
+    ///
+    /// Killed at any step before the last, it is a server that takes no writes, and the next run starts over; what is
+    /// recorded by then names this very process, so it holds everything that anybody could have been told.
+    pub(crate) fn take_over(&self, context: &Context) -> Outcome {
+        let mut state = self.state_file.load();
+        let process =
+            self.find_server(&mut state).ok_or_else(|| Failure::generic("the server does not run: start it before it is promoted"))?;
+        let mut server = self.reach(context, &state)?;
+        let seen = server.observe()?;
+        if state.promoted && !seen.closed {
+            return Ok(());
+        }
+        let me = self.node()?.to_owned();
+        if !state.ours || state.dialect.is_none() {
+            self.take_charge(context, &mut state, &mut server)?;
+        }
+        let record = self.record()?;
+        let claim = state.claim.as_deref().and_then(|text| Record::parse(text).ok());
+        if let Some(record) = record.as_ref().filter(|r| election::may_resume(Some(r), claim.as_ref())) {
+            // A run before this one got as far as the record, and nobody can have written yet.
+            context.log.notice("going on with a promotion that was interrupted");
+            return self.open(context, state, &mut server, record);
+        }
+        let positions = self.win_election(context, &mut state, record.as_ref())?;
+        fault_point("elected");
+        let seen = self.drain(context, &mut server, seen)?;
+        fault_point("drained");
+        if seen.replica.is_some() {
+            server.run_within(server.dialect().stop_replica(), STOPPING)?;
+            server.run(server.dialect().forget_source())?;
+        }
+        fault_point("source-forgotten");
+        let lossless = self.durability(&server) == Durability::Lossless && self.cluster.is_present();
+        server.run_all(server.dialect().acknowledge(false))?;
+        if lossless {
+            server.run_all(server.dialect().wait_for_replicas(self.params.acknowledgements))?;
+        } else {
+            server.run_all(server.dialect().wait_for_nobody())?;
+        }
+        fault_point("waiting-for-replicas");
+        let executed = server.executed()?;
+        let reign = election::Reign {
+            node: &me,
+            server: &seen.server,
+            set: &executed,
+            durability: if lossless { Durability::Lossless } else { Durability::AsyncAllowed },
+            acknowledgements: self.params.acknowledgements,
+            remembered: state.memory.epoch(),
+        };
+        let next = election::successor(record.as_ref(), &reign, &positions);
+        // Saved before the record is written: a run after this one knows then that the record is its own.
+        state.reign = Some(Reign { epoch: next.epoch, server: process, stage: Stage::Recorded });
+        state.claim = Some(next.to_string());
+        state.following = None;
+        state.acknowledges = false;
+        self.state_file.save(&state)?;
+        fault_point("reign-saved");
+        self.write_record(context, &mut state, &next)?;
+        fault_point("recorded");
+        self.open(context, state, &mut server, &next)
+    }
+
+    /// The last step of a promotion: the record stands in the CIB, so clients may write.
+    fn open(&self, context: &Context, mut state: State, server: &mut Server, record: &Record) -> Outcome {
+        state.promoted = true;
+        if let Some(reign) = state.reign.as_mut() {
+            reign.stage = Stage::Open;
+        }
+        state.promoted_at = state.after_death.then(process::since_boot);
+        state.elected = None;
+        state.held_until = None;
+        state.stands_back = None;
+        state.broken = None;
+        state.broken_for = 0;
+        state.leaving.clear();
+        state.joining.clear();
+        self.state_file.save(&state)?;
+        fault_point("remembered");
+        server.run(server.dialect().open_writes())?;
+        if self.params.event_scheduler {
+            server.run(server.dialect().event_scheduler(true))?;
+        }
+        context.log.notice(format!("promoted: epoch {} with {} acknowledging", record.epoch, list(&record.active)));
+        Ok(())
+    }
+
+    /// The election, unless it was won in the notification before. Returns the positions that it was decided by.
+    fn win_election(
+        &self,
+        context: &Context,
+        state: &mut State,
+        record: Option<&Record>,
+    ) -> Result<BTreeMap<String, Position>, Failure> {
+        if !self.cluster.is_present() {
+            return Ok(BTreeMap::new());
+        }
+        let me = self.node()?.to_owned();
+        let running: BTreeSet<String> = Peers::read(&context.environment).running_nodes().into_iter().chain([me.clone()]).collect();
+        let others: BTreeSet<String> = running.iter().filter(|node| **node != me).cloned().collect();
+        let won = state.elected == Some(record.map_or_else(String::new, ToString::to_string));
+        let mut positions = self.hear(record, &others, if won { Duration::ZERO } else { HEARING })?;
+        // What was published of this server may be of a process before this one.
+        positions.insert(me.clone(), self.position(context, state, record)?);
+        state.after_death = state.linked && !positions.values().any(|p| p.complete);
+        if won {
+            return Ok(positions);
+        }
+        match self.verdict(context, record, &positions, &running)? {
+            Verdict::GoOn(reason) => {
+                context.log.notice(format!("going on with the promotion: {reason}"));
+                Ok(positions)
+            }
+            other => Err(Failure::generic(format!("not promoted: {}", self.give_way(context, state, other)?))),
+        }
+    }
+
+    /// Waits until everything that was received has been applied. Never reset a replica before: that deletes it.
+    fn drain(&self, context: &Context, server: &mut Server, seen: Observation) -> Result<Observation, Failure> {
+        let Some(replica) = seen.replica.clone() else { return Ok(seen) };
+        // The receiver was stopped before the election; a run without one (no cluster) does it here.
+        if replica.receiver != Thread::Stopped {
+            server.run_within(server.dialect().stop_receiver(), STOPPING)?;
+        }
+        let wanted = server.observe()?.have();
+        if seen.executed.contains(&wanted) {
+            return Ok(server.observe()?);
+        }
+        if replica.applier == Thread::Stopped {
+            server.run(server.dialect().start_applier())?;
+        }
+        let begin = Instant::now();
+        let mut reported = begin;
+        let mut idle = 0;
+        loop {
+            let now = server.observe()?;
+            if now.executed.contains(&wanted) {
+                if begin.elapsed() > Duration::from_millis(100) {
+                    context.log.notice(format!("applied what had been received in {} ms", begin.elapsed().as_millis()));
+                }
+                return Ok(now);
+            }
+            let Some(replica) = &now.replica else { return Ok(now) };
+            if let Some((number, text)) = &replica.applier_error {
+                return Err(Failure::generic(format!(
+                    "the applier stopped with error {number} ({text}) before everything received was applied: correct the data and start it, \
+                     or name another node whose data are right with: {}",
+                    self.decide()
+                )));
+            }
+            // The end of what was received can be a transaction that did not arrive whole: nobody acknowledged it.
+            idle = if replica.applier_idle { idle + 1 } else { 0 };
+            if idle > 20 {
+                let rest = now.executed.difference(&wanted).unwrap_or_default();
+                context.log.warning(format!("the applier is through, without {rest}: it did not arrive whole"));
+                return Ok(now);
+            }
+            if context.deadline.reserving(AFTER_DRAIN).passed() {
+                return Err(Failure::generic(format!(
+                    "still applying what was received ({} missing): writes open when that is done, at the next attempt; a longer promote timeout saves the attempts",
+                    now.executed.difference(&wanted).unwrap_or_default()
+                )));
+            }
+            if reported.elapsed() > Duration::from_secs(5) {
+                reported = Instant::now();
+                context.log.notice("waiting for the applier: writes open when everything received is applied");
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Makes sure that this server is not a primary: closed if it can be, otherwise dead.
+    pub(crate) fn step_down(&self, context: &Context) -> Outcome {
+        let mut state = self.state_file.load();
+        let Some(process) = self.find_server(&mut state) else {
+            context.log.notice("the server is dead: it is not a primary any more");
+            return self.restart_demoted(context, state);
+        };
+        let why = match self.ask(&state, &process, DEMOTE_PATIENCE.min(context.deadline.left() / 3)) {
+            Look::Answered(mut server, seen) => match self.hand_down(context, &mut state, &mut server, &seen) {
+                Ok(()) => return Ok(()),
+                Err(failure) => failure.reason,
+            },
+            Look::Engaged(why) if !state.answered => {
+                // It never was a primary: it is recovering.
+                context.log.notice(why);
+                return Ok(());
+            }
+            Look::Engaged(why) | Look::Stuck(why) => why,
+            Look::Refuses(fault) => fault.to_string(),
+        };
+        context.log.error(format!("the server cannot be demoted, so it is killed: {why}"));
+        self.kill_surely(context, &process)?;
+        self.restart_demoted(context, state)
+    }
+
+    fn kill_surely(&self, context: &Context, process: &Identity) -> Outcome {
+        process.kill();
+        if process.wait_gone(context.deadline.left().max(Duration::from_secs(1))) {
+            return Ok(());
+        }
+        Err(Failure::generic(format!(
+            "the server (pid {}) can neither be demoted nor killed: it hangs in the kernel, probably on its disk",
+            process.pid
+        )))
+    }
+
+    /// The orderly way: closed → clients cut → final transactions published. The replicas go on receiving.
+    fn hand_down(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) -> Outcome {
+        let was_promoted = state.promoted;
+        if !seen.closed || was_promoted {
+            self.close(context, server)?;
+        }
+        fault_point("closed");
+        if self.params.event_scheduler {
+            server.run(server.dialect().event_scheduler(false))?;
+        }
+        if was_promoted {
+            let cut = server.cut_clients()?;
+            settled(server)?;
+            // Closed: no commit can be waiting that this would release.
+            server.run_all(server.dialect().wait_for_nobody())?;
+            context.log.notice(format!("demoted, {cut} sessions ended"));
+        }
+        Self::end_reign(state);
+        self.state_file.save(state)?;
+        fault_point("demotion-remembered");
+        if was_promoted {
+            let record = self.record_for_election(state)?;
+            self.publish_position(context, state, record.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// Closes the server for writes. What keeps it from that is ended: sessions that hold locks. A commit that waits for
+    /// a replica ignores that, and then the server has to die.
+    pub(crate) fn close(&self, context: &Context, server: &mut Server) -> Outcome {
+        server.run(server.dialect().lock_patience())?;
+        let close = server.dialect().close_writes();
+        let Err(first) = server.run_within(close, CLOSING) else { return Ok(()) };
+        if matches!(first, Fault::Denied(_)) {
+            return Err(first.into());
+        }
+        context.log.warning(format!("the server does not become read-only ({first}): ending the sessions of clients"));
+        let state = self.state_file.load();
+        *server = self.reach(context, &state)?;
+        server.cut_clients()?;
+        server.run(server.dialect().lock_patience())?;
+        server.run_within(close, CLOSING * 2)?;
+        Ok(())
+    }
+
+    fn end_reign(state: &mut State) {
+        state.promoted = false;
+        state.claim = None;
+        state.leaving.clear();
+        state.joining.clear();
+        if let Some(reign) = state.reign.as_mut() {
+            reign.stage = Stage::Over;
+        }
+    }
+
+    /// Starts a dead primary again, without waiting for its recovery. Otherwise the first monitor after the demotion
+    /// would find no server, and the cluster would stop and start this instance *before* it promotes the successor.
+    fn restart_demoted(&self, context: &Context, mut state: State) -> Outcome {
+        Self::end_reign(&mut state);
+        state.held_until = Some(process::since_boot() + HELD);
+        self.state_file.save(&state)?;
+        if !self.cluster.is_present() {
+            return Ok(());
+        }
+        let record = self.record_for_election(&mut state)?;
+        // Said first: the replicas wait for no more from here.
+        self.publish_nowhere(context, &mut state, record.as_ref(), Unfit::NoServer)?;
+        self.state_file.save(&state)?;
+        // What was promised is on the others, so what nobody acknowledged may go, and the server can follow then.
+        let how = Launch { keep: record.is_none_or(|r| r.durability != Durability::Lossless) };
+        if let Err(failure) = self.launch(context, how, Duration::ZERO) {
+            context.log.error(format!("the dead server cannot be started again: {failure}"));
+        }
+        Ok(())
+    }
+
+    /// Takes over changed parameters without a restart.
+    pub(crate) fn take_new_values(&self, context: &Context) -> Outcome {
+        let mut state = self.state_file.load();
+        state.addresses.clear();
+        self.state_file.save(&state)?;
+        if !state.promoted {
+            return Ok(());
+        }
+        let mut server = self.reach(context, &state)?;
+        server.run(server.dialect().event_scheduler(self.params.event_scheduler))?;
+        let seen = server.observe()?;
+        self.tend_members(context, &mut state, &mut server, &seen);
+        self.state_file.save(&state)
+    }
+}
+
+/// Waits until the transactions of a closed server stand still: a group commit may still be on its way.
+fn settled(server: &mut Server) -> Result<Gtids, Fault> {
+    let mut last = server.executed()?;
+    for _ in 0..50 {
+        std::thread::sleep(Duration::from_millis(5));
+        let now = server.executed()?;
+        if now == last {
+            break;
+        }
+        last = now;
+    }
+    Ok(last)
+}
+
+/// Names in a sentence.
+fn list(nodes: &BTreeSet<String>) -> String {
+    if nodes.is_empty() { "nobody".to_owned() } else { nodes.iter().cloned().collect::<Vec<_>>().join(", ") }
+}
+
+/// Where a test can kill the agent: builds with the feature `fault-points` end here when the file named by
+/// SYSTOLE_FAULT_POINT holds this step's name. Other builds have nothing here.
+pub(crate) fn fault_point(step: &str) {
+    #[cfg(feature = "fault-points")]
+    if std::fs::read_to_string("/run/systole-fault-point").is_ok_and(|wanted| wanted.trim() == step) {
+        // Once: the next run gets past it.
+        let _ = std::fs::remove_file("/run/systole-fault-point");
+        std::process::abort();
+    }
+    let _ = step;
+}

@@ -1,0 +1,338 @@
+//! The running server: one connection over the Unix socket, and what is done through it. The words are `dialect`'s.
+//!
+//! Every call has a time limit. After one that was not answered in time the connection is of no more use: an answer that
+//! came later would be taken for that of the next question.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Error, OptsBuilder, Value};
+use ocf::Secret;
+use tokio::runtime::Runtime;
+
+use crate::dialect::{Dialect, Row, Source, is_client, probe};
+use crate::gtid::Gtids;
+use crate::observation::{Observation, Replica};
+
+/// Why the server did not answer as asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing listens on the socket.
+    Absent(String),
+    /// It listens, and said nothing in time.
+    Silent(String),
+    /// It has no connection left, not even the reserved one: alive, but closed to us.
+    Engaged(String),
+    /// The login or the statement was refused.
+    Denied(String),
+    /// It answered with another error.
+    Refused(String),
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Absent(text) | Self::Silent(text) | Self::Engaged(text) | Self::Denied(text) | Self::Refused(text)) = self;
+        f.write_str(text)
+    }
+}
+
+impl From<Fault> for ocf::Failure {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Denied(text) => Self::permission(text),
+            other => Self::generic(other.to_string()),
+        }
+    }
+}
+
+/// The account and the place.
+#[derive(Debug)]
+pub(crate) struct Login<'a> {
+    pub(crate) socket: &'a Path,
+    pub(crate) user: &'a str,
+    pub(crate) password: Option<&'a Secret>,
+}
+
+/// A connection.
+pub(crate) struct Server {
+    runtime: Runtime,
+    conn: Option<Conn>,
+    limit: Duration,
+    dialect: Dialect,
+}
+
+impl Server {
+    /// Connects and logs in. `known`: the dialect that this process of the server was found to speak before.
+    ///
+    /// # Errors
+    /// Why it cannot be talked to.
+    pub(crate) fn connect(login: &Login<'_>, known: Option<&Dialect>, limit: Duration) -> Result<Self, Fault> {
+        let runtime = runtime()?;
+        // What the driver would otherwise ask the server for, statement by statement.
+        let options = OptsBuilder::default()
+            .socket(Some(login.socket.to_string_lossy()))
+            .user(Some(login.user))
+            .pass(login.password.map(Secret::expose))
+            .prefer_socket(false)
+            .max_allowed_packet(Some(16 * 1024 * 1024))
+            .wait_timeout(Some(60))
+            .stmt_cache_size(0);
+        let begin = Instant::now();
+        let conn = runtime.block_on(async { tokio::time::timeout(limit, Conn::new(options)).await });
+        let conn = match conn {
+            Ok(Ok(conn)) => conn,
+            Ok(Err(error)) => return Err(fault_of(&error, login)),
+            Err(_) => return Err(Fault::Silent(format!("no greeting on {} in {} ms", login.socket.display(), begin.elapsed().as_millis()))),
+        };
+        let mut server = Self { runtime, conn: Some(conn), limit, dialect: known.cloned().unwrap_or_else(Dialect::unknown) };
+        if known.is_none() {
+            server.probe()?;
+        }
+        Ok(server)
+    }
+
+    /// Which process listens on the socket, whatever it says.
+    pub(crate) fn listener(socket: &Path) -> Option<i32> {
+        let runtime = runtime().ok()?;
+        let connected = runtime.block_on(async {
+            tokio::time::timeout(Duration::from_millis(500), tokio::net::UnixStream::connect(socket)).await
+        });
+        connected.ok()?.ok()?.peer_cred().ok()?.pid()
+    }
+
+    /// How this server is spoken to.
+    pub(crate) fn dialect(&self) -> &Dialect {
+        &self.dialect
+    }
+
+    fn probe(&mut self) -> Result<(), Fault> {
+        let rows = self.rows(&probe())?;
+        self.dialect = Dialect::of(&rows)
+            .ok_or_else(|| Fault::Refused("the server has no GTIDs: MySQL 5.6 or newer, or MariaDB 10.2 or newer, is needed".into()))?;
+        Ok(())
+    }
+
+    /// Runs a statement and returns its rows.
+    pub(crate) fn rows(&mut self, sql: &str) -> Result<Vec<Row>, Fault> {
+        self.rows_within(sql, self.limit)
+    }
+
+    fn rows_within(&mut self, sql: &str, limit: Duration) -> Result<Vec<Row>, Fault> {
+        let Some(conn) = self.conn.as_mut() else { return Err(Fault::Silent("the connection was given up".into())) };
+        let answer = self.runtime.block_on(async { tokio::time::timeout(limit, conn.query::<mysql_async::Row, _>(sql)).await });
+        match answer {
+            Ok(Ok(rows)) => Ok(rows.into_iter().map(row).collect()),
+            Ok(Err(error)) => {
+                if !matches!(error, Error::Server(_)) {
+                    self.conn = None;
+                }
+                Err(match &error {
+                    Error::Server(e) => refusal(e.code, &e.message),
+                    other => Fault::Silent(format!("the connection broke: {other}")),
+                })
+            }
+            Err(_) => {
+                self.conn = None;
+                Err(Fault::Silent(format!("no answer in {} ms to {}", limit.as_millis(), head(sql))))
+            }
+        }
+    }
+
+    /// Runs a statement that answers nothing.
+    pub(crate) fn run(&mut self, sql: &str) -> Result<(), Fault> {
+        self.rows(sql).map(drop)
+    }
+
+    /// The same with another limit.
+    pub(crate) fn run_within(&mut self, sql: &str, limit: Duration) -> Result<(), Fault> {
+        self.rows_within(sql, limit).map(drop)
+    }
+
+    /// All that the agent wants to know, in two statements.
+    pub(crate) fn observe(&mut self) -> Result<Observation, Fault> {
+        let rows = self.rows(&self.dialect.observe())?;
+        let replica = self.replica()?;
+        let row = rows.into_iter().next().unwrap_or_default();
+        Observation::of(&self.dialect, row, replica).map_err(Fault::Refused)
+    }
+
+    /// How its replication stands; `None` when it follows nobody.
+    pub(crate) fn replica(&mut self) -> Result<Option<Replica>, Fault> {
+        let rows = self.rows(self.dialect.replica_status())?;
+        Replica::of(&self.dialect, &rows).map_err(Fault::Refused)
+    }
+
+    /// The transactions that it has in its own log.
+    pub(crate) fn executed(&mut self) -> Result<Gtids, Fault> {
+        let rows = self.rows(self.dialect.executed())?;
+        crate::observation::executed(&self.dialect, &rows.into_iter().next().unwrap_or_default()).map_err(Fault::Refused)
+    }
+
+    /// All that is in its log, commits that wait for an acknowledgement included.
+    pub(crate) fn logged(&mut self) -> Result<Gtids, Fault> {
+        let rows = self.rows(self.dialect.logged())?;
+        crate::observation::logged(&self.dialect, &rows.into_iter().next().unwrap_or_default()).map_err(Fault::Refused)
+    }
+
+    /// Points it at a source. The password never appears in an error.
+    pub(crate) fn follow(&mut self, source: &Source<'_>) -> Result<(), Fault> {
+        self.run("SET SESSION sql_mode=''")?;
+        for statement in self.dialect.follow(source) {
+            self.run(&statement).map_err(|fault| {
+                let hide = |text: String| if source.password.is_empty() { text } else { text.replace(source.password, "******") };
+                match fault {
+                    Fault::Refused(text) => Fault::Refused(hide(text)),
+                    Fault::Denied(text) => Fault::Denied(hide(text)),
+                    other => other,
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Runs several statements.
+    pub(crate) fn run_all<S: AsRef<str>>(&mut self, statements: impl IntoIterator<Item = S>) -> Result<(), Fault> {
+        statements.into_iter().try_for_each(|statement| self.run(statement.as_ref()))
+    }
+
+    /// Loads the plugins that acknowledgements need, if they are missing and the server has them.
+    pub(crate) fn load_semi_sync(&mut self) -> Result<(), Fault> {
+        let directory = self.dialect.plugin_directory.clone();
+        let statements = self.dialect.load_semi_sync(|library| Path::new(&directory).join(library).exists());
+        for statement in &statements {
+            match self.run(statement) {
+                // 1125: it is loaded already (one of the two).
+                Err(Fault::Refused(text)) if text.contains("1125") => {}
+                other => other?,
+            }
+        }
+        if statements.is_empty() { Ok(()) } else { self.probe() }
+    }
+
+    /// Replicas that are connected and acknowledge, and sessions that wait for one.
+    pub(crate) fn semi_sync_status(&mut self) -> Result<(u64, u64), Fault> {
+        let Some(semi_sync) = self.dialect.semi_sync else { return Ok((0, 0)) };
+        let rows = self.rows(self.dialect.semi_sync_status())?;
+        let value = |name: &String| {
+            let row = rows.iter().find(|r| r.get("variable_name").is_some_and(|n| n.eq_ignore_ascii_case(name)));
+            row.and_then(|r| r.get("value")?.parse().ok()).unwrap_or_default()
+        };
+        let [clients, waiting] = semi_sync.status_names();
+        Ok((value(&clients), value(&waiting)))
+    }
+
+    /// The nodes whose servers are connected as replicas: our servers report their node's name.
+    pub(crate) fn replicas(&mut self) -> Result<Vec<String>, Fault> {
+        let rows = self.rows(self.dialect.replicas())?;
+        Ok(rows.into_iter().filter_map(|mut row| row.remove("host").filter(|h| !h.is_empty())).collect())
+    }
+
+    /// Ends the sessions of clients. Those that go by themselves in between are no error.
+    pub(crate) fn cut_clients(&mut self) -> Result<usize, Fault> {
+        let me = self.conn.as_ref().map(Conn::id).unwrap_or_default();
+        let sessions = self.rows(self.dialect.sessions())?;
+        let ids: Vec<u64> = sessions.iter().filter(|s| is_client(s)).filter_map(|s| s.get("id")?.parse().ok()).collect();
+        let mut cut = 0;
+        for id in ids.into_iter().filter(|id| *id != u64::from(me)) {
+            match self.run(&format!("KILL {id}")) {
+                Ok(()) => cut += 1,
+                Err(Fault::Refused(text)) if text.contains("1094") => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(cut)
+    }
+}
+
+impl Drop for Server {
+    /// Says good-bye: a server notes connections that break off in its log.
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            self.runtime.block_on(async {
+                let _ = tokio::time::timeout(Duration::from_millis(50), conn.disconnect()).await;
+            });
+        }
+    }
+}
+
+/// One thread, made when it is needed: an action that asks nobody pays for nothing.
+fn runtime() -> Result<Runtime, Fault> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Fault::Refused(format!("no event loop can be made: {e}")))
+}
+
+fn row(mut from: mysql_async::Row) -> Row {
+    let names: Vec<String> = from.columns_ref().iter().map(|c| c.name_str().to_lowercase()).collect();
+    names
+        .into_iter()
+        .enumerate()
+        .map(|(i, name)| {
+            let text = match from.take::<Value, usize>(i) {
+                None | Some(Value::NULL) => String::new(),
+                Some(Value::Bytes(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+                Some(other) => other.as_sql(true).trim_matches('\'').to_owned(),
+            };
+            (name, text)
+        })
+        .collect()
+}
+
+/// The first words of a statement: what was asked, without what may be secret in it.
+fn head(sql: &str) -> String {
+    sql.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
+}
+
+fn refusal(code: u16, message: &str) -> Fault {
+    let text = format!("{message} (error {code})");
+    match code {
+        1040 | 1203 => Fault::Engaged(text),
+        1044 | 1045 | 1142 | 1227 | 1698 | 3118 => Fault::Denied(text),
+        _ => Fault::Refused(text),
+    }
+}
+
+fn fault_of(error: &Error, login: &Login<'_>) -> Fault {
+    let socket = login.socket.display();
+    match error {
+        Error::Io(mysql_async::IoError::Io(e))
+            if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) =>
+        {
+            Fault::Absent(format!("nothing listens on {socket}"))
+        }
+        Error::Io(e) => Fault::Absent(format!("{socket}: {e}")),
+        Error::Server(e) => match refusal(e.code, &e.message) {
+            Fault::Denied(text) => Fault::Denied(format!(
+                "the server lets {} not in: {text}; correct test_user and test_passwd, or create the account with mysql-accounts-*.sql",
+                login.user
+            )),
+            other => other,
+        },
+        other => Fault::Refused(format!("{socket}: {other}; is the authentication plugin of {} one that this agent knows?", login.user)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_without_connections_is_alive() {
+        assert!(matches!(refusal(1040, "Too many connections"), Fault::Engaged(_)));
+        assert!(matches!(refusal(1045, "Access denied"), Fault::Denied(_)));
+    }
+
+    #[test]
+    fn what_is_told_of_a_statement_holds_no_secret() {
+        assert_eq!(head("CHANGE MASTER TO MASTER_HOST='a', MASTER_PASSWORD='geheim'"), "CHANGE MASTER TO");
+    }
+
+    #[test]
+    fn nobody_listens() {
+        let login = Login { socket: Path::new("/nonexistent/socket"), user: "root", password: None };
+        assert!(matches!(Server::connect(&login, None, Duration::from_secs(1)).err(), Some(Fault::Absent(_))));
+        assert_eq!(Server::listener(login.socket), None);
+    }
+}

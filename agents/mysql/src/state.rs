@@ -1,0 +1,198 @@
+//! What this node remembers of its own server until the next boot. Not the truth: that is the server itself, and the
+//! record in the CIB. It saves the monitor from asking the cluster each time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use process::Identity;
+use serde::{Deserialize, Serialize};
+
+use crate::dialect::Dialect;
+use crate::election::{Acknowledging, Memory};
+use crate::gtid::Gtids;
+use crate::record::{Record, Stamp};
+
+/// How far a promotion came, and whether it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Stage {
+    /// Recorded, or about to be; nobody can have written.
+    Recorded,
+    /// Open for writes, or about to be.
+    Open,
+    /// Demoted. What follows is another epoch, even here.
+    Over,
+}
+
+/// A promotion that this server's process went through.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reign {
+    /// Its epoch.
+    pub(crate) epoch: u64,
+    /// The process.
+    pub(crate) server: Identity,
+    /// How far it came.
+    pub(crate) stage: Stage,
+}
+
+/// `election::Memory` as it stands in the file. The pure modules know no files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SavedMemory {
+    acknowledging: Option<(String, String)>,
+    not_before: Option<String>,
+}
+
+impl SavedMemory {
+    /// The memory; one that cannot be read is as good as none: it allows nothing.
+    pub(crate) fn get(&self) -> Memory {
+        let acknowledging = self.acknowledging.as_ref().and_then(|(stamp, mark)| {
+            Some(Acknowledging { stamp: Stamp::parse(stamp)?, mark: Gtids::parse_any(mark).ok()? })
+        });
+        Memory { acknowledging, not_before: self.not_before.as_deref().and_then(Stamp::parse) }
+    }
+
+    /// Changes it.
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Memory)) {
+        let mut memory = self.get();
+        change(&mut memory);
+        *self = Self {
+            acknowledging: memory.acknowledging.map(|a| (a.stamp.to_string(), a.mark.to_string())),
+            not_before: memory.not_before.map(|stamp| stamp.to_string()),
+        };
+    }
+
+    /// The highest epoch that it knows of.
+    pub(crate) fn epoch(&self) -> u64 {
+        let memory = self.get();
+        memory.acknowledging.map(|a| a.stamp).max(memory.not_before).unwrap_or_default().epoch
+    }
+}
+
+/// The memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct State {
+    /// The server that was started or taken over.
+    pub(crate) server: Option<Identity>,
+    /// Whether the agent started it, or has taken it over completely.
+    pub(crate) ours: bool,
+    /// Whether it has answered since it was started: before that, silence is recovery.
+    pub(crate) answered: bool,
+    /// How it is spoken to.
+    pub(crate) dialect: Option<Dialect>,
+    /// Whether its disk still has all that it ever committed: it did not take anything back in its recovery.
+    pub(crate) kept: bool,
+    /// Whether it is promoted: set when the promotion is recorded, before writes open.
+    pub(crate) promoted: bool,
+    /// Whether this process has been attached to a primary.
+    pub(crate) linked: bool,
+    /// Whether the promotion that is under way follows a death: nobody has a score then that could take the role away.
+    pub(crate) after_death: bool,
+    /// When it was promoted after a death, since boot.
+    pub(crate) promoted_at: Option<Duration>,
+    /// Its last promotion.
+    pub(crate) reign: Option<Reign>,
+    /// The record of a promotion, saved before it is written, until the reign is over.
+    pub(crate) claim: Option<String>,
+    /// The node that it follows.
+    pub(crate) following: Option<String>,
+    /// What it remembers about acknowledging.
+    pub(crate) memory: SavedMemory,
+    /// Whether it acknowledges now, by what it was told.
+    pub(crate) acknowledges: bool,
+    /// The round of the election for which its receiver was stopped.
+    pub(crate) rested: Option<String>,
+    /// Transactions that the primary does not have. The server follows nobody until an operator has decided.
+    pub(crate) errant: Option<String>,
+    /// Why its replication cannot get on, and since when: monitors ago.
+    pub(crate) broken: Option<String>,
+    pub(crate) broken_for: u32,
+    /// What was published of the wish to acknowledge.
+    pub(crate) membership: Option<String>,
+    /// The record as it was read last. Good for one election.
+    pub(crate) record: Option<String>,
+    /// The position that was published last, and when, since boot.
+    pub(crate) published: Option<(String, Duration)>,
+    /// The record under which this node won the election in the notification before its promotion.
+    pub(crate) elected: Option<String>,
+    /// The score that stands until a time since boot, whatever the server is worth: after a refused promotion or a
+    /// hand-over. Otherwise the next monitor would start the same promotion again at once.
+    pub(crate) stands_back: Option<(pacemaker::Score, Duration)>,
+    /// A dead primary that `demote` started again is no candidate before it is attached, or until this time since
+    /// boot: raising its score would abort the transition that promotes its successor.
+    pub(crate) held_until: Option<Duration>,
+    /// On the primary: nodes whose server was stopped, or that resigned. They leave the record when the others have all.
+    pub(crate) leaving: BTreeSet<String>,
+    /// On the primary: nodes whose server was started. They enter the record anew.
+    pub(crate) joining: BTreeSet<String>,
+    /// On the primary: when the replicas' wishes were looked up last, since boot.
+    pub(crate) asked_members: Option<Duration>,
+    /// Where the nodes' servers are reached, as far as asked.
+    pub(crate) addresses: BTreeMap<String, String>,
+    /// The reader attribute as published, and when, since boot.
+    pub(crate) readable: Option<(bool, Duration)>,
+}
+
+impl State {
+    /// The record as it was read last; `None` when it has to be read.
+    pub(crate) fn known_record(&self) -> Option<Record> {
+        self.record.as_deref().and_then(|text| Record::parse(text).ok())
+    }
+
+    /// The reign of the process that runs now, if the record is of it.
+    fn reign_of(&self, record: &Record) -> Option<&Reign> {
+        self.reign.as_ref().filter(|r| r.epoch == record.epoch && Some(&r.server) == self.server.as_ref() && !record.decided())
+    }
+
+    /// Whether the record is of a reign of the process that runs now, over or not: it holds everything.
+    pub(crate) fn reigned(&self, record: &Record) -> bool {
+        self.reign_of(record).is_some()
+    }
+
+    /// The same, and it is not over.
+    pub(crate) fn reigns(&self, record: &Record) -> bool {
+        self.reign_of(record).is_some_and(|r| r.stage != Stage::Over)
+    }
+
+    /// What stays of it when the server is started anew.
+    pub(crate) fn of_new_process(&self) -> Self {
+        Self {
+            held_until: self.held_until,
+            record: self.record.clone(),
+            addresses: self.addresses.clone(),
+            published: self.published.clone(),
+            membership: self.membership.clone(),
+            readable: self.readable,
+            memory: self.memory.clone(),
+            ..Self::default()
+        }
+    }
+}
+
+/// The file that holds the memory.
+#[derive(Debug)]
+pub(crate) struct StateFile {
+    path: PathBuf,
+}
+
+impl StateFile {
+    pub(crate) fn of(directory: &Path, resource: &str) -> Self {
+        Self { path: directory.join(format!("systole-{resource}.state")) }
+    }
+
+    /// What is remembered; nothing when there is no file, or not a whole one (it is replaced whole, so that is from
+    /// another version).
+    pub(crate) fn load(&self) -> State {
+        std::fs::read(&self.path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    /// Remembers.
+    ///
+    /// # Errors
+    /// What the file system says, with the path.
+    pub(crate) fn save(&self, state: &State) -> Result<(), ocf::Failure> {
+        let bytes = serde_json::to_vec(state).map_err(|e| ocf::Failure::generic(e.to_string()))?;
+        process::write_atomically(&self.path, &bytes, 0o600)
+            .map_err(|e| ocf::Failure::generic(format!("{} cannot be written: {e}; free space or correct the mode", self.path.display())))
+    }
+}

@@ -1,0 +1,366 @@
+//! `notify`: what happens between the death or demotion of a primary and the promotion of the next one.
+//!
+//! After a demotion, and again before a promotion, every node publishes its position, and the candidate compares them
+//! all. When another one is better, it changes the scores: that aborts the transition before `promote` runs, and the
+//! cluster plans anew. What it cannot know yet, `promote` decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use ocf::{Context, Failure, Notification, Operation, Outcome, Phase};
+use pacemaker::Score;
+
+use crate::agent::{MySql, cluster_failure};
+use crate::election::{Position, Question, Unfit, Verdict, elect};
+use crate::monitor::Look;
+use crate::observation::{Observation, Replica, Thread};
+use crate::preference::{HANDED_OVER, STEPPED_BACK};
+use crate::record::Record;
+use crate::server::Server;
+use crate::state::{Stage, State};
+
+/// The private attribute that holds a node's position.
+const POSITION: &str = "position";
+/// How long the candidate waits for the positions of the others, in the notification and in `promote`.
+const HEARING_IN_NOTIFY: Duration = Duration::from_millis(100);
+pub(crate) const HEARING: Duration = Duration::from_millis(1000);
+/// How long a candidate that was not promoted stays behind. Then it tries again: somebody may have come.
+const STANDS_BACK: Duration = Duration::from_secs(10);
+/// How long a published position is taken to be still there.
+const PUBLISHED_FOR: Duration = Duration::from_secs(10);
+/// How long a server may take to answer in a notification: the whole cluster waits.
+const ANSWER_IN_NOTIFY: Duration = Duration::from_millis(700);
+/// How long a replica waits for the end of what a dead primary sent.
+const LAST_EVENTS: Duration = Duration::from_millis(150);
+/// How long a replica waits until it has everything of a primary that was demoted in order.
+const EVERYTHING: Duration = Duration::from_secs(2);
+/// Stopping a receiver that is writing to a slow disk takes its time.
+const STOP_RECEIVER: Duration = Duration::from_secs(2);
+
+impl MySql {
+    /// Reacts to what happens to the other instances.
+    pub(crate) fn react(&self, context: &Context, notification: &Notification) -> Outcome {
+        match (notification.phase, notification.operation) {
+            (Phase::Post, Operation::Demote) => self.after_demotion(context, notification),
+            (Phase::Pre, Operation::Promote) => self.before_promotion(context, notification),
+            (Phase::Post, Operation::Promote) => self.after_promotion(context, notification),
+            (Phase::Pre, Operation::Start) => self.before_start(notification),
+            (Phase::Post, Operation::Start) => self.after_start(context, notification),
+            (Phase::Post, Operation::Stop) => self.after_stop(notification),
+            _ => Ok(()),
+        }
+    }
+
+    /// Publishes this node's position: the old primary has been demoted, or is dead.
+    ///
+    /// Here and not only before the promotion, because the cluster may run the notifications one after the other (it
+    /// does when the machine is busy), and the candidate's may be the first.
+    fn after_demotion(&self, context: &Context, notification: &Notification) -> Outcome {
+        let mut state = self.state_file.load();
+        let record = self.record_for_election(&mut state)?;
+        let me = self.node()?;
+        let demoted = notification.peers.demote.iter().find(|m| m.node != me).map(|m| m.node.clone());
+        if let (Some(demoted), Some(record)) = (demoted, record.as_ref()) {
+            self.receive_everything(context, &mut state, record, &demoted)?;
+        }
+        self.publish_position(context, &mut state, record.as_ref())?;
+        self.reconsider(context, &mut state, notification, record.as_ref())
+    }
+
+    /// The candidate, which the cluster chose before anybody could know, hands over at once to whoever holds more: two
+    /// replicas of a busy primary often differ by its last transaction. Who has not spoken yet is left to what follows.
+    fn reconsider(&self, context: &Context, state: &mut State, notification: &Notification, record: Option<&Record>) -> Outcome {
+        if record.is_none() || notification.peers.candidate() != Some(self.node()?) {
+            return Ok(());
+        }
+        let expected: BTreeSet<String> = notification.peers.running_nodes().into_iter().collect();
+        let positions = self.hear(record, &expected, HEARING_IN_NOTIFY)?;
+        match self.verdict(context, record, &positions, &expected)? {
+            verdict @ Verdict::HandOver { .. } => self.give_way(context, state, verdict).map(drop),
+            Verdict::GoOn(_) | Verdict::Refuse(_) => Ok(()),
+        }
+    }
+
+    /// A primary that was demoted in order says what it has, and lives on as a source until the others have it, too.
+    fn receive_everything(&self, context: &Context, state: &mut State, record: &Record, demoted: &str) -> Outcome {
+        if self.find_server(state).is_none() || state.promoted {
+            return Ok(());
+        }
+        let mut server = self.connect(state.dialect.as_ref(), ANSWER_IN_NOTIFY)?;
+        if server.replica()?.is_none_or(|r| !r.attached()) {
+            return Ok(());
+        }
+        let begin = Instant::now();
+        let Some(everything) = self.hear(Some(record), &BTreeSet::from([demoted.to_owned()]), HEARING_IN_NOTIFY)?.remove(demoted).filter(|p| p.complete) else {
+            return Ok(());
+        };
+        let wanted = everything.have();
+        loop {
+            let seen = server.observe()?;
+            if seen.have().contains(&wanted) {
+                return Ok(());
+            }
+            if !seen.replica.as_ref().is_some_and(|r| r.attached()) || begin.elapsed() > EVERYTHING {
+                context.log.warning(format!(
+                    "this server lacks {} of the demoted primary on {demoted}",
+                    seen.have().difference(&wanted).unwrap_or_default()
+                ));
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(3));
+        }
+    }
+
+    /// Publishes this node's position, if it has not been; the candidate decides whether to go on.
+    fn before_promotion(&self, context: &Context, notification: &Notification) -> Outcome {
+        let mut state = self.state_file.load();
+        // An election that was won before is over: another server may have come with more since.
+        state.elected = None;
+        let record = self.record_for_election(&mut state)?;
+        // When this election fails, an operator may decide; the next one has to see that.
+        state.record = None;
+        self.state_file.save(&state)?;
+        self.publish_position(context, &mut state, record.as_ref())?;
+        if notification.peers.candidate() != Some(self.node()?) {
+            return Ok(());
+        }
+        let expected: BTreeSet<String> = notification.peers.running_nodes().into_iter().collect();
+        let positions = self.hear(record.as_ref(), &expected, HEARING_IN_NOTIFY)?;
+        state.after_death = state.linked && !positions.values().any(|p| p.complete);
+        let all_heard = expected.iter().all(|node| positions.contains_key(node));
+        match self.verdict(context, record.as_ref(), &positions, &expected)? {
+            // Who was not heard may not have been asked yet: `promote` comes when all have.
+            Verdict::GoOn(_) | Verdict::Refuse(_) if !all_heard => {}
+            Verdict::GoOn(reason) => {
+                context.log.notice(format!("going on with the promotion: {reason}"));
+                // `promote` reads the record anew; another one makes this election void.
+                state.elected = Some(record.as_ref().map_or_else(String::new, ToString::to_string));
+                self.state_file.save(&state)?;
+            }
+            other => drop(self.give_way(context, &mut state, other)?),
+        }
+        Ok(())
+    }
+
+    /// The record, read now unless it was read for this election, or is this server's own: only the primary rewrites it.
+    pub(crate) fn record_for_election(&self, state: &mut State) -> Result<Option<Record>, Failure> {
+        let current = |record: &Record| state.reigned(record) || state.rested.as_ref() == Some(&Record::round(Some(record)));
+        if let Some(record) = state.known_record().filter(current) {
+            return Ok(Some(record));
+        }
+        let record = self.record()?;
+        state.record = record.as_ref().map(ToString::to_string);
+        Ok(record)
+    }
+
+    /// Changes the scores so that the cluster plans anew, and returns the reason.
+    pub(crate) fn give_way(&self, context: &Context, state: &mut State, verdict: Verdict) -> Result<String, Failure> {
+        let (score, reason) = match verdict {
+            Verdict::GoOn(reason) => return Ok(reason),
+            Verdict::HandOver { to, reason } => {
+                context.log.notice(format!("handing over to {to}: {reason}"));
+                self.cluster.publish_score_of(&to, HANDED_OVER).map_err(cluster_failure)?;
+                (STEPPED_BACK, format!("{to} is to be promoted instead: {reason}"))
+            }
+            Verdict::Refuse(reason) => {
+                context.log.error(format!("refusing the promotion: {reason}"));
+                (Score::NEVER, reason)
+            }
+        };
+        state.stands_back = Some((score, process::since_boot() + STANDS_BACK));
+        self.state_file.save(state)?;
+        self.cluster.publish_score(score).map_err(cluster_failure)?;
+        Ok(reason)
+    }
+
+    /// Takes back what was published for a process before the one that is going to start.
+    pub(crate) fn withdraw_position(&self, state: &State) -> Outcome {
+        let Some((text, _)) = &state.published else { return Ok(()) };
+        let Some(before) = Position::parse(text) else { return Ok(()) };
+        self.cluster.publish_private(POSITION, &Position::nowhere(&before.round, Unfit::NoServer).print()).map_err(cluster_failure)
+    }
+
+    /// Says that this server has no position.
+    pub(crate) fn publish_nowhere(&self, context: &Context, state: &mut State, record: Option<&Record>, why: Unfit) -> Outcome {
+        self.tell_position(context, state, &Position::nowhere(&Record::round(record), why))
+    }
+
+    /// Publishes this server's position of a round, unless that was done a moment ago.
+    pub(crate) fn publish_position(&self, context: &Context, state: &mut State, record: Option<&Record>) -> Outcome {
+        let position = self.position(context, state, record)?;
+        self.tell_position(context, state, &position)
+    }
+
+    fn tell_position(&self, context: &Context, state: &mut State, position: &Position) -> Outcome {
+        let text = position.print();
+        let now = process::since_boot();
+        if state.published.as_ref().is_some_and(|(published, at)| *published == text && now.saturating_sub(*at) < PUBLISHED_FOR) {
+            return Ok(());
+        }
+        context.log.notice(format!("position for the next promotion: {text}"));
+        self.cluster.publish_private(POSITION, &text).map_err(cluster_failure)?;
+        state.published = Some((text, now));
+        self.state_file.save(state)
+    }
+
+    /// The others follow the new primary. Short: no waiting for what they lack.
+    fn after_promotion(&self, context: &Context, notification: &Notification) -> Outcome {
+        let Some(primary) = notification.peers.candidate().map(str::to_owned) else { return Ok(()) };
+        let mut state = self.state_file.load();
+        if self.find_server(&mut state).is_none() || primary == self.node()? {
+            return Ok(());
+        }
+        // Remembered first: a server that does not answer now is told by its next monitor.
+        state.following = Some(primary.clone());
+        state.promoted = false;
+        state.stands_back = None;
+        state.record = None;
+        self.state_file.save(&state)?;
+        if !state.answered {
+            context.log.notice(format!("the server is recovering: it will follow {primary} afterwards"));
+            return Ok(());
+        }
+        let mut server = self.connect(state.dialect.as_ref(), ANSWER_IN_NOTIFY)?;
+        let record = self.record()?;
+        self.rejoin(context, &mut state, &mut server, &primary, record.as_ref())
+    }
+
+    /// On the primary: whoever is going to start may acknowledge again, so that it cannot leave as one that was stopped.
+    fn before_start(&self, notification: &Notification) -> Outcome {
+        let mut state = self.state_file.load();
+        if !state.promoted {
+            return Ok(());
+        }
+        state.leaving.retain(|node| !notification.peers.start.iter().any(|m| m.node == *node));
+        self.state_file.save(&state)
+    }
+
+    /// On the primary: a server that was started enters the record anew, because what it acknowledged before may be
+    /// gone with its relay log.
+    fn after_start(&self, context: &Context, notification: &Notification) -> Outcome {
+        let mut state = self.state_file.load();
+        if !state.promoted {
+            return Ok(());
+        }
+        let me = self.node()?.to_owned();
+        let started: Vec<String> = notification.peers.start.iter().map(|m| m.node.clone()).filter(|node| *node != me).collect();
+        state.joining.extend(started);
+        self.state_file.save(&state)?;
+        let mut server = self.connect(state.dialect.as_ref(), ANSWER_IN_NOTIFY)?;
+        let seen = server.observe()?;
+        self.tend_members(context, &mut state, &mut server, &seen);
+        self.state_file.save(&state)
+    }
+
+    /// On the primary: who was stopped leaves the record at the next monitor, if that is safe.
+    fn after_stop(&self, notification: &Notification) -> Outcome {
+        let mut state = self.state_file.load();
+        if !state.promoted {
+            return Ok(());
+        }
+        let starting = |node: &str| notification.peers.start.iter().any(|m| m.node == node);
+        state.leaving.extend(notification.peers.stop.iter().filter(|m| !starting(&m.node)).map(|m| m.node.clone()));
+        self.state_file.save(&state)
+    }
+
+    /// Where this server stands, with its position at rest: its receiver is stopped, so it acknowledges nothing more.
+    pub(crate) fn position(&self, context: &Context, state: &mut State, record: Option<&Record>) -> Result<Position, Failure> {
+        let round = Record::round(record);
+        let nowhere = |unfit| Position::nowhere(&round, unfit);
+        let Some(process) = self.find_server(state) else { return Ok(nowhere(Unfit::NoServer)) };
+        let (mut server, seen) = match self.ask(state, &process, ANSWER_IN_NOTIFY) {
+            Look::Answered(server, seen) => (server, seen),
+            Look::Engaged(why) | Look::Stuck(why) => {
+                context.log.warning(format!("no position: {why}"));
+                return Ok(nowhere(if state.answered { Unfit::NoServer } else { Unfit::Recovering }));
+            }
+            Look::Refuses(fault) => {
+                context.log.warning(format!("no position: {fault}"));
+                return Ok(nowhere(Unfit::NoServer));
+            }
+        };
+        // Remembered, because the receiver is going to be stopped.
+        state.linked |= seen.replica.as_ref().is_some_and(Replica::attached);
+        let seen = bring_to_rest(&mut server, *seen)?;
+        if seen.acknowledges {
+            // Nothing more is acknowledged, whoever starts the receiver again.
+            server.run_all(server.dialect().acknowledge(false))?;
+        }
+        // Nobody is followed until somebody is promoted.
+        state.following = None;
+        state.acknowledges = false;
+        state.rested = Some(round.clone());
+        self.state_file.save(state)?;
+        let memory = state.memory.get();
+        let recorded = record.filter(|r| r.node == self.node().unwrap_or_default() && r.server.as_ref() == Some(&seen.server));
+        let over = state.reign.as_ref().is_some_and(|r| r.stage == Stage::Over) && seen.closed;
+        Ok(Position {
+            complete: over && record.is_some_and(|r| state.reigned(r)),
+            kept: recorded.is_some() && state.kept && seen.durable,
+            untouched: record.is_some_and(|r| memory.untouched(r)),
+            priority: 100,
+            acknowledging: memory.acknowledging,
+            received: seen.replica.as_ref().and_then(|r| r.received.clone()),
+            executed: seen.executed,
+            unfit: None,
+            round,
+        })
+    }
+
+    /// Collects the positions of this round, until all of `expected` have spoken or the hearing ends.
+    pub(crate) fn hear(
+        &self,
+        record: Option<&Record>,
+        expected: &BTreeSet<String>,
+        limit: Duration,
+    ) -> Result<BTreeMap<String, Position>, Failure> {
+        let round = Record::round(record);
+        let begin = Instant::now();
+        loop {
+            let values = self.cluster.private_values(POSITION).map_err(cluster_failure)?;
+            let positions: BTreeMap<String, Position> =
+                values.into_iter().filter_map(|(node, text)| Some((node, Position::parse(&text).filter(|p| p.round == round)?))).collect();
+            if expected.iter().all(|node| positions.contains_key(node)) || begin.elapsed() >= limit {
+                return Ok(positions);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The election, with what is known.
+    pub(crate) fn verdict(
+        &self,
+        context: &Context,
+        record: Option<&Record>,
+        positions: &BTreeMap<String, Position>,
+        running: &BTreeSet<String>,
+    ) -> Result<Verdict, Failure> {
+        Ok(elect(&Question {
+            me: self.node()?,
+            record,
+            positions,
+            running,
+            servers: context.environment.clone_max().map(|n| n as usize),
+            decide: &self.decide(),
+        }))
+    }
+}
+
+/// Stops the receiver, with everything that the old primary sent before it died. Its last events are still in the
+/// socket: they end with the connection. When that stays up (a power cut sends no farewell), what was received has to
+/// stand still for a while.
+fn bring_to_rest(server: &mut Server, seen: Observation) -> Result<Observation, Failure> {
+    let Some(replica) = seen.replica.as_ref().filter(|r| r.receiver != Thread::Stopped) else { return Ok(seen) };
+    let begin = Instant::now();
+    let (mut last, mut still) = (replica.received.clone(), 0);
+    let mut attached = replica.attached();
+    while attached && begin.elapsed() < LAST_EVENTS && still < 4 {
+        std::thread::sleep(Duration::from_millis(5));
+        let Some(now) = server.replica()? else { break };
+        attached = now.attached();
+        still = if now.received == last { still + 1 } else { 0 };
+        last = now.received;
+    }
+    server.run_within(server.dialect().stop_receiver(), STOP_RECEIVER)?;
+    Ok(server.observe()?)
+}

@@ -1,0 +1,109 @@
+//! `validate-all`: what is wrong, with the line to write.
+
+use std::os::unix::fs::PermissionsExt;
+
+use ocf::{Code, Context, Failure, Outcome};
+
+use crate::agent::{MySql, read_secret};
+use crate::dialect::Dialect;
+use crate::gtid::Flavour;
+use crate::observation::Observation;
+use crate::params::Params;
+
+impl MySql {
+    /// Level 0: what this node alone can tell. Level 10: the clone, and the running server's settings and grants.
+    pub(crate) fn check_configuration(&self, context: &Context, level: u32) -> Outcome {
+        self.check_node(context)?;
+        if level < 10 {
+            return Ok(());
+        }
+        if context.environment.is_promotable() && context.environment.notify() != Some(true) {
+            return Err(Failure::configured("the clone has no notify=true, without which nobody can be elected: set meta notify=true"));
+        }
+        let mut state = self.state_file.load();
+        if self.find_server(&mut state).is_none() {
+            context.log.notice("the server does not run: its settings and grants were not checked");
+            return Ok(());
+        }
+        let mut server = self.connect(None, Params::ANSWER_LIMIT)?;
+        let seen = server.observe()?;
+        let mut findings = findings(server.dialect(), &seen);
+        match findings.pop() {
+            None => Ok(()),
+            Some(last) => {
+                findings.iter().for_each(|line| context.log.warning(line));
+                Err(Failure::installed(last))
+            }
+        }
+    }
+
+    /// What has to be there before a server can be started on this node.
+    pub(crate) fn check_node(&self, context: &Context) -> Outcome {
+        if let Some(contradiction) = &self.params.contradiction {
+            return Err(contradiction.clone());
+        }
+        let program = self.params.program();
+        let metadata = std::fs::metadata(&program)
+            .map_err(|e| Failure::installed(format!("binary {}: {e}; install the server, or set binary", program.display())))?;
+        if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
+            return Err(Failure { code: Code::Permission, reason: format!("binary {} is not an executable file", program.display()) });
+        }
+        self.account()?;
+        for (file, parameter) in [
+            (&self.params.test_password_file, "test_passwd_file"),
+            (&self.params.replication_password_file, "replication_passwd_file"),
+        ] {
+            if let Some(file) = file {
+                read_secret(file, parameter)?;
+            }
+        }
+        if !self.params.datadir.is_dir() && !self.params.enable_creation {
+            return Err(Failure::installed(format!(
+                "datadir {} does not exist: make a database there, or set enable_creation=yes",
+                self.params.datadir.display()
+            )));
+        }
+        if context.environment.clone_max().is_some_and(|n| n as usize <= self.params.acknowledgements + 1) && self.params.lossless != Some(false) {
+            context.log.notice("durability=lossless with so few servers: the loss of a replica stops writes");
+        }
+        Ok(())
+    }
+}
+
+/// Settings without which an acknowledged write can be lost, or a failover fails.
+fn findings(dialect: &Dialect, seen: &Observation) -> Vec<String> {
+    let value = |name: &str| seen.variables.get(name).map(String::as_str).unwrap_or_default();
+    let on = |name: &str| matches!(value(name), "1" | "ON");
+    let mut findings = Vec::new();
+    let mut wants = |fine: bool, line: &str, why: &str| {
+        if !fine {
+            findings.push(format!("{why}: write `{line}` into the option file"));
+        }
+    };
+    wants(on("log_bin"), "log_bin=binlog", "the server writes no binary log, so that nobody can follow it");
+    wants(value("sync_binlog") == "1", "sync_binlog=1", "a power cut loses committed transactions from the binary log");
+    wants(
+        value("innodb_flush_log_at_trx_commit") == "1",
+        "innodb_flush_log_at_trx_commit=1",
+        "a power cut loses committed transactions from the tables",
+    );
+    wants(value("server_id") != "0" && !value("server_id").is_empty(), "server_id=N, another number on each node", "the server has no id");
+    wants(value("binlog_format") != "STATEMENT", "binlog_format=ROW", "statements can have another effect on a replica");
+    let (updates, line) = if seen.variables.contains_key("log_replica_updates") {
+        ("log_replica_updates", "log_replica_updates=ON")
+    } else {
+        ("log_slave_updates", "log_slave_updates=ON")
+    };
+    wants(on(updates), line, "a replica does not log what it applies, so that nobody could follow it after a promotion");
+    match dialect.flavour {
+        Flavour::MySql => {
+            wants(value("gtid_mode") == "ON", "gtid_mode=ON", "transactions have no GTIDs");
+            wants(on("enforce_gtid_consistency"), "enforce_gtid_consistency=ON", "statements are possible that GTIDs cannot name");
+        }
+        Flavour::MariaDb => {
+            wants(on("gtid_strict_mode"), "gtid_strict_mode=ON", "transactions that went different ways can get the same number");
+            wants(value("server_id") != "1", "server_id=N, another number on each node", "the server has the id that every server has by default");
+        }
+    }
+    findings
+}
