@@ -276,6 +276,11 @@ impl Dialect {
         "SET GLOBAL read_only=0"
     }
 
+    /// Lifts the lock that holds for administrators too, or puts it back. Everybody else stays locked out.
+    pub(crate) fn let_administrators_write(&self, on: bool) -> Option<&'static str> {
+        self.super_read_only.then_some(if on { "SET GLOBAL super_read_only=0" } else { "SET GLOBAL super_read_only=1" })
+    }
+
     /// Makes a statement that needs the global read lock give up, in seconds.
     pub(crate) fn lock_patience(&self) -> &'static str {
         "SET SESSION lock_wait_timeout=1"

@@ -25,8 +25,6 @@ use crate::record::{Durability, Record, Stamp};
 const NODES: usize = 3;
 /// As many transactions at most as fit into a [`Set`].
 const MOST: usize = 7;
-/// The record is rewritten so often in an epoch at most.
-const CHANGES: u8 = 4;
 
 /// Transactions by number. A higher number is written later.
 type Set = u8;
@@ -42,7 +40,7 @@ fn up_to_highest(set: Set) -> Set {
     if set == 0 { 0 } else { Set::MAX >> set.leading_zeros() }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Rec {
     at: At,
     node: usize,
@@ -50,7 +48,7 @@ struct Rec {
     set: Set,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Pos {
     round: (At, usize),
     complete: bool,
@@ -62,7 +60,7 @@ struct Pos {
 }
 
 /// A node: its server, what its agent remembers, what it has published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Node {
     alive: bool,
     linked: bool,
@@ -95,7 +93,7 @@ impl Node {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Step {
     Electing,
     /// Won with these transactions: they are to be drained.
@@ -104,7 +102,7 @@ enum Step {
     Written,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Leaving {
     node: usize,
     /// Since when it cannot acknowledge.
@@ -114,7 +112,7 @@ struct Leaving {
 }
 
 /// How often each thing may happen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Budget {
     writes: u8,
     barriers: u8,
@@ -129,7 +127,7 @@ struct Budget {
     resignations: u8,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct State {
     nodes: [Node; NODES],
     record: Rec,
@@ -163,12 +161,14 @@ enum Action {
     Demote,
     DemoteAndCut,
     Promote(usize),
-    Publish(usize),
-    Elect,
+    /// After these have published their positions. What others published in this round before stands.
+    Elect(u8),
     Prepare,
     WriteRecord,
     WriteRecordInVain,
     Open,
+    /// The three before this one at once, when nothing is to come in between.
+    TakeOver,
     KillAgent,
     Follow(usize),
     Enable(usize),
@@ -220,8 +220,12 @@ struct Protocol {
     without: Without,
     /// A server that crashes may lose the transactions that nobody has acknowledged (MariaDB; MySQL without `sync_binlog=1`).
     cuts_tails: bool,
-    /// Whether it begins in the middle of a reign, with both replicas acknowledging, or with the first promotion.
+    /// Whether it begins in the middle of a reign, with both replicas acknowledging, or just after a promotion.
     settled: bool,
+    /// Whether the steps of a promotion after the election are one.
+    fused: bool,
+    /// How often the record is rewritten in an epoch at most.
+    changes: u8,
 }
 
 fn name(node: usize) -> String {
@@ -371,6 +375,59 @@ impl State {
         self.leaving = None;
     }
 
+    /// States that differ in nothing that can have an effect are one state.
+    fn forget_what_cannot_matter(&mut self) {
+        let record = self.record;
+        let round = (record.at, record.node);
+        for n in 0..NODES {
+            let opens = self.nodes[n].following.is_some_and(|source| self.nodes[source].up() && self.nodes[source].writable);
+            let written = self.promoted == Some(n) && self.promoting == Some(Step::Written);
+            let node = &mut self.nodes[n];
+            node.published = node.published.filter(|p| p.round == round);
+            if !opens {
+                node.sent = 0;
+            }
+            if node.claim != Some(record) && !written {
+                node.claim = None;
+            }
+            // Of an epoch before, only that it is one before.
+            if let Some((at, _)) = node.acknowledging.filter(|(at, _)| at.0 < record.at.0) {
+                node.acknowledging = None;
+                node.not_before = node.not_before.map(|before| before.max(at));
+            }
+            node.not_before = node.not_before.map(|at| if at.0 < record.at.0 { (0, 0) } else { at });
+            node.resigned = node.resigned.map(|at| if at < record.at { (0, 0) } else { at });
+        }
+    }
+
+    /// The same with the replicas of the beginning exchanged: their names do not matter.
+    fn swapped(&self) -> Self {
+        let other = |n: usize| if n == 0 { 0 } else { NODES - n };
+        let others = |active: u8| active & 1 | (active & 2) << 1 | (active & 4) >> 1;
+        let rec = |r: Rec| Rec { node: other(r.node), active: others(r.active), ..r };
+        let node = |n: usize| {
+            let node = self.nodes[other(n)];
+            Node {
+                following: node.following.map(other),
+                claim: node.claim.map(rec),
+                published: node.published.map(|p| Pos { round: (p.round.0, other(p.round.1)), ..p }),
+                ..node
+            }
+        };
+        let mut writers = [0; MOST];
+        for (t, writer) in self.writers.iter().enumerate().take(self.written.into()) {
+            writers[t] = u8::try_from(other(usize::from(*writer))).unwrap();
+        }
+        Self {
+            nodes: [node(0), node(1), node(2)],
+            record: rec(self.record),
+            promoted: self.promoted.map(other),
+            leaving: self.leaving.map(|l| Leaving { node: other(l.node), ..l }),
+            writers,
+            ..self.clone()
+        }
+    }
+
     /// Stops the receiver and publishes.
     fn publish(&mut self, n: usize, protocol: &Protocol) {
         self.nodes[n].receiver = false;
@@ -480,11 +537,9 @@ impl Model for Protocol {
 
     fn actions(&self, s: &State, actions: &mut Vec<Action>) {
         let has_room = usize::from(s.written) < MOST;
-        let rewritable = s.record.at.1 < CHANGES;
-        let electing = s.promoting == Some(Step::Electing);
+        let rewritable = s.record.at.1 < self.changes;
         let reigning = s.reigning();
         for (n, node) in s.nodes.iter().enumerate() {
-            let is_candidate = s.promoting.is_some() && s.promoted == Some(n);
             if !node.alive {
                 actions.push(Action::Return(n));
                 continue;
@@ -517,9 +572,6 @@ impl Model for Protocol {
                 if self.cuts_tails && s.waiting(n) != 0 {
                     actions.push(Action::Crash(n, Loss::Tail));
                 }
-            }
-            if electing && node.linked && !is_candidate {
-                actions.push(Action::Publish(n));
             }
             if let Some(source) = node.following.filter(|source| s.can_talk(n, *source)) {
                 if node.receiver && s.nodes[source].executed & !node.have() != 0 {
@@ -568,7 +620,8 @@ impl Model for Protocol {
             (Some(p), step) => {
                 let node = &s.nodes[p];
                 if node.linked && node.alive {
-                    if s.left.promotions > 0 || step.is_some() {
+                    // A promotion fails with its server, or when its agent is killed for good.
+                    if if step.is_some() { !node.server || s.left.kills > 0 } else { s.left.promotions > 0 } {
                         actions.push(Action::Demote);
                         if self.cuts_tails && s.waiting(p) != 0 {
                             actions.push(Action::DemoteAndCut);
@@ -576,8 +629,12 @@ impl Model for Protocol {
                     }
                     if node.server {
                         match step {
-                            Some(Step::Electing) => actions.push(if node.claim.is_some() { Action::Open } else { Action::Elect }),
-                            Some(Step::Elected(_)) => actions.push(Action::Prepare),
+                            Some(Step::Electing) if node.claim.is_some_and(|claim| claim == s.record) => actions.push(Action::Open),
+                            Some(Step::Electing) => {
+                                let heard: u8 = (0..NODES).filter(|n| *n != p && s.can_talk(p, *n)).map(|n| 1 << n).sum();
+                                actions.extend((0..1 << NODES).filter(|these| these & !heard == 0).map(Action::Elect));
+                            }
+                            Some(Step::Elected(_)) => actions.push(if self.fused { Action::TakeOver } else { Action::Prepare }),
                             Some(Step::Prepared) => {
                                 actions.push(Action::WriteRecord);
                                 if s.left.lost_records > 0 {
@@ -661,6 +718,7 @@ impl Model for Protocol {
             }
             Action::Demote | Action::DemoteAndCut => {
                 let p = s.promoted?;
+                s.left.kills -= u8::from(s.promoting.is_some() && s.nodes[p].server);
                 if s.nodes[p].server && s.waiting(p) != 0 {
                     // Commits that wait cannot be released, so the server dies with them.
                     s.stop_server(p, if action == Action::Demote { Loss::Nothing } else { Loss::Tail });
@@ -674,8 +732,15 @@ impl Model for Protocol {
                 s.promoted = Some(n);
                 s.promoting = Some(Step::Electing);
             }
-            Action::Publish(n) => s.publish(n, self),
-            Action::Elect => self.elect(&mut s, last.promoted?),
+            Action::Elect(these) => {
+                for n in (0..NODES).filter(|n| these & 1 << n != 0) {
+                    s.publish(n, self);
+                }
+                self.elect(&mut s, last.promoted?);
+            }
+            Action::TakeOver => {
+                return [Action::Prepare, Action::WriteRecord, Action::Open].into_iter().try_fold(s, |s, action| self.next_state(&s, action));
+            }
             Action::Prepare => {
                 let Some(Step::Elected(have)) = s.promoting else { return None };
                 let node = &mut s.nodes[last.promoted?];
@@ -780,6 +845,9 @@ impl Model for Protocol {
                 }
             }
         }
+        s.forget_what_cannot_matter();
+        let swapped = s.swapped();
+        let s = s.min(swapped);
         (s != *last).then_some(s)
     }
 
@@ -845,7 +913,7 @@ const CRASHES: Budget = Budget {
 };
 
 fn protocol(budget: Budget) -> Protocol {
-    Protocol { budget, without: Without::Nothing, cuts_tails: false, settled: true }
+    Protocol { budget, without: Without::Nothing, cuts_tails: false, settled: true, fused: true, changes: 2 }
 }
 
 #[test]

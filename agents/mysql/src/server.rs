@@ -200,14 +200,19 @@ impl Server {
     pub(crate) fn load_semi_sync(&mut self) -> Result<(), Fault> {
         let directory = self.dialect.plugin_directory.clone();
         let statements = self.dialect.load_semi_sync(|library| Path::new(&directory).join(library).exists());
-        for statement in &statements {
-            match self.run(statement) {
-                // 1125: it is loaded already (one of the two).
-                Err(Fault::Refused(text)) if text.contains("1125") => {}
-                other => other?,
-            }
+        if statements.is_empty() {
+            return Ok(());
         }
-        if statements.is_empty() { Ok(()) } else { self.probe() }
+        // Plugins are listed in a table, which super_read_only protects from everybody. read_only stays.
+        self.run_all(self.dialect.let_administrators_write(true))?;
+        let loaded = statements.iter().try_for_each(|statement| match self.run(statement) {
+            // One of the two was there already.
+            Err(Fault::Refused(text)) if text.contains("(error 1125)") || text.contains("(error 1968)") => Ok(()),
+            other => other,
+        });
+        self.run_all(self.dialect.let_administrators_write(false))?;
+        loaded?;
+        self.probe()
     }
 
     /// Replicas that are connected and acknowledge, and sessions that wait for one.
