@@ -217,6 +217,17 @@ impl Dialect {
         if self.old() { "START SLAVE" } else { "START REPLICA" }
     }
 
+    /// The sessions of the applier's workers, where they can be ended one by one.
+    pub(crate) fn appliers(&self) -> Option<&'static str> {
+        (self.flavour == Flavour::MySql && !self.old())
+            .then_some("SELECT processlist_id AS id FROM performance_schema.threads WHERE name LIKE '%replica_worker%'")
+    }
+
+    /// Whether starting a stopped applier while the receiver is stopped, too, deletes what was received.
+    pub(crate) fn restart_loses_received(&self) -> bool {
+        self.flavour == Flavour::MariaDb
+    }
+
     /// Never before everything received has been applied: it deletes that.
     pub(crate) fn forget_source(&self) -> &'static str {
         if self.old() { "RESET SLAVE ALL" } else { "RESET REPLICA ALL" }

@@ -4,6 +4,7 @@
 //! a server is in `dialect`, and said by `server`; what it remembers, locally and in the CIB, is in `state` and `record`.
 
 mod agent;
+mod copy;
 mod dialect;
 mod election;
 mod gtid;

@@ -14,7 +14,7 @@ use crate::dialect::Dialect;
 use crate::gtid::Flavour;
 use crate::monitor::Look;
 use crate::observation::Observation;
-use crate::params::Params;
+use crate::params::{Params, Rejoin};
 use crate::preference::{self, Circumstances};
 use crate::record::{Durability, Record};
 use crate::server::{Fault, Server};
@@ -64,7 +64,16 @@ impl MySql {
         state.memory.change(|m| m.learn(record.as_ref().map(Record::stamp).unwrap_or_default()));
         self.state_file.save(&state)?;
         match primary {
-            Some(primary) => self.rejoin(context, &mut state, &mut server, &primary, record.as_ref()),
+            Some(primary) if self.copy_is_unfinished() && self.params.rejoin == Rejoin::Clone => {
+                self.replace_by_copy(context, state, server, &primary, record.as_ref())
+            }
+            Some(primary) => {
+                self.rejoin(context, &mut state, &mut server, &primary, record.as_ref())?;
+                if state.errant.is_some() && self.params.rejoin == Rejoin::Clone {
+                    return self.replace_by_copy(context, state, server, &primary, record.as_ref());
+                }
+                Ok(())
+            }
             // Nobody is promoted: say at once what this server is worth. With a primary in office the monitor does, so
             // that no score changes during somebody else's transition.
             None if self.cluster.is_present() => self.first_score(context, &seen, recorded),
@@ -121,6 +130,7 @@ impl MySql {
                 server.dialect().version
             ));
         }
+        self.load_clone_if_wanted(context, server);
         // Only MariaDB takes anything back in its recovery.
         state.kept |= server.dialect().flavour == Flavour::MySql || !state.ours;
         state.dialect = Some(server.dialect().clone());

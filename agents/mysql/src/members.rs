@@ -46,14 +46,10 @@ impl MySql {
         }
         let (acknowledging, waiting) = server.semi_sync_status()?;
         let acknowledging = usize::try_from(acknowledging).unwrap_or(usize::MAX);
-        if !seen.waits && acknowledging >= record.acknowledgements {
-            server.run_all(server.dialect().wait_for_replicas(record.acknowledgements))?;
-            context.log.notice(format!("{acknowledging} replicas acknowledge: from here on no write is acknowledged without one"));
-        }
         let attached: BTreeSet<String> = server.replicas()?.into_iter().filter(|node| *node != record.node).collect();
         let now = process::since_boot();
         let due = state.asked_members.is_none_or(|at| now.saturating_sub(at) > ASKED_EVERY);
-        let settled = attached == record.active && acknowledging >= attached.len() && !due;
+        let settled = attached == record.active && acknowledging >= attached.len() && seen.waits && !due;
         if settled && state.joining.is_empty() && state.leaving.is_empty() {
             return Ok(());
         }
@@ -64,8 +60,30 @@ impl MySql {
             let values = self.cluster.private_values(MEMBERSHIP).map_err(cluster_failure)?;
             values.into_iter().filter_map(|(node, text)| Some((node, Membership::parse(&text)?))).collect()
         };
+        if !seen.waits {
+            self.begin_to_wait(context, server, &record, &told)?;
+        }
         let record = self.let_leave(context, state, server, record, &told, seen.waits && waiting > 0, seen.waits)?;
         self.let_join(context, state, server, record, &told, &attached)
+    }
+
+    /// A reign that did not begin with a promotion of ours: commits begin to wait when enough replicas remember that they
+    /// acknowledge in this epoch. That a server counts some is not enough: they may do so by themselves.
+    fn begin_to_wait(
+        &self,
+        context: &Context,
+        server: &mut Server,
+        record: &Record,
+        told: &BTreeMap<String, Membership>,
+    ) -> Outcome {
+        let acknowledge = |node: &&String| matches!(told.get(*node), Some(Membership::Acknowledges(stamp)) if stamp.epoch == record.epoch);
+        let count = record.active.iter().filter(acknowledge).count();
+        if count < record.acknowledgements {
+            return Ok(());
+        }
+        server.run_all(server.dialect().wait_for_replicas(record.acknowledgements))?;
+        context.log.notice(format!("{count} replicas acknowledge: from here on no write is acknowledged without one"));
+        Ok(())
     }
 
     /// What this server's clients are promised.
@@ -130,7 +148,7 @@ impl MySql {
         let mut gone: BTreeMap<String, Stamp> = state.leaving.iter().map(|node| (node.clone(), record.stamp())).collect();
         gone.extend(told.iter().filter_map(|(node, membership)| match membership {
             Membership::Resigned(stamp) => Some((node.clone(), *stamp)),
-            Membership::Ready(_) => None,
+            Membership::Ready(_) | Membership::Acknowledges(_) => None,
         }));
         state.leaving.retain(|node| record.active.contains(node));
         if election::left(&record, &gone, &record.set.clone().unwrap_or_default()).is_none() {

@@ -18,6 +18,8 @@ pub(crate) struct Observation {
     pub(crate) waits: bool,
     /// It acknowledges.
     pub(crate) acknowledges: bool,
+    /// The event scheduler is on.
+    pub(crate) events_run: bool,
     /// It follows somebody, or did.
     pub(crate) replica: Option<Replica>,
     /// All variables that were asked for: for `validate-all`.
@@ -28,13 +30,14 @@ impl Observation {
     pub(crate) fn of(dialect: &Dialect, variables: Row, replica: Option<Replica>) -> Result<Self, String> {
         let value = |name: &str| variables.get(name).map(String::as_str).unwrap_or_default();
         // MariaDB 12 has further words for read_only; only these two mean no.
-        let on = |name: &str| !matches!(value(name), "" | "0" | "OFF");
+        let on = |name: &str| !matches!(value(name), "" | "0" | "OFF" | "DISABLED");
         let [source, acknowledger] = dialect.semi_sync.map(|s| s.switches()).unwrap_or_default();
         Ok(Self {
             closed: on("read_only") && (!variables.contains_key("super_read_only") || on("super_read_only")),
             executed: executed(dialect, &variables)?,
             server: value(if dialect.flavour == Flavour::MySql { "server_uuid" } else { "server_id" }).to_owned(),
             durable: value("sync_binlog") == "1" && value("innodb_flush_log_at_trx_commit") == "1",
+            events_run: on("event_scheduler"),
             waits: on(&source),
             acknowledges: on(&acknowledger),
             replica,
@@ -104,7 +107,7 @@ pub(crate) struct Replica {
     pub(crate) applier_error: Option<(u32, String)>,
     /// The applier has worked off all that was received.
     pub(crate) applier_idle: bool,
-    /// What was received from the source, as far as the server remembers.
+    /// What was received from the source and can still be applied.
     pub(crate) received: Option<Gtids>,
     /// Seconds that the applier is behind, when known.
     pub(crate) behind: Option<u64>,
@@ -134,15 +137,19 @@ impl Replica {
             Flavour::MariaDb => either("gtid_io_pos", "gtid_io_pos"),
         };
         let state = either("replica_sql_running_state", "slave_sql_running_state").to_lowercase();
+        let (receiver, applier) =
+            (thread(either("replica_io_running", "slave_io_running")), thread(either("replica_sql_running", "slave_sql_running")));
+        // MariaDB deletes what was received when replication starts from a complete stop: it is as good as gone then.
+        let lost = dialect.flavour == Flavour::MariaDb && (receiver, applier) == (Thread::Stopped, Thread::Stopped);
         Ok(Some(Self {
             host,
             port: either("source_port", "master_port").parse().unwrap_or_default(),
-            receiver: thread(either("replica_io_running", "slave_io_running")),
-            applier: thread(either("replica_sql_running", "slave_sql_running")),
+            receiver,
+            applier,
             receiver_error: error("last_io_errno", "last_io_error"),
             applier_error: error("last_sql_errno", "last_sql_error"),
             applier_idle: state.contains("has read all relay log"),
-            received: Some(Gtids::parse(&received, dialect.flavour)?).filter(|r| !r.is_empty()),
+            received: Some(Gtids::parse(&received, dialect.flavour)?).filter(|r| !r.is_empty() && !lost),
             behind: either("seconds_behind_source", "seconds_behind_master").parse().ok(),
         }))
     }

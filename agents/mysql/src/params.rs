@@ -82,6 +82,7 @@ const ACKNOWLEDGEMENTS: Parameter =
         .about("With durability=lossless: how many replicas must have a write before it is acknowledged. MariaDB knows only 1.");
 const REJOIN: Parameter = Parameter::new("rejoin", Kind::Choice(&["refuse", "clone"]), "what to do with a server that has diverged")
     .or("refuse")
+    .reloadable()
     .about("A server with transactions that the primary does not have cannot follow it. refuse: it says which, and waits for an operator.\n\nclone: it keeps its binary logs in systole-kept beside the data directory, replaces its data by a copy of the primary's (MySQL's clone plugin, 8.0.17 and newer), and follows. What only it had is in those logs.");
 const EVENT_SCHEDULER: Parameter = Parameter::new("event_scheduler", Kind::Boolean, "run events on the primary")
     .or("no")

@@ -24,7 +24,7 @@ pub(crate) struct Circumstances {
 }
 
 /// The primary stays where it is unless somebody moves it.
-const PRIMARY: i32 = 1000;
+pub(crate) const PRIMARY: Score = Score::new(1000);
 /// What the better one gets when a candidate hands over to it: more than any replica has by itself.
 pub(crate) const HANDED_OVER: Score = Score::new(500);
 /// What the candidate that handed over keeps until its next monitor.
@@ -35,7 +35,7 @@ pub(crate) fn score(c: Circumstances) -> Score {
     Score::new(match c {
         // Its disk is full: the role goes to a replica with room, in an orderly move; when there is none, it stays.
         Circumstances { promoted: true, cramped: true, .. } => 60,
-        Circumstances { promoted: true, .. } => PRIMARY,
+        Circumstances { promoted: true, .. } => return PRIMARY,
         Circumstances { broken: true, .. } => return Score::NEVER,
         Circumstances { cramped: true, .. } => 30,
         Circumstances { attached: true, lagging: true, .. } => 70,

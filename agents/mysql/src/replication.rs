@@ -1,6 +1,6 @@
 //! A replica: whom it follows, whether it may acknowledge, what keeps it from that.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ocf::{Context, Failure, Outcome};
 use pacemaker::Score;
@@ -17,6 +17,8 @@ use crate::state::State;
 pub(crate) const MEMBERSHIP: &str = "membership";
 /// Stopping a replica waits for the transaction that it is applying.
 const STOPPING: Duration = Duration::from_secs(5);
+/// How long it may take when nothing keeps it.
+const STOPS_BY_ITSELF: Duration = Duration::from_millis(700);
 /// How many monitors in a row may find replication broken before the replica ceases to acknowledge.
 const PATIENCE: u32 = 2;
 
@@ -27,6 +29,8 @@ pub(crate) enum Membership {
     Ready(Stamp),
     /// It acknowledges nothing any more, under records up to this one.
     Resigned(Stamp),
+    /// It began to acknowledge under this record, and not right after a promotion.
+    Acknowledges(Stamp),
 }
 
 impl Membership {
@@ -34,6 +38,7 @@ impl Membership {
         match self {
             Self::Ready(stamp) => format!("ready {stamp}"),
             Self::Resigned(stamp) => format!("resigned {stamp}"),
+            Self::Acknowledges(stamp) => format!("acknowledges {stamp}"),
         }
     }
 
@@ -43,6 +48,7 @@ impl Membership {
         match word {
             "ready" => Some(Self::Ready(stamp)),
             "resigned" => Some(Self::Resigned(stamp)),
+            "acknowledges" => Some(Self::Acknowledges(stamp)),
             _ => None,
         }
     }
@@ -60,23 +66,30 @@ impl MySql {
     ) -> Outcome {
         state.following = Some(primary.to_owned());
         self.state_file.save(state)?;
-        match server.run_within(server.dialect().stop_replica(), STOPPING) {
-            // It follows nobody yet.
-            Ok(()) | Err(Fault::Refused(_)) => {}
-            Err(fault) => return Err(Failure::generic(format!("the applier cannot be stopped: {fault}"))),
-        }
-        let seen = server.observe()?;
         if let Some(other) = record.filter(|r| r.node != primary) {
             return Err(Failure::generic(format!("{primary} is promoted, but the record names {}: waiting for the record", other.node)));
         }
-        if let Some(errant) = record.and_then(|r| election::errant(&seen.executed, r)) {
+        let host = self.address_of(context, state, primary);
+        let port = self.params.replication.port;
+        let mut seen = server.observe()?;
+        // After an election that came to nothing it is still pointed there, with everything that it received.
+        let fine = |r: &Replica| r.host == host && r.port == port && r.receiver_error.is_none() && r.applier == Thread::Running;
+        let pointed = seen.replica.as_ref().is_some_and(fine);
+        if pointed {
+            server.run_within(server.dialect().stop_receiver(), STOPPING)?;
+        } else {
+            self.stop_replica(context, state, server)?;
+            seen = server.observe()?;
+        }
+        let unfinished = || "a copy of the primary's data was begun and not ended".to_owned();
+        let errant = self.copy_is_unfinished().then(unfinished).or_else(|| record.and_then(|r| election::errant(&seen.executed, r)));
+        if let Some(errant) = errant {
             return self.refuse_to_follow(context, state, primary, errant);
         }
         state.errant = None;
         // Pointing it anywhere deletes what it received. Before it has acknowledged anything in this epoch, nothing of
         // that can have been promised.
-        let memory = state.memory.get();
-        if record.is_none_or(|r| !memory.untouched(r)) {
+        if !pointed && record.is_none_or(|r| !state.memory.get().untouched(r)) {
             state.memory.change(|m| m.start_over(record.map(Record::stamp)));
         }
         let allowed = record.filter(|r| self.may_acknowledge(state, r, primary));
@@ -86,16 +99,29 @@ impl MySql {
             state.memory.change(|m| m.acknowledge(record));
         }
         self.state_file.save(state)?;
-        if let Some(statement) = server.dialect().acknowledge(allowed.is_some()) {
-            server.run(&statement)?;
+        server.run_all(server.dialect().acknowledge(allowed.is_some()))?;
+        if pointed {
+            server.run(server.dialect().start_receiver())?;
+        } else {
+            self.point_to(server, &host)?;
+            server.run(server.dialect().start_replica())?;
         }
-        let host = self.address_of(context, state, primary);
+        state.broken = None;
+        state.broken_for = 0;
+        self.state_file.save(state)?;
+        let how = if state.acknowledges { ", acknowledging" } else { "" };
+        context.log.notice(format!("following {primary}{how}"));
+        Ok(())
+    }
+
+    /// Tells the server where its source is, and how to log in there.
+    fn point_to(&self, server: &mut Server, host: &str) -> Outcome {
+        let replication = &self.params.replication;
         let password = self.replication_password()?;
         let text = |path: &Option<std::path::PathBuf>| path.as_ref().map(|p| p.display().to_string());
-        let replication = &self.params.replication;
         let (ca, certificate, key) = (text(&replication.ca), text(&replication.certificate), text(&replication.key));
         server.follow(&Source {
-            host: &host,
+            host,
             port: replication.port,
             user: &replication.user,
             password: password.expose(),
@@ -104,12 +130,31 @@ impl MySql {
             certificate: certificate.as_deref(),
             key: key.as_deref(),
         })?;
-        server.run(server.dialect().start_replica())?;
-        state.broken = None;
-        state.broken_for = 0;
-        self.state_file.save(state)?;
-        let how = if state.acknowledges { ", acknowledging" } else { "" };
-        context.log.notice(format!("following {primary}{how}"));
+        Ok(())
+    }
+
+    /// Stops receiver and applier. An applier that waits for the rest of a transaction whose sender is dead would take a
+    /// minute (MySQL): its workers are ended then. What they were applying is rolled back.
+    pub(crate) fn stop_replica(&self, context: &Context, state: &State, server: &mut Server) -> Outcome {
+        match server.run_within(server.dialect().stop_replica(), STOPS_BY_ITSELF) {
+            // Refused: it follows nobody.
+            Ok(()) | Err(Fault::Refused(_)) => return Ok(()),
+            Err(Fault::Silent(_)) => {}
+            Err(fault) => return Err(fault.into()),
+        }
+        context.log.notice("the applier does not stop: ending its workers");
+        *server = self.reach(context, state)?;
+        let begin = Instant::now();
+        while server.replica()?.is_some_and(|r| r.applier != Thread::Stopped || r.receiver != Thread::Stopped) {
+            if begin.elapsed() > STOPPING {
+                return Err(Failure::generic("the applier cannot be stopped: it may be applying a large transaction; trying again later"));
+            }
+            for id in server.rows_of(server.dialect().appliers())?.iter().filter_map(|row| row.get("id")) {
+                // It may have ended by itself.
+                let _ = server.run(&format!("KILL {id}"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
         Ok(())
     }
 
@@ -125,6 +170,11 @@ impl MySql {
 
     /// What an operator is told of a server that has diverged.
     pub(crate) fn errant_reason(&self, state: &State) -> String {
+        if self.copy_is_unfinished() {
+            return "the copy of the primary's data on this server is not complete; it does not follow. Set rejoin=clone and restart this \
+                    instance (crm resource restart), or make this replica anew (docs/mysql.md)"
+                .to_owned();
+        }
         format!(
             "this server has transactions that the primary does not have: {}; it does not follow. Look at them in its binary logs, then make \
              this replica anew (docs/mysql.md), or set rejoin=clone",
@@ -166,11 +216,14 @@ impl MySql {
         if let Some(errant) = record.as_ref().and_then(|r| election::errant(&seen.executed, r)) {
             return self.find_errant(context, state, server, &primary, &errant);
         }
-        state.errant = None;
+        if !self.copy_is_unfinished() {
+            state.errant = None;
+        }
         match replica.broken() {
             Some(why) => self.tend_broken(context, state, server, replica, why),
             None if replica.receiver == Thread::Stopped || replica.applier == Thread::Stopped => {
                 context.log.notice("replication is stopped: starting it");
+                self.forget_received(state, server, replica, record.as_ref())?;
                 Ok(server.run(server.dialect().start_replica())?)
             }
             None => {
@@ -214,6 +267,18 @@ impl MySql {
         Ok(Some(record.node))
     }
 
+    /// Before replication is started from a complete stop, where that deletes what was received: this server does not
+    /// speak any more for what it acknowledged.
+    fn forget_received(&self, state: &mut State, server: &mut Server, replica: &Replica, record: Option<&Record>) -> Outcome {
+        if replica.applier != Thread::Stopped || !server.dialect().restart_loses_received() {
+            return Ok(());
+        }
+        server.run_all(server.dialect().acknowledge(false))?;
+        state.acknowledges = false;
+        state.memory.change(|m| m.start_over(record.map(Record::stamp)));
+        self.state_file.save(state)
+    }
+
     /// Somebody wrote on this replica.
     fn find_errant(&self, context: &Context, state: &mut State, server: &mut Server, primary: &str, errant: &str) -> Outcome {
         let record = self.record()?;
@@ -221,10 +286,10 @@ impl MySql {
         // With the record of now: what is known may be older than the primary's last change.
         let Some(still) = record.as_ref().and_then(|r| election::errant(&seen_again(server)?.executed, r)) else { return Ok(()) };
         if state.errant.as_deref() != Some(errant) {
-            server.run_within(server.dialect().stop_replica(), STOPPING)?;
             if let Some(record) = &record {
                 self.resign(context, state, server, record)?;
             }
+            self.stop_replica(context, state, server)?;
         }
         self.refuse_to_follow(context, state, primary, still)
     }
@@ -264,6 +329,9 @@ impl MySql {
         let mut stamp = Stamp::default();
         state.memory.change(|m| stamp = m.resign(record));
         self.state_file.save(state)?;
+        if let Some(replica) = server.replica()? {
+            self.forget_received(state, server, &replica, Some(record))?;
+        }
         self.tell_membership(state, Membership::Resigned(stamp))?;
         context.log.warning("this replica ceases to acknowledge until it is in order again");
         if state.errant.is_none() {
@@ -312,7 +380,7 @@ impl MySql {
             server.run_all(server.dialect().acknowledge(true))?;
             server.run(server.dialect().start_receiver())?;
             context.log.notice(format!("acknowledging under record {}", record.stamp()));
-            return Ok(());
+            return self.tell_membership(state, Membership::Acknowledges(record.stamp()));
         }
         let caught_up = record.set.as_ref().is_none_or(|set| seen.have().contains(set));
         if caught_up && record.node == primary && record.durability == Durability::Lossless {
@@ -334,7 +402,7 @@ mod tests {
     #[test]
     fn what_a_replica_tells_reads_back() {
         let stamp = Stamp { epoch: 7, change: 3 };
-        for membership in [Membership::Ready(stamp), Membership::Resigned(stamp)] {
+        for membership in [Membership::Ready(stamp), Membership::Resigned(stamp), Membership::Acknowledges(stamp)] {
             assert_eq!(Membership::parse(&membership.print()), Some(membership));
         }
         assert_eq!(Membership::parse("resigned x"), None);

@@ -26,7 +26,7 @@ const DEMOTE_PATIENCE: Duration = Duration::from_millis(1500);
 const HELD: Duration = Duration::from_secs(8);
 /// What remains of a promotion's time for what follows the applier.
 const AFTER_DRAIN: Duration = Duration::from_secs(4);
-/// Stopping an applier waits for the transaction that it is applying.
+/// Stopping a receiver that is writing to a slow disk takes its time.
 const STOPPING: Duration = Duration::from_secs(5);
 
 impl MySql {
@@ -60,7 +60,7 @@ impl MySql {
         let seen = self.drain(context, &mut server, seen)?;
         fault_point("drained");
         if seen.replica.is_some() {
-            server.run_within(server.dialect().stop_replica(), STOPPING)?;
+            self.stop_replica(context, &state, &mut server)?;
             server.run(server.dialect().forget_source())?;
         }
         fault_point("source-forgotten");
@@ -97,6 +97,7 @@ impl MySql {
     /// The last step of a promotion: the record stands in the CIB, so clients may write.
     fn open(&self, context: &Context, mut state: State, server: &mut Server, record: &Record) -> Outcome {
         state.promoted = true;
+        state.record = Some(record.to_string());
         if let Some(reign) = state.reign.as_mut() {
             reign.stage = Stage::Open;
         }
@@ -319,12 +320,18 @@ impl MySql {
         let mut state = self.state_file.load();
         state.addresses.clear();
         self.state_file.save(&state)?;
-        if !state.promoted {
+        if self.find_server(&mut state).is_none() {
             return Ok(());
         }
         let mut server = self.reach(context, &state)?;
-        server.run(server.dialect().event_scheduler(self.params.event_scheduler))?;
+        self.load_clone_if_wanted(context, &mut server);
+        if !state.promoted {
+            return Ok(());
+        }
         let seen = server.observe()?;
+        if seen.events_run != self.params.event_scheduler {
+            server.run(server.dialect().event_scheduler(self.params.event_scheduler))?;
+        }
         self.tend_members(context, &mut state, &mut server, &seen);
         self.state_file.save(&state)
     }

@@ -139,6 +139,11 @@ impl Server {
         }
     }
 
+    /// The same for a statement that this server may not have.
+    pub(crate) fn rows_of(&mut self, sql: Option<&str>) -> Result<Vec<Row>, Fault> {
+        sql.map_or_else(|| Ok(vec![]), |sql| self.rows(sql))
+    }
+
     /// Runs a statement that answers nothing.
     pub(crate) fn run(&mut self, sql: &str) -> Result<(), Fault> {
         self.rows(sql).map(drop)
@@ -203,16 +208,25 @@ impl Server {
         if statements.is_empty() {
             return Ok(());
         }
-        // Plugins are listed in a table, which super_read_only protects from everybody. read_only stays.
-        self.run_all(self.dialect.let_administrators_write(true))?;
+        self.install(&statements)?;
+        self.probe()
+    }
+
+    /// Installs plugins. They are listed in a table, which super_read_only protects from everybody; read_only stays.
+    pub(crate) fn install(&mut self, statements: &[&str]) -> Result<(), Fault> {
+        let closed = self.observe()?.closed;
+        if closed {
+            self.run_all(self.dialect.let_administrators_write(true))?;
+        }
         let loaded = statements.iter().try_for_each(|statement| match self.run(statement) {
-            // One of the two was there already.
+            // It was there already.
             Err(Fault::Refused(text)) if text.contains("(error 1125)") || text.contains("(error 1968)") => Ok(()),
             other => other,
         });
-        self.run_all(self.dialect.let_administrators_write(false))?;
-        loaded?;
-        self.probe()
+        if closed {
+            self.run_all(self.dialect.let_administrators_write(false))?;
+        }
+        loaded
     }
 
     /// Replicas that are connected and acknowledge, and sessions that wait for one.

@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use ocf::{Context, Failure, Notification, Operation, Outcome, Phase};
+use ocf::{Context, Failure, Notification, Operation, Outcome, Peers, Phase};
 use pacemaker::Score;
 
 use crate::agent::{MySql, cluster_failure};
 use crate::election::{Position, Question, Unfit, Verdict, elect};
 use crate::monitor::Look;
 use crate::observation::{Observation, Replica, Thread};
-use crate::preference::{HANDED_OVER, STEPPED_BACK};
+use crate::preference::{HANDED_OVER, PRIMARY, STEPPED_BACK};
 use crate::record::Record;
 use crate::server::Server;
 use crate::state::{Stage, State};
@@ -40,6 +40,10 @@ const STOP_RECEIVER: Duration = Duration::from_secs(2);
 impl MySql {
     /// Reacts to what happens to the other instances.
     pub(crate) fn react(&self, context: &Context, notification: &Notification) -> Outcome {
+        if matches!(notification.operation, Operation::Demote | Operation::Promote) && reign_goes_on(&notification.peers) {
+            // Another instance is cleaned up. A position that is published now would be one of the middle of a reign.
+            return Ok(());
+        }
         match (notification.phase, notification.operation) {
             (Phase::Post, Operation::Demote) => self.after_demotion(context, notification),
             (Phase::Pre, Operation::Promote) => self.before_promotion(context, notification),
@@ -114,6 +118,9 @@ impl MySql {
     /// Publishes this node's position, if it has not been; the candidate decides whether to go on.
     fn before_promotion(&self, context: &Context, notification: &Notification) -> Outcome {
         let mut state = self.state_file.load();
+        if state.promoted {
+            return Ok(());
+        }
         // An election that was won before is over: another server may have come with more since.
         state.elected = None;
         let record = self.record_for_election(&mut state)?;
@@ -187,6 +194,9 @@ impl MySql {
 
     /// Publishes this server's position of a round, unless that was done a moment ago.
     pub(crate) fn publish_position(&self, context: &Context, state: &mut State, record: Option<&Record>) -> Outcome {
+        if state.promoted {
+            return Ok(());
+        }
         let position = self.position(context, state, record)?;
         self.tell_position(context, state, &position)
     }
@@ -207,8 +217,14 @@ impl MySql {
     fn after_promotion(&self, context: &Context, notification: &Notification) -> Outcome {
         let Some(primary) = notification.peers.candidate().map(str::to_owned) else { return Ok(()) };
         let mut state = self.state_file.load();
-        if self.find_server(&mut state).is_none() || primary == self.node()? {
+        if self.find_server(&mut state).is_none() {
             return Ok(());
+        }
+        if primary == self.node()? {
+            // Others may have a higher score now than the one with which this server was promoted, and the role would
+            // leave again. After a death nobody has.
+            let raised = if state.after_death { Ok(()) } else { self.cluster.publish_score(PRIMARY) };
+            return raised.map_err(cluster_failure);
         }
         // Remembered first: a server that does not answer now is told by its next monitor.
         state.following = Some(primary.clone());
@@ -302,7 +318,7 @@ impl MySql {
             acknowledging: memory.acknowledging,
             received: seen.replica.as_ref().and_then(|r| r.received.clone()),
             executed: seen.executed,
-            unfit: None,
+            unfit: self.copy_is_unfinished().then_some(Unfit::NoServer),
             round,
         })
     }
@@ -346,6 +362,13 @@ impl MySql {
     }
 }
 
+/// Whether somebody is promoted who is neither demoted nor stopped in this transition. After a reload Pacemaker promotes
+/// an instance once more that is promoted already.
+fn reign_goes_on(peers: &Peers) -> bool {
+    let ends = |node: &str| peers.demote.iter().chain(&peers.stop).any(|m| m.node == node);
+    peers.promoted.iter().any(|m| !ends(&m.node))
+}
+
 /// Stops the receiver, with everything that the old primary sent before it died. Its last events are still in the
 /// socket: they end with the connection. When that stays up (a power cut sends no farewell), what was received has to
 /// stand still for a while.
@@ -360,6 +383,10 @@ fn bring_to_rest(server: &mut Server, seen: Observation) -> Result<Observation, 
         attached = now.attached();
         still = if now.received == last { still + 1 } else { 0 };
         last = now.received;
+    }
+    // Where an applier that starts after the receiver has stopped would find nothing left, it starts before.
+    if replica.applier == Thread::Stopped && server.dialect().restart_loses_received() {
+        let _ = server.run(server.dialect().start_applier());
     }
     server.run_within(server.dialect().stop_receiver(), STOP_RECEIVER)?;
     Ok(server.observe()?)
