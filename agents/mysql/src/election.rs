@@ -80,6 +80,15 @@ impl Memory {
         stamp
     }
 
+    /// Acknowledgements were found switched on, and are off now; `record` was read after that. When the same node reigns again
+    /// and nothing was heard of this one meanwhile, its server has acknowledged in the new epoch by itself.
+    pub(crate) fn found_on(&mut self, record: &Record, following: &str) {
+        let authorised = self.acknowledging.as_ref().is_some_and(|a| a.stamp.epoch == record.epoch);
+        if !authorised && record.node == following {
+            self.not_before = self.not_before.map(|stamp| stamp.max(record.stamp()));
+        }
+    }
+
     /// [`may_acknowledge`] said yes. Within an epoch the first mark stays: nothing was lost since.
     pub(crate) fn acknowledge(&mut self, record: &Record) {
         let Some(set) = &record.set else { return };
@@ -276,12 +285,17 @@ pub(crate) struct Reign<'a> {
     pub(crate) durability: Durability,
     /// How many replicas acknowledge.
     pub(crate) acknowledgements: usize,
+    /// The nodes whose instances run: those that were asked. Who of them was not heard may still follow this server from a reign of it
+    /// before, with acknowledgements on, since nobody has switched them off: it is a member whatever it holds.
+    pub(crate) running: &'a BTreeSet<String>,
     /// The highest epoch that this node remembers: the count goes on when an operator's decision named none. With one
     /// epoch twice, what a server remembers of the first would pass for the second.
     pub(crate) remembered: u64,
 }
 
-/// Rule G: the record of a reign that begins, with those allowed to acknowledge that were heard and hold nothing else.
+/// Rule G: the record of a reign that begins. Allowed to acknowledge are those that were heard and hold nothing else, and those that may
+/// do so unasked: whoever runs and was not heard, and when the same node reigns again, its members that were
+/// not heard. They go like all others, by [`left`].
 pub(crate) fn successor(before: Option<&Record>, reign: &Reign<'_>, positions: &BTreeMap<String, Position>) -> Record {
     let acknowledged = positions.values().filter_map(|p| p.acknowledging.as_ref()).map(|a| a.stamp.epoch).max();
     let epoch = before.map_or(0, |r| r.epoch).max(acknowledged.unwrap_or(0)).max(reign.remembered).saturating_add(1);
@@ -292,6 +306,10 @@ pub(crate) fn successor(before: Option<&Record>, reign: &Reign<'_>, positions: &
             && reign.set.contains(&p.executed)
             && reign.set.contains(&p.have())
     };
+    let heard = |node: &String| positions.get(node).is_some_and(|p| p.round == Record::round(before));
+    let mut active: BTreeSet<String> = positions.iter().filter(|(node, p)| follows(node, p)).map(|(node, _)| node.clone()).collect();
+    let followers = before.filter(|r| r.node == reign.node).into_iter().flat_map(|r| &r.active);
+    active.extend(reign.running.iter().chain(followers).filter(|node| *node != reign.node && !heard(node)).cloned());
     Record {
         epoch,
         change: 0,
@@ -299,7 +317,7 @@ pub(crate) fn successor(before: Option<&Record>, reign: &Reign<'_>, positions: &
         server: Some(reign.server.to_owned()),
         durability: reign.durability,
         acknowledgements: reign.acknowledgements.max(1),
-        active: positions.iter().filter(|(node, p)| follows(node, p)).map(|(node, _)| node.clone()).collect(),
+        active,
         set: Some(reign.set.clone()),
     }
 }

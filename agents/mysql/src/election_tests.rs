@@ -314,6 +314,19 @@ fn a_server_that_started_again_waits_for_a_newer_record() {
 }
 
 #[test]
+fn a_server_that_acknowledged_in_a_new_reign_of_the_same_node_without_its_agent_is_not_untouched() {
+    let mut memory = Memory::default();
+    memory.start_over(Some(stamp(0, 0)));
+    memory.acknowledge(&record(&["b"]));
+    let again = Record { epoch: 2, change: 0, ..record(&["b"]) };
+    memory.found_on(&Record { node: "c".into(), ..again.clone() }, "a");
+    assert!(memory.untouched(&again), "of another primary");
+    memory.found_on(&again, "a");
+    assert!(!memory.untouched(&again) && !may_acknowledge(&again, "b", "a", memory.not_before));
+    assert!(may_acknowledge(&joined(&again, "b", &set("A:1-7")), "b", "a", memory.not_before));
+}
+
+#[test]
 fn who_may_leave() {
     let r = record(&["b", "c"]);
     let gone = |nodes: &[(&str, Stamp)]| nodes.iter().map(|(n, s)| ((*n).to_owned(), *s)).collect::<BTreeMap<_, _>>();
@@ -336,7 +349,7 @@ fn who_may_leave() {
 fn a_reign_begins() {
     let r = record(&["b", "c"]);
     let mine = set("A:1-9,B:1");
-    let reign = Reign { node: "b", server: B, set: &mine, durability: Durability::Lossless, acknowledgements: 1, remembered: 0 };
+    let reign = Reign { node: "b", server: B, set: &mine, durability: Durability::Lossless, acknowledgements: 1, running: &names(&["a", "b", "c", "h", "i"]), remembered: 0 };
     let positions: BTreeMap<String, Position> = [
         ("a", kept("A:1-9")),
         ("b", at("A:1-9", "")),
@@ -352,7 +365,10 @@ fn a_reign_begins() {
     .collect();
     let next = successor(Some(&r), &reign, &positions);
     assert_eq!((next.stamp(), next.node.as_str(), next.server.as_deref()), (stamp(2, 0), "b", Some(B)));
-    assert_eq!((next.active, next.set), (names(&["a", "c", "g"]), Some(mine.clone())));
+    assert_eq!((next.active, next.set), (names(&["a", "c", "g", "h", "i"]), Some(mine.clone())), "h and i run and were not heard");
+    // The same node again: a member that was not heard may still be acknowledging to it.
+    let again = successor(Some(&record(&["z"])), &Reign { node: "a", ..reign.clone() }, &BTreeMap::new());
+    assert!(again.active.contains("z") && !again.active.contains("a"));
     // An operator's decision without an epoch does not begin the count anew.
     let decided = Record::parse("node=b").unwrap();
     assert_eq!(successor(Some(&decided), &reign, &positions).epoch, 2);

@@ -108,22 +108,24 @@ impl MySql {
             return Err(ocf::Failure::generic(format!("the record names {}", other.node)));
         }
         let logged = server.logged()?;
+        let attached: BTreeSet<String> = server.replicas()?.into_iter().collect();
         let reign = election::Reign {
             node: &me,
             server: &seen.server,
             set: &logged,
             durability,
             acknowledgements: self.params.acknowledgements,
+            running: &attached,
             remembered: state.memory.epoch(),
         };
-        let mut record = election::successor(before.as_ref(), &reign, &BTreeMap::new());
-        record.active = server.replicas()?.into_iter().filter(|node| *node != me).collect();
+        let record = election::successor(before.as_ref(), &reign, &BTreeMap::new());
         if let Some(address) = record.active.iter().find(|node| node.parse::<std::net::IpAddr>().is_ok() || node.contains(',')) {
             return Err(ocf::Failure::generic(format!(
                 "the replica {address} does not report its node's name: write report_host=NODE into its option file and restart it"
             )));
         }
-        if seen.waits && durability == Durability::Lossless {
+        let before_us = state.reign.as_ref().is_none_or(|r| r.server != process);
+        if seen.waits && before_us {
             // By somebody else's settings, with a limit perhaps. Begun anew when the replicas acknowledge under our record.
             server.run_all(server.dialect().wait_for_nobody())?;
         }

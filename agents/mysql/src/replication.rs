@@ -81,6 +81,13 @@ impl MySql {
             self.stop_replica(context, state, server)?;
             seen = server.observe()?;
         }
+        if seen.acknowledges {
+            // Nobody asked for its position since it followed somebody: it may have acknowledged in this very epoch.
+            server.run_all(server.dialect().acknowledge(false))?;
+            if let Some(now) = self.record()? {
+                state.memory.change(|m| m.found_on(&now, primary));
+            }
+        }
         let unfinished = || "a copy of the primary's data was begun and not ended".to_owned();
         let errant = self.copy_is_unfinished().then(unfinished).or_else(|| record.and_then(|r| election::errant(&seen.executed, r)));
         if let Some(errant) = errant {
@@ -356,19 +363,21 @@ impl MySql {
         if wanted && state.acknowledges && seen.acknowledges && state.memory.epoch() >= state.known_record().map_or(0, |r| r.epoch) {
             return Ok(());
         }
-        if seen.acknowledges && !(wanted && state.acknowledges) {
-            // Switched on by somebody else: what it acknowledges is known to no record.
+        if seen.acknowledges {
+            // Switched on by somebody else, or in an epoch before: what it acknowledges is known to no record.
             server.run_within(server.dialect().stop_receiver(), STOPPING)?;
             server.run_all(server.dialect().acknowledge(false))?;
             server.run(server.dialect().start_receiver())?;
             state.acknowledges = false;
-            self.state_file.save(state)?;
         }
         if !wanted {
-            return Ok(());
+            return self.state_file.save(state);
         }
         let Some(record) = self.record()? else { return Ok(()) };
         state.record = Some(record.to_string());
+        if seen.acknowledges {
+            state.memory.change(|m| m.found_on(&record, primary));
+        }
         // Not known yet since the server started.
         state.memory.change(|m| m.learn(record.stamp()));
         self.state_file.save(state)?;

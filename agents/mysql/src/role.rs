@@ -79,6 +79,7 @@ impl MySql {
             set: &executed,
             durability: if lossless { Durability::Lossless } else { Durability::AsyncAllowed },
             acknowledgements: self.params.acknowledgements,
+            running: &self.running(context)?,
             remembered: state.memory.epoch(),
         };
         let next = election::successor(record.as_ref(), &reign, &positions);
@@ -130,7 +131,7 @@ impl MySql {
             return Ok(BTreeMap::new());
         }
         let me = self.node()?.to_owned();
-        let running: BTreeSet<String> = Peers::read(&context.environment).running_nodes().into_iter().chain([me.clone()]).collect();
+        let running = self.running(context)?;
         let others: BTreeSet<String> = running.iter().filter(|node| **node != me).cloned().collect();
         let won = state.elected == Some(record.map_or_else(String::new, ToString::to_string));
         let mut positions = self.hear(record, &others, if won { Duration::ZERO } else { HEARING })?;
@@ -147,6 +148,12 @@ impl MySql {
             }
             other => Err(Failure::generic(format!("not promoted: {}", self.give_way(context, state, other)?))),
         }
+    }
+
+    /// The nodes whose instances run, this one included.
+    fn running(&self, context: &Context) -> Result<BTreeSet<String>, Failure> {
+        let me = self.node()?.to_owned();
+        Ok(Peers::read(&context.environment).running_nodes().into_iter().chain([me]).collect())
     }
 
     /// Waits until everything that was received has been applied. Never reset a replica before: that deletes it.

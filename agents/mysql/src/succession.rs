@@ -301,6 +301,9 @@ impl MySql {
         if seen.acknowledges {
             // Nothing more is acknowledged, whoever starts the receiver again.
             server.run_all(server.dialect().acknowledge(false))?;
+            if let (Some(record), Some(following)) = (record, state.following.clone()) {
+                state.memory.change(|m| m.found_on(record, &following));
+            }
         }
         // Nobody is followed until somebody is promoted.
         state.following = None;

@@ -8,8 +8,8 @@
 
 use std::time::Duration;
 
-use cluster_scenarios::{Agent, Durability, Setup, Site, VALKEY};
-use lab::{Cut, Load, Result};
+use cluster_scenarios::{Agent, Durability, Setup, Site, VALKEY, expect, held};
+use lab::{Cut, Result};
 use nix::sys::signal::Signal;
 
 /// A crash of the server's process, or a planned move.
@@ -17,32 +17,9 @@ const SHORT: Duration = Duration::from_secs(4);
 /// The loss of a node: token (1 s), consensus (1.2 s), fencing, and what follows.
 const NODE_LOSS: Duration = Duration::from_secs(12);
 
-/// Runs a scenario in a lab of its own; when it fails, the logs are kept.
+/// Runs a scenario with Redis of the distribution.
 fn scenario(name: &str, durability: Durability, steps: impl FnOnce(&Site) -> Result<()>) {
-    scenario_with(name, Setup { durability, ..Setup::default() }, steps);
-}
-
-fn scenario_with(name: &str, setup: Setup, steps: impl FnOnce(&Site) -> Result<()>) {
-    let site = Site::with(name, setup).unwrap_or_else(|e| panic!("{name}: {e}"));
-    if let Err(error) = steps(&site) {
-        let logs = std::env::temp_dir().join(format!("systole-failed-{name}"));
-        let _ = site.lab.collect(&logs);
-        panic!("{name}: {error}\nlogs: {}", logs.display());
-    }
-}
-
-/// Judges a load: everything but what `except` names must have been kept.
-fn held(site: &Site, load: Load, longest: Duration, except: &str) -> Result<()> {
-    let (report, journal) = site.verdict(load, longest)?;
-    println!("{report}");
-    if report.verdicts.iter().all(|v| v.kept || except.contains(v.letter)) {
-        return Ok(());
-    }
-    Err(lab::Error::Refused(format!("{report}\n{}", site.lab.timeline(&journal)?)))
-}
-
-fn expect(condition: bool, what: &str) -> Result<()> {
-    if condition { Ok(()) } else { Err(lab::Error::Refused(what.to_owned())) }
+    cluster_scenarios::scenario(name, Setup { durability, ..Setup::default() }, steps);
 }
 
 #[test]
@@ -69,7 +46,7 @@ fn kill_9_under_load_loses_no_confirmed_write() {
 
 #[test]
 fn valkey_under_pacemaker_3_survives_a_kill_and_a_move() {
-    scenario_with("valkey", Setup { server: VALKEY, durability: Durability::Quorum, ..Setup::default() }, |site| {
+    cluster_scenarios::scenario("valkey", Setup { server: VALKEY, durability: Durability::Quorum, ..Setup::default() }, |site| {
         let load = site.load()?;
         site.kill_primary()?;
         site.wait_settled()?;
@@ -84,7 +61,7 @@ fn replication_over_tls() {
     let settings = "tls-port 6380\ntls-replication yes\ntls-cert-file /etc/redis/node.pem\ntls-key-file /etc/redis/node.pem\n\
                     tls-ca-cert-file /etc/redis/node.pem\ntls-auth-clients no";
     let setup = Setup { durability: Durability::Quorum, settings: settings.into(), certificate: true, ..Setup::default() };
-    scenario_with("tls", setup, |site| {
+    cluster_scenarios::scenario("tls", setup, |site| {
         let load = site.load()?;
         site.kill_primary()?;
         held(site, load, SHORT, "")?;
@@ -246,7 +223,7 @@ fn rolling_standby_under_load_loses_nothing() {
 #[test]
 fn a_full_disk_moves_the_primary() {
     let setup = Setup { durability: Durability::Quorum, disk_mib: Some(64), ..Setup::default() };
-    scenario_with("full-disk", setup, |site| {
+    cluster_scenarios::scenario("full-disk", setup, |site| {
         let load = site.load()?;
         let primary = site.primary()?;
         primary.fill_disk("/var/lib/redis", true)?;
@@ -412,7 +389,7 @@ fn a_frozen_corosync_makes_no_second_writer() {
 #[test]
 fn moving_over_from_the_stock_agent_under_load() {
     let setup = Setup { agent: Agent::Stock, ..Setup::default() };
-    scenario_with("moving-over", setup, |site| {
+    cluster_scenarios::scenario("moving-over", setup, |site| {
         let load = site.load()?;
         let pids = |site: &Site| -> Vec<i32> { site.lab.nodes().iter().flat_map(|n| n.pids("redis-server")).collect() };
         let before = pids(site);

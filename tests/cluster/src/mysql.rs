@@ -1,0 +1,178 @@
+//! MySQL and MariaDB: option file, accounts, attachment.
+
+use std::path::PathBuf;
+
+use lab::{Database, Error, LoadOptions, Node, Result};
+
+use crate::site::Site;
+use crate::{Agent, Durability, Kind, Server};
+
+/// The password of the replication account.
+pub const PASSWORD: &str = "geheim";
+/// The password of the load's account.
+const LOAD_PASSWORD: &str = "lastwort";
+const SOCKET: &str = "/run/mysqld/mysqld.sock";
+const PID: &str = "/run/mysqld/mysqld.pid";
+
+/// Gives every node its option file, the accounts, and the file with the password of replication. All at once: the
+/// servers need a second or two each.
+pub(crate) fn configure(site: &Site, settings: &str) -> Result<()> {
+    let server = site.server();
+    std::thread::scope(|scope| {
+        let nodes: Vec<_> = site.lab.nodes();
+        let running: Vec<_> = nodes.into_iter().map(|node| scope.spawn(move || prepare(&node, server, settings))).collect();
+        let joined = running.into_iter().map(|r| r.join().unwrap_or_else(|_| Err(Error::Refused("a thread panicked".into()))));
+        joined.collect::<Vec<_>>().into_iter().collect()
+    })
+}
+
+fn prepare(node: &Node, server: Server, settings: &str) -> Result<()> {
+    node.sh("mkdir -p /etc/mysql /run/mysqld /var/log/mysql; chown mysql:mysql /run/mysqld /var/log/mysql /var/lib/mysql")?;
+    node.write("/etc/mysql/site.cnf", &(option_file(server.kind, node.number) + settings + "\n"))?;
+    node.write("/etc/mysql/replication.password", &format!("{PASSWORD}\n"))?;
+    node.sh("chmod 600 /etc/mysql/replication.password")?;
+    node.write("/root/accounts.sql", &accounts(server.kind))?;
+    let run = "--defaults-file=/etc/mysql/site.cnf --user=mysql --skip-networking --socket=/run/mysqld/setup.sock";
+    match server.kind {
+        // It cannot be told to end by its init file.
+        Kind::MySql56 => node.sh(&format!(
+            "rm -rf /var/lib/mysql/* && /opt/mysql-5.6/scripts/mysql_install_db --datadir=/var/lib/mysql --user=mysql >/root/setup.log 2>&1 && \
+             /opt/mysql-5.6/bin/mysqld {run} --bootstrap --skip-log-bin --gtid-mode=OFF --skip-enforce-gtid-consistency \
+             < /root/accounts.sql >>/root/setup.log 2>&1 || {{ tail -5 /root/setup.log >&2; exit 1; }}"
+        ))?,
+        _ => node.sh(&format!(
+            "cp /root/accounts.sql /run/mysqld/; chmod 644 /run/mysqld/accounts.sql; \
+             timeout 60 {} {run} --init-file=/run/mysqld/accounts.sql >/root/setup.log 2>&1 || {{ tail -5 /root/setup.log >&2; exit 1; }}",
+            server.process
+        ))?,
+    };
+    Ok(())
+}
+
+fn option_file(kind: Kind, number: u8) -> String {
+    let own = match kind {
+        Kind::MariaDb => "log_slave_updates=1\ngtid_strict_mode=1\nslave_parallel_threads=4\n",
+        Kind::MySql => "gtid_mode=ON\nenforce_gtid_consistency=ON\nmysqlx=OFF\nreplica_parallel_workers=4\n",
+        _ => "basedir=/opt/mysql-5.6\ngtid_mode=ON\nenforce_gtid_consistency=ON\nlog_slave_updates=1\nbinlog_format=ROW\n\
+              relay_log_info_repository=TABLE\nmaster_info_repository=TABLE\n",
+    };
+    format!(
+        "[mysqld]\nserver_id={number}\nlog_bin=binlog\nsync_binlog=1\ninnodb_flush_log_at_trx_commit=1\nbind-address=0.0.0.0\nskip-name-resolve\n{own}"
+    )
+}
+
+/// The accounts of replication and of the load, nothing of it logged: the servers begin with the same, empty history.
+fn accounts(kind: Kind) -> String {
+    let monitor = if kind == Kind::MariaDb { "SLAVE MONITOR" } else { "REPLICATION CLIENT" };
+    let begin = if kind == Kind::MySql56 { "FLUSH PRIVILEGES;\n" } else { "SET sql_log_bin=0;\n" };
+    let end = if kind == Kind::MySql56 { "" } else { "SHUTDOWN;\n" };
+    format!(
+        "{begin}CREATE USER 'replication'@'%' IDENTIFIED BY '{PASSWORD}';\n\
+         GRANT REPLICATION SLAVE ON *.* TO 'replication'@'%';\n\
+         CREATE DATABASE `load`;\n\
+         CREATE USER 'load'@'%' IDENTIFIED BY '{LOAD_PASSWORD}';\n\
+         GRANT CREATE, SELECT, INSERT, UPDATE ON `load`.* TO 'load'@'%';\n\
+         GRANT {monitor} ON *.* TO 'load'@'%';\n{end}"
+    )
+}
+
+/// The snippet for this run.
+pub(crate) fn edited(snippet: &str, agent: Agent, kind: Kind, durability: Durability, parameters: &str) -> String {
+    let mut more = parameters.to_owned();
+    if kind == Kind::MySql56 {
+        more += " binary=/opt/mysql-5.6/bin/mysqld";
+    }
+    match agent {
+        Agent::Systole => {
+            if durability == Durability::Async {
+                more += " durability=async-allowed";
+            }
+            snippet.replace("params config=", &format!("params {more} config="))
+        }
+        Agent::Stock => snippet
+            .replace("ocf:systole:mysql", "ocf:heartbeat:mariadb")
+            .replace(
+                "params config=/etc/mysql/site.cnf replication_user=replication replication_passwd_file=/etc/mysql/replication.password",
+                &format!(
+                    "params {more} binary=/usr/sbin/mariadbd config=/etc/mysql/site.cnf datadir=/var/lib/mysql pid={PID} socket={SOCKET} \
+                     log=/var/log/mysql/error.log node_list=\"lxc1 lxc2 lxc3\" replication_user=replication replication_passwd={PASSWORD}"
+                ),
+            )
+            .replace(" on-fail=demote", ""),
+    }
+}
+
+/// The load's options. Its password is in a file of this process.
+pub(crate) fn load_options() -> Result<LoadOptions> {
+    let file: PathBuf = std::env::temp_dir().join(format!("systole-load-password-{}", std::process::id()));
+    std::fs::write(&file, LOAD_PASSWORD).map_err(|e| Error::Refused(format!("{}: {e}", file.display())))?;
+    Ok(LoadOptions { password_file: Some(file), ..LoadOptions::of(Database::MySql) })
+}
+
+/// Whether that many replicas follow and, where that is promised, acknowledge this primary, which has the address.
+pub(crate) fn attached(site: &Site, primary: &Node, replicas: usize) -> bool {
+    let lossless = site.durability() == Durability::Quorum;
+    let addressed = || primary.sh("ip -o addr show to 192.0.2.101").is_ok_and(|o| o.stdout.contains("192.0.2.101"));
+    let open = || site.sql(primary, "SELECT @@GLOBAL.read_only").is_ok_and(|o| o.trim() == "0");
+    let recorded = || {
+        let Ok(record) = site.record() else { return false };
+        let active = record.split_whitespace().find_map(|w| w.strip_prefix("active=")).unwrap_or_default();
+        active.split(',').filter(|n| !n.is_empty()).count() >= replicas
+    };
+    let others = || site.lab.live_nodes().into_iter().filter(|n| n.name != primary.name);
+    addressed() && open() && (!lossless || recorded()) && others().filter(|n| site.follows(n, lossless)).count() >= replicas
+}
+
+impl Site {
+    /// Runs SQL on a node as root, over the socket; returns the rows, tabs between columns.
+    pub fn sql(&self, node: &Node, sql: &str) -> Result<String> {
+        let client = self.server().client;
+        let done = node.exec(&["timeout", "20", client, "--no-defaults", "--user=root", "--socket", SOCKET, "--batch", "--skip-column-names", "--execute", sql])?;
+        if done.success() {
+            return Ok(done.stdout);
+        }
+        Err(Error::Refused(format!("{}: {sql}: {}", node.name, done.stderr.trim())))
+    }
+
+    /// Leaves SQL running on a node as root, over the socket; the session stays after the last statement.
+    pub fn sql_in_background(&self, node: &Node, sql: &str) -> Result<()> {
+        let client = self.server().client;
+        node.sh(&format!(
+            "({{ echo \"{sql};\"; sleep 3600; }} | setsid {client} --no-defaults --user=root --socket={SOCKET} --batch >/dev/null 2>&1 &) ; sleep 0.5"
+        ))
+        .map(drop)
+    }
+
+    /// The status of replication of a node, a line for each field.
+    pub fn replication(&self, node: &Node) -> Result<String> {
+        let word = if self.server().kind == Kind::MySql { "REPLICA" } else { "SLAVE" };
+        let client = self.server().client;
+        let statement = format!("SHOW {word} STATUS\\G");
+        let done = node.exec(&["timeout", "20", client, "--no-defaults", "--user=root", "--socket", SOCKET, "--execute", &statement])?;
+        Ok(done.stdout)
+    }
+
+    /// Whether a node's server replicates, and acknowledges.
+    pub fn follows(&self, node: &Node, acknowledging: bool) -> bool {
+        let Ok(status) = self.replication(node) else { return false };
+        let acknowledges = || {
+            self.sql(node, "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_%_status'")
+                .is_ok_and(|o| o.contains("replica_status\tON") || o.contains("slave_status\tON"))
+        };
+        status.contains("_IO_Running: Yes") && status.contains("_SQL_Running: Yes") && (!acknowledging || acknowledges())
+    }
+
+    /// The record in the CIB.
+    pub fn record(&self) -> Result<String> {
+        let resource = self.server().resource;
+        let query = format!("crm_attribute --type crm_config --set-name systole --name systole-{resource}-primary --query --quiet");
+        Ok(self.lab.quorate_node()?.sh(&query)?.stdout)
+    }
+
+    /// Whether the record lists the node among those that acknowledge.
+    pub fn is_active(&self, node: &Node) -> bool {
+        self.record().is_ok_and(|record| {
+            record.split_whitespace().find_map(|w| w.strip_prefix("active=")).is_some_and(|a| a.split(',').any(|n| n == node.name))
+        })
+    }
+}

@@ -1,0 +1,34 @@
+//! How a scenario runs and what it insists on.
+
+use std::time::Duration;
+
+use lab::{Error, Load, Result};
+
+use crate::site::{Setup, Site};
+
+/// Runs a scenario in a lab of its own; when it fails, the logs are kept.
+///
+/// # Panics
+/// When it fails: this is for tests.
+#[allow(clippy::panic, reason = "a test says what it saw by panicking")]
+pub fn scenario(name: &str, setup: Setup, steps: impl FnOnce(&Site) -> Result<()>) {
+    let site = Site::with(name, setup).unwrap_or_else(|e| panic!("{name}: {e}"));
+    if let Err(error) = steps(&site) {
+        panic!("{name}: {error}\nlogs: {}", site.keep_logs(name));
+    }
+}
+
+/// Judges a load: everything but what `except` names must have been kept.
+pub fn held(site: &Site, load: Load, longest: Duration, except: &str) -> Result<()> {
+    let (report, journal) = site.verdict(load, longest)?;
+    println!("{report}");
+    if report.verdicts.iter().all(|v| v.kept || except.contains(v.letter)) {
+        return Ok(());
+    }
+    Err(Error::Refused(format!("{report}\n{}", site.lab.timeline(&journal)?)))
+}
+
+/// Insists on a condition.
+pub fn expect(condition: bool, what: &str) -> Result<()> {
+    if condition { Ok(()) } else { Err(Error::Refused(what.to_owned())) }
+}

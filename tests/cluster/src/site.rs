@@ -1,0 +1,211 @@
+//! A lab with database servers under Pacemaker, and who is who.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lab::state::Volume;
+use lab::{CheckOptions, Error, Journal, Lab, LabOptions, Load, LoadOptions, Node, Report, Result};
+use nix::sys::signal::Signal;
+
+use crate::{Agent, Durability, Kind, REDIS, Server, image, mysql, read, redis, repository, stage};
+
+/// How a site is set up.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The agent.
+    pub agent: Agent,
+    /// The server.
+    pub server: Server,
+    /// The durability.
+    pub durability: Durability,
+    /// Further lines in each server's configuration.
+    pub settings: String,
+    /// Further parameters of the primitive, MySQL only.
+    pub parameters: String,
+    /// A further layer for the nodes.
+    pub layer: Option<PathBuf>,
+    /// Whether replication runs over TLS, with a certificate made for the run. Redis only.
+    pub certificate: bool,
+    /// A disk of its own for the data, of this size.
+    pub disk_mib: Option<u32>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            agent: Agent::Systole,
+            server: REDIS,
+            durability: Durability::Async,
+            settings: String::new(),
+            parameters: String::new(),
+            layer: None,
+            certificate: false,
+            disk_mib: None,
+        }
+    }
+}
+
+impl Setup {
+    /// A server with the best durability that it has.
+    #[must_use]
+    pub fn of(server: Server) -> Self {
+        let durability = if server.kind == Kind::MySql56 { Durability::Async } else { Durability::Quorum };
+        Self { server, durability, ..Self::default() }
+    }
+}
+
+/// A lab with servers under Pacemaker.
+pub struct Site {
+    /// The lab.
+    pub lab: Lab,
+    server: Server,
+    durability: Durability,
+    parameters: String,
+}
+
+impl Site {
+    /// Three nodes with Redis and our agent; see [`Self::with`].
+    pub fn up(name: &str, durability: Durability) -> Result<Self> {
+        Self::with(name, Setup { durability, ..Setup::default() })
+    }
+
+    /// Three nodes, the agent, the snippet; returns when a primary takes writes and both replicas are attached.
+    pub fn with(name: &str, setup: Setup) -> Result<Self> {
+        let Setup { agent, server, durability, settings, parameters, layer, certificate, disk_mib } = setup;
+        let layers = [Some(stage()?), layer].into_iter().flatten().collect();
+        let volumes = disk_mib.map(|mebibytes| Volume { path: server.data().into(), mebibytes }).into_iter().collect();
+        let options = LabOptions {
+            name: name.to_owned(),
+            image: server.image.map_or_else(image, str::to_owned),
+            layers,
+            volumes,
+            ..LabOptions::default()
+        };
+        let site = Self { lab: Lab::up(options)?, server, durability, parameters };
+        match server.kind {
+            Kind::Redis => redis::configure(&site, &settings)?,
+            _ => mysql::configure(&site, &settings)?,
+        }
+        let mut snippet = site.snippet(agent)?;
+        if certificate {
+            redis::certify(&site)?;
+            snippet = snippet.replace("site.conf", "site.conf port=6380");
+        }
+        site.lab.load_crm(&snippet)?;
+        site.wait_settled().inspect_err(|_| println!("logs: {}", site.keep_logs(name)))?;
+        Ok(site)
+    }
+
+    /// What runs.
+    #[must_use]
+    pub fn server(&self) -> Server {
+        self.server
+    }
+
+    /// What an acknowledged write is worth.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// Copies the logs to where they outlive the lab; returns the place.
+    #[must_use]
+    pub fn keep_logs(&self, name: &str) -> String {
+        let logs = std::env::temp_dir().join(format!("systole-failed-{name}"));
+        let _ = self.lab.collect(&logs);
+        logs.display().to_string()
+    }
+
+    /// Waits until one node is promoted, has the address, and all live nodes follow it.
+    pub fn wait_settled(&self) -> Result<()> {
+        self.lab.wait_for("a promoted server with its address and its replicas attached", Duration::from_secs(90), || {
+            let replicas = self.lab.live_nodes().len().saturating_sub(1);
+            self.primary().is_ok_and(|primary| match self.server.kind {
+                Kind::Redis => redis::attached(self, &primary, replicas),
+                _ => mysql::attached(self, &primary, replicas),
+            })
+        })?;
+        self.lab.wait_idle()
+    }
+
+    /// The promoted node.
+    pub fn primary(&self) -> Result<Node> {
+        let resource = self.server.resource;
+        let name = self.lab.promoted(resource).ok_or_else(|| Error::Refused(format!("{resource} is promoted nowhere")))?;
+        self.lab.node_named(&name)
+    }
+
+    /// The nodes that are up and not promoted.
+    pub fn replicas(&self) -> Result<Vec<Node>> {
+        let primary = self.primary()?;
+        Ok(self.lab.live_nodes().into_iter().filter(|n| n.name != primary.name).collect())
+    }
+
+    /// Waits until another node than this one is promoted.
+    pub fn wait_moved(&self, from: &Node, limit: Duration) -> Result<Node> {
+        self.lab.wait_for("another primary", limit, || self.primary().is_ok_and(|p| p.name != from.name))?;
+        self.primary()
+    }
+
+    /// What the load is.
+    fn load_options(&self) -> Result<LoadOptions> {
+        match self.server.kind {
+            Kind::Redis => Ok(LoadOptions { wait: u32::from(self.durability == Durability::Quorum), ..LoadOptions::default() }),
+            _ => mysql::load_options(),
+        }
+    }
+
+    /// Starts the writers and lets them write for two seconds.
+    pub fn load(&self) -> Result<Load> {
+        let load = self.lab.start_load(&self.load_options()?)?;
+        self.lab.wait_for("writes", Duration::from_secs(20), || load.writing())?;
+        std::thread::sleep(Duration::from_secs(2));
+        Ok(load)
+    }
+
+    /// Waits until writes go on after a fault (and a little longer), stops the load and judges it.
+    pub fn verdict(&self, load: Load, longest_outage: Duration) -> Result<(Report, Journal)> {
+        // Long enough for the outage to have begun before its end is looked for.
+        std::thread::sleep(Duration::from_millis(1500));
+        self.lab.wait_for("writes after the fault", Duration::from_secs(60), || load.writing())?;
+        std::thread::sleep(Duration::from_secs(1));
+        let journal = load.stop()?;
+        let options = CheckOptions { max_outage: Some(longest_outage), ..CheckOptions::of(&self.load_options()?)? };
+        let report = self.lab.check(&journal, &options)?;
+        Ok((report, journal))
+    }
+
+    /// The snippet for this site, with another agent's definition of the same resource.
+    pub fn snippet(&self, agent: Agent) -> Result<String> {
+        let snippet = read(&repository().join(format!("crm-snippets/{}.crm", self.server.resource)))?;
+        Ok(match self.server.kind {
+            Kind::Redis => redis::edited(&snippet, agent, self.durability),
+            kind => mysql::edited(&snippet, agent, kind, self.durability, &self.parameters),
+        })
+    }
+
+    /// Moves the promoted role as an operator would. Returns the node that it went to.
+    pub fn move_primary(&self) -> Result<String> {
+        self.lab.move_promoted(self.server.resource)
+    }
+
+    /// Kills the promoted server. Returns its node.
+    pub fn kill_primary(&self) -> Result<Node> {
+        let primary = self.primary()?;
+        primary.kill(self.server.process, Signal::SIGKILL)?;
+        Ok(primary)
+    }
+
+    /// All that our agent said on a node.
+    pub fn log_of(&self, node: &Node) -> Result<String> {
+        let resource = self.server.resource;
+        Ok(node
+            .sh(&format!("journalctl -q --no-pager -o cat --identifier='{resource}({resource})'; journalctl -q --no-pager | grep '{resource}(' || true"))?
+            .stdout)
+    }
+
+    /// Waits until our agent on a node has said this.
+    pub fn wait_said(&self, node: &Node, words: &str, limit: Duration) -> Result<()> {
+        self.lab.wait_for(&format!("`{words}` in the log of {}", node.name), limit, || self.log_of(node).is_ok_and(|log| log.contains(words)))
+    }
+}
