@@ -620,7 +620,7 @@ impl Election<'_> {
             let excluded = self.heard.get(node).and_then(|p| p.unfit).map(|why| format!(" ({node} cannot be promoted: {})", remedy(why)));
             format!("{}{}", differences(q.me, &mine, node, set), excluded.unwrap_or_default())
         } else {
-            format!("{} holds all of them", q.me)
+            format!("{} may have lost its newest transactions in its crash, and another server may hold them", q.me)
         };
         Verdict::Refuse(format!(
             "no server that can be promoted holds all that may have been acknowledged: {why}; start the servers that are missing, or name the node whose data are right with: {}",

@@ -53,7 +53,11 @@ fn back(executed: &str) -> Position {
 
 /// A server that acknowledged, and has not applied everything that it received.
 fn at(executed: &str, received: &str) -> Position {
-    Position { received: Some(set(received)), acknowledging: Some(Acknowledging { stamp: stamp(1, 1), mark: set("A:1-3") }), ..back(executed) }
+    Position {
+        received: Some(set(received)),
+        acknowledging: Some(Acknowledging { stamp: stamp(1, 1), mark: set("A:1-3") }),
+        ..back(executed)
+    }
 }
 
 fn untouched(executed: &str) -> Position {
@@ -115,15 +119,26 @@ fn the_first_promotion() {
             ("all empty, one does not run", "b", vec![("a", back("")), ("b", back("")), ("c", nothing.clone())], "!1 of the servers"),
             ("one has data", "b", vec![("a", back("A:1")), ("b", back("")), ("c", back(""))], "a"),
             ("one has all data", "b", vec![("a", back("A:1")), ("b", back("A:1-2,B:1")), ("c", back(""))], "+"),
-            ("the data differ", "b", vec![("a", back("A:1-4")), ("b", back("A:1-2,B:1")), ("c", back(""))], "!a alone holds A:3-4 and b alone holds B:1"),
+            (
+                "the data differ",
+                "b",
+                vec![("a", back("A:1-4")), ("b", back("A:1-2,B:1")), ("c", back(""))],
+                "!a alone holds A:3-4 and b alone holds B:1",
+            ),
             ("a replication is taken over", "b", vec![("a", back("A:1-4")), ("b", at("A:1-2", "A:3-4")), ("c", nothing)], "+"),
             ("the one with data is excluded", "b", vec![("a", unfit(Unfit::Never, back("A:1"))), ("b", back(""))], "!preference is 0"),
             ("MariaDB, two domains", "b", vec![("a", back("0-1-5,1-1-5")), ("b", back("0-1-5,1-1-4"))], "a"),
-            ("MariaDB, each domain on another", "b", vec![("a", back("0-1-5,1-1-4")), ("b", back("0-1-4,1-1-5"))], "!a alone holds 0-1-5 and b alone holds 1-1-5"),
+            (
+                "MariaDB, each domain on another",
+                "b",
+                vec![("a", back("0-1-5,1-1-4")), ("b", back("0-1-4,1-1-5"))],
+                "!a alone holds 0-1-5 and b alone holds 1-1-5",
+            ),
         ],
     );
     let positions: BTreeMap<String, Position> = [("b".to_owned(), Position { round: "0.0-".into(), ..back("B:1") })].into();
-    let question = Question { me: "b", record: None, positions: &positions, running: &names(&["a", "b"]), servers: Some(3), decide: "DECIDE" };
+    let question =
+        Question { me: "b", record: None, positions: &positions, running: &names(&["a", "b"]), servers: Some(3), decide: "DECIDE" };
     assert!(short(&elect(&question)).contains("a did not say"), "{:?}", elect(&question));
 }
 
@@ -134,8 +149,18 @@ fn after_a_demotion_in_order() {
         &[
             ("the target holds all", "b", vec![("a", complete("A:1-9")), ("b", at("A:1-5", "A:6-9"))], "+"),
             ("the target is behind", "b", vec![("a", complete("A:1-9")), ("b", at("A:1-5", "A:6-8"))], "a"),
-            ("another holds all, and so does the old primary: the one that need not wait", "b", vec![("a", complete("A:1-9")), ("b", at("A:1-5", "A:6-8")), ("c", Position { priority: 9, ..at("A:1-9", "") })], "c"),
-            ("nobody else, and the old primary may not", "b", vec![("a", unfit(Unfit::Never, complete("A:1-9"))), ("b", at("A:1-8", ""))], "!a alone holds A:9 (a cannot be promoted: its preference is 0"),
+            (
+                "another holds all, and so does the old primary: the one that need not wait",
+                "b",
+                vec![("a", complete("A:1-9")), ("b", at("A:1-5", "A:6-8")), ("c", Position { priority: 9, ..at("A:1-9", "") })],
+                "c",
+            ),
+            (
+                "nobody else, and the old primary may not",
+                "b",
+                vec![("a", unfit(Unfit::Never, complete("A:1-9"))), ("b", at("A:1-8", ""))],
+                "!a alone holds A:9 (a cannot be promoted: its preference is 0",
+            ),
             ("a server outside of active that holds all", "d", vec![("a", complete("A:1-9")), ("d", back("A:1-9"))], "+"),
             ("with an errant transaction", "b", vec![("a", complete("A:1-9")), ("b", at("A:1-9,B:1", ""))], "a"),
             ("the old primary itself again", "a", vec![("a", complete("A:1-9")), ("b", at("A:1-9", ""))], "+"),
@@ -158,31 +183,108 @@ fn after_a_crash() {
             ("one has just joined", "b", vec![("b", at("A:1-9", "")), ("c", untouched("A:1-2"))], "+"),
             ("one has just joined, and asks", "c", vec![("b", at("A:1-9", "")), ("c", untouched("A:1-2"))], "b"),
             ("nobody has acknowledged yet", "b", vec![("b", untouched("A:1-5")), ("c", untouched("A:1-2"))], "+"),
-            ("nobody has acknowledged yet, and nobody has what was before", "b", vec![("b", untouched("A:1-4")), ("c", untouched("A:1-2"))], "!the record alone holds A:5"),
+            (
+                "nobody has acknowledged yet, and nobody has what was before",
+                "b",
+                vec![("b", untouched("A:1-4")), ("c", untouched("A:1-2"))],
+                "!the record alone holds A:5",
+            ),
             ("an excluded member speaks", "b", vec![("b", at("A:1-9", "")), ("c", unfit(Unfit::Never, at("A:1-8", "")))], "+"),
-            ("an excluded member holds more", "b", vec![("b", at("A:1-8", "")), ("c", unfit(Unfit::Excluded, at("A:1-9", "")))], "!c alone holds A:9 (c cannot be promoted: it is excluded"),
+            (
+                "an excluded member holds more",
+                "b",
+                vec![("b", at("A:1-8", "")), ("c", unfit(Unfit::Excluded, at("A:1-9", "")))],
+                "!c alone holds A:9 (c cannot be promoted: it is excluded",
+            ),
             ("an errant member is heard and not elected", "c", vec![("b", at("A:1-9", "")), ("c", at("A:1-9,C:1", ""))], "b"),
             ("an errant member's own transactions are nobody's debt", "b", vec![("b", at("A:1-9", "")), ("c", at("A:1-9,C:1", ""))], "+"),
-            ("an errant member has more of the primary's", "b", vec![("b", at("A:1-8", "")), ("c", at("A:1-9,C:1", ""))], "!c alone holds A:9"),
-            ("neither contains the other", "b", vec![("b", at("A:1-8", "")), ("c", at("A:1-7:9", ""))], "!b alone holds A:8 and c alone holds A:9"),
+            (
+                "an errant member has more of the primary's",
+                "b",
+                vec![("b", at("A:1-8", "")), ("c", at("A:1-9,C:1", ""))],
+                "!c alone holds A:9",
+            ),
+            (
+                "neither contains the other",
+                "b",
+                vec![("b", at("A:1-8", "")), ("c", at("A:1-7:9", ""))],
+                "!b alone holds A:8 and c alone holds A:9",
+            ),
             ("the primary kept all", "a", vec![("a", kept("A:1-9"))], "+"),
             ("the primary kept all, and a replica has it", "b", vec![("a", kept("A:1-9")), ("b", back("A:1-9"))], "+"),
             ("the primary kept all, and the replica has not got it", "b", vec![("a", kept("A:1-9")), ("b", at("A:1-8", ""))], "a"),
             ("an empty disk keeps nothing", "b", vec![("a", kept("")), ("b", back("A:1-9"))], "!the last primary a has less than it had"),
             ("an old backup keeps nothing", "a", vec![("a", kept("A:1-4")), ("b", back("A:1-9"))], "!the last primary a has less"),
-            ("the primary cut its tail and comes back behind", "a", vec![("a", back("A:1-8")), ("b", at("A:1-9", "")), ("c", at("A:1-8", ""))], "b"),
-            ("the primary cut its tail, one is silent", "a", vec![("a", back("A:1-8")), ("b", at("A:1-9", ""))], "!may have lost transactions"),
-            ("the primary cut its tail, and nobody who was heard has it", "a", vec![("a", back("A:1-9")), ("b", at("A:1-9", "")), ("c", at("A:1-8", ""))], "+"),
-            ("the primary cut its tail, and a third may have it", "a", vec![("a", back("A:1-9")), ("b", at("A:1-9", "")), ("c", unfit(Unfit::NoServer, back("")))], "!may have lost"),
+            (
+                "the primary cut its tail and comes back behind",
+                "a",
+                vec![("a", back("A:1-8")), ("b", at("A:1-9", "")), ("c", at("A:1-8", ""))],
+                "b",
+            ),
+            (
+                "the primary cut its tail, one is silent",
+                "a",
+                vec![("a", back("A:1-8")), ("b", at("A:1-9", ""))],
+                "!may have lost transactions",
+            ),
+            (
+                "the primary may have cut its tail, and a replica need not ask",
+                "a",
+                vec![("a", back("A:1-9")), ("b", at("A:1-9", "")), ("c", at("A:1-8", ""))],
+                "b",
+            ),
+            (
+                "the primary may have cut its tail, and nobody has it",
+                "a",
+                vec![("a", back("A:1-9")), ("b", unfit(Unfit::Never, at("A:1-9", ""))), ("c", at("A:1-8", ""))],
+                "+",
+            ),
+            (
+                "the primary cut its tail, and one that is no member has it",
+                "a",
+                vec![
+                    ("a", back("A:1-9")),
+                    ("b", unfit(Unfit::Never, at("A:1-9", ""))),
+                    ("c", at("A:1-8", "")),
+                    ("d", unfit(Unfit::Never, back("A:1-10"))),
+                ],
+                "!a may have lost its newest transactions in its crash",
+            ),
+            (
+                "the primary cut its tail, and a third may have it",
+                "a",
+                vec![("a", back("A:1-9")), ("b", at("A:1-9", "")), ("c", unfit(Unfit::NoServer, back("")))],
+                "!may have lost",
+            ),
             ("everybody restarted and is here", "c", vec![("a", back("A:1-8")), ("b", back("A:1-9")), ("c", back("A:1-7"))], "b"),
-            ("everybody is here, and what was recorded is gone", "c", vec![("a", back("A:1-4")), ("b", back("A:1-3")), ("c", back(""))], "!a alone holds A:1-4"),
-            ("everybody is here, and what was recorded is gone: asked where it is most", "a", vec![("a", back("A:1-4")), ("b", back("A:1-3")), ("c", back(""))], "!the record alone holds A:5"),
+            (
+                "everybody is here, and what was recorded is gone",
+                "c",
+                vec![("a", back("A:1-4")), ("b", back("A:1-3")), ("c", back(""))],
+                "!a alone holds A:1-4",
+            ),
+            (
+                "everybody is here, and what was recorded is gone: asked where it is most",
+                "a",
+                vec![("a", back("A:1-4")), ("b", back("A:1-3")), ("c", back(""))],
+                "!the record alone holds A:5",
+            ),
             ("does not run", "b", vec![("b", dead())], "!does not run"),
             ("recovers", "b", vec![("b", unfit(Unfit::Recovering, back("")))], "!wait"),
             ("not heard itself", "b", vec![("c", at("A:1-9", ""))], "!the position of b itself"),
             ("preference 0", "b", vec![("b", unfit(Unfit::Never, at("A:1-9", ""))), ("c", at("A:1-9", ""))], "!raise it"),
-            ("preference among equals, when the candidate is none", "d", vec![("b", at("A:1-9", "")), ("c", Position { priority: 5, ..at("A:1-9", "") }), ("d", back(""))], "c"),
-            ("of two candidates, the one that contains the other", "d", vec![("a", kept("A:1-10")), ("b", at("A:1-9", "")), ("c", at("A:1-9", "")), ("d", back(""))], "a"),
+            (
+                "preference among equals, when the candidate is none",
+                "d",
+                vec![("b", at("A:1-9", "")), ("c", Position { priority: 5, ..at("A:1-9", "") }), ("d", back(""))],
+                "c",
+            ),
+            (
+                "of two candidates, the one that contains the other",
+                "d",
+                vec![("a", kept("A:1-10")), ("b", at("A:1-9", "")), ("c", at("A:1-9", "")), ("d", back(""))],
+                "a",
+            ),
         ],
     );
 }
@@ -202,7 +304,12 @@ fn more_acknowledgements_need_fewer_voices() {
         Some(&too_few),
         &[
             ("nobody could acknowledge", "d", vec![("d", back("A:1-5"))], "+"),
-            ("nobody could acknowledge, and this one lacks what was before", "d", vec![("d", back("A:1-4"))], "!the record alone holds A:5"),
+            (
+                "nobody could acknowledge, and this one lacks what was before",
+                "d",
+                vec![("d", back("A:1-4"))],
+                "!the record alone holds A:5",
+            ),
         ],
     );
     check(Some(&record(&[])), &[("a reign without replicas", "b", vec![("b", back("A:1-5"))], "+")]);
@@ -252,8 +359,18 @@ fn mariadb_compares_by_lineage() {
         &[
             ("further", "b", vec![("b", marked("0-3-90,0-1-100", "0-1-109")), ("c", marked("0-3-90,0-1-108", "0-1-108"))], "+"),
             ("behind", "b", vec![("b", marked("0-3-90,0-1-100", "0-1-107")), ("c", marked("0-3-90,0-1-108", "0-1-108"))], "c"),
-            ("the same number by another server is errant", "b", vec![("b", marked("0-3-90,0-1-100,0-2-101", "0-1-101")), ("c", marked("0-3-90,0-1-101", ""))], "c"),
-            ("a server that was seeded from a backup", "b", vec![("b", marked("0-1-100", "0-1-109")), ("c", marked("0-3-90,0-1-108", ""))], "+"),
+            (
+                "the same number by another server is errant",
+                "b",
+                vec![("b", marked("0-3-90,0-1-100,0-2-101", "0-1-101")), ("c", marked("0-3-90,0-1-101", ""))],
+                "c",
+            ),
+            (
+                "a server that was seeded from a backup",
+                "b",
+                vec![("b", marked("0-1-100", "0-1-109")), ("c", marked("0-3-90,0-1-108", ""))],
+                "+",
+            ),
         ],
     );
 }
@@ -349,7 +466,15 @@ fn who_may_leave() {
 fn a_reign_begins() {
     let r = record(&["b", "c"]);
     let mine = set("A:1-9,B:1");
-    let reign = Reign { node: "b", server: B, set: &mine, durability: Durability::Lossless, acknowledgements: 1, running: &names(&["a", "b", "c", "h", "i"]), remembered: 0 };
+    let reign = Reign {
+        node: "b",
+        server: B,
+        set: &mine,
+        durability: Durability::Lossless,
+        acknowledgements: 1,
+        running: &names(&["a", "b", "c", "h", "i"]),
+        remembered: 0,
+    };
     let positions: BTreeMap<String, Position> = [
         ("a", kept("A:1-9")),
         ("b", at("A:1-9", "")),
@@ -466,7 +591,10 @@ fn no_acknowledged_transaction_is_outside_of_the_elected_set() {
             }
         }
     }
-    assert!(elections > 1000 && refusals > 1000, "the test must not pass by refusing everything: {elections} elections, {refusals} refusals");
+    assert!(
+        elections > 1000 && refusals > 1000,
+        "the test must not pass by refusing everything: {elections} elections, {refusals} refusals"
+    );
 }
 
 fn gtids() -> impl Strategy<Value = Gtids> {

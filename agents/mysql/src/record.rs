@@ -199,8 +199,19 @@ mod tests {
     #[test]
     fn nonsense_is_an_error_and_not_an_empty_record() {
         for text in [
-            "", "lxc1", "epoch=x node=a", "node=", "epoch=3", "node=a colour=red", "node=a server=x", "node=a set=0-1-1", "node=a server= set=",
-            "node=a server=1 set=0-1", "node=a durability=maybe", "node=a acknowledgements=0", "node=a server=1 set= active=b,a",
+            "",
+            "lxc1",
+            "epoch=x node=a",
+            "node=",
+            "epoch=3",
+            "node=a colour=red",
+            "node=a server=x",
+            "node=a set=0-1-1",
+            "node=a server= set=",
+            "node=a server=1 set=0-1",
+            "node=a durability=maybe",
+            "node=a acknowledgements=0",
+            "node=a server=1 set= active=b,a",
         ] {
             let error = Record::parse(text).expect_err(text);
             assert!(error.contains("node=NAME alone"), "{error}");

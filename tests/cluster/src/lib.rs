@@ -51,7 +51,7 @@ pub struct Server {
     pub kind: Kind,
     /// The primitive, and the name of the snippet's file.
     pub resource: &'static str,
-    /// The server's process.
+    /// The server's process: its name, or a part of its command line.
     pub process: &'static str,
     /// Its command line client.
     pub client: &'static str,
@@ -77,7 +77,8 @@ pub const VALKEY: Server = Server {
 pub const MARIADB: Server = Server {
     kind: Kind::MariaDb,
     resource: "mysql",
-    process: "mariadbd",
+    // Its name is that of the link in the agent's parameter, or of what that leads to.
+    process: "--datadir=/var/lib/mysql",
     client: "mariadb",
     directory: "mysql",
     image: Some("debian12"),
@@ -85,9 +86,9 @@ pub const MARIADB: Server = Server {
 /// MariaDB 11.8 of Debian 13.
 pub const MARIADB_11: Server = Server { image: Some("debian13"), ..MARIADB };
 /// MySQL 9.7 of Debian sid.
-pub const MYSQL: Server = Server { kind: Kind::MySql, process: "mysqld", client: "mysql", image: Some("sid"), ..MARIADB };
+pub const MYSQL: Server = Server { kind: Kind::MySql, client: "mysql", image: Some("sid"), ..MARIADB };
 /// MySQL 5.6, beside MariaDB in the image of Debian 12, whose client it is asked with.
-pub const MYSQL_56: Server = Server { kind: Kind::MySql56, process: "mysqld", ..MARIADB };
+pub const MYSQL_56: Server = Server { kind: Kind::MySql56, ..MARIADB };
 
 impl Server {
     /// Its data, a directory.

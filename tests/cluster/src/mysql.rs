@@ -8,7 +8,7 @@ use crate::site::Site;
 use crate::{Agent, Durability, Kind, Server};
 
 /// The password of the replication account.
-pub const PASSWORD: &str = "geheim";
+const PASSWORD: &str = "geheim";
 /// The password of the load's account.
 const LOAD_PASSWORD: &str = "lastwort";
 const SOCKET: &str = "/run/mysqld/mysqld.sock";
@@ -42,8 +42,7 @@ fn prepare(node: &Node, server: Server, settings: &str) -> Result<()> {
         ))?,
         _ => node.sh(&format!(
             "cp /root/accounts.sql /run/mysqld/; chmod 644 /run/mysqld/accounts.sql; \
-             timeout 60 {} {run} --init-file=/run/mysqld/accounts.sql >/root/setup.log 2>&1 || {{ tail -5 /root/setup.log >&2; exit 1; }}",
-            server.process
+             timeout 60 mysqld {run} --init-file=/run/mysqld/accounts.sql >/root/setup.log 2>&1 || {{ tail -5 /root/setup.log >&2; exit 1; }}"
         ))?,
     };
     Ok(())
@@ -147,8 +146,8 @@ impl Site {
     pub fn replication(&self, node: &Node) -> Result<String> {
         let word = if self.server().kind == Kind::MySql { "REPLICA" } else { "SLAVE" };
         let client = self.server().client;
-        let statement = format!("SHOW {word} STATUS\\G");
-        let done = node.exec(&["timeout", "20", client, "--no-defaults", "--user=root", "--socket", SOCKET, "--execute", &statement])?;
+        let statement = format!("SHOW {word} STATUS");
+        let done = node.exec(&["timeout", "20", client, "--no-defaults", "--user=root", "--socket", SOCKET, "--vertical", "--execute", &statement])?;
         Ok(done.stdout)
     }
 

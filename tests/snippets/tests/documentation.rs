@@ -1,5 +1,5 @@
-//! The documentation is true to the repository: its links lead somewhere, and each reason with which the Redis agent
-//! refuses or fails stands in docs/redis.md with the way out.
+//! The documentation is true to the repository: its links lead somewhere, and each reason with which an agent refuses or
+//! fails stands on the agent's page with the way out.
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
@@ -90,31 +90,108 @@ fn essence(message: &str) -> String {
     pieces.into_iter().map(|p| p.trim().to_owned()).max_by_key(String::len).unwrap_or_default()
 }
 
-#[test]
-fn every_reason_of_the_redis_agent_is_explained() {
-    let page: Vec<String> = fs::read_to_string(root().join("docs/redis.md")).unwrap().split_whitespace().map(str::to_owned).collect();
-    let page = page.join(" ");
-    let makers =
-        ["Failure::generic(", "Failure::installed(", "Failure::configured(", "Failure::permission(", "Failure::promoted(", "Refuse("];
-    let mut seen = 0;
-    let mut missing = Vec::new();
-    for entry in fs::read_dir(root().join("agents/redis/src")).unwrap().flatten() {
-        if entry.path().to_string_lossy().ends_with("_tests.rs") {
-            continue;
-        }
-        let text = fs::read_to_string(entry.path()).unwrap();
-        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        for message in makers.iter().flat_map(|maker| code.split(maker).skip(1)).filter_map(literal) {
-            let essence = essence(&message);
-            seen += 1;
-            // A bare "{path}: {error}" has nothing to look for; the other cannot happen.
-            if essence.len() > 10 && essence != "the configuration was not read" && !page.contains(&essence) {
-                missing.push(format!("{}: {message}", entry.path().display()));
+/// The sources of an agent that end up in its program.
+fn sources(agent: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut directories = vec![root().join("agents").join(agent).join("src")];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).unwrap().flatten() {
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            if path.is_dir() {
+                directories.push(path);
+            } else if name.ends_with(".rs") && !name.ends_with("_tests.rs") && name != "tests.rs" && name != "model.rs" {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push((path, text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned()));
             }
         }
     }
-    assert!(seen > 40, "only {seen} messages were found in the code: correct the test");
-    assert!(missing.is_empty(), "docs/redis.md does not explain:\n{}", missing.join("\n"));
+    found
+}
+
+/// The reasons that an agent can give, by where they stand: what follows each of these words.
+fn reasons(agent: &str, makers: &[&str]) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for (path, code) in sources(agent) {
+        let messages = makers.iter().flat_map(|maker| code.split(maker).skip(1)).filter_map(literal);
+        found.extend(messages.map(|message| (path.clone(), message)));
+    }
+    found
+}
+
+/// Asserts that each of at least so many reasons stands on the agent's page.
+fn explained(agent: &str, makers: &[&str], at_least: usize) {
+    let page = fs::read_to_string(root().join(format!("docs/{agent}.md"))).unwrap();
+    let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    let reasons = reasons(agent, makers);
+    assert!(reasons.len() > at_least, "{agent}: only {} messages were found in the code: correct the test", reasons.len());
+    let missing: Vec<String> = reasons
+        .iter()
+        .map(|(path, message)| (path, message, essence(message)))
+        // A bare "{path}: {error}" has nothing to look for; the other cannot happen.
+        .filter(|(.., essence)| essence.len() > 10 && essence != "the configuration was not read" && !page.contains(essence))
+        .map(|(path, message, _)| format!("{}: {message}", path.display()))
+        .collect();
+    assert!(missing.is_empty(), "docs/{agent}.md does not explain:\n{}", missing.join("\n"));
+}
+
+/// What makes a reason in every agent.
+const FAILURES: [&str; 6] =
+    ["Failure::generic(", "Failure::installed(", "Failure::configured(", "Failure::permission(", "Failure::promoted(", "Refuse("];
+
+#[test]
+fn every_reason_of_the_redis_agent_is_explained() {
+    explained("redis", &FAILURES, 40);
+}
+
+#[test]
+fn every_reason_of_the_mysql_agent_is_explained() {
+    // With what the server says through its connection, which ends up in a reason as well.
+    let makers: Vec<&str> = FAILURES.iter().copied().chain(["Refused(", "Denied(", "Absent(", "Silent(", "Stuck(", "refuse("]).collect();
+    explained("mysql", &makers, 60);
+}
+
+/// All that an agent says in whole sentences, wherever it stands: reasons, pieces of reasons, lines of the log. They begin
+/// in lower case, SQL and descriptions do not.
+fn sentences(code: &str) -> Vec<String> {
+    let code: String = code.lines().filter(|l| !l.trim_start().starts_with("//")).map(|l| format!("{l}\n")).collect();
+    let code = code.replace("'\"'", "");
+    let mut rest = code.as_str();
+    let mut found = Vec::new();
+    while let Some(begin) = rest.find('"') {
+        rest = &rest[begin..];
+        let Some(text) = literal(rest) else { break };
+        // As long as it stands in the code, to go on behind it.
+        let mut escaped = false;
+        let end = rest[1..].find(|c| {
+            let closes = c == '"' && !escaped;
+            escaped = c == '\\' && !escaped;
+            closes
+        });
+        rest = &rest[end.map_or(rest.len(), |e| e + 2)..];
+        if text.split_whitespace().count() >= 5 && text.starts_with(|c: char| c.is_lowercase() || c == '{') {
+            found.push(text);
+        }
+    }
+    found
+}
+
+#[test]
+fn every_sentence_of_the_mysql_agent_is_explained() {
+    let page = fs::read_to_string(root().join("docs/mysql.md")).unwrap();
+    let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut seen = 0;
+    let mut missing = Vec::new();
+    for (path, code) in sources("mysql") {
+        for sentence in sentences(&code) {
+            seen += 1;
+            let essence = essence(&sentence);
+            if essence.split(' ').count() >= 3 && !page.contains(&essence) {
+                missing.push(format!("{}: {sentence}", path.display()));
+            }
+        }
+    }
+    assert!(seen > 120, "only {seen} sentences were found in the code: correct the test");
+    assert!(missing.is_empty(), "docs/mysql.md does not explain:\n{}", missing.join("\n"));
 }
 
 #[test]

@@ -48,9 +48,30 @@ fn mysql_sets_are_printed_in_one_form() {
 #[test]
 fn what_is_no_mysql_set_is_an_error() {
     for text in [
-        "x", "A", "A:", "A:0", "A:0-4", "A:5-3", "A:9223372036854775808", "A:99999999999999999999", "A:-1", "A:1-", "A:1--2", "A:+1", "A:1::2",
-        "A:tag", "A:tag:", "A:tag:other:1", "A:1:tag", "A:1tag:1", "A:täg:1", "A:1;B:1", "0-1-100",
-        "aaaaaaaa-0000-0000-0000-00000000000:1", "aaaaaaaa00000000000000000000000000001:1", "aaaaaaaa-0000-0000-0000-0000000000é:1",
+        "x",
+        "A",
+        "A:",
+        "A:0",
+        "A:0-4",
+        "A:5-3",
+        "A:9223372036854775808",
+        "A:99999999999999999999",
+        "A:-1",
+        "A:1-",
+        "A:1--2",
+        "A:+1",
+        "A:1::2",
+        "A:tag",
+        "A:tag:",
+        "A:tag:other:1",
+        "A:1:tag",
+        "A:1tag:1",
+        "A:täg:1",
+        "A:1;B:1",
+        "0-1-100",
+        "aaaaaaaa-0000-0000-0000-00000000000:1",
+        "aaaaaaaa00000000000000000000000000001:1",
+        "aaaaaaaa-0000-0000-0000-0000000000é:1",
     ] {
         let text = text.replace("A:", &format!("{A}:"));
         let error = Gtids::parse(&text, Flavour::MySql).expect_err(&text);
@@ -114,7 +135,9 @@ fn mariadb_states_are_printed_in_one_form() {
 
 #[test]
 fn what_is_no_mariadb_state_is_an_error() {
-    for text in ["x", "0", "0-1", "0-1-", "0-1-2-3", "-1-2-3", "0-1-x", "0-+1-2", "4294967296-1-1", "0-1-18446744073709551616", &format!("{A}:1")] {
+    for text in
+        ["x", "0", "0-1", "0-1-", "0-1-2-3", "-1-2-3", "0-1-x", "0-+1-2", "4294967296-1-1", "0-1-18446744073709551616", &format!("{A}:1")]
+    {
         let error = Gtids::parse(text, Flavour::MariaDb).expect_err(text);
         assert!(error.contains("domain-server-sequence"), "{error}");
     }
