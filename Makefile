@@ -19,16 +19,17 @@ RUNS ?= 20
 export SYSTOLE_STAGE = $(STAGE)
 export SYSTOLE_LAB_BIN = $(LAB)
 
-.PHONY: help build install uninstall stage lab image-% demo test check unit contract snippets cluster bench fuzz msrv deny generate clean
+.PHONY: help build install uninstall stage lab image-% demo test check unit contract snippets cluster bench bench-redis bench-mysql fuzz msrv deny generate clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
 ## make demo        the rehearsal cluster, real failovers under load, the checker's verdict
 demo: stage image-debian12
-	@install -D -m 644 crm-snippets/server/redis-site.conf $(TARGET)/site/etc/redis/site.conf
-	$(LAB) demo --layer $(STAGE) --layer $(TARGET)/site --resource redis-clone --process redis-server --max-outage 15000 \
-	  --snippet crm-snippets/public-addresses.crm --snippet crm-snippets/redis.crm
+	@(umask 077; echo demo-load > $(TARGET)/demo-load.password)
+	$(LAB) demo --layer $(STAGE) --prepare crates/lab/demo/prepare.sh --max-outage 15000 --password-file $(TARGET)/demo-load.password \
+	  --play mysql:mysql-clone:mysqld --play redis:redis-clone:redis-server \
+	  --snippet crm-snippets/public-addresses.crm --snippet crm-snippets/mysql.crm --snippet crm-snippets/redis.crm
 
 ## make test        everything below up to `cluster`: what must pass before anything lands
 test: check unit contract snippets cluster
@@ -63,10 +64,18 @@ cluster: stage image-debian12 image-debian13
 	$(if $(SCENARIO),,$(CARGO) test --locked -p lab --test three_nodes -- --ignored --test-threads=1)
 	$(CARGO) test --locked -p cluster-scenarios --test redis -- --test-threads=1 --nocapture $(SCENARIO)
 
-## make bench       beside ocf:heartbeat:redis, written to docs/benchmarks.md (RUNS=20; an hour, on a machine at rest)
-bench: stage image-debian12
+## make bench       beside the stock agents, written to docs/benchmarks*.md (RUNS=20; hours, on a machine at rest)
+bench: bench-redis bench-mysql
+
+## make bench-redis beside ocf:heartbeat:redis only
+bench-redis: stage image-debian12
 	$(CARGO) build --locked --release -p cluster-scenarios --bins
-	$(TARGET)/release/bench --runs $(RUNS)
+	$(TARGET)/release/bench --database redis --runs $(RUNS)
+
+## make bench-mysql beside ocf:heartbeat:mariadb and ocf:heartbeat:mysql only
+bench-mysql: stage image-debian12 image-sid
+	$(CARGO) build --locked --release -p cluster-scenarios --bins
+	$(TARGET)/release/bench --database mysql --runs $(RUNS)
 
 ## make fuzz        each parser for a minute (FUZZ_SECONDS=60); needs cargo-fuzz and a nightly toolchain
 FUZZ_SECONDS ?= 60
@@ -98,7 +107,7 @@ install: build
 	  install -m 644 ocf-metadata/$$agent.xml $(DESTDIR)$(SHAREDIR)/ocf-metadata/ && \
 	  install -m 644 docs/man/ocf_systole_$$agent.7 $(DESTDIR)$(MANDIR)/ || exit 1; \
 	done
-	install -m 755 $(TARGET)/release/systole-watch $(DESTDIR)$(LIBEXECDIR)/
+	install -m 755 $(TARGET)/release/systole-watch agents/mysql/systole-copy-mariadb $(DESTDIR)$(LIBEXECDIR)/
 	install -m 644 crm-snippets/*.crm $(DESTDIR)$(SHAREDIR)/crm-snippets/
 	install -m 644 crm-snippets/server/* $(DESTDIR)$(SHAREDIR)/crm-snippets/server/
 	install -d $(DESTDIR)$(DOCDIR)/docs/decisions

@@ -12,7 +12,7 @@ use ocf::{Context, Failure, Outcome};
 
 use crate::agent::MySql;
 use crate::dialect::quoted;
-use crate::lifecycle::Launch;
+use crate::gtid::Flavour;
 use crate::params::Rejoin;
 use crate::record::Record;
 use crate::server::{Fault, Server};
@@ -20,6 +20,17 @@ use crate::state::State;
 
 /// What a start needs after the copy: the server's start, and following.
 const AFTERWARDS: Duration = Duration::from_secs(15);
+/// How long a server may take to end before its data are replaced.
+const ENDING: Duration = Duration::from_secs(20);
+
+/// How the copy is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Means {
+    /// The server fetches it: MySQL's clone plugin.
+    Plugin,
+    /// A program fetches it into the empty data directory: MariaDB.
+    Program,
+}
 
 impl MySql {
     /// Where the binary logs are kept, and the note.
@@ -37,21 +48,24 @@ impl MySql {
         self.note().exists()
     }
 
-    /// Loads the clone plugin with rejoin=clone. The primary needs it as well, and any server may become one.
-    pub(crate) fn load_clone_if_wanted(&self, context: &Context, server: &mut Server) {
-        if self.params.rejoin != Rejoin::Clone {
-            return;
-        }
-        if let Err(fault) = self.load_clone(server) {
-            context.log.warning(format!("rejoin=clone is not possible with server {}: {fault}", server.dialect().version));
-        }
+    /// Whether no server can be started before a copy has been made, because there are no data or not all.
+    pub(crate) fn needs_copy_first(&self) -> bool {
+        fs::read_to_string(self.note()).is_ok_and(|means| means.trim() == "program")
     }
 
-    fn load_clone(&self, server: &mut Server) -> Result<(), Fault> {
-        if server.rows("SHOW GLOBAL VARIABLES LIKE 'clone_valid_donor_list'")?.is_empty() {
-            server.install(&["INSTALL PLUGIN clone SONAME 'mysql_clone.so'"])?;
+    fn write_note(&self, means: Means) -> Outcome {
+        let text = if means == Means::Program { "program\n" } else { "plugin\n" };
+        process::write_atomically(&self.note(), text.as_bytes(), 0o600).map_err(|e| cannot_keep(&self.note(), e))
+    }
+
+    /// Loads the clone plugin with rejoin=clone. The primary needs it as well, and any server may become one.
+    pub(crate) fn load_clone_if_wanted(&self, context: &Context, server: &mut Server) {
+        if self.params.rejoin != Rejoin::Clone || server.dialect().flavour == Flavour::MariaDb {
+            return;
         }
-        Ok(())
+        if let Err(fault) = load_clone(server) {
+            context.log.warning(format!("rejoin=clone is not possible with server {}: {fault}", server.dialect().version));
+        }
     }
 
     /// Replaces the data of the running server by the primary's, starts it again and lets it follow.
@@ -63,60 +77,110 @@ impl MySql {
         primary: &str,
         record: Option<&Record>,
     ) -> Outcome {
-        let explain = |fault: Fault| Failure::generic(format!("the data cannot be replaced by a copy of {primary}'s: {fault}"));
-        self.load_clone(&mut server).map_err(explain)?;
         let kept = self.kept_directory();
-        let wrong = |e: std::io::Error| Failure::generic(format!("{}: {e}: the binary logs cannot be kept, so no copy is made", kept.display()));
         let count = keep_binary_logs(&mut server, &kept)?;
         context.log.notice(format!("kept {count} binary logs in {}: what only this server had is in them", kept.display()));
-        process::write_atomically(&self.note(), primary.as_bytes(), 0o600).map_err(wrong)?;
-        let host = self.address_of(context, &mut state, primary);
-        let (port, user, password) = (self.params.replication.port, &self.params.replication.user, self.replication_password()?);
+        if server.dialect().flavour == Flavour::MariaDb {
+            drop(server);
+            self.end_server(&state);
+            return self.fetch_copy(context, primary, record);
+        }
+        self.write_note(Means::Plugin)?;
         context.log.notice(format!("replacing the data by a copy of {primary}'s"));
-        server.run("SET SESSION sql_mode=''").map_err(explain)?;
-        server.run(&format!("SET GLOBAL clone_valid_donor_list={}", quoted(&format!("{host}:{port}")))).map_err(explain)?;
-        server.run_all(server.dialect().let_administrators_write(true)).map_err(explain)?;
-        let statement = format!(
-            "CLONE INSTANCE FROM {}@{}:{port} IDENTIFIED BY {}",
-            quoted(user),
-            quoted(&host),
-            quoted(password.expose())
-        );
-        let limit = context.deadline.reserving(AFTERWARDS).left();
-        match server.run_within(&statement, limit) {
-            // 3707: the server cannot restart itself, since we run it. It ends, and we start it again.
-            Ok(()) => {}
-            Err(Fault::Refused(text)) if text.contains("(error 3707)") => {}
-            Err(Fault::Silent(text)) if text.contains("connection broke") => {}
-            Err(Fault::Refused(text)) => return Err(explain(Fault::Refused(text.replace(password.expose(), "******")))),
-            Err(fault) => return Err(explain(fault)),
-        }
+        let host = self.address_of(context, &mut state, primary);
+        self.clone_from(context, &mut server, &host)
+            .map_err(|fault| Failure::generic(format!("the data cannot be replaced by a copy of {primary}'s: {fault}")))?;
         drop(server);
-        if let Some(process) = &state.server {
-            self.watcher().end();
-            if !process.wait_gone(Duration::from_secs(10)) {
-                process.terminate();
-                process.wait_gone(Duration::from_secs(5));
-            }
+        self.end_server(&state);
+        self.start_with_copy(context, primary, record, None)
+    }
+
+    /// Has the server fetch the data itself. It ends then, since it cannot restart itself under us.
+    fn clone_from(&self, context: &Context, server: &mut Server, host: &str) -> Result<(), Fault> {
+        load_clone(server)?;
+        let (port, user) = (self.params.replication.port, &self.params.replication.user);
+        let password = self.replication_password().map_err(|failure| Fault::Denied(failure.reason))?;
+        server.run("SET SESSION sql_mode=''")?;
+        server.run(&format!("SET GLOBAL clone_valid_donor_list={}", quoted(&format!("{host}:{port}"))))?;
+        server.run_all(server.dialect().let_administrators_write(true))?;
+        let statement =
+            format!("CLONE INSTANCE FROM {}@{}:{port} IDENTIFIED BY {}", quoted(user), quoted(host), quoted(password.expose()));
+        match server.run_within(&statement, context.deadline.reserving(AFTERWARDS).left()) {
+            Ok(()) => Ok(()),
+            // It cannot restart itself, and ends.
+            Err(Fault::Refused(text)) if text.contains("(error 3707)") => Ok(()),
+            Err(Fault::Silent(text)) if text.contains("connection broke") => Ok(()),
+            Err(Fault::Refused(text)) => Err(Fault::Refused(text.replace(password.expose(), "******"))),
+            Err(fault) => Err(fault),
         }
-        state.errant = None;
-        state.server = None;
-        self.state_file.save(&state)?;
-        let started = self.launch(context, Launch { keep: true }, context.deadline.left())?;
+    }
+
+    /// Has a program fetch the data into the emptied data directory.
+    pub(crate) fn fetch_copy(&self, context: &Context, primary: &str, record: Option<&Record>) -> Outcome {
+        let datadir = &self.params.datadir;
+        let program = self.params.copy_program.display().to_string();
+        if !self.params.copy_program.is_file() {
+            return Err(Failure::installed(format!("copy_program {program} does not exist: set it, or make this replica anew by hand (docs/mysql.md)")));
+        }
+        self.write_note(Means::Program)?;
+        empty(datadir).map_err(|e| Failure::permission(format!("datadir {} cannot be emptied: {e}", datadir.display())))?;
+        context.log.notice(format!("replacing the data by a copy of {primary}'s: {program}"));
+        let host = self.address_of(context, &mut self.state_file.load(), primary);
+        let limit = context.deadline.reserving(AFTERWARDS).left();
+        let done = process::run(&program, &[&host, &datadir.display().to_string()], limit)
+            .map_err(|e| Failure::generic(format!("no copy of {primary}'s data: {e}")))?;
+        if !done.status.success() {
+            let last = done.stderr.lines().rfind(|l| !l.trim().is_empty()).unwrap_or_default();
+            return Err(Failure::generic(format!("no copy of {primary}'s data: {program} ended with {}: {last}; correct that and start this instance again", done.status)));
+        }
+        let gtids = backup_position(datadir);
+        if gtids.is_none() {
+            return Err(Failure::generic(format!("{program} left no mariadb_backup_binlog_info in {}: without it nobody knows what the copy holds", datadir.display())));
+        }
+        self.start_with_copy(context, primary, record, gtids.as_deref())
+    }
+
+    /// Starts the server with its new data and lets it follow. `gtids`: what the copy holds, where the data do not say so.
+    fn start_with_copy(&self, context: &Context, primary: &str, record: Option<&Record>, gtids: Option<&str>) -> Outcome {
+        let started = self.launch(context, context.deadline.left())?;
         let Some((mut server, _)) = started else {
-            return Err(Failure::generic("the server does not come up with the copied data in time: see its error log"));
+            return Err(Failure::generic("the server does not come up with the copied data in time: see its error log, and raise the start timeout"));
         };
-        fs::remove_file(self.note()).map_err(wrong)?;
+        if let Some(gtids) = gtids {
+            server.run(&format!("SET GLOBAL gtid_slave_pos={}", quoted(gtids)))?;
+        }
+        fs::remove_file(self.note()).map_err(|e| cannot_keep(&self.note(), e))?;
         context.log.notice(format!("the data are a copy of {primary}'s now"));
         let mut state = self.state_file.load();
         state.memory.change(|m| m.learn(record.map(Record::stamp).unwrap_or_default()));
         self.rejoin(context, &mut state, &mut server, primary, record)
     }
+
+    fn end_server(&self, state: &State) {
+        let Some(process) = &state.server else { return };
+        self.watcher().end();
+        process.terminate();
+        if !process.wait_gone(ENDING) {
+            process.kill();
+            process.wait_gone(ENDING);
+        }
+    }
+}
+
+fn load_clone(server: &mut Server) -> Result<(), Fault> {
+    if server.rows("SHOW GLOBAL VARIABLES LIKE 'clone_valid_donor_list'")?.is_empty() {
+        server.install(&["INSTALL PLUGIN clone SONAME 'mysql_clone.so'"])?;
+    }
+    Ok(())
+}
+
+fn cannot_keep(path: &Path, e: std::io::Error) -> Failure {
+    Failure::generic(format!("{}: {e}: the binary logs cannot be kept, so no copy is made; free space or correct the mode", path.display()))
 }
 
 /// Links the server's binary logs, or copies them to another file system, in place of those kept before.
 fn keep_binary_logs(server: &mut Server, kept: &Path) -> Result<usize, Failure> {
-    let wrong = |e: std::io::Error| Failure::generic(format!("{}: {e}: the binary logs cannot be kept, so no copy is made", kept.display()));
+    let wrong = |e| cannot_keep(kept, e);
     let base = server.rows("SELECT @@global.log_bin_basename AS base")?.pop().and_then(|mut row| row.remove("base")).unwrap_or_default();
     let directory = Path::new(&base).parent().map(Path::to_path_buf).unwrap_or_default();
     let names: Vec<String> = server.rows("SHOW BINARY LOGS")?.into_iter().filter_map(|mut row| row.remove("log_name")).collect();
@@ -129,4 +193,50 @@ fn keep_binary_logs(server: &mut Server, kept: &Path) -> Result<usize, Failure> 
         fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop)).map_err(wrong)?;
     }
     Ok(names.len())
+}
+
+/// Empties a directory, which may be a mount point itself.
+fn empty(directory: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// What a backup holds, by the note that mariadb-backup leaves: file, position, GTIDs.
+fn backup_position(directory: &Path) -> Option<String> {
+    let names = ["mariadb_backup_binlog_info", "xtrabackup_binlog_info"];
+    let text = names.iter().find_map(|name| fs::read_to_string(directory.join(name)).ok())?;
+    position_in(&text)
+}
+
+fn position_in(text: &str) -> Option<String> {
+    text.lines().next()?.split('\t').nth(2).map(|gtids| gtids.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_backups_position_is_its_third_word() {
+        assert_eq!(position_in("binlog.000002\t1234\t0-1-7,1-2-9\n").as_deref(), Some("0-1-7,1-2-9"));
+        assert_eq!(position_in("binlog.000002\t1234\t\n").as_deref(), Some(""));
+        assert_eq!(position_in("binlog.000002\t1234\n"), None);
+    }
+
+    #[test]
+    fn a_directory_is_emptied_and_stays() {
+        let directory = std::env::temp_dir().join(format!("systole-empty-{}", std::process::id()));
+        fs::create_dir_all(directory.join("a/b")).unwrap();
+        fs::write(directory.join("c"), "").unwrap();
+        empty(&directory).unwrap();
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+        fs::remove_dir(directory).unwrap();
+    }
 }

@@ -145,6 +145,32 @@ impl Dialect {
         self.words == Words::Old
     }
 
+    /// The privileges that the agent's account needs, each with what may stand in its place.
+    pub(crate) fn privileges(&self) -> &'static [&'static [&'static str]] {
+        match (self.flavour, self.words) {
+            (Flavour::MySql, Words::New) => &[
+                &["SYSTEM_VARIABLES_ADMIN"],
+                &["REPLICATION_SLAVE_ADMIN"],
+                &["REPLICATION CLIENT"],
+                &["REPLICATION SLAVE"],
+                &["CONNECTION_ADMIN"],
+                &["RELOAD"],
+                &["PROCESS"],
+            ],
+            (Flavour::MySql, Words::Old) => &[&["SUPER"], &["REPLICATION CLIENT"], &["REPLICATION SLAVE"], &["RELOAD"], &["PROCESS"]],
+            (Flavour::MariaDb, _) => &[
+                &["BINLOG MONITOR"],
+                &["SLAVE MONITOR", "REPLICA MONITOR"],
+                &["REPLICATION MASTER ADMIN"],
+                &["REPLICATION SLAVE ADMIN", "REPLICATION REPLICA ADMIN"],
+                &["READ_ONLY ADMIN", "READ ONLY ADMIN"],
+                &["CONNECTION ADMIN"],
+                &["RELOAD"],
+                &["PROCESS"],
+            ],
+        }
+    }
+
     /// What a look at the server asks for; the columns are read by `Observation`.
     pub(crate) fn observe(&self) -> String {
         let mut columns = vec![
@@ -361,28 +387,23 @@ impl Dialect {
     }
 
     /// The arguments that a server starts with so that it is closed, follows nobody and acknowledges nothing, whatever
-    /// the option file says. Options that a server does not know are passed over (loose).
+    /// the option file or a persisted variable says. Options that a server does not know are passed over (loose).
     ///
-    /// `keep`: a MariaDB that was the last primary and may be needed as it is. Otherwise it takes back, in its recovery,
-    /// what it had logged and nobody acknowledged: it can follow its successor then.
-    pub(crate) fn arguments(keep: bool) -> Vec<String> {
-        let role = if keep { "MASTER" } else { "SLAVE" };
-        let mut arguments: Vec<String> = [
-            "--read-only=1",
-            "--loose-super-read-only=1",
-            "--loose-skip-slave-start",
-            "--loose-skip-replica-start",
-            "--event-scheduler=OFF",
-            "--loose-rpl-semi-sync-master-enabled=0",
-            "--loose-rpl-semi-sync-source-enabled=0",
-            "--loose-rpl-semi-sync-replica-enabled=0",
-        ]
-        .map(str::to_owned)
-        .into();
-        arguments.push(format!("--loose-init-rpl-role={role}"));
-        arguments.push(format!("--loose-rpl-semi-sync-slave-enabled={}", u8::from(!keep)));
-        arguments
-    }
+    /// init-rpl-role: with SLAVE, MariaDB takes back in its recovery what it takes for unacknowledged, and loses commits that
+    /// clients saw succeed, and rows of transactions that stay in its log.
+    pub(crate) const ARGUMENTS: &'static [&'static str] = &[
+        "--read-only=1",
+        "--loose-super-read-only=1",
+        "--loose-persisted-globals-load=OFF",
+        "--loose-skip-slave-start",
+        "--loose-skip-replica-start",
+        "--event-scheduler=OFF",
+        "--loose-init-rpl-role=MASTER",
+        "--loose-rpl-semi-sync-master-enabled=0",
+        "--loose-rpl-semi-sync-slave-enabled=0",
+        "--loose-rpl-semi-sync-source-enabled=0",
+        "--loose-rpl-semi-sync-replica-enabled=0",
+    ];
 }
 
 impl SemiSync {

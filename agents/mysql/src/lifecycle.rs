@@ -11,12 +11,11 @@ use process::{Account, Daemon, DaemonError, Identity, Spawned};
 
 use crate::agent::{MySql, cluster_failure};
 use crate::dialect::Dialect;
-use crate::gtid::Flavour;
 use crate::monitor::Look;
 use crate::observation::Observation;
 use crate::params::{Params, Rejoin};
 use crate::preference::{self, Circumstances};
-use crate::record::{Durability, Record};
+use crate::record::Record;
 use crate::server::{Fault, Server};
 use crate::state::State;
 
@@ -30,13 +29,6 @@ const KILL_RESERVE: Duration = Duration::from_secs(6);
 /// Files that the server may open; it opens fewer tables when it gets fewer.
 const OPEN_FILES: u64 = 65_535;
 
-/// How a server is to be started.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Launch {
-    /// Whatever was logged stays, even what nobody acknowledged.
-    pub(crate) keep: bool,
-}
-
 impl MySql {
     /// Starts the server, closed for writes, following nobody or the primary.
     pub(crate) fn start_unpromoted(&self, context: &Context) -> Outcome {
@@ -49,18 +41,24 @@ impl MySql {
             return self.start_running(context, state, &process);
         }
         self.withdraw_position(&self.state_file.load())?;
-        self.create_if_wanted(context)?;
-        let record = self.record()?;
         let primary = self.current_primary(context)?;
-        let recorded = record.as_ref().is_some_and(|r| Some(r.node.as_str()) == self.node().ok());
-        // The last primary may be needed as it is, unless it has a successor. See `Dialect::arguments`.
-        let lossless = record.as_ref().is_some_and(|r| r.durability == Durability::Lossless);
-        let launch = Launch { keep: !lossless || (primary.is_none() && recorded) };
+        if self.needs_copy_first() {
+            return match (primary, self.params.rejoin) {
+                (Some(primary), Rejoin::Clone) => self.fetch_copy(context, &primary, self.record()?.as_ref()),
+                _ => Err(Failure::generic(format!(
+                    "datadir {} holds no complete data, because a copy of the primary's was begun and not ended: wait until there is a primary and \
+                     set rejoin=clone, or make this replica anew (docs/mysql.md)",
+                    self.params.datadir.display()
+                ))),
+            };
+        }
+        self.create_if_wanted(context)?;
         let patience = RECOVERY_PATIENCE.min(context.deadline.reserving(Duration::from_secs(3)).left());
-        let Some((mut server, seen)) = self.launch(context, launch, patience)? else { return Ok(()) };
+        let Some((mut server, seen)) = self.launch(context, patience)? else { return Ok(()) };
         let mut state = self.state_file.load();
-        // Read again: what this server may have acknowledged before counts up to a record that stood after its start.
+        // Read after the start: what this server may have acknowledged before counts up to a record that stands now.
         let record = self.record()?;
+        let recorded = record.as_ref().is_some_and(|r| Some(r.node.as_str()) == self.node().ok());
         state.memory.change(|m| m.learn(record.as_ref().map(Record::stamp).unwrap_or_default()));
         self.state_file.save(&state)?;
         match primary {
@@ -131,8 +129,6 @@ impl MySql {
             ));
         }
         self.load_clone_if_wanted(context, server);
-        // Only MariaDB takes anything back in its recovery.
-        state.kept |= server.dialect().flavour == Flavour::MySql || !state.ours;
         state.dialect = Some(server.dialect().clone());
         state.answered = true;
         state.ours = true;
@@ -158,13 +154,13 @@ impl MySql {
     ///
     /// # Errors
     /// What the server said before it ended.
-    pub(crate) fn launch(&self, context: &Context, how: Launch, patience: Duration) -> Result<Option<(Server, Box<Observation>)>, Failure> {
+    pub(crate) fn launch(&self, context: &Context, patience: Duration) -> Result<Option<(Server, Box<Observation>)>, Failure> {
         let account = self.account()?;
         self.prepare_directories(&account)?;
         let log_begin = fs::metadata(&self.params.log).map_or(0, |m| m.len());
         let daemon = Daemon {
             program: self.params.program(),
-            arguments: self.arguments(how.keep)?,
+            arguments: self.arguments()?,
             account: Some(account),
             directory: self.params.datadir.clone(),
             open_files: Some(OPEN_FILES),
@@ -172,7 +168,7 @@ impl MySql {
             // A server that `demote` starts again outlives this agent before it has opened its log.
             log: Some(self.params.log.clone()),
         };
-        let mut state = State { ours: true, kept: how.keep, ..self.state_file.load().of_new_process() };
+        let mut state = State { ours: true, ..self.state_file.load().of_new_process() };
         state.memory.change(|m| m.start_over(None));
         // Remembered before it runs: a stop must find it, whenever this agent is killed.
         let remember = |server: &Identity| {
@@ -198,7 +194,7 @@ impl MySql {
     }
 
     /// The command line. What keeps the server closed comes last, so that nothing overrules it.
-    fn arguments(&self, keep: bool) -> Result<Vec<String>, Failure> {
+    fn arguments(&self) -> Result<Vec<String>, Failure> {
         let mut arguments = Vec::new();
         let config = self.config_path();
         if config.exists() {
@@ -215,7 +211,7 @@ impl MySql {
         // So that the primary's list of replicas holds node names.
         arguments.push(format!("--report-host={}", self.node()?));
         arguments.extend(self.params.additional.iter().cloned());
-        arguments.extend(Dialect::arguments(keep));
+        arguments.extend(Dialect::ARGUMENTS.iter().map(|a| (*a).to_owned()));
         Ok(arguments)
     }
 
@@ -301,7 +297,7 @@ impl MySql {
         let (data, user) = (format!("--datadir={}", datadir.display()), format!("--user={}", self.params.user));
         let limit = context.deadline.left();
         let made = if version.contains("MariaDB") {
-            process::run("mariadb-install-db", &[&data, &user, "--auth-root-authentication-method=socket"], limit)
+            process::run("mariadb-install-db", &[&data, &user, "--auth-root-authentication-method=socket", "--skip-test-db", "--force"], limit)
         } else {
             process::run(&program.display().to_string(), &["--no-defaults", "--initialize-insecure", &data, &user], limit)
         };

@@ -63,7 +63,8 @@ impl MySql {
         if !seen.waits {
             self.begin_to_wait(context, server, &record, &told)?;
         }
-        let record = self.let_leave(context, state, server, record, &told, seen.waits && waiting > 0, seen.waits)?;
+        self.push_on(context, state, server, seen.waits && waiting > 0 && acknowledging >= record.acknowledgements)?;
+        let record = self.let_leave(context, state, server, record, &told, seen.waits)?;
         self.let_join(context, state, server, record, &told, &attached)
     }
 
@@ -84,6 +85,34 @@ impl MySql {
         server.run_all(server.dialect().wait_for_replicas(record.acknowledgements))?;
         context.log.notice(format!("{count} replicas acknowledge: from here on no write is acknowledged without one"));
         Ok(())
+    }
+
+    /// What a replica had received before it began to acknowledge, it acknowledges only when something follows. Once for
+    /// each record: a statement that nobody acknowledges stays in the server.
+    fn push_on(&self, context: &Context, state: &mut State, server: &mut Server, needed: bool) -> Outcome {
+        if !needed || state.pushed == state.record {
+            return Ok(());
+        }
+        state.pushed.clone_from(&state.record);
+        self.state_file.save(state)?;
+        self.barrier(context, state, server).map(drop)
+    }
+
+    /// Waits until replicas have everything that is logged; whether they did in time. A barrier that was not passed stays
+    /// in the server, so there is never a second one.
+    fn barrier(&self, context: &Context, state: &State, server: &mut Server) -> Result<bool, ocf::Failure> {
+        let barrier = server.dialect().barrier();
+        if server.is_running(barrier)? {
+            return Ok(false);
+        }
+        match server.run_within(barrier, BARRIER) {
+            Ok(()) => Ok(true),
+            Err(Fault::Silent(_)) => {
+                *server = self.reach(context, state)?;
+                Ok(false)
+            }
+            Err(fault) => Err(fault.into()),
+        }
     }
 
     /// What this server's clients are promised.
@@ -143,7 +172,6 @@ impl MySql {
         server: &mut Server,
         record: Record,
         told: &BTreeMap<String, Membership>,
-        blocked: bool,
         waits: bool,
     ) -> Result<Record, ocf::Failure> {
         // Who was stopped is announced before it starts again, and is taken off the list then: so it is stopped now.
@@ -156,20 +184,9 @@ impl MySql {
         if election::left(&record, &gone, &record.set.clone().unwrap_or_default()).is_none() {
             return Ok(record);
         }
-        if blocked {
-            context.log.warning("commits wait for a replica, so that nobody can leave the record now");
+        if waits && !self.barrier(context, state, server)? {
+            context.log.warning("the replicas that remain do not acknowledge, so that nobody can leave the record now");
             return Ok(record);
-        }
-        if waits {
-            match server.run_within(server.dialect().barrier(), BARRIER) {
-                Ok(()) => {}
-                Err(Fault::Silent(_)) => {
-                    *server = self.reach(context, state)?;
-                    context.log.warning("the replicas that remain do not acknowledge, so that nobody can leave the record now");
-                    return Ok(record);
-                }
-                Err(fault) => return Err(fault.into()),
-            }
         }
         let Some(next) = election::left(&record, &gone, &server.logged()?) else { return Ok(record) };
         self.write_record(context, state, &next)?;

@@ -972,9 +972,9 @@ fn a_server_that_loses_its_newest_transactions_loses_nothing_that_was_seen() {
     check(Protocol { cuts_tails: true, ..protocol(Budget { promotions: 1, ..CRASHES }) });
 }
 
-/// A few minutes and gigabytes: `cargo test --release -p systole-mysql -- --ignored larger`.
+/// A minute when optimised: `cargo test --release -p systole-mysql -- --ignored larger`.
 #[test]
-#[ignore = "takes minutes and gigabytes"]
+#[ignore = "takes minutes unless it is optimised"]
 fn larger_bounds_lose_nothing() {
     check(protocol(Budget { crashes: 2, ..CRASHES }));
     check(Protocol { settled: false, ..protocol(Budget { crashes: 2, ..CRASHES }) });

@@ -83,7 +83,11 @@ const ACKNOWLEDGEMENTS: Parameter =
 const REJOIN: Parameter = Parameter::new("rejoin", Kind::Choice(&["refuse", "clone"]), "what to do with a server that has diverged")
     .or("refuse")
     .reloadable()
-    .about("A server with transactions that the primary does not have cannot follow it. refuse: it says which, and waits for an operator.\n\nclone: it keeps its binary logs in systole-kept beside the data directory, replaces its data by a copy of the primary's (MySQL's clone plugin, 8.0.17 and newer), and follows. What only it had is in those logs.");
+    .about("A server with transactions that the primary does not have cannot follow it. A primary that crashed under load usually has some: what it had logged and nobody had acknowledged. refuse: it says which, and waits for an operator.\n\nclone: its binary logs are kept in DATADIR.systole-kept, its data are replaced by a copy of the primary's, and it follows. What only it had is in those logs. MySQL 8.0.17 and newer copy by the clone plugin (replication_user needs BACKUP_ADMIN); MariaDB by copy_program.");
+const COPY_PROGRAM: Parameter = Parameter::new("copy_program", Kind::Path, "copies a MariaDB from another node")
+    .or("/usr/libexec/systole/systole-copy-mariadb")
+    .reloadable()
+    .about("With rejoin=clone on MariaDB: the program that copies the data of a running server. It is called with the primary's host and the empty data directory. The default uses mariadb-backup over ssh: root must be able to log in at the other nodes with a key.");
 const EVENT_SCHEDULER: Parameter = Parameter::new("event_scheduler", Kind::Boolean, "run events on the primary")
     .or("no")
     .reloadable()
@@ -121,6 +125,7 @@ pub(crate) const ALL: &[Parameter] = &[
     DURABILITY,
     ACKNOWLEDGEMENTS,
     REJOIN,
+    COPY_PROGRAM,
     EVENT_SCHEDULER,
 ];
 
@@ -169,6 +174,7 @@ pub(crate) struct Params {
     pub(crate) lossless: Option<bool>,
     pub(crate) acknowledgements: usize,
     pub(crate) rejoin: Rejoin,
+    pub(crate) copy_program: PathBuf,
     pub(crate) event_scheduler: bool,
     /// What is wrong with the values together. `start` and `validate-all` refuse for it; a stop or a probe goes on.
     pub(crate) contradiction: Option<Failure>,
@@ -220,6 +226,7 @@ impl Params {
             lossless: optional(&DURABILITY).map(|word| word == "lossless"),
             acknowledgements: usize::try_from(values.integer(&ACKNOWLEDGEMENTS)).unwrap_or(1),
             rejoin: if values.text(&REJOIN) == "clone" { Rejoin::Clone } else { Rejoin::Refuse },
+            copy_program: path(&COPY_PROGRAM),
             event_scheduler: values.boolean(&EVENT_SCHEDULER),
             contradiction: twice(&TEST_PASSWD, &TEST_PASSWD_FILE)
                 .or_else(|| twice(&REPLICATION_PASSWD, &REPLICATION_PASSWD_FILE))

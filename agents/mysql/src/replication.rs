@@ -94,10 +94,9 @@ impl MySql {
             return self.refuse_to_follow(context, state, primary, errant);
         }
         state.errant = None;
-        // Pointing it anywhere deletes what it received. Before it has acknowledged anything in this epoch, nothing of
-        // that can have been promised.
-        if !pointed && record.is_none_or(|r| !state.memory.get().untouched(r)) {
-            state.memory.change(|m| m.start_over(record.map(Record::stamp)));
+        // Pointing it anywhere deletes what it received.
+        if let Some(record) = record.filter(|_| !pointed) {
+            state.memory.change(|m| m.point(record.stamp()));
         }
         let allowed = record.filter(|r| self.may_acknowledge(state, r, primary));
         state.acknowledges = allowed.is_some();
@@ -312,12 +311,6 @@ impl MySql {
         if state.broken_for < PATIENCE {
             return Ok(());
         }
-        if replica.receiver == Thread::Stopped {
-            // It may be possible again: an account was corrected, a disk has room.
-            if let Err(fault) = server.run(server.dialect().start_receiver()) {
-                context.log.warning(format!("the receiver cannot be started: {fault}"));
-            }
-        }
         let Some(record) = self.record()? else { return Ok(()) };
         let told = state.membership.as_deref().and_then(Membership::parse);
         let member = record.active.contains(self.node()?);
@@ -325,6 +318,20 @@ impl MySql {
             self.resign(context, state, server, &record)?;
         }
         state.record = Some(record.to_string());
+        let primary = state.following.clone().filter(|primary| *primary == record.node);
+        match (&replica.receiver_error, primary) {
+            // A password or an address may have been corrected: it is told both anew.
+            (Some(_), Some(primary)) if replica.applier_error.is_none() => {
+                self.stop_replica(context, state, server)?;
+                state.memory.change(|m| m.point(record.stamp()));
+                self.state_file.save(state)?;
+                let host = self.address_of(context, state, &primary);
+                self.point_to(server, &host)?;
+                server.run(server.dialect().start_replica())?;
+            }
+            _ if replica.receiver == Thread::Stopped => server.run(server.dialect().start_receiver())?,
+            _ => {}
+        }
         Ok(())
     }
 

@@ -9,7 +9,6 @@ use process::Identity;
 use crate::agent::MySql;
 use crate::election::{self, Position, Unfit, Verdict};
 use crate::gtid::Gtids;
-use crate::lifecycle::Launch;
 use crate::monitor::Look;
 use crate::observation::{Observation, Thread};
 use crate::record::{Durability, Record};
@@ -314,9 +313,7 @@ impl MySql {
         // Said first: the replicas wait for no more from here.
         self.publish_nowhere(context, &mut state, record.as_ref(), Unfit::NoServer)?;
         self.state_file.save(&state)?;
-        // What was promised is on the others, so what nobody acknowledged may go, and the server can follow then.
-        let how = Launch { keep: record.is_none_or(|r| r.durability != Durability::Lossless) };
-        if let Err(failure) = self.launch(context, how, Duration::ZERO) {
+        if let Err(failure) = self.launch(context, Duration::ZERO) {
             context.log.error(format!("the dead server cannot be started again: {failure}"));
         }
         Ok(())
@@ -363,14 +360,17 @@ fn list(nodes: &BTreeSet<String>) -> String {
     if nodes.is_empty() { "nobody".to_owned() } else { nodes.iter().cloned().collect::<Vec<_>>().join(", ") }
 }
 
-/// Where a test can kill the agent: builds with the feature `fault-points` end here when the file named by
-/// SYSTOLE_FAULT_POINT holds this step's name. Other builds have nothing here.
+/// Where a test can kill the agent: builds with the feature `fault-points` end here when the file systole-fault-point in
+/// HA_RSCTMP holds this step's name. Other builds have nothing here.
 pub(crate) fn fault_point(step: &str) {
     #[cfg(feature = "fault-points")]
-    if std::fs::read_to_string("/run/systole-fault-point").is_ok_and(|wanted| wanted.trim() == step) {
-        // Once: the next run gets past it.
-        let _ = std::fs::remove_file("/run/systole-fault-point");
-        std::process::abort();
+    if let Some(directory) = std::env::var_os("HA_RSCTMP") {
+        let file = std::path::Path::new(&directory).join("systole-fault-point");
+        if std::fs::read_to_string(&file).is_ok_and(|wanted| wanted.trim() == step) {
+            // Once: the next run gets past it.
+            let _ = std::fs::remove_file(&file);
+            std::process::abort();
+        }
     }
     let _ = step;
 }

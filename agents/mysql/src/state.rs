@@ -80,8 +80,6 @@ pub(crate) struct State {
     pub(crate) answered: bool,
     /// How it is spoken to.
     pub(crate) dialect: Option<Dialect>,
-    /// Whether its disk still has all that it ever committed: it did not take anything back in its recovery.
-    pub(crate) kept: bool,
     /// Whether it is promoted: set when the promotion is recorded, before writes open.
     pub(crate) promoted: bool,
     /// Whether this process has been attached to a primary.
@@ -125,6 +123,8 @@ pub(crate) struct State {
     pub(crate) leaving: BTreeSet<String>,
     /// On the primary: nodes whose server was started. They enter the record anew.
     pub(crate) joining: BTreeSet<String>,
+    /// On the primary: the record under which waiting commits were pushed on.
+    pub(crate) pushed: Option<String>,
     /// On the primary: when the replicas' wishes were looked up last, since boot.
     pub(crate) asked_members: Option<Duration>,
     /// Where the nodes' servers are reached, as far as asked.

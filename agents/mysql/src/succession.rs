@@ -315,7 +315,7 @@ impl MySql {
         let over = state.reign.as_ref().is_some_and(|r| r.stage == Stage::Over) && seen.closed;
         Ok(Position {
             complete: over && record.is_some_and(|r| state.reigned(r)),
-            kept: recorded.is_some() && state.kept && seen.durable,
+            kept: recorded.is_some() && seen.durable,
             untouched: record.is_some_and(|r| memory.untouched(r)),
             priority: 100,
             acknowledging: memory.acknowledging,

@@ -28,6 +28,13 @@ impl MySql {
         let mut server = self.connect(None, Params::ANSWER_LIMIT)?;
         let seen = server.observe()?;
         let mut findings = findings(server.dialect(), &seen);
+        let grants: Vec<String> = server.rows("SHOW GRANTS")?.into_iter().flat_map(std::collections::BTreeMap::into_values).collect();
+        if let Some(missing) = missing_privileges(server.dialect(), &grants) {
+            findings.push(format!(
+                "the account {user} lacks {missing}: GRANT {missing} ON *.* TO {user}@localhost, as in mysql-accounts-*.sql",
+                user = self.params.test_user
+            ));
+        }
         match findings.pop() {
             None => Ok(()),
             Some(last) => {
@@ -70,6 +77,18 @@ impl MySql {
     }
 }
 
+/// The privileges that are not granted, by the text of the grants.
+fn missing_privileges(dialect: &Dialect, grants: &[String]) -> Option<String> {
+    let global: Vec<&str> = grants.iter().filter_map(|g| g.strip_prefix("GRANT ")?.split_once(" ON *.* ")).map(|(list, _)| list).collect();
+    let granted: Vec<&str> = global.iter().flat_map(|list| list.split(',')).map(str::trim).collect();
+    if granted.contains(&"ALL PRIVILEGES") {
+        return None;
+    }
+    let missing: Vec<&str> =
+        dialect.privileges().iter().filter(|any| !any.iter().any(|p| granted.contains(p))).filter_map(|any| any.first().copied()).collect();
+    (!missing.is_empty()).then(|| missing.join(", "))
+}
+
 /// Settings without which an acknowledged write can be lost, or a failover fails.
 fn findings(dialect: &Dialect, seen: &Observation) -> Vec<String> {
     let value = |name: &str| seen.variables.get(name).map(String::as_str).unwrap_or_default();
@@ -106,4 +125,21 @@ fn findings(dialect: &Dialect, seen: &Observation) -> Vec<String> {
         }
     }
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_granted_is_named() {
+        let dialect = Dialect::unknown();
+        let grants = |text: &str| missing_privileges(&dialect, &[text.to_owned()]);
+        assert_eq!(grants("GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` WITH GRANT OPTION"), None);
+        assert_eq!(
+            grants("GRANT RELOAD, PROCESS, SUPER, REPLICATION CLIENT ON *.* TO `systole`@`localhost`").as_deref(),
+            Some("REPLICATION SLAVE")
+        );
+        assert!(grants("GRANT ALL PRIVILEGES ON `load`.* TO `x`@`%`").is_some_and(|missing| missing.contains("SUPER")));
+    }
 }

@@ -94,6 +94,8 @@ pub struct Report {
     pub acknowledged: usize,
     /// How many of them the node that lacks the most lacks.
     pub missing: usize,
+    /// How many of them each node lacks that answered.
+    pub lacking: BTreeMap<String, usize>,
 }
 
 impl Report {
@@ -121,10 +123,12 @@ pub fn check(paths: &LabPaths, live: &[(String, String)], journal: &Journal, opt
     let run = journal.run().ok_or_else(|| Error::Refused("the journal has no first line".to_owned()))?.to_owned();
     let (holdings, silent, disagreement) = network::from_clients(paths, || converge(live, &run, options))?;
     let events = paths.read_events()?;
-    let lacks = |node: &Holdings| missing_on(node, journal, &run).len();
+    let lacks = |node: &Holdings| (node.node.clone(), missing_on(node, journal, &run).len());
+    let lacking: BTreeMap<String, usize> = holdings.iter().map(lacks).collect();
     Ok(Report {
         acknowledged: journal.writes(Outcome::Ok).len(),
-        missing: holdings.iter().map(lacks).max().unwrap_or_default(),
+        missing: lacking.values().copied().max().unwrap_or_default(),
+        lacking,
         verdicts: vec![
             losses(journal, &run, &holdings, &silent),
             writers(journal),
@@ -133,6 +137,15 @@ pub fn check(paths: &LabPaths, live: &[(String, String)], journal: &Journal, opt
             outages(journal, &events, options),
         ],
     })
+}
+
+/// Whether exactly one of the nodes is a primary and all others follow, while writes may go on.
+pub(crate) fn in_step(paths: &LabPaths, live: &[(String, String)], options: &CheckOptions) -> Result<bool> {
+    let found: Vec<_> =
+        network::from_clients(paths, || live.iter().map(|(node, address)| hold(node, address, "none", options)).collect())?;
+    let holdings: Vec<&Holdings> = found.iter().filter_map(|h| h.as_ref().ok()).collect();
+    let primaries = holdings.iter().filter(|h| h.primary).count();
+    Ok(holdings.len() == live.len() && primaries == 1 && holdings.iter().all(|h| h.broken.is_none()))
 }
 
 type Converged = (Vec<Holdings>, Vec<String>, Option<String>);

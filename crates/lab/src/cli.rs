@@ -10,7 +10,7 @@ use clap::Parser as _;
 use self::args::{CheckArgs, Cli, DemoArgs, FreezeArgs, ImageVerb, LoadVerb, UpArgs, Verb};
 use crate::check::CheckOptions;
 use crate::database::Database;
-use crate::demo::{self, DemoOptions};
+use crate::demo::{self, DemoDatabase, DemoOptions};
 use crate::error::{Context, Error, Result};
 use crate::faults::Cut;
 use crate::image::{self, Recipe};
@@ -152,17 +152,16 @@ fn check(lab: &Lab, args: CheckArgs) -> Result<i32> {
 
 fn play_demo(name: &str, args: DemoArgs) -> Result<i32> {
     clean_on_interrupt(name)?;
-    let load = args.load.options();
-    let check = CheckOptions { max_outage: args.max_outage.map(std::time::Duration::from_millis), ..CheckOptions::of(&load)? };
-    let options = DemoOptions {
-        lab: args.up.options(name, args.keep),
-        snippets: args.snippets,
-        resource: args.resource,
-        process: args.process,
-        load,
-        check,
-    };
-    demo::demo(&options).map(|report| i32::from(!report.kept()))
+    let max_outage = args.max_outage.map(std::time::Duration::from_millis);
+    let mut databases = Vec::new();
+    for play in args.plays {
+        let password_file = args.password_file.clone().filter(|_| play.database == Database::MySql);
+        let load = LoadOptions { password_file, ..LoadOptions::of(play.database) };
+        let check = CheckOptions { max_outage, ..CheckOptions::of(&load)? };
+        databases.push(DemoDatabase { resource: Some(play.resource), process: play.process, load, check });
+    }
+    let options = DemoOptions { lab: args.up.options(name, args.keep), prepare: args.prepare, snippets: args.snippets, databases };
+    demo::demo(&options).map(|reports| i32::from(!reports.iter().all(crate::check::Report::kept)))
 }
 
 /// Ctrl-C while a lab comes up: what is there already is taken down again.

@@ -54,6 +54,8 @@ const COMMON: &[&str] = &[
     "cron",
     "haproxy",
     "nginx-light",
+    "openssh-client",
+    "openssh-server",
 ];
 
 /// MySQL 5.6, in the layout that its own archive has. The package brings no script to make a data directory, only the SQL for it; and its
@@ -144,6 +146,8 @@ const DISABLED: &[&str] = &[
     // It would hold the server's socket and port.
     "mariadb.socket",
     "mysql.service",
+    "ssh.service",
+    "ssh.socket",
     "nftables.service",
     "remote-fs.target",
     "e2scrub_reap.service",

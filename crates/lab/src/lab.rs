@@ -392,6 +392,11 @@ impl Lab {
         check::check(&self.paths, &check::addresses(&self.live_nodes()), journal, options)
     }
 
+    /// Whether exactly one live node is a primary of the database and all others follow it.
+    pub fn in_step(&self, options: &CheckOptions) -> Result<bool> {
+        check::in_step(&self.paths, &check::addresses(&self.live_nodes()), options)
+    }
+
     /// The story of a load as text.
     pub fn timeline(&self, journal: &Journal) -> Result<String> {
         let (from, to) = journal.span().unwrap_or((0, 0));

@@ -126,13 +126,15 @@ pub struct Agent {
 impl Agent {
     /// The agent at `path` for a resource, with what Pacemaker always sets.
     pub fn new(path: impl AsRef<Path>, resource: &str) -> Self {
-        let agent = Self { path: path.as_ref().to_owned(), resource: resource.to_owned(), variables: BTreeMap::new() };
+        let path = path.as_ref();
+        let agent = Self { path: path.to_owned(), resource: resource.to_owned(), variables: BTreeMap::new() };
+        let kind = path.file_name().unwrap_or_default();
         agent
             .variable("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .variable("OCF_ROOT", "/usr/lib/ocf")
             .variable("OCF_RESOURCE_INSTANCE", resource)
             .variable("OCF_RESOURCE_PROVIDER", "systole")
-            .variable("OCF_RESOURCE_TYPE", "redis")
+            .variable("OCF_RESOURCE_TYPE", kind)
             .variable("OCF_RA_VERSION_MAJOR", "1")
             .variable("OCF_RA_VERSION_MINOR", "1")
             .timeout(Duration::from_secs(20))

@@ -78,6 +78,16 @@ impl FakeCluster {
         std::fs::write(self.directory.join(format!("values/property.systole-{resource}-primary")), text).unwrap();
     }
 
+    /// Sets a lasting attribute of a node, as an administrator does.
+    pub fn set_node_attribute(&self, node: &str, name: &str, value: &str) {
+        std::fs::write(self.directory.join(format!("values/node.{node}.{name}")), value).unwrap();
+    }
+
+    /// An attribute that a node published, by its full name.
+    pub fn attribute(&self, name: &str, node: &str) -> Option<String> {
+        self.read(&format!("attribute.{name}.{node}"))
+    }
+
     /// The position that a node published last.
     pub fn position(&self, resource: &str, node: &str) -> Option<String> {
         self.read(&format!("attribute.systole-{resource}-position.{node}"))

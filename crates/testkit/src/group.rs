@@ -1,49 +1,52 @@
 //! Several nodes with one cluster's stand-in: the transitions of a promotable clone, step by step.
 
-use crate::agent::Answer;
+use crate::agent::{Agent, Answer};
 use crate::cluster::FakeCluster;
 use crate::lists::{Lists, Spelling};
-use crate::node::{Node, RESOURCE};
+use crate::node::Node;
 
-/// Nodes `a`, `b`, `c`, all on this machine at different ports.
+/// What the transitions need of a node, whatever it serves.
+pub trait Instance {
+    /// The resource's name.
+    const RESOURCE: &'static str;
+
+    /// The node's name.
+    fn name(&self) -> &str;
+
+    /// The agent for this node.
+    fn agent(&self) -> Agent;
+}
+
+/// Nodes `a`, `b`, `c`, all on this machine.
 #[derive(Debug)]
-pub struct Group {
+pub struct GroupOf<N> {
     /// The nodes.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<N>,
     /// Their cluster.
     pub cluster: FakeCluster,
     /// How the roles are spelt in notifications.
     pub spelling: Spelling,
 }
 
-impl Group {
-    /// Nodes with these names.
-    pub fn of(names: &[&str]) -> Self {
-        let first = Node::make(names[0], None);
-        let cluster = FakeCluster::at(&first.directory.join("cluster"));
-        let mut nodes = vec![first];
-        nodes.extend(names[1..].iter().map(|name| Node::make(name, None)));
-        let map = nodes.iter().map(|n| format!("{}:{}", n.name, n.port)).collect::<Vec<_>>().join(";");
-        for node in &mut nodes {
-            node.map.clone_from(&map);
-            node.size = names.len();
-            node.cluster = Some(cluster.clone());
-        }
-        Self { nodes, cluster, spelling: Spelling::Both }
-    }
+/// Nodes with Redis, at different ports.
+pub type Group = GroupOf<Node>;
 
+impl<N: Instance> GroupOf<N> {
     /// A node.
     ///
     /// # Panics
     /// When there is none of that name.
-    pub fn node(&self, name: &str) -> &Node {
-        self.nodes.iter().find(|n| n.name == name).expect("a node of the group")
+    pub fn node(&self, name: &str) -> &N {
+        self.nodes.iter().find(|n| n.name() == name).expect("a node of the group")
     }
 
     /// Starts all of them, nobody promoted.
     #[track_caller]
     pub fn start_all(&self) {
-        self.nodes.iter().for_each(Node::start);
+        let starting: Vec<_> = self.nodes.iter().map(|n| n.agent().spawn("start")).collect();
+        for one in starting {
+            one.answer().ok();
+        }
     }
 
     /// Sends a notification to a node. It must succeed whatever happens.
@@ -102,6 +105,28 @@ impl Group {
         self.node(node).agent().lists(&lists, self.spelling).run("demote")
     }
 
+    /// The record of the last promotion.
+    pub fn record(&self) -> String {
+        self.cluster.record(N::RESOURCE).unwrap_or_default()
+    }
+}
+
+impl Group {
+    /// Nodes with these names.
+    pub fn of(names: &[&str]) -> Self {
+        let first = Node::make(names[0], None);
+        let cluster = FakeCluster::at(&first.directory.join("cluster"));
+        let mut nodes = vec![first];
+        nodes.extend(names[1..].iter().map(|name| Node::make(name, None)));
+        let map = nodes.iter().map(|n| format!("{}:{}", n.name, n.port)).collect::<Vec<_>>().join(";");
+        for node in &mut nodes {
+            node.map.clone_from(&map);
+            node.size = names.len();
+            node.cluster = Some(cluster.clone());
+        }
+        Self { nodes, cluster, spelling: Spelling::Both }
+    }
+
     /// Waits until a replica is attached to its primary.
     #[track_caller]
     pub fn wait_attached(&self, replica: &str) {
@@ -131,11 +156,6 @@ impl Group {
             group.wait_caught_up("a", name);
         }
         group
-    }
-
-    /// The record of the last promotion.
-    pub fn record(&self) -> String {
-        self.cluster.record(RESOURCE).unwrap_or_default()
     }
 
     /// Which nodes take writes. More than one is always wrong.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use crate::agent::Agent;
 use crate::client::Client;
 use crate::cluster::FakeCluster;
+use crate::group::Instance;
 use crate::processes::{Process, signal};
 use crate::sandbox::{AGENT, require};
 use nix::sys::signal::Signal;
@@ -217,6 +218,18 @@ impl Node {
     /// Without a cluster.
     pub fn score(&self) -> String {
         self.cluster.as_ref().expect("a cluster").score(RESOURCE, &self.name).unwrap_or_default()
+    }
+}
+
+impl Instance for Node {
+    const RESOURCE: &'static str = RESOURCE;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn agent(&self) -> Agent {
+        self.agent()
     }
 }
 

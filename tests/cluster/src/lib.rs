@@ -5,10 +5,11 @@ mod mysql;
 mod redis;
 mod scenario;
 mod site;
+pub mod stock;
 
 use std::path::{Path, PathBuf};
 
-use lab::{Error, Result};
+use lab::{Error, Node, Result};
 
 pub use scenario::{expect, held, scenario};
 pub use site::{Setup, Site};
@@ -20,6 +21,8 @@ pub enum Agent {
     Systole,
     /// The one of the distribution, under the same conditions: ocf:heartbeat:redis, ocf:heartbeat:mariadb.
     Stock,
+    /// ocf:heartbeat:mysql, which replicates by file and position.
+    StockByPosition,
 }
 
 /// What an acknowledged write is worth in a scenario.
@@ -96,6 +99,15 @@ impl Server {
     pub fn data(&self) -> String {
         format!("/var/lib/{}", self.directory)
     }
+}
+
+/// The same on every node at once; the first error.
+fn on_all(nodes: &[Node], action: impl Fn(&Node) -> Result<()> + Sync) -> Result<()> {
+    std::thread::scope(|scope| {
+        let running: Vec<_> = nodes.iter().map(|node| scope.spawn(|| action(node))).collect();
+        let joined = running.into_iter().map(|r| r.join().unwrap_or_else(|_| Err(Error::Refused("a thread panicked".into()))));
+        joined.collect::<Vec<_>>().into_iter().collect()
+    })
 }
 
 fn repository() -> PathBuf {

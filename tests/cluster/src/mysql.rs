@@ -5,74 +5,77 @@ use std::path::PathBuf;
 use lab::{Database, Error, LoadOptions, Node, Result};
 
 use crate::site::Site;
-use crate::{Agent, Durability, Kind, Server};
+use crate::{Agent, Durability, Kind, Server, on_all, read, repository, stock};
 
 /// The password of the replication account.
-const PASSWORD: &str = "geheim";
+pub(crate) const PASSWORD: &str = "geheim";
 /// The password of the load's account.
 const LOAD_PASSWORD: &str = "lastwort";
 const SOCKET: &str = "/run/mysqld/mysqld.sock";
-const PID: &str = "/run/mysqld/mysqld.pid";
 
 /// Gives every node its option file, the accounts, and the file with the password of replication. All at once: the
 /// servers need a second or two each.
 pub(crate) fn configure(site: &Site, settings: &str) -> Result<()> {
     let server = site.server();
-    std::thread::scope(|scope| {
-        let nodes: Vec<_> = site.lab.nodes();
-        let running: Vec<_> = nodes.into_iter().map(|node| scope.spawn(move || prepare(&node, server, settings))).collect();
-        let joined = running.into_iter().map(|r| r.join().unwrap_or_else(|_| Err(Error::Refused("a thread panicked".into()))));
-        joined.collect::<Vec<_>>().into_iter().collect()
-    })
+    on_all(&site.lab.nodes(), |node| prepare(node, server, settings))
 }
 
 fn prepare(node: &Node, server: Server, settings: &str) -> Result<()> {
     node.sh("mkdir -p /etc/mysql /run/mysqld /var/log/mysql; chown mysql:mysql /run/mysqld /var/log/mysql /var/lib/mysql")?;
-    node.write("/etc/mysql/site.cnf", &(option_file(server.kind, node.number) + settings + "\n"))?;
+    node.write("/etc/mysql/site.cnf", &(option_file(server.kind, node.number)? + settings + "\n"))?;
     node.write("/etc/mysql/replication.password", &format!("{PASSWORD}\n"))?;
-    node.sh("chmod 600 /etc/mysql/replication.password")?;
-    node.write("/root/accounts.sql", &accounts(server.kind))?;
-    let run = "--defaults-file=/etc/mysql/site.cnf --user=mysql --skip-networking --socket=/run/mysqld/setup.sock";
-    match server.kind {
+    node.write("/run/mysqld/accounts.sql", &accounts(server.kind)?)?;
+    node.sh("chmod 600 /etc/mysql/replication.password; chmod 644 /run/mysqld/accounts.sql")?;
+    let begin = match server.kind {
+        Kind::MySql56 => "rm -rf /var/lib/mysql/*; /opt/mysql-5.6/scripts/mysql_install_db --datadir=/var/lib/mysql --user=mysql",
+        // The nodes' disks are layers, and what is in the lower one cannot be renamed, which rejoin=clone does.
+        Kind::MySql => "cd /var/lib && cp -a mysql copy && rm -rf mysql/* && cp -a copy/. mysql && rm -rf copy",
+        // With a disk of its own it is empty.
+        _ => "test -d /var/lib/mysql/mysql || mariadb-install-db --user=mysql --auth-root-authentication-method=socket",
+    };
+    let run = "--defaults-file=/etc/mysql/site.cnf --datadir=/var/lib/mysql --user=mysql --skip-networking --socket=/run/mysqld/setup.sock";
+    let execute = match server.kind {
         // It cannot be told to end by its init file.
-        Kind::MySql56 => node.sh(&format!(
-            "rm -rf /var/lib/mysql/* && /opt/mysql-5.6/scripts/mysql_install_db --datadir=/var/lib/mysql --user=mysql >/root/setup.log 2>&1 && \
-             /opt/mysql-5.6/bin/mysqld {run} --bootstrap --skip-log-bin --gtid-mode=OFF --skip-enforce-gtid-consistency \
-             < /root/accounts.sql >>/root/setup.log 2>&1 || {{ tail -5 /root/setup.log >&2; exit 1; }}"
-        ))?,
-        _ => node.sh(&format!(
-            "cp /root/accounts.sql /run/mysqld/; chmod 644 /run/mysqld/accounts.sql; \
-             timeout 60 mysqld {run} --init-file=/run/mysqld/accounts.sql >/root/setup.log 2>&1 || {{ tail -5 /root/setup.log >&2; exit 1; }}"
-        ))?,
+        Kind::MySql56 => format!(
+            "/opt/mysql-5.6/bin/mysqld {run} --bootstrap --skip-log-bin --skip-log-slave-updates --gtid-mode=OFF --skip-enforce-gtid-consistency < /run/mysqld/accounts.sql"
+        ),
+        _ => format!("timeout 60 mysqld {run} --init-file=/run/mysqld/accounts.sql"),
     };
-    Ok(())
+    node.sh(&format!("({begin}; {execute}) >/root/setup.log 2>&1 || {{ grep ERROR /root/setup.log >&2; exit 1; }}")).map(drop)
 }
 
-fn option_file(kind: Kind, number: u8) -> String {
-    let own = match kind {
-        Kind::MariaDb => "log_slave_updates=1\ngtid_strict_mode=1\nslave_parallel_threads=4\n",
-        Kind::MySql => "gtid_mode=ON\nenforce_gtid_consistency=ON\nmysqlx=OFF\nreplica_parallel_workers=4\n",
-        _ => "basedir=/opt/mysql-5.6\ngtid_mode=ON\nenforce_gtid_consistency=ON\nlog_slave_updates=1\nbinlog_format=ROW\n\
-              relay_log_info_repository=TABLE\nmaster_info_repository=TABLE\n",
+/// What an operator installs, with a number of its own for each node.
+fn option_file(kind: Kind, number: u8) -> Result<String> {
+    let name = match kind {
+        Kind::MariaDb => "mariadb",
+        Kind::MySql => "mysql",
+        _ => "mysql56",
     };
-    format!(
-        "[mysqld]\nserver_id={number}\nlog_bin=binlog\nsync_binlog=1\ninnodb_flush_log_at_trx_commit=1\nbind-address=0.0.0.0\nskip-name-resolve\n{own}"
-    )
+    let text = read(&repository().join(format!("crm-snippets/server/{name}-site.cnf")))?;
+    Ok(text.replace("server_id = 11", &format!("server_id = 1{number}")) + "\n[mysqld]\n")
 }
 
-/// The accounts of replication and of the load, nothing of it logged: the servers begin with the same, empty history.
-fn accounts(kind: Kind) -> String {
+/// The accounts as an operator makes them, and the load's. Nothing of it is logged: the servers begin with the same,
+/// empty history. An init file has a statement on each line and no comments.
+fn accounts(kind: Kind) -> Result<String> {
+    let name = match kind {
+        Kind::MariaDb => "mariadb",
+        Kind::MySql => "mysql",
+        _ => "mysql56",
+    };
+    let text = read(&repository().join(format!("crm-snippets/server/mysql-accounts-{name}.sql")))?;
+    let statements: Vec<&str> = text.lines().filter(|l| !l.starts_with("--") && !l.trim().is_empty()).collect();
+    // The last statement closes MySQL again.
+    let text = statements.join("\n").replace("SET GLOBAL super_read_only = ON;", "").replace("'PASSWORD'", &format!("'{PASSWORD}'"));
     let monitor = if kind == Kind::MariaDb { "SLAVE MONITOR" } else { "REPLICATION CLIENT" };
-    let begin = if kind == Kind::MySql56 { "FLUSH PRIVILEGES;\n" } else { "SET sql_log_bin=0;\n" };
-    let end = if kind == Kind::MySql56 { "" } else { "SHUTDOWN;\n" };
-    format!(
-        "{begin}CREATE USER 'replication'@'%' IDENTIFIED BY '{PASSWORD}';\n\
-         GRANT REPLICATION SLAVE ON *.* TO 'replication'@'%';\n\
+    let (begin, end) = if kind == Kind::MySql56 { ("FLUSH PRIVILEGES;", "") } else { ("", "SHUTDOWN;") };
+    Ok(format!(
+        "{begin}\n{text}\n\
          CREATE DATABASE `load`;\n\
          CREATE USER 'load'@'%' IDENTIFIED BY '{LOAD_PASSWORD}';\n\
          GRANT CREATE, SELECT, INSERT, UPDATE ON `load`.* TO 'load'@'%';\n\
-         GRANT {monitor} ON *.* TO 'load'@'%';\n{end}"
-    )
+         GRANT {monitor} ON *.* TO 'load'@'%';\n{end}\n"
+    ))
 }
 
 /// The snippet for this run.
@@ -88,16 +91,7 @@ pub(crate) fn edited(snippet: &str, agent: Agent, kind: Kind, durability: Durabi
             }
             snippet.replace("params config=", &format!("params {more} config="))
         }
-        Agent::Stock => snippet
-            .replace("ocf:systole:mysql", "ocf:heartbeat:mariadb")
-            .replace(
-                "params config=/etc/mysql/site.cnf replication_user=replication replication_passwd_file=/etc/mysql/replication.password",
-                &format!(
-                    "params {more} binary=/usr/sbin/mariadbd config=/etc/mysql/site.cnf datadir=/var/lib/mysql pid={PID} socket={SOCKET} \
-                     log=/var/log/mysql/error.log node_list=\"lxc1 lxc2 lxc3\" replication_user=replication replication_passwd={PASSWORD}"
-                ),
-            )
-            .replace(" on-fail=demote", ""),
+        _ => stock::edited(snippet, agent),
     }
 }
 

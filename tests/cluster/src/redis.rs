@@ -43,7 +43,7 @@ pub(crate) fn edited(snippet: &str, agent: Agent, durability: Durability) -> Str
     match (agent, durability) {
         (Agent::Systole, Durability::Async) => snippet.to_owned(),
         (Agent::Systole, Durability::Quorum) => snippet.replace("durability=async", "durability=quorum"),
-        (Agent::Stock, _) => {
+        (Agent::Stock | Agent::StockByPosition, _) => {
             snippet.replace("ocf:systole:redis", "ocf:heartbeat:redis").replace(" durability=async", "").replace(" on-fail=demote", "")
         }
     }

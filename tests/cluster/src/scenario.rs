@@ -6,7 +6,7 @@ use lab::{Error, Load, Result};
 
 use crate::site::{Setup, Site};
 
-/// Runs a scenario in a lab of its own; when it fails, the logs are kept.
+/// Runs a scenario in a lab of its own; when it fails, or with SYSTOLE_KEEP_LOGS set, the logs are kept.
 ///
 /// # Panics
 /// When it fails: this is for tests.
@@ -15,6 +15,9 @@ pub fn scenario(name: &str, setup: Setup, steps: impl FnOnce(&Site) -> Result<()
     let site = Site::with(name, setup).unwrap_or_else(|e| panic!("{name}: {e}"));
     if let Err(error) = steps(&site) {
         panic!("{name}: {error}\nlogs: {}", site.keep_logs(name));
+    }
+    if std::env::var_os("SYSTOLE_KEEP_LOGS").is_some() {
+        println!("logs: {}", site.keep_logs(name));
     }
 }
 

@@ -7,7 +7,7 @@ use lab::state::Volume;
 use lab::{CheckOptions, Error, Journal, Lab, LabOptions, Load, LoadOptions, Node, Report, Result};
 use nix::sys::signal::Signal;
 
-use crate::{Agent, Durability, Kind, REDIS, Server, image, mysql, read, redis, repository, stage};
+use crate::{Agent, Durability, Kind, REDIS, Server, image, mysql, read, redis, repository, stage, stock};
 
 /// How a site is set up.
 #[derive(Clone, Debug)]
@@ -84,7 +84,12 @@ impl Site {
         let site = Self { lab: Lab::up(options)?, server, durability, parameters };
         match server.kind {
             Kind::Redis => redis::configure(&site, &settings)?,
-            _ => mysql::configure(&site, &settings)?,
+            _ => {
+                mysql::configure(&site, &settings)?;
+                if agent != Agent::Systole {
+                    stock::prepare(&site)?;
+                }
+            }
         }
         let mut snippet = site.snippet(agent)?;
         if certificate {
@@ -112,13 +117,19 @@ impl Site {
     #[must_use]
     pub fn keep_logs(&self, name: &str) -> String {
         let logs = std::env::temp_dir().join(format!("systole-failed-{name}"));
+        let _ = std::fs::remove_dir_all(&logs);
         let _ = self.lab.collect(&logs);
         logs.display().to_string()
     }
 
     /// Waits until one node is promoted, has the address, and all live nodes follow it.
     pub fn wait_settled(&self) -> Result<()> {
-        self.lab.wait_for("a promoted server with its address and its replicas attached", Duration::from_secs(90), || {
+        self.wait_settled_within(Duration::from_secs(90))
+    }
+
+    /// The same with another limit.
+    pub fn wait_settled_within(&self, limit: Duration) -> Result<()> {
+        self.lab.wait_for("a promoted server with its address and its replicas attached", limit, || {
             let replicas = self.lab.live_nodes().len().saturating_sub(1);
             self.primary().is_ok_and(|primary| match self.server.kind {
                 Kind::Redis => redis::attached(self, &primary, replicas),
@@ -148,7 +159,7 @@ impl Site {
     }
 
     /// What the load is.
-    fn load_options(&self) -> Result<LoadOptions> {
+    pub fn load_options(&self) -> Result<LoadOptions> {
         match self.server.kind {
             Kind::Redis => Ok(LoadOptions { wait: u32::from(self.durability == Durability::Quorum), ..LoadOptions::default() }),
             _ => mysql::load_options(),

@@ -69,6 +69,8 @@ impl Snippet {
 pub struct Step {
     /// Promotion scores, as the agents publish them: resource, node, score.
     pub scores: Vec<(&'static str, &'static str, i32)>,
+    /// Attributes of nodes that last until the node leaves, as the agents publish them: name, node, value.
+    pub attributes: Vec<(&'static str, &'static str, &'static str)>,
     /// Nodes that die; they are fenced when fencing is on.
     pub dead: Vec<&'static str>,
     /// Nodes that come (back).
@@ -119,8 +121,10 @@ impl Bed {
             stage: from("SYSTOLE_STAGE", "the directory that `make install DESTDIR=` wrote"),
             image,
         };
-        let agent = bed.stage.join("usr/lib/ocf/resource.d/systole/redis");
-        assert!(agent.exists(), "{} is not there: make install DESTDIR={}", agent.display(), bed.stage.display());
+        for agent in ["redis", "mysql"] {
+            let agent = bed.stage.join("usr/lib/ocf/resource.d/systole").join(agent);
+            assert!(agent.exists(), "{} is not there: make install DESTDIR={}", agent.display(), bed.stage.display());
+        }
         let found = Command::new(&bed.lab).args(["image", "path", image]).output();
         let found = found.unwrap_or_else(|e| panic!("{}: {e}: cargo build -p lab", bed.lab.display()));
         let path = String::from_utf8_lossy(&found.stdout).trim().to_owned();
@@ -196,6 +200,9 @@ load() { crm configure load update "/srv/$1" 2>&1 < /dev/null; echo "@@@ loaded 
     for step in steps {
         for (resource, node, score) in &step.scores {
             let _ = writeln!(s, "crm_attribute --promotion {resource} --lifetime reboot --node {node} --update={score} || fail 'no score'");
+        }
+        for (name, node, value) in &step.attributes {
+            let _ = writeln!(s, "crm_attribute --name {name} --lifetime reboot --node {node} --update={value} || fail 'no attribute'");
         }
         // Written into the CIB: crm_simulate passes over --quorum when nothing else is injected.
         let _ = writeln!(s, "sed -i '1s/have-quorum=\"[a-z0-9]*\"/have-quorum=\"{}\"/' cib.xml", !step.no_quorum);

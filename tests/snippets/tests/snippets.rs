@@ -59,6 +59,20 @@ fn dying(nodes: &[&'static str]) -> Step {
     Step { dead: nodes.to_vec(), ..Step::default() }
 }
 
+/// Where the reader address is: on a readable node if there is one, and off the primary if another is readable.
+fn reads(outcome: &Outcome, readable: &[&str]) -> Result<(), String> {
+    let (on, primary) = (outcome.nodes_of("mysql-reader-ip"), outcome.promoted("mysql"));
+    let replicas: Vec<&str> = readable.iter().copied().filter(|node| !primary.contains(node)).collect();
+    let allowed = if replicas.is_empty() { readable.to_vec() } else { replicas };
+    let fine = if allowed.is_empty() { on.is_empty() } else { on.len() == 1 && allowed.contains(&on[0]) };
+    if fine { Ok(()) } else { Err(format!("readable are {readable:?}, the primary is on {primary:?}, the reader address on {on:?}")) }
+}
+
+/// What the agents publish when these can be read from.
+fn readable(nodes: &[&str]) -> Vec<(&'static str, &'static str, &'static str)> {
+    ["lxc1", "lxc2", "lxc3"].map(|node| ("readable", node, if nodes.contains(&node) { "1" } else { "0" })).into()
+}
+
 /// What the agents publish when lxc2 holds the most.
 fn scores(resource: &'static str) -> Step {
     Step { scores: vec![(resource, "lxc1", 20), (resource, "lxc2", 100), (resource, "lxc3", 10)], ..Step::default() }
@@ -130,7 +144,7 @@ fn two_addresses_are_apart_while_two_nodes_live_and_together_on_the_last() {
 #[test]
 fn the_address_follows_the_primary() {
     on_every_image(|bed| {
-        for (file, resource) in [("redis.crm", "redis"), ("valkey.crm", "valkey")] {
+        for (file, resource) in [("redis.crm", "redis"), ("valkey.crm", "valkey"), ("mysql.crm", "mysql")] {
             let moved = Step { scores: vec![(resource, "lxc2", -1_000_000)], ..Step::default() };
             let rehearsal = bed.rehearse(&files(&[BASE, file]), &[scores(resource), moved, dying(&["lxc1"])]);
             assert_taken(&rehearsal, file);
@@ -148,9 +162,44 @@ fn the_address_follows_the_primary() {
 #[test]
 fn without_scores_nothing_is_promoted_and_the_address_is_nowhere() {
     on_every_image(|bed| {
-        let rehearsal = bed.rehearse(&files(&[BASE, "redis.crm"]), &[Step::default()]);
-        assert_eq!(rehearsal.steps[0].promoted("redis"), Vec::<&str>::new());
-        assert_eq!(rehearsal.steps[0].nodes_of("redis-ip"), Vec::<&str>::new());
+        let rehearsal = bed.rehearse(&files(&[BASE, "redis.crm", "mysql.crm"]), &[Step::default()]);
+        for resource in ["redis", "mysql"] {
+            assert_eq!(rehearsal.steps[0].promoted(resource), Vec::<&str>::new());
+            assert_eq!(rehearsal.steps[0].nodes_of(&format!("{resource}-ip")), Vec::<&str>::new());
+        }
+        // Nobody has said yet that it can be read from.
+        reads(&rehearsal.steps[0], &[]).unwrap();
+    });
+}
+
+#[test]
+fn readers_get_a_readable_replica_and_the_primary_only_when_there_is_none() {
+    on_every_image(|bed| {
+        let all = ["lxc1", "lxc2", "lxc3"];
+        let states: [(Step, &[&str]); 8] = [
+            (Step { attributes: readable(&all), scores: vec![("mysql", "lxc1", 100), ("mysql", "lxc2", 1000), ("mysql", "lxc3", 100)], ..Step::default() }, &all),
+            // Both replicas fall behind, one comes back.
+            (Step { attributes: readable(&["lxc2"]), ..Step::default() }, &["lxc2"]),
+            (Step { attributes: readable(&["lxc2", "lxc3"]), ..Step::default() }, &["lxc2", "lxc3"]),
+            // The replica that is read from becomes the primary.
+            (Step { scores: vec![("mysql", "lxc2", 100), ("mysql", "lxc3", 1000)], ..Step::default() }, &["lxc2", "lxc3"]),
+            (Step { attributes: readable(&[]), ..Step::default() }, &[]),
+            (Step { attributes: readable(&all), ..Step::default() }, &all),
+            // The primary is left alone.
+            (dying(&["lxc1"]), &["lxc2", "lxc3"]),
+            (dying(&["lxc2"]), &["lxc3"]),
+        ];
+        let steps: Vec<Step> = states.iter().map(|(step, _)| step.clone()).collect();
+        let rehearsal = bed.rehearse(&files(&[BASE, "mysql.crm"]), &steps);
+        assert_taken(&rehearsal, "mysql.crm");
+        served(&rehearsal.steps[0], "mysql", "lxc2").unwrap();
+        served(&rehearsal.steps[3], "mysql", "lxc3").unwrap();
+        for (number, (outcome, (_, readable))) in rehearsal.steps.iter().zip(&states).enumerate() {
+            reads(outcome, readable).unwrap_or_else(|e| panic!("step {number}: {e}"));
+            // Where readers go never moves the primary.
+            let primary = [0, 1, 2].contains(&number).then_some("lxc2").unwrap_or("lxc3");
+            assert_eq!(outcome.promoted("mysql"), [primary], "step {number}");
+        }
     });
 }
 
@@ -158,12 +207,18 @@ fn without_scores_nothing_is_promoted_and_the_address_is_nowhere() {
 fn without_quorum_nothing_starts_and_what_ran_is_stopped() {
     on_every_image(|bed| {
         for base in [BASE, LABORATORY] {
-            let all = files(&[base, "public-addresses.crm", "redis.crm"]);
-            let never = bed.rehearse(&all, &[Step { no_quorum: true, ..scores("redis") }]);
+            let all = files(&[base, "public-addresses.crm", "redis.crm", "mysql.crm"]);
+            let mut begin = scores("redis");
+            begin.scores.extend(scores("mysql").scores);
+            begin.attributes = readable(&["lxc1", "lxc2", "lxc3"]);
+            let never = bed.rehearse(&all, &[Step { no_quorum: true, ..begin.clone() }]);
             assert_eq!(never.steps[0].began(), Vec::<&str>::new(), "{base}");
-            let lost = bed.rehearse(&all, &[scores("redis"), Step { no_quorum: true, ..Step::default() }]);
-            assert_eq!(lost.steps[1].promoted("redis"), Vec::<&str>::new(), "{base}");
-            for resource in ["redis", "redis-ip", "public-ip-1", "public-ip-2"] {
+            let lost = bed.rehearse(&all, &[begin, Step { no_quorum: true, ..Step::default() }]);
+            for resource in ["redis", "mysql"] {
+                served(&lost.steps[0], resource, "lxc2").unwrap();
+                assert_eq!(lost.steps[1].promoted(resource), Vec::<&str>::new(), "{base}");
+            }
+            for resource in ["redis", "redis-ip", "mysql", "mysql-ip", "mysql-reader-ip", "public-ip-1", "public-ip-2"] {
                 assert_eq!(lost.steps[1].nodes_of(resource), Vec::<&str>::new(), "{base}: {resource}");
             }
         }
@@ -188,6 +243,45 @@ fn broken_snippets_are_found() {
             let complaints = format!("{}\n{}", rehearsal.said, violations(&rehearsal.cib, &rehearsal.metadata).join("\n"));
             assert!(complaints.contains(seen), "{to:?} in place of {from:?} is not found: {complaints}");
         }
+        for (from, to, seen) in [
+            (" replication_user=", " replication_usr=", "replication_usr"),
+            ("op start timeout=300s", "op start timeout=60s", "timeout 60 s is less"),
+            ("op promote timeout=300s", "op promote timeout=30s", "timeout 30 s is less"),
+            ("    op demote timeout=60s interval=0 \\\n", "", "op demote is missing"),
+            ("    op notify timeout=30s interval=0 \\\n", "", "op notify is missing"),
+            (" notify=true", "", "lacks notify=true"),
+            (" interleave=true", "", "lacks interleave=true"),
+            ("interval=11s", "interval=10s", "interval"),
+            ("role=Promoted on-fail=demote", "role=Promoted", "op monitor of the promoted role lacks on-fail=demote"),
+            ("interval=0 on-fail=demote", "interval=0", "op promote of the promoted role lacks on-fail=demote"),
+            ("role=Unpromoted", "role=Unpromoted target-role=Started", "target-role"),
+        ] {
+            let rehearsal = bed.rehearse(&[Snippet::of(BASE), Snippet::of("mysql.crm").mutated(from, to)], &[]);
+            let complaints = format!("{}\n{}", rehearsal.said, violations(&rehearsal.cib, &rehearsal.metadata).join("\n"));
+            assert!(complaints.contains(seen), "{to:?} in place of {from:?} is not found: {complaints}");
+        }
+        let placed = |from: &str, to: &str, readable_nodes: &[&str]| {
+            let step = Step { attributes: readable(readable_nodes), ..scores("mysql") };
+            let alone = [dying(&["lxc1"]), dying(&["lxc3"])];
+            let steps: Vec<Step> = std::iter::once(step).chain(alone).collect();
+            bed.rehearse(&[Snippet::of(BASE), Snippet::of("mysql.crm").mutated(from, to)], &steps)
+        };
+        let early = placed("mysql-clone:promote mysql-ip:start", "mysql-ip:start mysql-clone:promote", &[]);
+        assert!(served(&early.steps[0], "mysql", "lxc2").is_err(), "the address is up before the promotion");
+        let astray = placed("mysql-ip-with-primary inf:", "mysql-ip-with-primary -inf:", &[]);
+        assert!(served(&astray.steps[0], "mysql", "lxc2").is_err(), "the address is off the primary");
+        let unread = placed(" or readable ne 1", "", &["lxc3"]);
+        let anywhere = unread.steps.iter().zip([&["lxc3"][..], &["lxc3"], &[]]).any(|(step, nodes)| reads(step, nodes).is_err());
+        assert!(anywhere, "readers get what is not readable");
+        let pushing = Snippet::of("mysql.crm").mutated("off-primary -5:", "off-primary -1000:");
+        let begin = Step { attributes: readable(&["lxc1", "lxc2", "lxc3"]), ..scores("mysql") };
+        let behind = Step { attributes: readable(&["lxc2"]), ..Step::default() };
+        let pushing = bed.rehearse(&[Snippet::of(BASE), pushing], &[begin, behind]);
+        assert_ne!(pushing.steps[1].promoted("mysql"), ["lxc2"], "readers move the primary");
+        let clinging = placed("off-primary -5:", "off-primary 1000:", &["lxc1", "lxc2", "lxc3"]);
+        assert!(reads(&clinging.steps[0], &["lxc1", "lxc2", "lxc3"]).is_err(), "readers get the primary");
+        let glued = placed("off-primary -5:", "off-primary -inf:", &["lxc1", "lxc2", "lxc3"]);
+        assert!(reads(&glued.steps[2], &["lxc2"]).is_err(), "-inf leaves readers without an address on the last node");
         let glued = Snippet::of("public-addresses.crm").mutated("apart -1000:", "apart -inf:");
         let rehearsal = bed.rehearse(&[Snippet::of(BASE), glued], &[Step::default(), dying(&["lxc3"]), dying(&["lxc2"])]);
         assert!(apart(&rehearsal.steps[2], 1).is_err(), "-inf leaves an address without a place on the last node");

@@ -291,23 +291,43 @@ pub(super) struct LoadArgs {
 pub(super) struct DemoArgs {
     #[command(flatten)]
     pub(super) up: UpArgs,
-    #[command(flatten)]
-    pub(super) load: LoadArgs,
+    /// Shell script run in every node before anything is configured, with the node's number in NODE.
+    #[arg(long, value_name = "FILE")]
+    pub(super) prepare: Option<PathBuf>,
     /// Configuration to load, several times for several.
     #[arg(long = "snippet", value_name = "FILE", required = true)]
     pub(super) snippets: Vec<PathBuf>,
-    /// The promotable resource; without it the first that is promoted.
+    /// A database that writers write to and that faults meet: which, its promotable resource, its server's process name.
+    #[arg(long = "play", value_name = "DATABASE:RESOURCE:PROCESS", required = true)]
+    pub(super) plays: Vec<Play>,
+    /// File with the password of MySQL's load.
     #[arg(long)]
-    pub(super) resource: Option<String>,
-    /// Name of the server's process.
-    #[arg(long, default_value = "redis-server")]
-    pub(super) process: String,
+    pub(super) password_file: Option<PathBuf>,
     /// Longest outage allowed, in milliseconds.
     #[arg(long)]
     pub(super) max_outage: Option<u64>,
     /// Leave the lab up afterwards.
     #[arg(long)]
     pub(super) keep: bool,
+}
+
+/// A database in the demo.
+#[derive(Clone)]
+pub(super) struct Play {
+    pub(super) database: Database,
+    pub(super) resource: String,
+    pub(super) process: String,
+}
+
+impl std::str::FromStr for Play {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Play, String> {
+        let words: Vec<&str> = text.split(':').collect();
+        let [database, resource, process] = words[..] else { return Err("not of the form database:resource:process".to_owned()) };
+        let database = Database::ALL.into_iter().find(|d| d.name() == database).ok_or_else(|| format!("{database} is no database of the lab"))?;
+        Ok(Play { database, resource: resource.to_owned(), process: process.to_owned() })
+    }
 }
 
 #[derive(Args)]

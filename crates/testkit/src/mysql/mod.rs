@@ -1,0 +1,17 @@
+//! A node with MySQL or MariaDB, and a group of them. Which server: SYSTOLE_SERVER, or what the image has.
+
+mod client;
+mod group;
+mod node;
+mod server;
+
+pub use client::{Client, Waiting};
+pub use group::Group;
+pub use node::{APP_PASSWORD, Node, REPLICATION_PASSWORD, RESOURCE};
+pub use server::Server;
+
+/// The agent, where `make install` puts it.
+pub const AGENT: &str = "/usr/lib/ocf/resource.d/systole/mysql";
+
+/// The same agent, built with the feature `fault-points`.
+pub const FAULTY_AGENT: &str = "/fault-points/mysql";

@@ -1,0 +1,415 @@
+//! One node of a test: a server's option file, directories, address and port, and the agent that manages it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use nix::unistd::User;
+
+use crate::agent::Agent;
+use crate::cluster::FakeCluster;
+use crate::group::Instance;
+use crate::mysql::{AGENT, Client, Server, Waiting};
+use crate::processes::{Process, signal};
+use crate::sandbox::require;
+use nix::sys::signal::Signal;
+
+/// Ports of this test program; below those that the kernel gives away by itself.
+static NEXT: AtomicU16 = AtomicU16::new(20_000);
+
+/// The resource's name in all tests.
+pub const RESOURCE: &str = "db";
+
+/// What replicas log in with. Long enough to be found nowhere by accident.
+pub const REPLICATION_PASSWORD: &str = "Nachtigall-Replikation-9";
+
+/// What clients log in with.
+pub const APP_PASSWORD: &str = "app";
+
+/// A node. Its servers and files go with it.
+#[derive(Debug)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Everything of it.
+    pub directory: PathBuf,
+    /// Where its server listens. The servers of a group have one port, so each has an address of its own.
+    pub address: String,
+    /// The port of its server.
+    pub port: u16,
+    /// Its server's server_id.
+    pub number: u16,
+    /// Which server it is.
+    pub server: Server,
+    /// The cluster's stand-in, when there is one.
+    pub cluster: Option<FakeCluster>,
+    /// `clone-max`: how many nodes the group has.
+    pub(crate) size: usize,
+}
+
+impl Node {
+    /// A node without a cluster.
+    pub fn alone() -> Self {
+        Self::make("alone", 1, Self::next_port())
+    }
+
+    /// The same, with nothing in its data directory.
+    pub fn empty() -> Self {
+        let node = Self::alone();
+        let _ = fs::remove_dir_all(node.data());
+        fs::create_dir(node.data()).unwrap();
+        node.give(&node.data());
+        node
+    }
+
+    pub(crate) fn next_port() -> u16 {
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn make(name: &str, number: u16, port: u16) -> Self {
+        require();
+        let server = Server::here();
+        let node = Self {
+            name: name.to_owned(),
+            directory: PathBuf::from(format!("/tmp/contract/{port}-{name}")),
+            address: format!("127.0.1.{number}"),
+            port,
+            number: number + 10,
+            server,
+            cluster: None,
+            size: 1,
+        };
+        for part in ["run", "state", "log"] {
+            fs::create_dir_all(node.directory.join(part)).unwrap();
+            node.give(&node.directory.join(part));
+        }
+        let copied = Command::new("cp").args(["-a", "--sparse=always"]).arg(server.template()).arg(node.data()).status().unwrap();
+        assert!(copied.success(), "the data directory cannot be copied");
+        node.configure("");
+        node
+    }
+
+    /// Gives a file or directory to the server's user.
+    pub fn give(&self, path: &Path) {
+        let user = User::from_name("mysql").unwrap().expect("the image has a user mysql");
+        chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    /// The option file.
+    pub fn config(&self) -> PathBuf {
+        self.directory.join("site.cnf")
+    }
+
+    /// The directory for state until the next boot.
+    pub fn state(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    /// The agent's memory of the server.
+    pub fn state_file(&self) -> PathBuf {
+        self.state().join(format!("systole-{RESOURCE}.state"))
+    }
+
+    /// The server's pid file.
+    pub fn pid_file(&self) -> PathBuf {
+        self.directory.join("run/mysqld.pid")
+    }
+
+    /// The server's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("run/mysqld.sock")
+    }
+
+    /// The server's error log.
+    pub fn error_log(&self) -> PathBuf {
+        self.directory.join("log/error.log")
+    }
+
+    /// Writes the option file: what every test needs, then `more`.
+    pub fn configure(&self, more: &str) {
+        let text = format!(
+            "[mysqld]\nbind-address={}\nport={}\nreport-port={}\nserver-id={}\nlog-bin=binlog\nrelay-log=relay\nsync_binlog=1\n\
+             innodb_flush_log_at_trx_commit=1\nskip-name-resolve\nmax_connections=40\ninnodb_buffer_pool_size=16M\n\
+             innodb_flush_method=fsync\ntable_open_cache=100\n{}{more}\n",
+            self.address,
+            self.port,
+            self.port,
+            self.number,
+            self.server.options()
+        );
+        // 5.6 has the word as its default only.
+        let text = if self.server == Server::MySql56 { text.replace("innodb_flush_method=fsync\n", "") } else { text };
+        fs::write(self.config(), text).unwrap();
+        fs::set_permissions(self.config(), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+
+    /// The agent for this node.
+    pub fn agent(&self) -> Agent {
+        self.agent_at(AGENT)
+    }
+
+    /// The same with another build of the agent.
+    pub fn agent_at(&self, path: &str) -> Agent {
+        let agent = Agent::new(path, RESOURCE)
+            .variable("HA_RSCTMP", self.state())
+            .variable("HA_LOGFILE", self.directory.join("ha.log"))
+            .parameter("binary", self.server.binary())
+            .parameter("config", self.config())
+            .parameter("datadir", self.data())
+            .parameter("socket", self.socket())
+            .parameter("pid", self.pid_file())
+            .parameter("log", self.error_log())
+            .parameter("replication_port", self.port.to_string())
+            .parameter("replication_passwd", REPLICATION_PASSWORD);
+        let Some(cluster) = &self.cluster else { return agent };
+        agent
+            .variable("PATH", cluster.path())
+            .parameter("crm_feature_set", "3.16.2")
+            .meta("on_node", &self.name)
+            .meta("clone_max", &self.size.to_string())
+            .meta("notify", "true")
+            .meta("promotable", "true")
+            .meta("promoted_max", "1")
+            .meta("master_max", "1")
+            .meta("interval", "10000")
+    }
+
+    /// Makes the server run, unpromoted.
+    #[track_caller]
+    pub fn start(&self) {
+        self.agent().run("start").ok();
+    }
+
+    /// Makes the server run, promoted, without any election (without a cluster there is none).
+    #[track_caller]
+    pub fn start_promoted(&self) {
+        self.start();
+        self.agent().run("promote").ok();
+    }
+
+    /// The servers that run here. More than one is always wrong.
+    pub fn servers(&self) -> Vec<Process> {
+        let data = self.data();
+        Process::all().into_iter().filter(|p| (p.name == "mysqld" || p.name == "mariadbd") && p.directory == data).collect()
+    }
+
+    /// The one server.
+    ///
+    /// # Panics
+    /// When there is none, or more than one.
+    #[track_caller]
+    pub fn process(&self) -> Process {
+        let mut servers = self.servers();
+        assert_eq!(servers.len(), 1, "one server should run, but these do: {servers:?}");
+        servers.remove(0)
+    }
+
+    /// The watchers of this node's server.
+    pub fn watchers(&self) -> Vec<Process> {
+        let state = self.state().display().to_string();
+        Process::all().into_iter().filter(|p| p.name == "systole-watch" && p.arguments.contains(&state)).collect()
+    }
+
+    /// Kills the server and waits until it is gone.
+    #[track_caller]
+    pub fn kill_server(&self) {
+        let server = self.process();
+        server.signal(Signal::SIGKILL);
+        crate::eventually("the killed server is gone", || !server.is_there());
+    }
+
+    /// A connection over the network, as the data's users have it.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn try_client(&self) -> Result<Client, String> {
+        Client::tcp(&self.address, self.port, "app", APP_PASSWORD)
+    }
+
+    /// The same, which must succeed.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        self.try_client().unwrap_or_else(|e| panic!("{} at {}:{}: {e}", self.name, self.address, self.port))
+    }
+
+    /// One statement of a user.
+    ///
+    /// # Errors
+    /// The server's.
+    #[track_caller]
+    pub fn ask(&self, sql: &str) -> Result<String, String> {
+        self.try_client()?.ask(sql)
+    }
+
+    /// One statement of the administrator.
+    ///
+    /// # Errors
+    /// The server's.
+    #[track_caller]
+    pub fn administer(&self, sql: &str) -> Result<String, String> {
+        Client::root(&self.socket())?.ask(sql)
+    }
+
+    /// Statements of the administrator, all of which must succeed.
+    ///
+    /// # Panics
+    /// With the first that does not.
+    #[track_caller]
+    pub fn must(&self, statements: &[&str]) {
+        let mut root = Client::root(&self.socket()).unwrap_or_else(|e| panic!("{}: {e}", self.name));
+        for sql in statements {
+            root.ask(sql).unwrap_or_else(|e| panic!("{}: {sql}: {e}", self.name));
+        }
+    }
+
+    /// The value of a global variable.
+    ///
+    /// # Panics
+    /// When it cannot be asked for.
+    #[track_caller]
+    pub fn variable(&self, name: &str) -> String {
+        self.administer(&format!("SELECT @@global.{name}")).unwrap_or_else(|e| panic!("{}: {name}: {e}", self.name))
+    }
+
+    /// Writes a row over the network.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    #[track_caller]
+    pub fn write(&self, name: &str) -> Result<String, String> {
+        self.ask(&format!("REPLACE INTO t.k VALUES ('{name}', 'value')"))
+    }
+
+    /// A client whose write is expected to wait.
+    pub fn write_and_wait(&self, name: &str) -> Waiting {
+        self.ask_and_wait(&[], &format!("REPLACE INTO t.k VALUES ('{name}', 'value')"))
+    }
+
+    /// A client whose last statement is expected to wait.
+    pub fn ask_and_wait(&self, before: &[&str], sql: &str) -> Waiting {
+        Waiting::tcp(&self.address, self.port, "app", APP_PASSWORD, before, sql)
+    }
+
+    /// Whether a user could write now. Nothing is written, so nothing waits for a replica.
+    pub fn is_writable(&self) -> bool {
+        let Ok(mut client) = self.try_client() else { return false };
+        let open = client.ask("BEGIN").is_ok() && client.ask("REPLACE INTO t.k VALUES ('probe', '')").is_ok();
+        let _ = client.ask("ROLLBACK");
+        open
+    }
+
+    /// Whether this row is there.
+    ///
+    /// # Panics
+    /// When it cannot be asked for.
+    #[track_caller]
+    pub fn has(&self, name: &str) -> bool {
+        self.administer(&format!("SELECT COUNT(*) FROM t.k WHERE name = '{name}'")).unwrap_or_else(|e| panic!("{}: {e}", self.name)) == "1"
+    }
+
+    /// Writes as an administrator does who does not care: past read_only, into this server's own history.
+    #[track_caller]
+    pub fn write_behind_the_agents_back(&self, name: &str) {
+        let write = format!("REPLACE INTO t.k VALUES ('{name}', 'of the administrator')");
+        if self.server.closes_for_administrators() {
+            self.must(&["SET GLOBAL super_read_only=0", &write, "SET GLOBAL super_read_only=1"]);
+        } else {
+            self.must(&[&write]);
+        }
+    }
+
+    /// The status of replication, by column in lower case; nothing when it follows nobody.
+    pub fn replication(&self) -> BTreeMap<String, String> {
+        let Ok(mut root) = Client::root(&self.socket()) else { return BTreeMap::new() };
+        root.row(&format!("SHOW {} STATUS", self.server.replica())).unwrap_or_default()
+    }
+
+    /// A column of it, by its new name or its old one.
+    pub fn replication_of(&self, new: &str, old: &str) -> String {
+        let status = self.replication();
+        status.get(new).or_else(|| status.get(old)).cloned().unwrap_or_default()
+    }
+
+    /// The address of its source.
+    pub fn source(&self) -> String {
+        self.replication_of("source_host", "master_host")
+    }
+
+    /// Whether it receives.
+    pub fn is_attached(&self) -> bool {
+        self.replication_of("replica_io_running", "slave_io_running") == "Yes"
+    }
+
+    /// Stops its receiver, as a network fault does: it keeps its data and gets no more.
+    #[track_caller]
+    pub fn cut_off(&self) {
+        self.must(&[&format!("STOP {} IO_THREAD", self.server.replica())]);
+    }
+
+    /// Its transactions.
+    #[track_caller]
+    pub fn executed(&self) -> String {
+        self.administer(self.server.executed()).unwrap_or_else(|e| panic!("{}: {e}", self.name)).replace('\n', "")
+    }
+
+    /// Commits that wait for an acknowledgement.
+    #[track_caller]
+    pub fn waiting_commits(&self) -> u32 {
+        let mut root = Client::root(&self.socket()).unwrap();
+        let name = format!("{}_wait_sessions", self.server.source());
+        let row = root.row(&format!("SHOW GLOBAL STATUS LIKE '{name}'")).unwrap();
+        row.get("value").and_then(|v| v.parse().ok()).unwrap_or_default()
+    }
+
+    /// The agent's log of this node.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("ha.log")).unwrap_or_default()
+    }
+
+    /// This node's promotion score.
+    ///
+    /// # Panics
+    /// Without a cluster.
+    pub fn score(&self) -> String {
+        self.cluster.as_ref().expect("a cluster").score(RESOURCE, &self.name).unwrap_or_default()
+    }
+}
+
+impl Instance for Node {
+    const RESOURCE: &'static str = RESOURCE;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn agent(&self) -> Agent {
+        self.agent()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        for process in self.watchers().into_iter().chain(self.servers()) {
+            signal(process.pid, Signal::SIGKILL);
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            eprintln!("--- log of {} ({}):\n{log}", self.name, self.directory.display());
+            // The data take more room than all the rest, and the sandbox has no disk for those of many failures.
+            let _ = fs::remove_dir_all(self.data());
+        } else {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The servers: where they are, how a data directory is made, and where their words differ.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::mysql::client::Client;
+use crate::mysql::node::{APP_PASSWORD, REPLICATION_PASSWORD};
+use crate::processes::signal;
+use nix::sys::signal::Signal;
+
+/// A family of servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// MariaDB.
+    MariaDb,
+    /// MySQL 8.4 and later.
+    MySql,
+    /// MySQL 5.6, without semi-synchronous replication.
+    MySql56,
+}
+
+impl Server {
+    /// The one that these tests are about.
+    ///
+    /// # Panics
+    /// When SYSTOLE_SERVER is none of them.
+    pub fn here() -> Self {
+        match std::env::var("SYSTOLE_SERVER").as_deref() {
+            Ok("mariadb") => Self::MariaDb,
+            Ok("mysql") => Self::MySql,
+            Ok("mysql56") => Self::MySql56,
+            Ok(other) => panic!("SYSTOLE_SERVER={other} is none of mariadb, mysql, mysql56"),
+            Err(_) if Path::new("/usr/sbin/mariadbd").exists() => Self::MariaDb,
+            Err(_) => Self::MySql,
+        }
+    }
+
+    /// The server program.
+    pub fn binary(self) -> &'static str {
+        match self {
+            Self::MariaDb => "/usr/sbin/mariadbd",
+            Self::MySql => "/usr/sbin/mysqld",
+            Self::MySql56 => "/opt/mysql-5.6/bin/mysqld",
+        }
+    }
+
+    /// Whether a write can be made to wait until a replica has it.
+    pub fn is_lossless(self) -> bool {
+        self != Self::MySql56
+    }
+
+    /// Whether it can be closed for administrators, too.
+    pub fn closes_for_administrators(self) -> bool {
+        self == Self::MySql
+    }
+
+    /// Its own lines of the option file.
+    pub fn options(self) -> &'static str {
+        match self {
+            Self::MariaDb => "log_slave_updates=1\ngtid_strict_mode=1\n",
+            Self::MySql => "gtid_mode=ON\nenforce_gtid_consistency=ON\nmysqlx=OFF\nbinlog_format=ROW\n",
+            Self::MySql56 => {
+                "basedir=/opt/mysql-5.6\ngtid_mode=ON\nenforce_gtid_consistency=ON\nlog_slave_updates=1\n\
+                 master_info_repository=TABLE\nrelay_log_info_repository=TABLE\n"
+            }
+        }
+    }
+
+    /// The beginning of the source's variables of semi-synchronous replication.
+    pub fn source(self) -> &'static str {
+        if self == Self::MySql { "rpl_semi_sync_source" } else { "rpl_semi_sync_master" }
+    }
+
+    /// The beginning of the replica's variables of semi-synchronous replication.
+    pub fn acknowledger(self) -> &'static str {
+        if self == Self::MySql { "rpl_semi_sync_replica" } else { "rpl_semi_sync_slave" }
+    }
+
+    /// REPLICA or SLAVE, as in `STOP REPLICA`.
+    pub fn replica(self) -> &'static str {
+        if self == Self::MySql { "REPLICA" } else { "SLAVE" }
+    }
+
+    /// The transactions of a server, as text; of a MariaDB at rest.
+    pub fn executed(self) -> &'static str {
+        if self == Self::MariaDb { "SELECT @@gtid_current_pos" } else { "SELECT @@global.gtid_executed" }
+    }
+
+    /// Empties the binary log and with it the history.
+    pub fn forget_history(self) -> &'static str {
+        if self == Self::MySql { "RESET BINARY LOGS AND GTIDS" } else { "RESET MASTER" }
+    }
+
+    /// Closes it.
+    pub fn close(self) -> &'static str {
+        if self == Self::MySql { "SET GLOBAL super_read_only=1" } else { "SET GLOBAL read_only=1" }
+    }
+
+    /// A data directory with the accounts and the table of the tests, made once and to be copied. Its server has no
+    /// history: nothing of this was logged.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn template(self) -> &'static Path {
+        static MADE: OnceLock<PathBuf> = OnceLock::new();
+        MADE.get_or_init(|| self.make_template(Path::new("/tmp/contract/template")))
+    }
+
+    fn make_template(self, directory: &Path) -> PathBuf {
+        let data = directory.join("data");
+        std::fs::create_dir_all(&data).unwrap();
+        run(Command::new("chown").args(["-R", "mysql:mysql"]).arg(directory));
+        let (datadir, socket) = (format!("--datadir={}", data.display()), directory.join("sock"));
+        match self {
+            Self::MariaDb => {
+                run(Command::new("mariadb-install-db").args([
+                    "--no-defaults",
+                    "--user=mysql",
+                    &datadir,
+                    "--auth-root-authentication-method=socket",
+                    "--skip-test-db",
+                    // It wants to resolve this machine's name otherwise.
+                    "--force",
+                ]));
+            }
+            Self::MySql => run(Command::new(self.binary()).args(["--no-defaults", "--user=mysql", &datadir, "--initialize-insecure"])),
+            Self::MySql56 => run(Command::new("/opt/mysql-5.6/scripts/mysql_install_db").args([&datadir, "--user=mysql"])),
+        }
+        let mut command = Command::new(self.binary());
+        command.args(["--no-defaults", "--user=mysql", &datadir, "--skip-networking", "--skip-log-bin"]);
+        command.arg(format!("--socket={}", socket.display())).arg(format!("--pid-file={}", directory.join("pid").display()));
+        match self {
+            Self::MariaDb => {}
+            Self::MySql => drop(command.arg("--mysqlx=OFF")),
+            Self::MySql56 => drop(command.arg("--basedir=/opt/mysql-5.6")),
+        }
+        let log = std::fs::File::create(directory.join("log")).unwrap();
+        let mut server = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let client = crate::within(Duration::from_secs(60), || Client::root(&socket).ok());
+        let mut client = client.unwrap_or_else(|| panic!("{}", std::fs::read_to_string(directory.join("log")).unwrap()));
+        for statement in [
+            format!("CREATE USER replication@'%' IDENTIFIED BY '{REPLICATION_PASSWORD}'"),
+            "GRANT REPLICATION SLAVE ON *.* TO replication@'%'".to_owned(),
+            "CREATE DATABASE t".to_owned(),
+            "CREATE TABLE t.k (name VARCHAR(100) PRIMARY KEY, value LONGTEXT) ENGINE=InnoDB".to_owned(),
+            format!("CREATE USER app@'%' IDENTIFIED BY '{APP_PASSWORD}'"),
+            "GRANT ALL ON t.* TO app@'%'".to_owned(),
+        ] {
+            client.ask(&statement).unwrap_or_else(|e| panic!("{statement}: {e}"));
+        }
+        drop(client);
+        signal(i32::try_from(server.id()).unwrap(), Signal::SIGTERM);
+        server.wait().unwrap();
+        // Each copy makes its own identity.
+        let _ = std::fs::remove_file(data.join("auto.cnf"));
+        data
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    assert!(output.status.success(), "{command:?}: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,42 @@
+-- The accounts that go with mysql.crm on MySQL and Percona Server 8.0 and newer. On every node, as root, before the first
+-- promotion, while the agent runs the server closed for writes:
+--
+--     mysql < mysql-accounts-mysql.sql
+--
+-- Never later on a primary that has no replica yet: an account that waits for an acknowledgement locks every login out, also
+-- that of the replica which would acknowledge it.
+--
+-- Change before: the passwords, the network.
+
+-- Not into the binary log: every node gets its own, and no node has a transaction that the others lack.
+SET SESSION sql_log_bin = 0;
+-- Root passes read_only, and nobody passes super_read_only. Clients stay locked out.
+SET GLOBAL super_read_only = OFF;
+
+-- What the replicas log in with at the primary: replication_user and replication_passwd of the resource.
+CREATE USER IF NOT EXISTS 'replication'@'10.%' IDENTIFIED BY 'PASSWORD';
+-- REPLICATION SLAVE: read the primary's log. BACKUP_ADMIN: copy the primary's data, only with rejoin=clone.
+GRANT REPLICATION SLAVE, BACKUP_ADMIN ON *.* TO 'replication'@'10.%';
+
+-- The agent's own account: test_user and test_passwd of the resource. Only needed where root may not log in over the socket.
+CREATE USER IF NOT EXISTS 'systole'@'localhost' IDENTIFIED BY 'ANOTHER PASSWORD';
+-- Open and close the server for writes, switch acknowledgements and events.
+GRANT SYSTEM_VARIABLES_ADMIN ON *.* TO 'systole'@'localhost';
+-- REPLICATION CLIENT: the state of replication. REPLICATION SLAVE: list the replicas. REPLICATION_SLAVE_ADMIN: start, stop
+-- and point replication.
+GRANT REPLICATION CLIENT, REPLICATION SLAVE, REPLICATION_SLAVE_ADMIN ON *.* TO 'systole'@'localhost';
+-- PROCESS: see the sessions of others. CONNECTION_ADMIN: end those that stand in the way of a demotion, log in when all
+-- connections are used up. SYSTEM_USER: end those of root, too.
+GRANT PROCESS, CONNECTION_ADMIN, SYSTEM_USER ON *.* TO 'systole'@'localhost';
+-- FLUSH USER_RESOURCES, which waits until the replicas have everything before it; RESET REPLICA.
+GRANT RELOAD ON *.* TO 'systole'@'localhost';
+-- The threads that apply.
+GRANT SELECT ON performance_schema.* TO 'systole'@'localhost';
+-- Be replaced by a copy of the primary: only with rejoin=clone.
+GRANT CLONE_ADMIN ON *.* TO 'systole'@'localhost';
+-- Only where the plugins are not loaded by the option file:
+-- GRANT INSERT ON mysql.plugin TO 'systole'@'localhost';
+-- Only with test_table:
+-- GRANT SELECT ON shop.orders TO 'systole'@'localhost';
+
+SET GLOBAL super_read_only = ON;

@@ -1,0 +1,163 @@
+//! The same fault again and again, each under its own load, each from a whole cluster.
+
+use std::time::Duration;
+
+use cluster_scenarios::Site;
+use lab::{CheckOptions, Result};
+use serde::Serialize;
+
+/// How long clients may have to wait.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// How long servers may need to be back after the writes, and how long again after an operator's clean-up.
+const WHOLE: Duration = Duration::from_secs(30);
+/// An agent that fails this often in a row is not asked again.
+const ENOUGH: usize = 3;
+
+/// One fault under load.
+#[derive(Debug, Serialize)]
+pub(crate) struct Fault {
+    /// The longest time without an acknowledged write.
+    pub(crate) outage_ms: f64,
+    /// Whether writes came back within the time.
+    pub(crate) back: bool,
+    pub(crate) acknowledged: usize,
+    /// Acknowledged writes that the primary does not have in the end.
+    pub(crate) lost: usize,
+    pub(crate) two_writers: bool,
+    /// Whether all servers were back in time by themselves, as replicas of the primary, with the same data.
+    pub(crate) whole: bool,
+    /// What went wrong, in words.
+    pub(crate) problems: Vec<String>,
+}
+
+impl Fault {
+    /// The outage; without an end when it had none.
+    pub(crate) fn outage(&self) -> f64 {
+        if self.back { self.outage_ms } else { f64::INFINITY }
+    }
+}
+
+/// All faults of one kind.
+#[derive(Debug, Serialize)]
+pub(crate) struct Series {
+    pub(crate) what: String,
+    pub(crate) faults: Vec<Fault>,
+    /// Whether the agent was given up before the last run.
+    pub(crate) given_up: bool,
+}
+
+impl Series {
+    pub(crate) fn outages(&self) -> Vec<f64> {
+        self.faults.iter().map(Fault::outage).collect()
+    }
+}
+
+/// Waits until a cluster is whole.
+type Settled<'a> = dyn Fn(&Site, Duration) -> Result<()> + 'a;
+
+/// A cluster that is made anew when an agent has left it in pieces.
+pub(crate) struct Bed<'a> {
+    agent: String,
+    make: Box<dyn Fn() -> Result<Site> + 'a>,
+    settled: Box<Settled<'a>>,
+    site: Site,
+}
+
+impl<'a> Bed<'a> {
+    pub(crate) fn new(
+        agent: &str,
+        make: impl Fn() -> Result<Site> + 'a,
+        settled: impl Fn(&Site, Duration) -> Result<()> + 'a,
+    ) -> Result<Self> {
+        let site = make()?;
+        settled(&site, PATIENCE)?;
+        Ok(Self { agent: agent.to_owned(), make: Box::new(make), settled: Box::new(settled), site })
+    }
+
+    pub(crate) fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// What an operator would try first. Whether that was enough.
+    fn repair(&self) -> bool {
+        let site = &self.site;
+        let resource = site.server().resource;
+        let cleaned = site.lab.quorate_node().and_then(|node| node.sh(&format!("crm_resource --cleanup --resource {resource} 2>&1")));
+        let empty = || site.lab.check(&lab::Journal::default(), &CheckOptions::default()).is_ok();
+        cleaned.is_ok() && (self.settled)(site, WHOLE).is_ok() && empty()
+    }
+
+    /// Takes the cluster down and makes it anew.
+    fn renew(self) -> Result<Self> {
+        let Self { agent, make, settled, site } = self;
+        // Before the next one of the same name is made.
+        drop(site);
+        let site = make()?;
+        settled(&site, PATIENCE)?;
+        Ok(Self { agent, make, settled, site })
+    }
+
+    /// The fault so many times; returns the cluster, whole, with the results.
+    pub(crate) fn series(self, what: &str, runs: usize, fault: impl Fn(&Site) -> Result<()>) -> Result<(Self, Series)> {
+        let mut bed = self;
+        let mut series = Series { what: what.to_owned(), faults: Vec::new(), given_up: false };
+        for run in 1..=runs {
+            let found = bed.once(&fault)?;
+            eprintln!(
+                "{}: {what} {run} of {runs}: {:.0} ms without writes, {} of {} acknowledged writes lost{}",
+                bed.agent,
+                found.outage_ms,
+                found.lost,
+                found.acknowledged,
+                found.problems.iter().map(|p| format!("; {}", p.lines().next().unwrap_or_default())).collect::<String>()
+            );
+            let whole = found.whole || bed.repair();
+            series.faults.push(found);
+            if !whole {
+                bed = bed.renew()?;
+            }
+            let last = series.faults.iter().rev().take_while(|f| !f.back).count();
+            if last >= ENOUGH {
+                eprintln!("{}: {what}: given up", bed.agent);
+                series.given_up = run < runs;
+                break;
+            }
+        }
+        Ok((bed, series))
+    }
+
+    fn once(&self, fault: impl Fn(&Site) -> Result<()>) -> Result<Fault> {
+        let site = &self.site;
+        let mut problems = Vec::new();
+        let load = site.load()?;
+        problems.extend(fault(site).err().map(|e| e.to_string()));
+        // Long enough for the outage to have begun before its end is looked for.
+        std::thread::sleep(Duration::from_secs(1));
+        let back = site.lab.wait_for("writes after the fault", PATIENCE, || load.writing()).is_ok();
+        std::thread::sleep(Duration::from_millis(500));
+        let journal = load.stop()?;
+        let settled = (self.settled)(site, WHOLE);
+        let report = site.lab.check(&journal, &CheckOptions::of(&site.load_options()?)?)?;
+        let agree = report.of('C').is_none_or(|v| v.kept);
+        let whole = settled.is_ok() && agree;
+        problems.extend(settled.err().map(|e| e.to_string()));
+        if !agree {
+            problems.extend(report.of('C').map(|v| v.text.clone()));
+        }
+        let primary = site.primary().ok();
+        let lost = primary.and_then(|p| report.lacking.get(&p.name).copied()).unwrap_or(report.missing);
+        let outage_ms = journal.outages(20_000, &[]).iter().map(lab::journal::Outage::millis).fold(0.0, f64::max);
+        let two_writers = !journal.two_writers().is_empty();
+        Ok(Fault { outage_ms, back, acknowledged: report.acknowledged, lost, two_writers, whole, problems })
+    }
+}
+
+/// Kills the server of the primary.
+pub(crate) fn crash(site: &Site) -> Result<()> {
+    site.kill_primary().map(drop)
+}
+
+/// Moves the primary as an operator would.
+pub(crate) fn planned_move(site: &Site) -> Result<()> {
+    site.move_primary().map(drop)
+}

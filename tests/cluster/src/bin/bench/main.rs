@@ -1,0 +1,85 @@
+//! Our agents and the stock ones side by side, in one run on one machine: monitor cost, outages, writes lost.
+//! Writes the pages that the documentation quotes, with the machine and the versions, and the raw numbers as JSON.
+
+mod cost;
+mod fault;
+mod mysql;
+mod page;
+mod redis;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use cost::Cost;
+use fault::Series;
+use lab::{Database, Result};
+use serde::Serialize;
+
+#[derive(Parser)]
+#[command(about = "Benchmark of the agents beside the stock ones")]
+struct Options {
+    /// Only this database; both without it
+    #[arg(long)]
+    database: Option<Database>,
+    /// Crashes and moves per agent
+    #[arg(long, default_value_t = 20)]
+    runs: usize,
+    /// Monitors per agent and role
+    #[arg(long, default_value_t = 100)]
+    monitors: u32,
+    /// Only the parts with this in their name; the page is then printed and not written
+    #[arg(long)]
+    only: Option<String>,
+    /// Where to write the pages
+    #[arg(long, default_value = "docs")]
+    out: PathBuf,
+    /// Name of the lab
+    #[arg(long, default_value = "bench")]
+    lab: String,
+}
+
+impl Options {
+    /// Whether a part is wanted.
+    fn wants(&self, part: &str) -> bool {
+        self.only.as_ref().is_none_or(|word| part.contains(word))
+    }
+}
+
+/// An agent with a server, measured.
+#[derive(Debug, Serialize)]
+struct Results {
+    /// How the tables call it.
+    agent: String,
+    versions: String,
+    monitor: Option<MonitorCost>,
+    faults: Vec<Series>,
+}
+
+/// The cost of a steady monitor.
+#[derive(Debug, Serialize)]
+struct MonitorCost {
+    primary: Cost,
+    replica: Cost,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("bench: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    if options.database != Some(Database::MySql) {
+        redis::run(options)?;
+    }
+    if options.database != Some(Database::Redis) {
+        mysql::run(options)?;
+    }
+    Ok(())
+}

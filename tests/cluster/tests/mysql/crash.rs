@@ -1,0 +1,284 @@
+//! Servers, nodes and daemons that die or stop.
+
+use std::time::Duration;
+
+use cluster_scenarios::{MARIADB, MARIADB_11, MYSQL, MYSQL_56, Server, Setup, expect, held, scenario};
+use nix::sys::signal::Signal;
+
+use super::{FAILOVER, FOUND_BY_MONITOR, NODE_LOSS, SHORT, acknowledged, returning};
+
+/// Three times in a row: whoever was the primary once has to become a good replica.
+fn kill_9_under_load(name: &str, server: Server) {
+    scenario(name, returning(server), |site| {
+        for _ in 0..3 {
+            let load = site.load()?;
+            let dead = site.kill_primary()?;
+            site.wait_moved(&dead, FAILOVER)?;
+            site.wait_settled()?;
+            held(site, load, SHORT, "")?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn mariadb_kill_9_under_load() {
+    kill_9_under_load("mariadb-kill", MARIADB);
+}
+
+#[test]
+fn mariadb_11_kill_9_under_load() {
+    kill_9_under_load("mariadb11-kill", MARIADB_11);
+}
+
+#[test]
+fn mysql_kill_9_under_load() {
+    kill_9_under_load("mysql-kill", MYSQL);
+}
+
+/// Asynchronous: what is lost is not asserted, and the old primary may have what nobody else has.
+#[test]
+fn mysql_56_kill_9_promotes_a_replica() {
+    scenario("mysql56-kill", Setup::of(MYSQL_56), |site| {
+        let load = site.load()?;
+        let dead = site.kill_primary()?;
+        site.wait_moved(&dead, FAILOVER)?;
+        held(site, load, SHORT, "LC")
+    });
+}
+
+/// It is found by the monitor and killed. Whatever was frozen and still lives goes on later, and must not take a write.
+fn frozen_primary(name: &str, server: Server) {
+    scenario(name, returning(server), |site| {
+        let load = site.load()?;
+        let primary = site.primary()?;
+        primary.freeze(server.process)?;
+        site.wait_moved(&primary, FAILOVER)?;
+        let _ = primary.thaw(server.process);
+        site.wait_settled()?;
+        held(site, load, FOUND_BY_MONITOR, "")
+    });
+}
+
+#[test]
+fn mariadb_frozen_primary() {
+    frozen_primary("mariadb-frozen", MARIADB);
+}
+
+#[test]
+fn mariadb_11_frozen_primary() {
+    frozen_primary("mariadb11-frozen", MARIADB_11);
+}
+
+#[test]
+fn mysql_frozen_primary() {
+    frozen_primary("mysql-frozen", MYSQL);
+}
+
+fn power_cut_of_the_primary(name: &str, server: Server) {
+    scenario(name, returning(server), |site| {
+        let load = site.load()?;
+        let primary = site.primary()?;
+        primary.power_off()?;
+        site.wait_moved(&primary, FAILOVER)?;
+        primary.power_on()?;
+        site.lab.wait_online()?;
+        site.wait_settled()?;
+        held(site, load, NODE_LOSS, "")
+    });
+}
+
+#[test]
+fn mariadb_power_cut_of_the_primary() {
+    power_cut_of_the_primary("mariadb-power", MARIADB);
+}
+
+#[test]
+fn mariadb_11_power_cut_of_the_primary() {
+    power_cut_of_the_primary("mariadb11-power", MARIADB_11);
+}
+
+#[test]
+fn mysql_power_cut_of_the_primary() {
+    power_cut_of_the_primary("mysql-power", MYSQL);
+}
+
+#[test]
+fn power_cut_of_a_replica_stops_no_write() {
+    scenario("mariadb-power-replica", Setup::of(MARIADB), |site| {
+        let load = site.load()?;
+        let primary = site.primary()?;
+        let gone = site.replicas()?.remove(0);
+        gone.power_off()?;
+        site.lab.wait_for("the record without the lost replica", FAILOVER, || !site.is_active(&gone))?;
+        gone.power_on()?;
+        site.lab.wait_online()?;
+        site.wait_settled()?;
+        expect(site.primary()?.name == primary.name, "the primary stays")?;
+        held(site, load, Duration::from_secs(2), "")
+    });
+}
+
+/// Cold start: who wrote last is promoted again, or somebody who has everything of it.
+fn power_cut_of_all(name: &str, server: Server) {
+    scenario(name, returning(server), |site| {
+        let load = site.load()?;
+        for node in site.lab.nodes() {
+            node.power_off()?;
+        }
+        for node in site.lab.nodes() {
+            node.power_on()?;
+        }
+        site.lab.wait_online()?;
+        site.wait_settled()?;
+        held(site, load, Duration::from_secs(60), "")
+    });
+}
+
+#[test]
+fn mariadb_power_cut_of_all() {
+    power_cut_of_all("mariadb-cold", MARIADB);
+}
+
+#[test]
+fn mysql_power_cut_of_all() {
+    power_cut_of_all("mysql-cold", MYSQL);
+}
+
+/// Lossless means that: without replicas nothing is acknowledged, and nothing that waited is lost when they return.
+fn no_replica_no_acknowledgement(name: &str, server: Server) {
+    scenario(name, Setup::of(server), |site| {
+        let load = site.load()?;
+        site.lab.crm("configure property maintenance-mode=true")?;
+        for node in site.replicas()? {
+            node.kill(server.process, Signal::SIGKILL)?;
+        }
+        std::thread::sleep(Duration::from_secs(1));
+        let before = acknowledged(&load)?;
+        std::thread::sleep(Duration::from_secs(4));
+        expect(acknowledged(&load)? == before, "nothing is acknowledged while no replica runs")?;
+        site.lab.crm("configure property maintenance-mode=false")?;
+        site.wait_settled()?;
+        held(site, load, Duration::from_secs(60), "")
+    });
+}
+
+#[test]
+fn mariadb_no_replica_no_acknowledgement() {
+    no_replica_no_acknowledgement("mariadb-lonely", MARIADB);
+}
+
+#[test]
+fn mysql_no_replica_no_acknowledgement() {
+    no_replica_no_acknowledgement("mysql-lonely", MYSQL);
+}
+
+/// With a frozen or dead cluster daemon the node is fenced, or its daemon comes back; there is never a second writer.
+fn daemon(name: &str, process: &str, signal: Signal) {
+    scenario(name, Setup::of(MARIADB), |site| {
+        let load = site.load()?;
+        let primary = site.primary()?;
+        primary.kill(process, signal)?;
+        std::thread::sleep(Duration::from_secs(10));
+        site.lab.wait_online()?;
+        site.wait_settled()?;
+        held(site, load, FOUND_BY_MONITOR, "")
+    });
+}
+
+#[test]
+fn frozen_corosync() {
+    daemon("mariadb-corosync-stop", "corosync", Signal::SIGSTOP);
+}
+
+#[test]
+fn killed_corosync() {
+    daemon("mariadb-corosync-kill", "corosync", Signal::SIGKILL);
+}
+
+#[test]
+fn killed_pacemakerd() {
+    daemon("mariadb-pacemakerd-kill", "pacemakerd", Signal::SIGKILL);
+}
+
+#[test]
+fn frozen_pacemakerd() {
+    scenario("mariadb-pacemakerd-stop", Setup::of(MARIADB), |site| {
+        let load = site.load()?;
+        let primary = site.primary()?;
+        primary.freeze("pacemakerd")?;
+        std::thread::sleep(Duration::from_secs(10));
+        primary.thaw("pacemakerd")?;
+        site.wait_settled()?;
+        held(site, load, FOUND_BY_MONITOR, "")
+    });
+}
+
+/// A node that lost its peers stops its server: without quorum nobody is promoted, and nothing is acknowledged.
+#[test]
+fn without_quorum_nothing_is_acknowledged() {
+    scenario("mariadb-quorum", Setup::of(MARIADB), |site| {
+        let load = site.load()?;
+        let replicas = site.replicas()?;
+        for node in &replicas {
+            node.power_off()?;
+        }
+        std::thread::sleep(Duration::from_secs(3));
+        let before = acknowledged(&load)?;
+        std::thread::sleep(Duration::from_secs(5));
+        expect(acknowledged(&load)? == before, "nothing is acknowledged without quorum")?;
+        for node in &replicas {
+            node.power_on()?;
+        }
+        site.lab.wait_online()?;
+        site.wait_settled()?;
+        held(site, load, Duration::from_secs(60), "")
+    });
+}
+
+/// A full disk: writes hang in MariaDB. The role goes to a replica with room.
+#[test]
+fn a_full_disk_moves_the_primary() {
+    let setup = Setup { disk_mib: Some(320), settings: "innodb_log_file_size=24M".into(), ..Setup::of(MARIADB) };
+    scenario("mariadb-full-primary", setup, |site| {
+        let load = site.load()?;
+        let primary = site.primary()?;
+        primary.fill_disk("/var/lib/mysql", true)?;
+        site.wait_moved(&primary, FAILOVER)?;
+        primary.fill_disk("/var/lib/mysql", false)?;
+        site.wait_settled()?;
+        held(site, load, FOUND_BY_MONITOR * 2, "")
+    });
+}
+
+#[test]
+fn a_full_disk_of_a_replica_is_no_concern_of_the_primary() {
+    let setup = Setup { disk_mib: Some(320), settings: "innodb_log_file_size=24M".into(), ..Setup::of(MARIADB) };
+    scenario("mariadb-full-replica", setup, |site| {
+        let load = site.load()?;
+        let primary = site.primary()?;
+        let full = site.replicas()?.remove(0);
+        full.fill_disk("/var/lib/mysql", true)?;
+        std::thread::sleep(Duration::from_secs(25));
+        expect(site.primary()?.name == primary.name, "the primary stays")?;
+        full.fill_disk("/var/lib/mysql", false)?;
+        site.wait_settled()?;
+        held(site, load, SHORT, "")
+    });
+}
+
+/// The way of everything that is done by hand: nodes are rebooted one after the other.
+#[test]
+fn rolling_reboot_under_load() {
+    scenario("mariadb-rolling", Setup::of(MARIADB), |site| {
+        let load = site.load()?;
+        for node in site.lab.nodes() {
+            node.power_off()?;
+            std::thread::sleep(Duration::from_secs(4));
+            node.power_on()?;
+            site.lab.wait_online()?;
+            site.wait_settled()?;
+        }
+        held(site, load, NODE_LOSS, "")
+    });
+}

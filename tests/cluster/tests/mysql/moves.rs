@@ -1,0 +1,103 @@
+//! Planned moves, and what stands in their way.
+
+use std::time::Duration;
+
+use cluster_scenarios::{MARIADB, MARIADB_11, MYSQL, MYSQL_56, Server, Setup, Site, expect, held, scenario};
+use lab::{Node, Result};
+
+use super::SHORT;
+
+fn planned_moves_under_load(name: &str, server: Server) {
+    scenario(name, Setup::of(server), |site| {
+        let load = site.load()?;
+        for _ in 0..3 {
+            let to = site.move_primary()?;
+            site.wait_settled()?;
+            // The ban is taken back as soon as the role has arrived; it has to stay where it is.
+            std::thread::sleep(Duration::from_secs(3));
+            expect(site.primary()?.name == to, "the role stays where it was moved to")?;
+        }
+        held(site, load, SHORT, "")
+    });
+}
+
+#[test]
+fn mariadb_planned_moves_under_load() {
+    planned_moves_under_load("mariadb-moves", MARIADB);
+}
+
+#[test]
+fn mariadb_11_planned_moves_under_load() {
+    planned_moves_under_load("mariadb11-moves", MARIADB_11);
+}
+
+#[test]
+fn mysql_planned_moves_under_load() {
+    planned_moves_under_load("mysql-moves", MYSQL);
+}
+
+#[test]
+fn mysql_56_planned_moves_under_load() {
+    planned_moves_under_load("mysql56-moves", MYSQL_56);
+}
+
+#[test]
+fn rolling_standby_under_load() {
+    scenario("mariadb-standby", Setup::of(MARIADB), |site| {
+        let load = site.load()?;
+        for node in site.lab.nodes() {
+            site.lab.crm(&format!("node standby {}", node.name))?;
+            site.lab.wait_idle()?;
+            site.lab.crm(&format!("node online {}", node.name))?;
+            site.wait_settled()?;
+        }
+        held(site, load, SHORT, "")
+    });
+}
+
+/// A move while something on the primary would keep it from becoming read-only.
+fn obstructed(name: &str, setup: Setup, obstruct: impl FnOnce(&Site, &Node) -> Result<()>) {
+    scenario(name, setup, |site| {
+        let load = site.load()?;
+        let primary = site.primary()?;
+        obstruct(site, &primary)?;
+        site.move_primary()?;
+        site.wait_settled()?;
+        expect(site.sql(&site.primary()?, "SELECT COUNT(*) FROM `load`.probes WHERE run='obstacle'")?.trim() == "0", "what was not committed is gone")?;
+        held(site, load, Duration::from_secs(15), "")
+    });
+}
+
+#[test]
+fn mariadb_move_with_a_locked_table() {
+    obstructed("mariadb-locked", Setup::of(MARIADB), |site, primary| site.sql_in_background(primary, "LOCK TABLES `load`.probes WRITE"));
+}
+
+#[test]
+fn mysql_move_with_a_locked_table() {
+    obstructed("mysql-locked", Setup::of(MYSQL), |site, primary| site.sql_in_background(primary, "LOCK TABLES `load`.probes WRITE"));
+}
+
+const LONG: &str = "BEGIN; INSERT INTO `load`.probes VALUES ('obstacle', 'x', 1)";
+
+#[test]
+fn mariadb_move_with_a_long_transaction() {
+    obstructed("mariadb-long", Setup::of(MARIADB), |site, primary| site.sql_in_background(primary, LONG));
+}
+
+#[test]
+fn mysql_move_with_a_long_transaction() {
+    obstructed("mysql-long", Setup::of(MYSQL), |site, primary| site.sql_in_background(primary, LONG));
+}
+
+/// All connections are taken, the one for administrators too: the server is alive, and the move bounded.
+#[test]
+fn move_with_connections_used_up() {
+    let setup = Setup { settings: "max_connections=20".into(), ..Setup::of(MARIADB) };
+    obstructed("mariadb-connections", setup, |site, primary| {
+        for _ in 0..22 {
+            site.sql_in_background(primary, "SELECT 1")?;
+        }
+        Ok(())
+    });
+}

@@ -1,0 +1,226 @@
+//! Parameter values that nobody should give: nothing is executed, nothing is forged, the reason names the parameter.
+
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::PermissionsExt;
+
+use testkit::mysql::Node;
+
+const HOSTILE: [&str; 10] = [
+    "a\nb",
+    "a\rocf-exit-reason:all is well",
+    "$(touch /tmp/contract/executed)",
+    "`touch /tmp/contract/executed`",
+    "; touch /tmp/contract/executed",
+    "' || touch /tmp/contract/executed #",
+    "\"",
+    "--init-file=/etc/passwd",
+    "%s%n%x",
+    "\u{1b}[2J",
+];
+const PARAMETERS: [&str; 31] = [
+    "binary",
+    "client_binary",
+    "config",
+    "datadir",
+    "user",
+    "group",
+    "log",
+    "pid",
+    "socket",
+    "test_user",
+    "test_passwd",
+    "test_passwd_file",
+    "test_table",
+    "enable_creation",
+    "additional_parameters",
+    "replication_user",
+    "replication_passwd",
+    "replication_passwd_file",
+    "replication_port",
+    "replication_require_ssl",
+    "replication_master_ssl_ca",
+    "replication_master_ssl_cert",
+    "replication_master_ssl_key",
+    "max_slave_lag",
+    "evict_outdated_slaves",
+    "reader_attribute",
+    "node_list",
+    "durability",
+    "acknowledgements",
+    "rejoin",
+    "event_scheduler",
+];
+
+#[track_caller]
+fn expect_one_clean_reason(stderr: &str, what: &str) {
+    let reasons = stderr.lines().filter(|l| l.starts_with("ocf-exit-reason:")).count();
+    assert!(reasons <= 1, "{what}: forged reasons:\n{stderr}");
+    assert!(!stderr.contains('\u{1b}') && !stderr.contains('\r'), "{what}: control characters reach the terminal: {stderr:?}");
+    assert!(!stderr.contains("panicked"), "{what}: {stderr}");
+}
+
+#[test]
+fn the_list_of_parameters_is_whole() {
+    let node = Node::alone();
+    let xml = node.agent().run("meta-data").stdout;
+    let names = xml.lines().filter_map(|l| l.trim().strip_prefix("<parameter name=\"")?.split('"').next()).collect::<Vec<_>>();
+    assert_eq!(names, PARAMETERS);
+}
+
+#[test]
+fn hostile_values_are_refused_or_taken_literally_and_never_executed() {
+    let node = Node::empty();
+    for name in PARAMETERS {
+        for value in HOSTILE {
+            let what = format!("{name}={value:?}");
+            let agent = node.agent().parameter(name, value);
+            let validated = agent.run("validate-all");
+            assert!((0..=6).contains(&validated.status), "{what}: validate-all ended with {}: {}", validated.status, validated.stderr);
+            expect_one_clean_reason(&validated.stderr, &what);
+            let probed = agent.clone().probing().run("monitor");
+            assert!([5, 7].contains(&probed.status), "{what}: a probe ended with {}: {}", probed.status, probed.stderr);
+            let stopped = agent.run("stop");
+            assert_eq!(stopped.status, 0, "{what}: stop failed, which gets the node fenced: {}", stopped.stderr);
+        }
+    }
+    assert!(!std::path::Path::new("/tmp/contract/executed").exists(), "a parameter's value was executed");
+    assert!(node.servers().is_empty());
+}
+
+/// What goes into SQL as a literal goes in as it is.
+#[test]
+fn a_replication_password_with_every_quote_reaches_the_primary_whole() {
+    let group = testkit::mysql::Group::of(&["a", "b"]);
+    let password = "it's \\ \"quoted\" `x` %s ; -- # $(id)";
+    let literal = password.replace('\\', "\\\\").replace('\'', "\\'");
+    for node in &group.nodes {
+        node.start();
+        let set = if node.server == testkit::mysql::Server::MySql {
+            format!("ALTER USER replication@'%' IDENTIFIED BY '{literal}'")
+        } else {
+            format!("SET PASSWORD FOR replication@'%' = PASSWORD('{literal}')")
+        };
+        if node.server.closes_for_administrators() {
+            node.must(&["SET GLOBAL super_read_only=0", "SET sql_log_bin=0", &set, "SET GLOBAL super_read_only=1"]);
+        } else {
+            node.must(&["SET sql_log_bin=0", &set]);
+        }
+    }
+    let lists = testkit::Lists::promoting("a", &["a", "b"]);
+    for (phase, action) in [("pre", "notify"), ("", "promote"), ("post", "notify")] {
+        for name in if phase.is_empty() { &["a"][..] } else { &["b", "a"] } {
+            let agent = group.node(name).agent().parameter("replication_passwd", password).lists(&lists, group.spelling);
+            let agent = if phase.is_empty() { agent } else { agent.notifying(phase, "promote", &lists, group.spelling) };
+            agent.run(action).ok();
+        }
+    }
+    group.wait_attached("b");
+}
+
+/// A wrong value that would stop the cluster's stop must not.
+#[test]
+fn stop_and_probe_work_with_parameters_that_exclude_each_other_or_make_no_sense() {
+    let node = Node::alone();
+    for pairs in [
+        &[("test_passwd", "a"), ("test_passwd_file", "/b")][..],
+        &[("replication_passwd", "a"), ("replication_passwd_file", "/b")],
+        &[("test_table", "nonsense; DROP TABLE x")],
+        &[("replication_port", "0")],
+        &[("replication_port", "x")],
+        &[("durability", "quorum")],
+        &[("rejoin", "wipe")],
+        &[("acknowledgements", "0")],
+    ] {
+        node.start();
+        let agent = pairs.iter().fold(node.agent(), |agent, (name, value)| agent.parameter(name, value));
+        let started = agent.run("start");
+        assert_eq!(started.status, 6, "{pairs:?}: the same on all nodes: {}", started.stderr);
+        agent.clone().probing().run("monitor").expect(&[0, 4]);
+        agent.run("stop").ok();
+        assert!(node.servers().is_empty(), "{pairs:?}: the server still runs");
+    }
+}
+
+#[test]
+fn values_that_are_no_utf_8() {
+    let node = Node::alone();
+    for name in ["config", "test_passwd", "replication_user", "no_such_parameter"] {
+        node.start();
+        let agent = node.agent().parameter(name, std::ffi::OsString::from_vec(b"/tmp/\xff\xfe".to_vec()));
+        for (action, statuses) in
+            [("validate-all", &[0, 5, 6][..]), ("monitor", &[0, 4, 5, 6]), ("stop", &[0]), ("start", &[0, 1, 4, 5, 6])]
+        {
+            let answer = agent.run(action);
+            assert!(statuses.contains(&answer.status), "{name}: {action} ended with {}: {}", answer.status, answer.stderr);
+            expect_one_clean_reason(&answer.stderr, name);
+        }
+        agent.run("stop").ok();
+        assert!(node.servers().is_empty());
+    }
+}
+
+#[test]
+fn very_long_values() {
+    let node = Node::empty();
+    let long = format!("/{}", "x".repeat(100_000));
+    for name in PARAMETERS {
+        let agent = node.agent().parameter(name, &long);
+        let answer = agent.run("validate-all");
+        assert!((0..=6).contains(&answer.status), "{name}: {}", answer.status);
+        agent.clone().probing().run("monitor").expect(&[5, 7]);
+        agent.run("stop").ok();
+    }
+}
+
+/// The kernel takes 107 bytes for the path of a socket.
+#[test]
+fn a_socket_path_that_is_too_long_is_said() {
+    let node = Node::alone();
+    let deep = node.directory.join("run").join("x".repeat(120)).join("sock");
+    let answer = node.agent().parameter("socket", &deep).run("start");
+    assert_ne!(answer.status, 0);
+    assert!(answer.reason().contains("socket"), "{}", answer.reason());
+    assert!(node.servers().is_empty(), "a failed start leaves a server");
+}
+
+#[test]
+fn a_password_file_that_others_can_read_is_refused() {
+    let node = Node::alone();
+    let file = node.directory.join("secret");
+    std::fs::write(&file, "hunter2\n").unwrap();
+    for name in ["test_passwd_file", "replication_passwd_file"] {
+        let agent = node.agent().without("OCF_RESKEY_replication_passwd").parameter(name, &file);
+        for mode in [0o644, 0o640, 0o604] {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            let answer = agent.run("start");
+            answer.refused(4, &[file.to_str().unwrap(), "chmod 600"]);
+            assert!(!answer.stderr.contains("hunter2"));
+        }
+        agent.run("stop").ok();
+        agent.clone().probing().run("monitor").expect(&[7]);
+    }
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(&file, "\nhunter2\n").unwrap();
+    node.agent().parameter("test_passwd_file", &file).run("start").refused(5, &[file.to_str().unwrap(), "empty"]);
+}
+
+#[test]
+fn a_wrong_login_is_a_refusal_with_the_remedy_and_never_keeps_a_server_alive() {
+    let node = Node::alone();
+    let wrong = node.agent().parameter("test_user", "nobodyhere").parameter("test_passwd", "hunter2");
+    let answer = wrong.run("start");
+    answer.refused(4, &["nobodyhere", "test_user", "test_passwd"]);
+    assert!(!answer.stderr.contains("hunter2"), "{}", answer.stderr);
+    assert!(node.servers().is_empty(), "a failed start leaves a server");
+    node.start();
+    wrong.run("monitor").refused(4, &["test_user"]);
+    node.agent().run("promote").ok();
+    wrong.run("monitor").expect(&[9]);
+    let server = node.process();
+    wrong.run("demote").ok();
+    assert!(!server.is_there(), "a primary that cannot be demoted has to die");
+    node.agent().run("stop").ok();
+    node.start();
+    wrong.run("stop").ok();
+    assert!(node.servers().is_empty(), "a wrong password must not keep a server alive");
+}

@@ -1,0 +1,24 @@
+//! The contract of `ocf:systole:mysql`: the agent as Pacemaker runs it, against real servers, without a cluster.
+//!
+//! These tests start servers and kill them, as root, so they run in a sandbox only, and `cargo test --workspace` leaves
+//! them out (`test = false`). `make contract` runs them with four servers; by hand, with the agents installed into
+//! `stage` and a build with the feature `fault-points` as `fault-points/mysql`:
+//!
+//! ```text
+//! cargo test -p contract --test mysql --no-run --message-format=json   # prints the path of the test program
+//! systole-lab sandbox --image debian12 --layer stage --bind DIRECTORY:/contract --bind fault-points:/fault-points \
+//!   --env SYSTOLE_SANDBOX=1 --env SYSTOLE_SERVER=mariadb -- /contract/mysql-HASH --test-threads=2
+//! ```
+//!
+//! SYSTOLE_SERVER is mariadb, mysql or mysql56. What a server cannot do is skipped inside the tests that need it.
+//! Each test has servers, addresses and directories of its own. A test that fails leaves its directory in
+//! `/tmp/contract` of the sandbox, without the data, and prints the agent's log.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of this is tests")]
+
+mod actions;
+mod closed;
+mod connections;
+mod hostile;
+mod steady;
+mod tester;
+mod validate;

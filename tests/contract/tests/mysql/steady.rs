@@ -1,0 +1,112 @@
+//! The monitor runs hundreds of times an hour: with nothing changed it starts no process and says nothing.
+
+use std::process::Command;
+use std::time::Duration;
+
+use testkit::mysql::{Group, Node};
+
+/// Runs a monitor under strace and returns every call that makes a process or runs a program.
+fn traced(agent: &testkit::Agent) -> (i32, Vec<String>) {
+    let monitor = agent.command(&["monitor"]);
+    let output = Command::new("strace")
+        .args(["-f", "-qq", "-e", "trace=fork,vfork,clone,clone3,execve", "--"])
+        .arg(monitor.get_program())
+        .args(monitor.get_args())
+        .env_clear()
+        .envs(monitor.get_envs().filter_map(|(k, v)| Some((k, v?))))
+        .output()
+        .expect("strace is in the image");
+    let text = String::from_utf8_lossy(&output.stderr);
+    // The first execve is strace's own start of the agent.
+    (output.status.code().unwrap_or(-1), text.lines().skip(1).map(str::to_owned).collect())
+}
+
+/// Until nothing is left to do: members join, scores are raised.
+fn settled(group: &Group) {
+    for _ in 0..3 {
+        group.settle();
+    }
+    // The score of a new primary is raised after a while.
+    std::thread::sleep(Duration::from_millis(3200));
+    group.settle();
+}
+
+#[test]
+fn a_steady_monitor_starts_no_process() {
+    let group = Group::established(&["a", "b", "c"]);
+    settled(&group);
+    for (name, status) in [("a", 8), ("b", 0), ("c", 0)] {
+        let agent = group.node(name).agent();
+        group.cluster.calls();
+        let answer = agent.run("monitor");
+        answer.expect(&[status]);
+        assert_eq!(group.cluster.calls(), Vec::<String>::new(), "{name}: a steady monitor calls no tool");
+        assert_eq!(answer.stderr, "", "{name}: a steady monitor says nothing");
+        let (traced_status, calls) = traced(&agent);
+        assert_eq!(traced_status, status);
+        assert!(calls.is_empty(), "{name}: {calls:#?}");
+    }
+}
+
+#[test]
+fn a_steady_monitor_writes_nothing_and_logs_nothing() {
+    let group = Group::established(&["a", "b"]);
+    settled(&group);
+    for name in ["a", "b"] {
+        let node = group.node(name);
+        let before = (files(&node.state()), node.log(), node.executed());
+        node.agent().run("monitor");
+        assert_eq!((files(&node.state()), node.log(), node.executed()), before, "{name}");
+    }
+}
+
+/// Names, sizes and inodes: a file that is replaced has another inode.
+fn files(directory: &std::path::Path) -> Vec<(String, u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let mut files: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .flatten()
+        .map(|e| (e.file_name().to_string_lossy().into_owned(), e.metadata().unwrap().len(), e.metadata().unwrap().ino()))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Not a benchmark: a shared machine. What it bounds is a wait that should not be there.
+#[test]
+fn a_monitor_does_not_wait() {
+    let node = Node::alone();
+    node.start_promoted();
+    let mut times: Vec<Duration> = (0..20).map(|_| node.agent().run("monitor").elapsed).collect();
+    times.sort();
+    println!("monitor of a primary: median {:?}, slowest {:?}", times[10], times[19]);
+    assert!(times[10] < Duration::from_millis(80), "median {:?}", times[10]);
+}
+
+#[test]
+fn a_score_that_vanished_is_published_again_by_the_monitor_of_another_boot() {
+    let group = Group::established(&["a", "b"]);
+    let b = group.node("b");
+    b.agent().run("monitor").expect(&[0]);
+    assert_eq!(b.score(), "100");
+    group.cluster.forget_node("db", "b");
+    // The memory of the score lives in the state directory, which a boot clears.
+    std::fs::remove_file(b.state().join("systole-db.score")).unwrap();
+    b.agent().run("monitor").expect(&[0]);
+    assert_eq!(b.score(), "100");
+}
+
+#[test]
+fn readers_find_the_servers_that_can_be_read() {
+    let group = Group::established(&["a", "b"]);
+    group.settle();
+    let readable = |node: &str| group.cluster.attribute("readable", node).unwrap_or_default();
+    assert_eq!((readable("a").as_str(), readable("b").as_str()), ("1", "1"));
+    let b = group.node("b");
+    b.must(&[&format!("STOP {} SQL_THREAD", b.server.replica())]);
+    // The monitor starts it again, and says before that it does not apply.
+    b.agent().run("monitor").expect(&[0]);
+    testkit::eventually("b applies again", || b.replication_of("replica_sql_running", "slave_sql_running") == "Yes");
+    b.agent().run("stop").ok();
+    assert_eq!(readable("b"), "0");
+}

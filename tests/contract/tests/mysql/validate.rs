@@ -1,0 +1,104 @@
+//! `validate-all`, and settings without which the clone cannot work.
+
+use testkit::mysql::{Group, Node, Server};
+
+#[test]
+fn validate_at_level_0_looks_at_this_node_only() {
+    let node = Node::alone();
+    node.agent().run("validate-all").ok();
+    let group = Group::of(&["a"]);
+    group.node("a").agent().meta("notify", "false").run("validate-all").ok();
+}
+
+#[test]
+fn validate_at_level_10_demands_notify() {
+    let group = Group::of(&["a"]);
+    let agent = group.node("a").agent().variable("OCF_CHECK_LEVEL", "10");
+    agent.run("validate-all").ok();
+    agent.clone().meta("notify", "false").run("validate-all").refused(6, &["notify=true"]);
+    agent.without("OCF_RESKEY_CRM_meta_notify").run("validate-all").refused(6, &["notify=true"]);
+}
+
+/// A running server whose settings are right, and with each of them wrong.
+#[test]
+fn validate_at_level_10_names_the_line_to_write() {
+    let group = Group::of(&["a"]);
+    let node = group.node("a");
+    let deep = node.agent().variable("OCF_CHECK_LEVEL", "10");
+    node.start();
+    deep.run("validate-all").ok();
+    node.agent().run("stop").ok();
+    let mut wrong = vec![
+        ("sync_binlog=0", "sync_binlog=1"),
+        ("innodb_flush_log_at_trx_commit=2", "innodb_flush_log_at_trx_commit=1"),
+        ("binlog_format=STATEMENT", "binlog_format=ROW"),
+    ];
+    match node.server {
+        Server::MariaDb => wrong.extend([
+            ("gtid_strict_mode=0", "gtid_strict_mode=ON"),
+            ("log_slave_updates=0", "log_slave_updates=ON"),
+            ("server_id=1", "server_id=N"),
+            ("skip-log-bin", "log_bin=binlog"),
+        ]),
+        Server::MySql => wrong.extend([
+            ("gtid_mode=ON_PERMISSIVE", "gtid_mode=ON"),
+            ("gtid_mode=OFF\nenforce_gtid_consistency=OFF", "enforce_gtid_consistency=ON"),
+            ("log_replica_updates=OFF", "log_replica_updates=ON"),
+            ("server_id=0", "server_id=N"),
+            ("gtid_mode=OFF\nskip-log-bin", "log_bin=binlog"),
+        ]),
+        Server::MySql56 => wrong.extend([("gtid_mode=OFF\nenforce_gtid_consistency=OFF", "enforce_gtid_consistency=ON")]),
+    }
+    for (line, right) in wrong {
+        node.configure(line);
+        let started = node.agent().run("start");
+        assert_eq!(started.status, 0, "{line}: {}", started.stderr);
+        let answer = deep.run("validate-all");
+        answer.expect(&[5]);
+        let said = format!("{}{}", answer.stderr, node.log());
+        assert!(said.contains(&format!("`{right}")), "{line}: {right} is not named: {}", answer.stderr);
+        node.agent().run("stop").ok();
+    }
+}
+
+#[test]
+fn what_is_missing_on_this_node_bans_the_node_and_not_the_cluster() {
+    let node = Node::alone();
+    for (name, value, words) in [
+        ("binary", "/no/such/mysqld", &["/no/such/mysqld", "install"][..]),
+        ("user", "nosuchuser", &["nosuchuser", "create it"]),
+        ("datadir", "/no/such/data", &["/no/such/data"]),
+        ("test_passwd_file", "/no/such/secret", &["/no/such/secret", "mode 600"]),
+    ] {
+        for action in ["validate-all", "start"] {
+            node.agent().parameter(name, value).run(action).refused(5, words);
+        }
+    }
+    let agent = node.agent().without("OCF_RESKEY_replication_passwd").parameter("replication_passwd_file", "/no/such/secret");
+    agent.run("start").refused(5, &["/no/such/secret", "mode 600"]);
+    node.agent().parameter("binary", "/etc/passwd").run("start").refused(4, &["/etc/passwd", "not an executable"]);
+    assert!(node.servers().is_empty());
+}
+
+/// An option file that the server does not take: what it said is the reason.
+#[test]
+fn a_server_that_does_not_come_up_says_why() {
+    let node = Node::alone();
+    node.configure("no_such_variable=1");
+    let answer = node.agent().run("start");
+    answer.refused(1, &["no_such_variable"]);
+    assert!(node.servers().is_empty());
+    node.agent().run("stop").ok();
+}
+
+#[test]
+fn lossless_is_refused_where_it_is_impossible() {
+    let node = Node::alone();
+    let answer = node.agent().parameter("durability", "lossless").run("start");
+    if node.server.is_lossless() {
+        answer.ok();
+        return;
+    }
+    answer.refused(6, &["lossless", "async-allowed"]);
+    testkit::eventually("the server has ended", || node.servers().is_empty());
+}
