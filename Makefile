@@ -26,10 +26,12 @@ help:
 
 ## make demo        the rehearsal cluster, real failovers under load, the checker's verdict
 demo: stage image-debian12
-	@(umask 077; echo demo-load > $(TARGET)/demo-load.password)
-	$(LAB) demo --layer $(STAGE) --prepare crates/lab/demo/prepare.sh --max-outage 15000 --password-file $(TARGET)/demo-load.password \
-	  --play mysql:mysql-clone:mysqld --play redis:redis-clone:redis-server \
-	  --snippet crm-snippets/public-addresses.crm --snippet crm-snippets/mysql.crm --snippet crm-snippets/redis.crm
+	@rm -rf $(TARGET)/demo && mkdir -p $(TARGET)/demo/shared
+	@(umask 077; echo demo-load > $(TARGET)/demo/password)
+	@sed 's/replication_user=/rejoin=clone replication_user=/' crm-snippets/mysql.crm > $(TARGET)/demo/mysql.crm
+	$(LAB) demo --layer $(STAGE) --bind $(TARGET)/demo/shared:/mnt/demo --prepare crates/lab/demo/prepare.sh --max-outage 15000 \
+	  --password-file $(TARGET)/demo/password --play mysql:mysql-clone:mysqld --play redis:redis-clone:redis-server \
+	  --snippet crm-snippets/public-addresses.crm --snippet $(TARGET)/demo/mysql.crm --snippet crm-snippets/redis.crm
 
 ## make test        everything below up to `cluster`: what must pass before anything lands
 test: check unit contract snippets cluster

@@ -92,6 +92,13 @@ impl MySql {
             .map_err(|fault| Failure::generic(format!("the data cannot be replaced by a copy of {primary}'s: {fault}")))?;
         drop(server);
         self.end_server(&state);
+        // What is written here from now on must not get the names of what was given up: a new server_uuid is made.
+        match fs::remove_file(self.params.datadir.join("auto.cnf")) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Failure::generic(format!("{}/auto.cnf cannot be removed: {e}; remove it", self.params.datadir.display())));
+            }
+            _ => {}
+        }
         self.start_with_copy(context, primary, record, None)
     }
 

@@ -378,7 +378,7 @@ impl MySql {
             state.acknowledges = false;
         }
         if !wanted {
-            return self.state_file.save(state);
+            return if seen.acknowledges { self.state_file.save(state) } else { Ok(()) };
         }
         let Some(record) = self.record()? else { return Ok(()) };
         state.record = Some(record.to_string());

@@ -161,6 +161,14 @@ fn converge(live: &[(String, String)], run: &str, options: &CheckOptions) -> Con
                 Err(why) => silent.push(format!("{node} ({why})")),
             }
         }
+        // The data took their time, and a primary goes on by itself (Redis pings its replicas): where all stand is asked
+        // again, in quick succession.
+        for found in &mut holdings {
+            let address = live.iter().find(|(node, _)| *node == found.node).map(|(_, address)| address.as_str()).unwrap_or_default();
+            if let Ok(now) = hold(&found.node, address, "none", options) {
+                *found = Holdings { data: std::mem::take(&mut found.data), ..now };
+            }
+        }
         let disagreement = disagreement(&holdings, &silent);
         last = (holdings, silent, disagreement.clone());
         disagreement.map_or(Ok(()), Err)

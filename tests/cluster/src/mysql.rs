@@ -17,7 +17,24 @@ const SOCKET: &str = "/run/mysqld/mysqld.sock";
 /// servers need a second or two each.
 pub(crate) fn configure(site: &Site, settings: &str) -> Result<()> {
     let server = site.server();
-    on_all(&site.lab.nodes(), |node| prepare(node, server, settings))
+    on_all(&site.lab.nodes(), |node| prepare(node, server, settings))?;
+    if server.kind == Kind::MariaDb { befriend(site) } else { Ok(()) }
+}
+
+/// Root's key, the same on all nodes: with rejoin=clone a MariaDB gets its copy over ssh.
+fn befriend(site: &Site) -> Result<()> {
+    let nodes = site.lab.nodes();
+    nodes[0].sh("install -d -m 700 /root/.ssh; ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519")?;
+    let key = nodes[0].sh("cat /root/.ssh/id_ed25519")?.stdout;
+    on_all(&nodes, |node| {
+        node.sh("install -d -m 700 /root/.ssh; install -m 600 /dev/null /root/.ssh/id_ed25519")?;
+        node.write("/root/.ssh/id_ed25519", &key)?;
+        node.sh(
+            "ssh-keygen -y -f /root/.ssh/id_ed25519 > /root/.ssh/authorized_keys; \
+             printf 'Host *\\n  StrictHostKeyChecking accept-new\\n' > /root/.ssh/config; systemctl start ssh",
+        )
+        .map(drop)
+    })
 }
 
 fn prepare(node: &Node, server: Server, settings: &str) -> Result<()> {

@@ -3,7 +3,6 @@
 
 use lab::Result;
 
-use crate::mysql::PASSWORD;
 use crate::site::Site;
 use crate::{Agent, on_all};
 
@@ -21,8 +20,7 @@ pub fn settings(agent: Agent) -> &'static str {
 
 /// The primitive's parameters. Their default binary is mysqld_safe, which would start a dead server again behind
 /// Pacemaker's back, and take writes on it.
-#[must_use]
-pub fn parameters(agent: Agent) -> Vec<(&'static str, &'static str)> {
+fn parameters(agent: Agent) -> Vec<(&'static str, &'static str)> {
     let mut all = vec![
         ("binary", "/usr/sbin/mariadbd"),
         ("config", "/etc/mysql/site.cnf"),
@@ -30,8 +28,8 @@ pub fn parameters(agent: Agent) -> Vec<(&'static str, &'static str)> {
         ("pid", "/run/mysqld/mysqld.pid"),
         ("socket", "/run/mysqld/mysqld.sock"),
         ("log", "/var/log/mysql/error.log"),
-        ("replication_user", "replication"),
-        ("replication_passwd", PASSWORD),
+        ("replication_user", "stock"),
+        ("replication_passwd", "vorrat"),
     ];
     if agent == Agent::Stock {
         all.push(("node_list", "lxc1 lxc2 lxc3"));
@@ -52,11 +50,12 @@ pub(crate) fn edited(snippet: &str, agent: Agent) -> String {
     snippet.lines().map(edit).collect::<Vec<_>>().join("\n") + "\n"
 }
 
-/// They ask and change everything with the replication account. ocf:heartbeat:mariadb promotes only a server that has
+/// They ask and change everything with the account of replication. ocf:heartbeat:mariadb promotes only a server that has
 /// a transaction, so all get the same first one.
 pub(crate) fn prepare(site: &Site) -> Result<()> {
     const SQL: &str = "SET sql_log_bin=0;\n\
-         GRANT ALL PRIVILEGES ON *.* TO 'replication'@'%';\n\
+         CREATE USER 'stock'@'%' IDENTIFIED BY 'vorrat';\n\
+         GRANT ALL PRIVILEGES ON *.* TO 'stock'@'%';\n\
          SET sql_log_bin=1;\n\
          SET SESSION server_id=1;\n\
          SET SESSION gtid_seq_no=1;\n\
@@ -65,10 +64,8 @@ pub(crate) fn prepare(site: &Site) -> Result<()> {
          SHUTDOWN;\n";
     on_all(&site.lab.nodes(), |node| {
         node.write("/run/mysqld/beginning.sql", SQL)?;
-        node.sh(
-            "timeout 60 mysqld --defaults-file=/etc/mysql/site.cnf --user=mysql --skip-networking --socket=/run/mysqld/setup.sock \
-             --init-file=/run/mysqld/beginning.sql >/root/beginning.log 2>&1 || { tail -5 /root/beginning.log >&2; exit 1; }",
-        )
-        .map(drop)
+        node.sh("timeout 60 mysqld --defaults-file=/etc/mysql/site.cnf --user=mysql --skip-networking --socket=/run/mysqld/setup.sock \
+             --rpl-semi-sync-master-enabled=0 --init-file=/run/mysqld/beginning.sql >/root/beginning.log 2>&1 || { tail -5 /root/beginning.log >&2; exit 1; }")
+            .map(drop)
     })
 }

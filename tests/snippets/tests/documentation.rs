@@ -189,7 +189,9 @@ fn every_sentence_of_the_mysql_agent_is_explained() {
         for sentence in sentences(&code) {
             seen += 1;
             let essence = essence(&sentence);
-            if essence.split(' ').count() >= 3 && !page.contains(&essence) {
+            // An answer of MariaDB's that is looked for, not said.
+            let heard = essence == "has read all relay log";
+            if !heard && essence.split(' ').count() >= 3 && !page.contains(&essence) {
                 missing.push(format!("{}: {sentence}", path.display()));
             }
         }
@@ -201,7 +203,8 @@ fn every_sentence_of_the_mysql_agent_is_explained() {
 #[test]
 fn nothing_refers_to_the_machine_it_was_written_on() {
     for page in pages() {
-        let text = fs::read_to_string(&page).unwrap();
+        // The option of mariadb-backup is meant.
+        let text = fs::read_to_string(&page).unwrap().replace("--target-dir=", "");
         for word in ["/work/", "target-", "TODO", "FIXME", "_TRIED"] {
             assert!(!text.contains(word), "{}: {word}", page.display());
         }

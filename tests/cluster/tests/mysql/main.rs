@@ -18,7 +18,7 @@ mod steps;
 
 use std::time::Duration;
 
-use cluster_scenarios::{Kind, Server, Setup, Site};
+use cluster_scenarios::{Server, Setup, Site};
 use lab::{Cut, Load, Node, Result};
 
 /// A crash of the server's process, or a planned move.
@@ -32,11 +32,10 @@ const FAILOVER: Duration = Duration::from_secs(40);
 /// Until a server that came back is a replica in order, two monitors and a recovery.
 const RETURN: Duration = Duration::from_secs(60);
 
-/// A setup in which a crashed primary comes back whatever it holds. MySQL keeps what nobody acknowledged, so there its
-/// data are replaced.
+/// A setup in which a crashed primary comes back whatever it holds: it keeps what nobody acknowledged, so its data are
+/// replaced then.
 fn returning(server: Server) -> Setup {
-    let parameters = if server.kind == Kind::MySql { "rejoin=clone" } else { "" };
-    Setup { parameters: parameters.into(), ..Setup::of(server) }
+    Setup { parameters: "rejoin=clone".into(), ..Setup::of(server) }
 }
 
 /// Cuts the database port between these two nodes and leaves the rest.
@@ -48,9 +47,4 @@ fn cut_database(site: &Site, a: &Node, b: &Node) -> Result<()> {
 fn acknowledged(load: &Load) -> Result<usize> {
     std::thread::sleep(Duration::from_millis(200));
     Ok(load.so_far()?.writes(lab::journal::Outcome::Ok).len())
-}
-
-/// Runs SQL as a client of the primary would, which may wait for a replica; does not wait for its end.
-fn write_behind(site: &Site, node: &Node, sql: &str) -> Result<()> {
-    site.sql_in_background(node, sql)
 }

@@ -18,7 +18,10 @@
 mod actions;
 mod closed;
 mod connections;
+mod demote;
 mod hostile;
+mod killed;
 mod steady;
 mod tester;
 mod validate;
+mod waiting;

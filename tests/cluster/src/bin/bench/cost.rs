@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cluster_scenarios::Site;
+use cluster_scenarios::{Agent, Site};
 use lab::{Error, Node, Result};
 use serde::{Deserialize, Serialize};
 
@@ -30,15 +30,16 @@ pub(crate) fn layer() -> Result<PathBuf> {
 }
 
 /// What a steady monitor of the agent costs in both roles.
-pub(crate) fn monitors(site: &Site, agent: &str, parameters: &[(&str, &str)], options: &Options) -> Result<MonitorCost> {
+pub(crate) fn monitors(site: &Site, agent: Agent, name: &str, options: &Options) -> Result<MonitorCost> {
+    let parameters = parameters(&site.snippet(agent)?, site.server().resource);
     // The first monitors after a start still publish scores; a steady one is what runs for years.
     std::thread::sleep(Duration::from_secs(15));
-    let cost = |node: &Node, status| of(node, site.server().resource, agent, parameters, options.monitors, status);
+    let cost = |node: &Node, status| of(node, site.server().resource, name, &parameters, options.monitors, status);
     Ok(MonitorCost { primary: cost(&site.primary()?, 8)?, replica: cost(&site.replicas()?[0], 0)? })
 }
 
 /// Runs it with the environment that Pacemaker gives it. The exit code must be `status`.
-fn of(node: &Node, resource: &str, agent: &str, parameters: &[(&str, &str)], runs: u32, status: i32) -> Result<Cost> {
+fn of(node: &Node, resource: &str, agent: &str, parameters: &[(String, String)], runs: u32, status: i32) -> Result<Cost> {
     let path = agent.replacen("ocf:", "/usr/lib/ocf/resource.d/", 1).replace(':', "/");
     let parameters: String = parameters.iter().map(|(name, value)| format!("OCF_RESKEY_{name}='{value}' ")).collect();
     let line = format!(
@@ -56,4 +57,20 @@ fn of(node: &Node, resource: &str, agent: &str, parameters: &[(&str, &str)], run
         return Ok(cost);
     }
     Err(Error::Refused(format!("the monitor of {agent} on {} ended with {}, not with {status}", node.name, cost.status)))
+}
+
+/// The parameters that a snippet gives a primitive.
+fn parameters(snippet: &str, primitive: &str) -> Vec<(String, String)> {
+    let text = snippet.replace("\\\n", " ");
+    let line = text.lines().find(|l| l.starts_with(&format!("primitive {primitive} "))).unwrap_or_default();
+    let (mut words, mut quoted) = (vec![String::new()], false);
+    for c in line.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            ' ' if !quoted => words.push(String::new()),
+            c => words.last_mut().into_iter().for_each(|word| word.push(c)),
+        }
+    }
+    let given = words.into_iter().skip_while(|w| w != "params").take_while(|w| w != "op");
+    given.filter_map(|w| w.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))).collect()
 }

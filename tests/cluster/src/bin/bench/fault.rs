@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cluster_scenarios::Site;
-use lab::{CheckOptions, Result};
+use lab::{CheckOptions, Journal, Report, Result};
 use serde::Serialize;
 
 /// How long clients may have to wait.
@@ -26,6 +26,8 @@ pub(crate) struct Fault {
     pub(crate) two_writers: bool,
     /// Whether all servers were back in time by themselves, as replicas of the primary, with the same data.
     pub(crate) whole: bool,
+    /// Whether they were after `crm_resource --cleanup`.
+    pub(crate) cleaned: bool,
     /// What went wrong, in words.
     pub(crate) problems: Vec<String>,
 }
@@ -78,15 +80,6 @@ impl<'a> Bed<'a> {
         &self.site
     }
 
-    /// What an operator would try first. Whether that was enough.
-    fn repair(&self) -> bool {
-        let site = &self.site;
-        let resource = site.server().resource;
-        let cleaned = site.lab.quorate_node().and_then(|node| node.sh(&format!("crm_resource --cleanup --resource {resource} 2>&1")));
-        let empty = || site.lab.check(&lab::Journal::default(), &CheckOptions::default()).is_ok();
-        cleaned.is_ok() && (self.settled)(site, WHOLE).is_ok() && empty()
-    }
-
     /// Takes the cluster down and makes it anew.
     fn renew(self) -> Result<Self> {
         let Self { agent, make, settled, site } = self;
@@ -111,7 +104,7 @@ impl<'a> Bed<'a> {
                 found.acknowledged,
                 found.problems.iter().map(|p| format!("; {}", p.lines().next().unwrap_or_default())).collect::<String>()
             );
-            let whole = found.whole || bed.repair();
+            let whole = found.whole || found.cleaned;
             series.faults.push(found);
             if !whole {
                 bed = bed.renew()?;
@@ -136,19 +129,33 @@ impl<'a> Bed<'a> {
         let back = site.lab.wait_for("writes after the fault", PATIENCE, || load.writing()).is_ok();
         std::thread::sleep(Duration::from_millis(500));
         let journal = load.stop()?;
-        let settled = (self.settled)(site, WHOLE);
-        let report = site.lab.check(&journal, &CheckOptions::of(&site.load_options()?)?)?;
-        let agree = report.of('C').is_none_or(|v| v.kept);
-        let whole = settled.is_ok() && agree;
-        problems.extend(settled.err().map(|e| e.to_string()));
-        if !agree {
-            problems.extend(report.of('C').map(|v| v.text.clone()));
+        let (mut report, problem) = self.judge(&journal)?;
+        let whole = problem.is_none();
+        let mut cleaned = false;
+        if let Some(problem) = problem {
+            problems.push(problem);
+            let command = format!("crm_resource --cleanup --resource {} 2>&1", site.server().resource);
+            site.lab.quorate_node()?.sh(&command)?;
+            let (again, problem) = self.judge(&journal)?;
+            report = again;
+            cleaned = problem.is_none();
+            problems.extend(problem.map(|p| format!("after a clean-up: {p}")));
         }
         let primary = site.primary().ok();
         let lost = primary.and_then(|p| report.lacking.get(&p.name).copied()).unwrap_or(report.missing);
         let outage_ms = journal.outages(20_000, &[]).iter().map(lab::journal::Outage::millis).fold(0.0, f64::max);
         let two_writers = !journal.two_writers().is_empty();
-        Ok(Fault { outage_ms, back, acknowledged: report.acknowledged, lost, two_writers, whole, problems })
+        Ok(Fault { outage_ms, back, acknowledged: report.acknowledged, lost, two_writers, whole, cleaned, problems })
+    }
+
+    /// The check, when the cluster has had its time; and why it is not whole.
+    fn judge(&self, journal: &Journal) -> Result<(Report, Option<String>)> {
+        let settled = (self.settled)(&self.site, WHOLE);
+        let report = self.site.lab.check(journal, &CheckOptions::of(&self.site.load_options()?)?)?;
+        let apart = report.of('C').filter(|v| !v.kept).map(|v| v.text.clone());
+        let unsettled = settled.err().map(|e| e.to_string());
+        let problem = [apart, unsettled].into_iter().flatten().reduce(|a, b| format!("{a}; {b}"));
+        Ok((report, problem))
     }
 }
 

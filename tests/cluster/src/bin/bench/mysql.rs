@@ -10,12 +10,6 @@ use crate::fault::{Bed, Series, crash, planned_move};
 use crate::page::{self, Page, percentile, seconds};
 use crate::{Options, Results, cost};
 
-/// Our parameters, as the snippet has them.
-const PARAMETERS: [(&str, &str); 3] = [
-    ("config", "/etc/mysql/site.cnf"),
-    ("replication_user", "replication"),
-    ("replication_passwd_file", "/etc/mysql/replication.password"),
-];
 /// How much data a crash is measured with, MiB.
 const BALLAST: [u64; 2] = [10, 2048];
 /// How long the appliers are held back before a crash, seconds.
@@ -105,12 +99,7 @@ fn measure(agent: Agent, server: Server, name: &str, label: &str, options: &Opti
     let newer = server.client == MYSQL.client;
     let bed = bed(agent, server, label, 0, options)?;
     // Beside the stock agents, which do not run with that server.
-    let monitor = if newer {
-        None
-    } else {
-        let parameters = if agent == Agent::Systole { PARAMETERS.to_vec() } else { stock::parameters(agent) };
-        Some(cost::monitors(bed.site(), name, &parameters, options)?)
-    };
+    let monitor = if newer { None } else { Some(cost::monitors(bed.site(), agent, name, options)?) };
     let versions = page::versions(bed.site(), if newer { "mysql-server-core" } else { "mariadb-server" })?;
     let (bed, crashes) = bed.series("kill -9 of the primary", options.runs, crash)?;
     let (_, moves) = bed.series("planned move", options.runs, planned_move)?;
@@ -119,7 +108,6 @@ fn measure(agent: Agent, server: Server, name: &str, label: &str, options: &Opti
 
 fn bed<'a>(agent: Agent, server: Server, label: &str, megabytes: u64, options: &'a Options) -> Result<Bed<'a>> {
     let layer = cost::layer()?;
-    // MySQL's CLONE cannot rename directories on the nodes' own file system.
     let clone = server.client == MYSQL.client;
     let make = move || {
         // To a stock agent durability=async means nothing but that there is no record to wait for.
@@ -130,7 +118,6 @@ fn bed<'a>(agent: Agent, server: Server, label: &str, megabytes: u64, options: &
             settings: stock::settings(agent).to_owned(),
             layer: Some(layer.clone()),
             parameters: if clone { "rejoin=clone".to_owned() } else { String::new() },
-            disk_mib: clone.then_some(4096),
             ..Setup::of(server)
         };
         let site = Site::with(&options.lab, setup)?;
@@ -143,10 +130,10 @@ fn bed<'a>(agent: Agent, server: Server, label: &str, megabytes: u64, options: &
 }
 
 /// A primary takes writes, and both replicas follow and acknowledge.
-fn acknowledged(site: &Site) -> Result<()> {
-    site.wait_settled()?;
+fn acknowledged(site: &Site, limit: Duration) -> Result<()> {
+    site.wait_settled_within(limit)?;
     let all = || site.replicas().is_ok_and(|replicas| replicas.iter().all(|node| site.follows(node, true)));
-    site.lab.wait_for("replicas that acknowledge", Duration::from_secs(60), all)
+    site.lab.wait_for("replicas that acknowledge", limit, all)
 }
 
 /// Crashes with little and with much data.

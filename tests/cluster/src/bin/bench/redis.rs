@@ -32,8 +32,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn measure(agent: Agent, name: &str, options: &Options) -> Result<Results> {
     let layer = cost::layer()?;
     let up = |durability| Site::with(&options.lab, Setup { agent, durability, layer: Some(layer.clone()), ..Setup::default() });
-    let bed = Bed::new(name, || up(Durability::Async), Site::wait_settled)?;
-    let monitor = cost::monitors(bed.site(), name, &[("config", "/etc/redis/site.conf")], options)?;
+    let bed = Bed::new(name, || up(Durability::Async), Site::wait_settled_within)?;
+    let monitor = cost::monitors(bed.site(), agent, name, options)?;
     let versions = page::versions(bed.site(), "redis-server")?;
     let mut faults = Vec::new();
     let (bed, crashes) = bed.series("kill -9 of the primary, plain acknowledgements", options.runs, crash)?;
@@ -42,7 +42,7 @@ fn measure(agent: Agent, name: &str, options: &Options) -> Result<Results> {
     faults.push(moves);
     drop(bed);
     if agent == Agent::Systole {
-        let bed = Bed::new(name, || up(Durability::Quorum), Site::wait_settled)?;
+        let bed = Bed::new(name, || up(Durability::Quorum), Site::wait_settled_within)?;
         let (_, confirmed) = bed.series("kill -9 of the primary, durability=quorum, WAIT 1", options.runs, crash)?;
         faults.insert(1, confirmed);
     }

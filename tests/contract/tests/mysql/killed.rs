@@ -1,0 +1,362 @@
+//! What dies half-way: the server, the agent. And what happens twice at once.
+
+use std::time::Duration;
+
+use testkit::mysql::{FAULTY_AGENT, Group, Node};
+use testkit::{Agent, Answer, Lists, Signal, eventually};
+
+const ALL: &[&str] = &["a", "b", "c"];
+
+#[test]
+fn a_dead_replica_is_not_running() {
+    let node = Node::alone();
+    node.start();
+    node.kill_server();
+    node.agent().run("monitor").expect(&[7]);
+}
+
+#[test]
+fn a_dead_primary_is_a_failed_primary_but_a_probe_finds_nothing() {
+    let node = Node::alone();
+    node.start_promoted();
+    node.kill_server();
+    node.agent().probing().run("monitor").expect(&[7]);
+    node.agent().run("monitor").refused(9, &["gone"]);
+    node.agent().run("demote").ok();
+    node.agent().run("monitor").expect(&[7]);
+    node.agent().run("stop").ok();
+}
+
+/// A new primary keeps the score with which it was promoted for some seconds; then a monitor raises it.
+fn settle(node: &Node) {
+    eventually("the primary's own score", || {
+        node.agent().run("monitor").expect(&[8]);
+        node.score() == "1000"
+    });
+}
+
+/// The watcher lowers the score without any monitor, and nothing else does in this time.
+#[test]
+fn the_death_of_the_server_lowers_the_score_at_once() {
+    let group = Group::established(&["a", "b"]);
+    settle(group.node("a"));
+    assert_eq!(group.node("a").watchers().len(), 1, "one watcher a server");
+    group.node("a").kill_server();
+    eventually("the score is lowered", || group.node("a").score() == "-INFINITY");
+}
+
+/// Without the watcher the monitor does it, before it reports: after the demotion the scheduler would promote it again.
+#[test]
+fn the_monitor_of_a_dead_primary_lowers_the_score() {
+    let group = Group::established(&["a", "b"]);
+    let a = group.node("a");
+    settle(a);
+    a.watchers().iter().for_each(|w| w.signal(Signal::SIGKILL));
+    eventually("the watcher is gone", || a.watchers().is_empty());
+    a.kill_server();
+    assert_eq!(a.score(), "1000");
+    a.agent().run("monitor").expect(&[9]);
+    assert_eq!(a.score(), "-INFINITY");
+}
+
+#[test]
+fn the_monitor_starts_a_watcher_that_is_missing() {
+    let group = Group::established(&["a", "b"]);
+    let b = group.node("b");
+    b.watchers().iter().for_each(|w| w.signal(Signal::SIGKILL));
+    eventually("the watcher is gone", || b.watchers().is_empty());
+    for _ in 0..2 {
+        b.agent().run("monitor").expect(&[0]);
+        assert_eq!(b.watchers().len(), 1);
+    }
+}
+
+#[test]
+fn a_stop_leaves_no_score_and_no_watcher() {
+    let group = Group::established(&["a", "b"]);
+    group.node("b").agent().run("monitor").expect(&[0]);
+    group.node("b").agent().run("stop").ok();
+    assert!(group.node("b").watchers().is_empty(), "the watcher still runs");
+    assert_eq!(group.node("b").score(), "", "the score is withdrawn");
+}
+
+/// A server that a signal has stopped answers nobody; it is found within seconds, and its demotion ends it.
+#[test]
+fn a_frozen_server_is_found_within_seconds() {
+    let group = Group::established(&["a", "b"]);
+    for (name, status) in [("b", 1), ("a", 9)] {
+        let node = group.node(name);
+        node.process().signal(Signal::SIGSTOP);
+        let answer = node.agent().run("monitor");
+        answer.refused(status, &["stuck"]);
+        assert!(answer.elapsed < Duration::from_secs(5), "{name}: {:?}", answer.elapsed);
+        assert_eq!(node.score(), "-INFINITY");
+    }
+    let a = group.node("a");
+    let frozen = a.process();
+    let answer = a.agent().run("demote");
+    answer.ok();
+    assert!(answer.elapsed < Duration::from_secs(8), "{:?}", answer.elapsed);
+    assert!(!frozen.is_there(), "a frozen primary wakes up as a primary");
+    assert!(!a.is_writable());
+    // A frozen replica can be stopped.
+    let answer = group.node("b").agent().run("stop");
+    answer.ok();
+    assert!(group.node("b").servers().is_empty());
+}
+
+/// One that holds a lock that our question waits for is no dead one: it is silent and works, or it is silent and does not.
+#[test]
+fn stop_escalates_in_its_time() {
+    let node = Node::alone();
+    node.start_promoted();
+    node.process().signal(Signal::SIGSTOP);
+    let answer = node.agent().timeout(Duration::from_secs(10)).run("stop");
+    answer.ok();
+    assert!(answer.elapsed < Duration::from_secs(10), "{:?}", answer.elapsed);
+    assert!(node.servers().is_empty());
+}
+
+/// After the crash everything that it said is committed is there, without any cluster around it.
+#[test]
+fn a_crashed_server_comes_back_with_all_that_it_had_committed() {
+    let node = Node::alone();
+    node.start_promoted();
+    for n in 0..30 {
+        node.write(&format!("key {n}")).unwrap();
+    }
+    let executed = node.executed();
+    node.kill_server();
+    node.agent().run("stop").ok();
+    node.start();
+    assert_eq!(node.administer("SELECT COUNT(*) FROM t.k WHERE name LIKE 'key %'").unwrap(), "30");
+    assert_eq!(node.executed(), executed);
+}
+
+/// Runs an action with the agent that dies at this step.
+#[track_caller]
+fn dies_at(node: &Node, step: &str, action: &str, with: impl Fn(Agent) -> Agent) -> Answer {
+    let file = node.state().join("systole-fault-point");
+    std::fs::write(&file, step).unwrap();
+    let answer = with(node.agent_at(FAULTY_AGENT).variable("OCF_RESOURCE_TYPE", "mysql")).run(action);
+    assert_eq!(answer.status, -6, "{action} did not come to {step}: {}", answer.stderr);
+    assert!(!file.exists());
+    answer
+}
+
+const STEPS_OF_PROMOTE: [&str; 7] =
+    ["elected", "drained", "source-forgotten", "waiting-for-replicas", "reign-saved", "recorded", "remembered"];
+const STEPS_OF_DEMOTE: [&str; 2] = ["closed", "demotion-remembered"];
+
+fn succession() -> (Group, Lists) {
+    let group = Group::established(ALL);
+    group.node("a").write("second").unwrap();
+    group.node("a").kill_server();
+    (group, Lists::promoting("b", &["b", "c"]))
+}
+
+/// Nobody but a whole promotion opens it, and the same action carried out again comes to its end.
+#[test]
+fn a_promotion_that_died_at_any_step_is_carried_out_again() {
+    for step in STEPS_OF_PROMOTE {
+        let (group, lists) = succession();
+        let b = group.node("b");
+        group.before_promotion(&lists);
+        dies_at(b, step, "promote", |agent| agent.lists(&lists, group.spelling));
+        assert_eq!(group.writable(), Vec::<&str>::new(), "open after {step}");
+        let between = b.agent().run("monitor");
+        assert_ne!(between.status, 8, "it calls itself a primary after {step}");
+        let answer = b.agent().lists(&lists, group.spelling).run("promote");
+        assert_eq!(answer.status, 0, "promote again after {step}: {}", answer.stderr);
+        group.notify_all("post", "promote", &lists);
+        assert_eq!(group.writable(), ["b"], "after {step}");
+        assert!(b.has("second"), "after {step}");
+        assert!(group.record().contains(" node=b "), "after {step}: {}", group.record());
+        group.wait_attached("c");
+        b.write("third").unwrap_or_else(|e| panic!("after {step}: {e}"));
+    }
+}
+
+/// What Pacemaker does with on-fail=demote: the instance is demoted, and promoted again in another transition.
+#[test]
+fn a_promotion_that_died_at_any_step_is_demoted_and_promoted_again() {
+    for step in STEPS_OF_PROMOTE {
+        let (group, lists) = succession();
+        group.before_promotion(&lists);
+        dies_at(group.node("b"), step, "promote", |agent| agent.lists(&lists, group.spelling));
+        group.demote("b", &["c"], &["b"]).ok();
+        assert_eq!(group.writable(), Vec::<&str>::new(), "open after {step}");
+        group.node("b").agent().run("monitor").expect(&[0, 190]);
+        let answer = group.promote("b", &["b", "c"]);
+        assert_eq!(answer.status, 0, "promote again after {step} and a demotion: {}", answer.stderr);
+        assert_eq!(group.writable(), ["b"]);
+        group.wait_attached("c");
+        group.node("b").write("third").unwrap_or_else(|e| panic!("after {step}: {e}"));
+        assert!(group.node("b").has("second"));
+    }
+}
+
+/// The node of the candidate is lost with it: another one takes over, and nothing is lost.
+#[test]
+fn a_promotion_that_died_at_any_step_can_be_followed_by_that_of_another() {
+    for step in STEPS_OF_PROMOTE {
+        let (group, lists) = succession();
+        group.before_promotion(&lists);
+        dies_at(group.node("b"), step, "promote", |agent| agent.lists(&lists, group.spelling));
+        group.demote("b", &["c"], &["c"]).ok();
+        group.notify_all("post", "demote", &Lists { promoted: vec!["b"], unpromoted: vec!["c"], demote: vec!["b"], promote: vec!["c"], ..Lists::default() });
+        let answer = group.promote("c", &["b", "c"]);
+        assert_eq!(answer.status, 0, "promotion of c after b's died at {step}: {}", answer.stderr);
+        assert_eq!(group.writable(), ["c"], "after {step}");
+        assert!(group.node("c").has("second"));
+        group.wait_attached("b");
+        group.node("c").write("third").unwrap_or_else(|e| panic!("after {step}: {e}"));
+    }
+}
+
+#[test]
+fn a_demotion_that_died_at_any_step_is_carried_out_again() {
+    for step in STEPS_OF_DEMOTE {
+        let group = Group::established(ALL);
+        let a = group.node("a");
+        let lists = Lists { promoted: vec!["a"], unpromoted: vec!["b", "c"], demote: vec!["a"], promote: vec!["b"], ..Lists::default() };
+        dies_at(a, step, "demote", |agent| agent.lists(&lists, group.spelling));
+        assert_eq!(group.writable(), Vec::<&str>::new(), "{step}");
+        a.agent().lists(&lists, group.spelling).run("demote").ok();
+        group.notify_all("post", "demote", &lists);
+        a.agent().run("monitor").expect(&[0]);
+        group.promote("b", ALL).ok();
+        assert_eq!(group.writable(), ["b"]);
+        for replica in ["a", "c"] {
+            group.wait_attached(replica);
+        }
+        assert!(group.node("b").has("first"));
+    }
+}
+
+/// Runs an action and kills the agent after so many microseconds.
+fn kill_after(agent: &Agent, action: &str, micros: u64) {
+    let running = agent.spawn(action);
+    std::thread::sleep(Duration::from_micros(micros));
+    running.kill();
+}
+
+/// Moments from 0 to `most` microseconds, spread without a pattern.
+fn moments(rounds: u64, most: u64) -> impl Iterator<Item = u64> {
+    (1..=rounds).map(move |n| n * 7919 * most / 100 % most)
+}
+
+#[test]
+fn an_agent_killed_at_any_moment_of_start_is_started_again_to_the_same_end() {
+    let node = Node::alone();
+    for micros in moments(8, 600_000) {
+        kill_after(&node.agent(), "start", micros);
+        let answer = node.agent().run("start");
+        assert_eq!(answer.status, 0, "start after a start that was killed after {micros} us: {}", answer.stderr);
+        node.process();
+        node.agent().run("monitor").expect(&[0]);
+        let stopped = node.agent().run("stop");
+        assert!(stopped.status == 0 && node.servers().is_empty(), "killed after {micros} us, a server survives the stop: {stopped:?}");
+    }
+}
+
+/// Pacemaker answers a start that failed or timed out with a stop.
+#[test]
+fn an_agent_killed_at_any_moment_of_start_leaves_nothing_that_stop_does_not_find() {
+    let node = Node::alone();
+    for micros in moments(10, 300_000) {
+        kill_after(&node.agent(), "start", micros);
+        node.agent().run("stop").ok();
+        // What was just spawned may need a moment to become a server.
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(node.servers().is_empty(), "killed after {micros} us: {:?} survives the stop", node.servers());
+    }
+}
+
+#[test]
+fn an_agent_killed_at_any_moment_of_promote_and_demote_is_run_again() {
+    let node = Node::alone();
+    node.start();
+    for micros in moments(12, 60_000) {
+        kill_after(&node.agent(), "promote", micros);
+        let open = node.is_writable();
+        let status = node.agent().run("monitor").status;
+        assert!(!open || status == 8, "promote killed after {micros} us: writes {open}, monitor {status}");
+        node.agent().run("promote").ok();
+        assert!(node.is_writable());
+        node.agent().run("monitor").expect(&[8]);
+        kill_after(&node.agent(), "demote", micros);
+        node.agent().run("demote").ok();
+        assert!(!node.is_writable());
+        node.agent().run("monitor").expect(&[0]);
+    }
+}
+
+#[test]
+fn two_starts_at_once_make_one_server() {
+    for _ in 0..3 {
+        let node = Node::alone();
+        for one in [node.agent().spawn("start"), node.agent().spawn("start")] {
+            one.answer().ok();
+        }
+        node.process();
+        node.agent().run("monitor").expect(&[0]);
+    }
+}
+
+#[test]
+fn two_stops_at_once_both_succeed() {
+    let node = Node::alone();
+    node.start_promoted();
+    for one in [node.agent().spawn("stop"), node.agent().spawn("stop")] {
+        one.answer().ok();
+    }
+    assert!(node.servers().is_empty());
+}
+
+#[test]
+fn start_and_stop_at_once_end_in_one_of_both() {
+    for round in 0..4 {
+        let node = Node::alone();
+        let actions = if round % 2 == 0 { ["start", "stop"] } else { ["stop", "start"] };
+        for one in actions.map(|action| node.agent().spawn(action)) {
+            one.answer().ok();
+        }
+        let running = node.servers().len();
+        assert!(running <= 1, "{:?}", node.servers());
+        node.agent().run("monitor").expect(&[if running == 1 { 0 } else { 7 }]);
+    }
+}
+
+#[test]
+fn a_monitor_answers_while_a_start_goes_on() {
+    let node = Node::alone();
+    let starting = node.agent().spawn("start");
+    while !node.servers().is_empty() || starting.pid() == 0 {
+        let answer = node.agent().run("monitor");
+        answer.expect(&[0, 7]);
+        assert!(answer.elapsed < Duration::from_secs(4), "{:?}", answer.elapsed);
+        if node.administer("SELECT 1").is_ok() {
+            break;
+        }
+    }
+    starting.answer().ok();
+}
+
+/// A start whose agent hangs holds the lock; the stop that follows its timeout must not wait for it for ever.
+#[test]
+fn stop_does_not_wait_for_a_lock_for_longer_than_it_has() {
+    let node = Node::alone();
+    node.start();
+    let lock = node.state().join("systole-db.lock");
+    let mut holder = std::process::Command::new("flock").arg(&lock).args(["sleep", "60"]).spawn().expect("flock is in the image");
+    eventually("the lock is held", || {
+        !std::process::Command::new("flock").args(["-n", "-x"]).arg(&lock).arg("true").status().unwrap().success()
+    });
+    let answer = node.agent().timeout(Duration::from_secs(10)).run("stop");
+    let _ = holder.kill();
+    let _ = holder.wait();
+    answer.ok();
+    assert!(answer.elapsed < Duration::from_secs(10), "{answer:?}");
+    assert!(node.servers().is_empty());
+}

@@ -1,0 +1,264 @@
+//! Commits that wait for a replica. What a client is told then is what it goes on with: "OK" only when a replica has it.
+//!
+//! The first part asserts what the servers do by themselves, because the agent's order of steps rests on it. A server
+//! that answers otherwise one day shows here.
+
+use std::time::Duration;
+
+use testkit::mysql::{Group, Node, Server, Waiting};
+use testkit::{Lists, Signal, eventually};
+
+/// A moment in which an answer would have come.
+const MOMENT: Duration = Duration::from_millis(1500);
+
+/// `a` is the primary, `b` its only replica and cut off: one commit waits. `None` where the server cannot wait.
+fn cut_off() -> Option<(Group, Waiting)> {
+    if !Server::here().is_lossless() {
+        return None;
+    }
+    let group = Group::established(&["a", "b"]);
+    group.node("b").cut_off();
+    let waiting = group.node("a").write_and_wait("unacknowledged");
+    wait_for_it(group.node("a"));
+    Some((group, waiting))
+}
+
+#[track_caller]
+fn wait_for_it(node: &Node) {
+    eventually("a commit waits for a replica", || {
+        node.administer("SHOW PROCESSLIST").is_ok_and(|list| list.contains("Waiting for semi-sync ACK"))
+    });
+}
+
+#[track_caller]
+fn expect_no_acknowledgement(waiting: &Waiting, limit: Duration, what: &str) {
+    let answer = waiting.answer(limit);
+    assert!(!matches!(answer, Some(Ok(_))), "{what}: a commit that no replica has was reported as done");
+}
+
+// What the servers do.
+
+#[test]
+fn fact_an_orderly_shutdown_releases_on_mysql_and_breaks_off_on_mariadb() {
+    let Some((group, waiting)) = cut_off() else { return };
+    let a = group.node("a");
+    a.process().signal(Signal::SIGTERM);
+    let answer = waiting.answer(Duration::from_secs(30)).expect("the shutdown ends the waiting");
+    assert_eq!(answer.is_ok(), a.server == Server::MySql, "{answer:?}");
+}
+
+#[test]
+fn fact_switching_semi_sync_off_releases() {
+    let Some((group, waiting)) = cut_off() else { return };
+    let a = group.node("a");
+    a.must(&[&format!("SET GLOBAL {}_enabled=0", a.server.source())]);
+    waiting.answer(Duration::from_secs(10)).expect("switching it off ends the waiting").expect("and reports success");
+}
+
+#[test]
+fn fact_a_shorter_limit_changes_nothing_for_those_that_wait() {
+    let Some((group, waiting)) = cut_off() else { return };
+    let a = group.node("a");
+    a.must(&[&format!("SET GLOBAL {}_timeout=1", a.server.source())]);
+    assert_eq!(waiting.answer(MOMENT), None);
+}
+
+#[test]
+fn fact_killing_the_query_releases_on_mariadb_and_does_nothing_on_mysql() {
+    let Some((group, waiting)) = cut_off() else { return };
+    let a = group.node("a");
+    a.must(&[&format!("KILL QUERY {}", waiting.id)]);
+    match waiting.answer(MOMENT) {
+        Some(Ok(_)) => assert_eq!(a.server, Server::MariaDb),
+        None => assert_eq!(a.server, Server::MySql),
+        Some(Err(e)) => panic!("{e}"),
+    }
+}
+
+#[test]
+fn fact_killing_the_connection_breaks_off() {
+    let Some((group, waiting)) = cut_off() else { return };
+    group.node("a").must(&[&format!("KILL {}", waiting.id)]);
+    let answer = waiting.answer(Duration::from_secs(10)).expect("the connection is closed");
+    assert!(answer.as_ref().is_err_and(|e| e.starts_with("lost")), "{answer:?}");
+}
+
+#[test]
+fn fact_a_kill_breaks_off_and_the_row_is_there_afterwards() {
+    let Some((group, waiting)) = cut_off() else { return };
+    let a = group.node("a");
+    a.kill_server();
+    let answer = waiting.answer(Duration::from_secs(10)).expect("the connection is closed");
+    assert!(answer.is_err(), "{answer:?}");
+}
+
+#[test]
+fn fact_read_only_waits_behind_a_waiting_commit() {
+    let Some((group, waiting)) = cut_off() else { return };
+    let a = group.node("a");
+    let mut root = testkit::mysql::Client::root(&a.socket()).unwrap();
+    root.ask("SET SESSION lock_wait_timeout=1").unwrap();
+    let refused = root.ask(a.server.close()).expect_err("it cannot be closed now");
+    assert!(refused.starts_with("1205"), "{refused}");
+    assert_eq!(waiting.answer(Duration::ZERO), None);
+}
+
+#[test]
+fn fact_others_read_on_and_do_not_see_what_waits() {
+    let Some((group, _waiting)) = cut_off() else { return };
+    assert!(group.node("a").has("first") && !group.node("a").has("unacknowledged"));
+}
+
+/// What the agent relies on when a member leaves: this waits behind everything that was logged before.
+#[test]
+fn fact_the_barrier_waits_for_a_replica() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = Group::established(&["a", "b"]);
+    let a = group.node("a");
+    let before = a.executed();
+    a.must(&["FLUSH USER_RESOURCES"]);
+    assert_ne!(a.executed(), before, "the barrier is logged");
+    group.node("b").cut_off();
+    let answer = a.administer("FLUSH USER_RESOURCES");
+    assert_eq!(answer, Err("no answer".to_owned()), "the barrier waits");
+}
+
+// What the agent makes of it.
+
+#[test]
+fn a_commit_that_waits_goes_on_when_the_replica_is_back() {
+    let Some((group, waiting)) = cut_off() else { return };
+    for name in ["b", "a", "b"] {
+        group.node(name).agent().run("monitor").expect(&[0, 8]);
+    }
+    group.wait_attached("b");
+    waiting.answer(Duration::from_secs(10)).expect("it is acknowledged now").expect("and done");
+    assert!(group.node("b").has("unacknowledged"));
+}
+
+#[test]
+fn a_monitor_neither_waits_nor_releases() {
+    let Some((group, waiting)) = cut_off() else { return };
+    for _ in 0..3 {
+        let answer = group.node("a").agent().run("monitor");
+        answer.expect(&[8, 191]);
+        assert!(answer.elapsed < Duration::from_secs(3), "{:?}", answer.elapsed);
+    }
+    assert_eq!(waiting.answer(Duration::ZERO), None);
+}
+
+#[test]
+fn a_demotion_acknowledges_nothing_and_is_bounded() {
+    let Some((group, waiting)) = cut_off() else { return };
+    let a = group.node("a");
+    let answer = group.demote("a", &["b"], &["b"]);
+    answer.ok();
+    assert!(answer.elapsed < Duration::from_secs(8), "{:?}", answer.elapsed);
+    expect_no_acknowledgement(&waiting, Duration::from_secs(5), "demote");
+    assert_eq!(group.writable(), Vec::<&str>::new());
+    a.agent().run("monitor").expect(&[0, 190]);
+}
+
+#[test]
+fn a_stop_without_a_demotion_acknowledges_nothing_and_is_bounded() {
+    let Some((group, waiting)) = cut_off() else { return };
+    let answer = group.node("a").agent().run("stop");
+    answer.ok();
+    assert!(answer.elapsed < Duration::from_secs(10), "{:?}", answer.elapsed);
+    expect_no_acknowledgement(&waiting, Duration::from_secs(5), "stop");
+    assert!(group.node("a").servers().is_empty());
+}
+
+/// Nor in a demotion that was killed at any moment, with the one that follows it.
+#[test]
+fn a_demotion_that_is_killed_and_repeated_acknowledges_nothing() {
+    for millis in [20, 300, 700, 1200] {
+        let Some((group, waiting)) = cut_off() else { return };
+        let running = group.node("a").agent().spawn("demote");
+        std::thread::sleep(Duration::from_millis(millis));
+        running.kill();
+        expect_no_acknowledgement(&waiting, Duration::ZERO, "a killed demotion");
+        group.node("a").agent().run("demote").ok();
+        group.node("a").agent().run("stop").ok();
+        expect_no_acknowledgement(&waiting, Duration::from_secs(5), &format!("a demotion killed after {millis} ms and its repetition"));
+        assert_eq!(group.writable(), Vec::<&str>::new());
+    }
+}
+
+/// The old primary comes back with a transaction that its successor does not have: it is gone there, or it is named.
+#[test]
+fn what_nobody_acknowledged_never_comes_back_silently() {
+    let Some((group, waiting)) = cut_off() else { return };
+    let (a, b) = (group.node("a"), group.node("b"));
+    a.kill_server();
+    expect_no_acknowledgement(&waiting, Duration::from_secs(5), "death");
+    group.demote("a", &["b"], &["b"]).ok();
+    eventually("the dead server was started again", || a.administer("SELECT 1").is_ok());
+    let lists = Lists { promoted: vec!["a"], unpromoted: vec!["b"], demote: vec!["a"], promote: vec!["b"], ..Lists::default() };
+    group.notify_all("post", "demote", &lists);
+    group.promote("b", &["a", "b"]).ok();
+    assert_eq!(group.writable(), ["b"]);
+    let answer = a.agent().run("monitor");
+    answer.expect(&[0, 190]);
+    if answer.status == 190 {
+        let reason = answer.reason().to_owned();
+        assert!(reason.contains("transactions that the primary does not have") && reason.contains(&a.executed()[..4]), "{reason}");
+        assert_eq!(a.score(), "-INFINITY");
+        assert!(!a.is_attached());
+    } else {
+        group.wait_attached("a");
+        assert!(!a.has("unacknowledged"), "it has what its primary has not");
+    }
+    assert!(!b.has("unacknowledged"));
+}
+
+/// Facts: a replica that received a transaction before it acknowledges would leave its client waiting for ever.
+#[test]
+fn a_commit_that_a_replica_received_before_it_acknowledged_is_released() {
+    let Some((group, waiting)) = cut_off() else { return };
+    let b = group.node("b");
+    // As after an interruption: received, and not acknowledged.
+    b.must(&[
+        &format!("SET GLOBAL {}_enabled=0", b.server.acknowledger()),
+        &format!("START {} IO_THREAD", b.server.replica()),
+    ]);
+    group.wait_attached("b");
+    assert_eq!(waiting.answer(MOMENT), None, "nobody has acknowledged it");
+    for _ in 0..3 {
+        for name in ["b", "a"] {
+            group.node(name).agent().run("monitor").expect(&[0, 8, 190, 191]);
+        }
+    }
+    waiting.answer(Duration::from_secs(5)).expect("it is acknowledged now").expect("and done");
+}
+
+#[test]
+fn a_primary_without_replicas_blocks_and_says_so() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = Group::established(&["a", "b"]);
+    let (a, b) = (group.node("a"), group.node("b"));
+    b.agent().run("stop").ok();
+    let stopped = Lists { promoted: vec!["a"], unpromoted: vec!["b"], stop: vec!["b"], ..Lists::default() };
+    group.notify("a", "post", "stop", &stopped);
+    let waiting = a.write_and_wait("blocked");
+    for _ in 0..2 {
+        a.agent().run("monitor").expect(&[8, 191]);
+    }
+    assert_eq!(waiting.answer(MOMENT), None, "no replica has it");
+    // The replica comes back, by the way that Pacemaker has for it.
+    let lists = Lists { promoted: vec!["a"], start: vec!["b"], ..Lists::default() };
+    group.notify("a", "pre", "start", &lists);
+    b.agent().lists(&lists, group.spelling).run("start").ok();
+    group.notify("a", "post", "start", &lists);
+    for _ in 0..3 {
+        for name in ["b", "a"] {
+            group.node(name).agent().run("monitor").expect(&[0, 8, 190, 191]);
+        }
+    }
+    waiting.answer(Duration::from_secs(5)).expect("it is acknowledged now").expect("and done");
+    assert!(b.has("blocked"));
+}
