@@ -204,7 +204,9 @@ impl MySql {
     pub(crate) fn write_record(&self, context: &Context, state: &mut State, record: &Record) -> Outcome {
         let text = record.to_string();
         self.cluster.set_property(PROPERTY, &text).map_err(cluster_failure)?;
-        context.log.notice(format!("recorded: {text}"));
+        if self.cluster.is_present() {
+            context.log.notice(format!("recorded: {text}"));
+        }
         state.record = Some(text);
         Ok(())
     }

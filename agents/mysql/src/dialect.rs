@@ -361,11 +361,13 @@ impl Dialect {
                 "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'",
                 "INSTALL PLUGIN rpl_semi_sync_replica SONAME 'semisync_replica.so'",
             ]
-        } else {
+        } else if library_is_there("semisync_master.so") {
             vec![
                 "INSTALL PLUGIN rpl_semi_sync_master SONAME 'semisync_master.so'",
                 "INSTALL PLUGIN rpl_semi_sync_slave SONAME 'semisync_slave.so'",
             ]
+        } else {
+            vec![]
         }
     }
 

@@ -35,7 +35,7 @@ impl MySql {
         if context.environment.is_promotable() && context.environment.notify() == Some(false) {
             return Err(Failure::configured("the clone has notify=false, without which nobody can be elected: set meta notify=true"));
         }
-        self.check_node(context)?;
+        self.check_node()?;
         let mut state = self.state_file.load();
         if let Some(process) = self.find_server(&mut state) {
             return self.start_running(context, state, &process);
@@ -129,6 +129,10 @@ impl MySql {
             ));
         }
         self.load_clone_if_wanted(context, server);
+        let few = context.environment.clone_max().is_some_and(|n| n as usize <= self.params.acknowledgements + 1);
+        if few && self.lossless(server.dialect()) {
+            context.log.notice("durability=lossless with so few servers: the loss of a replica stops writes");
+        }
         state.dialect = Some(server.dialect().clone());
         state.answered = true;
         state.ours = true;

@@ -132,14 +132,14 @@ impl MySql {
         let me = self.node()?.to_owned();
         let running = self.running(context)?;
         let others: BTreeSet<String> = running.iter().filter(|node| **node != me).cloned().collect();
-        let won = state.elected == Some(record.map_or_else(String::new, ToString::to_string));
-        let mut positions = self.hear(record, &others, if won { Duration::ZERO } else { HEARING })?;
+        if state.elected == Some(record.map_or_else(String::new, ToString::to_string)) && Self::stands_published(state, record) {
+            // Won in the notification before, and nothing moves since.
+            return self.hear(record, &running, Duration::ZERO);
+        }
+        let mut positions = self.hear(record, &others, HEARING)?;
         // What was published of this server may be of a process before this one.
         positions.insert(me.clone(), self.position(context, state, record)?);
         state.after_death = state.linked && !positions.values().any(|p| p.complete);
-        if won {
-            return Ok(positions);
-        }
         match self.verdict(context, record, &positions, &running)? {
             Verdict::GoOn(reason) => {
                 context.log.notice(format!("going on with the promotion: {reason}"));

@@ -15,7 +15,7 @@ use crate::election::{Position, Question, Unfit, Verdict, elect};
 use crate::monitor::Look;
 use crate::observation::{Observation, Replica, Thread};
 use crate::preference::{HANDED_OVER, PRIMARY, STEPPED_BACK};
-use crate::record::Record;
+use crate::record::{Record, Stamp};
 use crate::server::Server;
 use crate::state::{Stage, State};
 
@@ -30,6 +30,8 @@ const STANDS_BACK: Duration = Duration::from_secs(10);
 const PUBLISHED_FOR: Duration = Duration::from_secs(10);
 /// How long a server may take to answer in a notification: the whole cluster waits.
 const ANSWER_IN_NOTIFY: Duration = Duration::from_millis(700);
+/// How long the last words of a demoted primary may take to arrive. A node that was lost has none.
+const LAST_WORDS: Duration = Duration::from_millis(60);
 /// How long a replica waits for the end of what a dead primary sent.
 const LAST_EVENTS: Duration = Duration::from_millis(150);
 /// How long a replica waits until it has everything of a primary that was demoted in order.
@@ -61,14 +63,40 @@ impl MySql {
     /// does when the machine is busy), and the candidate's may be the first.
     fn after_demotion(&self, context: &Context, notification: &Notification) -> Outcome {
         let mut state = self.state_file.load();
-        let record = self.record_for_election(&mut state)?;
         let me = self.node()?;
         let demoted = notification.peers.demote.iter().find(|m| m.node != me).map(|m| m.node.clone());
-        if let (Some(demoted), Some(record)) = (demoted, record.as_ref()) {
-            self.receive_everything(context, &mut state, record, &demoted)?;
+        let last_words = match &demoted {
+            Some(node) => self.last_words(context, node, state.known_record().as_ref())?,
+            None => None,
+        };
+        // Who was demoted names the round: when it is that of the record as this node knows it, nothing has changed since.
+        let known = state.known_record().filter(|known| last_words.as_ref().is_some_and(|p| p.round == Record::round(Some(known))));
+        let record = match known {
+            Some(known) => Some(known),
+            None => self.record_for_election(&mut state)?,
+        };
+        if let Some(everything) = last_words.filter(|p| p.complete && p.round == Record::round(record.as_ref())) {
+            self.receive_everything(context, &mut state, &everything)?;
         }
         self.publish_position(context, &mut state, record.as_ref())?;
         self.reconsider(context, &mut state, notification, record.as_ref())
+    }
+
+    /// What a demoted node said of itself. It says so before its demotion ends, but attributes take a moment to arrive.
+    fn last_words(&self, context: &Context, node: &str, known: Option<&Record>) -> Result<Option<Position>, Failure> {
+        let begin = Instant::now();
+        loop {
+            let values = self.cluster.private_values(POSITION).map_err(cluster_failure)?;
+            let found = values.get(node).and_then(|text| Position::parse(text));
+            // Those of a demotion before may still stand there.
+            let stamp = |p: &Position| p.round.split_once('-').and_then(|(stamp, _)| Stamp::parse(stamp)).unwrap_or_default();
+            let current = found.as_ref().is_some_and(|p| known.is_none_or(|r| stamp(p) >= r.stamp()));
+            if current || begin.elapsed() > LAST_WORDS {
+                return Ok(found);
+            }
+            context.log.debug(format!("waiting for the last words of {node}"));
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// The candidate, which the cluster chose before anybody could know, hands over at once to whoever holds more: two
@@ -85,30 +113,22 @@ impl MySql {
         }
     }
 
-    /// A primary that was demoted in order says what it has, and lives on as a source until the others have it, too.
-    fn receive_everything(&self, context: &Context, state: &mut State, record: &Record, demoted: &str) -> Outcome {
-        if self.find_server(state).is_none() || state.promoted {
+    /// A primary that was demoted in order has said what it has, and lives on as a source until the others have it, too.
+    fn receive_everything(&self, context: &Context, state: &mut State, everything: &Position) -> Outcome {
+        if self.find_server(state).is_none() {
             return Ok(());
         }
         let mut server = self.connect(state.dialect.as_ref(), ANSWER_IN_NOTIFY)?;
-        if server.replica()?.is_none_or(|r| !r.attached()) {
-            return Ok(());
-        }
         let begin = Instant::now();
-        let Some(everything) = self.hear(Some(record), &BTreeSet::from([demoted.to_owned()]), HEARING_IN_NOTIFY)?.remove(demoted).filter(|p| p.complete) else {
-            return Ok(());
-        };
         let wanted = everything.have();
         loop {
             let seen = server.observe()?;
             if seen.have().contains(&wanted) {
                 return Ok(());
             }
-            if !seen.replica.as_ref().is_some_and(|r| r.attached()) || begin.elapsed() > EVERYTHING {
-                context.log.warning(format!(
-                    "this server lacks {} of the demoted primary on {demoted}",
-                    seen.have().difference(&wanted).unwrap_or_default()
-                ));
+            if !seen.replica.as_ref().is_some_and(Replica::attached) || begin.elapsed() > EVERYTHING {
+                let missing = seen.have().difference(&wanted).unwrap_or_default();
+                context.log.warning(format!("this server lacks {missing} of the demoted primary"));
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(3));
@@ -194,11 +214,19 @@ impl MySql {
 
     /// Publishes this server's position of a round, unless that was done a moment ago.
     pub(crate) fn publish_position(&self, context: &Context, state: &mut State, record: Option<&Record>) -> Outcome {
-        if state.promoted {
+        if state.promoted || Self::stands_published(state, record) {
             return Ok(());
         }
         let position = self.position(context, state, record)?;
         self.tell_position(context, state, &position)
+    }
+
+    /// Whether this server's position of the round was published a moment ago: it is at rest since.
+    pub(crate) fn stands_published(state: &State, record: Option<&Record>) -> bool {
+        let round = Record::round(record);
+        let of_round = |text: &str| Position::parse(text).is_some_and(|p| p.round == round && p.unfit.is_none());
+        let recent = |at: Duration| process::since_boot().saturating_sub(at) < PUBLISHED_FOR;
+        state.rested.as_ref() == Some(&round) && state.published.as_ref().is_some_and(|(text, at)| recent(*at) && of_round(text))
     }
 
     fn tell_position(&self, context: &Context, state: &mut State, position: &Position) -> Outcome {
