@@ -50,6 +50,7 @@ impl MySql {
         let now = process::since_boot();
         let due = state.asked_members.is_none_or(|at| now.saturating_sub(at) > ASKED_EVERY);
         let settled = attached == record.active && acknowledging >= attached.len() && seen.waits && !due;
+        self.push_on(context, state, server, seen.waits && waiting > 0 && acknowledging >= record.acknowledgements)?;
         if settled && state.joining.is_empty() && state.leaving.is_empty() {
             return Ok(());
         }
@@ -63,7 +64,6 @@ impl MySql {
         if !seen.waits {
             self.begin_to_wait(context, server, &record, &told)?;
         }
-        self.push_on(context, state, server, seen.waits && waiting > 0 && acknowledging >= record.acknowledgements)?;
         let record = self.let_leave(context, state, server, record, &told, seen.waits)?;
         self.let_join(context, state, server, record, &told, &attached)
     }
@@ -88,9 +88,10 @@ impl MySql {
     }
 
     /// What a replica had received before it began to acknowledge, it acknowledges only when something follows. Once for
-    /// each record: a statement that nobody acknowledges stays in the server.
+    /// each record, and again when commits still wait at the next monitor: on a busy primary some always do for a moment.
     fn push_on(&self, context: &Context, state: &mut State, server: &mut Server, needed: bool) -> Outcome {
-        if !needed || state.pushed == state.record {
+        let waited = std::mem::replace(&mut state.waited, needed);
+        if !needed || (state.pushed == state.record && !waited) {
             return Ok(());
         }
         state.pushed.clone_from(&state.record);

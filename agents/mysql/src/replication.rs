@@ -6,7 +6,7 @@ use ocf::{Context, Failure, Outcome};
 use pacemaker::Score;
 
 use crate::agent::{MySql, cluster_failure};
-use crate::dialect::Source;
+use crate::dialect::{Source, quoted};
 use crate::observation::{Observation, Replica, Thread};
 use crate::election;
 use crate::record::{Durability, Record, Stamp};
@@ -94,6 +94,7 @@ impl MySql {
             return self.refuse_to_follow(context, state, primary, errant);
         }
         state.errant = None;
+        self.learn_history(context, server, &seen, record);
         // Pointing it anywhere deletes what it received.
         if let Some(record) = record.filter(|_| !pointed) {
             state.memory.change(|m| m.point(record.stamp()));
@@ -118,6 +119,21 @@ impl MySql {
         let how = if state.acknowledges { ", acknowledging" } else { "" };
         context.log.notice(format!("following {primary}{how}"));
         Ok(())
+    }
+
+    /// A MariaDB that was made from a backup has an empty binary log, and knows only its newest transaction. That is one of
+    /// the primary's, so it has what the primary knows of before; without that it would never count as caught up.
+    fn learn_history(&self, context: &Context, server: &mut Server, seen: &Observation, record: Option<&Record>) {
+        let Some(history) = record.and_then(|r| r.set.as_ref()) else { return };
+        let fresh = seen.variables.get("gtid_binlog_state").is_some_and(String::is_empty);
+        let whole = seen.executed.with_history(history);
+        if !fresh || seen.executed.is_empty() || whole == seen.executed {
+            return;
+        }
+        match server.run(&format!("SET GLOBAL gtid_binlog_state={}", quoted(&whole.to_string()))) {
+            Ok(()) => context.log.notice(format!("this server was made from a backup: its history is {whole}")),
+            Err(fault) => context.log.warning(format!("the history of this server cannot be set: {fault}")),
+        }
     }
 
     /// Tells the server where its source is, and how to log in there.
@@ -402,6 +418,8 @@ impl MySql {
         if caught_up && record.node == primary && record.durability == Durability::Lossless {
             let before = state.memory.get().not_before.unwrap_or_default();
             self.tell_membership(state, Membership::Ready(before))?;
+        } else if let Some(lacking) = record.set.as_ref().and_then(|set| set.difference(&seen.have())) {
+            context.log.notice(format!("not acknowledging yet: this replica still lacks {lacking}"));
         }
         Ok(())
     }

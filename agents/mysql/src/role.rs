@@ -191,14 +191,14 @@ impl MySql {
             // The end of what was received can be a transaction that did not arrive whole: nobody acknowledged it.
             idle = if replica.applier_idle { idle + 1 } else { 0 };
             if idle > 20 {
-                let rest = now.executed.difference(&wanted).unwrap_or_default();
+                let rest = wanted.difference(&now.executed).unwrap_or_default();
                 context.log.warning(format!("the applier is through, without {rest}: it did not arrive whole"));
                 return Ok(now);
             }
             if context.deadline.reserving(AFTER_DRAIN).passed() {
                 return Err(Failure::generic(format!(
                     "still applying what was received ({} missing): writes open when that is done, at the next attempt; a longer promote timeout saves the attempts",
-                    now.executed.difference(&wanted).unwrap_or_default()
+                    wanted.difference(&now.executed).unwrap_or_default()
                 )));
             }
             if reported.elapsed() > Duration::from_secs(5) {

@@ -336,7 +336,13 @@ fn fault_of(error: &Error, login: &Login<'_>) -> Fault {
             )),
             other => other,
         },
-        other => Fault::Refused(format!("{socket}: {other}; is the authentication plugin of {} one that this agent knows?", login.user)),
+        // MySQL proposes a plugin of its choice for an account that does not exist.
+        Error::Driver(e) => Fault::Denied(format!(
+            "{} cannot log in on {socket}: {e}; correct test_user and test_passwd, or create the account with mysql-accounts-*.sql and an \
+             authentication plugin that this agent knows",
+            login.user
+        )),
+        other => Fault::Refused(format!("{socket}: {other}")),
     }
 }
 

@@ -127,7 +127,7 @@ impl MySql {
                 return Ok(());
             }
             if !seen.replica.as_ref().is_some_and(Replica::attached) || begin.elapsed() > EVERYTHING {
-                let missing = seen.have().difference(&wanted).unwrap_or_default();
+                let missing = wanted.difference(&seen.have()).unwrap_or_default();
                 context.log.warning(format!("this server lacks {missing} of the demoted primary"));
                 return Ok(());
             }

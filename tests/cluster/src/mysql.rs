@@ -148,7 +148,7 @@ impl Site {
     pub fn sql_in_background(&self, node: &Node, sql: &str) -> Result<()> {
         let client = self.server().client;
         node.sh(&format!(
-            "({{ echo \"{sql};\"; sleep 3600; }} | setsid {client} --no-defaults --user=root --socket={SOCKET} --batch >/dev/null 2>&1 &) ; sleep 0.5"
+            "({{ {{ echo \"{sql};\"; sleep 3600; }} | setsid {client} --no-defaults --user=root --socket={SOCKET} --batch; }} >/dev/null 2>&1 &) ; sleep 0.5"
         ))
         .map(drop)
     }

@@ -6,15 +6,19 @@ use lab::Result;
 use crate::site::Site;
 use crate::{Agent, on_all};
 
-/// Lines for the servers' option file. ocf:heartbeat:mariadb switches semi-synchronous replication on by itself; the other
-/// one gets it here. It replicates by file and position, where strictness about GTIDs would only break its replicas.
+/// Lines for the servers' option file. Both agents take a replica for drained when its applier has read the relay log, which
+/// parallel appliers have not carried out then: they get one. ocf:heartbeat:mariadb switches semi-synchronous replication on
+/// by itself; the other one gets it here. It replicates by file and position, where strictness about GTIDs would only break
+/// its replicas.
 #[must_use]
 pub fn settings(agent: Agent) -> &'static str {
     match agent {
+        Agent::Systole => "",
+        Agent::Stock => "slave_parallel_threads=0",
         Agent::StockByPosition => {
-            "gtid_strict_mode=0\nrpl_semi_sync_master_enabled=1\nrpl_semi_sync_slave_enabled=1\nrpl_semi_sync_master_wait_point=AFTER_SYNC"
+            "slave_parallel_threads=0\ngtid_strict_mode=0\nrpl_semi_sync_master_enabled=1\nrpl_semi_sync_slave_enabled=1\n\
+             rpl_semi_sync_master_wait_point=AFTER_SYNC"
         }
-        _ => "",
     }
 }
 

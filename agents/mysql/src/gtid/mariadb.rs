@@ -115,6 +115,19 @@ impl MariaDbState {
         gtid == mine.head || theirs.lineage.contains_key(&gtid.0) || gtid.1 > theirs.head.1
     }
 
+    /// With what `history` knows of older transactions. A server that was made from a backup knows its newest transaction
+    /// alone; when that is one of `history`, it has all that came before it there, since a domain is one sequence.
+    pub(crate) fn with_history(&self, history: &Self) -> Self {
+        let mut whole = self.clone();
+        for (domain, theirs) in &history.domains {
+            let Some(entry) = whole.domains.get_mut(domain) else { continue };
+            for (server, sequence) in theirs.lineage.iter().filter(|(_, sequence)| **sequence < entry.head.1) {
+                entry.lineage.entry(*server).or_insert(*sequence);
+            }
+        }
+        whole
+    }
+
     /// All but what is errant.
     pub(crate) fn explained(&self, base: &Self, server: &str) -> Self {
         let server = server.trim().parse().ok();

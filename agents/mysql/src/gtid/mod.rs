@@ -117,6 +117,14 @@ impl Gtids {
         }
     }
 
+    /// What it holds, with what `history` knows of the time before a backup that it was made from (MariaDB).
+    pub(crate) fn with_history(&self, history: &Self) -> Self {
+        match (self, history) {
+            (Self::MariaDb(mine), Self::MariaDb(theirs)) => Self::MariaDb(mine.with_history(theirs)),
+            _ => self.clone(),
+        }
+    }
+
     /// All but what is errant: see [`Self::errant`].
     pub(crate) fn explained(&self, base: &Self, server: &str) -> Self {
         match self {

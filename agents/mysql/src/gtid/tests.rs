@@ -308,3 +308,14 @@ proptest! {
         crate::parsers::mysql_set(&text);
     }
 }
+
+#[test]
+fn a_server_made_from_a_backup_learns_what_came_before() {
+    let copy = MariaDbState::parse("0-13-50").unwrap();
+    let primary = MariaDbState::parse("0-11-28,0-12-70,0-13-60,1-11-4").unwrap();
+    assert!(!copy.contains(&MariaDbState::parse("0-11-28").unwrap()));
+    let whole = copy.with_history(&primary);
+    // Not what is newer than the copy, and no domain that the copy has not.
+    assert_eq!(whole.to_string(), "0-11-28,0-13-50");
+    assert!(whole.contains(&MariaDbState::parse("0-11-28").unwrap()));
+}

@@ -288,12 +288,12 @@ impl Node {
     /// The server's refusal.
     #[track_caller]
     pub fn write(&self, name: &str) -> Result<String, String> {
-        self.ask(&format!("REPLACE INTO t.k VALUES ('{name}', 'value')"))
+        self.ask(&format!("REPLACE INTO t.k (name, value) VALUES ('{name}', 'value')"))
     }
 
     /// A client whose write is expected to wait.
     pub fn write_and_wait(&self, name: &str) -> Waiting {
-        self.ask_and_wait(&[], &format!("REPLACE INTO t.k VALUES ('{name}', 'value')"))
+        self.ask_and_wait(&[], &format!("REPLACE INTO t.k (name, value) VALUES ('{name}', 'value')"))
     }
 
     /// A client whose last statement is expected to wait.
@@ -304,7 +304,7 @@ impl Node {
     /// Whether a user could write now. Nothing is written, so nothing waits for a replica.
     pub fn is_writable(&self) -> bool {
         let Ok(mut client) = self.try_client() else { return false };
-        let open = client.ask("BEGIN").is_ok() && client.ask("REPLACE INTO t.k VALUES ('probe', '')").is_ok();
+        let open = client.ask("BEGIN").is_ok() && client.ask("REPLACE INTO t.k (name, value) VALUES ('probe', '')").is_ok();
         let _ = client.ask("ROLLBACK");
         open
     }
@@ -321,7 +321,7 @@ impl Node {
     /// Writes as an administrator does who does not care: past read_only, into this server's own history.
     #[track_caller]
     pub fn write_behind_the_agents_back(&self, name: &str) {
-        let write = format!("REPLACE INTO t.k VALUES ('{name}', 'of the administrator')");
+        let write = format!("REPLACE INTO t.k (name, value) VALUES ('{name}', 'of the administrator')");
         if self.server.closes_for_administrators() {
             self.must(&["SET GLOBAL super_read_only=0", &write, "SET GLOBAL super_read_only=1"]);
         } else {

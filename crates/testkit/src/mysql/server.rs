@@ -62,7 +62,7 @@ impl Server {
             Self::MariaDb => "log_slave_updates=1\ngtid_strict_mode=1\n",
             Self::MySql => "gtid_mode=ON\nenforce_gtid_consistency=ON\nmysqlx=OFF\nbinlog_format=ROW\n",
             Self::MySql56 => {
-                "basedir=/opt/mysql-5.6\ngtid_mode=ON\nenforce_gtid_consistency=ON\nlog_slave_updates=1\n\
+                "basedir=/opt/mysql-5.6\ngtid_mode=ON\nenforce_gtid_consistency=ON\nlog_slave_updates=1\nbinlog_format=ROW\n\
                  master_info_repository=TABLE\nrelay_log_info_repository=TABLE\n"
             }
         }

@@ -11,7 +11,7 @@ use super::{FAILOVER, FOUND_BY_MONITOR, returning};
 
 const PROMOTE: &[&str] = &["elected", "drained", "source-forgotten", "waiting-for-replicas", "reign-saved", "recorded", "remembered"];
 const DEMOTE: &[&str] = &["closed", "demotion-remembered"];
-const MARK: &str = "/run/systole-fault-point";
+const MARK: &str = "/run/resource-agents/systole-fault-point";
 
 fn layer() -> Option<PathBuf> {
     std::env::var_os("SYSTOLE_FAULT_LAYER").map(PathBuf::from)
@@ -32,26 +32,39 @@ fn ended_at(site: &Site, step: &str, change: impl FnOnce(&Site) -> Result<()>) -
     Ok(())
 }
 
-fn killed_at_each_step(name: &str, server: Server) {
+fn killed_at_each_step(name: &str, server: Server, change: fn(&Site) -> Result<()>) {
     scenario(name, Setup { layer: layer(), ..returning(server) }, |site| {
         expect(layer().is_some(), "SYSTOLE_FAULT_LAYER names a layer: run this by `make cluster`")?;
         let load = site.load()?;
         for step in PROMOTE {
-            ended_at(site, step, |site| site.kill_primary().map(drop))?;
+            ended_at(site, step, change)?;
         }
         for step in DEMOTE {
-            ended_at(site, step, |site| site.move_primary().map(drop))?;
+            ended_at(site, step, moved)?;
         }
         held(site, load, FOUND_BY_MONITOR + Duration::from_secs(20), "")
     });
 }
 
-#[test]
-fn mariadb_agent_killed_at_each_step() {
-    killed_at_each_step("mariadb-steps", MARIADB);
+fn moved(site: &Site) -> Result<()> {
+    site.move_primary().map(drop)
+}
+
+fn killed(site: &Site) -> Result<()> {
+    site.kill_primary().map(drop)
 }
 
 #[test]
-fn mysql_agent_killed_at_each_step() {
-    killed_at_each_step("mysql-steps", MYSQL);
+fn mariadb_agent_killed_at_each_step_of_a_move() {
+    killed_at_each_step("mariadb-steps", MARIADB, moved);
+}
+
+#[test]
+fn mysql_agent_killed_at_each_step_of_a_move() {
+    killed_at_each_step("mysql-steps", MYSQL, moved);
+}
+
+#[test]
+fn mariadb_agent_killed_at_each_step_of_a_failover() {
+    killed_at_each_step("mariadb-steps-crash", MARIADB, killed);
 }

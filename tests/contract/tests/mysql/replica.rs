@@ -1,0 +1,224 @@
+//! A replica: whom it follows, after what, and what is said when it cannot.
+
+use testkit::mysql::{Group, Node, Server};
+use testkit::{Lists, eventually};
+
+fn acknowledges(node: &Node) -> bool {
+    let status = format!("SHOW GLOBAL STATUS LIKE '{}_status'", node.server.acknowledger());
+    node.administer(&status).is_ok_and(|s| s.ends_with("ON"))
+}
+
+/// Starts a replica as Pacemaker does while there is a primary.
+fn come_back(group: &Group, primary: &'static str, replica: &'static str) {
+    let others: Vec<&'static str> = ["a", "b", "c"].into_iter().filter(|n| *n != primary && *n != replica).collect();
+    let unpromoted = others.into_iter().filter(|n| group.nodes.iter().any(|m| m.name == *n)).collect();
+    let lists = Lists { promoted: vec![primary], unpromoted, start: vec![replica], ..Lists::default() };
+    group.notify(primary, "pre", "start", &lists);
+    group.node(replica).agent().lists(&lists, group.spelling).run("start").ok();
+    group.notify_all("post", "start", &lists);
+    for _ in 0..2 {
+        for name in [replica, primary] {
+            group.node(name).agent().run("monitor").expect(&[0, 8, 190, 191]);
+        }
+    }
+}
+
+#[test]
+fn a_replica_that_was_restarted_follows_again_and_acknowledges() {
+    for killed in [false, true] {
+        let group = Group::established(&["a", "b", "c"]);
+        group.settle();
+        let (a, b) = (group.node("a"), group.node("b"));
+        if killed {
+            b.kill_server();
+            b.agent().run("monitor").expect(&[7]);
+        }
+        b.agent().run("stop").ok();
+        let stopped = Lists { promoted: vec!["a"], unpromoted: vec!["b", "c"], stop: vec!["b"], ..Lists::default() };
+        group.notify("a", "post", "stop", &stopped);
+        group.notify("c", "post", "stop", &stopped);
+        a.agent().run("monitor").expect(&[8]);
+        a.write("while it was away").unwrap();
+        come_back(&group, "a", "b");
+        group.wait_attached("b");
+        assert_eq!(b.source(), a.address);
+        group.wait_caught_up("a", "b");
+        assert!(b.has("while it was away"));
+        if b.server.is_lossless() {
+            eventually("b acknowledges", || {
+                for name in ["b", "a"] {
+                    group.node(name).agent().run("monitor").expect(&[0, 8]);
+                }
+                acknowledges(b) && group.record().contains("active=b,c")
+            });
+        }
+    }
+}
+
+#[test]
+fn a_replica_whose_replication_was_stopped_is_started_again() {
+    let group = Group::established(&["a", "b"]);
+    let b = group.node("b");
+    for what in ["", "SQL_THREAD", "IO_THREAD"] {
+        b.must(&[&format!("STOP {} {what}", b.server.replica())]);
+        b.agent().run("monitor").expect(&[0]);
+        group.wait_attached("b");
+        eventually("it applies", || b.replication_of("replica_sql_running", "slave_sql_running") == "Yes");
+    }
+    group.settle();
+    group.node("a").write("after").unwrap();
+    group.wait_caught_up("a", "b");
+}
+
+/// Somebody pointed it elsewhere, or took its source away.
+#[test]
+fn a_replica_that_lost_its_source_gets_it_again() {
+    let group = Group::established(&["a", "b"]);
+    let b = group.node("b");
+    group.settle();
+    b.must(&[&format!("STOP {}", b.server.replica()), &format!("RESET {} ALL", b.server.replica())]);
+    b.agent().run("monitor").expect(&[0]);
+    group.wait_attached("b");
+    assert_eq!(b.source(), group.node("a").address);
+    group.settle();
+    group.node("a").write("after").unwrap();
+    group.wait_caught_up("a", "b");
+}
+
+/// A wrong replication password: the replica says so, leaves the members, and the primary is not affected.
+#[test]
+fn a_replica_with_a_wrong_password_says_so_and_the_primary_goes_on() {
+    let group = Group::of(&["a", "b", "c"]);
+    group.start_all();
+    let lists = Lists::promoting("a", &["a", "b", "c"]);
+    group.before_promotion(&lists);
+    group.node("a").agent().lists(&lists, group.spelling).run("promote").ok();
+    let wrong = |node: &str| group.node(node).agent().parameter("replication_passwd", "falsch-und-geheim");
+    wrong("b").notifying("post", "promote", &lists, group.spelling).run("notify").ok();
+    group.notify("c", "post", "promote", &lists);
+    group.wait_attached("c");
+    group.node("a").write("first").unwrap();
+    let mut last = wrong("b").run("monitor");
+    eventually("it is reported", || {
+        last = wrong("b").run("monitor");
+        last.status == 190
+    });
+    last.refused(190, &["1045", "replication_passwd"]);
+    assert!(!group.node("b").log().contains("falsch"), "the password is in the log");
+    assert_eq!(group.node("b").score(), "-INFINITY");
+    if group.nodes[0].server.is_lossless() {
+        eventually("b has left the record", || {
+            group.node("a").agent().run("monitor").expect(&[8]);
+            !group.record().contains("active=b,c")
+        });
+    }
+    group.node("a").write("second").unwrap();
+    // Corrected: it follows without a restart.
+    eventually("b follows", || {
+        group.node("b").agent().run("monitor").expect(&[0, 190]);
+        group.node("b").is_attached()
+    });
+    group.wait_caught_up("a", "b");
+    eventually("b is in order", || {
+        group.node("a").agent().run("monitor").expect(&[8]);
+        group.node("b").agent().run("monitor").status == 0
+    });
+}
+
+/// 1236 has two reasons, and the remedies differ.
+#[test]
+fn what_the_primary_has_purged_is_named_as_purged() {
+    let group = Group::established(&["a", "b", "c"]);
+    let (a, b) = (group.node("a"), group.node("b"));
+    b.agent().run("stop").ok();
+    a.write("second").unwrap();
+    let logs = a.administer("SHOW BINARY LOGS").unwrap();
+    let newest = |text: &str| text.lines().last().unwrap_or_default().split('\t').next().unwrap_or_default().to_owned();
+    assert!(!logs.is_empty());
+    a.must(&["FLUSH BINARY LOGS"]);
+    let last = newest(&a.administer("SHOW BINARY LOGS").unwrap());
+    group.wait_caught_up("a", "c");
+    eventually("the old log is purged", || {
+        let _ = a.administer(&format!("PURGE BINARY LOGS TO '{last}'"));
+        a.administer("SHOW BINARY LOGS").unwrap().lines().count() == 1
+    });
+    come_back(&group, "a", "b");
+    let mut answer = b.agent().run("monitor");
+    eventually("it is reported", || {
+        answer = b.agent().run("monitor");
+        answer.status == 190
+    });
+    answer.refused(190, &["make this replica anew"]);
+    a.agent().run("monitor").expect(&[8]);
+}
+
+/// The applier meets a row that should not be there.
+#[test]
+fn a_replica_whose_applier_fails_says_why() {
+    let group = Group::established(&["a", "b", "c"]);
+    group.settle();
+    let b = group.node("b");
+    let insert = "INSERT INTO t.k (name) VALUES ('twice')";
+    if b.server.closes_for_administrators() {
+        b.must(&["SET GLOBAL super_read_only=0", "SET sql_log_bin=0", insert, "SET GLOBAL super_read_only=1"]);
+    } else {
+        b.must(&["SET sql_log_bin=0", insert]);
+    }
+    group.node("a").ask(insert).unwrap();
+    let mut answer = b.agent().run("monitor");
+    eventually("it is reported", || {
+        answer = b.agent().run("monitor");
+        answer.status == 190
+    });
+    answer.refused(190, &["1062"]);
+    assert_eq!(b.score(), "-INFINITY");
+    group.node("a").write("second").unwrap();
+    // Corrected by hand.
+    let delete = "DELETE FROM t.k WHERE name = 'twice'";
+    if b.server.closes_for_administrators() {
+        b.must(&["SET GLOBAL super_read_only=0", "SET sql_log_bin=0", delete, "SET GLOBAL super_read_only=1"]);
+    } else {
+        b.must(&["SET sql_log_bin=0", delete]);
+    }
+    b.must(&[&format!("START {} SQL_THREAD", b.server.replica())]);
+    eventually("b is in order", || {
+        group.node("a").agent().run("monitor").expect(&[8]);
+        b.agent().run("monitor").status == 0
+    });
+    group.wait_caught_up("a", "b");
+}
+
+#[test]
+fn a_replica_that_lags_loses_its_readers_and_is_preferred_less() {
+    let group = Group::established(&["a", "b"]);
+    group.settle();
+    let b = group.node("b");
+    assert_eq!((b.score().as_str(), group.cluster.attribute("readable", "b").as_deref()), ("100", Some("1")));
+    let mut root = testkit::mysql::Client::root(&b.socket()).unwrap();
+    root.ask("LOCK TABLES t.k READ").unwrap();
+    group.node("a").write("behind").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(3500));
+    let agent = b.agent().parameter("max_slave_lag", "1");
+    agent.run("monitor").expect(&[0]);
+    assert_eq!(group.cluster.attribute("readable", "b").as_deref(), Some("0"), "{:?}", b.replication());
+    assert_eq!(b.score(), "70");
+    drop(root);
+    group.wait_caught_up("a", "b");
+    eventually("b may be read again", || {
+        agent.run("monitor").expect(&[0]);
+        group.cluster.attribute("readable", "b").as_deref() == Some("1") && b.score() == "100"
+    });
+}
+
+#[test]
+fn the_deep_monitor_reads_the_test_table() {
+    let node = Node::alone();
+    node.start();
+    let agent = node.agent().variable("OCF_CHECK_LEVEL", "10");
+    agent.clone().parameter("test_table", "t.k").run("monitor").expect(&[0]);
+    agent.clone().parameter("test_table", "t.missing").run("monitor").refused(1, &["t.missing"]);
+    node.agent().run("promote").ok();
+    agent.clone().parameter("test_table", "t.k").run("monitor").expect(&[8]);
+    agent.parameter("test_table", "t.missing").run("monitor").refused(9, &["t.missing"]);
+    let _ = Server::here();
+}
