@@ -19,7 +19,7 @@ RUNS ?= 20
 export SYSTOLE_STAGE = $(STAGE)
 export SYSTOLE_LAB_BIN = $(LAB)
 
-.PHONY: help build install uninstall stage lab image-% demo test check unit contract snippets cluster bench bench-redis bench-mysql fuzz msrv deny generate clean
+.PHONY: help build install uninstall stage lab image-% demo test check unit contract contract-redis contract-mysql snippets cluster bench bench-redis bench-mysql fuzz msrv deny generate clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -40,7 +40,7 @@ test: check unit contract snippets cluster
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) clippy --locked -p contract --test redis -- -D warnings
+	$(CARGO) clippy --locked -p contract --test redis --test mysql -- -D warnings
 	$(CARGO) clippy --locked -p cluster-scenarios --test redis --bins -- -D warnings
 	$(CARGO) clippy --locked -p snippets --test snippets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
@@ -49,13 +49,32 @@ check:
 unit:
 	$(CARGO) test --workspace --locked
 
-## make contract    the OCF contract, with real servers and the real ocf-tester, in a container
-contract: stage image-debian12
+## make contract    the OCF contract, with real servers and the real ocf-tester, in containers
+contract: contract-redis contract-mysql
+
+contract-redis: stage image-debian12
 	@echo "building the contract tests"
-	@tests=$$($(CARGO) test --quiet --locked -p contract --test redis --no-run --message-format=json \
-	  | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1); \
+	@tests=$$($(call contract-test,redis)); \
 	$(LAB) sandbox --image debian12 --layer $(STAGE) --bind $$(dirname $$tests):/contract --env SYSTOLE_SANDBOX=1 -- \
 	  /contract/$$(basename $$tests) --test-threads=4
+
+# Image and family of each server. SERVER=debian13:mariadb for one.
+SERVERS = debian12:mariadb debian13:mariadb debian12:mysql56 sid:mysql
+SERVER ?= $(SERVERS)
+contract-mysql: stage image-debian12 image-debian13 image-sid
+	@echo "building the contract tests"
+	@$(CARGO) build --quiet --locked -p systole-mysql --features fault-points && \
+	install -D $(TARGET)/debug/systole-mysql $(TARGET)/fault-points/mysql && \
+	tests=$$($(call contract-test,mysql)) && \
+	for server in $(SERVER); do \
+	  echo "$$server"; \
+	  $(LAB) sandbox --image $${server%:*} --layer $(STAGE) --bind $$(dirname $$tests):/contract --bind $(TARGET)/fault-points:/fault-points \
+	    --env SYSTOLE_SANDBOX=1 --env SYSTOLE_SERVER=$${server#*:} -- /contract/$$(basename $$tests) --test-threads=2 $(TEST) || exit 1; \
+	done
+
+# Builds a test program and prints where it is.
+contract-test = $(CARGO) test --quiet --locked -p contract --test $(1) --no-run --message-format=json \
+  | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1
 
 ## make snippets    every snippet against the agents' meta-data, crm_verify and crm_simulate
 snippets: stage image-debian12 image-debian13

@@ -262,10 +262,10 @@ impl MySql {
         (theirs.is_none() || ours.is_none() || theirs == ours).then_some(identity)
     }
 
-    /// Whoever listens on our socket is our server.
+    /// Whoever listens on our socket is our server, unless it is dying: its last thread holds the socket for a moment.
     fn by_socket(&self) -> Option<Identity> {
         std::fs::metadata(&self.params.socket).ok()?;
-        Identity::of(Server::listener(&self.params.socket)?)
+        Identity::of(Server::listener(&self.params.socket)?).filter(Identity::is_alive)
     }
 
     /// The account that the server runs under.

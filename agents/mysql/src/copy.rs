@@ -110,8 +110,7 @@ impl MySql {
         server.run("SET SESSION sql_mode=''")?;
         server.run(&format!("SET GLOBAL clone_valid_donor_list={}", quoted(&format!("{host}:{port}"))))?;
         server.run_all(server.dialect().let_administrators_write(true))?;
-        let statement =
-            format!("CLONE INSTANCE FROM {}@{}:{port} IDENTIFIED BY {}", quoted(user), quoted(host), quoted(password.expose()));
+        let statement = format!("CLONE INSTANCE FROM {}@{}:{port} IDENTIFIED BY {}", quoted(user), quoted(host), quoted(password.expose()));
         match server.run_within(&statement, context.deadline.reserving(AFTERWARDS).left()) {
             Ok(()) => Ok(()),
             // It cannot restart itself, and ends.
@@ -127,7 +126,9 @@ impl MySql {
         let datadir = &self.params.datadir;
         let program = self.params.copy_program.display().to_string();
         if !self.params.copy_program.is_file() {
-            return Err(Failure::installed(format!("copy_program {program} does not exist: set it, or make this replica anew by hand (docs/mysql.md)")));
+            return Err(Failure::installed(format!(
+                "copy_program {program} does not exist: set it, or make this replica anew by hand (docs/mysql.md)"
+            )));
         }
         self.write_note(Means::Program)?;
         empty(datadir).map_err(|e| Failure::permission(format!("datadir {} cannot be emptied: {e}", datadir.display())))?;
@@ -138,11 +139,17 @@ impl MySql {
             .map_err(|e| Failure::generic(format!("no copy of {primary}'s data: {e}")))?;
         if !done.status.success() {
             let last = done.stderr.lines().rfind(|l| !l.trim().is_empty()).unwrap_or_default();
-            return Err(Failure::generic(format!("no copy of {primary}'s data: {program} ended with {}: {last}; correct that and start this instance again", done.status)));
+            return Err(Failure::generic(format!(
+                "no copy of {primary}'s data: {program} ended with {}: {last}; correct that and start this instance again",
+                done.status
+            )));
         }
         let gtids = backup_position(datadir);
         if gtids.is_none() {
-            return Err(Failure::generic(format!("{program} left no mariadb_backup_binlog_info in {}: without it nobody knows what the copy holds", datadir.display())));
+            return Err(Failure::generic(format!(
+                "{program} left no mariadb_backup_binlog_info in {}: without it nobody knows what the copy holds",
+                datadir.display()
+            )));
         }
         self.start_with_copy(context, primary, record, gtids.as_deref())
     }
@@ -151,7 +158,9 @@ impl MySql {
     fn start_with_copy(&self, context: &Context, primary: &str, record: Option<&Record>, gtids: Option<&str>) -> Outcome {
         let started = self.launch(context, context.deadline.left())?;
         let Some((mut server, _)) = started else {
-            return Err(Failure::generic("the server does not come up with the copied data in time: see its error log, and raise the start timeout"));
+            return Err(Failure::generic(
+                "the server does not come up with the copied data in time: see its error log, and raise the start timeout",
+            ));
         };
         if let Some(gtids) = gtids {
             server.run(&format!("SET GLOBAL gtid_slave_pos={}", quoted(gtids)))?;

@@ -141,6 +141,11 @@ impl Dialect {
         self.semi_sync.is_some_and(|s| s.lossless)
     }
 
+    /// Whether what it says it received may hold a transaction that did not arrive whole (MySQL 5.6).
+    pub(crate) fn counts_what_began_to_arrive(&self) -> bool {
+        self.flavour == Flavour::MySql && self.old() && !self.can_be_lossless()
+    }
+
     fn old(&self) -> bool {
         self.words == Words::Old
     }
@@ -173,15 +178,8 @@ impl Dialect {
 
     /// What a look at the server asks for; the columns are read by `Observation`.
     pub(crate) fn observe(&self) -> String {
-        let mut columns = vec![
-            "read_only",
-            "server_id",
-            "log_bin",
-            "sync_binlog",
-            "innodb_flush_log_at_trx_commit",
-            "event_scheduler",
-            "binlog_format",
-        ];
+        let mut columns =
+            vec!["read_only", "server_id", "log_bin", "sync_binlog", "innodb_flush_log_at_trx_commit", "event_scheduler", "binlog_format"];
         if self.super_read_only {
             columns.push("super_read_only");
         }
@@ -493,12 +491,8 @@ mod tests {
         "rpl_semi_sync_source_wait_for_replica_count",
     ];
     const MYSQL_56: &[&str] = &["gtid_executed", "rpl_semi_sync_master_enabled", "rpl_semi_sync_slave_enabled"];
-    const MARIADB: &[&str] = &[
-        "gtid_binlog_state",
-        "rpl_semi_sync_master_enabled",
-        "rpl_semi_sync_slave_enabled",
-        "rpl_semi_sync_master_wait_point",
-    ];
+    const MARIADB: &[&str] =
+        &["gtid_binlog_state", "rpl_semi_sync_master_enabled", "rpl_semi_sync_slave_enabled", "rpl_semi_sync_master_wait_point"];
 
     fn source<'a>() -> Source<'a> {
         Source { host: "lxc1", port: 3306, user: "r", password: "it's \\", tls: false, ca: None, certificate: None, key: None }

@@ -26,6 +26,8 @@ const RECOVERY_PATIENCE: Duration = Duration::from_secs(20);
 const PROGRESS: Duration = Duration::from_secs(5);
 /// How long before the deadline of `stop` the server is killed.
 const KILL_RESERVE: Duration = Duration::from_secs(6);
+/// How long the threads of a killed server may take to end.
+const DYING: Duration = Duration::from_secs(2);
 /// Files that the server may open; it opens fewer tables when it gets fewer.
 const OPEN_FILES: u64 = 65_535;
 
@@ -160,6 +162,10 @@ impl MySql {
     /// What the server said before it ended.
     pub(crate) fn launch(&self, context: &Context, patience: Duration) -> Result<Option<(Server, Box<Observation>)>, Failure> {
         let account = self.account()?;
+        if let Some(before) = &self.state_file.load().server {
+            // A killed server counts as dead before its last thread has let go of the data.
+            before.wait_gone(DYING);
+        }
         self.prepare_directories(&account)?;
         let log_begin = fs::metadata(&self.params.log).map_or(0, |m| m.len());
         let daemon = Daemon {
@@ -301,7 +307,11 @@ impl MySql {
         let (data, user) = (format!("--datadir={}", datadir.display()), format!("--user={}", self.params.user));
         let limit = context.deadline.left();
         let made = if version.contains("MariaDB") {
-            process::run("mariadb-install-db", &[&data, &user, "--auth-root-authentication-method=socket", "--skip-test-db", "--force"], limit)
+            process::run(
+                "mariadb-install-db",
+                &[&data, &user, "--auth-root-authentication-method=socket", "--skip-test-db", "--force"],
+                limit,
+            )
         } else {
             process::run(&program.display().to_string(), &["--no-defaults", "--initialize-insecure", &data, &user], limit)
         };
@@ -310,7 +320,9 @@ impl MySql {
             context.log.notice(format!("made an empty database in {}", datadir.display()));
             return Ok(());
         }
-        let last = made.stderr.lines().next_back().unwrap_or_default();
+        // mariadb-install-db explains itself on its standard output.
+        let said = |text: &str| text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned);
+        let last = said(&made.stderr).or_else(|| said(&made.stdout)).unwrap_or_default();
         Err(Failure::installed(format!("the data directory {} cannot be made: {last}", datadir.display())))
     }
 
@@ -331,7 +343,11 @@ impl MySql {
             }
             if !process.wait_gone(grace) {
                 if !grace.is_zero() {
-                    context.log.warning(format!("the server (pid {}) did not end within {} ms: killing it", process.pid, grace.as_millis()));
+                    context.log.warning(format!(
+                        "the server (pid {}) did not end within {} ms: killing it",
+                        process.pid,
+                        grace.as_millis()
+                    ));
                 }
                 process.kill();
                 if !process.wait_gone(context.deadline.left().max(Duration::from_secs(1))) {
@@ -346,7 +362,8 @@ impl MySql {
             let _ = fs::remove_file(file);
         }
         self.publish_readable(context, &mut state, false);
-        let stopped = State { membership: state.membership.clone(), readable: state.readable, published: state.published, ..State::default() };
+        let stopped =
+            State { membership: state.membership.clone(), readable: state.readable, published: state.published, ..State::default() };
         // A state directory that is full must not fail a stop: the process is gone, and its record names it alone.
         if let Err(e) = self.state_file.save(&stopped) {
             context.log.warning(e.reason);
@@ -369,7 +386,9 @@ impl MySql {
                 if closed.is_ok() && waiting == 0 {
                     return grace;
                 }
-                context.log.warning(format!("{waiting} commits wait for a replica: the server is killed, so that none of them is acknowledged"));
+                context
+                    .log
+                    .warning(format!("{waiting} commits wait for a replica: the server is killed, so that none of them is acknowledged"));
                 Duration::ZERO
             }
             Look::Engaged(why) if !state.promoted => {

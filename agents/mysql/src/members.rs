@@ -70,13 +70,7 @@ impl MySql {
 
     /// A reign that did not begin with a promotion of ours: commits begin to wait when enough replicas remember that they
     /// acknowledge in this epoch. That a server counts some is not enough: they may do so by themselves.
-    fn begin_to_wait(
-        &self,
-        context: &Context,
-        server: &mut Server,
-        record: &Record,
-        told: &BTreeMap<String, Membership>,
-    ) -> Outcome {
+    fn begin_to_wait(&self, context: &Context, server: &mut Server, record: &Record, told: &BTreeMap<String, Membership>) -> Outcome {
         let acknowledge = |node: &&String| matches!(told.get(*node), Some(Membership::Acknowledges(stamp)) if stamp.epoch == record.epoch);
         let count = record.active.iter().filter(acknowledge).count();
         if count < record.acknowledgements {

@@ -119,7 +119,9 @@ impl MySql {
             self.state_file.save(&state)?;
         }
         if state.promoted && seen.closed {
-            return Err(Failure::promoted("the primary is closed for writes (read_only): somebody changed it, or its promotion did not end"));
+            return Err(Failure::promoted(
+                "the primary is closed for writes (read_only): somebody changed it, or its promotion did not end",
+            ));
         }
         if context.environment.is_probe() {
             // A probe finds out and changes nothing, but what it found has to be remembered.

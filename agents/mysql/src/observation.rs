@@ -168,7 +168,9 @@ impl Replica {
         let remedy = match number {
             1045 | 2061 | 1698 => "correct replication_user and replication_passwd",
             1236 | 13114 if text.contains("purged") => "the primary has purged what is missing here: make this replica anew",
-            1236 | 13114 => "this server has transactions that the primary does not have, or the primary has lost some: compare their GTIDs",
+            1236 | 13114 => {
+                "this server has transactions that the primary does not have, or the primary has lost some: compare their GTIDs"
+            }
             2003 | 2002 | 2005 => "check that the name resolves, the port is open and the primary runs",
             _ => "see the server's error log",
         };

@@ -28,13 +28,14 @@ const SOCKET: Parameter = Parameter::new("socket", Kind::Path, "Unix socket")
 const TEST_USER: Parameter = Parameter::new("test_user", Kind::Text, "the agent's account")
     .or("root")
     .about("The account that the agent logs in with, over the socket. Root with unix_socket or auth_socket authentication, as the distributions install it, needs no password. The grants that another account needs are in mysql-accounts-*.sql beside the snippets.");
-const TEST_PASSWD: Parameter = Parameter::new("test_passwd", Kind::Text, "password of test_user")
-    .secret()
-    .about("The password of test_user. Better in test_passwd_file, or set with `crm resource secret`, so that it does not stand in the CIB.");
+const TEST_PASSWD: Parameter = Parameter::new("test_passwd", Kind::Text, "password of test_user").secret().about(
+    "The password of test_user. Better in test_passwd_file, or set with `crm resource secret`, so that it does not stand in the CIB.",
+);
 const TEST_PASSWD_FILE: Parameter = Parameter::new("test_passwd_file", Kind::Path, "file with the password of test_user")
     .about("A file whose first line is the password of test_user. Only its owner may be able to read it.");
-const TEST_TABLE: Parameter = Parameter::new("test_table", Kind::Text, "table read by a deep monitor")
-    .about("A table as database.table that a monitor with OCF_CHECK_LEVEL=10 reads a row of. A table that cannot be read fails the monitor.");
+const TEST_TABLE: Parameter = Parameter::new("test_table", Kind::Text, "table read by a deep monitor").about(
+    "A table as database.table that a monitor with OCF_CHECK_LEVEL=10 reads a row of. A table that cannot be read fails the monitor.",
+);
 const ENABLE_CREATION: Parameter = Parameter::new("enable_creation", Kind::Boolean, "make a missing data directory")
     .or("no")
     .about("When the data directory holds no database at start, make an empty one. The accounts have to be created then: see mysql-accounts-*.sql.");
@@ -76,10 +77,9 @@ const DURABILITY: Parameter =
     Parameter::new("durability", Kind::Choice(&["lossless", "async-allowed"]), "what an acknowledged write is worth")
         .reloadable()
         .about("lossless, the default where the server can do it: the primary acknowledges a write when a replica has it (semi-synchronous, AFTER_SYNC), and blocks while there is none; an acknowledged write survives the loss of any one machine.\n\nasync-allowed: the primary acknowledges writes by itself. Those that no replica had when it dies are lost. The only choice with MySQL 5.6, and the default there.");
-const ACKNOWLEDGEMENTS: Parameter =
-    Parameter::new("acknowledgements", Kind::Integer { min: 1, max: 8 }, "replicas that must have a write")
-        .or("1")
-        .about("With durability=lossless: how many replicas must have a write before it is acknowledged. MariaDB knows only 1.");
+const ACKNOWLEDGEMENTS: Parameter = Parameter::new("acknowledgements", Kind::Integer { min: 1, max: 8 }, "replicas that must have a write")
+    .or("1")
+    .about("With durability=lossless: how many replicas must have a write before it is acknowledged. MariaDB knows only 1.");
 const REJOIN: Parameter = Parameter::new("rejoin", Kind::Choice(&["refuse", "clone"]), "what to do with a server that has diverged")
     .or("refuse")
     .reloadable()
@@ -194,9 +194,10 @@ impl Params {
                 .then(|| Failure::configured(format!("{} and {} are both given: keep {}", a.name, b.name, b.name)))
         };
         let test_table = optional(&TEST_TABLE);
-        let wrong_table = test_table.as_deref().filter(|t| !is_table(t)).map(|t| {
-            Failure::configured(format!("parameter test_table ({}) is not of the form database.table", t.escape_debug()))
-        });
+        let wrong_table = test_table
+            .as_deref()
+            .filter(|t| !is_table(t))
+            .map(|t| Failure::configured(format!("parameter test_table ({}) is not of the form database.table", t.escape_debug())));
         Self {
             binary: path(&BINARY),
             config: path(&CONFIG),

@@ -7,8 +7,8 @@ use pacemaker::Score;
 
 use crate::agent::{MySql, cluster_failure};
 use crate::dialect::{Source, quoted};
-use crate::observation::{Observation, Replica, Thread};
 use crate::election;
+use crate::observation::{Observation, Replica, Thread};
 use crate::record::{Durability, Record, Stamp};
 use crate::server::{Fault, Server};
 use crate::state::State;

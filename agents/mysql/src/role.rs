@@ -23,6 +23,8 @@ const CLOSING: Duration = Duration::from_millis(500);
 const DEMOTE_PATIENCE: Duration = Duration::from_millis(1500);
 /// How long a dead primary that was started again stays no candidate, unless it attaches before.
 const HELD: Duration = Duration::from_secs(8);
+/// How many looks in a row must find the applier through and nothing moved.
+const NOTHING_MORE: u32 = 200;
 /// What remains of a promotion's time for what follows the applier.
 const AFTER_DRAIN: Duration = Duration::from_secs(4);
 /// Stopping a receiver that is writing to a slow disk takes its time.
@@ -120,12 +122,7 @@ impl MySql {
     }
 
     /// The election, unless it was won in the notification before. Returns the positions that it was decided by.
-    fn win_election(
-        &self,
-        context: &Context,
-        state: &mut State,
-        record: Option<&Record>,
-    ) -> Result<BTreeMap<String, Position>, Failure> {
+    fn win_election(&self, context: &Context, state: &mut State, record: Option<&Record>) -> Result<BTreeMap<String, Position>, Failure> {
         if !self.cluster.is_present() {
             return Ok(BTreeMap::new());
         }
@@ -171,7 +168,7 @@ impl MySql {
         }
         let begin = Instant::now();
         let mut reported = begin;
-        let mut idle = 0;
+        let (mut idle, mut last) = (0, seen.executed.clone());
         loop {
             let now = server.observe()?;
             if now.executed.contains(&wanted) {
@@ -188,9 +185,12 @@ impl MySql {
                     self.decide()
                 )));
             }
-            // The end of what was received can be a transaction that did not arrive whole: nobody acknowledged it.
-            idle = if replica.applier_idle { idle + 1 } else { 0 };
-            if idle > 20 {
+            // MySQL 5.6 counts a transaction as received when it begins to arrive, and nobody can have acknowledged that one.
+            // Elsewhere this would be wrong: the state is that of the thread that hands out the work, not of its workers.
+            let moved = now.executed != last;
+            last = now.executed.clone();
+            idle = if moved || !replica.applier_idle { 0 } else { idle + 1 };
+            if idle > NOTHING_MORE && server.dialect().counts_what_began_to_arrive() {
                 let rest = wanted.difference(&now.executed).unwrap_or_default();
                 context.log.warning(format!("the applier is through, without {rest}: it did not arrive whole"));
                 return Ok(now);
@@ -266,8 +266,11 @@ impl MySql {
         self.state_file.save(state)?;
         fault_point("demotion-remembered");
         if was_promoted {
-            let record = self.record_for_election(state)?;
-            self.publish_position(context, state, record.as_ref())?;
+            // It is closed. That the others cannot be told is no reason to kill it.
+            let told = self.record_for_election(state).and_then(|record| self.publish_position(context, state, record.as_ref()));
+            if let Err(failure) = told {
+                context.log.warning(format!("the others are not told what this server holds: {failure}"));
+            }
         }
         Ok(())
     }
@@ -309,9 +312,13 @@ impl MySql {
         if !self.cluster.is_present() {
             return Ok(());
         }
-        let record = self.record_for_election(&mut state)?;
         // Said first: the replicas wait for no more from here.
-        self.publish_nowhere(context, &mut state, record.as_ref(), Unfit::NoServer)?;
+        let told = self
+            .record_for_election(&mut state)
+            .and_then(|record| self.publish_nowhere(context, &mut state, record.as_ref(), Unfit::NoServer));
+        if let Err(failure) = told {
+            context.log.warning(format!("the others are not told that this server is dead: {failure}"));
+        }
         self.state_file.save(&state)?;
         if let Err(failure) = self.launch(context, Duration::ZERO) {
             context.log.error(format!("the dead server cannot be started again: {failure}"));
@@ -364,7 +371,9 @@ fn list(nodes: &BTreeSet<String>) -> String {
 /// HA_RSCTMP holds this step's name. Other builds have nothing here.
 pub(crate) fn fault_point(step: &str) {
     #[cfg(feature = "fault-points")]
-    if let Some(directory) = std::env::var_os("HA_RSCTMP") {
+    {
+        // Pacemaker does not set it.
+        let directory = std::env::var_os("HA_RSCTMP").unwrap_or_else(|| "/run/resource-agents".into());
         let file = std::path::Path::new(&directory).join("systole-fault-point");
         if std::fs::read_to_string(&file).is_ok_and(|wanted| wanted.trim() == step) {
             // Once: the next run gets past it.

@@ -83,7 +83,9 @@ impl Server {
         let conn = match conn {
             Ok(Ok(conn)) => conn,
             Ok(Err(error)) => return Err(fault_of(&error, login)),
-            Err(_) => return Err(Fault::Silent(format!("no greeting on {} in {} ms", login.socket.display(), begin.elapsed().as_millis()))),
+            Err(_) => {
+                return Err(Fault::Silent(format!("no greeting on {} in {} ms", login.socket.display(), begin.elapsed().as_millis())));
+            }
         };
         let mut server = Self { runtime, conn: Some(conn), limit, dialect: known.cloned().unwrap_or_else(Dialect::unknown) };
         if known.is_none() {
@@ -95,9 +97,8 @@ impl Server {
     /// Which process listens on the socket, whatever it says.
     pub(crate) fn listener(socket: &Path) -> Option<i32> {
         let runtime = runtime().ok()?;
-        let connected = runtime.block_on(async {
-            tokio::time::timeout(Duration::from_millis(500), tokio::net::UnixStream::connect(socket)).await
-        });
+        let connected =
+            runtime.block_on(async { tokio::time::timeout(Duration::from_millis(500), tokio::net::UnixStream::connect(socket)).await });
         connected.ok()?.ok()?.peer_cred().ok()?.pid()
     }
 

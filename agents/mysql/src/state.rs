@@ -45,9 +45,10 @@ pub(crate) struct SavedMemory {
 impl SavedMemory {
     /// The memory; one that cannot be read is as good as none: it allows nothing.
     pub(crate) fn get(&self) -> Memory {
-        let acknowledging = self.acknowledging.as_ref().and_then(|(stamp, mark)| {
-            Some(Acknowledging { stamp: Stamp::parse(stamp)?, mark: Gtids::parse_any(mark).ok()? })
-        });
+        let acknowledging = self
+            .acknowledging
+            .as_ref()
+            .and_then(|(stamp, mark)| Some(Acknowledging { stamp: Stamp::parse(stamp)?, mark: Gtids::parse_any(mark).ok()? }));
         Memory { acknowledging, not_before: self.not_before.as_deref().and_then(Stamp::parse) }
     }
 

@@ -38,7 +38,9 @@ impl MySql {
         // The limit of CHANGE REPLICATION SOURCE; 5.6 cuts it off without a word.
         let too_long = self.replication_password().is_ok_and(|p| p.expose().chars().count() > 32);
         if server.dialect().flavour == Flavour::MySql && too_long {
-            findings.push("the password of replication_user is longer than the 32 characters that a replica can be told: choose a shorter one".into());
+            findings.push(
+                "the password of replication_user is longer than the 32 characters that a replica can be told: choose a shorter one".into(),
+            );
         }
         match findings.pop() {
             None => Ok(()),
@@ -61,10 +63,9 @@ impl MySql {
             return Err(Failure { code: Code::Permission, reason: format!("binary {} is not an executable file", program.display()) });
         }
         self.account()?;
-        for (file, parameter) in [
-            (&self.params.test_password_file, "test_passwd_file"),
-            (&self.params.replication_password_file, "replication_passwd_file"),
-        ] {
+        for (file, parameter) in
+            [(&self.params.test_password_file, "test_passwd_file"), (&self.params.replication_password_file, "replication_passwd_file")]
+        {
             if let Some(file) = file {
                 read_secret(file, parameter)?;
             }
@@ -123,7 +124,11 @@ fn findings(dialect: &Dialect, seen: &Observation) -> Vec<String> {
         }
         Flavour::MariaDb => {
             wants(on("gtid_strict_mode"), "gtid_strict_mode=ON", "transactions that went different ways can get the same number");
-            wants(value("server_id") != "1", "server_id=N, another number on each node", "the server has the id that every server has by default");
+            wants(
+                value("server_id") != "1",
+                "server_id=N, another number on each node",
+                "the server has the id that every server has by default",
+            );
         }
     }
     findings

@@ -141,8 +141,7 @@ pub fn check(paths: &LabPaths, live: &[(String, String)], journal: &Journal, opt
 
 /// Whether exactly one of the nodes is a primary and all others follow, while writes may go on.
 pub(crate) fn in_step(paths: &LabPaths, live: &[(String, String)], options: &CheckOptions) -> Result<bool> {
-    let found: Vec<_> =
-        network::from_clients(paths, || live.iter().map(|(node, address)| hold(node, address, "none", options)).collect())?;
+    let found: Vec<_> = network::from_clients(paths, || live.iter().map(|(node, address)| hold(node, address, "none", options)).collect())?;
     let holdings: Vec<&Holdings> = found.iter().filter_map(|h| h.as_ref().ok()).collect();
     let primaries = holdings.iter().filter(|h| h.primary).count();
     Ok(holdings.len() == live.len() && primaries == 1 && holdings.iter().all(|h| h.broken.is_none()))

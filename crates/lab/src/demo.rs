@@ -71,8 +71,7 @@ pub fn demo(options: &DemoOptions) -> Result<Vec<Report>> {
         let text = std::fs::read_to_string(file).context(|| format!("read {}", file.display()))?;
         lab.load_crm(&text)?;
     }
-    let resources =
-        options.databases.iter().map(|d| wait_promoted(&lab, d.resource.as_deref())).collect::<Result<Vec<_>>>()?;
+    let resources = options.databases.iter().map(|d| wait_promoted(&lab, d.resource.as_deref())).collect::<Result<Vec<_>>>()?;
     lab.wait_idle()?;
     say(&lab.quorate_node()?.exec(&["crm_mon", "-1", "--exclude=all", "--include=resources"])?.stdout);
     let mut casts = Vec::new();

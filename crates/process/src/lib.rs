@@ -10,5 +10,5 @@ mod identity;
 
 pub use command::{CommandError, Finished, run};
 pub use daemon::{Account, Daemon, DaemonError, Spawned};
-pub use file::{room, Locked, lock, write_atomically};
+pub use file::{Locked, lock, room, write_atomically};
 pub use identity::{Identity, State, since_boot};

@@ -68,14 +68,8 @@ pub struct Server {
 pub const REDIS: Server =
     Server { kind: Kind::Redis, resource: "redis", process: "redis-server", client: "redis-cli", directory: "redis", image: None };
 /// Valkey of Debian 13.
-pub const VALKEY: Server = Server {
-    resource: "valkey",
-    process: "valkey-server",
-    client: "valkey-cli",
-    directory: "valkey",
-    image: Some("debian13"),
-    ..REDIS
-};
+pub const VALKEY: Server =
+    Server { resource: "valkey", process: "valkey-server", client: "valkey-cli", directory: "valkey", image: Some("debian13"), ..REDIS };
 /// MariaDB 10.11 of Debian 12.
 pub const MARIADB: Server = Server {
     kind: Kind::MariaDb,

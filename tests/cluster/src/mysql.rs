@@ -29,11 +29,9 @@ fn befriend(site: &Site) -> Result<()> {
     on_all(&nodes, |node| {
         node.sh("install -d -m 700 /root/.ssh; install -m 600 /dev/null /root/.ssh/id_ed25519")?;
         node.write("/root/.ssh/id_ed25519", &key)?;
-        node.sh(
-            "ssh-keygen -y -f /root/.ssh/id_ed25519 > /root/.ssh/authorized_keys; \
-             printf 'Host *\\n  StrictHostKeyChecking accept-new\\n' > /root/.ssh/config; systemctl start ssh",
-        )
-        .map(drop)
+        node.sh("ssh-keygen -y -f /root/.ssh/id_ed25519 > /root/.ssh/authorized_keys; \
+             printf 'Host *\\n  StrictHostKeyChecking accept-new\\n' > /root/.ssh/config; systemctl start ssh")
+            .map(drop)
     })
 }
 
@@ -137,7 +135,19 @@ impl Site {
     /// Runs SQL on a node as root, over the socket; returns the rows, tabs between columns.
     pub fn sql(&self, node: &Node, sql: &str) -> Result<String> {
         let client = self.server().client;
-        let done = node.exec(&["timeout", "20", client, "--no-defaults", "--user=root", "--socket", SOCKET, "--batch", "--skip-column-names", "--execute", sql])?;
+        let done = node.exec(&[
+            "timeout",
+            "20",
+            client,
+            "--no-defaults",
+            "--user=root",
+            "--socket",
+            SOCKET,
+            "--batch",
+            "--skip-column-names",
+            "--execute",
+            sql,
+        ])?;
         if done.success() {
             return Ok(done.stdout);
         }
@@ -158,7 +168,18 @@ impl Site {
         let word = if self.server().kind == Kind::MySql { "REPLICA" } else { "SLAVE" };
         let client = self.server().client;
         let statement = format!("SHOW {word} STATUS");
-        let done = node.exec(&["timeout", "20", client, "--no-defaults", "--user=root", "--socket", SOCKET, "--vertical", "--execute", &statement])?;
+        let done = node.exec(&[
+            "timeout",
+            "20",
+            client,
+            "--no-defaults",
+            "--user=root",
+            "--socket",
+            SOCKET,
+            "--vertical",
+            "--execute",
+            &statement,
+        ])?;
         Ok(done.stdout)
     }
 

@@ -217,6 +217,7 @@ impl Site {
 
     /// Waits until our agent on a node has said this.
     pub fn wait_said(&self, node: &Node, words: &str, limit: Duration) -> Result<()> {
-        self.lab.wait_for(&format!("`{words}` in the log of {}", node.name), limit, || self.log_of(node).is_ok_and(|log| log.contains(words)))
+        self.lab
+            .wait_for(&format!("`{words}` in the log of {}", node.name), limit, || self.log_of(node).is_ok_and(|log| log.contains(words)))
     }
 }

@@ -325,7 +325,8 @@ impl std::str::FromStr for Play {
     fn from_str(text: &str) -> Result<Play, String> {
         let words: Vec<&str> = text.split(':').collect();
         let [database, resource, process] = words[..] else { return Err("not of the form database:resource:process".to_owned()) };
-        let database = Database::ALL.into_iter().find(|d| d.name() == database).ok_or_else(|| format!("{database} is no database of the lab"))?;
+        let database =
+            Database::ALL.into_iter().find(|d| d.name() == database).ok_or_else(|| format!("{database} is no database of the lab"))?;
         Ok(Play { database, resource: resource.to_owned(), process: process.to_owned() })
     }
 }

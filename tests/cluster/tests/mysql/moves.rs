@@ -63,7 +63,10 @@ fn obstructed(name: &str, setup: Setup, obstruct: impl FnOnce(&Site, &Node) -> R
         obstruct(site, &primary)?;
         site.move_primary()?;
         site.wait_settled()?;
-        expect(site.sql(&site.primary()?, "SELECT COUNT(*) FROM `load`.probes WHERE run='obstacle'")?.trim() == "0", "what was not committed is gone")?;
+        expect(
+            site.sql(&site.primary()?, "SELECT COUNT(*) FROM `load`.probes WHERE run='obstacle'")?.trim() == "0",
+            "what was not committed is gone",
+        )?;
         held(site, load, Duration::from_secs(15), "")
     });
 }

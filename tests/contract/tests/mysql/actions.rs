@@ -25,7 +25,10 @@ fn every_action_can_be_repeated() {
         ("monitor", 7),
     ] {
         node.agent().run(action).expect(&[status]);
-        node.agent().probing().run("monitor").expect(&[[0, 7, 8][usize::from(node.is_writable()) * 2 + usize::from(node.servers().is_empty())]]);
+        node.agent()
+            .probing()
+            .run("monitor")
+            .expect(&[[0, 7, 8][usize::from(node.is_writable()) * 2 + usize::from(node.servers().is_empty())]]);
     }
     assert!(node.servers().is_empty());
 }

@@ -92,7 +92,15 @@ impl Small {
         std::fs::create_dir(&data).unwrap();
         mount(&data, "400m");
         node.give(&data);
-        assert!(Command::new("sh").args(["-c", "cp -a --sparse=always \"$1\"/. \"$2\"/", "sh"]).arg(&aside).arg(&data).status().unwrap().success());
+        assert!(
+            Command::new("sh")
+                .args(["-c", "cp -a --sparse=always \"$1\"/. \"$2\"/", "sh"])
+                .arg(&aside)
+                .arg(&data)
+                .status()
+                .unwrap()
+                .success()
+        );
         std::fs::remove_dir_all(&aside).unwrap();
         Self { node, data }
     }

@@ -8,7 +8,8 @@ const DECISION: &str = "crm_attribute --type crm_config --set-name systole --nam
 
 /// The post-demote notifications of the primary's death.
 fn after_death(group: &Group, candidate: &'static str, unpromoted: &[&'static str]) {
-    let lists = Lists { promoted: vec!["a"], unpromoted: unpromoted.to_vec(), demote: vec!["a"], promote: vec![candidate], ..Lists::default() };
+    let lists =
+        Lists { promoted: vec!["a"], unpromoted: unpromoted.to_vec(), demote: vec!["a"], promote: vec![candidate], ..Lists::default() };
     for name in unpromoted {
         group.notify(name, "post", "demote", &lists);
     }

@@ -151,6 +151,10 @@ const STEPS_OF_DEMOTE: [&str; 2] = ["closed", "demotion-remembered"];
 fn succession() -> (Group, Lists) {
     let group = Group::established(ALL);
     group.node("a").write("second").unwrap();
+    // Without acknowledgements it might be on the primary alone.
+    for replica in ["b", "c"] {
+        group.wait_caught_up("a", replica);
+    }
     group.node("a").kill_server();
     (group, Lists::promoting("b", &["b", "c"]))
 }
@@ -204,7 +208,11 @@ fn a_promotion_that_died_at_any_step_can_be_followed_by_that_of_another() {
         group.before_promotion(&lists);
         dies_at(group.node("b"), step, "promote", |agent| agent.lists(&lists, group.spelling));
         group.demote("b", &["c"], &["c"]).ok();
-        group.notify_all("post", "demote", &Lists { promoted: vec!["b"], unpromoted: vec!["c"], demote: vec!["b"], promote: vec!["c"], ..Lists::default() });
+        group.notify_all(
+            "post",
+            "demote",
+            &Lists { promoted: vec!["b"], unpromoted: vec!["c"], demote: vec!["b"], promote: vec!["c"], ..Lists::default() },
+        );
         let answer = group.promote("c", &["b", "c"]);
         assert_eq!(answer.status, 0, "promotion of c after b's died at {step}: {}", answer.stderr);
         assert_eq!(group.writable(), ["c"], "after {step}");

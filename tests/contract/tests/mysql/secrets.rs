@@ -117,7 +117,8 @@ fn all_actions(with: impl Fn(&Node, Agent) -> Agent) {
     group.nodes.iter().for_each(give_passwords);
     let agent = |name: &str| {
         let node = group.node(name);
-        let agent = node.agent().without("OCF_RESKEY_replication_passwd").parameter("test_user", "pacemaker").parameter("pasword", PASSWORD);
+        let agent =
+            node.agent().without("OCF_RESKEY_replication_passwd").parameter("test_user", "pacemaker").parameter("pasword", PASSWORD);
         with(node, agent)
             .variable("HA_debug", "1")
             .variable("OCF_TRACE_FILE", node.directory.join("trace"))

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use testkit::mysql::{Group, Node};
 use testkit::Lists;
+use testkit::mysql::{Group, Node};
 
 /// Longer than nothing, shorter than a tool's own limit.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -36,6 +36,12 @@ fn expect_no_acknowledgement(waiting: &Waiting, limit: Duration, what: &str) {
     assert!(!matches!(answer, Some(Ok(_))), "{what}: a commit that no replica has was reported as done");
 }
 
+/// What the server says of those that wait: for the message of a test that fails.
+fn sessions(node: &Node) -> String {
+    let ask = |sql: &str| node.administer(sql).unwrap_or_else(|e| e);
+    format!("{}\n{}", ask("SHOW PROCESSLIST"), ask("SHOW GLOBAL STATUS LIKE 'rpl_semi_sync%'"))
+}
+
 // What the servers do.
 
 #[test]
@@ -229,10 +235,7 @@ fn a_commit_that_a_replica_received_before_it_acknowledged_is_released() {
         let waiting = group.node("a").write_and_wait(&format!("unacknowledged {round}"));
         wait_for_it(group.node("a"));
         // As after an interruption: received, and not acknowledged.
-        b.must(&[
-            &format!("SET GLOBAL {}_enabled=0", b.server.acknowledger()),
-            &format!("START {} IO_THREAD", b.server.replica()),
-        ]);
+        b.must(&[&format!("SET GLOBAL {}_enabled=0", b.server.acknowledger()), &format!("START {} IO_THREAD", b.server.replica())]);
         group.wait_attached("b");
         assert_eq!(waiting.answer(MOMENT), None, "nobody has acknowledged it");
         for _ in 0..3 {
@@ -240,7 +243,10 @@ fn a_commit_that_a_replica_received_before_it_acknowledged_is_released() {
                 group.node(name).agent().run("monitor").expect(&[0, 8, 190, 191]);
             }
         }
-        waiting.answer(Duration::from_secs(5)).unwrap_or_else(|| panic!("round {round}: it waits still")).expect("and done");
+        waiting
+            .answer(Duration::from_secs(5))
+            .unwrap_or_else(|| panic!("round {round}: it waits still: {}", sessions(group.node("a"))))
+            .expect("and done");
     }
 }
 
@@ -269,6 +275,6 @@ fn a_primary_without_replicas_blocks_and_says_so() {
             group.node(name).agent().run("monitor").expect(&[0, 8, 190, 191]);
         }
     }
-    waiting.answer(Duration::from_secs(5)).expect("it is acknowledged now").expect("and done");
+    waiting.answer(Duration::from_secs(5)).unwrap_or_else(|| panic!("it waits still: {}", sessions(a))).expect("and done");
     assert!(b.has("blocked"));
 }
