@@ -378,6 +378,11 @@ impl Dialect {
         "FLUSH USER_RESOURCES"
     }
 
+    /// Whether the barrier cannot pass a commit that waits.
+    pub(crate) fn barrier_queues(&self) -> bool {
+        self.flavour == Flavour::MariaDb
+    }
+
     pub(crate) fn event_scheduler(&self, on: bool) -> &'static str {
         if on { "SET GLOBAL event_scheduler=1" } else { "SET GLOBAL event_scheduler=0" }
     }

@@ -115,7 +115,12 @@ impl MySql {
         seen: &Observation,
     ) -> Result<Status, Failure> {
         if !seen.closed && !state.promoted {
-            self.unexpected_primary(context, &mut state, &mut server)?;
+            if seen.closed_for_applications && seen.replica.as_ref().is_some_and(|r| r.receiver != Thread::Stopped) {
+                // A replication that ran before us, by the stock agent perhaps, which knows only read_only.
+                self.close(context, &mut server)?;
+            } else {
+                self.unexpected_primary(context, &mut state, &mut server)?;
+            }
             self.state_file.save(&state)?;
         }
         if state.promoted && seen.closed {

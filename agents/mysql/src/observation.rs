@@ -8,6 +8,8 @@ use crate::gtid::{Flavour, Gtids};
 pub(crate) struct Observation {
     /// Nobody can write, as far as this server can forbid it.
     pub(crate) closed: bool,
+    /// Accounts without administrators' privileges cannot.
+    pub(crate) closed_for_applications: bool,
     /// The transactions in its own log.
     pub(crate) executed: Gtids,
     /// Who it is in the GTIDs of what it writes: server_uuid, or MariaDB's server_id.
@@ -34,6 +36,7 @@ impl Observation {
         let [source, acknowledger] = dialect.semi_sync.map(|s| s.switches()).unwrap_or_default();
         Ok(Self {
             closed: on("read_only") && (!variables.contains_key("super_read_only") || on("super_read_only")),
+            closed_for_applications: on("read_only"),
             executed: executed(dialect, &variables)?,
             server: value(if dialect.flavour == Flavour::MySql { "server_uuid" } else { "server_id" }).to_owned(),
             durable: value("sync_binlog") == "1" && value("innodb_flush_log_at_trx_commit") == "1",

@@ -16,7 +16,9 @@ const CONFIG: Parameter = Parameter::new("config", Kind::Path, "server configura
     .about("The server's option file, given to it as --defaults-file. The agent never changes it. When the default does not exist, /etc/my.cnf is used.");
 const DATADIR: Parameter = Parameter::new("datadir", Kind::Path, "data directory").or("/var/lib/mysql").unique("datadir");
 const USER: Parameter = Parameter::new("user", Kind::Name, "user that the server runs as").or("mysql");
-const GROUP: Parameter = Parameter::new("group", Kind::Name, "group of the directories that the agent makes").or("mysql");
+const GROUP: Parameter = Parameter::new("group", Kind::Name, "accepted and not used").or("mysql").about(
+    "Accepted so that a configuration of ocf:heartbeat:mysql works unchanged. What the agent makes belongs to the user and its main group.",
+);
 const LOG: Parameter = Parameter::new("log", Kind::Path, "the server's error log")
     .or("/var/log/mysql/error.log")
     .about("The server's error log, given to it as --log-error. Its end is part of the reason when the server does not start.");

@@ -72,6 +72,7 @@ impl MySql {
         let host = self.address_of(context, state, primary);
         let port = self.params.replication.port;
         let mut seen = server.observe()?;
+        self.wait_no_more(context, server, &seen)?;
         // After an election that came to nothing it is still pointed there, with everything that it received.
         let fine = |r: &Replica| r.host == host && r.port == port && r.receiver_error.is_none() && r.applier == Thread::Running;
         let pointed = seen.replica.as_ref().is_some_and(fine);
@@ -218,6 +219,7 @@ impl MySql {
     }
 
     fn tend(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) -> Outcome {
+        self.wait_no_more(context, server, seen)?;
         let Some(primary) = self.whom_to_follow(context, state, seen)? else { return Ok(()) };
         let host = self.address_of(context, state, &primary);
         let port = self.params.replication.port;

@@ -58,6 +58,7 @@ impl MySql {
         }
         let positions = self.win_election(context, &mut state, record.as_ref())?;
         fault_point("elected");
+        self.wait_no_more(context, &mut server, &seen)?;
         let seen = self.drain(context, &mut server, seen)?;
         fault_point("drained");
         if seen.replica.is_some() {
@@ -144,6 +145,16 @@ impl MySql {
             }
             other => Err(Failure::generic(format!("not promoted: {}", self.give_way(context, state, other)?))),
         }
+    }
+
+    /// On a closed server nobody but the applier can be waiting for acknowledgements, and it would do so for ever: a
+    /// promotion that was interrupted leaves the waiting on.
+    pub(crate) fn wait_no_more(&self, context: &Context, server: &mut Server, seen: &Observation) -> Outcome {
+        if seen.closed && seen.waits {
+            context.log.notice("the server waits for acknowledgements although it is no primary: switching that off");
+            server.run_all(server.dialect().wait_for_nobody())?;
+        }
+        Ok(())
     }
 
     /// The nodes whose instances run, this one included.

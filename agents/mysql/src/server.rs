@@ -248,6 +248,21 @@ impl Server {
         Ok(rows.into_iter().filter_map(|mut row| row.remove("host").filter(|h| !h.is_empty())).collect())
     }
 
+    /// Ends the sessions whose commits wait for an acknowledgement. Their clients get no answer.
+    pub(crate) fn end_waiting(&mut self) -> Result<usize, Fault> {
+        let sessions = self.rows(self.dialect.sessions())?;
+        let waiting = |s: &&Row| s.get("state").is_some_and(|state| state.starts_with("Waiting for semi-sync ACK"));
+        let ids: Vec<String> = sessions.iter().filter(waiting).filter_map(|s| s.get("id").cloned()).collect();
+        for id in &ids {
+            match self.run(&format!("KILL {id}")) {
+                Ok(()) => {}
+                Err(Fault::Refused(text)) if text.contains("(error 1094)") => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(ids.len())
+    }
+
     /// Whether some session is at this statement, whether anybody waits for its end or not.
     pub(crate) fn is_running(&mut self, statement: &str) -> Result<bool, Fault> {
         let sessions = self.rows(self.dialect.sessions())?;

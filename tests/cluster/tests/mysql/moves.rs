@@ -7,7 +7,7 @@ use lab::{Node, Result};
 
 use super::SHORT;
 
-fn planned_moves_under_load(name: &str, server: Server) {
+fn planned_moves_under_load(name: &str, server: Server, except: &str) {
     scenario(name, Setup::of(server), |site| {
         let load = site.load()?;
         for _ in 0..3 {
@@ -17,28 +17,29 @@ fn planned_moves_under_load(name: &str, server: Server) {
             std::thread::sleep(Duration::from_secs(3));
             expect(site.primary()?.name == to, "the role stays where it was moved to")?;
         }
-        held(site, load, SHORT, "")
+        held(site, load, SHORT, except)
     });
 }
 
 #[test]
 fn mariadb_planned_moves_under_load() {
-    planned_moves_under_load("mariadb-moves", MARIADB);
+    planned_moves_under_load("mariadb-moves", MARIADB, "");
 }
 
 #[test]
 fn mariadb_11_planned_moves_under_load() {
-    planned_moves_under_load("mariadb11-moves", MARIADB_11);
+    planned_moves_under_load("mariadb11-moves", MARIADB_11, "");
 }
 
 #[test]
 fn mysql_planned_moves_under_load() {
-    planned_moves_under_load("mysql-moves", MYSQL);
+    planned_moves_under_load("mysql-moves", MYSQL, "");
 }
 
+/// Its applier has one thread, and nothing slows the primary down: the outage is as long as the replicas lag.
 #[test]
 fn mysql_56_planned_moves_under_load() {
-    planned_moves_under_load("mysql56-moves", MYSQL_56);
+    planned_moves_under_load("mysql56-moves", MYSQL_56, "T");
 }
 
 #[test]

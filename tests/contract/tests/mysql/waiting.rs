@@ -42,6 +42,18 @@ fn sessions(node: &Node) -> String {
     format!("{}\n{}", ask("SHOW PROCESSLIST"), ask("SHOW GLOBAL STATUS LIKE 'rpl_semi_sync%'"))
 }
 
+/// The commit is acknowledged in the end. Monitors come as they do in a cluster: again and again.
+#[track_caller]
+fn goes_on(group: &Group, waiting: &Waiting, what: &str) {
+    let answer = testkit::within(Duration::from_secs(10), || {
+        for name in ["b", "a"] {
+            group.node(name).agent().run("monitor").expect(&[0, 8, 190, 191]);
+        }
+        waiting.answer(Duration::from_millis(300))
+    });
+    answer.unwrap_or_else(|| panic!("{what}: it waits still: {}", sessions(group.node("a")))).expect("and is done");
+}
+
 // What the servers do.
 
 #[test]
@@ -136,11 +148,7 @@ fn fact_the_barrier_waits_for_a_replica() {
 #[test]
 fn a_commit_that_waits_goes_on_when_the_replica_is_back() {
     let Some((group, waiting)) = cut_off() else { return };
-    for name in ["b", "a", "b"] {
-        group.node(name).agent().run("monitor").expect(&[0, 8]);
-    }
-    group.wait_attached("b");
-    waiting.answer(Duration::from_secs(10)).expect("it is acknowledged now").expect("and done");
+    goes_on(&group, &waiting, "the replica is back");
     assert!(group.node("b").has("unacknowledged"));
 }
 
@@ -238,15 +246,7 @@ fn a_commit_that_a_replica_received_before_it_acknowledged_is_released() {
         b.must(&[&format!("SET GLOBAL {}_enabled=0", b.server.acknowledger()), &format!("START {} IO_THREAD", b.server.replica())]);
         group.wait_attached("b");
         assert_eq!(waiting.answer(MOMENT), None, "nobody has acknowledged it");
-        for _ in 0..3 {
-            for name in ["b", "a"] {
-                group.node(name).agent().run("monitor").expect(&[0, 8, 190, 191]);
-            }
-        }
-        waiting
-            .answer(Duration::from_secs(5))
-            .unwrap_or_else(|| panic!("round {round}: it waits still: {}", sessions(group.node("a"))))
-            .expect("and done");
+        goes_on(&group, &waiting, &format!("round {round}"));
     }
 }
 
@@ -270,11 +270,6 @@ fn a_primary_without_replicas_blocks_and_says_so() {
     group.notify("a", "pre", "start", &lists);
     b.agent().lists(&lists, group.spelling).run("start").ok();
     group.notify("a", "post", "start", &lists);
-    for _ in 0..3 {
-        for name in ["b", "a"] {
-            group.node(name).agent().run("monitor").expect(&[0, 8, 190, 191]);
-        }
-    }
-    waiting.answer(Duration::from_secs(5)).unwrap_or_else(|| panic!("it waits still: {}", sessions(a))).expect("and done");
+    goes_on(&group, &waiting, "the replica is back");
     assert!(b.has("blocked"));
 }
