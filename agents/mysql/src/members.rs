@@ -81,24 +81,24 @@ impl MySql {
         Ok(())
     }
 
-    /// What a replica had received before it began to acknowledge, it acknowledges only when something follows. Once for
-    /// each record, and again when commits still wait at the next monitor: on a busy primary some always do for a moment.
-    fn push_on(&self, context: &Context, state: &mut State, server: &mut Server, needed: bool) -> Outcome {
-        let waited = std::mem::replace(&mut state.waited, needed);
-        if !needed || (state.pushed == state.record && !waited) {
+    /// What a replica had received before it began to acknowledge, it acknowledges only when something follows. Commits wait
+    /// for ever then, and nothing moves from one monitor to the next.
+    fn push_on(&self, context: &Context, state: &mut State, server: &mut Server, waiting: bool) -> Outcome {
+        let stands_at = if waiting { Some(server.logged()?.to_string()) } else { None };
+        let stuck = waiting && state.stands_at == stands_at;
+        state.stands_at = stands_at;
+        if !stuck {
             return Ok(());
         }
-        state.pushed.clone_from(&state.record);
-        self.state_file.save(state)?;
-        if server.dialect().barrier_queues() {
-            // Nothing gets into MariaDB's log behind a commit that waits, so no statement can push it on. Its session is
-            // ended: that client is told nothing, what it wrote is there, and what comes next is acknowledged.
-            if waited && server.end_waiting()? > 0 {
-                context.log.warning("commits that the replicas received before they acknowledged were waiting: their sessions are ended");
-            }
-            return Ok(());
+        if !server.dialect().barrier_queues() {
+            return self.barrier(context, state, server).map(drop);
         }
-        self.barrier(context, state, server).map(drop)
+        // Nothing gets into MariaDB's log behind a commit that waits, so no statement can push it on. Its session is ended: that
+        // client is told nothing, what it wrote is there, and what comes next is acknowledged.
+        if server.end_waiting()? > 0 {
+            context.log.warning("commits that the replicas received before they acknowledged were waiting: their sessions are ended");
+        }
+        Ok(())
     }
 
     /// Waits until replicas have everything that is logged; whether they did in time. A barrier that was not passed stays

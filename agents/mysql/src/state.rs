@@ -124,10 +124,8 @@ pub(crate) struct State {
     pub(crate) leaving: BTreeSet<String>,
     /// On the primary: nodes whose server was started. They enter the record anew.
     pub(crate) joining: BTreeSet<String>,
-    /// On the primary: the record under which waiting commits were pushed on.
-    pub(crate) pushed: Option<String>,
-    /// On the primary: whether commits waited although enough replicas acknowledge, at the monitor before.
-    pub(crate) waited: bool,
+    /// On the primary: what it had logged at the monitor before, if commits were waiting although enough replicas acknowledge.
+    pub(crate) stands_at: Option<String>,
     /// On the primary: when the replicas' wishes were looked up last, since boot.
     pub(crate) asked_members: Option<Duration>,
     /// Where the nodes' servers are reached, as far as asked.

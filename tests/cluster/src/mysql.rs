@@ -157,8 +157,10 @@ impl Site {
     /// Leaves SQL running on a node as root, over the socket; the session stays after the last statement.
     pub fn sql_in_background(&self, node: &Node, sql: &str) -> Result<()> {
         let client = self.server().client;
+        node.write("/root/background.sql", &format!("{sql};\n"))?;
         node.sh(&format!(
-            "({{ {{ echo \"{sql};\"; sleep 3600; }} | setsid {client} --no-defaults --user=root --socket={SOCKET} --batch; }} >/dev/null 2>&1 &) ; sleep 0.5"
+            "({{ {{ cat /root/background.sql; sleep 3600; }} | setsid {client} --no-defaults --user=root --socket={SOCKET} --batch --unbuffered; }} \
+             >/root/background.log 2>&1 &) ; sleep 0.5; ! grep ERROR /root/background.log >&2"
         ))
         .map(drop)
     }
