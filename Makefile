@@ -19,7 +19,8 @@ RUNS ?= 20
 export SYSTOLE_STAGE = $(STAGE)
 export SYSTOLE_LAB_BIN = $(LAB)
 
-.PHONY: help build install uninstall stage lab image-% demo test check unit contract contract-redis contract-mysql snippets cluster bench bench-redis bench-mysql fuzz msrv deny generate clean
+PHONY_MORE = contract-redis contract-mysql cluster-redis cluster-mysql full bench-redis bench-mysql
+.PHONY: $(PHONY_MORE) help build install uninstall stage lab image-% demo test check unit contract contract-redis contract-mysql snippets cluster bench bench-redis bench-mysql fuzz msrv deny generate clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -58,8 +59,9 @@ contract-redis: stage image-debian12
 	$(LAB) sandbox --image debian12 --layer $(STAGE) --bind $$(dirname $$tests):/contract --env SYSTOLE_SANDBOX=1 -- \
 	  /contract/$$(basename $$tests) --test-threads=4
 
-# Image and family of each server. SERVER=debian13:mariadb for one.
-SERVERS = debian12:mariadb debian13:mariadb debian12:mysql56 sid:mysql
+# Image and family of each server: those of `make test`, and those that `make full` adds. SERVER=debian13:mariadb for one.
+SERVERS = debian12:mariadb sid:mysql
+MORE_SERVERS = debian13:mariadb debian12:mysql56
 SERVER ?= $(SERVERS)
 contract-mysql: stage image-debian12 image-debian13 image-sid
 	@echo "building the contract tests"
@@ -80,10 +82,27 @@ contract-test = $(CARGO) test --quiet --locked -p contract --test $(1) --no-run 
 snippets: stage image-debian12 image-debian13
 	$(CARGO) test --locked -p snippets --test snippets
 
-## make cluster     faults in the three-node cluster (SCENARIO=name for one)
-cluster: stage image-debian12 image-debian13
+## make cluster     faults in the three-node cluster (SCENARIO=name for one, of either database)
+cluster: cluster-redis cluster-mysql
+
+cluster-redis: stage image-debian12 image-debian13
 	$(if $(SCENARIO),,$(CARGO) test --locked -p lab --test three_nodes -- --ignored --test-threads=1)
 	$(CARGO) test --locked -p cluster-scenarios --test redis -- --test-threads=1 --nocapture $(SCENARIO)
+
+# Those of `make test`. `make full` runs all.
+MYSQL_SCENARIOS = crash::mariadb_kill_9_under_load crash::mysql_kill_9_under_load crash::mariadb_11_kill_9_under_load \
+  crash::mariadb_frozen_primary crash::mariadb_power_cut_of_the_primary crash::mariadb_no_replica_no_acknowledgement \
+  moves::mariadb_planned_moves_under_load moves::mysql_planned_moves_under_load moves::mysql_56_planned_moves_under_load \
+  divergence::mysql_errant_replica divergence::mariadb_old_primary_gets_a_copy replicas::mariadb_wrong_replication_password \
+  network::mariadb_primary_whose_cable_is_pulled_is_fenced over::mariadb_taking_over_what_runs
+cluster-mysql: stage image-debian12 image-debian13 image-sid
+	$(CARGO) test --locked -p cluster-scenarios --test mysql -- --test-threads=1 --nocapture $(if $(SCENARIO),$(SCENARIO),--exact $(MYSQL_SCENARIOS))
+
+## make full        every server and every scenario, and the larger bounds of the model: what `make test` leaves out (two hours)
+full: stage image-debian12 image-debian13 image-sid
+	$(MAKE) contract-mysql SERVER="$(MORE_SERVERS)"
+	$(CARGO) test --locked -p cluster-scenarios --test mysql -- --test-threads=1 --nocapture
+	$(CARGO) test --release --locked -p systole-mysql -- --ignored
 
 ## make bench       beside the stock agents, written to docs/benchmarks*.md (RUNS=20; hours, on a machine at rest)
 bench: bench-redis bench-mysql

@@ -408,6 +408,8 @@ impl Dialect {
         "--loose-rpl-semi-sync-slave-enabled=0",
         "--loose-rpl-semi-sync-source-enabled=0",
         "--loose-rpl-semi-sync-replica-enabled=0",
+        // Seconds that stopping MariaDB's receiver waits for a primary that may be dead.
+        "--loose-rpl-semi-sync-slave-kill-conn-timeout=1",
     ];
 }
 

@@ -323,21 +323,22 @@ impl MySql {
                 return Ok(nowhere(Unfit::NoServer));
             }
         };
-        // Remembered, because the receiver is going to be stopped.
+        // Remembered before the receiver is stopped: no monitor may start it again, and nobody is followed until somebody is
+        // promoted.
         state.linked |= seen.replica.as_ref().is_some_and(Replica::attached);
+        let following = state.following.take();
+        state.acknowledges = false;
+        state.rested = Some(round.clone());
+        self.state_file.save(state)?;
         let seen = bring_to_rest(&mut server, *seen)?;
         if seen.acknowledges {
             // Nothing more is acknowledged, whoever starts the receiver again.
             server.run_all(server.dialect().acknowledge(false))?;
-            if let (Some(record), Some(following)) = (record, state.following.clone()) {
+            if let (Some(record), Some(following)) = (record, following) {
                 state.memory.change(|m| m.found_on(record, &following));
+                self.state_file.save(state)?;
             }
         }
-        // Nobody is followed until somebody is promoted.
-        state.following = None;
-        state.acknowledges = false;
-        state.rested = Some(round.clone());
-        self.state_file.save(state)?;
         let memory = state.memory.get();
         let recorded = record.filter(|r| r.node == self.node().unwrap_or_default() && r.server.as_ref() == Some(&seen.server));
         let over = state.reign.as_ref().is_some_and(|r| r.stage == Stage::Over) && seen.closed;

@@ -152,10 +152,14 @@ impl Site {
         Ok(self.lab.live_nodes().into_iter().filter(|n| n.name != primary.name).collect())
     }
 
-    /// Waits until another node than this one is promoted.
+    /// Waits until another node than this one is promoted. Returns it.
     pub fn wait_moved(&self, from: &Node, limit: Duration) -> Result<Node> {
-        self.lab.wait_for("another primary", limit, || self.primary().is_ok_and(|p| p.name != from.name))?;
-        self.primary()
+        let mut to = None;
+        self.lab.wait_for("another primary", limit, || {
+            to = self.primary().ok().filter(|p| p.name != from.name);
+            to.is_some()
+        })?;
+        to.ok_or_else(|| Error::Refused("nobody is promoted".into()))
     }
 
     /// What the load is.

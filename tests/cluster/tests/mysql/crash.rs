@@ -176,7 +176,7 @@ fn mysql_no_replica_no_acknowledgement() {
 
 /// With a frozen or dead cluster daemon the node is fenced, or its daemon comes back; there is never a second writer.
 fn daemon(name: &str, process: &str, signal: Signal) {
-    scenario(name, Setup::of(MARIADB), |site| {
+    scenario(name, returning(MARIADB), |site| {
         let load = site.load()?;
         let primary = site.primary()?;
         primary.kill(process, signal)?;
@@ -204,7 +204,7 @@ fn killed_pacemakerd() {
 
 #[test]
 fn frozen_pacemakerd() {
-    scenario("mariadb-pacemakerd-stop", Setup::of(MARIADB), |site| {
+    scenario("mariadb-pacemakerd-stop", returning(MARIADB), |site| {
         let load = site.load()?;
         let primary = site.primary()?;
         primary.freeze("pacemakerd")?;
@@ -218,7 +218,7 @@ fn frozen_pacemakerd() {
 /// A node that lost its peers stops its server: without quorum nobody is promoted, and nothing is acknowledged.
 #[test]
 fn without_quorum_nothing_is_acknowledged() {
-    scenario("mariadb-quorum", Setup::of(MARIADB), |site| {
+    scenario("mariadb-quorum", returning(MARIADB), |site| {
         let load = site.load()?;
         let replicas = site.replicas()?;
         for node in &replicas {
@@ -240,7 +240,7 @@ fn without_quorum_nothing_is_acknowledged() {
 /// A full disk: writes hang in MariaDB. The role goes to a replica with room.
 #[test]
 fn a_full_disk_moves_the_primary() {
-    let setup = Setup { disk_mib: Some(320), settings: "innodb_log_file_size=24M".into(), ..Setup::of(MARIADB) };
+    let setup = Setup { disk_mib: Some(320), settings: "innodb_log_file_size=24M".into(), ..returning(MARIADB) };
     scenario("mariadb-full-primary", setup, |site| {
         let load = site.load()?;
         let primary = site.primary()?;
@@ -271,7 +271,7 @@ fn a_full_disk_of_a_replica_is_no_concern_of_the_primary() {
 /// The way of everything that is done by hand: nodes are rebooted one after the other.
 #[test]
 fn rolling_reboot_under_load() {
-    scenario("mariadb-rolling", Setup::of(MARIADB), |site| {
+    scenario("mariadb-rolling", returning(MARIADB), |site| {
         let load = site.load()?;
         for node in site.lab.nodes() {
             node.power_off()?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cluster_scenarios::{MARIADB, MARIADB_11, MYSQL, MYSQL_56, Server, Setup, Site, expect, held, scenario};
 use lab::{Node, Result};
 
-use super::SHORT;
+use super::{SHORT, returning};
 
 fn planned_moves_under_load(name: &str, server: Server, except: &str) {
     scenario(name, Setup::of(server), |site| {
@@ -74,30 +74,30 @@ fn obstructed(name: &str, setup: Setup, obstruct: impl FnOnce(&Site, &Node) -> R
 
 #[test]
 fn mariadb_move_with_a_locked_table() {
-    obstructed("mariadb-locked", Setup::of(MARIADB), |site, primary| site.sql_in_background(primary, "LOCK TABLES `load`.probes WRITE"));
+    obstructed("mariadb-locked", returning(MARIADB), |site, primary| site.sql_in_background(primary, "LOCK TABLES `load`.probes WRITE"));
 }
 
 #[test]
 fn mysql_move_with_a_locked_table() {
-    obstructed("mysql-locked", Setup::of(MYSQL), |site, primary| site.sql_in_background(primary, "LOCK TABLES `load`.probes WRITE"));
+    obstructed("mysql-locked", returning(MYSQL), |site, primary| site.sql_in_background(primary, "LOCK TABLES `load`.probes WRITE"));
 }
 
 const LONG: &str = "BEGIN; INSERT INTO `load`.probes VALUES ('obstacle', 'x', 1)";
 
 #[test]
 fn mariadb_move_with_a_long_transaction() {
-    obstructed("mariadb-long", Setup::of(MARIADB), |site, primary| site.sql_in_background(primary, LONG));
+    obstructed("mariadb-long", returning(MARIADB), |site, primary| site.sql_in_background(primary, LONG));
 }
 
 #[test]
 fn mysql_move_with_a_long_transaction() {
-    obstructed("mysql-long", Setup::of(MYSQL), |site, primary| site.sql_in_background(primary, LONG));
+    obstructed("mysql-long", returning(MYSQL), |site, primary| site.sql_in_background(primary, LONG));
 }
 
 /// All connections are taken, the one for administrators too: the server is alive, and the move bounded.
 #[test]
 fn move_with_connections_used_up() {
-    let setup = Setup { settings: "max_connections=20".into(), ..Setup::of(MARIADB) };
+    let setup = Setup { settings: "max_connections=20".into(), ..returning(MARIADB) };
     obstructed("mariadb-connections", setup, |site, primary| {
         for _ in 0..22 {
             site.sql_in_background(primary, "SELECT 1")?;

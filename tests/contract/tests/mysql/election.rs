@@ -58,16 +58,24 @@ fn a_death_of_the_primary_is_followed_by_a_promotion_and_the_old_one_follows() {
     assert!(group.record().starts_with("epoch=2 change=0 node=b "), "{}", group.record());
 }
 
-/// It is the one that the cluster asks first, and it is empty.
-#[test]
-fn a_primary_that_lost_its_data_is_never_promoted_over_its_replicas() {
+/// The data of the primary are gone, and its server is started on an empty directory.
+fn made_anew(options: &str) -> Group {
     let group = Group::established(ALL);
     let a = group.node("a");
     a.kill_server();
     a.agent().run("stop").ok();
     std::fs::remove_dir_all(a.data()).unwrap();
     assert!(std::process::Command::new("cp").arg("-a").arg(a.server.template()).arg(a.data()).status().unwrap().success());
+    a.configure(options);
     a.start();
+    group
+}
+
+/// It is the one that the cluster asks first, and it is empty.
+#[test]
+fn a_primary_that_lost_its_data_is_never_promoted_over_its_replicas() {
+    // MySQL skips transactions that bear its own server_id.
+    let group = made_anew("server_id=99");
     group.promote("a", ALL).expect(&[1]);
     for replica in ["b", "c"] {
         assert!(group.node(replica).has("first"), "{replica} was wiped");
@@ -77,7 +85,18 @@ fn a_primary_that_lost_its_data_is_never_promoted_over_its_replicas() {
     group.promote("b", ALL).ok();
     group.wait_attached("a");
     group.wait_caught_up("b", "a");
-    assert!(a.has("first"));
+    assert!(group.node("a").has("first"));
+}
+
+/// MySQL skips transactions that bear its own server_id: such a server follows, and lacks for ever what it once wrote.
+#[test]
+#[ignore = "not found by the agent yet"]
+fn a_server_made_anew_with_its_old_server_id_is_not_called_complete() {
+    let group = made_anew("");
+    group.promote("b", ALL).ok();
+    eventually("it has everything, or is not in order", || {
+        group.node("a").has("first") || group.node("a").agent().run("monitor").status != 0
+    });
 }
 
 #[test]

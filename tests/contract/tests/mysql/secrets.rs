@@ -10,7 +10,7 @@ use testkit::mysql::{Group, Node, REPLICATION_PASSWORD, Server};
 use testkit::{Agent, Lists, Process};
 
 /// Everything that shells, SQL and XML could stumble over, and a word to search for. MySQL takes 32 characters.
-const PASSWORD: &str = r#"hunter2 "q" 's' $(id) ` \ ; & < %"#;
+const PASSWORD: &str = r#"hunter2 "q" 's' $(id) ` \ ; & <"#;
 const NEEDLE: &str = "hunter2";
 
 /// What arrives at /dev/log. One listener for all tests of this program.
