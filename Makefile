@@ -42,7 +42,7 @@ check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy --locked -p contract --test redis --test mysql -- -D warnings
-	$(CARGO) clippy --locked -p cluster-scenarios --test redis --bins -- -D warnings
+	$(CARGO) clippy --locked -p cluster-scenarios --test redis --test mysql --bins -- -D warnings
 	$(CARGO) clippy --locked -p snippets --test snippets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 

@@ -49,8 +49,9 @@ impl MySql {
         let attached: BTreeSet<String> = server.replicas()?.into_iter().filter(|node| *node != record.node).collect();
         let now = process::since_boot();
         let due = state.asked_members.is_none_or(|at| now.saturating_sub(at) > ASKED_EVERY);
-        let settled = attached == record.active && acknowledging >= attached.len() && seen.waits && !due;
-        self.push_on(context, state, server, seen.waits && waiting > 0 && acknowledging >= record.acknowledgements)?;
+        let stuck = self.push_on(context, state, server, seen.waits && waiting > 0 && acknowledging >= record.acknowledgements)?;
+        // MySQL counts replicas that have ceased to acknowledge: when commits are stuck, the wishes are looked up.
+        let settled = attached == record.active && acknowledging >= attached.len() && seen.waits && !due && !stuck;
         if settled && state.joining.is_empty() && state.leaving.is_empty() {
             return Ok(());
         }
@@ -82,23 +83,24 @@ impl MySql {
     }
 
     /// What a replica had received before it began to acknowledge, it acknowledges only when something follows. Commits wait
-    /// for ever then, and nothing moves from one monitor to the next.
-    fn push_on(&self, context: &Context, state: &mut State, server: &mut Server, waiting: bool) -> Outcome {
+    /// for ever then, and nothing moves from one monitor to the next. Returns whether that is so.
+    fn push_on(&self, context: &Context, state: &mut State, server: &mut Server, waiting: bool) -> Result<bool, ocf::Failure> {
         let stands_at = if waiting { Some(server.logged()?.to_string()) } else { None };
         let stuck = waiting && state.stands_at == stands_at;
         state.stands_at = stands_at;
         if !stuck {
-            return Ok(());
+            return Ok(false);
         }
         if !server.dialect().barrier_queues() {
-            return self.barrier(context, state, server).map(drop);
+            self.barrier(context, state, server)?;
+            return Ok(true);
         }
         // Nothing gets into MariaDB's log behind a commit that waits, so no statement can push it on. Its session is ended: that
         // client is told nothing, what it wrote is there, and what comes next is acknowledged.
         if server.end_waiting()? > 0 {
             context.log.warning("commits that the replicas received before they acknowledged were waiting: their sessions are ended");
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Waits until replicas have everything that is logged; whether they did in time. A barrier that was not passed stays

@@ -51,7 +51,9 @@ fn goes_on(group: &Group, waiting: &Waiting, what: &str) {
         }
         waiting.answer(Duration::from_millis(300))
     });
-    answer.unwrap_or_else(|| panic!("{what}: it waits still: {}", sessions(group.node("a")))).expect("and is done");
+    let answer = answer.unwrap_or_else(|| panic!("{what}: it waits still: {}", sessions(group.node("a"))));
+    // On MariaDB its session may be ended: the client knows nothing then, and the row is there.
+    assert!(answer.is_ok() || (group.node("a").server == Server::MariaDb && group.node("a").is_writable()), "{what}: {answer:?}");
 }
 
 // What the servers do.
