@@ -18,6 +18,8 @@ use crate::state::{Reign, Stage, State};
 
 /// How long the members that stay may take to acknowledge the barrier. It is tried again with the next monitor.
 const BARRIER: Duration = Duration::from_millis(500);
+/// How many barriers may be waiting in the server.
+const BARRIERS: usize = 3;
 
 /// How often the replicas' wishes are looked up although everything seems settled: MySQL counts acknowledging replicas
 /// that are gone for a while.
@@ -83,7 +85,7 @@ impl MySql {
     }
 
     /// What a replica had received before it began to acknowledge, it acknowledges only when something follows. Commits wait
-    /// for ever then, and nothing moves from one monitor to the next. Returns whether that is so.
+    /// for ever then, and nothing moves from one monitor to the next: whether that is so. Returns whether that is so.
     fn push_on(&self, context: &Context, state: &mut State, server: &mut Server, waiting: bool) -> Result<bool, ocf::Failure> {
         let stands_at = if waiting { Some(server.logged()?.to_string()) } else { None };
         let stuck = waiting && state.stands_at == stands_at;
@@ -104,10 +106,11 @@ impl MySql {
     }
 
     /// Waits until replicas have everything that is logged; whether they did in time. A barrier that was not passed stays
-    /// in the server, so there is never a second one.
+    /// in the server, so there are never many. One more is needed when a replica received the first before it acknowledged
+    /// (MySQL counts replicas that are gone until it sends something, so the first may come too early).
     fn barrier(&self, context: &Context, state: &State, server: &mut Server) -> Result<bool, ocf::Failure> {
         let barrier = server.dialect().barrier();
-        if server.is_running(barrier)? {
+        if server.running(barrier)? >= BARRIERS {
             return Ok(false);
         }
         match server.run_within(barrier, BARRIER) {

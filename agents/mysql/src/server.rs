@@ -263,10 +263,10 @@ impl Server {
         Ok(ids.len())
     }
 
-    /// Whether some session is at this statement, whether anybody waits for its end or not.
-    pub(crate) fn is_running(&mut self, statement: &str) -> Result<bool, Fault> {
+    /// How many sessions are at this statement, whether anybody waits for its end or not.
+    pub(crate) fn running(&mut self, statement: &str) -> Result<usize, Fault> {
         let sessions = self.rows(self.dialect.sessions())?;
-        Ok(sessions.iter().any(|s| s.get("info").is_some_and(|info| info == statement)))
+        Ok(sessions.iter().filter(|s| s.get("info").is_some_and(|info| info == statement)).count())
     }
 
     /// Ends the sessions of clients. Those that go by themselves in between are no error.
