@@ -24,6 +24,8 @@ use crate::state::State;
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(20);
 /// How often a waiting `start` says what the server is at.
 const PROGRESS: Duration = Duration::from_secs(5);
+/// How long a server that has not come up yet may take to end.
+const STARTING_GRACE: Duration = Duration::from_secs(15);
 /// How long before the deadline of `stop` the server is killed.
 const KILL_RESERVE: Duration = Duration::from_secs(6);
 /// How long the threads of a killed server may take to end.
@@ -393,7 +395,8 @@ impl MySql {
             }
             Look::Engaged(why) if !state.promoted => {
                 context.log.notice(format!("the server is busy: {why}"));
-                grace
+                // MariaDB sometimes never ends when it is told to while it starts. A recovery that is killed begins anew.
+                if state.answered { grace } else { grace.min(STARTING_GRACE) }
             }
             Look::Refuses(fault) if !state.promoted => {
                 context.log.notice(format!("the server cannot be asked: {fault}"));

@@ -72,7 +72,7 @@ impl MySql {
         let host = self.address_of(context, state, primary);
         let port = self.params.replication.port;
         let mut seen = server.observe()?;
-        self.wait_no_more(context, server, &seen)?;
+        self.wait_no_more(server, &seen)?;
         // After an election that came to nothing it is still pointed there, with everything that it received.
         let fine = |r: &Replica| r.host == host && r.port == port && r.receiver_error.is_none() && r.applier == Thread::Running;
         let pointed = seen.replica.as_ref().is_some_and(fine);
@@ -219,13 +219,13 @@ impl MySql {
     }
 
     fn tend(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) -> Outcome {
-        self.wait_no_more(context, server, seen)?;
+        self.wait_no_more(server, seen)?;
         let Some(primary) = self.whom_to_follow(context, state, seen)? else { return Ok(()) };
         let host = self.address_of(context, state, &primary);
         let port = self.params.replication.port;
         let here = |r: &&Replica| r.host == host && r.port == port;
         let Some(replica) = seen.replica.as_ref().filter(here) else {
-            if state.errant.is_none() {
+            if state.errant.is_none() && !seen.waits {
                 context.log.warning(format!("the server does not follow {primary}: making it follow"));
             }
             let record = self.record()?;

@@ -58,7 +58,7 @@ impl MySql {
         }
         let positions = self.win_election(context, &mut state, record.as_ref())?;
         fault_point("elected");
-        self.wait_no_more(context, &mut server, &seen)?;
+        self.wait_no_more(&mut server, &seen)?;
         let seen = self.drain(context, &mut server, seen)?;
         fault_point("drained");
         if seen.replica.is_some() {
@@ -147,12 +147,13 @@ impl MySql {
         }
     }
 
-    /// On a closed server nobody but the applier can be waiting for acknowledgements, and it would do so for ever: a
-    /// promotion that was interrupted leaves the waiting on.
-    pub(crate) fn wait_no_more(&self, context: &Context, server: &mut Server, seen: &Observation) -> Outcome {
-        if seen.closed && seen.waits {
-            context.log.notice("the server waits for acknowledgements although it is no primary: switching that off");
-            server.run_all(server.dialect().wait_for_nobody())?;
+    /// On a closed server nobody but the applier can be waiting for acknowledgements, and it would do so for ever.
+    ///
+    /// A demotion leaves the waiting on, and so does a promotion that was interrupted: MySQL takes up to a second to switch
+    /// it off, and its clients would wait for the next primary so much longer.
+    pub(crate) fn wait_no_more(&self, server: &mut Server, seen: &Observation) -> Outcome {
+        if let Some(statement) = server.dialect().wait_for_nobody().filter(|_| seen.closed && seen.waits) {
+            server.run_within(&statement, STOPPING)?;
         }
         Ok(())
     }
@@ -269,8 +270,6 @@ impl MySql {
         if was_promoted {
             let cut = server.cut_clients()?;
             settled(server)?;
-            // Closed: no commit can be waiting that this would release.
-            server.run_all(server.dialect().wait_for_nobody())?;
             context.log.notice(format!("demoted, {cut} sessions ended"));
         }
         Self::end_reign(state);

@@ -265,6 +265,11 @@ impl MySql {
             return Ok(());
         }
         let mut server = self.connect(state.dialect.as_ref(), ANSWER_IN_NOTIFY)?;
+        if server.dialect().stops_waiting_slowly() && server.observe()?.waits {
+            // The clients' address comes up when all have been told: a primary that was demoted is not waited for.
+            context.log.notice(format!("this server will follow {primary} at its next monitor"));
+            return Ok(());
+        }
         let record = self.record()?;
         self.rejoin(context, &mut state, &mut server, &primary, record.as_ref())
     }

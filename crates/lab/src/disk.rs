@@ -220,6 +220,7 @@ fn seed_cib(spec: &LabSpec) -> String {
         "<cib crm_feature_set=\"3.16.1\" validate-with=\"pacemaker-3.9\" epoch=\"1\" num_updates=\"0\" admin_epoch=\"0\">\n\
          <configuration>\n<crm_config><cluster_property_set id=\"cib-bootstrap-options\">\n\
          <nvpair id=\"cib-bootstrap-options-dc-deadtime\" name=\"dc-deadtime\" value=\"2s\"/>\n\
+         <nvpair id=\"cib-bootstrap-options-load-threshold\" name=\"load-threshold\" value=\"1000%\"/>\n\
          <nvpair id=\"cib-bootstrap-options-stonith-enabled\" name=\"stonith-enabled\" value=\"{}\"/>\n\
          <nvpair id=\"cib-bootstrap-options-cluster-name\" name=\"cluster-name\" value=\"{}\"/>\n\
          </cluster_property_set></crm_config>\n<nodes/>\n<resources>\n{fence}</resources>\n<constraints/>\n</configuration>\n<status/>\n</cib>\n",
