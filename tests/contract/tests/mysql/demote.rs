@@ -108,6 +108,8 @@ fn a_planned_move_loses_nothing() {
     let lists = Lists { promoted: vec!["a"], unpromoted: vec!["b", "c"], demote: vec!["a"], promote: vec!["b"], ..Lists::default() };
     group.notify_all("post", "demote", &lists);
     group.promote("b", &["a", "b", "c"]).ok();
+    // The cluster does that after a change of role.
+    a.agent().run("monitor").expect(&[0]);
     for replica in ["a", "c"] {
         group.wait_attached(replica);
         group.wait_caught_up("b", replica);
@@ -129,6 +131,8 @@ fn the_role_moves_many_times() {
         group.notify_all("post", "demote", &lists);
         group.promote(to, &["a", "b", "c"]).ok();
         assert_eq!(group.writable(), [to]);
+        // The cluster does that after a change of role.
+        group.node(from).agent().run("monitor").expect(&[0]);
         for replica in ["a", "b", "c"].into_iter().filter(|n| *n != to) {
             group.wait_attached(replica);
         }

@@ -217,6 +217,8 @@ fn a_promotion_that_died_at_any_step_can_be_followed_by_that_of_another() {
         assert_eq!(answer.status, 0, "promotion of c after b's died at {step}: {}", answer.stderr);
         assert_eq!(group.writable(), ["c"], "after {step}");
         assert!(group.node("c").has("second"));
+        // The cluster does that after a change of role.
+        group.node("b").agent().run("monitor").expect(&[0, 190]);
         group.wait_attached("b");
         group.node("c").write("third").unwrap_or_else(|e| panic!("after {step}: {e}"));
     }
