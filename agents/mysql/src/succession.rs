@@ -249,10 +249,9 @@ impl MySql {
             return Ok(());
         }
         if primary == self.node()? {
-            // Others may have a higher score now than the one with which this server was promoted, and the role would
-            // leave again. After a death nobody has.
-            let raised = if state.after_death { Ok(()) } else { self.cluster.publish_score(PRIMARY) };
-            return raised.map_err(cluster_failure);
+            // Others may have as high a score as the one with which this server was promoted, or a higher one, and the role
+            // would leave again.
+            return self.cluster.publish_score(PRIMARY).map_err(cluster_failure);
         }
         // Remembered first: a server that does not answer now is told by its next monitor.
         state.following = Some(primary.clone());

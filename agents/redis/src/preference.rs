@@ -18,7 +18,7 @@ pub(crate) struct Circumstances {
 }
 
 /// The primary stays where it is unless somebody moves it.
-const PRIMARY: i32 = 1000;
+pub(crate) const PRIMARY: Score = Score::new(1000);
 /// What the better one gets when a candidate hands over to it: more than any replica has by itself.
 pub(crate) const HANDED_OVER: Score = Score::new(500);
 /// What the candidate that handed over keeps until its next monitor.
@@ -36,7 +36,7 @@ const SYNCING: Score = Score::new(5);
 pub(crate) fn score(info: &Info, circumstances: Circumstances) -> Score {
     let Circumstances { promoted, linked, held, recorded } = circumstances;
     if promoted {
-        return if info.save_failed { PRIMARY_THAT_CANNOT_SAVE } else { Score::new(PRIMARY) };
+        return if info.save_failed { PRIMARY_THAT_CANNOT_SAVE } else { PRIMARY };
     }
     if info.loading || info.priority == 0 {
         return Score::NEVER;
@@ -82,7 +82,7 @@ mod tests {
         let primary = Circumstances { promoted: true, ..none };
         assert!(attached > score(&info(full), primary), "a replica that can save takes over from a primary that cannot");
         assert!(score(&info(full), primary) > score(&info(full), none), "the primary stays when nobody can save");
-        assert!(Score::new(PRIMARY) > HANDED_OVER && HANDED_OVER > preferred && preferred > attached);
+        assert!(PRIMARY > HANDED_OVER && HANDED_OVER > preferred && preferred > attached);
         assert!(
             attached == was_attached
                 && attached > cold_primary

@@ -14,7 +14,7 @@ use crate::agent::{Redis, cluster_failure};
 use crate::election::{Position, Question, Unfit, Verdict, elect};
 use crate::info::{Info, ReplicationRole};
 use crate::monitor::Look;
-use crate::preference::{HANDED_OVER, STEPPED_BACK};
+use crate::preference::{HANDED_OVER, PRIMARY, STEPPED_BACK};
 use crate::record::{PROPERTY, Record};
 use crate::server::Server;
 use crate::state::State;
@@ -146,7 +146,9 @@ impl Redis {
             return Ok(());
         }
         if primary == self.node()? {
-            return Ok(());
+            // Others may have as high a score as the one with which this server was promoted, or a higher one, and the role
+            // would leave again.
+            return self.cluster.publish_score(PRIMARY).map_err(cluster_failure);
         }
         // Remembered first: a server that does not answer now is told by its next monitor.
         state.following = Some(primary.to_owned());

@@ -308,7 +308,10 @@ fn a_crash_right_after_the_first_replica_attached() {
         site.lab.wait_for("both replicas attached", Duration::from_secs(60), || {
             primary.sh("redis-cli info replication").is_ok_and(|o| o.stdout.matches("state=online").count() == 2)
         })?;
-        primary.sh("redis-cli set early 1 && redis-cli save && redis-cli set late 1 && redis-cli wait 2 1000")?;
+        primary.sh("redis-cli set early 1 && redis-cli save")?;
+        // In one connection: WAIT is about the writes of its own.
+        let confirmed = primary.sh("printf 'set late 1\nwait 2 5000\n' | redis-cli")?.stdout;
+        expect(confirmed.trim().ends_with('2'), "both replicas have confirmed the write")?;
         primary.kill("redis-server", Signal::SIGKILL)?;
         site.lab.wait_for("another primary", Duration::from_secs(30), || site.primary().is_ok_and(|p| p.name != primary.name))?;
         site.wait_settled()?;
