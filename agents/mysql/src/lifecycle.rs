@@ -322,10 +322,11 @@ impl MySql {
             context.log.notice(format!("made an empty database in {}", datadir.display()));
             return Ok(());
         }
-        // mariadb-install-db explains itself on its standard output.
-        let said = |text: &str| text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned);
-        let last = said(&made.stderr).or_else(|| said(&made.stdout)).unwrap_or_default();
-        Err(Failure::installed(format!("the data directory {} cannot be made: {last}", datadir.display())))
+        // mariadb-install-db explains itself on its standard output, in part.
+        let said = format!("{}\n{}", made.stderr, made.stdout);
+        let last = || said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+        let cause = cause(&said).unwrap_or_else(last);
+        Err(Failure::installed(format!("the data directory {} cannot be made: {cause}", datadir.display())))
     }
 
     /// Stops the server, whatever it takes.
@@ -434,10 +435,13 @@ fn explain(failure: &Failure, spawned: &mut Spawned, log: &Path, log_begin: u64)
         spawned.identity.wait_gone(Duration::from_secs(2));
         return failure.clone();
     }
-    let text = tail(log, log_begin);
-    // The first error is the cause, the others follow from it; "Aborting" never helps.
-    match text.lines().find(|l| l.contains("[ERROR]") && !l.contains("Aborting")) {
-        Some(line) => Failure { reason: format!("{}: {}", failure.reason, line.trim()), ..failure.clone() },
+    match cause(&tail(log, log_begin)) {
+        Some(line) => Failure { reason: format!("{}: {line}", failure.reason), ..failure.clone() },
         None => failure.clone(),
     }
+}
+
+/// Why a server ended, by what it said: the first error is the cause, the others follow from it; "Aborting" never helps.
+fn cause(said: &str) -> Option<&str> {
+    said.lines().find(|l| l.contains("[ERROR]") && !l.contains("Aborting")).map(str::trim)
 }
