@@ -37,7 +37,7 @@ fn befriend(site: &Site) -> Result<()> {
 
 fn prepare(node: &Node, server: Server, settings: &str) -> Result<()> {
     node.sh("mkdir -p /etc/mysql /run/mysqld /var/log/mysql; chown mysql:mysql /run/mysqld /var/log/mysql /var/lib/mysql")?;
-    node.write("/etc/mysql/site.cnf", &(option_file(server.kind, node.number)? + settings + "\n"))?;
+    node.write("/etc/mysql/site.cnf", &(option_file(server.kind, node.number)? + &settings.replace("NODE", &node.name) + "\n"))?;
     node.write("/etc/mysql/replication.password", &format!("{PASSWORD}\n"))?;
     node.write("/run/mysqld/accounts.sql", &accounts(server.kind)?)?;
     node.sh("chmod 600 /etc/mysql/replication.password; chmod 644 /run/mysqld/accounts.sql")?;

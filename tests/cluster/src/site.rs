@@ -18,7 +18,7 @@ pub struct Setup {
     pub server: Server,
     /// The durability.
     pub durability: Durability,
-    /// Further lines in each server's configuration.
+    /// Further lines in each server's configuration. With MySQL, NODE stands for the name of its node.
     pub settings: String,
     /// Further parameters of the primitive, MySQL only.
     pub parameters: String,

@@ -41,10 +41,11 @@ fn mysql_taking_over_what_runs() {
     running("mysql-running", MYSQL);
 }
 
-/// The way that docs/install.md describes.
+/// The way that docs/mysql.md describes, and what it asks for before.
 #[test]
 fn moving_over_from_the_stock_agent_under_load() {
-    let setup = Setup { agent: Agent::Stock, durability: Durability::Async, ..Setup::of(MARIADB) };
+    let settings = "report_host = NODE".to_owned();
+    let setup = Setup { agent: Agent::Stock, durability: Durability::Async, settings, ..Setup::of(MARIADB) };
     scenario("mariadb-moving-over", setup, |site| -> Result<()> {
         let load = site.load()?;
         let before = pids(site);
