@@ -95,7 +95,7 @@ MYSQL_SCENARIOS = crash::mariadb_kill_9_under_load crash::mysql_kill_9_under_loa
 cluster-mysql: stage image-debian12 image-debian13 image-sid
 	$(CARGO) test --locked -p cluster-scenarios --test mysql -- --test-threads=1 --nocapture $(if $(SCENARIO),$(SCENARIO),--exact $(MYSQL_SCENARIOS))
 
-## make full        every server and every scenario, and the larger bounds of the model: what `make test` leaves out (two hours)
+## make full        every server and every scenario, and the larger bounds of the model: what `make test` leaves out (hours)
 full: stage image-debian12 image-debian13 image-sid
 	$(MAKE) contract-mysql SERVER="$(MORE_SERVERS)"
 	$(CARGO) build --quiet --locked -p systole-mysql --features fault-points

@@ -345,7 +345,7 @@ impl Dialect {
 
     /// Whether `wait_for_nobody` takes long: MySQL waits for a thread that looks up once a second.
     pub(crate) fn stops_waiting_slowly(&self) -> bool {
-        self.flavour == Flavour::MySql && self.semi_sync.is_some_and(|s| s.lossless)
+        self.flavour == Flavour::MySql && self.can_be_lossless()
     }
 
     /// Lets a replica acknowledge, or not. The receiver takes it over when it connects.

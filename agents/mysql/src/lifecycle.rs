@@ -57,7 +57,14 @@ impl MySql {
             };
         }
         self.create_if_wanted(context)?;
-        let patience = RECOVERY_PATIENCE.min(context.deadline.reserving(Duration::from_secs(3)).left());
+        let patience = match self.successor(context)? {
+            // Its promotion comes after this start.
+            Some(successor) => {
+                context.log.notice(format!("not waiting for the server's recovery: {successor} is about to be promoted"));
+                Duration::ZERO
+            }
+            None => RECOVERY_PATIENCE.min(context.deadline.reserving(Duration::from_secs(3)).left()),
+        };
         let Some((mut server, seen)) = self.launch(context, patience)? else { return Ok(()) };
         let mut state = self.state_file.load();
         // Read after the start: what this server may have acknowledged before counts up to a record that stands now.
@@ -155,6 +162,12 @@ impl MySql {
     fn current_primary(&self, context: &Context) -> Result<Option<String>, Failure> {
         let me = self.node()?;
         Ok(Peers::read(&context.environment).promoted.into_iter().map(|m| m.node).find(|node| node != me))
+    }
+
+    /// Which other node the cluster is about to promote, according to the same lists.
+    fn successor(&self, context: &Context) -> Result<Option<String>, Failure> {
+        let me = self.node()?;
+        Ok(Peers::read(&context.environment).promote.into_iter().map(|m| m.node).find(|node| node != me))
     }
 
     /// Starts the process and the watcher, and waits until the server answers; `None` when it still recovers after
@@ -396,8 +409,13 @@ impl MySql {
             }
             Look::Engaged(why) if !state.promoted => {
                 context.log.notice(format!("the server is busy: {why}"));
-                // MariaDB sometimes never ends when it is told to while it starts. A recovery that is killed begins anew.
-                if state.answered { grace } else { grace.min(STARTING_GRACE) }
+                // MariaDB sometimes never ends when it is told to while it starts. A recovery that is killed begins anew, and
+                // after a crash the promotion of the successor waits for this stop.
+                match (state.answered, state.held_until) {
+                    (true, _) => grace,
+                    (false, None) => grace.min(STARTING_GRACE),
+                    (false, Some(_)) => Duration::ZERO,
+                }
             }
             Look::Refuses(fault) if !state.promoted => {
                 context.log.notice(format!("the server cannot be asked: {fault}"));

@@ -13,10 +13,6 @@ use crate::preference::{self, Circumstances};
 use crate::server::{Fault, Server};
 use crate::state::State;
 
-/// How long a new primary keeps the score with which it was promoted, when the old one died. A change would make the
-/// cluster plan anew while it starts the address, and among equal scores the one that has the role keeps it. After a
-/// planned move the old primary's score is still higher for a moment, so the new one's is raised at once.
-const SETTLING: Duration = Duration::from_secs(3);
 /// Below this the disk counts as full: the server's next file would not fit. Bytes.
 const ROOM_TO_WRITE: u64 = 16 * 1024 * 1024;
 /// How long the published reader attribute is taken to be still there.
@@ -232,9 +228,6 @@ impl MySql {
             return;
         }
         let now = process::since_boot();
-        if state.promoted && state.promoted_at.is_some_and(|at| now.saturating_sub(at) < SETTLING) {
-            return;
-        }
         let score = match state.stands_back.filter(|(_, until)| !state.promoted && now < *until) {
             Some((score, _)) => score,
             None => {

@@ -104,7 +104,6 @@ impl MySql {
         if let Some(reign) = state.reign.as_mut() {
             reign.stage = Stage::Open;
         }
-        state.promoted_at = state.after_death.then(process::since_boot);
         state.elected = None;
         state.held_until = None;
         state.stands_back = None;
@@ -137,7 +136,6 @@ impl MySql {
         let mut positions = self.hear(record, &others, HEARING)?;
         // What was published of this server may be of a process before this one.
         positions.insert(me.clone(), self.position(context, state, record)?);
-        state.after_death = state.linked && !positions.values().any(|p| p.complete);
         match self.verdict(context, record, &positions, &running)? {
             Verdict::GoOn(reason) => {
                 context.log.notice(format!("going on with the promotion: {reason}"));

@@ -85,10 +85,6 @@ pub(crate) struct State {
     pub(crate) promoted: bool,
     /// Whether this process has been attached to a primary.
     pub(crate) linked: bool,
-    /// Whether the promotion that is under way follows a death: nobody has a score then that could take the role away.
-    pub(crate) after_death: bool,
-    /// When it was promoted after a death, since boot.
-    pub(crate) promoted_at: Option<Duration>,
     /// Its last promotion.
     pub(crate) reign: Option<Reign>,
     /// The record of a promotion, saved before it is written, until the reign is over.

@@ -153,7 +153,6 @@ impl MySql {
         }
         let expected: BTreeSet<String> = notification.peers.running_nodes().into_iter().collect();
         let positions = self.hear(record.as_ref(), &expected, HEARING_IN_NOTIFY)?;
-        state.after_death = state.linked && !positions.values().any(|p| p.complete);
         let all_heard = expected.iter().all(|node| positions.contains_key(node));
         match self.verdict(context, record.as_ref(), &positions, &expected)? {
             // Who was not heard may not have been asked yet: `promote` comes when all have.
@@ -250,8 +249,9 @@ impl MySql {
         }
         if primary == self.node()? {
             // Others may have as high a score as the one with which this server was promoted, or a higher one, and the role
-            // would leave again.
-            return self.cluster.publish_score(PRIMARY).map_err(cluster_failure);
+            // would leave again. A promotion that failed is notified as well, and its score is what the refusal made it.
+            let raised = if state.promoted { self.cluster.publish_score(PRIMARY) } else { Ok(()) };
+            return raised.map_err(cluster_failure);
         }
         // Remembered first: a server that does not answer now is told by its next monitor.
         state.following = Some(primary.clone());

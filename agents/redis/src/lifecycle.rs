@@ -38,7 +38,15 @@ impl Redis {
         }
         self.withdraw_position(&self.state_file.load())?;
         let promoted = self.current_primary(context)?;
-        let seen = self.launch(context, promoted.clone(), LOADING_PATIENCE.min(context.deadline.left()))?;
+        let patience = match self.successor(context)? {
+            // Its promotion comes after this start.
+            Some(successor) => {
+                context.log.notice(format!("not waiting until the data are loaded: {successor} is about to be promoted"));
+                Duration::ZERO
+            }
+            None => LOADING_PATIENCE.min(context.deadline.left()),
+        };
+        let seen = self.launch(context, promoted.clone(), patience)?;
         match (seen, promoted) {
             // Still loading: the first monitor afterwards makes it follow.
             (None, _) => Ok(()),
@@ -107,6 +115,12 @@ impl Redis {
     fn current_primary(&self, context: &Context) -> Result<Option<String>, Failure> {
         let me = self.node()?;
         Ok(Peers::read(&context.environment).promoted.into_iter().map(|m| m.node).find(|node| node != me))
+    }
+
+    /// Which other node the cluster is about to promote, according to the same lists.
+    fn successor(&self, context: &Context) -> Result<Option<String>, Failure> {
+        let me = self.node()?;
+        Ok(Peers::read(&context.environment).promote.into_iter().map(|m| m.node).find(|node| node != me))
     }
 
     /// Starts the process, as a replica of nobody, and the watcher, and waits until the server answers; `None` when it

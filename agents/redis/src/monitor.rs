@@ -14,10 +14,6 @@ use crate::record::{PROPERTY, Record};
 use crate::server::{Fault, Observation, Server};
 use crate::state::State;
 
-/// How long a new primary keeps the score with which it was promoted, when the old one died. A change would make the
-/// cluster plan anew while it starts the address, and among equal scores the one that has the role keeps it. After a
-/// planned move the old primary's score is still higher for a moment, so the new one's is raised at once.
-const SETTLING: Duration = Duration::from_secs(3);
 /// How long a replica's link may be down before the log says so.
 const LINK_PATIENCE_SECONDS: u64 = 10;
 
@@ -342,9 +338,6 @@ impl Redis {
             return Ok(());
         }
         let now = process::since_boot();
-        if state.promoted && state.promoted_at.is_some_and(|at| now.saturating_sub(at) < SETTLING) {
-            return Ok(());
-        }
         if let Some((score, _)) = state.stands_back.filter(|(_, until)| !state.promoted && now < *until) {
             return self.cluster.publish_score(score).or_else(|e| {
                 context.log.warning(format!("the promotion score cannot be published: {e}"));

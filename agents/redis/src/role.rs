@@ -58,7 +58,6 @@ impl Redis {
             let mut positions = self.hear(record.as_ref(), &others, HEARING)?;
             // What was published of this server may be of a process before this one: an empty one must not pass for it.
             positions.insert(me.clone(), self.position(context, &mut state, &Record::round(record.as_ref()))?);
-            state.after_death = state.linked && !positions.values().any(|p| p.complete);
             match self.verdict(context, record.as_ref(), &positions)? {
                 Verdict::GoOn(reason) => context.log.notice(format!("going on with the promotion: {reason}")),
                 other => return Err(Failure::generic(format!("not promoted: {}", self.give_way(context, &mut state, other)?))),
@@ -115,7 +114,6 @@ impl Redis {
     fn open(&self, context: &Context, mut state: State, server: &mut Server, process: Identity, record: Record) -> Outcome {
         let round = Record::round(Some(&record));
         state.promoted = true;
-        state.promoted_at = state.after_death.then(process::since_boot);
         state.reign = Some(Reign { round, server: process });
         state.record = Some(record.to_string());
         state.elected = None;

@@ -27,11 +27,6 @@ pub(crate) struct State {
     pub(crate) server: Option<Identity>,
     /// Whether it is promoted: set when the promotion is recorded, before writes open.
     pub(crate) promoted: bool,
-    /// Whether the promotion that is under way is that of an attached replica after a death: then nobody has, or soon
-    /// gets, a score that could take the role away again.
-    pub(crate) after_death: bool,
-    /// When it was promoted after a death, since boot.
-    pub(crate) promoted_at: Option<Duration>,
     /// Its last promotion.
     pub(crate) reign: Option<Reign>,
     /// Whether the agent started it, or has taken it over completely.

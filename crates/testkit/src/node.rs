@@ -145,7 +145,10 @@ impl Node {
     /// The servers that run here. More than one is always wrong.
     pub fn servers(&self) -> Vec<Process> {
         // A server begins in its rundir and goes to its data directory.
-        Process::all().into_iter().filter(|p| p.name.starts_with("redis-server") && p.directory.starts_with(&self.directory)).collect()
+        let here = |p: &Process| p.name.starts_with("redis-server") && p.directory.starts_with(&self.directory);
+        let found: Vec<Process> = Process::all().into_iter().filter(here).collect();
+        // A server that writes a snapshot does that in a child of its own.
+        found.iter().filter(|p| found.iter().all(|other| other.pid != p.parent)).cloned().collect()
     }
 
     /// The one server.

@@ -10,6 +10,8 @@ use nix::unistd::Pid;
 pub struct Process {
     /// Its number.
     pub pid: i32,
+    /// The number of its parent.
+    pub parent: i32,
     /// The name of its program, at most 15 characters.
     pub name: String,
     /// Its arguments, separated by blanks.
@@ -28,9 +30,11 @@ impl Process {
         let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
         let words = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).replace('\0', " ");
         let stat = String::from_utf8_lossy(&read("stat")).into_owned();
-        let state = stat.get(stat.rfind(')')? + 2..)?.chars().next().filter(|s| *s != 'Z' && *s != 'X')?;
+        let mut fields = stat.get(stat.rfind(')')? + 2..)?.split(' ');
+        let state = fields.next()?.chars().next().filter(|s| *s != 'Z' && *s != 'X')?;
         Some(Self {
             pid,
+            parent: fields.next()?.parse().ok()?,
             name: words(read("comm")).trim().to_owned(),
             arguments: words(read("cmdline")),
             environment: words(read("environ")),

@@ -175,9 +175,12 @@ fn a_silent_member_is_waited_for_and_the_operator_can_decide() {
     group.node("a").kill_server();
     group.node("c").process().signal(Signal::SIGKILL);
     eventually("c is gone", || group.node("c").servers().is_empty());
-    let answer = group.promote("b", &["b"]);
-    answer.refused(1, &["c", DECISION]);
+    let lists = Lists::promoting("b", &["b"]);
+    group.promote_by(&lists).refused(1, &["c", DECISION]);
     assert_eq!(group.node("b").score(), "-INFINITY");
+    // The cluster says the same after a promotion that failed as after one that did not.
+    group.notify_all("post", "promote", &lists);
+    assert_eq!(group.node("b").score(), "-INFINITY", "it must not be asked again at once");
     assert_eq!(group.writable(), Vec::<&str>::new());
     // The operator accepts the loss.
     group.cluster.set_record("db", "epoch=1 node=b");

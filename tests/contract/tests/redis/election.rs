@@ -56,8 +56,11 @@ fn an_empty_server_alone_does_not_become_the_primary_while_others_may_have_data(
         group.cluster.forget_node("redis", name);
     }
     group.node("a").start();
-    let answer = group.promote("a", &["a"]);
-    answer.refused(1, &["empty", "did not say", "crm_attribute --type crm_config"]);
+    let lists = Lists::promoting("a", &["a"]);
+    group.promote_by(&lists).refused(1, &["empty", "did not say", "crm_attribute --type crm_config"]);
+    assert_eq!(group.node("a").score(), "-INFINITY", "the cluster must not ask it again at once");
+    // It says the same after a promotion that failed as after one that did not.
+    group.notify_all("post", "promote", &lists);
     assert_eq!(group.node("a").score(), "-INFINITY", "the cluster must not ask it again at once");
 }
 

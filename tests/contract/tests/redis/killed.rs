@@ -24,19 +24,11 @@ fn a_dead_primary_is_a_failed_primary_but_a_probe_finds_nothing() {
     node.agent().run("stop").ok();
 }
 
-/// A new primary keeps the score with which it was promoted for some seconds; then a monitor raises it.
-fn settle(node: &Node) {
-    eventually("the primary's own score", || {
-        node.agent().run("monitor").expect(&[8]);
-        node.score() == "1000"
-    });
-}
-
 /// The watcher lowers the score without any monitor, and nothing else does in this time.
 #[test]
 fn the_death_of_the_server_lowers_the_score_at_once() {
     let group = Group::established(&["a", "b"]);
-    settle(group.node("a"));
+    assert_eq!(group.node("a").score(), "1000");
     assert_eq!(group.node("a").watchers().len(), 1, "one watcher a server");
     group.node("a").kill_server();
     eventually("the score is lowered", || group.node("a").score() == "-INFINITY");
@@ -47,7 +39,6 @@ fn the_death_of_the_server_lowers_the_score_at_once() {
 fn the_monitor_of_a_dead_primary_lowers_the_score() {
     let group = Group::established(&["a", "b"]);
     let a = group.node("a");
-    settle(a);
     a.watchers().iter().for_each(|w| w.signal(Signal::SIGKILL));
     eventually("the watcher is gone", || a.watchers().is_empty());
     a.kill_server();
