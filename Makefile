@@ -111,10 +111,10 @@ bench-redis: stage image-debian12
 	$(CARGO) build --locked --release -p cluster-scenarios --bins
 	$(TARGET)/release/bench --database redis --runs $(RUNS)
 
-## make bench-mysql beside ocf:heartbeat:mariadb and ocf:heartbeat:mysql only
+## make bench-mysql beside ocf:heartbeat:mariadb and ocf:heartbeat:mysql only (GO_ON=1 goes on with an interrupted run)
 bench-mysql: stage image-debian12 image-sid
 	$(CARGO) build --locked --release -p cluster-scenarios --bins
-	$(TARGET)/release/bench --database mysql --runs $(RUNS)
+	$(TARGET)/release/bench --database mysql --runs $(RUNS) $(if $(GO_ON),--go-on)
 
 ## make fuzz        each parser for a minute (FUZZ_SECONDS=60); needs cargo-fuzz and a nightly toolchain
 FUZZ_SECONDS ?= 60

@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use cluster_scenarios::Site;
 use lab::{CheckOptions, Journal, Report, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How long clients may have to wait.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// How long servers may need to be back after the writes, and how long again after an operator's clean-up.
+/// How long servers may need to be back after the writes.
 const WHOLE: Duration = Duration::from_secs(30);
 /// An agent that fails this often in a row is not asked again.
 const ENOUGH: usize = 3;
 
 /// One fault under load.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Fault {
     /// The longest time without an acknowledged write.
     pub(crate) outage_ms: f64,
@@ -26,8 +26,6 @@ pub(crate) struct Fault {
     pub(crate) two_writers: bool,
     /// Whether all servers were back in time by themselves, as replicas of the primary, with the same data.
     pub(crate) whole: bool,
-    /// Whether they were after `crm_resource --cleanup`.
-    pub(crate) cleaned: bool,
     /// What went wrong, in words.
     pub(crate) problems: Vec<String>,
 }
@@ -40,7 +38,7 @@ impl Fault {
 }
 
 /// All faults of one kind.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Series {
     pub(crate) what: String,
     pub(crate) faults: Vec<Fault>,
@@ -49,6 +47,15 @@ pub(crate) struct Series {
 }
 
 impl Series {
+    pub(crate) fn new(what: &str) -> Self {
+        Self { what: what.to_owned(), faults: Vec::new(), given_up: false }
+    }
+
+    /// Whether there are so many, or there will be no more.
+    pub(crate) fn is_complete(&self, runs: usize) -> bool {
+        self.given_up || self.faults.len() >= runs
+    }
+
     pub(crate) fn outages(&self) -> Vec<f64> {
         self.faults.iter().map(Fault::outage).collect()
     }
@@ -90,33 +97,32 @@ impl<'a> Bed<'a> {
         Ok(Self { agent, make, settled, site })
     }
 
-    /// The fault so many times; returns the cluster, whole, with the results.
-    pub(crate) fn series(self, what: &str, runs: usize, fault: impl Fn(&Site) -> Result<()>) -> Result<(Self, Series)> {
+    /// The fault until there were so many of them; returns the cluster, whole.
+    pub(crate) fn run(self, series: &mut Series, runs: usize, fault: impl Fn(&Site) -> Result<()>) -> Result<Self> {
         let mut bed = self;
-        let mut series = Series { what: what.to_owned(), faults: Vec::new(), given_up: false };
-        for run in 1..=runs {
+        while !series.is_complete(runs) {
             let found = bed.once(&fault)?;
             eprintln!(
-                "{}: {what} {run} of {runs}: {:.0} ms without writes, {} of {} acknowledged writes lost{}",
+                "{}: {} {} of {runs}: {:.0} ms without writes, {} of {} acknowledged writes lost{}",
                 bed.agent,
+                series.what,
+                series.faults.len() + 1,
                 found.outage_ms,
                 found.lost,
                 found.acknowledged,
                 found.problems.iter().map(|p| format!("; {}", p.lines().next().unwrap_or_default())).collect::<String>()
             );
-            let whole = found.whole || found.cleaned;
+            let whole = found.whole;
             series.faults.push(found);
             if !whole {
                 bed = bed.renew()?;
             }
-            let last = series.faults.iter().rev().take_while(|f| !f.back).count();
-            if last >= ENOUGH {
-                eprintln!("{}: {what}: given up", bed.agent);
-                series.given_up = run < runs;
-                break;
+            if series.faults.iter().rev().take_while(|f| !f.back).count() >= ENOUGH && series.faults.len() < runs {
+                eprintln!("{}: {}: given up", bed.agent, series.what);
+                series.given_up = true;
             }
         }
-        Ok((bed, series))
+        Ok(bed)
     }
 
     fn once(&self, fault: impl Fn(&Site) -> Result<()>) -> Result<Fault> {
@@ -129,23 +135,14 @@ impl<'a> Bed<'a> {
         let back = site.lab.wait_for("writes after the fault", PATIENCE, || load.writing()).is_ok();
         std::thread::sleep(Duration::from_millis(500));
         let journal = load.stop()?;
-        let (mut report, problem) = self.judge(&journal)?;
+        let (report, problem) = self.judge(&journal)?;
         let whole = problem.is_none();
-        let mut cleaned = false;
-        if let Some(problem) = problem {
-            problems.push(problem);
-            let command = format!("crm_resource --cleanup --resource {} 2>&1", site.server().resource);
-            site.lab.quorate_node()?.sh(&command)?;
-            let (again, problem) = self.judge(&journal)?;
-            report = again;
-            cleaned = problem.is_none();
-            problems.extend(problem.map(|p| format!("after a clean-up: {p}")));
-        }
+        problems.extend(problem);
         let primary = site.primary().ok();
         let lost = primary.and_then(|p| report.lacking.get(&p.name).copied()).unwrap_or(report.missing);
         let outage_ms = journal.outages(20_000, &[]).iter().map(lab::journal::Outage::millis).fold(0.0, f64::max);
         let two_writers = !journal.two_writers().is_empty();
-        Ok(Fault { outage_ms, back, acknowledged: report.acknowledged, lost, two_writers, whole, cleaned, problems })
+        Ok(Fault { outage_ms, back, acknowledged: report.acknowledged, lost, two_writers, whole, problems })
     }
 
     /// The check, when the cluster has had its time; and why it is not whole.

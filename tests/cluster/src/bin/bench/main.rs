@@ -14,7 +14,7 @@ use clap::Parser;
 use cost::Cost;
 use fault::Series;
 use lab::{Database, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 #[derive(Parser)]
 #[command(about = "Benchmark of the agents beside the stock ones")]
@@ -31,6 +31,9 @@ struct Options {
     /// Only the parts with this in their name; the page is then printed and not written
     #[arg(long)]
     only: Option<String>,
+    /// Goes on with a run of MySQL that was interrupted, from the numbers that it has written
+    #[arg(long)]
+    go_on: bool,
     /// Where to write the pages
     #[arg(long, default_value = "docs")]
     out: PathBuf,
@@ -47,7 +50,7 @@ impl Options {
 }
 
 /// An agent with a server, measured.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Results {
     /// How the tables call it.
     agent: String,
@@ -56,8 +59,19 @@ struct Results {
     faults: Vec<Series>,
 }
 
+impl Results {
+    /// The series of that name, begun if there is none.
+    fn series(&mut self, what: &str) -> &mut Series {
+        let at = self.faults.iter().position(|s| s.what == what).unwrap_or_else(|| {
+            self.faults.push(Series::new(what));
+            self.faults.len() - 1
+        });
+        &mut self.faults[at]
+    }
+}
+
 /// The cost of a steady monitor.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct MonitorCost {
     primary: Cost,
     replica: Cost,

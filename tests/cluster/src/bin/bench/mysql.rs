@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cluster_scenarios::{Agent, Durability, MARIADB, MYSQL, Server, Setup, Site, stock};
 use lab::{Error, Node, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::fault::{Bed, Series, crash, planned_move};
 use crate::page::{self, Page, percentile, seconds};
@@ -15,16 +15,22 @@ const BALLAST: [u64; 2] = [10, 2048];
 /// How long the appliers are held back before a crash, seconds.
 const HELD: [u64; 3] = [5, 20, 60];
 
+/// The agents take turns of so many runs, so that an interrupted benchmark has as many of each.
+const TURN: usize = 5;
+/// The name of the page and of the file with the numbers.
+const PAGE: &str = "benchmarks-mysql";
+
 /// Everything, for the file with the numbers.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Numbers {
+    code: String,
     agents: Vec<Results>,
     ballast: Vec<Series>,
     backlog: Vec<Backlog>,
 }
 
 /// A crash with received transactions that are not applied.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Backlog {
     held_s: u64,
     /// On the replica that had more, when the appliers were let go.
@@ -40,23 +46,58 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         (Agent::StockByPosition, MARIADB, "ocf:heartbeat:mysql", "ocf:heartbeat:mysql"),
         (Agent::Systole, MYSQL, "ocf:systole:mysql", "ocf:systole:mysql, MySQL 9.7"),
     ];
-    let mut agents = Vec::new();
-    for (agent, server, name, label) in plan {
-        if options.wants(label) {
-            agents.push(measure(agent, server, name, label, options)?);
+    let mut numbers = if options.go_on { Numbers::read(options)? } else { Numbers { code: page::measured_code(), ..Numbers::default() } };
+    let turns = options.runs.div_ceil(TURN);
+    for runs in (1..=turns).map(|turn| (turn * TURN).min(options.runs)) {
+        for (agent, server, name, label) in plan {
+            if options.wants(label) {
+                measure(agent, server, name, numbers.of(label), runs, options)?;
+                numbers.keep(options)?;
+            }
         }
     }
-    let ballast = if options.wants("ballast") { ballast(options)? } else { Vec::new() };
-    let backlog = if options.wants("backlog") { backlog(options)? } else { Vec::new() };
-    let numbers = Numbers { agents, ballast, backlog };
-    page(&numbers, options).write(options, "benchmarks-mysql", &numbers)
+    for megabytes in BALLAST {
+        if options.wants("ballast") {
+            ballast(&mut numbers, megabytes, options)?;
+            numbers.keep(options)?;
+        }
+    }
+    if options.wants("backlog") {
+        backlog(&mut numbers.backlog, options)?;
+    }
+    page(&numbers, options).write(options, PAGE, &numbers)
+}
+
+impl Numbers {
+    /// What an interrupted run has written.
+    fn read(options: &Options) -> Result<Self> {
+        let path = options.out.join(PAGE).with_extension("json");
+        let refuse = |why: String| Error::Refused(format!("{}: {why}: begin anew, without --go-on", path.display()));
+        let text = std::fs::read_to_string(&path).map_err(|e| refuse(e.to_string()))?;
+        let numbers: Self = serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))?;
+        if numbers.code == page::measured_code() { Ok(numbers) } else { Err(refuse("it is of other agents".to_owned())) }
+    }
+
+    /// The results of an agent, begun if there are none.
+    fn of(&mut self, label: &str) -> &mut Results {
+        let at = self.agents.iter().position(|r| r.agent == label).unwrap_or_else(|| {
+            self.agents.push(Results { agent: label.to_owned(), ..Results::default() });
+            self.agents.len() - 1
+        });
+        &mut self.agents[at]
+    }
+
+    /// Writes what there is, so that an interruption costs one turn.
+    fn keep(&self, options: &Options) -> Result<()> {
+        if options.only.is_some() { Ok(()) } else { page(self, options).write(options, PAGE, self) }
+    }
 }
 
 fn page(numbers: &Numbers, options: &Options) -> Page {
     let mut page = Page::new(
         "Benchmarks: MySQL and MariaDB",
         &format!(
-            "Written by `make bench-mysql RUNS={}` and not by hand. The agents ran one after the other in the same rehearsal cluster (three nodes \
+            "Written by `make bench-mysql RUNS={}` and not by hand. The agents took turns of {TURN} runs in the same rehearsal cluster (three nodes \
              on one machine), with the same MariaDB where nothing else is said, the same snippet (monitor intervals 10 s and 11 s; the \
              addresses and their constraints too) and the same load (4 writers, a pause of 1 ms after each write; sync_binlog=1, \
              innodb_flush_log_at_trx_commit=1). ocf:systole:mysql has its default durability (lossless). ocf:heartbeat:mariadb replicates by \
@@ -96,15 +137,19 @@ fn page(numbers: &Numbers, options: &Options) -> Page {
     page
 }
 
-fn measure(agent: Agent, server: Server, name: &str, label: &str, options: &Options) -> Result<Results> {
+fn measure(agent: Agent, server: Server, name: &str, results: &mut Results, runs: usize, options: &Options) -> Result<()> {
+    if ["kill -9 of the primary", "planned move"].iter().all(|what| results.series(what).is_complete(runs)) {
+        return Ok(());
+    }
     let newer = server.client == MYSQL.client;
-    let bed = bed(agent, server, label, 0, options)?;
-    // Beside the stock agents, which do not run with that server.
-    let monitor = if newer { None } else { Some(cost::monitors(bed.site(), agent, name, options)?) };
-    let versions = page::versions(bed.site(), if newer { "mysql-server-core" } else { "mariadb-server" })?;
-    let (bed, crashes) = bed.series("kill -9 of the primary", options.runs, crash)?;
-    let (_, moves) = bed.series("planned move", options.runs, planned_move)?;
-    Ok(Results { agent: label.to_owned(), versions, monitor, faults: vec![crashes, moves] })
+    let bed = bed(agent, server, &results.agent, 0, options)?;
+    if results.versions.is_empty() {
+        // Beside the stock agents, which do not run with that server.
+        results.monitor = if newer { None } else { Some(cost::monitors(bed.site(), agent, name, options)?) };
+        results.versions = page::versions(bed.site(), if newer { "mysql-server-core" } else { "mariadb-server" })?;
+    }
+    let bed = bed.run(results.series("kill -9 of the primary"), runs, crash)?;
+    bed.run(results.series("planned move"), runs, planned_move).map(drop)
 }
 
 fn bed<'a>(agent: Agent, server: Server, label: &str, megabytes: u64, options: &'a Options) -> Result<Bed<'a>> {
@@ -137,32 +182,35 @@ fn acknowledged(site: &Site, limit: Duration) -> Result<()> {
     site.lab.wait_for("replicas that acknowledge", limit, all)
 }
 
-/// Crashes with little and with much data.
-fn ballast(options: &Options) -> Result<Vec<Series>> {
-    let mut all = Vec::new();
-    for megabytes in BALLAST {
-        let bed = bed(Agent::Systole, MARIADB, "ballast", megabytes, options)?;
-        let (_, series) = bed.series(&format!("{megabytes} MB"), options.runs.min(10), crash)?;
-        all.push(series);
+/// Crashes with so much data.
+fn ballast(numbers: &mut Numbers, megabytes: u64, options: &Options) -> Result<()> {
+    let what = format!("{megabytes} MB");
+    if numbers.ballast.iter().any(|series| series.what == what) {
+        return Ok(());
     }
-    Ok(all)
+    let mut series = Series::new(&what);
+    bed(Agent::Systole, MARIADB, "ballast", megabytes, options)?.run(&mut series, options.runs.min(10), crash)?;
+    numbers.ballast.push(series);
+    Ok(())
 }
 
 /// Crashes with backlogs.
-fn backlog(options: &Options) -> Result<Vec<Backlog>> {
+fn backlog(all: &mut Vec<Backlog>, options: &Options) -> Result<()> {
     let mut bed = bed(Agent::Systole, MARIADB, "backlog", 0, options)?;
-    let mut all = Vec::new();
     for held_s in HELD {
         for _ in 0..options.runs.min(3) {
             let size = std::cell::Cell::new((0, 0));
-            let series;
-            (bed, series) = bed.series(&format!("appliers held back for {held_s} s"), 1, |site| held_back(site, held_s, &size))?;
+            let mut series = Series::new(&format!("appliers held back for {held_s} s"));
+            bed = bed.run(&mut series, 1, |site| held_back(site, held_s, &size))?;
             let (transactions, bytes) = size.get();
             eprintln!("backlog: {transactions} transactions, {bytes} bytes");
+            if transactions == 0 {
+                return Err(Error::Refused("the appliers were not held back".to_owned()));
+            }
             all.push(Backlog { held_s, transactions, bytes, series });
         }
     }
-    Ok(all)
+    Ok(())
 }
 
 const LOCK: &str = "systole-bench";
@@ -171,7 +219,7 @@ const LOCK: &str = "systole-bench";
 fn held_back(site: &Site, seconds: u64, size: &std::cell::Cell<(u64, u64)>) -> Result<()> {
     let replicas = site.replicas()?;
     for node in &replicas {
-        site.sql_in_background(node, &format!("SELECT GET_LOCK('{LOCK}', 1); LOCK TABLES \\`load\\`.writes READ"))?;
+        site.sql_in_background(node, &format!("SELECT GET_LOCK('{LOCK}', 1); LOCK TABLES `load`.writes READ"))?;
     }
     std::thread::sleep(Duration::from_secs(seconds));
     let holders: Vec<String> = replicas

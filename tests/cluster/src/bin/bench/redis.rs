@@ -35,16 +35,13 @@ fn measure(agent: Agent, name: &str, options: &Options) -> Result<Results> {
     let bed = Bed::new(name, || up(Durability::Async), Site::wait_settled_within)?;
     let monitor = cost::monitors(bed.site(), agent, name, options)?;
     let versions = page::versions(bed.site(), "redis-server")?;
-    let mut faults = Vec::new();
-    let (bed, crashes) = bed.series("kill -9 of the primary, plain acknowledgements", options.runs, crash)?;
-    faults.push(crashes);
-    let (bed, moves) = bed.series("planned move, plain acknowledgements", options.runs, planned_move)?;
-    faults.push(moves);
+    let mut results = Results { agent: name.to_owned(), versions, monitor: Some(monitor), faults: Vec::new() };
+    let bed = bed.run(results.series("kill -9 of the primary, plain acknowledgements"), options.runs, crash)?;
+    let bed = bed.run(results.series("planned move, plain acknowledgements"), options.runs, planned_move)?;
     drop(bed);
     if agent == Agent::Systole {
         let bed = Bed::new(name, || up(Durability::Quorum), Site::wait_settled_within)?;
-        let (_, confirmed) = bed.series("kill -9 of the primary, durability=quorum, WAIT 1", options.runs, crash)?;
-        faults.insert(1, confirmed);
+        bed.run(results.series("kill -9 of the primary, durability=quorum, WAIT 1"), options.runs, crash)?;
     }
-    Ok(Results { agent: name.to_owned(), versions, monitor: Some(monitor), faults })
+    Ok(results)
 }
