@@ -115,6 +115,8 @@ pub(crate) struct Position {
     pub(crate) kept: bool,
     /// [`Memory::untouched`], of the record of the round.
     pub(crate) untouched: bool,
+    /// Whether its disk is full: it holds what it holds, and is a primary only when nobody else can be.
+    pub(crate) cramped: bool,
     /// Operator's preference: lower is better.
     pub(crate) priority: u32,
     /// Under which record it acknowledged.
@@ -135,6 +137,7 @@ impl Position {
             complete: false,
             kept: false,
             untouched: false,
+            cramped: false,
             priority: 100,
             acknowledging: None,
             executed: Gtids::Empty,
@@ -146,7 +149,7 @@ impl Position {
     /// As a private attribute. Reads back by [`Self::parse`].
     pub(crate) fn print(&self) -> String {
         let mut flags = String::new();
-        for (is, letter) in [(self.complete, 'c'), (self.kept, 'k'), (self.untouched, 'u')] {
+        for (is, letter) in [(self.complete, 'c'), (self.kept, 'k'), (self.untouched, 'u'), (self.cramped, 'f')] {
             if is {
                 flags.push(letter);
             }
@@ -177,7 +180,7 @@ impl Position {
         let mut unfit = None;
         for letter in flags.chars() {
             match letter {
-                'c' | 'k' | 'u' => {}
+                'c' | 'k' | 'u' | 'f' => {}
                 'D' => unfit = Some(Unfit::NoServer),
                 'R' => unfit = Some(Unfit::Recovering),
                 'N' => unfit = Some(Unfit::Never),
@@ -190,6 +193,7 @@ impl Position {
             complete: flags.contains('c'),
             kept: flags.contains('k'),
             untouched: flags.contains('u'),
+            cramped: flags.contains('f'),
             priority: priority.parse().ok()?,
             acknowledging,
             executed: set(executed)?,
@@ -368,6 +372,17 @@ pub(crate) enum Verdict {
     Refuse(String),
 }
 
+impl Verdict {
+    /// Who is promoted by this answer to the question of `me`.
+    fn chosen<'a>(&'a self, me: &'a str) -> Option<&'a str> {
+        match self {
+            Self::GoOn(_) => Some(me),
+            Self::HandOver { to, .. } => Some(to),
+            Self::Refuse(_) => None,
+        }
+    }
+}
+
 /// Decides whether the candidate may be promoted.
 pub(crate) fn elect(q: &Question<'_>) -> Verdict {
     let round = Record::round(q.record);
@@ -392,6 +407,8 @@ pub(crate) fn elect(q: &Question<'_>) -> Verdict {
     }
 }
 
+/// Whose transactions the elected must hold, and which.
+type Debts<'a> = Vec<(&'a str, Gtids)>;
 /// The positions of this round.
 type Heard<'a> = BTreeMap<&'a str, &'a Position>;
 
@@ -505,7 +522,12 @@ impl Election<'_> {
         let primary = self.heard.get(record.node.as_str()).filter(|p| p.speaks());
         if let Some(p) = primary.filter(|p| p.complete) {
             let all = [(record.node.as_str(), p.owed(record))];
-            return self.holder_of(&all, false).unwrap_or_else(|| self.nobody_holds(&all));
+            let safest = self.holder_of(&all, false);
+            // A full disk: what it failed to write counts as its own (MariaDB numbers it all the same), nobody will ever get
+            // that, and nobody was promised it.
+            let returns = safest.as_ref().is_none_or(|verdict| verdict.chosen(self.q.me) == Some(&record.node));
+            let promised = if p.cramped && returns && record.durability == Durability::Lossless { self.promised().ok() } else { None };
+            return promised.or(safest).unwrap_or_else(|| self.nobody_holds(&all));
         }
         match record.durability {
             Durability::Lossless => self.lossless(primary.copied()),
@@ -513,30 +535,48 @@ impl Election<'_> {
         }
     }
 
+    /// Who holds what may have been acknowledged in this epoch, if enough members of `active` say so. Otherwise what nobody holds,
+    /// if that is why.
+    fn promised(&self) -> Result<Verdict, Option<Debts<'_>>> {
+        let record = self.record;
+        let mut all = self.live();
+        // Who has acknowledged nothing in this epoch is no holder, and cannot be the one that would have been missed.
+        let untouched = self.members().filter(|(_, p)| p.speaks() && p.untouched && !live(p, record)).count();
+        if all.len() + untouched + record.acknowledgements <= record.active.len() {
+            return Err(None);
+        }
+        if all.is_empty() {
+            // Nobody can have acknowledged in this epoch: what matters is from before.
+            all.push(self.recorded());
+        }
+        self.holder_of(&all, false).ok_or(Some(all))
+    }
+
+    /// The members of `active` that were heard.
+    fn members(&self) -> impl Iterator<Item = (&str, &Position)> {
+        self.record.active.iter().filter_map(|node| self.heard.get(node.as_str()).map(|p| (node.as_str(), *p)))
+    }
+
+    /// What is owed to those of them that are live.
+    fn live(&self) -> Debts<'_> {
+        self.members().filter(|(_, p)| live(p, self.record)).map(|(node, p)| (node, p.owed(self.record))).collect()
+    }
+
+    /// What stood when the record was written.
+    fn recorded(&self) -> (&'static str, Gtids) {
+        ("the record", self.record.set.clone().unwrap_or_default())
+    }
+
     /// Promises were kept by acknowledgements: the elected must hold what may have been acknowledged.
     fn lossless(&self, primary: Option<&Position>) -> Verdict {
         let record = self.record;
-        let recorded = || ("the record", record.set.clone().unwrap_or_default());
-        let members = || record.active.iter().filter_map(|node| self.heard.get(node.as_str()).map(|p| (node.as_str(), *p)));
-        let live: Vec<(&str, Gtids)> = members().filter(|(_, p)| live(p, record)).map(|(node, p)| (node, p.owed(record))).collect();
-        // Who has acknowledged nothing in this epoch is no holder, and cannot be the one that would have been missed.
-        let untouched = members().filter(|(_, p)| p.speaks() && p.untouched && !self::live(p, record)).count();
-        let enough = live.len() + untouched + record.acknowledgements > record.active.len();
-        let mut unmet = None;
-        if enough {
-            let mut all = live.clone();
-            if all.is_empty() {
-                // Nobody can have acknowledged in this epoch: what matters is from before.
-                all.push(recorded());
-            }
-            match self.holder_of(&all, false) {
-                Some(verdict) => return verdict,
-                None => unmet = Some(all),
-            }
-        }
+        let mut unmet = match self.promised() {
+            Ok(verdict) => return verdict,
+            Err(unmet) => unmet,
+        };
         // The primary's own disk. What the record says that it held must be there: it may be another disk.
-        if let Some(p) = primary.filter(|p| p.kept && p.have().contains(&recorded().1)) {
-            let mut all = live.clone();
+        if let Some(p) = primary.filter(|p| p.kept && p.have().contains(&self.recorded().1)) {
+            let mut all = self.live();
             all.push((&record.node, p.owed(record)));
             match self.holder_of(&all, false) {
                 Some(verdict) => return verdict,
@@ -544,13 +584,13 @@ impl Election<'_> {
             }
         }
         // Everybody is here: nobody can come who has more.
-        let everybody: Option<Vec<(&str, Gtids)>> = [&record.node]
+        let everybody: Option<Debts<'_>> = [&record.node]
             .into_iter()
             .chain(&record.active)
             .map(|node| self.heard.get(node.as_str()).filter(|p| p.speaks()).map(|p| (node.as_str(), p.owed(record))))
             .collect();
         if let Some(mut all) = everybody {
-            all.push(recorded());
+            all.push(self.recorded());
             match self.holder_of(&all, true) {
                 Some(verdict) => return verdict,
                 None => unmet = Some(all),
@@ -592,7 +632,7 @@ impl Election<'_> {
             let have = p.have();
             all.iter().all(|(_, set)| have.contains(set))
         };
-        let candidates: Vec<(&str, &Position)> = self
+        let mut candidates: Vec<(&str, &Position)> = self
             .heard
             .iter()
             .filter(|(node, p)| {
@@ -600,6 +640,9 @@ impl Election<'_> {
             })
             .map(|(node, p)| (*node, *p))
             .collect();
+        if candidates.iter().any(|(_, p)| !p.cramped) {
+            candidates.retain(|(_, p)| !p.cramped);
+        }
         let node = best(self.q, &candidates)?;
         let names: Vec<&str> = all.iter().map(|(name, _)| *name).filter(|name| *name != node).collect();
         let reason = if names.is_empty() {

@@ -43,6 +43,7 @@ fn back(executed: &str) -> Position {
         complete: false,
         kept: false,
         untouched: false,
+        cramped: false,
         priority: 100,
         acknowledging: None,
         executed: set(executed),
@@ -70,6 +71,10 @@ fn kept(executed: &str) -> Position {
 
 fn complete(executed: &str) -> Position {
     Position { complete: true, ..kept(executed) }
+}
+
+fn cramped(position: Position) -> Position {
+    Position { cramped: true, ..position }
 }
 
 fn unfit(why: Unfit, position: Position) -> Position {
@@ -163,6 +168,20 @@ fn after_a_demotion_in_order() {
             ),
             ("a server outside of active that holds all", "d", vec![("a", complete("A:1-9")), ("d", back("A:1-9"))], "+"),
             ("with an errant transaction", "b", vec![("a", complete("A:1-9")), ("b", at("A:1-9,B:1", ""))], "a"),
+            ("its disk is full, and a replica holds all", "a", vec![("a", cramped(complete("A:1-9"))), ("b", at("A:1-5", "A:6-9"))], "b"),
+            (
+                "its disk is full, and what it alone holds was promised to nobody",
+                "b",
+                vec![("a", cramped(complete("A:1-9"))), ("b", at("A:1-8", "")), ("c", at("A:1-7", ""))],
+                "+",
+            ),
+            (
+                "its disk is full, and a silent member may hold more than this one",
+                "b",
+                vec![("a", cramped(complete("A:1-9"))), ("b", at("A:1-8", ""))],
+                "a",
+            ),
+            ("all disks are full", "b", vec![("a", cramped(complete("A:1-9"))), ("b", cramped(at("A:1-9", "")))], "+"),
             ("the old primary itself again", "a", vec![("a", complete("A:1-9")), ("b", at("A:1-9", ""))], "+"),
         ],
     );
@@ -555,7 +574,8 @@ fn no_acknowledged_transaction_is_outside_of_the_elected_set() {
             Replica::Again(_, p, q) => Position { acknowledging: mark(p, stamp(1, 2)), ..back(&executed(q)) },
         }
     };
-    let primaries = [None, Some(kept("A:1-3")), Some(complete("A:1-3")), Some(unfit(Unfit::NoServer, back("")))];
+    let primaries =
+        [None, Some(kept("A:1-3")), Some(complete("A:1-3")), Some(cramped(complete("A:1-3"))), Some(unfit(Unfit::NoServer, back("")))];
     let (mut elections, mut refusals) = (0, 0);
     for active in [&["b", "c"][..], &["b"]] {
         let r = Record { set: Some(set("A:1")), ..record(active) };
@@ -608,17 +628,17 @@ fn gtids() -> impl Strategy<Value = Gtids> {
 proptest! {
     #[test]
     fn a_position_reads_back(
-        round in "[0-9]{1,5}\\.[0-9]{1,5}-[0-9a-z.-]{0,12}", complete: bool, kept: bool, untouched: bool, priority: u32,
+        round in "[0-9]{1,5}\\.[0-9]{1,5}-[0-9a-z.-]{0,12}", complete: bool, kept: bool, untouched: bool, cramped: bool, priority: u32,
         acknowledging in proptest::option::of((any::<(u64, u64)>(), gtids())), executed in gtids(), received in proptest::option::of(gtids()),
         unfit in proptest::option::of(prop_oneof![Just(Unfit::NoServer), Just(Unfit::Recovering), Just(Unfit::Never), Just(Unfit::Excluded)]),
     ) {
         let acknowledging = acknowledging.map(|((epoch, change), mark)| Acknowledging { stamp: stamp(epoch, change), mark });
-        let position = Position { round, complete, kept, untouched, priority, acknowledging, executed, received, unfit };
+        let position = Position { round, complete, kept, untouched, cramped, priority, acknowledging, executed, received, unfit };
         prop_assert_eq!(Position::parse(&position.print()), Some(position));
     }
 
     #[test]
-    fn any_text_is_read_without_a_panic(text in "[0-9a-fckuDRNX|.:-]{0,80}|([0-9.a-]{0,6}\\|){6}[0-9-]{0,9}|\\PC{0,40}") {
+    fn any_text_is_read_without_a_panic(text in "[0-9a-fckufDRNX|.:-]{0,80}|([0-9.a-]{0,6}\\|){6}[0-9-]{0,9}|\\PC{0,40}") {
         crate::parsers::position(&text);
     }
 }

@@ -309,6 +309,7 @@ impl State {
             complete: pos.complete,
             kept: pos.kept,
             untouched: pos.untouched,
+            cramped: false,
             priority: 100,
             acknowledging: pos.acknowledging.map(|(at, mark)| Acknowledging { stamp: stamp(at), mark: self.gtids(mark) }),
             executed: self.gtids(pos.executed),

@@ -41,6 +41,11 @@ impl MySql {
         match self.ask(&state, &process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2)) {
             Look::Answered(_, seen) if lock.is_none() => Ok(self.status(&state, &seen)),
             Look::Answered(server, seen) => self.judge(context, state, &before, server, &seen),
+            // It goes on when there is room. A restart would fail, and need an operator.
+            Look::Engaged(why) | Look::Stuck(why) if !state.promoted && self.is_cramped() => {
+                context.log.warning(format!("the server waits for room on its disk: {why}"));
+                Ok(Status::Degraded(self.full_disk()))
+            }
             Look::Engaged(why) => {
                 context.log.warning(format!("the server is alive and busy: {why}"));
                 Ok(if state.promoted { Status::Promoted } else { Status::Running })
@@ -149,8 +154,8 @@ impl MySql {
         }
         self.tell_score(context, &state, seen);
         self.keep_watched(context, &state);
-        if state.errant.is_some() && self.params.rejoin == Rejoin::Clone && !state.promoted {
-            // The restart that follows finds time for the copy.
+        if state.errant.is_some() && self.params.rejoin == Rejoin::Clone && !state.promoted && !self.is_cramped() {
+            // The restart that follows finds time for the copy. It needs room.
             return Err(Failure::generic(self.errant_reason(&state)));
         }
         Ok(self.status(&state, seen))
@@ -262,9 +267,13 @@ impl MySql {
         process::room(&self.params.datadir).is_some_and(|bytes| bytes < ROOM_TO_WRITE)
     }
 
+    fn full_disk(&self) -> String {
+        format!("the disk of {} is full: free space", self.params.datadir.display())
+    }
+
     fn status(&self, state: &State, seen: &Observation) -> Status {
         let complaint = if self.is_cramped() {
-            Some(format!("the disk of {} is full: free space", self.params.datadir.display()))
+            Some(self.full_disk())
         } else if state.errant.is_some() {
             Some(self.errant_reason(state))
         } else if state.promoted && self.must_wait(state) && !seen.waits {

@@ -350,6 +350,7 @@ impl MySql {
             complete: over && record.is_some_and(|r| state.reigned(r)),
             kept: recorded.is_some() && seen.durable,
             untouched: record.is_some_and(|r| memory.untouched(r)),
+            cramped: self.is_cramped(),
             priority: 100,
             acknowledging: memory.acknowledging,
             received: seen.replica.as_ref().and_then(|r| r.received.clone()),

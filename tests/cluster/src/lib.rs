@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use lab::{Error, Node, Result};
 
-pub use scenario::{expect, held, scenario};
+pub use scenario::{expect, held, held_after, scenario};
 pub use site::{Setup, Site};
 
 /// Which agent runs the servers.

@@ -23,7 +23,12 @@ pub fn scenario(name: &str, setup: Setup, steps: impl FnOnce(&Site) -> Result<()
 
 /// Judges a load: everything but what `except` names must have been kept.
 pub fn held(site: &Site, load: Load, longest: Duration, except: &str) -> Result<()> {
-    let (report, journal) = site.verdict(load, longest)?;
+    held_after(site, load, longest, except, Duration::ZERO)
+}
+
+/// The same, when a replica may need so long to catch up after the last write.
+pub fn held_after(site: &Site, load: Load, longest: Duration, except: &str, behind: Duration) -> Result<()> {
+    let (report, journal) = site.verdict_after(load, longest, behind)?;
     println!("{report}");
     if report.verdicts.iter().all(|v| v.kept || except.contains(v.letter)) {
         return Ok(());

@@ -180,12 +180,18 @@ impl Site {
 
     /// Waits until writes go on after a fault (and a little longer), stops the load and judges it.
     pub fn verdict(&self, load: Load, longest_outage: Duration) -> Result<(Report, Journal)> {
+        self.verdict_after(load, longest_outage, Duration::ZERO)
+    }
+
+    /// The same, when a replica may need so long to catch up after the last write.
+    pub fn verdict_after(&self, load: Load, longest_outage: Duration, behind: Duration) -> Result<(Report, Journal)> {
         // Long enough for the outage to have begun before its end is looked for.
         std::thread::sleep(Duration::from_millis(1500));
         self.lab.wait_for("writes after the fault", Duration::from_secs(60), || load.writing())?;
         std::thread::sleep(Duration::from_secs(1));
         let journal = load.stop()?;
-        let options = CheckOptions { max_outage: Some(longest_outage), ..CheckOptions::of(&self.load_options()?)? };
+        let usual = CheckOptions::of(&self.load_options()?)?;
+        let options = CheckOptions { max_outage: Some(longest_outage), converge: usual.converge + behind, ..usual };
         let report = self.lab.check(&journal, &options)?;
         Ok((report, journal))
     }
