@@ -30,7 +30,7 @@ fn befriend(site: &Site) -> Result<()> {
         node.sh("install -d -m 700 /root/.ssh; install -m 600 /dev/null /root/.ssh/id_ed25519")?;
         node.write("/root/.ssh/id_ed25519", &key)?;
         node.sh("ssh-keygen -y -f /root/.ssh/id_ed25519 > /root/.ssh/authorized_keys; \
-             printf 'Host *\\n  StrictHostKeyChecking accept-new\\n' > /root/.ssh/config; systemctl start ssh")
+             printf 'Host *\\n  StrictHostKeyChecking accept-new\\n' > /root/.ssh/config; systemctl enable --quiet --now ssh")
             .map(drop)
     })
 }
