@@ -59,27 +59,15 @@ impl ResourceAgent for MySql {
     };
 
     fn new(context: &Context, values: &Values) -> Result<Self, Failure> {
-        let environment = &context.environment;
-        let membership = Membership {
-            resource: environment.resource().to_owned(),
-            node: environment.node().map(str::to_owned),
-            present: environment.under_pacemaker(),
-            state_directory: environment.temporary_directory(),
-        };
-        let log = std::rc::Rc::clone(&context.log);
-        Ok(Self {
-            params: Params::new(values),
-            cluster: Cluster::new(membership.clone(), move |line| log.trace(line))
-                .answering_by(std::time::Instant::now() + context.deadline.left()),
-            state_file: StateFile::of(&membership.state_directory, &membership.resource),
-            membership,
-            password: OnceCell::new(),
-        })
+        Ok(Self::with(context, Params::new(values)))
     }
 
     fn start(&self, context: &Context) -> Outcome {
-        let _lock = self.lock(context)?;
-        self.start_unpromoted(context)
+        let lock = self.lock(context)?;
+        let copy_from = self.start_unpromoted(context)?;
+        // Whoever makes the copy must not keep the lock.
+        drop(lock);
+        copy_from.map_or(Ok(()), |primary| self.begin_copy(context, &primary))
     }
 
     fn stop(&self, context: &Context) -> Outcome {
@@ -122,6 +110,31 @@ impl ocf::Reloadable for MySql {
 }
 
 impl MySql {
+    /// The agent with checked parameters.
+    pub(crate) fn with(context: &Context, params: Params) -> Self {
+        let environment = &context.environment;
+        let membership = Membership {
+            resource: environment.resource().to_owned(),
+            node: environment.node().map(str::to_owned),
+            present: environment.under_pacemaker(),
+            state_directory: environment.temporary_directory(),
+        };
+        let log = std::rc::Rc::clone(&context.log);
+        Self {
+            params,
+            cluster: Cluster::new(membership.clone(), move |line| log.trace(line))
+                .answering_by(std::time::Instant::now() + context.deadline.left()),
+            state_file: StateFile::of(&membership.state_directory, &membership.resource),
+            membership,
+            password: OnceCell::new(),
+        }
+    }
+
+    /// A file of this resource in the directory that every boot empties.
+    pub(crate) fn volatile_file(&self, extension: &str) -> PathBuf {
+        self.membership.state_directory.join(format!("systole-{}.{extension}", self.membership.resource))
+    }
+
     /// One action at a time that changes something. A monitor takes no lock: it must answer while a start waits.
     fn lock(&self, context: &Context) -> Result<Locked, Failure> {
         let directory = &self.membership.state_directory;

@@ -1,14 +1,17 @@
 //! `rejoin=clone`: a server that has diverged gets a copy of the primary's data in place of its own.
 //!
-//! Only within `start`, which has the time for it. What only this server had stays in its binary logs, which are kept
-//! beside the data directory. A note stands there while the copy is made: a server with that note is nobody's equal,
-//! whatever its GTIDs say, and the next start makes the copy again.
+//! `start` only begins it, in a process of its own: it may take hours, and while any action runs, the cluster begins no
+//! failover. What only this server had stays in its binary logs, which are kept beside the data directory. A note stands there
+//! while the copy is made: a server with that note is nobody's equal, whatever its GTIDs say, and the next start makes the copy again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
-use ocf::{Context, Failure, Outcome};
+use ocf::{Context, Deadline, Failure, Outcome, Status};
+use process::Identity;
+use serde::{Deserialize, Serialize};
 
 use crate::agent::MySql;
 use crate::dialect::quoted;
@@ -18,8 +21,10 @@ use crate::record::Record;
 use crate::server::{Fault, Server};
 use crate::state::State;
 
-/// What a start needs after the copy: the server's start, and following.
-const AFTERWARDS: Duration = Duration::from_secs(15);
+/// How long a copy may take: for ever, for all that a deadline can hold.
+const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
+/// How long the processes of a copy that is broken off may take to be gone.
+const BREAKING_OFF: Duration = Duration::from_secs(5);
 /// How long a server may take to end before its data are replaced.
 const ENDING: Duration = Duration::from_secs(20);
 
@@ -32,7 +37,86 @@ enum Means {
     Program,
 }
 
+/// A copy that was begun since the node booted, in a file while it lasts.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Copying {
+    /// The process that makes it: the leader of a session.
+    pub(crate) worker: Identity,
+    /// Whose data.
+    primary: String,
+    /// When it began, since boot.
+    since: Duration,
+    /// Why it failed.
+    failure: Option<String>,
+}
+
 impl MySql {
+    /// The copy that is being made, or has failed.
+    pub(crate) fn copying(&self) -> Option<Copying> {
+        serde_json::from_slice(&fs::read(self.volatile_file("copy")).ok()?).ok()
+    }
+
+    fn remember_copy(&self, copying: &Copying) -> Result<(), String> {
+        let path = self.volatile_file("copy");
+        let text = serde_json::to_vec(copying).map_err(|e| e.to_string())?;
+        process::write_atomically(&path, &text, 0o600).map_err(|e| format!("{}: {e}", path.display()))
+    }
+
+    /// Begins to copy the primary's data, and does not wait for it.
+    pub(crate) fn begin_copy(&self, context: &Context, primary: &str) -> Outcome {
+        let begun = |worker: &Identity| Copying {
+            worker: worker.clone(),
+            primary: primary.to_owned(),
+            since: process::since_boot(),
+            failure: None,
+        };
+        let work = || {
+            let unlimited =
+                Context { deadline: Deadline::after(FOR_EVER), environment: context.environment.clone(), log: Rc::clone(&context.log) };
+            let agent = Self::with(&unlimited, self.params.clone());
+            match agent.copy(&unlimited, primary) {
+                Ok(()) => drop(fs::remove_file(agent.volatile_file("copy"))),
+                Err(failure) => {
+                    unlimited.log.error(format!("copy: {}", failure.reason));
+                    let failed = agent.copying().map(|copying| Copying { failure: Some(failure.reason), ..copying });
+                    // If it cannot be said, the monitor finds nobody at work, which comes to the same.
+                    let _ = failed.map(|failed| agent.remember_copy(&failed));
+                }
+            }
+        };
+        process::detach(|worker| self.remember_copy(&begun(worker)), work)
+            .map_err(|e| Failure::generic(format!("the copy of {primary}'s data cannot be begun: {e}")))?;
+        context.log.notice(format!("copying {primary}'s data; this instance is of no use until that is done"));
+        Ok(())
+    }
+
+    /// Breaks a copy off, and forgets it.
+    pub(crate) fn end_copy(&self) {
+        if let Some(copying) = self.copying() {
+            process::kill_session(&copying.worker, BREAKING_OFF);
+            let _ = fs::remove_file(self.volatile_file("copy"));
+        }
+    }
+
+    /// What a monitor says of it.
+    pub(crate) fn copy_status(&self, copying: Copying) -> Result<Status, Failure> {
+        let Copying { worker, primary, since, failure } = copying;
+        if worker.is_alive() {
+            let seconds = process::since_boot().saturating_sub(since).as_secs();
+            return Ok(Status::Degraded(format!("the data of {primary} are being copied here, for {seconds} s so far")));
+        }
+        Err(Failure::generic(failure.unwrap_or_else(|| format!("the copy of {primary}'s data was broken off; it is begun anew"))))
+    }
+
+    fn copy(&self, context: &Context, primary: &str) -> Outcome {
+        if self.needs_copy_first() {
+            return self.fetch_copy(context, primary);
+        }
+        let state = self.state_file.load();
+        let server = self.reach(context, &state)?;
+        self.replace_by_copy(context, state, server, primary)
+    }
+
     /// Where the binary logs are kept, and the note.
     fn kept_directory(&self) -> PathBuf {
         let name = self.params.datadir.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
@@ -69,21 +153,14 @@ impl MySql {
     }
 
     /// Replaces the data of the running server by the primary's, starts it again and lets it follow.
-    pub(crate) fn replace_by_copy(
-        &self,
-        context: &Context,
-        mut state: State,
-        mut server: Server,
-        primary: &str,
-        record: Option<&Record>,
-    ) -> Outcome {
+    fn replace_by_copy(&self, context: &Context, mut state: State, mut server: Server, primary: &str) -> Outcome {
         let kept = self.kept_directory();
         let count = keep_binary_logs(&mut server, &kept)?;
         context.log.notice(format!("kept {count} binary logs in {}: what only this server had is in them", kept.display()));
         if server.dialect().flavour == Flavour::MariaDb {
             drop(server);
             self.end_server(&state);
-            return self.fetch_copy(context, primary, record);
+            return self.fetch_copy(context, primary);
         }
         self.write_note(Means::Plugin)?;
         context.log.notice(format!("replacing the data by a copy of {primary}'s"));
@@ -99,7 +176,7 @@ impl MySql {
             }
             _ => {}
         }
-        self.start_with_copy(context, primary, record, None)
+        self.start_with_copy(context, primary, None)
     }
 
     /// Has the server fetch the data itself. It ends then, since it cannot restart itself under us.
@@ -111,7 +188,7 @@ impl MySql {
         server.run(&format!("SET GLOBAL clone_valid_donor_list={}", quoted(&format!("{host}:{port}"))))?;
         server.run_all(server.dialect().let_administrators_write(true))?;
         let statement = format!("CLONE INSTANCE FROM {}@{}:{port} IDENTIFIED BY {}", quoted(user), quoted(host), quoted(password.expose()));
-        match server.run_within(&statement, context.deadline.reserving(AFTERWARDS).left()) {
+        match server.run_within(&statement, context.deadline.left()) {
             Ok(()) => Ok(()),
             // It cannot restart itself, and ends.
             Err(Fault::Refused(text)) if text.contains("(error 3707)") => Ok(()),
@@ -122,7 +199,7 @@ impl MySql {
     }
 
     /// Has a program fetch the data into the emptied data directory.
-    pub(crate) fn fetch_copy(&self, context: &Context, primary: &str, record: Option<&Record>) -> Outcome {
+    fn fetch_copy(&self, context: &Context, primary: &str) -> Outcome {
         let datadir = &self.params.datadir;
         let program = self.params.copy_program.display().to_string();
         if !self.params.copy_program.is_file() {
@@ -134,13 +211,12 @@ impl MySql {
         empty(datadir).map_err(|e| Failure::permission(format!("datadir {} cannot be emptied: {e}", datadir.display())))?;
         context.log.notice(format!("replacing the data by a copy of {primary}'s: {program}"));
         let host = self.address_of(context, &mut self.state_file.load(), primary);
-        let limit = context.deadline.reserving(AFTERWARDS).left();
-        let done = process::run(&program, &[&host, &datadir.display().to_string()], limit)
+        let done = process::run(&program, &[&host, &datadir.display().to_string()], context.deadline.left())
             .map_err(|e| Failure::generic(format!("no copy of {primary}'s data: {e}")))?;
         if !done.status.success() {
             let last = done.stderr.lines().rfind(|l| !l.trim().is_empty()).unwrap_or_default();
             return Err(Failure::generic(format!(
-                "no copy of {primary}'s data: {program} ended with {}: {last}; correct that and start this instance again",
+                "no copy of {primary}'s data: {program} ended with {}: {last}; correct that, it is tried again",
                 done.status
             )));
         }
@@ -151,25 +227,24 @@ impl MySql {
                 datadir.display()
             )));
         }
-        self.start_with_copy(context, primary, record, gtids.as_deref())
+        self.start_with_copy(context, primary, gtids.as_deref())
     }
 
-    /// Starts the server with its new data and lets it follow. `gtids`: what the copy holds, where the data do not say so.
-    fn start_with_copy(&self, context: &Context, primary: &str, record: Option<&Record>, gtids: Option<&str>) -> Outcome {
+    /// Starts the server with its new data and lets it follow whoever is the primary by now. `gtids`: what the copy holds, where the
+    /// data do not say so.
+    fn start_with_copy(&self, context: &Context, source: &str, gtids: Option<&str>) -> Outcome {
         let started = self.launch(context, context.deadline.left())?;
-        let Some((mut server, _)) = started else {
-            return Err(Failure::generic(
-                "the server does not come up with the copied data in time: see its error log, and raise the start timeout",
-            ));
-        };
+        let Some((mut server, _)) = started else { return Ok(()) };
         if let Some(gtids) = gtids {
             server.run(&format!("SET GLOBAL gtid_slave_pos={}", quoted(gtids)))?;
         }
         fs::remove_file(self.note()).map_err(|e| cannot_keep(&self.note(), e))?;
-        context.log.notice(format!("the data are a copy of {primary}'s now"));
+        context.log.notice(format!("the data are a copy of {source}'s now"));
         let mut state = self.state_file.load();
-        state.memory.change(|m| m.learn(record.map(Record::stamp).unwrap_or_default()));
-        self.rejoin(context, &mut state, &mut server, primary, record)
+        let record = self.record()?;
+        state.memory.change(|m| m.learn(record.as_ref().map(Record::stamp).unwrap_or_default()));
+        let primary = record.as_ref().map_or(source, |record| &record.node);
+        self.rejoin(context, &mut state, &mut server, primary, record.as_ref())
     }
 
     fn end_server(&self, state: &State) {

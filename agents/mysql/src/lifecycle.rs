@@ -34,24 +34,35 @@ const DYING: Duration = Duration::from_secs(2);
 const OPEN_FILES: u64 = 65_535;
 
 impl MySql {
-    /// Starts the server, closed for writes, following nobody or the primary.
-    pub(crate) fn start_unpromoted(&self, context: &Context) -> Outcome {
+    /// Starts the server, closed for writes, following nobody or the primary. Returns whose data are to be copied here, if
+    /// that remains to be done.
+    pub(crate) fn start_unpromoted(&self, context: &Context) -> Result<Option<String>, Failure> {
         if context.environment.is_promotable() && context.environment.notify() == Some(false) {
             return Err(Failure::configured("the clone has notify=false, without which nobody can be elected: set meta notify=true"));
         }
         self.check_node()?;
+        if self.copying().is_some_and(|copying| copying.worker.is_alive()) {
+            context.log.notice("the primary's data are being copied here already");
+            return Ok(None);
+        }
+        self.end_copy();
         let mut state = self.state_file.load();
         if let Some(process) = self.find_server(&mut state) {
-            return self.start_running(context, state, &process);
+            return self.start_running(context, state, &process).map(|()| None);
         }
         self.withdraw_position(&self.state_file.load())?;
         let primary = self.current_primary(context)?;
         if self.needs_copy_first() {
-            return match (primary, self.params.rejoin) {
-                (Some(primary), Rejoin::Clone) => self.fetch_copy(context, &primary, self.record()?.as_ref()),
+            let source = match primary {
+                Some(primary) => Some(primary),
+                // After a restart of all: the next primary, probably; if it is not, the copy fails and is begun anew.
+                None => self.record()?.map(|record| record.node).filter(|node| Some(node.as_str()) != self.node().ok()),
+            };
+            return match (source, self.params.rejoin) {
+                (Some(source), Rejoin::Clone) => Ok(Some(source)),
                 _ => Err(Failure::generic(format!(
-                    "datadir {} holds no complete data, because a copy of the primary's was begun and not ended: wait until there is a primary and \
-                     set rejoin=clone, or make this replica anew (docs/mysql.md)",
+                    "datadir {} holds no complete data, because a copy of the primary's was begun and not ended: set rejoin=clone and start \
+                     this instance when there is a primary, or make this replica anew (docs/mysql.md)",
                     self.params.datadir.display()
                 ))),
             };
@@ -65,7 +76,7 @@ impl MySql {
             }
             None => RECOVERY_PATIENCE.min(context.deadline.reserving(Duration::from_secs(3)).left()),
         };
-        let Some((mut server, seen)) = self.launch(context, patience)? else { return Ok(()) };
+        let Some((mut server, seen)) = self.launch(context, patience)? else { return Ok(None) };
         let mut state = self.state_file.load();
         // Read after the start: what this server may have acknowledged before counts up to a record that stands now.
         let record = self.record()?;
@@ -73,20 +84,15 @@ impl MySql {
         state.memory.change(|m| m.learn(record.as_ref().map(Record::stamp).unwrap_or_default()));
         self.state_file.save(&state)?;
         match primary {
-            Some(primary) if self.copy_is_unfinished() && self.params.rejoin == Rejoin::Clone => {
-                self.replace_by_copy(context, state, server, &primary, record.as_ref())
-            }
+            Some(primary) if self.copy_is_unfinished() && self.params.rejoin == Rejoin::Clone => Ok(Some(primary)),
             Some(primary) => {
                 self.rejoin(context, &mut state, &mut server, &primary, record.as_ref())?;
-                if state.errant.is_some() && self.params.rejoin == Rejoin::Clone {
-                    return self.replace_by_copy(context, state, server, &primary, record.as_ref());
-                }
-                Ok(())
+                Ok((state.errant.is_some() && self.params.rejoin == Rejoin::Clone).then_some(primary))
             }
             // Nobody is promoted: say at once what this server is worth. With a primary in office the monitor does, so
             // that no score changes during somebody else's transition.
-            None if self.cluster.is_present() => self.first_score(context, &seen, recorded),
-            None => Ok(()),
+            None if self.cluster.is_present() => self.first_score(context, &seen, recorded).map(|()| None),
+            None => Ok(None),
         }
     }
 
@@ -344,6 +350,8 @@ impl MySql {
 
     /// Stops the server, whatever it takes.
     pub(crate) fn stop_surely(&self, context: &Context) -> Outcome {
+        // First: it may start a server.
+        self.end_copy();
         self.watcher().end();
         if let Err(e) = self.cluster.withdraw_score().map_err(cluster_failure) {
             context.log.warning(format!("the promotion score cannot be withdrawn: {e}"));

@@ -33,6 +33,9 @@ pub(crate) enum Look {
 impl MySql {
     /// Finds out what the instance does.
     pub(crate) fn look(&self, context: &Context) -> Result<Status, Failure> {
+        if let Some(copying) = self.copying().filter(|copying| copying.worker.is_alive() || !context.environment.is_probe()) {
+            return self.copy_status(copying);
+        }
         // A monitor must answer while another action works, and leaves every decision to it then.
         let lock = self.lock_now();
         let mut state = self.state_file.load();

@@ -37,6 +37,9 @@ impl MySql {
     /// Killed at any step before the last, it is a server that takes no writes, and the next run starts over; what is
     /// recorded by then names this very process, so it holds everything that anybody could have been told.
     pub(crate) fn take_over(&self, context: &Context) -> Outcome {
+        if self.copying().is_some() {
+            return Err(Failure::generic("not promoted: another server's data are being copied here; wait until that is done"));
+        }
         let mut state = self.state_file.load();
         let process =
             self.find_server(&mut state).ok_or_else(|| Failure::generic("the server does not run: start it before it is promoted"))?;
@@ -221,6 +224,10 @@ impl MySql {
 
     /// Makes sure that this server is not a primary: closed if it can be, otherwise dead.
     pub(crate) fn step_down(&self, context: &Context) -> Outcome {
+        if self.copying().is_some() {
+            context.log.notice("nothing to demote: the primary's data are being copied here");
+            return Ok(());
+        }
         let mut state = self.state_file.load();
         let Some(process) = self.find_server(&mut state) else {
             context.log.notice("the server is dead: it is not a primary any more");
@@ -336,6 +343,9 @@ impl MySql {
 
     /// Takes over changed parameters without a restart.
     pub(crate) fn take_new_values(&self, context: &Context) -> Outcome {
+        if self.copying().is_some() {
+            return Ok(());
+        }
         let mut state = self.state_file.load();
         state.addresses.clear();
         self.state_file.save(&state)?;

@@ -46,6 +46,11 @@ impl MySql {
             // Another instance is cleaned up. A position that is published now would be one of the middle of a reign.
             return Ok(());
         }
+        if self.copying().is_some() {
+            // Its process writes the state of this node now. Whoever holds an election need not wait for us.
+            let asked = [(Phase::Post, Operation::Demote), (Phase::Pre, Operation::Promote)];
+            return if asked.contains(&(notification.phase, notification.operation)) { self.have_nothing() } else { Ok(()) };
+        }
         match (notification.phase, notification.operation) {
             (Phase::Post, Operation::Demote) => self.after_demotion(context, notification),
             (Phase::Pre, Operation::Promote) => self.before_promotion(context, notification),
@@ -204,6 +209,12 @@ impl MySql {
         let Some((text, _)) = &state.published else { return Ok(()) };
         let Some(before) = Position::parse(text) else { return Ok(()) };
         self.cluster.publish_private(POSITION, &Position::nowhere(&before.round, Unfit::NoServer).print()).map_err(cluster_failure)
+    }
+
+    /// Says that this server has no position, and remembers nothing of that.
+    fn have_nothing(&self) -> Outcome {
+        let round = Record::round(self.record()?.as_ref());
+        self.cluster.publish_private(POSITION, &Position::nowhere(&round, Unfit::Recovering).print()).map_err(cluster_failure)
     }
 
     /// Says that this server has no position.

@@ -188,7 +188,7 @@ impl Daemon {
     }
 }
 
-fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
     nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
 }
 

@@ -5,10 +5,12 @@
 
 mod command;
 mod daemon;
+mod detach;
 mod file;
 mod identity;
 
 pub use command::{CommandError, Finished, run};
 pub use daemon::{Account, Daemon, DaemonError, Spawned};
+pub use detach::{detach, kill_session};
 pub use file::{Locked, lock, room, write_atomically};
 pub use identity::{Identity, State, since_boot};

@@ -99,3 +99,26 @@ fn mariadb_11_old_primary_gets_a_copy() {
 fn mysql_old_primary_gets_a_copy() {
     old_primary_gets_a_copy("mysql-copy", MYSQL);
 }
+
+/// A copy takes hours where there is much data, and is made by `start`. Meanwhile the primary may die.
+#[test]
+fn a_copy_under_way_holds_up_no_failover() {
+    const SLOW: &str = "/usr/local/bin/slow-copy";
+    let setup = Setup { parameters: format!("rejoin=clone copy_program={SLOW}"), ..Setup::of(MARIADB) };
+    scenario("mariadb-copying", setup, |site| {
+        for node in site.lab.nodes() {
+            node.write(SLOW, "#!/bin/sh\nsleep 60\nexec /usr/libexec/systole/systole-copy-mariadb \"$@\"\n")?;
+            node.sh(&format!("chmod 755 {SLOW}"))?;
+        }
+        site.sql(&site.primary()?, PROBES)?;
+        let old = leave_behind(site)?;
+        site.lab.wait_for("the copy", RETURN, || old.sh(&format!("pgrep -f {SLOW}")).is_ok())?;
+        let load = site.load()?;
+        let second = site.kill_primary()?;
+        site.wait_moved(&second, SHORT)?;
+        expect(old.sh(&format!("pgrep -f {SLOW}")).is_ok(), "the copy goes on")?;
+        site.wait_settled()?;
+        // Nobody was left to acknowledge until the second one had come back.
+        held(site, load, RETURN, "")
+    });
+}

@@ -18,6 +18,7 @@
 mod actions;
 mod closed;
 mod connections;
+mod copy;
 mod demote;
 mod disk;
 mod election;
