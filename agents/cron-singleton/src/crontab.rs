@@ -37,6 +37,8 @@ pub enum Item {
         name: String,
         /// Without quotes and blanks around it.
         value: String,
+        /// As it stands.
+        text: String,
     },
     /// A job.
     Job(Job),
@@ -214,7 +216,7 @@ fn item(line: usize, text: &str, format: Format) -> Result<Item, Problem> {
         if text.len() > LONGEST {
             return Err(problem("variable", format!("it is longer than {LONGEST} bytes: cron would cut it off")));
         }
-        return Ok(Item::Variable { line, name, value });
+        return Ok(Item::Variable { line, name, value, text: text.to_owned() });
     }
     let (when, rest) = when(line, rest)?;
     let (user, command) = match format {
