@@ -161,15 +161,16 @@ fn machine() -> String {
 }
 
 fn commit() -> String {
-    git(&["describe", "--always", "--dirty"])
+    git(&["describe".to_owned(), "--always".to_owned(), "--dirty".to_owned()])
 }
 
-/// What is measured: the agents and what they are made of, and their configuration.
+/// What is measured: the agent and what it is made of, its configuration, and the lab.
 pub(crate) fn measured_code() -> String {
-    git(&["rev-parse", "HEAD:agents", "HEAD:crates", "HEAD:crm-snippets"])
+    let parts = ["agents/mysql", "crates/ocf", "crates/pacemaker", "crates/process", "crates/lab", "crm-snippets"];
+    git(&std::iter::once("rev-parse".to_owned()).chain(parts.map(|part| format!("HEAD:{part}"))).collect::<Vec<_>>())
 }
 
-fn git(arguments: &[&str]) -> String {
+fn git(arguments: &[String]) -> String {
     let output = std::process::Command::new("git").args(arguments).output();
     output.ok().filter(|o| o.status.success()).map_or_else(|| "unknown".into(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
 }
