@@ -77,7 +77,7 @@ pub fn identities(crontab: &Crontab) -> Vec<String> {
 }
 
 /// FNV-1a: std's hash may change with the compiler, and these names are kept.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 

@@ -8,9 +8,11 @@ mod daemon;
 mod detach;
 mod file;
 mod identity;
+mod reaper;
 
 pub use command::{CommandError, Finished, run};
 pub use daemon::{Account, Daemon, DaemonError, Spawned};
 pub use detach::{detach, kill_session};
 pub use file::{Locked, lock, room, write_atomically};
 pub use identity::{Identity, State, since_boot};
+pub use reaper::run_with_orphans;

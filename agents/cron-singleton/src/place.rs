@@ -1,0 +1,212 @@
+//! Where the agent, the wrapper and the operator meet: the directories of a resource, and the token that says that its jobs may
+//! run on this node.
+//!
+//! The wrapper runs as the job's user. It passes the gate (a shared lock), looks at the token, registers its run and lets go of the
+//! gate. A stop takes the token away and then the gate for itself: whoever had passed is registered by then, and nobody passes after
+//! that.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use process::Identity;
+use serde::{Deserialize, Serialize};
+
+/// What every boot empties.
+const VOLATILE: &str = "/run/systole-cron";
+/// What is kept.
+const KEPT: &str = "/var/lib/systole/cron";
+
+/// What becomes of a run that comes due while the one before still goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overlap {
+    /// It is left out.
+    Skip,
+    /// It waits.
+    Queue,
+    /// Both run.
+    Allow,
+}
+
+/// The jobs of the resource may run on this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// The node, for the history.
+    pub node: String,
+    /// The boot that it was given in: a token that outlives its boot is worth nothing.
+    pub boot: String,
+    /// The operator's rule.
+    pub overlap: Overlap,
+}
+
+/// The directories of a resource.
+#[derive(Clone, Debug)]
+pub struct Place {
+    volatile: PathBuf,
+    kept: PathBuf,
+}
+
+/// The gate, passed. Held until it is dropped.
+#[derive(Debug)]
+pub struct Passed(#[allow(dead_code, reason = "held for its lifetime only")] Flock<File>);
+
+impl Place {
+    /// The place of a resource.
+    ///
+    /// # Errors
+    /// When that is no name of a resource: it may come from a crontab.
+    pub fn of(resource: &str) -> Result<Self, String> {
+        Self::under(Path::new("/"), resource)
+    }
+
+    /// The same under another root, for tests.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn under(root: &Path, resource: &str) -> Result<Self, String> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);
+        if resource.is_empty() || resource.starts_with('.') || !resource.chars().all(allowed) {
+            return Err(format!("{resource:?} is no name of a resource"));
+        }
+        let below = |path: &str| root.join(path.trim_start_matches('/')).join(resource);
+        Ok(Self { volatile: below(VOLATILE), kept: below(KEPT) })
+    }
+
+    /// What a user's wrappers write until the next boot.
+    pub fn of_user(&self, uid: u32) -> PathBuf {
+        self.volatile.join(uid.to_string())
+    }
+
+    /// A user's history, a JSON object a line.
+    pub fn history(&self, uid: u32) -> PathBuf {
+        self.kept.join(uid.to_string()).join("history.jsonl")
+    }
+
+    fn token(&self) -> PathBuf {
+        self.volatile.join("token")
+    }
+
+    fn gate(&self) -> PathBuf {
+        self.volatile.join("gate")
+    }
+
+    /// Passes the gate; `None` when the jobs do not run on this node.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn pass(&self) -> std::io::Result<Option<(Passed, Token)>> {
+        let Some(gate) = there(File::open(self.gate()))? else { return Ok(None) };
+        let passed = Flock::lock(gate, FlockArg::LockShared).map_err(|(_, errno)| std::io::Error::from(errno))?;
+        let Some(text) = there(fs::read(self.token()))? else { return Ok(None) };
+        let token: Token = serde_json::from_slice(&text)?;
+        Ok((Some(&token.boot) == boot().as_ref()).then_some((Passed(passed), token)))
+    }
+
+    /// Lets the jobs of these users run on this node.
+    ///
+    /// # Errors
+    /// What the file system says, with the path.
+    pub fn open(&self, node: &str, overlap: Overlap, users: &[(u32, u32)]) -> Result<(), String> {
+        let failed = |path: &Path, e: std::io::Error| format!("{}: {e}", path.display());
+        for directory in [&self.volatile, &self.kept] {
+            make(directory, 0o755).map_err(|e| failed(directory, e))?;
+        }
+        for (uid, gid) in users {
+            for directory in [self.of_user(*uid), self.kept.join(uid.to_string())] {
+                make(&directory, 0o700).and_then(|()| chown(&directory, Some(*uid), Some(*gid))).map_err(|e| failed(&directory, e))?;
+            }
+        }
+        let gate = self.gate();
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(&gate).map_err(|e| failed(&gate, e))?;
+        let token = Token { node: node.to_owned(), boot: boot().ok_or("this boot has no name: is /proc mounted?")?, overlap };
+        let text = serde_json::to_vec(&token).map_err(|e| e.to_string())?;
+        process::write_atomically(&self.token(), &text, 0o644).map_err(|e| failed(&self.token(), e))
+    }
+
+    /// Lets nothing new run on this node. Returns whether all that had passed the gate is registered, after at most `limit`.
+    ///
+    /// # Errors
+    /// What the file system says: the token may still stand then.
+    pub fn close(&self, limit: Duration) -> std::io::Result<bool> {
+        there(fs::remove_file(self.token()))?;
+        if there(File::open(self.gate()))?.is_none() {
+            return Ok(true);
+        }
+        process::lock(&self.gate(), limit).map(|held| held.is_some())
+    }
+
+    /// Whether the jobs may run on this node.
+    pub fn is_open(&self) -> bool {
+        fs::read(self.token()).ok().and_then(|text| serde_json::from_slice::<Token>(&text).ok()).is_some_and(|t| Some(t.boot) == boot())
+    }
+}
+
+/// What is there: nothing is no error.
+fn there<T>(found: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match found {
+        Ok(it) => Ok(Some(it)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn make(directory: &Path, mode: u32) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(mode).create(directory)
+}
+
+/// This boot.
+fn boot() -> Option<String> {
+    Identity::of(1).map(|init| init.boot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(name: &str) -> (PathBuf, Place) {
+        let root = std::env::temp_dir().join(format!("systole-place-{name}-{}", std::process::id()));
+        let place = Place::under(&root, "site-cron").unwrap();
+        (root, place)
+    }
+
+    fn me() -> [(u32, u32); 1] {
+        [(nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw())]
+    }
+
+    #[test]
+    fn nobody_passes_before_it_is_opened_and_after_it_is_closed() {
+        let (root, place) = place("gate");
+        assert!(place.pass().unwrap().is_none());
+        assert!(place.close(Duration::ZERO).unwrap(), "closing what was never open");
+        place.open("a", Overlap::Skip, &me()).unwrap();
+        let (passed, token) = place.pass().unwrap().unwrap();
+        assert_eq!((token.node.as_str(), token.overlap), ("a", Overlap::Skip));
+        assert!(!place.close(Duration::from_millis(20)).unwrap(), "somebody is on the way in");
+        assert!(place.pass().unwrap().is_none() && !place.is_open());
+        drop(passed);
+        assert!(place.close(Duration::ZERO).unwrap());
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_token_of_another_boot_is_worth_nothing() {
+        let (root, place) = place("boot");
+        place.open("a", Overlap::Allow, &me()).unwrap();
+        let token = Token { node: "a".into(), boot: "before".into(), overlap: Overlap::Allow };
+        fs::write(place.token(), serde_json::to_vec(&token).unwrap()).unwrap();
+        assert!(place.pass().unwrap().is_none() && !place.is_open());
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_name_cannot_lead_elsewhere() {
+        for name in ["", "..", ".x", "a/b", "a b", "a\0"] {
+            assert!(Place::of(name).is_err(), "{name:?}");
+        }
+        assert!(Place::of("site-cron_1.2:0").is_ok());
+    }
+}
