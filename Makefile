@@ -7,7 +7,7 @@ LIBEXECDIR = $(PREFIX)/libexec/systole
 SHAREDIR = $(PREFIX)/share/systole
 DOCDIR = $(PREFIX)/share/doc/systole
 MANDIR = $(PREFIX)/share/man/man7
-AGENTS = mysql redis
+AGENTS = cron-singleton mysql redis
 
 CARGO ?= cargo
 TARGET = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
@@ -19,7 +19,7 @@ RUNS ?= 20
 export SYSTOLE_STAGE = $(STAGE)
 export SYSTOLE_LAB_BIN = $(LAB)
 
-PHONY_MORE = contract-redis contract-mysql cluster-redis cluster-mysql full bench-redis bench-mysql
+PHONY_MORE = contract-redis contract-cron contract-mysql cluster-redis cluster-mysql full bench-redis bench-mysql
 .PHONY: $(PHONY_MORE) help build install uninstall stage lab image-% demo test check unit contract contract-redis contract-mysql snippets cluster bench bench-redis bench-mysql fuzz msrv deny generate clean
 
 help:
@@ -41,7 +41,7 @@ test: check unit contract snippets cluster
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) clippy --locked -p contract --test redis --test mysql -- -D warnings
+	$(CARGO) clippy --locked -p contract --test redis --test cron --test mysql -- -D warnings
 	$(CARGO) clippy --locked -p cluster-scenarios --test redis --test mysql --bins -- -D warnings
 	$(CARGO) clippy --locked -p snippets --test snippets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
@@ -51,13 +51,20 @@ unit:
 	$(CARGO) test --workspace --locked
 
 ## make contract    the OCF contract, with real servers and the real ocf-tester, in containers
-contract: contract-redis contract-mysql
+contract: contract-redis contract-cron contract-mysql
 
 contract-redis: stage image-debian12
 	@echo "building the contract tests"
 	@tests=$$($(call contract-test,redis)); \
 	$(LAB) sandbox --image debian12 --layer $(STAGE) --bind $$(dirname $$tests):/contract --env SYSTOLE_SANDBOX=1 -- \
 	  /contract/$$(basename $$tests) --test-threads=4
+
+# One after the other: there is one cron. One of them waits for real minutes.
+contract-cron: stage image-debian12
+	@echo "building the contract tests"
+	@tests=$$($(call contract-test,cron)); \
+	$(LAB) sandbox --image debian12 --layer $(STAGE) --bind $$(dirname $$tests):/contract --env SYSTOLE_SANDBOX=1 -- \
+	  /contract/$$(basename $$tests) --test-threads=1
 
 # Image and family of each server: those of `make test`, and those that `make full` adds. SERVER=debian13:mariadb for one.
 SERVERS = debian12:mariadb sid:mysql
@@ -146,7 +153,7 @@ install: build
 	  install -m 644 ocf-metadata/$$agent.xml $(DESTDIR)$(SHAREDIR)/ocf-metadata/ && \
 	  install -m 644 docs/man/ocf_systole_$$agent.7 $(DESTDIR)$(MANDIR)/ || exit 1; \
 	done
-	install -m 755 $(TARGET)/release/systole-watch agents/mysql/systole-copy-mariadb $(DESTDIR)$(LIBEXECDIR)/
+	install -m 755 $(TARGET)/release/systole-watch $(TARGET)/release/cron-run agents/mysql/systole-copy-mariadb $(DESTDIR)$(LIBEXECDIR)/
 	install -m 644 crm-snippets/*.crm $(DESTDIR)$(SHAREDIR)/crm-snippets/
 	install -m 644 crm-snippets/server/* $(DESTDIR)$(SHAREDIR)/crm-snippets/server/
 	install -d $(DESTDIR)$(DOCDIR)/docs/decisions

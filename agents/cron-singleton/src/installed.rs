@@ -29,7 +29,7 @@ pub struct Installation<'a> {
 }
 
 impl Installation<'_> {
-    /// The text for cron. Jobs at `@reboot` are left out as comments: they run when the resource starts.
+    /// The text for cron. Jobs at `@reboot` are left out as comments: cron would run them whenever it starts.
     pub fn text(&self, crontab: &Crontab) -> String {
         let mut text = format!(
             "# Installed by ocf:systole:cron-singleton for the resource {}, and taken away when it stops.\n\
@@ -47,7 +47,7 @@ impl Installation<'_> {
                 Item::Job(job) => {
                     let identity = identities.next().unwrap_or_default();
                     match &job.when {
-                        When::Reboot => writeln!(text, "# when the resource starts: {}", job.command),
+                        When::Reboot => writeln!(text, "# left out, at @reboot: {}", job.command),
                         When::Times(times) => {
                             let user = job.user.as_deref().or(self.user).map(|user| format!("{user} ")).unwrap_or_default();
                             writeln!(text, "{JOB}={identity}\n{} {user}{}", times.text, job.command)
@@ -102,7 +102,7 @@ mod tests {
         let expected = "SHELL=/usr/libexec/systole/cron-run\nSYSTOLE_CRON=site-cron\n# jobs\nMAILTO='root'\nSYSTOLE_SHELL=/bin/bash\n\n\
                         SYSTOLE_JOB=";
         assert!(installed.contains(expected), "{installed}");
-        assert!(installed.ends_with("*/5 * * * * wpsite cd / && a % b\n# when the resource starts: warm\n"), "{installed}");
+        assert!(installed.ends_with("*/5 * * * * wpsite cd / && a % b\n# left out, at @reboot: warm\n"), "{installed}");
     }
 
     #[test]

@@ -1,8 +1,19 @@
 //! `ocf:systole:cron-singleton`: the cron jobs of a user run on exactly one node.
 
+mod agent;
 pub mod crontab;
+mod drain;
 pub mod history;
 pub mod installed;
+mod params;
 pub mod place;
 pub mod schedule;
+mod target;
 pub mod wrapper;
+
+pub use agent::CronSingleton;
+
+/// The agent with everything it implements.
+pub fn agent() -> ocf::Agent<CronSingleton> {
+    ocf::Agent::new()
+}

@@ -139,6 +139,14 @@ impl Place {
         process::lock(&self.gate(), limit).map(|held| held.is_some())
     }
 
+    /// The files of the runs that are registered, of all users.
+    pub fn runs(&self) -> Vec<PathBuf> {
+        let entries =
+            |directory: &Path| fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
+        let users = entries(&self.volatile).into_iter().filter(|path| path.is_dir());
+        users.flat_map(|user| entries(&user)).filter(|path| path.extension().is_some_and(|e| e == "run")).collect()
+    }
+
     /// Whether the jobs may run on this node.
     pub fn is_open(&self) -> bool {
         fs::read(self.token()).ok().and_then(|text| serde_json::from_slice::<Token>(&text).ok()).is_some_and(|t| Some(t.boot) == boot())

@@ -6,6 +6,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use process::Identity;
@@ -109,6 +111,8 @@ impl Request {
         if !run.claim()? {
             return Ok(run.skip("it has been run for this minute", now));
         }
+        // Told to end with the job, it stays to say how that ended. A handler, because what is ignored is ignored by the job, too.
+        let _ = signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::new(AtomicBool::new(false)));
         run.note(Event::Started { command: self.command.clone() }, now);
         let marker = run.marker();
         let variables = [("SHELL", self.shell.as_str()), (RUN, &marker)];

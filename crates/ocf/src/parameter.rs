@@ -78,6 +78,12 @@ impl Parameter {
         self
     }
 
+    /// Makes it necessary.
+    pub const fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
     /// Makes it a secret.
     pub const fn secret(mut self) -> Self {
         self.secret = true;

@@ -1,0 +1,5 @@
+//! `ocf:systole:cron-singleton`
+
+fn main() -> std::process::ExitCode {
+    systole_cron_singleton::agent().run()
+}

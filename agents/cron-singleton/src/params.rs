@@ -1,0 +1,88 @@
+//! The parameters: each declared once.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ocf::{Kind, Parameter, Values};
+
+use crate::place::Overlap;
+
+const MODE: Parameter = Parameter::new("mode", Kind::Choice(&["file", "user", "gate"]), "how the jobs are given to cron")
+    .or("file")
+    .about("file: a start puts the jobs into cron_directory, a stop takes them out again.\n\nuser: a start installs them as the crontab of user, a stop removes it. A crontab that somebody else has made is never touched.\n\ngate: the jobs stand in source, a crontab of cron itself, on all nodes and all the time; what the resource does is to let them run on one. The file has to say SHELL=/usr/libexec/systole/cron-run and SYSTOLE_CRON=RESOURCE above the jobs.");
+const SOURCE: Parameter = Parameter::new("source", Kind::Path, "the crontab")
+    .required()
+    .unique("source")
+    .about("The crontab with the jobs, the same on all nodes, and not in a directory of cron's (but for mode=gate). With user it has the form of crontab -l, without a column for the user; otherwise that of /etc/cron.d.");
+const USER: Parameter = Parameter::new("user", Kind::Name, "user whose jobs these are")
+    .about("The user as whom all jobs run. Without it the crontab has a column for the user.");
+const CRON_DIRECTORY: Parameter = Parameter::new("cron_directory", Kind::Path, "where cron looks for crontabs of the system")
+    .or("/etc/cron.d")
+    .about("Where mode=file puts the jobs.");
+const OVERLAP: Parameter = Parameter::new("overlap", Kind::Choice(&["skip", "queue", "allow"]), "when a job comes due that still runs")
+    .or("skip")
+    .about("skip: the new run is left out, and the history says so. queue: it waits for the one before. allow: both run, as cron has it.");
+const DRAIN: Parameter = Parameter::new("drain", Kind::Choice(&["wait", "term", "kill"]), "what a stop does with jobs that run")
+    .or("wait")
+    .about("wait: they have drain_timeout to come to their end, then they are told to, and killed in the end. term: they are told to end, and killed after drain_timeout. kill: they are killed. In each case a stop succeeds only when none is left, and it takes less than its op timeout.");
+const DRAIN_TIMEOUT: Parameter = Parameter::new("drain_timeout", Kind::Time, "how long jobs may go on while the resource stops")
+    .or("60s")
+    .about("See drain. When the op timeout of stop is shorter, that holds.");
+
+/// All of them, in the order of the documentation.
+pub(crate) const ALL: &[Parameter] = &[MODE, SOURCE, USER, CRON_DIRECTORY, OVERLAP, DRAIN, DRAIN_TIMEOUT];
+
+/// How the jobs are given to cron.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    File,
+    User,
+    Gate,
+}
+
+/// What a stop does with jobs that run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drain {
+    Wait,
+    Term,
+    Kill,
+}
+
+/// The parameters of a resource.
+#[derive(Clone, Debug)]
+pub(crate) struct Params {
+    pub(crate) mode: Mode,
+    pub(crate) source: PathBuf,
+    pub(crate) user: Option<String>,
+    pub(crate) cron_directory: PathBuf,
+    pub(crate) overlap: Overlap,
+    pub(crate) drain: Drain,
+    pub(crate) drain_timeout: Duration,
+}
+
+impl Params {
+    /// Takes the checked values.
+    pub(crate) fn new(values: &Values) -> Self {
+        Self {
+            mode: match values.text(&MODE) {
+                "user" => Mode::User,
+                "gate" => Mode::Gate,
+                _ => Mode::File,
+            },
+            source: values.path(&SOURCE).unwrap_or_default(),
+            user: Some(values.text(&USER).to_owned()).filter(|user| !user.is_empty()),
+            cron_directory: values.path(&CRON_DIRECTORY).unwrap_or_default(),
+            overlap: match values.text(&OVERLAP) {
+                "queue" => Overlap::Queue,
+                "allow" => Overlap::Allow,
+                _ => Overlap::Skip,
+            },
+            drain: match values.text(&DRAIN) {
+                "term" => Drain::Term,
+                "kill" => Drain::Kill,
+                _ => Drain::Wait,
+            },
+            drain_timeout: values.time(&DRAIN_TIMEOUT),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Start, stop, monitor, validate-all.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::{Site, USER, WRAPPER, run};
+
+const DAILY: &str = "# a comment\n0 4 * * * wpsite touch {}/ran\n";
+
+#[test]
+fn a_start_installs_and_a_stop_takes_away() {
+    let site = Site::with("plain", DAILY);
+    site.agent().run("monitor").expect(&[7]);
+    for _ in 0..2 {
+        site.agent().run("start").ok();
+        site.agent().run("monitor").ok();
+    }
+    let text = fs::read_to_string(site.installed()).unwrap();
+    assert!(text.contains(&format!("SHELL={WRAPPER}\nSYSTOLE_CRON=plain\n")), "{text}");
+    assert_eq!(fs::metadata(site.installed()).unwrap().permissions().mode() & 0o7777, 0o644);
+    for _ in 0..2 {
+        site.agent().run("stop").ok();
+        site.agent().run("monitor").expect(&[7]);
+    }
+    assert!(!site.installed().exists());
+}
+
+#[test]
+fn a_crontab_with_errors_is_refused_and_nothing_is_installed() {
+    let site = Site::with("errors", "61 * * * * wpsite x\n* * * * * nobody-here y\n");
+    site.agent().run("start").refused(5, &["line 1, minute: 61 is not in 0-59"]);
+    site.write("* * * * * nobody-here y\n");
+    site.agent().run("validate-all").refused(5, &["line 1, user", "nobody-here"]);
+    site.write("* * * * * wpsite no newline");
+    site.agent().run("start").refused(5, &["newline"]);
+    fs::remove_file(&site.source).unwrap();
+    site.agent().run("start").refused(5, &["site.cron", "every node"]);
+    assert!(!site.installed().exists());
+    site.agent().run("stop").ok();
+    site.agent().without("OCF_RESKEY_source").run("start").refused(6, &["source"]);
+    site.agent().without("OCF_RESKEY_source").run("stop").ok();
+}
+
+#[test]
+fn what_somebody_else_has_made_is_never_overwritten() {
+    let site = Site::with("foreign", DAILY);
+    fs::write(site.installed(), "1 1 1 1 1 root true\n").unwrap();
+    site.agent().run("start").refused(5, &["was not made by this resource"]);
+    site.agent().run("monitor").expect(&[7]);
+    site.agent().run("stop").ok();
+    assert_eq!(fs::read_to_string(site.installed()).unwrap(), "1 1 1 1 1 root true\n");
+    fs::remove_file(site.installed()).unwrap();
+    // The same job in another crontab runs on every node.
+    fs::copy(&site.source, "/etc/cron.d/forgotten").unwrap();
+    site.agent().run("start").refused(5, &["line 2 of /etc/cron.d/forgotten", "whatever the cluster says"]);
+    fs::remove_file("/etc/cron.d/forgotten").unwrap();
+}
+
+#[test]
+fn a_monitor_finds_what_keeps_the_jobs_from_running() {
+    let site = Site::with("changed", DAILY);
+    site.agent().run("start").ok();
+    let right = fs::read_to_string(site.installed()).unwrap();
+    fs::write(site.installed(), format!("{right}# by hand\n")).unwrap();
+    site.agent().run("monitor").refused(1, &["changes belong into the source"]);
+    fs::write(site.installed(), &right).unwrap();
+    fs::set_permissions(site.installed(), fs::Permissions::from_mode(0o664)).unwrap();
+    site.agent().run("monitor").refused(1, &["mode 664", "cron ignores it"]);
+    site.agent().run("start").ok();
+    site.agent().run("monitor").ok();
+    fs::remove_file(site.installed()).unwrap();
+    site.agent().run("monitor").refused(1, &["was removed"]);
+    site.agent().run("start").ok();
+    site.agent().run("monitor").ok();
+    // Nonsense in the source does not stop what runs.
+    site.write("nonsense\n");
+    site.agent().run("monitor").expect(&[190]);
+    site.write(DAILY);
+    run("pkill", &["-x", "cron"]);
+    testkit::eventually("cron is gone", || crate::running("cron").iter().all(|p| p.name != "cron"));
+    site.agent().run("monitor").refused(1, &["systemctl start cron"]);
+    site.agent().run("stop").ok();
+}
+
+#[test]
+fn a_users_crontab_is_installed_and_removed() {
+    let site = Site::with("users", "0 4 * * * touch {}/ran\n");
+    let agent = || site.agent().parameter("mode", "user").parameter("user", USER);
+    site.agent().parameter("mode", "user").run("start").refused(6, &["needs the parameter user"]);
+    agent().run("start").ok();
+    agent().run("monitor").ok();
+    run("sh", &["-c", &format!("crontab -u {USER} -l | grep -q 'touch /tmp/contract/users/ran'")]);
+    agent().run("stop").ok();
+    run("sh", &["-c", &format!("! crontab -u {USER} -l")]);
+    agent().run("monitor").expect(&[7]);
+    run("sh", &["-c", &format!("echo '1 1 1 1 1 mine' | crontab -u {USER} -")]);
+    agent().run("start").refused(5, &["the crontab of wpsite was not made by this resource"]);
+    agent().run("stop").ok();
+    run("sh", &["-c", &format!("crontab -u {USER} -l | grep -q mine; crontab -u {USER} -r")]);
+}
+
+#[test]
+fn a_crontab_that_stands_on_all_nodes_must_lead_through_the_wrapper() {
+    let site = Site::with("gate", DAILY);
+    let agent = || site.agent().parameter("mode", "gate");
+    agent().run("start").refused(5, &["line 2", "would run on every node", &format!("write SHELL={WRAPPER}")]);
+    site.write(&format!("SHELL={WRAPPER}\n{DAILY}"));
+    agent().run("start").refused(5, &["write SYSTOLE_CRON=gate"]);
+    site.write(&format!("SHELL={WRAPPER}\nSYSTOLE_CRON=gate\n{DAILY}"));
+    agent().run("monitor").expect(&[7]);
+    agent().run("start").ok();
+    agent().run("monitor").ok();
+    agent().run("stop").ok();
+    agent().run("monitor").expect(&[7]);
+}

@@ -1,0 +1,124 @@
+//! The jobs: cron starts them, the wrapper runs them here and once, a stop leaves none.
+
+use std::time::{Duration, Instant};
+
+use testkit::{Signal, eventually};
+
+use crate::{Site, running};
+
+const NEVER: &str = "0 0 30 2 * wpsite true\n";
+
+/// The only test that waits for real minutes: the real cron runs the job on a node that has the resource, and not without.
+#[test]
+fn cron_runs_the_jobs_where_the_resource_is() {
+    let site = Site::with("real", "MAILTO=\"\"\n* * * * * wpsite echo $SHELL $SYSTOLE_CRON >> {}/ran\n");
+    site.agent().run("start").ok();
+    let begin = Instant::now();
+    while !site.has("ran") {
+        assert!(begin.elapsed() < Duration::from_secs(130), "cron did not run the job");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(std::fs::read_to_string(site.directory().join("ran")).unwrap(), "/bin/sh real\n");
+    eventually("the history", || site.history().len() == 2);
+    site.agent().run("stop").ok();
+    std::fs::remove_file(site.directory().join("ran")).unwrap();
+    std::thread::sleep(Duration::from_secs(65));
+    assert!(!site.has("ran"), "it ran after the stop");
+}
+
+#[test]
+fn without_the_resource_nothing_runs() {
+    let site = Site::with("absent", NEVER);
+    let output = site.job("a", "touch {}/ran").output().unwrap();
+    assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+    site.agent().run("start").ok();
+    site.agent().run("stop").ok();
+    assert!(site.job("a", "touch {}/ran").status().unwrap().success());
+    assert!(!site.has("ran"));
+}
+
+#[test]
+fn output_and_status_are_those_of_the_job() {
+    let site = Site::with("status", NEVER);
+    site.agent().run("start").ok();
+    let output = site.job("a", "id -un; echo wrong >&2; exit 7").output().unwrap();
+    assert_eq!(output.status.code(), Some(7));
+    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"wpsite\n"[..], &b"wrong\n"[..]));
+    assert_eq!(site.job("b", "kill -9 $$").status().unwrap().code(), Some(137));
+    site.agent().run("stop").ok();
+}
+
+#[test]
+fn a_minute_is_run_once_and_runs_do_not_overlap() {
+    let site = Site::with("once", NEVER);
+    site.agent().run("start").ok();
+    // Not across the turn of a minute.
+    while std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() % 60 > 50 {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    for _ in 0..3 {
+        assert!(site.job("a", "echo x >> {}/once").status().unwrap().success());
+    }
+    assert_eq!(std::fs::read_to_string(site.directory().join("once")).unwrap(), "x\n");
+    let mut long = site.job("b", "sleep 2.5").spawn().unwrap();
+    eventually("it runs", || running("sleep 2.5").len() > 1);
+    assert!(site.job("b", "touch {}/second").status().unwrap().success());
+    assert!(long.wait().unwrap().success() && !site.has("second"));
+    let history = site.history().join("\n");
+    assert!(history.contains("it has been run for this minute") && history.contains("the run before still goes on"), "{history}");
+    site.agent().run("stop").ok();
+}
+
+/// In the background, in another session, deaf to TERM, without its environment, without its wrapper.
+#[test]
+fn a_stop_leaves_none_behind() {
+    for (drain, kill_wrapper) in [("kill", false), ("term", false), ("kill", true)] {
+        let name = format!("drain-{drain}-{kill_wrapper}");
+        let site = Site::with(&name, NEVER);
+        site.agent().run("start").ok();
+        let clean = if kill_wrapper { "" } else { "env -i " };
+        let deaf = format!("(setsid {clean}sh -c 'trap : TERM; while :; do sleep 4242; done') & sleep 4242");
+        let mut job = site.job("a", &deaf).spawn().unwrap();
+        eventually("all of it runs", || running("sleep 4242").iter().filter(|p| p.name == "sleep").count() == 2);
+        if kill_wrapper {
+            running(&deaf).iter().filter(|p| p.name == "cron-run").for_each(|p| p.signal(Signal::SIGKILL));
+        }
+        let agent = site.agent().parameter("drain", drain).parameter("drain_timeout", "2s");
+        let answer = agent.run("stop");
+        answer.ok();
+        assert!(answer.elapsed < Duration::from_secs(8), "{answer:?}");
+        assert!(running("4242").is_empty(), "{name}: {:?}", running("4242"));
+        let _ = job.wait();
+        if !kill_wrapper {
+            assert!(site.history().last().unwrap().contains("\"event\":\"ended\""), "{:?}", site.history());
+        }
+    }
+}
+
+#[test]
+fn a_job_may_come_to_its_end() {
+    let site = Site::with("patient", NEVER);
+    site.agent().run("start").ok();
+    let mut job = site.job("a", "sleep 2; touch {}/done").spawn().unwrap();
+    eventually("it runs", || running("sleep 2").len() > 1);
+    site.agent().run("stop").ok();
+    assert!(site.has("done"), "drain=wait");
+    assert!(job.wait().unwrap().success());
+}
+
+/// However often both meet: after a stop has answered, nothing runs.
+#[test]
+fn a_stop_and_a_start_of_jobs_race() {
+    let site = Site::with("race", NEVER);
+    for round in 0..20 {
+        site.agent().run("start").ok();
+        let jobs: Vec<_> = (0..8).map(|n| site.job(&format!("r{round}-{n}"), "sleep 5353").spawn().unwrap()).collect();
+        std::thread::sleep(Duration::from_millis(round));
+        site.agent().parameter("drain", "kill").run("stop").ok();
+        let left = running("sleep 5353").into_iter().filter(|p| p.name == "sleep").count();
+        assert_eq!(left, 0, "round {round}");
+        for mut job in jobs {
+            let _ = job.wait();
+        }
+    }
+}

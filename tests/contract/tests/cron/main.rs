@@ -1,0 +1,96 @@
+//! The contract of `ocf:systole:cron-singleton`: the agent as Pacemaker runs it, the wrapper as cron runs it, and cron itself.
+//!
+//! These tests make users, write to /etc/cron.d and run a cron, so they run in a sandbox only; `make contract-cron`. One after the
+//! other: there is one cron.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of this is tests")]
+
+mod actions;
+mod jobs;
+mod tester;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use testkit::{Agent, Process, eventually, require};
+
+/// The agent.
+const AGENT: &str = "/usr/lib/ocf/resource.d/systole/cron-singleton";
+/// The wrapper.
+const WRAPPER: &str = "/usr/libexec/systole/cron-run";
+/// Whose jobs these are.
+const USER: &str = "wpsite";
+
+/// A resource with its own name, source and user.
+struct Site {
+    name: String,
+    source: PathBuf,
+}
+
+impl Site {
+    /// A resource whose crontab is `jobs`; `{}` stands for a directory that the user may write to.
+    fn with(name: &str, jobs: &str) -> Self {
+        require();
+        run("sh", &["-c", &format!("id {USER} >/dev/null 2>&1 || useradd --create-home {USER}; pgrep -x cron >/dev/null || cron")]);
+        eventually("cron runs", || Path::new("/run/crond.pid").exists());
+        let directory = PathBuf::from("/tmp/contract").join(name);
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).unwrap();
+        run("chmod", &["1777", &directory.display().to_string()]);
+        let site = Self { name: name.to_owned(), source: directory.join("site.cron") };
+        site.write(jobs);
+        site
+    }
+
+    fn directory(&self) -> &Path {
+        self.source.parent().unwrap()
+    }
+
+    fn write(&self, jobs: &str) {
+        fs::write(&self.source, jobs.replace("{}", &self.directory().display().to_string())).unwrap();
+    }
+
+    fn agent(&self) -> Agent {
+        Agent::new(AGENT, &self.name).parameter("source", &self.source).meta("on_node", "a").meta("interval", "20000")
+    }
+
+    /// Where mode=file puts the jobs.
+    fn installed(&self) -> PathBuf {
+        PathBuf::from("/etc/cron.d").join(format!("systole-{}", self.name))
+    }
+
+    /// What cron would start for the job with this name.
+    fn job(&self, job: &str, command: &str) -> Command {
+        let mut wrapper = Command::new("setpriv");
+        wrapper
+            .args(["--reuid", USER, "--regid", USER, "--init-groups", WRAPPER, "-c"])
+            .arg(command.replace("{}", &self.directory().display().to_string()))
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("SYSTOLE_CRON", &self.name)
+            .env("SYSTOLE_JOB", job);
+        wrapper
+    }
+
+    /// Lines of the user's history.
+    fn history(&self) -> Vec<String> {
+        let uid = String::from_utf8(Command::new("id").args(["-u", USER]).output().unwrap().stdout).unwrap();
+        let path = format!("/var/lib/systole/cron/{}/{}/history.jsonl", self.name, uid.trim());
+        fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+
+    fn has(&self, file: &str) -> bool {
+        self.directory().join(file).exists()
+    }
+}
+
+/// Processes with this text in their command line.
+fn running(text: &str) -> Vec<Process> {
+    Process::all().into_iter().filter(|p| p.arguments.contains(text)).collect()
+}
+
+#[track_caller]
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
