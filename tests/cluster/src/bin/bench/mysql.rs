@@ -100,7 +100,7 @@ fn page(numbers: &Numbers, options: &Options) -> Page {
             "Written by `make bench-mysql RUNS={}` and not by hand. The agents took turns of {TURN} runs in the same rehearsal cluster (three nodes \
              on one machine), with the same MariaDB where nothing else is said, the same snippet (monitor intervals 10 s and 11 s; the \
              addresses and their constraints too) and the same load (4 writers, a pause of 1 ms after each write; sync_binlog=1, \
-             innodb_flush_log_at_trx_commit=1). ocf:systole:mysql has its default durability (lossless). ocf:heartbeat:mariadb replicates by \
+             innodb_flush_log_at_trx_commit=1). ocf:systole:mysql has its default durability (lossless), and rejoin=clone. ocf:heartbeat:mariadb replicates by \
              GTID and switches semi-synchronous replication on by itself; all nodes were given the same first transaction, without which it \
              promotes none. ocf:heartbeat:mysql replicates by file and position and has no durability of its own: semi-synchronous replication is \
              on in the option file. Both have one applier instead of four (slave_parallel_threads=0), because they promote a replica when its applier \
@@ -154,7 +154,6 @@ fn measure(agent: Agent, server: Server, name: &str, results: &mut Results, runs
 
 fn bed<'a>(agent: Agent, server: Server, label: &str, megabytes: u64, options: &'a Options) -> Result<Bed<'a>> {
     let layer = cost::layer()?;
-    let clone = server.client == MYSQL.client;
     let make = move || {
         // To a stock agent durability=async means nothing but that there is no record to wait for.
         let durability = if agent == Agent::Systole { Durability::Quorum } else { Durability::Async };
@@ -163,7 +162,7 @@ fn bed<'a>(agent: Agent, server: Server, label: &str, megabytes: u64, options: &
             durability,
             settings: stock::settings(agent).to_owned(),
             layer: Some(layer.clone()),
-            parameters: if clone { "rejoin=clone".to_owned() } else { String::new() },
+            parameters: if agent == Agent::Systole { "rejoin=clone".to_owned() } else { String::new() },
             ..Setup::of(server)
         };
         let site = Site::with(&options.lab, setup)?;
