@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ocf::{Context, Description, Failure, Outcome, ResourceAgent, Status, Timeouts, Values};
@@ -105,7 +106,7 @@ impl ResourceAgent for CronSingleton {
             context.log.warning(format!("{failure}. It is left there; jobs that are led through the wrapper do not run any more"));
         }
         let say = |what: &str, count: usize| context.log.notice(format!("{what} {count} processes of jobs"));
-        let look = || processes(&self.resource, &self.wrappers(place));
+        let look = || processes(&self.resource, &wrappers(place));
         let left = drain(self.params.drain, self.params.drain_timeout, context.deadline.reserving(AFTERWARDS).left(), look, say);
         let left = [left.jobs, left.wrappers].concat();
         if left.is_empty() {
@@ -247,23 +248,36 @@ impl CronSingleton {
     fn check_copies(&self, crontab: &Crontab, target: &Target) -> Outcome {
         let user = |job: &Job| job.user.clone().or_else(|| self.params.user.clone()).unwrap_or_default();
         let ours: BTreeSet<(String, String)> = crontab.jobs().map(|(job, _)| (user(job), job.command.clone())).collect();
-        let mut others = vec![Path::new("/etc/crontab").to_path_buf()];
-        others.extend(fs::read_dir(&self.params.cron_directory).into_iter().flatten().flatten().map(|entry| entry.path()));
-        for path in others.iter().filter(|path| Target::File(path.to_path_buf()) != *target) {
-            let Ok(text) = fs::read_to_string(path) else { continue };
-            let Ok(other) = Crontab::parse(&text, Format::System) else { continue };
-            let led = |variables: &[(&str, &str)]| variables.contains(&("SHELL", Self::wrapper().as_str()));
-            if let Some((job, _)) =
-                other.jobs().find(|(job, variables)| !led(variables) && ours.contains(&(user(job), job.command.clone())))
-            {
+        let led = |variables: &[(&str, &str)]| variables.contains(&("SHELL", Self::wrapper().as_str()));
+        for (other, owner) in self.others(crontab)? {
+            if other == *target {
+                continue;
+            }
+            let format = if owner.is_some() { Format::User } else { Format::System };
+            // What cron cannot read does not run.
+            let Some(theirs) = other.read().ok().flatten().and_then(|text| Crontab::parse(&text, format).ok()) else { continue };
+            let same = |job: &Job| ours.contains(&(job.user.clone().or(owner.clone()).unwrap_or_default(), job.command.clone()));
+            if let Some((job, _)) = theirs.jobs().find(|(job, variables)| !led(variables) && same(job)) {
                 return Err(Failure::installed(format!(
                     "line {} of {} runs a job of the source on this node whatever the cluster says: remove it there",
                     job.line,
-                    path.display()
+                    other.name()
                 )));
             }
         }
         Ok(())
+    }
+
+    /// All crontabs of this node in which the jobs may stand; with the user for those without a column for it.
+    fn others(&self, crontab: &Crontab) -> Result<Vec<(Target, Option<String>)>, Failure> {
+        // cron reads no others there.
+        let legal = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)))
+        };
+        let directory = fs::read_dir(&self.params.cron_directory).into_iter().flatten().flatten().map(|entry| entry.path()).filter(legal);
+        let files = [PathBuf::from("/etc/crontab")].into_iter().chain(directory).map(|path| (Target::File(path), None));
+        let users = self.users(crontab)?.into_keys().map(|user| (Target::User(user.clone()), Some(user)));
+        Ok(files.chain(users).collect())
     }
 
     /// Whether the jobs come due: what cron reads is what we gave it, and cron runs.
@@ -291,16 +305,13 @@ impl CronSingleton {
             None => Err(Failure::generic("cron does not run on this node: systemctl start cron")),
         }
     }
+}
 
-    /// The wrappers that are registered.
-    fn wrappers(&self, place: &Place) -> Vec<Identity> {
-        place
-            .runs()
-            .iter()
-            .filter_map(|path| serde_json::from_slice::<Running>(&fs::read(path).ok()?).ok())
-            .map(|run| run.wrapper)
-            .collect()
-    }
+/// The wrappers that are registered. A user's file can only name that user's processes.
+fn wrappers(place: &Place) -> Vec<Identity> {
+    let of_user = |uid: u32, process: &Identity| fs::metadata(format!("/proc/{}", process.pid)).is_ok_and(|m| m.uid() == uid);
+    let registered = place.runs().into_iter().filter_map(|(uid, text)| Some((uid, serde_json::from_slice::<Running>(&text).ok()?.wrapper)));
+    registered.filter(|(uid, wrapper)| of_user(*uid, wrapper)).map(|(_, wrapper)| wrapper).collect()
 }
 
 /// The daemon.

@@ -6,12 +6,13 @@
 //! that.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat::{Mode, umask};
 use process::Identity;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,9 @@ use serde::{Deserialize, Serialize};
 const VOLATILE: &str = "/run/systole-cron";
 /// What is kept.
 const KEPT: &str = "/var/lib/systole/cron";
+
+/// As long as a registered run may be, bytes.
+const SHORT: u64 = 4096;
 
 /// What becomes of a run that comes due while the one before still goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +116,8 @@ impl Place {
     /// What the file system says, with the path.
     pub fn open(&self, node: &str, overlap: Overlap, users: &[(u32, u32)]) -> Result<(), String> {
         let failed = |path: &Path, e: std::io::Error| format!("{}: {e}", path.display());
+        // The jobs' users have to read this, whatever we were started with.
+        umask(Mode::from_bits_truncate(0o022));
         for directory in [&self.volatile, &self.kept] {
             make(directory, 0o755).map_err(|e| failed(directory, e))?;
         }
@@ -139,18 +145,35 @@ impl Place {
         process::lock(&self.gate(), limit).map(|held| held.is_some())
     }
 
-    /// The files of the runs that are registered, of all users.
-    pub fn runs(&self) -> Vec<PathBuf> {
+    /// What the users' wrappers have registered, each with the user in whose directory it stands. They may write there what they
+    /// like: neither the content nor the process that it names is to be trusted further than that user.
+    pub fn runs(&self) -> Vec<(u32, Vec<u8>)> {
         let entries =
             |directory: &Path| fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
-        let users = entries(&self.volatile).into_iter().filter(|path| path.is_dir());
-        users.flat_map(|user| entries(&user)).filter(|path| path.extension().is_some_and(|e| e == "run")).collect()
+        let users = entries(&self.volatile).into_iter().filter_map(|path| Some((path.file_name()?.to_str()?.parse::<u32>().ok()?, path)));
+        let files = users.flat_map(|(uid, path)| entries(&path).into_iter().map(move |file| (uid, file)));
+        files
+            .filter(|(_, file)| file.extension().is_some_and(|e| e == "run"))
+            .filter_map(|(uid, file)| Some((uid, read_untrusted(&file)?)))
+            .collect()
     }
 
     /// Whether the jobs may run on this node.
     pub fn is_open(&self) -> bool {
         fs::read(self.token()).ok().and_then(|text| serde_json::from_slice::<Token>(&text).ok()).is_some_and(|t| Some(t.boot) == boot())
     }
+}
+
+/// The content of an ordinary, short file; never waits, as it would for a pipe of that name, and follows no link.
+fn read_untrusted(path: &Path) -> Option<Vec<u8>> {
+    let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut content = Vec::new();
+    file.take(SHORT).read_to_end(&mut content).ok()?;
+    Some(content)
 }
 
 /// What is there: nothing is no error.

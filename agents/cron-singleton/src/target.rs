@@ -75,7 +75,8 @@ impl Target {
                 process::write_atomically(path, text.as_bytes(), 0o644).map_err(|e| Failure::permission(format!("{}: {e}", path.display())))
             }
             Self::User(user) => {
-                let file = std::env::temp_dir().join(format!("systole-crontab-{}", std::process::id()));
+                // Not where others may have put something of that name.
+                let file = PathBuf::from(format!("/run/systole-crontab-{}", std::process::id()));
                 process::write_atomically(&file, text.as_bytes(), 0o600)
                     .map_err(|e| Failure::permission(format!("{}: {e}", file.display())))?;
                 let done = crontab(&["-u", user, &file.display().to_string()]);

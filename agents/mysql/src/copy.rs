@@ -91,11 +91,19 @@ impl MySql {
     }
 
     /// Breaks a copy off, and forgets it.
-    pub(crate) fn end_copy(&self) {
-        if let Some(copying) = self.copying() {
-            process::kill_session(&copying.worker, BREAKING_OFF);
-            let _ = fs::remove_file(self.volatile_file("copy"));
+    ///
+    /// # Errors
+    /// When something of it goes on: it would write into what comes after it.
+    pub(crate) fn end_copy(&self) -> Outcome {
+        let Some(copying) = self.copying() else { return Ok(()) };
+        if !process::kill_session(&copying.worker, BREAKING_OFF) {
+            return Err(Failure::generic(format!(
+                "the processes of a copy (session {}) cannot be killed: they hang in the kernel, probably on the disk or the network",
+                copying.worker.pid
+            )));
         }
+        let _ = fs::remove_file(self.volatile_file("copy"));
+        Ok(())
     }
 
     /// What a monitor says of it.

@@ -45,7 +45,7 @@ impl MySql {
             context.log.notice("the primary's data are being copied here already");
             return Ok(None);
         }
-        self.end_copy();
+        self.end_copy()?;
         let mut state = self.state_file.load();
         if let Some(process) = self.find_server(&mut state) {
             return self.start_running(context, state, &process).map(|()| None);
@@ -350,8 +350,8 @@ impl MySql {
 
     /// Stops the server, whatever it takes.
     pub(crate) fn stop_surely(&self, context: &Context) -> Outcome {
-        // First: it may start a server.
-        self.end_copy();
+        // First: it may start a server. What is left of it is told of in the end.
+        let copy_ended = self.end_copy();
         self.watcher().end();
         if let Err(e) = self.cluster.withdraw_score().map_err(cluster_failure) {
             context.log.warning(format!("the promotion score cannot be withdrawn: {e}"));
@@ -392,7 +392,7 @@ impl MySql {
         if let Err(e) = self.state_file.save(&stopped) {
             context.log.warning(e.reason);
         }
-        Ok(())
+        copy_ended
     }
 
     /// How long a server may take to end by itself. An orderly shutdown *releases* commits that wait for a replica, as

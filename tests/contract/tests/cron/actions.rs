@@ -53,7 +53,15 @@ fn what_somebody_else_has_made_is_never_overwritten() {
     // The same job in another crontab runs on every node.
     fs::copy(&site.source, "/etc/cron.d/forgotten").unwrap();
     site.agent().run("start").refused(5, &["line 2 of /etc/cron.d/forgotten", "whatever the cluster says"]);
-    fs::remove_file("/etc/cron.d/forgotten").unwrap();
+    // cron does not read this one.
+    fs::rename("/etc/cron.d/forgotten", "/etc/cron.d/forgotten.old").unwrap();
+    site.agent().run("validate-all").ok();
+    fs::remove_file("/etc/cron.d/forgotten.old").unwrap();
+    let line = format!("0 5 * * * touch {}/ran", site.directory().display());
+    run("sh", &["-c", &format!("echo '{line}' | crontab -u {USER} -")]);
+    site.agent().run("start").refused(5, &["line 1 of the crontab of wpsite", "whatever the cluster says"]);
+    run("crontab", &["-u", USER, "-r"]);
+    site.agent().run("validate-all").ok();
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! The jobs: cron starts them, the wrapper runs them here and once, a stop leaves none.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use testkit::{Signal, eventually};
 
-use crate::{Site, running};
+use crate::{Site, USER, running};
 
 const NEVER: &str = "0 0 30 2 * wpsite true\n";
 
@@ -121,4 +122,26 @@ fn a_stop_and_a_start_of_jobs_race() {
             let _ = job.wait();
         }
     }
+}
+
+/// What a user may write, a stop as root must not believe: it would end other people's processes, or wait for ever.
+#[test]
+fn a_user_cannot_make_a_stop_kill_others_or_hang() {
+    let site = Site::with("planted", NEVER);
+    site.agent().run("start").ok();
+    let mut victim = Command::new("sleep").arg("6464").spawn().unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", victim.id())).unwrap();
+    let ticks = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().to_owned();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let run = format!(r#"{{"wrapper":{{"pid":{},"start_ticks":{ticks},"boot":"{}"}},"job":"x","minute":1}}"#, victim.id(), boot.trim());
+    let uid = String::from_utf8(Command::new("id").args(["-u", USER]).output().unwrap().stdout).unwrap();
+    let directory = format!("/run/systole-cron/planted/{}", uid.trim());
+    std::fs::write(format!("{directory}/1.run"), run).unwrap();
+    crate::run("mkfifo", &[&format!("{directory}/2.run")]);
+    let answer = site.agent().parameter("drain", "kill").run("stop");
+    answer.ok();
+    assert!(answer.elapsed < Duration::from_secs(5), "{answer:?}");
+    assert!(victim.try_wait().unwrap().is_none(), "it was killed");
+    victim.kill().unwrap();
+    victim.wait().unwrap();
 }

@@ -101,3 +101,17 @@ fn a_copy_that_fails_says_why_and_is_tried_again() {
         half.agent().run("monitor").expect(&[7]);
     }
 }
+
+/// After a restart of all nobody is promoted yet. The recorded node's data are the right ones.
+#[test]
+fn without_a_primary_the_recorded_nodes_data_are_copied() {
+    let half = Half::with(&format!("sleep {LONG} & wait"));
+    let b = half.group.node("b");
+    let agent = b.agent().parameter("rejoin", "clone").parameter("copy_program", b.directory.join("copy"));
+    agent.run("start").ok();
+    assert!(agent.run("monitor").reason().contains("the data of a are being copied here"));
+    agent.run("stop").ok();
+    // Its own it cannot copy.
+    half.group.cluster.set_record("db", "epoch=1 node=b");
+    agent.run("start").refused(1, &["holds no complete data", "when there is a primary"]);
+}

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use testkit::{Node, eventually};
+use testkit::{Lists, Node, Spelling, eventually};
 
 #[test]
 fn a_configuration_that_the_server_rejects_is_named_by_line_and_not_shown() {
@@ -73,6 +73,12 @@ fn a_server_that_loads_for_long_counts_as_started() {
     assert!(answer.elapsed < Duration::from_secs(8), "{answer:?}");
     node.agent().run("monitor").expect(&[0]);
     eventually("the data are loaded", || node.ask(&["DBSIZE"]).is_ok_and(|n| n == "20000"));
+    // Not even for seconds when the promotion of another one comes after this start.
+    node.agent().run("stop").ok();
+    let answer = node.agent().lists(&Lists::promoting("other", &["other"]), Spelling::Both).run("start");
+    answer.ok();
+    assert!(answer.elapsed < Duration::from_secs(3), "{answer:?}");
+    node.agent().run("monitor").expect(&[0]);
 }
 
 fn fill(node: &Node) -> Result<String, String> {
