@@ -13,11 +13,15 @@ use crate::election;
 use crate::observation::Observation;
 use crate::record::{Durability, Record, Stamp};
 use crate::replication::{MEMBERSHIP, Membership};
-use crate::server::{Fault, Server};
+use crate::server::{Fault, LAST_OF_BACKUP, Server};
 use crate::state::{Reign, Stage, State};
 
 /// How long the members that stay may take to acknowledge the barrier. It is tried again with the next monitor.
 const BARRIER: Duration = Duration::from_millis(500);
+/// How long sessions that wait may take to end.
+const ENDING: Duration = Duration::from_secs(1);
+/// How soon a statement that need not wait has ended.
+const MOMENT: Duration = Duration::from_millis(50);
 /// How many barriers may be waiting in the server.
 const BARRIERS: usize = 3;
 
@@ -51,7 +55,7 @@ impl MySql {
         let attached: BTreeSet<String> = server.replicas()?.into_iter().filter(|node| *node != record.node).collect();
         let now = process::since_boot();
         let due = state.asked_members.is_none_or(|at| now.saturating_sub(at) > ASKED_EVERY);
-        let stuck = self.push_on(context, state, server, seen.waits && waiting > 0 && acknowledging >= record.acknowledgements)?;
+        let stuck = self.push_on(context, state, server, seen.waits && waiting > 0, acknowledging >= record.acknowledgements)?;
         // MySQL counts replicas that have ceased to acknowledge: when commits are stuck, the wishes are looked up.
         let settled = attached == record.active && acknowledging >= attached.len() && seen.waits && !due && !stuck;
         if settled && state.joining.is_empty() && state.leaving.is_empty() {
@@ -84,9 +88,18 @@ impl MySql {
         Ok(())
     }
 
-    /// What a replica had received before it began to acknowledge, it acknowledges only when something follows. Commits wait
-    /// for ever then, and nothing moves from one monitor to the next: whether that is so. Returns whether that is so.
-    fn push_on(&self, context: &Context, state: &mut State, server: &mut Server, waiting: bool) -> Result<bool, ocf::Failure> {
+    /// Commits that wait while nothing moves from one monitor to the next; returns whether that is so.
+    ///
+    /// What a replica had received before it began to acknowledge, it acknowledges only when something follows. And where
+    /// nobody is left to acknowledge, they keep the backup waiting that a replica is made anew from.
+    fn push_on(
+        &self,
+        context: &Context,
+        state: &mut State,
+        server: &mut Server,
+        waiting: bool,
+        acknowledged: bool,
+    ) -> Result<bool, ocf::Failure> {
         let stands_at = if waiting { Some(server.logged()?.to_string()) } else { None };
         let stuck = waiting && state.stands_at == stands_at;
         state.stands_at = stands_at;
@@ -94,15 +107,44 @@ impl MySql {
             return Ok(false);
         }
         if !server.dialect().barrier_queues() {
-            self.barrier(context, state, server)?;
+            if acknowledged {
+                self.barrier(context, state, server)?;
+            }
             return Ok(true);
         }
         // Nothing gets into MariaDB's log behind a commit that waits, so no statement can push it on. Its session is ended: that
         // client is told nothing, what it wrote is there, and what comes next is acknowledged.
-        if server.end_waiting()? > 0 {
-            context.log.warning("commits that the replicas received before they acknowledged were waiting: their sessions are ended");
+        let backup = server.running(LAST_OF_BACKUP)? > 0;
+        if (backup || acknowledged && self.hold_commits(context, state, server)?) && server.end_waiting(ENDING)? > 0 {
+            context.log.warning(if acknowledged {
+                "commits that the replicas received before they acknowledged were waiting: their sessions are ended"
+            } else {
+                "a backup waited for commits that nobody is there to acknowledge: their sessions are ended"
+            });
         }
         Ok(true)
+    }
+
+    /// Keeps new commits from joining those that wait, by a backup that makes none: it stays in the server for a few seconds, or
+    /// until nothing waits. Whether it does.
+    fn hold_commits(&self, context: &Context, state: &State, server: &mut Server) -> Result<bool, ocf::Failure> {
+        server.run(server.dialect().lock_patience())?;
+        if let Err(fault) = server.run("BACKUP STAGE START") {
+            context.log.notice(format!("commits wait, and their sessions are not ended while a backup is made: {fault}"));
+            return Ok(false);
+        }
+        server.run("SET SESSION lock_wait_timeout=5")?;
+        match server.run_within(LAST_OF_BACKUP, MOMENT) {
+            Ok(()) => {
+                server.run("BACKUP STAGE END")?;
+                Ok(false)
+            }
+            Err(Fault::Silent(_)) => {
+                *server = self.reach(context, state)?;
+                Ok(true)
+            }
+            Err(fault) => Err(fault.into()),
+        }
     }
 
     /// Waits until replicas have everything that is logged; whether they did in time. A barrier that was not passed stays

@@ -290,8 +290,8 @@ impl MySql {
         Ok(())
     }
 
-    /// Closes the server for writes. What keeps it from that is ended: sessions that hold locks. A commit that waits for
-    /// a replica ignores that, and then the server has to die.
+    /// Closes the server for writes. What keeps it from that is ended: sessions that hold locks. Where commits wait for a
+    /// replica the server has to die: MySQL's ignore that, and MariaDB would tell others that their commits are done.
     pub(crate) fn close(&self, context: &Context, server: &mut Server) -> Outcome {
         server.run(server.dialect().lock_patience())?;
         let close = server.dialect().close_writes();
@@ -299,9 +299,13 @@ impl MySql {
         if matches!(first, Fault::Denied(_)) {
             return Err(first.into());
         }
-        context.log.warning(format!("the server does not become read-only ({first}): ending the sessions of clients"));
         let state = self.state_file.load();
         *server = self.reach(context, &state)?;
+        let stuck = server.stuck_commits()?;
+        if stuck > 0 {
+            return Err(Failure::generic(format!("{stuck} commits wait for a replica")));
+        }
+        context.log.warning(format!("the server does not become read-only ({first}): ending the sessions of clients"));
         server.cut_clients()?;
         server.run(server.dialect().lock_patience())?;
         server.run_within(close, CLOSING * 2)?;

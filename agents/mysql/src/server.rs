@@ -46,6 +46,9 @@ impl From<Fault> for ocf::Failure {
     }
 }
 
+/// The step of a backup of MariaDB that waits until no commit is under way, and keeps others from beginning.
+pub(crate) const LAST_OF_BACKUP: &str = "BACKUP STAGE BLOCK_COMMIT";
+
 /// The account and the place.
 #[derive(Debug)]
 pub(crate) struct Login<'a> {
@@ -248,19 +251,44 @@ impl Server {
         Ok(rows.into_iter().filter_map(|mut row| row.remove("host").filter(|h| !h.is_empty())).collect())
     }
 
-    /// Ends the sessions whose commits wait for an acknowledgement. Their clients get no answer.
-    pub(crate) fn end_waiting(&mut self) -> Result<usize, Fault> {
-        let sessions = self.rows(self.dialect.sessions())?;
-        let waiting = |s: &&Row| s.get("state").is_some_and(|state| state.starts_with("Waiting for semi-sync ACK"));
-        let ids: Vec<String> = sessions.iter().filter(waiting).filter_map(|s| s.get("id").cloned()).collect();
-        for id in &ids {
-            match self.run(&format!("KILL {id}")) {
-                Ok(()) => {}
-                Err(Fault::Refused(text)) if text.contains("(error 1094)") => {}
-                Err(fault) => return Err(fault),
+    /// Ends the sessions whose commits wait for an acknowledgement while a backup waits for them, which keeps others from
+    /// beginning to commit; how many. Their clients get no answer.
+    ///
+    /// One session waits for all that were written to the log with it, and these are told that all is well as soon as it goes
+    /// on, for whatever reason: so whoever is at something is ended before it is.
+    pub(crate) fn end_waiting(&mut self, limit: Duration) -> Result<usize, Fault> {
+        let me = self.conn.as_ref().map(Conn::id).map(u64::from);
+        let waits = |s: &Row| s.get("state").is_some_and(|state| state.starts_with("Waiting for semi-sync ACK"));
+        let number = |s: &Row| s.get("id")?.parse::<u64>().ok();
+        let busy = |s: &&Row| {
+            let is = |column: &str, value: &str| s.get(column).is_some_and(|v| v.starts_with(value));
+            is_client(s) && !is("command", "Sleep") && !is("info", "BACKUP") && !waits(s)
+        };
+        let begin = Instant::now();
+        let mut ended = 0;
+        while self.running(LAST_OF_BACKUP)? > 0 && begin.elapsed() < limit {
+            let waiting: Vec<u64> = self.rows(self.dialect.sessions())?.iter().filter(|s| waits(s)).filter_map(number).collect();
+            // Looked up only now: who went into the log with them is at its commit since then.
+            let sessions = self.rows(self.dialect.sessions())?;
+            let others = sessions.iter().filter(busy).filter_map(number).filter(|id| Some(*id) != me);
+            for id in others.chain(waiting) {
+                ended += usize::from(self.end_session(id)?);
             }
+            std::thread::sleep(Duration::from_millis(10));
         }
-        Ok(ids.len())
+        Ok(ended)
+    }
+
+    /// How many commits wait for an acknowledgement and do not get on.
+    pub(crate) fn stuck_commits(&mut self) -> Result<u64, Fault> {
+        let (_, waiting) = self.semi_sync_status()?;
+        if waiting == 0 {
+            return Ok(0);
+        }
+        let before = self.logged()?;
+        std::thread::sleep(Duration::from_millis(100));
+        let (_, waiting) = self.semi_sync_status()?;
+        Ok(if self.logged()? == before { waiting } else { 0 })
     }
 
     /// How many sessions are at this statement, whether anybody waits for its end or not.
@@ -276,14 +304,18 @@ impl Server {
         let ids: Vec<u64> = sessions.iter().filter(|s| is_client(s)).filter_map(|s| s.get("id")?.parse().ok()).collect();
         let mut cut = 0;
         for id in ids.into_iter().filter(|id| *id != u64::from(me)) {
-            match self.run(&format!("KILL {id}")) {
-                Ok(()) => cut += 1,
-                // It has gone by itself, or it is an administrator's (SYSTEM_USER) and ours may not end it.
-                Err(Fault::Refused(text)) if text.contains("(error 1094)") || text.contains("(error 1095)") => {}
-                Err(fault) => return Err(fault),
-            }
+            cut += usize::from(self.end_session(id)?);
         }
         Ok(cut)
+    }
+
+    /// Whether it was there: it may have gone by itself, or be an administrator's (SYSTEM_USER), which ours may not end.
+    fn end_session(&mut self, id: u64) -> Result<bool, Fault> {
+        match self.run(&format!("KILL {id}")) {
+            Ok(()) => Ok(true),
+            Err(Fault::Refused(text)) if text.contains("(error 1094)") || text.contains("(error 1095)") => Ok(false),
+            Err(fault) => Err(fault),
+        }
     }
 }
 

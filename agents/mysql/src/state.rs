@@ -120,7 +120,7 @@ pub(crate) struct State {
     pub(crate) leaving: BTreeSet<String>,
     /// On the primary: nodes whose server was started. They enter the record anew.
     pub(crate) joining: BTreeSet<String>,
-    /// On the primary: what it had logged at the monitor before, if commits were waiting although enough replicas acknowledge.
+    /// On the primary: what it had logged at the monitor before, if commits were waiting.
     pub(crate) stands_at: Option<String>,
     /// On the primary: when the replicas' wishes were looked up last, since boot.
     pub(crate) asked_members: Option<Duration>,

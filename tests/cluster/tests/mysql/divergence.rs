@@ -100,25 +100,45 @@ fn mysql_old_primary_gets_a_copy() {
     old_primary_gets_a_copy("mysql-copy", MYSQL);
 }
 
-/// A copy takes hours where there is much data, and is made by `start`. Meanwhile the primary may die.
-#[test]
-fn a_copy_under_way_holds_up_no_failover() {
-    const SLOW: &str = "/usr/local/bin/slow-copy";
+const SLOW: &str = "/usr/local/bin/slow-copy";
+
+/// Copies that take their time, as where there is much data.
+fn slowly_copying(name: &str, steps: impl FnOnce(&Site) -> Result<()>) {
     let setup = Setup { parameters: format!("rejoin=clone copy_program={SLOW}"), ..Setup::of(MARIADB) };
-    scenario("mariadb-copying", setup, |site| {
+    scenario(name, setup, |site| {
         for node in site.lab.nodes() {
             node.write(SLOW, "#!/bin/sh\nsleep 25\nexec /usr/libexec/systole/systole-copy-mariadb \"$@\"\n")?;
             node.sh(&format!("chmod 755 {SLOW}"))?;
         }
         site.sql(&site.primary()?, PROBES)?;
+        steps(site)
+    });
+}
+
+/// Meanwhile the primary may die.
+#[test]
+fn a_copy_under_way_holds_up_no_failover() {
+    slowly_copying("mariadb-copying", |site| {
         let old = leave_behind(site)?;
         site.lab.wait_for("the copy", RETURN, || old.sh(&format!("pgrep -f {SLOW}")).is_ok())?;
-        // Without load: under it this one may diverge as well, and then nobody is left to acknowledge.
+        // Without a write of its own: the next scenario is about that.
         let second = site.kill_primary()?;
         site.wait_moved(&second, SHORT)?;
         expect(old.sh(&format!("pgrep -f {SLOW}")).is_ok(), "the copy goes on")?;
         site.wait_settled_within(RETURN * 3)?;
         let load = site.load()?;
         held(site, load, SHORT, "")
+    });
+}
+
+/// Nobody is left to acknowledge, commits wait, and a backup waits for the commits.
+#[test]
+fn both_replicas_have_diverged() {
+    slowly_copying("mariadb-both-diverged", |site| {
+        leave_behind(site)?;
+        leave_behind(site)?;
+        let load = site.load()?;
+        site.wait_settled_within(RETURN * 3)?;
+        held(site, load, RETURN * 3, "")
     });
 }

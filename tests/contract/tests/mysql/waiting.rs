@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use testkit::mysql::{Group, Node, Server, Waiting};
+use testkit::mysql::{Client, Group, Node, Server, Waiting};
 use testkit::{Lists, Signal, eventually};
 
 /// A moment in which an answer would have come.
@@ -28,6 +28,15 @@ fn wait_for_it(node: &Node) {
     eventually("a commit waits for a replica", || {
         node.administer("SHOW PROCESSLIST").is_ok_and(|list| list.contains("Waiting for semi-sync ACK"))
     });
+}
+
+/// Clients behind the one that waits. Commits of several clients get into the log as one, and on MariaDB all of them are told the
+/// same as soon as the first goes on.
+fn crowd(node: &Node, name: &str) -> Vec<Waiting> {
+    // Each its own row: a replacement by the same changes nothing on MySQL, and waits for nobody.
+    let crowd = (0..12).map(|n| node.write_and_wait(&format!("{name} {n}"))).collect();
+    std::thread::sleep(Duration::from_millis(100));
+    crowd
 }
 
 #[track_caller]
@@ -103,6 +112,26 @@ fn fact_killing_the_connection_breaks_off() {
     assert!(answer.as_ref().is_err_and(|e| e.starts_with("lost")), "{answer:?}");
 }
 
+/// One session waits for all that went into the log with it.
+#[test]
+fn fact_killing_a_connection_releases_others_on_mariadb() {
+    let Some((group, waiting)) = cut_off() else { return };
+    let a = group.node("a");
+    let others = crowd(a, "behind");
+    let acknowledged = testkit::within(Duration::from_secs(3), || {
+        // The first went alone. The next one goes with all the others, and is killed alone.
+        let _ = a.administer(&format!("KILL {}", waiting.id));
+        for other in &others {
+            let state = a.administer(&format!("SELECT state FROM information_schema.processlist WHERE id={}", other.id));
+            if state.is_ok_and(|state| state.starts_with("Waiting for semi-sync ACK")) {
+                a.must(&[&format!("KILL {}", other.id)]);
+            }
+        }
+        others.iter().any(|other| matches!(other.answer(Duration::ZERO), Some(Ok(_)))).then_some(())
+    });
+    assert_eq!(acknowledged.is_some(), a.server == Server::MariaDb, "{}", sessions(a));
+}
+
 #[test]
 fn fact_a_kill_breaks_off_and_the_row_is_there_afterwards() {
     let Some((group, waiting)) = cut_off() else { return };
@@ -169,10 +198,13 @@ fn a_monitor_neither_waits_nor_releases() {
 fn a_demotion_acknowledges_nothing_and_is_bounded() {
     let Some((group, waiting)) = cut_off() else { return };
     let a = group.node("a");
+    let others = crowd(a, "behind");
     let answer = group.demote("a", &["b"], &["b"]);
     answer.ok();
     assert!(answer.elapsed < Duration::from_secs(8), "{:?}", answer.elapsed);
-    expect_no_acknowledgement(&waiting, Duration::from_secs(5), "demote");
+    for client in [waiting].iter().chain(&others) {
+        expect_no_acknowledgement(client, Duration::from_secs(5), "demote");
+    }
     assert_eq!(group.writable(), Vec::<&str>::new());
     a.agent().run("monitor").expect(&[0, 190]);
 }
@@ -180,10 +212,13 @@ fn a_demotion_acknowledges_nothing_and_is_bounded() {
 #[test]
 fn a_stop_without_a_demotion_acknowledges_nothing_and_is_bounded() {
     let Some((group, waiting)) = cut_off() else { return };
+    let others = crowd(group.node("a"), "behind");
     let answer = group.node("a").agent().run("stop");
     answer.ok();
     assert!(answer.elapsed < Duration::from_secs(10), "{:?}", answer.elapsed);
-    expect_no_acknowledgement(&waiting, Duration::from_secs(5), "stop");
+    for client in [waiting].iter().chain(&others) {
+        expect_no_acknowledgement(client, Duration::from_secs(5), "stop");
+    }
     assert!(group.node("a").servers().is_empty());
 }
 
@@ -274,4 +309,65 @@ fn a_primary_without_replicas_blocks_and_says_so() {
     group.notify("a", "post", "start", &lists);
     goes_on(&group, &waiting, "the replica is back");
     assert!(b.has("blocked"));
+}
+
+/// The replicas' new data come by a backup, and a backup of MariaDB ends when no commit is under way: with all replicas lost,
+/// each would wait for the other for ever.
+#[test]
+fn commits_that_nobody_acknowledges_let_a_backup_through() {
+    let Some((group, waiting)) = cut_off() else { return };
+    let a = group.node("a");
+    if a.server != Server::MariaDb {
+        return;
+    }
+    let others = crowd(a, "behind");
+    let monitor = || {
+        a.agent().run("monitor").expect(&[8, 191]);
+    };
+    monitor();
+    monitor();
+    assert_eq!(waiting.answer(MOMENT), None, "without a backup they wait on");
+    let socket = a.socket();
+    let backup = std::thread::spawn(move || -> Result<String, String> {
+        let mut client = Client::root(&socket)?;
+        ["START", "FLUSH", "BLOCK_DDL", "BLOCK_COMMIT", "END"]
+            .iter()
+            .try_for_each(|stage| client.ask(&format!("BACKUP STAGE {stage}")).map(drop).map_err(|e| format!("{stage}: {e}")))?;
+        Ok("done".to_owned())
+    });
+    eventually("the backup waits", || a.administer("SHOW PROCESSLIST").is_ok_and(|list| list.contains("BLOCK_COMMIT")));
+    monitor();
+    assert_eq!(backup.join().unwrap(), Ok("done".to_owned()));
+    for client in [waiting].iter().chain(&others) {
+        expect_no_acknowledgement(client, Duration::from_millis(100), "the backup");
+    }
+    // What they wrote is there, and goes to whoever comes.
+    goes_on(&group, &a.write_and_wait("afterwards"), "the replica is back");
+    assert!(group.node("b").has("unacknowledged") && group.node("b").has("afterwards"));
+}
+
+/// It counts as one that acknowledges, so the monitor takes it that the commits were received: what it does then must not
+/// tell any client that all is well. Commits of several clients wait as one.
+#[test]
+fn a_replica_that_hangs_has_acknowledged_nothing() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = Group::established(&["a", "b"]);
+    let (a, b) = (group.node("a"), group.node("b"));
+    for round in 0..3 {
+        b.process().signal(Signal::SIGSTOP);
+        let first = a.write_and_wait(&format!("hanging {round}"));
+        wait_for_it(a);
+        let waiting: Vec<Waiting> = crowd(a, &format!("behind {round}")).into_iter().chain([first]).collect();
+        // Two for the first, which went alone, and then for those behind it.
+        for _ in 0..5 {
+            a.agent().run("monitor").expect(&[8, 191]);
+        }
+        for client in &waiting {
+            expect_no_acknowledgement(client, Duration::from_millis(50), "the monitor");
+        }
+        b.process().signal(Signal::SIGCONT);
+        goes_on(&group, &a.write_and_wait("afterwards"), "the replica is back");
+    }
 }
