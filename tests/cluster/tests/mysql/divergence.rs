@@ -135,9 +135,9 @@ fn a_copy_under_way_holds_up_no_failover() {
 #[test]
 fn both_replicas_have_diverged() {
     slowly_copying("mariadb-both-diverged", |site| {
-        leave_behind(site)?;
-        leave_behind(site)?;
         let load = site.load()?;
+        leave_behind(site)?;
+        leave_behind(site)?;
         site.wait_settled_within(RETURN * 3)?;
         held(site, load, RETURN * 3, "")
     });
