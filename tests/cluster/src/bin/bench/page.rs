@@ -166,7 +166,19 @@ fn commit() -> String {
 
 /// What is measured: the agent and what it is made of, its configuration, and the lab.
 pub(crate) fn measured_code() -> String {
-    let parts = ["agents/mysql", "crates/ocf", "crates/pacemaker", "crates/process", "crates/lab", "crm-snippets"];
+    let parts = [
+        "agents/mysql",
+        "crates/lab",
+        "crates/ocf",
+        "crates/pacemaker/src/cluster.rs",
+        "crates/pacemaker/src/score.rs",
+        "crates/pacemaker/src/tools.rs",
+        "crates/pacemaker/src/watch.rs",
+        "crates/process",
+        "crm-snippets/base.crm",
+        "crm-snippets/mysql.crm",
+        "crm-snippets/server",
+    ];
     git(&std::iter::once("rev-parse".to_owned()).chain(parts.map(|part| format!("HEAD:{part}"))).collect::<Vec<_>>())
 }
 
