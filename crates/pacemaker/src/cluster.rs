@@ -176,6 +176,21 @@ impl Cluster {
         self.call("attrd_updater", &["--name", &self.own(name), "--update", value, "--private", "--node", &node]).map(drop)
     }
 
+    /// Publishes a private attribute for every node that is there, so that it is known as long as one of them is: attributes of a
+    /// lost node are lost with it.
+    ///
+    /// # Errors
+    /// When the tools fail. Some nodes may have it then.
+    pub fn publish_everywhere(&self, name: &str, value: &str) -> Result<(), Error> {
+        if !self.membership.present {
+            return Ok(());
+        }
+        let nodes = self.call("crm_node", &["--partition"])?.stdout;
+        nodes.split_whitespace().try_for_each(|node| {
+            self.call("attrd_updater", &["--name", &self.own(name), "--update", value, "--private", "--node", node]).map(drop)
+        })
+    }
+
     /// Publishes an attribute of this node for rules of the administrator. It is the attribute's full name, and lasts
     /// until the node leaves the cluster.
     ///
