@@ -19,7 +19,7 @@ RUNS ?= 20
 export SYSTOLE_STAGE = $(STAGE)
 export SYSTOLE_LAB_BIN = $(LAB)
 
-PHONY_MORE = contract-redis contract-cron contract-mysql cluster-redis cluster-mysql full bench-redis bench-mysql
+PHONY_MORE = contract-redis contract-cron contract-mysql cluster-redis cluster-mysql cluster-cron endurance-cron full bench-redis bench-mysql
 .PHONY: $(PHONY_MORE) help build install uninstall stage lab image-% demo test check unit contract contract-redis contract-mysql snippets cluster bench bench-redis bench-mysql fuzz msrv deny generate clean
 
 help:
@@ -42,7 +42,7 @@ check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy --locked -p contract --test redis --test cron --test mysql -- -D warnings
-	$(CARGO) clippy --locked -p cluster-scenarios --test redis --test mysql --bins -- -D warnings
+	$(CARGO) clippy --locked -p cluster-scenarios --test cron --test redis --test mysql --bins -- -D warnings
 	$(CARGO) clippy --locked -p snippets --test snippets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 
@@ -90,7 +90,7 @@ snippets: stage image-debian12 image-debian13
 	$(CARGO) test --locked -p snippets --test snippets
 
 ## make cluster     faults in the three-node cluster (SCENARIO=name for one, of either database)
-cluster: cluster-redis cluster-mysql
+cluster: cluster-redis cluster-mysql cluster-cron
 
 cluster-redis: stage image-debian12 image-debian13
 	$(if $(SCENARIO),,$(CARGO) test --locked -p lab --test three_nodes -- --ignored --test-threads=1)
@@ -101,6 +101,15 @@ MYSQL_SCENARIOS = crash::mariadb_kill_9_under_load crash::mysql_kill_9_under_loa
   moves::mariadb_planned_moves_under_load replicas::mariadb_wrong_replication_password divergence::mysql_errant_replica
 cluster-mysql: stage image-debian12 image-debian13 image-sid
 	$(CARGO) test --locked -p cluster-scenarios --test mysql -- --test-threads=1 --nocapture $(if $(SCENARIO),$(SCENARIO),--exact $(MYSQL_SCENARIOS))
+
+cluster-cron: stage image-debian12
+	$(CARGO) test --locked -p cluster-scenarios --test cron -- --test-threads=1 --nocapture $(SCENARIO)
+
+## make endurance-cron  200 moves and 50 power cuts of the cron jobs, none doubled, none lost in silence (MOVES=, CUTS=; hours)
+MOVES ?= 200
+CUTS ?= 50
+endurance-cron: stage image-debian12
+	SYSTOLE_MOVES=$(MOVES) SYSTOLE_CUTS=$(CUTS) $(CARGO) test --locked -p cluster-scenarios --test cron -- --ignored --nocapture endurance
 
 ## make full        every server and every scenario, and the larger bounds of the model: what `make test` leaves out (hours)
 full: stage image-debian12 image-debian13 image-sid
@@ -147,12 +156,13 @@ build:
 ## make install     puts them where Pacemaker looks (DESTDIR=, PREFIX=/usr)
 install: build
 	install -d $(DESTDIR)$(OCF_ROOT)/resource.d/systole $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(SHAREDIR)/crm-snippets/server \
-	  $(DESTDIR)$(SHAREDIR)/ocf-metadata $(DESTDIR)$(DOCDIR) $(DESTDIR)$(MANDIR)
+	  $(DESTDIR)$(SHAREDIR)/ocf-metadata $(DESTDIR)$(DOCDIR) $(DESTDIR)$(MANDIR) $(DESTDIR)$(PREFIX)/sbin
 	for agent in $(AGENTS); do \
 	  install -m 755 $(TARGET)/release/systole-$$agent $(DESTDIR)$(OCF_ROOT)/resource.d/systole/$$agent && \
 	  install -m 644 ocf-metadata/$$agent.xml $(DESTDIR)$(SHAREDIR)/ocf-metadata/ && \
 	  install -m 644 docs/man/ocf_systole_$$agent.7 $(DESTDIR)$(MANDIR)/ || exit 1; \
 	done
+	install -m 755 $(TARGET)/release/systole-cron $(DESTDIR)$(PREFIX)/sbin/
 	install -m 755 $(TARGET)/release/systole-watch $(TARGET)/release/cron-run agents/mysql/systole-copy-mariadb $(DESTDIR)$(LIBEXECDIR)/
 	install -m 644 crm-snippets/*.crm $(DESTDIR)$(SHAREDIR)/crm-snippets/
 	install -m 644 crm-snippets/server/* $(DESTDIR)$(SHAREDIR)/crm-snippets/server/
@@ -164,7 +174,7 @@ install: build
 ## make uninstall   takes them away again
 uninstall:
 	rm -rf $(DESTDIR)$(OCF_ROOT)/resource.d/systole $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(SHAREDIR) $(DESTDIR)$(DOCDIR)
-	rm -f $(AGENTS:%=$(DESTDIR)$(MANDIR)/ocf_systole_%.7)
+	rm -f $(AGENTS:%=$(DESTDIR)$(MANDIR)/ocf_systole_%.7) $(DESTDIR)$(PREFIX)/sbin/systole-cron
 
 # What an operator would install, as a layer for the lab's nodes.
 stage: lab

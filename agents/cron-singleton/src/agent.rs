@@ -4,16 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use chrono::Local;
 use ocf::{Context, Description, Failure, Outcome, ResourceAgent, Status, Timeouts, Values};
+use pacemaker::{Cluster, Membership};
 use process::{Account, Identity};
 
+use crate::command::Source;
 use crate::crontab::{Crontab, Format, Job, When};
 use crate::drain::{drain, processes};
 use crate::installed::{Installation, RESOURCE};
 use crate::params::{self, Mode, Params};
 use crate::place::Place;
+use crate::plan::minute_of;
 use crate::target::Target;
 use crate::wrapper::Running;
 
@@ -33,9 +37,10 @@ const TOLD: usize = 3;
 
 /// The agent for one resource on this node.
 pub struct CronSingleton {
-    params: Params,
-    resource: String,
-    node: String,
+    pub(crate) params: Params,
+    pub(crate) resource: String,
+    pub(crate) node: String,
+    pub(crate) cluster: Cluster,
     place: Result<Place, String>,
 }
 
@@ -63,10 +68,19 @@ impl ResourceAgent for CronSingleton {
     };
 
     fn new(context: &Context, values: &Values) -> Result<Self, Failure> {
-        let resource = context.environment.resource().to_owned();
+        let environment = &context.environment;
+        let resource = environment.resource().to_owned();
+        let membership = Membership {
+            resource: resource.clone(),
+            node: environment.node().map(str::to_owned),
+            present: environment.under_pacemaker(),
+            state_directory: environment.temporary_directory(),
+        };
+        let log = std::rc::Rc::clone(&context.log);
         Ok(Self {
+            cluster: Cluster::new(membership, move |line| log.trace(line)).answering_by(Instant::now() + context.deadline.left()),
             params: Params::new(values),
-            node: context.environment.node().unwrap_or("this node").to_owned(),
+            node: environment.node().unwrap_or("this node").to_owned(),
             place: Place::of(&resource),
             resource,
         })
@@ -77,6 +91,15 @@ impl ResourceAgent for CronSingleton {
         let place = self.place()?;
         let users = self.users(&crontab)?;
         let accounts: Vec<(u32, u32)> = users.values().map(|account| (account.uid, account.gid)).collect();
+        let open = place.is_open();
+        if !open {
+            let jobs = self.jobs(place, &crontab, &users)?;
+            self.settle_before_start(context, &jobs, &crontab);
+            let user = self.params.user.clone().filter(|_| self.format() == Format::User);
+            if let Err(why) = place.note_source(&Source { path: self.params.source.clone(), user }) {
+                context.log.warning(format!("{why}: systole-cron does not find the jobs"));
+            }
+        }
         if let Some(target) = self.target() {
             let text = self.text(&crontab);
             if target.read_ours(&self.resource)?.as_ref() != Some(&text) || target.obstacle().is_some() {
@@ -84,7 +107,6 @@ impl ResourceAgent for CronSingleton {
             }
         }
         // Last: until then nothing runs.
-        let open = place.is_open();
         place.open(&self.node, self.params.overlap, &accounts).map_err(Failure::generic)?;
         if !open {
             let names: Vec<&str> = users.keys().map(String::as_str).collect();
@@ -95,21 +117,28 @@ impl ResourceAgent for CronSingleton {
 
     fn stop(&self, context: &Context) -> Outcome {
         let place = self.place()?;
-        let registered = place
+        let began = place.stop_began(|| minute_of(&Local::now()));
+        let all_registered = place
             .close(REGISTERING.min(context.deadline.left() / 4))
             .map_err(|e| Failure::generic(format!("the jobs cannot be kept from starting: {e}")))?;
-        if !registered {
+        if !all_registered {
             context.log.warning("a run hangs between gate and start: it is ended with the others");
         }
         // One of somebody else is none of ours.
         if let Some(Err(failure)) = self.target().map(|target| target.remove(&self.resource)) {
             context.log.warning(format!("{failure}. It is left there; jobs that are led through the wrapper do not run any more"));
         }
+        // One that was left by a kill holds nothing that could run.
+        let _ = self.due_target().remove(&self.resource);
         let say = |what: &str, count: usize| context.log.notice(format!("{what} {count} processes of jobs"));
-        let look = || processes(&self.resource, &wrappers(place));
+        let wrappers = || registered(place).map(|(_, run)| run.wrapper).collect::<Vec<_>>();
+        let look = || processes(&self.resource, &wrappers());
         let left = drain(self.params.drain, self.params.drain_timeout, context.deadline.reserving(AFTERWARDS).left(), look, say);
         let left = [left.jobs, left.wrappers].concat();
         if left.is_empty() {
+            if let Some(minute) = began {
+                self.settle(context, place, minute);
+            }
             return Ok(());
         }
         let pids: Vec<String> = left.iter().map(|process| process.pid.to_string()).collect();
@@ -137,6 +166,15 @@ impl ResourceAgent for CronSingleton {
 }
 
 impl CronSingleton {
+    /// Tells the other nodes up to when the runs are settled. A crontab that cannot be read now is no reason not to stop.
+    fn settle(&self, context: &Context, place: &Place, minute: i64) {
+        let crontab = self.read_source().and_then(|crontab| Ok((self.users(&crontab)?, crontab)));
+        match crontab.and_then(|(users, crontab)| self.jobs(place, &crontab, &users)) {
+            Ok(jobs) => self.settle_after_stop(context, &jobs, minute),
+            Err(failure) => context.log.warning(format!("{failure}: the next start takes it that this node was lost")),
+        }
+    }
+
     fn place(&self) -> Result<&Place, Failure> {
         self.place.as_ref().map_err(|e| Failure::configured(e.clone()))
     }
@@ -155,7 +193,7 @@ impl CronSingleton {
         if self.params.user.is_some() && self.params.mode != Mode::Gate { Format::User } else { Format::System }
     }
 
-    fn wrapper() -> String {
+    pub(crate) fn wrapper() -> String {
         format!("{LIBEXEC}/cron-run")
     }
 
@@ -188,9 +226,9 @@ impl CronSingleton {
             return Err(Failure::installed(format!("{wrapper} is not there: is systole installed completely?")));
         }
         let crontab = self.read_source()?;
-        if let Some((job, _)) = crontab.jobs().find(|(job, _)| job.when == When::Reboot) {
+        if let Some((job, _)) = crontab.jobs().find(|(job, _)| job.when == When::Reboot && !self.params.at_takeover) {
             return Err(Failure::installed(format!(
-                "source {}: line {}: @reboot is when cron starts, not when the resource comes here: take it out",
+                "source {}: line {}: @reboot is when cron starts, not when the resource comes here: take it out, or set reboot_jobs=takeover",
                 self.params.source.display(),
                 job.line
             )));
@@ -250,7 +288,7 @@ impl CronSingleton {
         let ours: BTreeSet<(String, String)> = crontab.jobs().map(|(job, _)| (user(job), job.command.clone())).collect();
         let led = |variables: &[(&str, &str)]| variables.contains(&("SHELL", Self::wrapper().as_str()));
         for (other, owner) in self.others(crontab)? {
-            if other == *target {
+            if [target, &self.due_target()].contains(&&other) {
                 continue;
             }
             let format = if owner.is_some() { Format::User } else { Format::System };
@@ -282,36 +320,42 @@ impl CronSingleton {
 
     /// Whether the jobs come due: what cron reads is what we gave it, and cron runs.
     fn healthy(&self, context: &Context, installed: Option<(&Target, &str)>) -> Result<Status, Failure> {
-        if let Some((target, found)) = installed {
-            if let Some(obstacle) = target.obstacle() {
-                return Err(Failure::generic(format!("{obstacle}; restart this resource")));
-            }
-            match self.read_source().map(|crontab| self.text(&crontab)) {
-                Ok(text) if text == found => {}
-                Ok(_) => {
-                    return Err(Failure::generic(format!(
-                        "{} is not what {} says: changes belong into the source, on every node",
-                        target.name(),
-                        self.params.source.display()
-                    )));
-                }
-                // What runs is right; a restart would not be.
-                Err(failure) => return Ok(Status::Degraded(failure.reason)),
-            }
+        if let Some(obstacle) = installed.and_then(|(target, _)| target.obstacle()) {
+            return Err(Failure::generic(format!("{obstacle}; restart this resource")));
         }
-        match cron() {
-            Some(_) => Ok(Status::Running),
-            None if context.environment.is_probe() => Ok(Status::Running),
-            None => Err(Failure::generic("cron does not run on this node: systemctl start cron")),
+        let crontab = match self.read_source() {
+            Ok(crontab) => crontab,
+            // What runs is right; a restart would not be.
+            Err(failure) => return Ok(Status::Degraded(failure.reason)),
+        };
+        if let Some((target, _)) = installed.filter(|(_, found)| self.text(&crontab) != *found) {
+            return Err(Failure::generic(format!(
+                "{} is not what {} says: changes belong into the source, on every node",
+                target.name(),
+                self.params.source.display()
+            )));
         }
+        if context.environment.is_probe() {
+            return Ok(Status::Running);
+        }
+        if cron().is_none() {
+            return Err(Failure::generic("cron does not run on this node: systemctl start cron"));
+        }
+        let jobs = match self.users(&crontab).and_then(|users| self.jobs(self.place()?, &crontab, &users)) {
+            Ok(jobs) => jobs,
+            Err(failure) => return Ok(Status::Degraded(failure.reason)),
+        };
+        self.settle_in_passing(context, &jobs, &crontab);
+        let failing = if context.environment.check_level() >= 10 { self.failing(&jobs) } else { None };
+        Ok(failing.map_or(Status::Running, Status::Degraded))
     }
 }
 
-/// The wrappers that are registered. A user's file can only name that user's processes.
-fn wrappers(place: &Place) -> Vec<Identity> {
+/// The runs that are registered, with whose they are. A user's file can only name that user's processes.
+pub(crate) fn registered(place: &Place) -> impl Iterator<Item = (u32, Running)> {
     let of_user = |uid: u32, process: &Identity| fs::metadata(format!("/proc/{}", process.pid)).is_ok_and(|m| m.uid() == uid);
-    let registered = place.runs().into_iter().filter_map(|(uid, text)| Some((uid, serde_json::from_slice::<Running>(&text).ok()?.wrapper)));
-    registered.filter(|(uid, wrapper)| of_user(*uid, wrapper)).map(|(_, wrapper)| wrapper).collect()
+    let runs = place.runs().into_iter().filter_map(|(uid, text)| Some((uid, serde_json::from_slice::<Running>(&text).ok()?)));
+    runs.filter(move |(uid, run)| of_user(*uid, &run.wrapper))
 }
 
 /// The daemon.

@@ -2,7 +2,7 @@
 //! is made by it.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -51,6 +51,27 @@ pub enum Event {
         /// Why.
         why: String,
     },
+    /// Nobody has begun it, or nobody knows: the agent's words, and not a wrapper's.
+    Missed {
+        /// Why.
+        why: String,
+    },
+}
+
+/// The last lines, oldest first, of at most so many bytes. What is no line is passed over.
+pub fn tail(path: &Path, bytes: u64) -> Vec<Line> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        // A user may put there what they like: nothing that waits, and no link.
+        let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
+        let mut file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+        let long = file.metadata()?.len();
+        file.seek(SeekFrom::Start(long.saturating_sub(bytes)))?;
+        let mut content = Vec::new();
+        file.take(bytes).read_to_end(&mut content)?;
+        Ok(content)
+    };
+    let content = read().unwrap_or_default();
+    content.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }
 
 /// Appends a line.
@@ -90,6 +111,9 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         let read: Vec<Line> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(read, lines);
+        assert_eq!(tail(&path, 1 << 20), lines);
+        assert_eq!(tail(&path, 120), lines[2..], "a line that is cut off is none");
+        assert_eq!(tail(&directory, 1 << 20), []);
         fs::write(&path, vec![b'x'; LONG as usize + 1]).unwrap();
         append(&path, &lines[1]).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 1);

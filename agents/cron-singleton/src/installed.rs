@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::crontab::{Crontab, Item, Job, When};
+use crate::mark::Run;
 
 /// The resource that a job belongs to.
 pub const RESOURCE: &str = "SYSTOLE_CRON";
@@ -14,6 +15,10 @@ pub const RESOURCE: &str = "SYSTOLE_CRON";
 pub const JOB: &str = "SYSTOLE_JOB";
 /// The shell that the crontab asks for.
 pub const SHELL: &str = "SYSTOLE_SHELL";
+/// The minute that a run is due, since 1970: for the job.
+pub const MINUTE: &str = "SYSTOLE_MINUTE";
+/// The minute that a run was due which is made up for, since 1970.
+pub const DUE: &str = "SYSTOLE_DUE";
 
 /// What becomes of a crontab.
 #[derive(Clone, Debug)]
@@ -31,32 +36,60 @@ pub struct Installation<'a> {
 impl Installation<'_> {
     /// The text for cron. Jobs at `@reboot` are left out as comments: cron would run them whenever it starts.
     pub fn text(&self, crontab: &Crontab) -> String {
-        let mut text = format!(
+        let head = format!(
             "# Installed by ocf:systole:cron-singleton for the resource {}, and taken away when it stops.\n\
-             # A change here is lost and a failure of the resource: change {}\n\
-             SHELL={}\n{RESOURCE}={}\n",
-            self.resource, self.source, self.wrapper, self.resource
+             # A change here is lost and a failure of the resource: change {}\n",
+            self.resource, self.source
         );
+        self.with_head(head, crontab, |text, identity, job| match &job.when {
+            When::Reboot => {
+                let _ = writeln!(text, "# left out, at @reboot: {}", job.command);
+            }
+            When::Times(times) => self.job(text, identity, job, &times.text),
+        })
+    }
+
+    /// The text for cron with runs that are made up for. They stand there for every minute until somebody takes them away: the
+    /// wrapper runs each once.
+    pub fn due_text(&self, crontab: &Crontab, due: &[Run], identities: &[String]) -> String {
+        let head = format!(
+            "# Installed by ocf:systole:cron-singleton for the resource {}: runs that came due while it was on no node, or at its\n\
+             # takeover (@reboot). Each is run once; the file is taken away when all have begun.\n",
+            self.resource
+        );
+        let mut identities = identities.iter();
+        self.with_head(head, crontab, |text, _, job| {
+            let Some(identity) = identities.next() else { return };
+            for run in due.iter().filter(|run| run.job == *identity) {
+                let _ = writeln!(text, "{DUE}={}", run.minute);
+                self.job(text, identity, job, "* * * * *");
+            }
+        })
+    }
+
+    fn with_head(&self, head: String, crontab: &Crontab, mut job: impl FnMut(&mut String, &str, &Job)) -> String {
+        let mut text = format!("{head}SHELL={}\n{RESOURCE}={}\n", self.wrapper, self.resource);
         let mut identities = identities(crontab).into_iter();
         for item in &crontab.items {
             // Nothing can fail: it is a string.
             let _ = match item {
                 Item::Text(line) => writeln!(text, "{line}"),
+                // With mode=gate it stands there already.
+                Item::Variable { name, value, .. } if name == "SHELL" && value == self.wrapper => Ok(()),
                 Item::Variable { name, value, .. } if name == "SHELL" => writeln!(text, "{SHELL}={value}"),
                 Item::Variable { text: line, .. } => writeln!(text, "{line}"),
-                Item::Job(job) => {
-                    let identity = identities.next().unwrap_or_default();
-                    match &job.when {
-                        When::Reboot => writeln!(text, "# left out, at @reboot: {}", job.command),
-                        When::Times(times) => {
-                            let user = job.user.as_deref().or(self.user).map(|user| format!("{user} ")).unwrap_or_default();
-                            writeln!(text, "{JOB}={identity}\n{} {user}{}", times.text, job.command)
-                        }
-                    }
+                Item::Job(this) => {
+                    job(&mut text, &identities.next().unwrap_or_default(), this);
+                    Ok(())
                 }
             };
         }
         text
+    }
+
+    fn job(&self, text: &mut String, identity: &str, job: &Job, times: &str) {
+        let user = job.user.as_deref().or(self.user).map(|user| format!("{user} ")).unwrap_or_default();
+        let _ = writeln!(text, "{JOB}={identity}\n{times} {user}{}", job.command);
     }
 }
 
@@ -74,6 +107,37 @@ pub fn identities(crontab: &Crontab) -> Vec<String> {
         if *count == 1 { format!("{hash:016x}") } else { format!("{hash:016x}-{count}") }
     };
     crontab.jobs().map(|(job, _)| job).map(identity).collect()
+}
+
+/// The same for a crontab that stands on all nodes, in which nobody has named the jobs but its author: what the wrapper takes for
+/// the name.
+pub fn identities_at_the_gate(crontab: &Crontab) -> Vec<String> {
+    let given =
+        |variables: &[(&str, &str)]| variables.iter().find(|(name, value)| *name == JOB && !value.is_empty()).map(|(_, v)| (*v).to_owned());
+    crontab.jobs().map(|(job, variables)| given(&variables).unwrap_or_else(|| identity_of_command(&as_given(&job.command)))).collect()
+}
+
+/// The name of a job that has none.
+pub(crate) fn identity_of_command(command: &str) -> String {
+    format!("{:016x}", fnv1a(command.as_bytes()))
+}
+
+/// The command as cron gives it to the shell: up to the first `%`. A backslash takes the meaning from `%` and from itself.
+fn as_given(command: &str) -> String {
+    let mut given = String::new();
+    let mut escaped = false;
+    for c in command.chars() {
+        match c {
+            '%' | '\\' if escaped => {
+                given.pop();
+            }
+            '%' => break,
+            _ => {}
+        }
+        given.push(c);
+        escaped = !escaped && c == '\\';
+    }
+    given
 }
 
 /// FNV-1a: std's hash may change with the compiler, and these names are kept.
@@ -120,6 +184,32 @@ mod tests {
         assert_eq!(more[2], format!("{}-2", one[0]));
         assert_eq!(more.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
         assert_ne!(identities(&read("@daily a b\n", Format::System)), identities(&read("@daily a b\n", Format::User)));
+    }
+
+    #[test]
+    fn what_cron_makes_of_a_percent_sign() {
+        for (command, given) in
+            [("a b", "a b"), ("a % b % c", "a "), (r"date +\%F % x", "date +%F "), (r"a \\ b", r"a \ b"), (r"a \b", r"a \b")]
+        {
+            assert_eq!(as_given(command), given, "{command}");
+        }
+        let named = read("SHELL=/w\nSYSTOLE_JOB=mine\n@daily root x\nSYSTOLE_JOB=\n@daily root y % z\n", Format::System);
+        assert_eq!(identities_at_the_gate(&named), ["mine".to_owned(), identity_of_command("y ")]);
+    }
+
+    #[test]
+    fn runs_that_are_made_up_for_keep_their_variables() {
+        let crontab = read("A=1\n@daily root x\nA='2'\n0 5 * * * root y\n@reboot root z\n", Format::System);
+        let names = identities(&crontab);
+        let due =
+            [Run { minute: 7, job: names[1].clone() }, Run { minute: 9, job: names[1].clone() }, Run { minute: 9, job: names[2].clone() }];
+        let text = INSTALLATION.due_text(&crontab, &due, &names);
+        let expected = format!(
+            "A=1\nA='2'\nSYSTOLE_DUE=7\nSYSTOLE_JOB={0}\n* * * * * root y\nSYSTOLE_DUE=9\nSYSTOLE_JOB={0}\n* * * * * root y\nSYSTOLE_DUE=9\n\
+             SYSTOLE_JOB={1}\n* * * * * root z\n",
+            names[1], names[2]
+        );
+        assert!(text.ends_with(&expected), "{text}");
     }
 
     proptest! {

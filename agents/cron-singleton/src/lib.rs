@@ -1,13 +1,18 @@
 //! `ocf:systole:cron-singleton`: the cron jobs of a user run on exactly one node.
 
 mod agent;
+pub mod claims;
+pub mod command;
 pub mod crontab;
 mod drain;
 pub mod history;
 pub mod installed;
+pub mod mark;
 mod params;
 pub mod place;
+pub mod plan;
 pub mod schedule;
+mod settling;
 mod target;
 pub mod wrapper;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ocf::{Kind, Parameter, Values};
 
 use crate::place::Overlap;
+use crate::plan::{CatchUp, Policy};
 
 const MODE: Parameter = Parameter::new("mode", Kind::Choice(&["file", "user", "gate"]), "how the jobs are given to cron")
     .or("file")
@@ -28,9 +29,21 @@ const DRAIN: Parameter = Parameter::new("drain", Kind::Choice(&["wait", "term", 
 const DRAIN_TIMEOUT: Parameter = Parameter::new("drain_timeout", Kind::Time, "how long jobs may go on while the resource stops")
     .or("60s")
     .about("See drain. When the op timeout of stop is shorter, that holds.");
+const CATCH_UP: Parameter = Parameter::new("catch_up", Kind::Choice(&["none", "last", "all"]), "what becomes of runs that came due while the resource was on no node")
+    .or("last")
+    .about("none: they are left out. last: the last one of each job is made up for, within two minutes after the start. all: each of them, one after the other, at most 60 of a job. What is left out is told in the log and the history.");
+const CATCH_UP_WINDOW: Parameter =
+    Parameter::new("catch_up_window", Kind::Time, "how long ago such a run may have been due").or("24h").about("See catch_up.");
+const GUARANTEE: Parameter = Parameter::new("guarantee", Kind::Choice(&["at_most_once", "at_least_once"]), "what becomes of runs that a lost node may have begun")
+    .or("at_most_once")
+    .about("When a node is lost, nobody knows which of the runs of its last minutes have begun. at_most_once: they are not repeated, and told in the log and the history. at_least_once: they are treated as catch_up says.");
+const REBOOT_JOBS: Parameter = Parameter::new("reboot_jobs", Kind::Choice(&["refuse", "takeover"]), "what becomes of jobs at @reboot")
+    .or("refuse")
+    .about("To cron, @reboot is when it starts, which has nothing to do with where the resource is. refuse: a crontab with such jobs is refused. takeover: they run once after each start of the resource.");
 
 /// All of them, in the order of the documentation.
-pub(crate) const ALL: &[Parameter] = &[MODE, SOURCE, USER, CRON_DIRECTORY, OVERLAP, DRAIN, DRAIN_TIMEOUT];
+pub(crate) const ALL: &[Parameter] =
+    &[MODE, SOURCE, USER, CRON_DIRECTORY, OVERLAP, CATCH_UP, CATCH_UP_WINDOW, GUARANTEE, REBOOT_JOBS, DRAIN, DRAIN_TIMEOUT];
 
 /// How the jobs are given to cron.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +69,9 @@ pub(crate) struct Params {
     pub(crate) user: Option<String>,
     pub(crate) cron_directory: PathBuf,
     pub(crate) overlap: Overlap,
+    pub(crate) policy: Policy,
+    /// Whether jobs at `@reboot` run after a start; otherwise they are refused.
+    pub(crate) at_takeover: bool,
     pub(crate) drain: Drain,
     pub(crate) drain_timeout: Duration,
 }
@@ -77,6 +93,16 @@ impl Params {
                 "allow" => Overlap::Allow,
                 _ => Overlap::Skip,
             },
+            policy: Policy {
+                catch_up: match values.text(&CATCH_UP) {
+                    "none" => CatchUp::None,
+                    "all" => CatchUp::All,
+                    _ => CatchUp::Last,
+                },
+                window: i64::try_from(values.time(&CATCH_UP_WINDOW).as_secs() / 60).unwrap_or(i64::from(i32::MAX)),
+                at_least_once: values.text(&GUARANTEE) == "at_least_once",
+            },
+            at_takeover: values.text(&REBOOT_JOBS) == "takeover",
             drain: match values.text(&DRAIN) {
                 "term" => Drain::Term,
                 "kill" => Drain::Kill,

@@ -16,12 +16,17 @@ use nix::sys::stat::{Mode, umask};
 use process::Identity;
 use serde::{Deserialize, Serialize};
 
+use crate::claims::Claims;
+use crate::command::Source;
+use crate::mark::Mark;
+use crate::wrapper::claims_file;
+
 /// What every boot empties.
 const VOLATILE: &str = "/run/systole-cron";
 /// What is kept.
 const KEPT: &str = "/var/lib/systole/cron";
 
-/// As long as a registered run may be, bytes.
+/// As long as a file may be that a user's wrapper writes, bytes.
 const SHORT: u64 = 4096;
 
 /// What becomes of a run that comes due while the one before still goes on.
@@ -90,6 +95,83 @@ impl Place {
         self.kept.join(uid.to_string()).join("history.jsonl")
     }
 
+    /// What the agent has to say of runs that did not begin, in the same form.
+    pub fn agents_history(&self) -> PathBuf {
+        self.kept.join("history.jsonl")
+    }
+
+    /// All histories of this node that can be read.
+    pub fn histories(&self) -> Vec<PathBuf> {
+        let users = fs::read_dir(&self.kept).into_iter().flatten().flatten().map(|entry| entry.path().join("history.jsonl"));
+        users.chain([self.agents_history()]).filter(|path| path.symlink_metadata().is_ok_and(|m| m.is_file())).collect()
+    }
+
+    /// Where the jobs stand, as the last start on this node had it.
+    pub fn source(&self) -> Option<Source> {
+        serde_json::from_slice(&fs::read(self.kept.join("source.json")).ok()?).ok()
+    }
+
+    /// # Errors
+    /// What the file system says, with the path.
+    pub fn note_source(&self, source: &Source) -> Result<(), String> {
+        let path = self.kept.join("source.json");
+        let text = serde_json::to_vec(source).map_err(|e| e.to_string())?;
+        make(&self.kept, 0o755)
+            .and_then(|()| process::write_atomically(&path, &text, 0o644))
+            .map_err(|e| format!("{}: {e}", path.display()))
+    }
+
+    /// How far the runs are settled, as this node remembers it.
+    pub fn mark(&self) -> Option<Mark> {
+        Mark::parse(&fs::read_to_string(self.kept.join("mark")).ok()?)
+    }
+
+    /// # Errors
+    /// What the file system says, with the path.
+    pub fn remember(&self, mark: &Mark) -> Result<(), String> {
+        let write = |directory: &Path, name: &str, text: String| {
+            let path = directory.join(name);
+            make(directory, 0o755)
+                .and_then(|()| process::write_atomically(&path, text.as_bytes(), 0o644))
+                .map_err(|e| format!("{}: {e}", path.display()))
+        };
+        write(&self.kept, "mark", mark.to_string())?;
+        write(&self.volatile, "reign", mark.reign.to_string())
+    }
+
+    /// Whether a mark was made on this node since it booted: what has begun since then is written down here.
+    pub fn knows_all_since(&self, mark: &Mark) -> bool {
+        fs::read_to_string(self.volatile.join("reign")).is_ok_and(|text| text == mark.reign.to_string())
+            && self.mark().is_some_and(|ours| ours.reign == mark.reign)
+    }
+
+    /// The runs of a job that have begun on this node since it booted.
+    pub fn claims(&self, uid: u32, job: &str) -> Claims {
+        let content = read_untrusted(&claims_file(&self.of_user(uid), job)).unwrap_or_default();
+        Claims::parse(&String::from_utf8_lossy(&content))
+    }
+
+    fn closing(&self) -> PathBuf {
+        self.volatile.join("closing")
+    }
+
+    /// The minute in which a stop began that has not ended; in a file, because it may be killed and run again.
+    pub fn stop_began(&self, now: impl FnOnce() -> i64) -> Option<i64> {
+        let began = || fs::read_to_string(self.closing()).ok()?.parse().ok();
+        if !self.is_open() {
+            return began();
+        }
+        let minute = now();
+        // Without it a repetition does not know, and says so.
+        let _ = process::write_atomically(&self.closing(), minute.to_string().as_bytes(), 0o600);
+        Some(minute)
+    }
+
+    /// The stop has ended.
+    pub fn stop_ended(&self) {
+        let _ = fs::remove_file(self.closing());
+    }
+
     fn token(&self) -> PathBuf {
         self.volatile.join("token")
     }
@@ -126,6 +208,7 @@ impl Place {
                 make(&directory, 0o700).and_then(|()| chown(&directory, Some(*uid), Some(*gid))).map_err(|e| failed(&directory, e))?;
             }
         }
+        self.stop_ended();
         let gate = self.gate();
         OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(&gate).map_err(|e| failed(&gate, e))?;
         let token = Token { node: node.to_owned(), boot: boot().ok_or("this boot has no name: is /proc mounted?")?, overlap };
@@ -230,6 +313,19 @@ mod tests {
         let token = Token { node: "a".into(), boot: "before".into(), overlap: Overlap::Allow };
         fs::write(place.token(), serde_json::to_vec(&token).unwrap()).unwrap();
         assert!(place.pass().unwrap().is_none() && !place.is_open());
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_stop_that_was_killed_knows_when_it_began() {
+        let (root, place) = place("closing");
+        assert_eq!(place.stop_began(|| 7), None, "nothing ran");
+        place.open("a", Overlap::Skip, &me()).unwrap();
+        assert_eq!(place.stop_began(|| 7), Some(7));
+        place.close(Duration::ZERO).unwrap();
+        assert_eq!(place.stop_began(|| 9), Some(7));
+        place.stop_ended();
+        assert_eq!(place.stop_began(|| 9), None);
         fs::remove_dir_all(root).unwrap();
     }
 

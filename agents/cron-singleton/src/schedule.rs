@@ -67,6 +67,19 @@ impl Schedule {
         std::iter::successors(next(after), next).collect()
     }
 
+    /// The last `count` times after `after` up to `until`, oldest first. In growing steps: a job of every minute has very many.
+    pub fn newest_between<Tz: TimeZone>(&self, after: &DateTime<Tz>, until: &DateTime<Tz>, count: usize) -> Vec<DateTime<Tz>> {
+        let mut found = Vec::new();
+        for span in [Duration::hours(2), Duration::days(2), Duration::days(32), Duration::days(36_500)] {
+            let begin = (until.clone() - span).max(after.clone());
+            found = self.between(&begin, until);
+            if found.len() >= count || begin == *after {
+                break;
+            }
+        }
+        found.split_off(found.len().saturating_sub(count))
+    }
+
     /// The next match on a wall clock that is never moved.
     fn next_on_the_wall(&self, after: NaiveDateTime) -> Option<NaiveDateTime> {
         self.calendar.as_ref()?.find_next_occurrence(&after.and_utc(), false).ok().map(|at: DateTime<Utc>| at.naive_utc())

@@ -184,3 +184,15 @@ proptest! {
         prop_assert_eq!(ours.filter(|t| theirs.is_some() || *t < horizon), theirs, "{}", line);
     }
 }
+
+proptest! {
+    #[test]
+    fn the_newest_are_the_last_of_all(minute in 0u32..60, hour in 0u32..24, every: bool, days in 0i64..3, minutes in 0i64..6000, count in 1usize..4) {
+        let schedule = schedule(&if every { format!("{minute} * * * *") } else { format!("{minute} {hour} * * *") });
+        let zone = chrono_tz::Europe::Berlin;
+        let after = at(&zone, "2026-10-24 00:00") + TimeDelta::days(days);
+        let until = after + TimeDelta::minutes(minutes);
+        let mut all = schedule.between(&after, &until);
+        prop_assert_eq!(schedule.newest_between(&after, &until, count), all.split_off(all.len().saturating_sub(count)));
+    }
+}

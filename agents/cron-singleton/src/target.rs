@@ -26,8 +26,12 @@ pub(crate) enum Target {
 impl Target {
     /// The file of a resource. cron reads none whose name has anything but letters, digits, dashes and underscores.
     pub(crate) fn file_of(directory: &Path, resource: &str) -> Self {
-        let name: String = resource.chars().map(|c| if c.is_ascii_alphanumeric() || "_-".contains(c) { c } else { '_' }).collect();
-        Self::File(directory.join(format!("systole-{name}")))
+        Self::File(directory.join(format!("systole-{}", legal(resource))))
+    }
+
+    /// The file of the runs that are made up for.
+    pub(crate) fn due_file_of(directory: &Path, resource: &str) -> Self {
+        Self::File(directory.join(format!("systole-due-{}", legal(resource))))
     }
 
     /// How an operator calls it.
@@ -60,10 +64,12 @@ impl Target {
     /// When it is of somebody else: it is not overwritten.
     pub(crate) fn read_ours(&self, resource: &str) -> Result<Option<String>, Failure> {
         match self.read()? {
-            Some(text) if !text.starts_with(&format!("{OURS}{resource},")) => Err(Failure::installed(format!(
-                "{} was not made by this resource, and is not overwritten: move its jobs into the source and remove it",
-                self.name()
-            ))),
+            Some(text) if ![",", ":"].iter().any(|end| text.starts_with(&format!("{OURS}{resource}{end}"))) => {
+                Err(Failure::installed(format!(
+                    "{} was not made by this resource, and is not overwritten: move its jobs into the source and remove it",
+                    self.name()
+                )))
+            }
             found => Ok(found),
         }
     }
@@ -105,6 +111,11 @@ impl Target {
         (metadata.uid() != 0 || metadata.mode() & 0o022 != 0 || !metadata.is_file())
             .then(|| format!("{found}: cron ignores it unless it is a file of root's that only root can write"))
     }
+}
+
+/// A name that cron reads.
+fn legal(resource: &str) -> String {
+    resource.chars().map(|c| if c.is_ascii_alphanumeric() || "_-".contains(c) { c } else { '_' }).collect()
 }
 
 fn crontab(arguments: &[&str]) -> Result<(), Failure> {

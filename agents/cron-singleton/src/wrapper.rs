@@ -13,8 +13,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use process::Identity;
 use serde::{Deserialize, Serialize};
 
+use crate::claims::claim;
 use crate::history::{self, Event, Line};
-use crate::installed::{JOB, RESOURCE, SHELL, fnv1a};
+use crate::installed::{DUE, JOB, MINUTE, RESOURCE, SHELL, identity_of_command};
 use crate::place::{Overlap, Passed, Place, Token};
 
 /// What every process of a run has in its environment: resource, process and start time of the wrapper.
@@ -40,6 +41,8 @@ pub struct Request {
     job: String,
     shell: String,
     command: String,
+    /// The minute that it was due, when it is made up for.
+    due: Option<i64>,
 }
 
 /// The program.
@@ -72,12 +75,16 @@ impl Request {
         }
         let resource = variable(RESOURCE).ok_or_else(|| format!("write {RESOURCE}=RESOURCE into the crontab, above the jobs"))?;
         // In a crontab that stands on all nodes nobody has named the jobs.
-        let job = variable(JOB).filter(|job| !job.is_empty()).unwrap_or_else(|| format!("{:016x}", fnv1a(command.as_bytes())));
+        let job = variable(JOB).filter(|job| !job.is_empty()).unwrap_or_else(|| identity_of_command(command));
         if !job.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
             return Err(format!("{JOB}={job:?} is no name of a job: letters, digits and dashes only"));
         }
         let shell = variable(SHELL).filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into());
-        Ok(Self { resource, job, shell, command: command.clone() })
+        let due = match variable(DUE) {
+            Some(text) => Some(text.parse().map_err(|_| format!("{DUE}={text:?} is no minute since 1970"))?),
+            None => None,
+        };
+        Ok(Self { resource, job, shell, command: command.clone(), due })
     }
 
     /// Runs the job if it is to be run. Returns the exit status: 0 for a run that is left out. `now`: seconds since 1970.
@@ -85,17 +92,22 @@ impl Request {
     /// # Errors
     /// Why it could not be run.
     pub fn carry_out(&self, place: &Place, now: &dyn Fn() -> i64) -> Result<i32, String> {
-        let minute = now().div_euclid(60);
+        let minute = self.due.unwrap_or_else(|| now().div_euclid(60));
         let Some((passed, token)) = pass(place)? else { return Ok(0) };
         let run = Registered::new(self, place, &token, minute)?;
         drop(passed);
         let lock = run.directory.join(format!("{}.lock", self.job));
         let lock = |limit| process::lock(&lock, limit).map_err(|e| format!("{}: {e}", lock.display()));
-        let held = match token.overlap {
+        // Those that are made up for come all at once, and none of them is to be left out.
+        let held = match if self.due.is_some() { Overlap::Queue } else { token.overlap } {
             Overlap::Allow => None,
             Overlap::Skip => match lock(Duration::ZERO)? {
                 Some(held) => Some(held),
-                None => return Ok(run.skip("the run before still goes on", now)),
+                None => {
+                    // So that nobody takes it for one that cron forgot.
+                    run.claim()?;
+                    return Ok(run.skip("the run before still goes on", now));
+                }
             },
             Overlap::Queue => match lock(Duration::ZERO)? {
                 Some(held) => Some(held),
@@ -109,13 +121,15 @@ impl Request {
             },
         };
         if !run.claim()? {
-            return Ok(run.skip("it has been run for this minute", now));
+            // One that is made up for is asked for every minute until the agent has seen that it has begun.
+            return Ok(if self.due.is_some() { 0 } else { run.skip("it has been run for this minute", now) });
         }
         // Told to end with the job, it stays to say how that ended. A handler, because what is ignored is ignored by the job, too.
         let _ = signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::new(AtomicBool::new(false)));
         run.note(Event::Started { command: self.command.clone() }, now);
         let marker = run.marker();
-        let variables = [("SHELL", self.shell.as_str()), (RUN, &marker)];
+        let minute = minute.to_string();
+        let variables = [("SHELL", self.shell.as_str()), (RUN, &marker), (MINUTE, &minute)];
         let status = process::run_with_orphans(&self.shell, &["-c", &self.command], &variables).map_err(|e| format!("{}: {e}", self.shell));
         run.note(Event::Ended { status: *status.as_ref().unwrap_or(&127) }, now);
         drop(held);
@@ -149,15 +163,9 @@ impl<'a> Registered<'a> {
         Ok(Self { request, token, running, directory, file, history: place.history(uid) })
     }
 
-    /// Takes the job for this minute; `false` when it was taken before. In a file before anything runs: whenever we die, it does
-    /// not run twice.
+    /// Takes the run; `false` when it was taken before. In a file before anything runs: whenever we die, it does not run twice.
     fn claim(&self) -> Result<bool, String> {
-        let last = self.directory.join(format!("{}.last", self.running.job));
-        let minute = self.running.minute.to_string();
-        if fs::read_to_string(&last).is_ok_and(|text| text == minute) {
-            return Ok(false);
-        }
-        write(&last, minute.as_bytes(), &self.request.resource).map(|()| true)
+        claim(&claims_file(&self.directory, &self.running.job), self.running.minute).map_err(|e| not_run(&e, &self.request.resource))
     }
 
     fn skip(&self, why: &str, now: &dyn Fn() -> i64) -> i32 {
@@ -186,10 +194,17 @@ impl Drop for Registered<'_> {
     }
 }
 
+/// Where the runs of a job are written down that have begun.
+pub(crate) fn claims_file(directory: &Path, job: &str) -> PathBuf {
+    directory.join(format!("{job}.claims"))
+}
+
 fn write(path: &Path, content: &[u8], resource: &str) -> Result<(), String> {
-    process::write_atomically(path, content, 0o600).map_err(|e| {
-        format!("{}: {e}: the job is not run. Has the crontab got a new user since {resource} was started? Restart it", path.display())
-    })
+    process::write_atomically(path, content, 0o600).map_err(|e| not_run(&format!("{}: {e}", path.display()), resource))
+}
+
+fn not_run(why: &str, resource: &str) -> String {
+    format!("{why}: the job is not run. Has the crontab got a new user since {resource} was started? Restart it")
 }
 
 #[cfg(test)]
@@ -197,7 +212,7 @@ mod tests {
     use super::*;
 
     fn request(command: &str) -> Request {
-        Request { resource: "r".into(), job: "j".into(), shell: "/bin/sh".into(), command: command.into() }
+        Request { resource: "r".into(), job: "j".into(), shell: "/bin/sh".into(), command: command.into(), due: None }
     }
 
     #[test]
@@ -211,6 +226,9 @@ mod tests {
         let unnamed = read(&["-c", "x"], &[(RESOURCE, "r")]).unwrap();
         assert_eq!((unnamed.job.len(), unnamed.shell.as_str()), (16, "/bin/sh"));
         assert!(read(&["-c", "x"], &[]).unwrap_err().contains("SYSTOLE_CRON=RESOURCE"));
+        let due = |text: &str| read(&["-c", "x"], &[(RESOURCE, "r"), (DUE, text)]);
+        assert_eq!(due("29000000").unwrap().due, Some(29_000_000));
+        assert!(due("soon").unwrap_err().contains("SYSTOLE_DUE"));
         assert!(read(&["x"], &known).unwrap_err().contains("usage"));
         assert!(read(&["-x", "x"], &known).unwrap_err().contains("usage"));
         assert!(read(&["-c", "x"], &[(RESOURCE, "r"), (JOB, "../x")]).unwrap_err().contains("no name"));

@@ -78,6 +78,11 @@ impl FakeCluster {
         std::fs::write(self.directory.join(format!("values/property.systole-{resource}-primary")), text).unwrap();
     }
 
+    /// Which nodes are there.
+    pub fn set_partition(&self, nodes: &str) {
+        std::fs::write(self.directory.join("partition"), format!("{nodes}\n")).unwrap();
+    }
+
     /// Sets a lasting attribute of a node, as an administrator does.
     pub fn set_node_attribute(&self, node: &str, name: &str, value: &str) {
         std::fs::write(self.directory.join(format!("values/node.{node}.{name}")), value).unwrap();

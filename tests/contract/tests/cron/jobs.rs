@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use testkit::{Signal, eventually};
 
-use crate::{Site, USER, running};
+use crate::{Site, running};
 
 const NEVER: &str = "0 0 30 2 * wpsite true\n";
 
@@ -134,8 +134,7 @@ fn a_user_cannot_make_a_stop_kill_others_or_hang() {
     let ticks = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().to_owned();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let run = format!(r#"{{"wrapper":{{"pid":{},"start_ticks":{ticks},"boot":"{}"}},"job":"x","minute":1}}"#, victim.id(), boot.trim());
-    let uid = String::from_utf8(Command::new("id").args(["-u", USER]).output().unwrap().stdout).unwrap();
-    let directory = format!("/run/systole-cron/planted/{}", uid.trim());
+    let directory = crate::user_directory("/run/systole-cron", "planted");
     std::fs::write(format!("{directory}/1.run"), run).unwrap();
     crate::run("mkfifo", &[&format!("{directory}/2.run")]);
     let answer = site.agent().parameter("drain", "kill").run("stop");

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of this is tests")]
 
 mod actions;
+mod catch_up;
 mod jobs;
 mod tester;
 
@@ -34,7 +35,9 @@ impl Site {
         run("sh", &["-c", &format!("id {USER} >/dev/null 2>&1 || useradd --create-home {USER}; pgrep -x cron >/dev/null || cron")]);
         eventually("cron runs", || Path::new("/run/crond.pid").exists());
         let directory = PathBuf::from("/tmp/contract").join(name);
-        let _ = fs::remove_dir_all(&directory);
+        for old in [directory.clone(), PathBuf::from("/var/lib/systole/cron").join(name)] {
+            let _ = fs::remove_dir_all(old);
+        }
         fs::create_dir_all(&directory).unwrap();
         run("chmod", &["1777", &directory.display().to_string()]);
         let site = Self { name: name.to_owned(), source: directory.join("site.cron") };
@@ -74,14 +77,60 @@ impl Site {
 
     /// Lines of the user's history.
     fn history(&self) -> Vec<String> {
-        let uid = String::from_utf8(Command::new("id").args(["-u", USER]).output().unwrap().stdout).unwrap();
-        let path = format!("/var/lib/systole/cron/{}/{}/history.jsonl", self.name, uid.trim());
-        fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+        fs::read_to_string(format!("{}/history.jsonl", user_directory("/var/lib/systole/cron", &self.name)))
+            .unwrap_or_default()
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Where the runs stand that are made up for.
+    fn due_file(&self) -> PathBuf {
+        PathBuf::from("/etc/cron.d").join(format!("systole-due-{}", self.name))
+    }
+
+    /// How far the runs are settled, as this node remembers it: reign, node, minute, state, pending runs.
+    fn mark(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.mark_file()).unwrap_or_default();
+        text.split(';').map(str::to_owned).collect()
+    }
+
+    fn mark_file(&self) -> PathBuf {
+        PathBuf::from("/var/lib/systole/cron").join(&self.name).join("mark")
+    }
+
+    /// What another node left behind.
+    fn set_mark(&self, text: &str) {
+        fs::create_dir_all(self.mark_file().parent().unwrap()).unwrap();
+        fs::write(self.mark_file(), text).unwrap();
+    }
+
+    /// What the agent said of runs that did not begin.
+    fn missed(&self) -> String {
+        fs::read_to_string(self.mark_file().with_file_name("history.jsonl")).unwrap_or_default()
     }
 
     fn has(&self, file: &str) -> bool {
         self.directory().join(file).exists()
     }
+}
+
+/// The directory of the jobs' user.
+fn user_directory(root: &str, resource: &str) -> String {
+    let uid = String::from_utf8(Command::new("id").args(["-u", USER]).output().unwrap().stdout).unwrap();
+    format!("{root}/{resource}/{}", uid.trim())
+}
+
+/// Minutes since 1970.
+fn minute() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(now.as_secs() / 60).unwrap()
+}
+
+/// The time fields of a job that was due so many minutes ago, and is due then every day.
+fn ago(minutes: i64) -> String {
+    let output = Command::new("date").args(["-d", &format!("@{}", (minute() - minutes) * 60), "+%-M %-H * * *"]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 /// Processes with this text in their command line.

@@ -1,0 +1,68 @@
+//! Which runs of a job have begun on this node since it booted. The wrapper writes a run down before it runs anything, so that
+//! whatever dies then, it is not run again.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// How many are remembered of a job.
+const REMEMBERED: usize = 200;
+/// How long another run of the job may take to write one down.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The runs of a job, by the minutes that they were due, oldest claim first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claims(Vec<i64>);
+
+impl Claims {
+    /// Reads what [`claim`] has written. What is no number is passed over: a user may write there what they like.
+    pub fn parse(text: &str) -> Self {
+        Self(text.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+
+    /// Whether this run has begun. One that is older than all that are remembered counts as begun: it is not repeated by mistake.
+    pub fn may_have(&self, minute: i64) -> bool {
+        self.0.contains(&minute) || self.0.len() >= REMEMBERED && self.0.iter().all(|claimed| minute < *claimed)
+    }
+}
+
+/// Takes a run for the caller; `false` when it was taken before. `file`: in a directory of the job's user.
+///
+/// # Errors
+/// What the file system says, with the path.
+pub fn claim(file: &Path, minute: i64) -> Result<bool, String> {
+    let failed = |e: std::io::Error| format!("{}: {e}", file.display());
+    let Some(_lock) = process::lock(&file.with_extension("claim"), PATIENCE).map_err(failed)? else {
+        return Err(format!("{}: another run of this job holds it", file.display()));
+    };
+    let mut claims = Claims::parse(&fs::read_to_string(file).unwrap_or_default());
+    if claims.0.contains(&minute) {
+        return Ok(false);
+    }
+    claims.0.push(minute);
+    let from = claims.0.len().saturating_sub(REMEMBERED);
+    let text: String = claims.0[from..].iter().map(|minute| format!("{minute}\n")).collect();
+    process::write_atomically(file, text.as_bytes(), 0o600).map_err(failed).map(|()| true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_taken_once_and_the_oldest_are_forgotten() {
+        let directory = std::env::temp_dir().join(format!("systole-claims-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("x.claims");
+        let read = || Claims::parse(&fs::read_to_string(&file).unwrap());
+        assert_eq!((claim(&file, 7), claim(&file, 7), claim(&file, 9), claim(&file, 8)), (Ok(true), Ok(false), Ok(true), Ok(true)));
+        assert!(read().may_have(9) && read().may_have(8) && !read().may_have(6));
+        fs::write(&file, "no number\n5\n").unwrap();
+        assert!(read().may_have(5) && !read().may_have(4));
+        for minute in 1000..1000 + REMEMBERED as i64 {
+            assert_eq!(claim(&file, minute), Ok(true));
+        }
+        assert!(read().may_have(5) && read().may_have(1000) && !read().may_have(5000), "what is forgotten is not repeated");
+        fs::remove_dir_all(directory).unwrap();
+    }
+}

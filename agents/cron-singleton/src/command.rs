@@ -1,0 +1,306 @@
+//! `systole-cron`: what has run, and what will, for people and for scripts.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use chrono::{DateTime, Local, TimeZone};
+use clap::{Parser, Subcommand};
+use serde::{Deserialize, Serialize};
+
+use crate::crontab::{Crontab, Format, When};
+use crate::history::{self, Event, Line};
+use crate::place::Place;
+use crate::plan::{minute_of, time_of};
+use crate::schedule::Schedule;
+
+/// How much of each history is read, bytes: all of it, rotation included.
+const WHOLE: u64 = 4 * 1024 * 1024;
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "systole-cron", version, about = "The jobs of ocf:systole:cron-singleton: what has run, and what will")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// What has run on this node, was left out, or did not begin
+    History {
+        /// The resource
+        resource: String,
+        /// Print so many runs, the last ones
+        #[arg(long, default_value_t = 20)]
+        last: usize,
+        /// Print JSON, an array of runs
+        #[arg(long)]
+        json: bool,
+    },
+    /// When the jobs come due next
+    Next {
+        /// The resource, on a node where it has been
+        #[arg(required_unless_present = "source")]
+        resource: Option<String>,
+        /// A crontab, instead of a resource's
+        #[arg(long, conflicts_with = "resource")]
+        source: Option<PathBuf>,
+        /// The crontab is that of this user, without a column for it
+        #[arg(long, requires = "source")]
+        user: Option<String>,
+        /// Print so many runs
+        #[arg(long, default_value_t = 20)]
+        count: usize,
+        /// Print JSON, an array of runs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Where the jobs of a resource stand: written down by each start, for this command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The crontab.
+    pub path: PathBuf,
+    /// Whose it is, when it has no column for the user.
+    pub user: Option<String>,
+}
+
+/// A run that was, as it is printed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Past {
+    /// When it was due, RFC 3339.
+    pub due: String,
+    /// Where.
+    pub node: String,
+    /// `running`, `ended`, `skipped`, `missed`.
+    pub state: &'static str,
+    /// Its exit status, once it has ended.
+    pub status: Option<i32>,
+    /// How long it took, seconds, once it has ended.
+    pub seconds: Option<i64>,
+    /// Why it did not begin.
+    pub why: Option<String>,
+    /// The job's identity.
+    pub job: String,
+    /// Its command, as far as a history tells.
+    pub command: Option<String>,
+}
+
+/// A run to come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Coming {
+    /// When, RFC 3339.
+    pub due: String,
+    /// As whom.
+    pub user: String,
+    /// Where the job stands in the crontab, counted from 1.
+    pub line: usize,
+    /// What.
+    pub command: String,
+}
+
+/// The program.
+pub fn main() -> ExitCode {
+    match Arguments::parse().command.carry_out() {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("systole-cron: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Command {
+    fn carry_out(self) -> Result<String, String> {
+        match self {
+            Self::History { resource, last, json } => {
+                let place = Place::of(&resource)?;
+                let histories = place.histories();
+                if histories.is_empty() {
+                    return Err(format!("{resource} has no history on this node: it has not been here, or root has to ask"));
+                }
+                let lines: Vec<Line> = histories.iter().flat_map(|path| whole(path)).collect();
+                let mut runs = past(lines, &Local);
+                let runs = runs.split_off(runs.len().saturating_sub(last));
+                if json {
+                    to_json(&runs)
+                } else {
+                    Ok(table(&["DUE", "NODE", "STATE", "TOOK", "COMMAND"], &runs.iter().map(row_of_past).collect::<Vec<_>>()))
+                }
+            }
+            Self::Next { resource, source, user, count, json } => {
+                let source = match (resource, source) {
+                    (Some(resource), _) => Place::of(&resource)?
+                        .source()
+                        .ok_or_else(|| format!("{resource} has not been on this node: name its crontab with --source"))?,
+                    (None, Some(path)) => Source { path, user },
+                    (None, None) => return Err("name a resource, or a crontab with --source".into()),
+                };
+                let runs = coming(&source.read()?, source.user.as_deref(), &Local::now(), count)?;
+                let row = |run: &Coming| vec![short(&run.due), run.user.clone(), run.line.to_string(), run.command.clone()];
+                if json {
+                    to_json(&runs)
+                } else {
+                    Ok(table(&["DUE", "USER", "LINE", "COMMAND"], &runs.iter().map(row).collect::<Vec<_>>()))
+                }
+            }
+        }
+    }
+}
+
+impl Source {
+    fn read(&self) -> Result<Crontab, String> {
+        let text = fs::read_to_string(&self.path).map_err(|e| format!("{}: {e}", self.path.display()))?;
+        let format = if self.user.is_some() { Format::User } else { Format::System };
+        Crontab::parse(&text, format).map_err(|problems| {
+            problems.iter().map(|problem| format!("{}: {problem}", self.path.display())).collect::<Vec<_>>().join("\nsystole-cron: ")
+        })
+    }
+}
+
+fn whole(path: &Path) -> Vec<Line> {
+    [path.with_extension("jsonl.1"), path.to_owned()].iter().flat_map(|path| history::tail(path, WHOLE)).collect()
+}
+
+/// The runs of all histories, oldest first. Pure.
+pub fn past<Tz: TimeZone>(mut lines: Vec<Line>, zone: &Tz) -> Vec<Past>
+where
+    Tz::Offset: std::fmt::Display,
+{
+    lines.sort_by_key(|line| line.at);
+    let mut commands: BTreeMap<String, String> = BTreeMap::new();
+    let mut runs: Vec<(i64, u32, Past)> = Vec::new();
+    for Line { at, node, job, minute, pid, event } in lines {
+        let due = time_of(zone, minute).map_or_else(|| minute.to_string(), |due| due.to_rfc3339());
+        let new = |state| Past {
+            due: due.clone(),
+            node: node.clone(),
+            state,
+            status: None,
+            seconds: None,
+            why: None,
+            job: job.clone(),
+            command: None,
+        };
+        match event {
+            Event::Started { command } => {
+                commands.insert(job.clone(), command);
+                runs.push((at, pid, new("running")));
+            }
+            Event::Ended { status } => {
+                let same =
+                    |(_, other, run): &&mut (i64, u32, Past)| *other == pid && run.job == job && run.due == due && run.state == "running";
+                if let Some((began, _, run)) = runs.iter_mut().rev().find(same) {
+                    *run = Past { state: "ended", status: Some(status), seconds: Some(at - *began), ..run.clone() };
+                }
+            }
+            Event::Skipped { why } => runs.push((at, pid, Past { why: Some(why), ..new("skipped") })),
+            Event::Missed { why } => runs.push((at, pid, Past { why: Some(why), ..new("missed") })),
+        }
+    }
+    runs.into_iter().map(|(_, _, run)| Past { command: commands.get(&run.job).cloned(), ..run }).collect()
+}
+
+/// The next runs of all jobs, soonest first. Pure.
+///
+/// # Errors
+/// When the times of a job cannot be read.
+pub fn coming<Tz: TimeZone>(crontab: &Crontab, user: Option<&str>, now: &DateTime<Tz>, count: usize) -> Result<Vec<Coming>, String>
+where
+    Tz::Offset: std::fmt::Display,
+{
+    let mut runs: Vec<(i64, Coming)> = Vec::new();
+    for (job, _) in crontab.jobs() {
+        let When::Times(times) = &job.when else { continue };
+        let schedule = Schedule::new(times)?;
+        let next = std::iter::successors(schedule.next_after(now), |at| schedule.next_after(at));
+        let user = job.user.as_deref().or(user).unwrap_or_default();
+        runs.extend(next.take(count).map(|at| {
+            (minute_of(&at), Coming { due: at.to_rfc3339(), user: user.to_owned(), line: job.line, command: job.command.clone() })
+        }));
+    }
+    runs.sort_by_key(|(minute, run)| (*minute, run.line));
+    runs.truncate(count);
+    Ok(runs.into_iter().map(|(_, run)| run).collect())
+}
+
+fn row_of_past(run: &Past) -> Vec<String> {
+    let state = match (&run.status, &run.why) {
+        (Some(status), _) => format!("{} {status}", run.state),
+        (None, Some(why)) => format!("{}: {why}", run.state),
+        (None, None) => run.state.to_owned(),
+    };
+    let took = run.seconds.map_or_else(String::new, |seconds| format!("{seconds} s"));
+    vec![short(&run.due), run.node.clone(), state, took, run.command.clone().unwrap_or_else(|| run.job.clone())]
+}
+
+/// Without seconds and zone: `2026-11-21 05:00`.
+fn short(rfc3339: &str) -> String {
+    rfc3339.get(..16).unwrap_or(rfc3339).replace('T', " ")
+}
+
+fn to_json<T: Serialize>(runs: &[T]) -> Result<String, String> {
+    serde_json::to_string_pretty(runs).map(|text| text + "\n").map_err(|e| e.to_string())
+}
+
+/// Columns as wide as what stands in them; the last one runs out.
+fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let head = [head.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>()];
+    let lines: Vec<&Vec<String>> = head.iter().chain(rows).collect();
+    let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or_default();
+    let line = |cells: &Vec<String>| {
+        let padded = cells
+            .iter()
+            .enumerate()
+            .map(|(n, cell)| if n + 1 == cells.len() { cell.clone() } else { format!("{cell:width$}  ", width = width(n)) });
+        padded.collect::<String>() + "\n"
+    };
+    lines.iter().map(|cells| line(cells)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::Utc;
+
+    use super::*;
+
+    fn line(at: i64, pid: u32, event: Event) -> Line {
+        Line { at, node: "a".into(), job: "x".into(), minute: 10, pid, event }
+    }
+
+    #[test]
+    fn a_run_is_one_line_of_the_table() {
+        let lines = vec![
+            line(607, 2, Event::Ended { status: 3 }),
+            line(600, 2, Event::Started { command: "make backup".into() }),
+            line(601, 3, Event::Started { command: "make backup".into() }),
+            line(602, 4, Event::Skipped { why: "the run before still goes on".into() }),
+            line(650, 0, Event::Missed { why: "cron".into() }),
+        ];
+        let runs = past(lines, &Utc);
+        let states: Vec<(&str, Option<i32>, Option<i64>)> = runs.iter().map(|run| (run.state, run.status, run.seconds)).collect();
+        assert_eq!(states, [("ended", Some(3), Some(7)), ("running", None, None), ("skipped", None, None), ("missed", None, None)]);
+        assert!(runs.iter().all(|run| run.due == "1970-01-01T00:10:00+00:00" && run.command.as_deref() == Some("make backup")));
+        let text = table(&["DUE", "NODE", "STATE", "TOOK", "COMMAND"], &runs.iter().map(row_of_past).collect::<Vec<_>>());
+        assert!(text.starts_with("DUE               NODE  STATE "), "{text}");
+        assert!(text.contains("\n1970-01-01 00:10  a     ended 3 "), "{text}");
+    }
+
+    #[test]
+    fn the_next_runs_of_all_jobs_in_order() {
+        let crontab =
+            Crontab::parse("0 5 * * * root nightly\n@reboot root never\n30 * * * * wpsite hourly\n0 0 30 2 * root x\n", Format::System)
+                .unwrap();
+        let now = time_of(&Utc, 4 * 60).unwrap();
+        let runs = coming(&crontab, None, &now, 4).unwrap();
+        let told: Vec<(&str, usize)> = runs.iter().map(|run| (&run.due[11..16], run.line)).collect();
+        assert_eq!(told, [("04:30", 3), ("05:00", 1), ("05:30", 3), ("06:30", 3)]);
+        assert_eq!(runs[1].user, "root");
+    }
+}

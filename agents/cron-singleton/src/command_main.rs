@@ -1,0 +1,5 @@
+//! See [`systole_cron_singleton::command`].
+
+fn main() -> std::process::ExitCode {
+    systole_cron_singleton::command::main()
+}
