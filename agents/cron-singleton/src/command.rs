@@ -11,10 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::crontab::{Crontab, Format, When};
 use crate::history::{self, Event, Line};
+use crate::import::{Existing, merged};
 use crate::place::Place;
 use crate::plan::{minute_of, time_of};
 use crate::schedule::Schedule;
+use crate::target::Target;
 
+/// Where crontabs are kept whose jobs were brought under the cluster.
+const IMPORTED: &str = "/var/lib/systole/cron-imported";
 /// How much of each history is read, bytes: all of it, rotation included.
 const WHOLE: u64 = 4 * 1024 * 1024;
 
@@ -57,6 +61,90 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Brings crontabs that exist on this node into the one of a resource; shows the difference first
+    Import {
+        /// The crontab of the resource, with a column for the user; it may exist
+        #[arg(long)]
+        to: PathBuf,
+        /// A crontab with a column for the user, as in /etc/cron.d
+        #[arg(long, required_unless_present = "user")]
+        from: Vec<PathBuf>,
+        /// A user whose crontab is brought in
+        #[arg(long)]
+        user: Vec<String>,
+        /// Do it: write the crontab, and take the jobs out where they were
+        #[arg(long)]
+        write: bool,
+    },
+}
+
+impl Command {
+    /// Shows what an import changes, and does it on demand: the jobs are in the crontab and on the disk before they are taken out
+    /// where they were.
+    fn import(to: &Path, from: &[PathBuf], users: &[String], write: bool) -> Result<String, String> {
+        let targets = from.iter().map(|path| Target::File(path.clone())).chain(users.iter().map(|user| Target::User(user.clone())));
+        let mut all = Vec::new();
+        for target in targets {
+            if target == Target::File(to.to_owned()) {
+                return Err(format!("{} cannot be imported into itself", to.display()));
+            }
+            if target == Target::File("/etc/crontab".into()) {
+                return Err("/etc/crontab has jobs of the system, which belong on every node: copy yours out of it by hand".into());
+            }
+            match target.read().map_err(|failure| failure.reason)? {
+                Some(text) => all.push((target, text)),
+                None => return Err(format!("{} does not exist", target.name())),
+            }
+        }
+        let existing = |(target, text): &(Target, String)| Existing {
+            name: target.name(),
+            text: text.clone(),
+            user: if let Target::User(user) = target { Some(user.clone()) } else { None },
+        };
+        let old = Target::File(to.to_owned()).read().map_err(|failure| failure.reason)?.unwrap_or_default();
+        let new = merged(&old, &to.display().to_string(), &all.iter().map(existing).collect::<Vec<_>>())?;
+        let difference = difference(to, &old, &new)?;
+        let names: Vec<String> = all.iter().map(|(target, _)| target.name()).collect();
+        let names = names.join(", ");
+        if !write {
+            return Ok(format!("{difference}Nothing was changed. With --write this is done, and the jobs are taken out of {names}.\n"));
+        }
+        let failed = |path: &Path, e: std::io::Error| format!("{}: {e}", path.display());
+        fs::create_dir_all(IMPORTED).map_err(|e| failed(Path::new(IMPORTED), e))?;
+        process::write_atomically(to, new.as_bytes(), 0o644).map_err(|e| failed(to, e))?;
+        for (target, text) in &all {
+            let kept = place_for(&target.name(), text);
+            process::write_atomically(&kept, text.as_bytes(), 0o600).map_err(|e| failed(&kept, e))?;
+            target.take_away().map_err(|failure| failure.reason)?;
+        }
+        Ok(format!(
+            "{difference}The jobs of {names} do not run on this node any more but where the resource is. What stood there is kept in {IMPORTED}.\n\
+             Do the same on the other nodes, and start the resource with source={}.\n",
+            to.display()
+        ))
+    }
+}
+
+/// Where a crontab is kept: in place of none that is another one.
+fn place_for(name: &str, text: &str) -> PathBuf {
+    let name = name.replace(['/', ' '], "_");
+    let paths = (0u32..).map(|n| Path::new(IMPORTED).join(if n == 0 { name.clone() } else { format!("{name}.{n}") }));
+    let free = |path: &PathBuf| !path.exists() || fs::read_to_string(path).is_ok_and(|kept| kept == text);
+    paths.into_iter().find(free).unwrap_or_default()
+}
+
+/// In the form of `diff -u`.
+fn difference(path: &Path, old: &str, new: &str) -> Result<String, String> {
+    let file = |name: &str, text: &str| {
+        let path = PathBuf::from(format!("/run/systole-cron-{}-{name}", std::process::id()));
+        process::write_atomically(&path, text.as_bytes(), 0o600).map_err(|e| format!("{}: {e}", path.display())).map(|()| path)
+    };
+    let (before, after) = (file("before", old)?, file("after", new)?);
+    let label = path.display().to_string();
+    let (from, to) = (before.display().to_string(), after.display().to_string());
+    let done = process::run("diff", &["-u", "--label", &label, "--label", &label, &from, &to], std::time::Duration::from_secs(10));
+    let _ = (fs::remove_file(before), fs::remove_file(after));
+    done.map(|done| done.stdout).map_err(|e| e.to_string())
 }
 
 /// Where the jobs of a resource stand: written down by each start, for this command.
@@ -119,6 +207,7 @@ pub fn main() -> ExitCode {
 impl Command {
     fn carry_out(self) -> Result<String, String> {
         match self {
+            Self::Import { to, from, user, write } => Self::import(&to, &from, &user, write),
             Self::History { resource, last, json } => {
                 let place = Place::of(&resource)?;
                 let histories = place.histories();

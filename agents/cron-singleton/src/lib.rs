@@ -6,6 +6,7 @@ pub mod command;
 pub mod crontab;
 mod drain;
 pub mod history;
+pub mod import;
 pub mod installed;
 pub mod mark;
 mod params;

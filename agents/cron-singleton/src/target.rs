@@ -97,6 +97,11 @@ impl Target {
         if self.read_ours(resource)?.is_none() {
             return Ok(());
         }
+        self.take_away()
+    }
+
+    /// Takes away what stands there, whosever it is.
+    pub(crate) fn take_away(&self) -> Result<(), Failure> {
         match self {
             Self::File(path) => fs::remove_file(path).map_err(|e| Failure::permission(format!("{}: {e}", path.display()))),
             Self::User(user) => crontab(&["-u", user, "-r"]),

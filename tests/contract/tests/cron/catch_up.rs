@@ -200,28 +200,3 @@ fn a_job_that_fails_is_seen_by_who_looks_closer() {
     assert!(begin.elapsed() < Duration::from_secs(2));
     site.agent().run("stop").ok();
 }
-
-#[test]
-fn an_operator_sees_what_ran_and_what_will() {
-    let site = Site::with("seen", "0 5 * * * wpsite make backup\n");
-    let ask = |words: &[&str]| {
-        let output = std::process::Command::new("/usr/sbin/systole-cron").args(words).output().unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
-    };
-    let (code, _, said) = ask(&["next", "seen"]);
-    assert!(code == Some(1) && said.contains("seen has not been on this node: name its crontab with --source"), "{said}");
-    site.agent().run("start").ok();
-    assert_eq!(site.job("0123456789abcdef", "exit 3").status().unwrap().code(), Some(3));
-    let (code, text, _) = ask(&["history", "seen"]);
-    assert!(code == Some(0) && text.contains("ended 3") && text.contains("exit 3"), "{text}");
-    let (_, json, _) = ask(&["history", "seen", "--json"]);
-    assert!(json.contains("\"status\": 3"), "{json}");
-    let (_, text, _) = ask(&["next", "seen", "--count", "2"]);
-    assert!(text.lines().count() == 3 && text.contains(" 05:00  wpsite  1     make backup"), "{text}");
-    let source = site.source.display().to_string();
-    assert_eq!(ask(&["next", "--source", &source, "--count", "2"]).1, text);
-    fs::write(&source, "61 * * * * wpsite x\n").unwrap();
-    let (code, _, said) = ask(&["next", "seen"]);
-    assert!(code == Some(1) && said.contains("line 1, minute: 61 is not in 0-59"), "{said}");
-    site.agent().run("stop").ok();
-}

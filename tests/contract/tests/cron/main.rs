@@ -6,6 +6,7 @@
 
 mod actions;
 mod catch_up;
+mod command;
 mod jobs;
 mod tester;
 
