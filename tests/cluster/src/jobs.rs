@@ -68,7 +68,8 @@ impl Jobs {
         })?;
         let snippet = read(&repository().join("crm-snippets/cron.crm"))?;
         let primitive = snippet.split("\nprimitive ").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap_or_default();
-        let mut text = String::new();
+        // As in base.crm: a resource that was moved stays.
+        let mut text = "rsc_defaults rsc-options: resource-stickiness=100\n".to_owned();
         for resource in resources {
             for node in lab.nodes() {
                 node.sh("id wpsite >/dev/null 2>&1 || useradd --create-home wpsite; systemctl enable --now cron")?;

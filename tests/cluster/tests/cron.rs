@@ -41,15 +41,17 @@ fn a_move_in_mid_job_ends_it_as_the_drain_policy_says() {
             expect(what == "tick" && ago < 2.0, &format!("{name} runs on {}: {what} {ago:.1} s ago", from.name))?;
         }
         // The one that waits comes last.
+        let mut moved = Vec::new();
         for name in ["killed", "terminated", "waiting"] {
             let from = jobs.wait_on(name, |_| true)?;
             let to = jobs.move_away(name)?;
             let (what, _) = jobs.last(name, &from.name).unwrap_or_default();
             expect((what == "end") == (name == "waiting"), &format!("{name}: the last that it said on {} is {what}", from.name))?;
-            let left = from.sh(&format!("pgrep -f 'job {name} ' || true"))?.stdout;
+            let left = from.sh(&format!("pgrep -f '[j]ob {name} ' || true"))?.stdout;
             expect(left.trim().is_empty(), &format!("{name} has left processes on {}: {left}", from.name))?;
-            jobs.wait_said(name, "begin", &to.name, NEXT_MINUTE)?;
+            moved.push((name, to));
         }
+        moved.iter().try_for_each(|(name, to)| jobs.wait_said(name, "begin", &to.name, NEXT_MINUTE))?;
         jobs.into_the_next_minute(3);
         resources.iter().try_for_each(|resource| jobs.held(resource.name).map(drop))
     });

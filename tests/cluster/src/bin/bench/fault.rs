@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// How long clients may have to wait.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How long servers may need to be back after the writes.
-const WHOLE: Duration = Duration::from_secs(60);
+pub(crate) const WHOLE: Duration = Duration::from_secs(60);
 /// An agent that fails this often in a row is not asked again.
 const ENOUGH: usize = 3;
 

@@ -6,6 +6,7 @@ use cluster_scenarios::Site;
 use lab::{Error, Result};
 use serde::Serialize;
 
+use crate::fault::WHOLE;
 use crate::{Options, Results};
 
 /// A page that grows.
@@ -94,11 +95,12 @@ impl Page {
                 count(|f| !f.whole),
             ]);
         }
-        self.add(
+        self.add(&format!(
             "\n## Faults under load\n\nThe outage is what a client sees: from the last write that was acknowledged before to the first one after. \
-             Lost: acknowledged, and not on the primary in the end. Left in pieces: 30 s after the writes were back (or had not come back) \
+             Lost: acknowledged, and not on the primary in the end. Left in pieces: {} s after the writes were back (or had not come back) \
              the three servers were not all there with the same data, and the cluster was made anew. After three outages in a row of more than 90 s an agent is given up.",
-        );
+            WHOLE.as_secs()
+        ));
         self.table(
             &["agent", "fault", "runs", "outage p50", "p99", "max", "acknowledged", "lost", "runs with two writers", "left in pieces"],
             &rows,
