@@ -102,8 +102,10 @@ MYSQL_SCENARIOS = crash::mariadb_kill_9_under_load crash::mysql_kill_9_under_loa
 cluster-mysql: stage image-debian12 image-debian13 image-sid
 	$(CARGO) test --locked -p cluster-scenarios --test mysql -- --test-threads=1 --nocapture $(if $(SCENARIO),$(SCENARIO),--exact $(MYSQL_SCENARIOS))
 
+# Real minutes: those of `make test` are the two that say most.
+CRON_SCENARIOS = a_move_in_mid_job_ends_it_as_the_drain_policy_says a_power_cut_and_a_partition_in_mid_job
 cluster-cron: stage image-debian12
-	$(CARGO) test --locked -p cluster-scenarios --test cron -- --test-threads=1 --nocapture $(SCENARIO)
+	$(CARGO) test --locked -p cluster-scenarios --test cron -- --test-threads=1 --nocapture $(if $(SCENARIO),$(SCENARIO),--exact $(CRON_SCENARIOS))
 
 ## make endurance-cron  200 moves and 50 power cuts of the cron jobs, none doubled, none lost in silence (MOVES=, CUTS=; hours)
 MOVES ?= 200
@@ -118,6 +120,7 @@ full: stage image-debian12 image-debian13 image-sid
 	install -D $(TARGET)/debug/systole-mysql $(TARGET)/fault-layer/usr/lib/ocf/resource.d/systole/mysql
 	SYSTOLE_FAULT_LAYER=$(TARGET)/fault-layer $(CARGO) test --locked -p cluster-scenarios --test mysql -- --test-threads=1 --nocapture
 	$(CARGO) test --release --locked -p systole-mysql -- --ignored
+	$(CARGO) test --locked -p cluster-scenarios --test cron -- --test-threads=1 --nocapture
 
 ## make bench       beside the stock agents, written to docs/benchmarks*.md (RUNS=20; hours, on a machine at rest)
 bench: bench-redis bench-mysql
