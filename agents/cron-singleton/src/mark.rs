@@ -28,7 +28,7 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Reads [`Mark::to_string`].
+    /// Reads what is printed by [`fmt::Display`].
     pub fn parse(text: &str) -> Option<Self> {
         let fields: Vec<&str> = text.trim().split(';').collect();
         let [reign, node, minute, state, pending] = fields.as_slice() else { return None };

@@ -9,7 +9,7 @@ use crate::mark::{Mark, Run};
 use crate::schedule::Schedule;
 
 /// How many runs of one job are made up for, or told of one by one: a job of every minute has 1440 a day.
-pub(crate) const MOST: usize = 60;
+pub const MOST: usize = 60;
 
 /// What an operator wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
