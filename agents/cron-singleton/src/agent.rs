@@ -6,18 +6,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use chrono::Local;
 use ocf::{Context, Description, Failure, Outcome, ResourceAgent, Status, Timeouts, Values};
 use pacemaker::{Cluster, Membership};
 use process::{Account, Identity};
 
 use crate::command::Source;
 use crate::crontab::{Crontab, Format, Job, When};
-use crate::drain::{drain, processes};
+use crate::drain::{Left, drain, processes};
 use crate::installed::{Installation, RESOURCE};
 use crate::params::{self, Mode, Params};
 use crate::place::Place;
-use crate::plan::minute_of;
 use crate::target::Target;
 use crate::wrapper::Running;
 
@@ -29,9 +27,10 @@ const LIBEXEC: &str = match option_env!("SYSTOLE_LIBEXEC") {
 /// Where Debian's cron and others say which process they are.
 const CRON_PID_FILES: [&str; 2] = ["/run/crond.pid", "/run/cron.pid"];
 /// How much of a stop's time is kept for what follows the jobs' end.
-const AFTERWARDS: Duration = Duration::from_secs(2);
-/// How long a run that has passed the gate may take to register itself.
-const REGISTERING: Duration = Duration::from_secs(5);
+pub(crate) const AFTERWARDS: Duration = Duration::from_secs(2);
+/// What nobody can promise then.
+const NO_FENCING: &str = "this cluster has no fencing (stonith-enabled=false): a node that the others have lost sight of may go on with its jobs while \
+                          another one runs them too; set up fencing";
 /// How many errors of a crontab are told at once.
 const TOLD: usize = 3;
 
@@ -41,7 +40,7 @@ pub struct CronSingleton {
     pub(crate) resource: String,
     pub(crate) node: String,
     pub(crate) cluster: Cluster,
-    place: Result<Place, String>,
+    pub(crate) place: Result<Place, String>,
 }
 
 impl ResourceAgent for CronSingleton {
@@ -87,18 +86,25 @@ impl ResourceAgent for CronSingleton {
     }
 
     fn start(&self, context: &Context) -> Outcome {
-        let crontab = self.check()?;
+        if self.params.mode == Mode::Timer {
+            return self.start_timers(context);
+        }
+        let source = self.check()?;
         let place = self.place()?;
+        let open = place.is_open();
+        // What runs goes on as it is: a new source comes with the next start.
+        let text = place.crontab().filter(|_| open && self.params.mode != Mode::Gate).unwrap_or(source);
+        let crontab = self.parse(&text)?;
         let users = self.users(&crontab)?;
         let accounts: Vec<(u32, u32)> = users.values().map(|account| (account.uid, account.gid)).collect();
-        let open = place.is_open();
         if !open {
-            let jobs = self.jobs(place, &crontab, &users)?;
-            self.settle_before_start(context, &jobs, &crontab);
+            let jobs = self.jobs(place, &crontab, &users);
+            self.settle_before_start(context, &jobs, &crontab)?;
             let user = self.params.user.clone().filter(|_| self.format() == Format::User);
             if let Err(why) = place.note_source(&Source { path: self.params.source.clone(), user }) {
                 context.log.warning(format!("{why}: systole-cron does not find the jobs"));
             }
+            place.note_crontab(&text).map_err(Failure::generic)?;
         }
         if let Some(target) = self.target() {
             let text = self.text(&crontab);
@@ -116,13 +122,11 @@ impl ResourceAgent for CronSingleton {
     }
 
     fn stop(&self, context: &Context) -> Outcome {
-        let place = self.place()?;
-        let began = place.stop_began(|| minute_of(&Local::now()));
-        let all_registered = place
-            .close(REGISTERING.min(context.deadline.left() / 4))
-            .map_err(|e| Failure::generic(format!("the jobs cannot be kept from starting: {e}")))?;
-        if !all_registered {
-            context.log.warning("a run hangs between gate and start: it is ended with the others");
+        // With a name that is none, nothing was ever started.
+        let Ok(place) = self.place() else { return Ok(()) };
+        place.close().map_err(|e| Failure::generic(format!("the jobs cannot be kept from starting: {e}")))?;
+        if self.params.mode == Mode::Timer {
+            return self.stop_timers(context, place);
         }
         // One of somebody else is none of ours.
         if let Some(Err(failure)) = self.target().map(|target| target.remove(&self.resource)) {
@@ -130,28 +134,31 @@ impl ResourceAgent for CronSingleton {
         }
         // One that was left by a kill holds nothing that could run.
         let _ = self.due_target().remove(&self.resource);
-        let say = |what: &str, count: usize| context.log.notice(format!("{what} {count} processes of jobs"));
-        let wrappers = || registered(place).map(|(_, run)| run.wrapper).collect::<Vec<_>>();
-        let look = || processes(&self.resource, &wrappers());
-        let left = drain(self.params.drain, self.params.drain_timeout, context.deadline.reserving(AFTERWARDS).left(), look, say);
-        let left = [left.jobs, left.wrappers].concat();
-        if left.is_empty() {
-            if let Some(minute) = began {
-                self.settle(context, place, minute);
-            }
-            return Ok(());
+        self.drain(context, || self.left(place))?;
+        if let Err(failure) = self.settle(context, place) {
+            context.log.warning(format!("{failure}: the next start takes it that this node was lost"));
         }
-        let pids: Vec<String> = left.iter().map(|process| process.pid.to_string()).collect();
-        Err(Failure::generic(format!("processes of jobs cannot be killed, they hang in the kernel: {}", pids.join(" "))))
+        Ok(())
     }
 
     fn monitor(&self, context: &Context) -> Result<Status, Failure> {
+        if self.params.mode == Mode::Timer {
+            return self.monitor_timers(context);
+        }
         let open = self.place.as_ref().is_ok_and(Place::is_open);
         let Some(target) = self.target() else {
-            return if open { self.healthy(context, None) } else { Ok(Status::NotRunning) };
+            return if open { self.healthy(context, None) } else { self.absent(context) };
         };
         match (open, target.read()?) {
-            (false, found) if found.is_none() || target.read_ours(&self.resource).is_err() => Ok(Status::NotRunning),
+            // A probe: this node was lost and is back, and its file is from before. An error would have Pacemaker restart the
+            // resource where it runs.
+            (false, Some(_)) if context.environment.is_probe() => {
+                if let Err(failure) = target.remove(&self.resource).and_then(|()| self.due_target().remove(&self.resource)) {
+                    context.log.warning(format!("{failure}. It is left there; what is led through the wrapper does not run"));
+                }
+                self.absent(context)
+            }
+            (false, found) if found.is_none() || target.read_ours(&self.resource).is_err() => self.absent(context),
             (false, _) => {
                 Err(Failure::generic(format!("{} is there, and the jobs may not run here: restart this resource", target.name())))
             }
@@ -160,22 +167,66 @@ impl ResourceAgent for CronSingleton {
         }
     }
 
-    fn validate(&self, _context: &Context, _level: u32) -> Outcome {
-        self.check().map(drop)
+    fn validate(&self, context: &Context, _level: u32) -> Outcome {
+        if self.params.mode == Mode::Timer {
+            self.check_timers().map(drop)?
+        } else {
+            self.check().map(drop)?
+        }
+        // A node alone is asked about its jobs; this is about all of them.
+        if self.cluster.fencing_is_off() {
+            context.log.warning(NO_FENCING);
+        }
+        Ok(())
     }
 }
 
 impl CronSingleton {
-    /// Tells the other nodes up to when the runs are settled. A crontab that cannot be read now is no reason not to stop.
-    fn settle(&self, context: &Context, place: &Place, minute: i64) {
-        let crontab = self.read_source().and_then(|crontab| Ok((self.users(&crontab)?, crontab)));
-        match crontab.and_then(|(users, crontab)| self.jobs(place, &crontab, &users)) {
-            Ok(jobs) => self.settle_after_stop(context, &jobs, minute),
-            Err(failure) => context.log.warning(format!("{failure}: the next start takes it that this node was lost")),
+    /// The resource is not here. A probe says that this node has joined, unless a stop that was killed has left jobs.
+    pub(crate) fn absent(&self, context: &Context) -> Result<Status, Failure> {
+        if context.environment.is_probe() {
+            if let Ok(place) = &self.place {
+                let left = self.left(place).jobs;
+                if let Some(process) = left.first() {
+                    return Err(Failure::generic(format!(
+                        "{} processes of jobs run, one is {}, and may not run here: restart this resource",
+                        left.len(),
+                        process.pid
+                    )));
+                }
+            }
+            self.join();
         }
+        Ok(Status::NotRunning)
     }
 
-    fn place(&self) -> Result<&Place, Failure> {
+    /// What runs of the jobs.
+    fn left(&self, place: &Place) -> Left {
+        let wrappers: Vec<Identity> = registered(place).map(|(_, run)| run.wrapper).collect();
+        processes(&self.resource, &wrappers)
+    }
+
+    /// Ends what runs, as the policy says.
+    pub(crate) fn drain(&self, context: &Context, look: impl Fn() -> Left) -> Outcome {
+        let say = |what: &str, count: usize| context.log.notice(format!("{what} {count} processes of jobs"));
+        let left = drain(self.params.drain, self.params.drain_timeout, context.deadline.reserving(AFTERWARDS).left(), look, say);
+        let left = [left.jobs, left.wrappers].concat();
+        if left.is_empty() {
+            return Ok(());
+        }
+        let pids: Vec<String> = left.iter().map(|process| process.pid.to_string()).collect();
+        Err(Failure::generic(format!("processes of jobs cannot be killed, they hang in the kernel: {}", pids.join(" "))))
+    }
+
+    /// Tells the other nodes which runs have not begun here.
+    fn settle(&self, context: &Context, place: &Place) -> Outcome {
+        let text = place.crontab().map_or_else(|| self.source(), Ok)?;
+        let crontab = self.parse(&text)?;
+        let users = self.users(&crontab)?;
+        self.settle_after_stop(context, &self.jobs(place, &crontab, &users))
+    }
+
+    pub(crate) fn place(&self) -> Result<&Place, Failure> {
         self.place.as_ref().map_err(|e| Failure::configured(e.clone()))
     }
 
@@ -184,7 +235,7 @@ impl CronSingleton {
         match (self.params.mode, &self.params.user) {
             (Mode::File, _) => Some(Target::file_of(&self.params.cron_directory, &self.resource)),
             (Mode::User, user) => Some(Target::User(user.clone().unwrap_or_default())),
-            (Mode::Gate, _) => None,
+            (Mode::Gate | Mode::Timer, _) => None,
         }
     }
 
@@ -203,21 +254,28 @@ impl CronSingleton {
         Installation { resource: &self.resource, source: &source, wrapper: &Self::wrapper(), user }.text(crontab)
     }
 
-    fn read_source(&self) -> Result<Crontab, Failure> {
+    /// The text of the source.
+    fn source(&self) -> Result<String, Failure> {
         let source = &self.params.source;
-        let text = fs::read_to_string(source)
-            .map_err(|e| Failure::installed(format!("source {}: {e}; put the crontab there on every node", source.display())))?;
-        Crontab::parse(&text, self.format()).map_err(|problems| {
+        fs::read_to_string(source)
+            .map_err(|e| Failure::installed(format!("source {}: {e}; put the crontab there on every node", source.display())))
+    }
+
+    fn parse(&self, text: &str) -> Result<Crontab, Failure> {
+        Crontab::parse(text, self.format()).map_err(|problems| {
             let told: Vec<String> = problems.iter().take(TOLD).map(ToString::to_string).collect();
             let more = problems.len().saturating_sub(TOLD);
             let more = if more > 0 { format!("; and {more} more errors") } else { String::new() };
-            Failure::installed(format!("source {}: {}{more}", source.display(), told.join("; ")))
+            Failure::installed(format!("source {}: {}{more}", self.params.source.display(), told.join("; ")))
         })
     }
 
-    /// What must be right before the jobs may run here.
-    fn check(&self) -> Result<Crontab, Failure> {
+    /// What must be right before the jobs may run here. Returns the text of the source.
+    fn check(&self) -> Result<String, Failure> {
         self.place()?;
+        if self.params.source.as_os_str().is_empty() {
+            return Err(Failure::configured("the parameter source is missing: the crontab with the jobs"));
+        }
         if self.params.mode == Mode::User && self.params.user.is_none() {
             return Err(Failure::configured("mode=user needs the parameter user: set it"));
         }
@@ -225,7 +283,8 @@ impl CronSingleton {
         if !Path::new(&wrapper).is_file() {
             return Err(Failure::installed(format!("{wrapper} is not there: is systole installed completely?")));
         }
-        let crontab = self.read_source()?;
+        let text = self.source()?;
+        let crontab = self.parse(&text)?;
         if let Some((job, _)) = crontab.jobs().find(|(job, _)| job.when == When::Reboot && !self.params.at_takeover) {
             return Err(Failure::installed(format!(
                 "source {}: line {}: @reboot is when cron starts, not when the resource comes here: take it out, or set reboot_jobs=takeover",
@@ -244,7 +303,7 @@ impl CronSingleton {
         if cron().is_none() {
             return Err(Failure::installed("cron does not run on this node: systemctl enable --now cron"));
         }
-        Ok(crontab)
+        Ok(text)
     }
 
     /// The accounts of the jobs.
@@ -292,8 +351,8 @@ impl CronSingleton {
                 continue;
             }
             let format = if owner.is_some() { Format::User } else { Format::System };
-            // What cron cannot read does not run.
-            let Some(theirs) = other.read().ok().flatten().and_then(|text| Crontab::parse(&text, format).ok()) else { continue };
+            // cron reads more than we do, and drops the rest.
+            let theirs = Crontab::as_far_as_it_goes(&other.read_lossy(), format);
             let same = |job: &Job| ours.contains(&(job.user.clone().or(owner.clone()).unwrap_or_default(), job.command.clone()));
             if let Some((job, _)) = theirs.jobs().find(|(job, variables)| !led(variables) && same(job)) {
                 return Err(Failure::installed(format!(
@@ -323,14 +382,14 @@ impl CronSingleton {
         if let Some(obstacle) = installed.and_then(|(target, _)| target.obstacle()) {
             return Err(Failure::generic(format!("{obstacle}; restart this resource")));
         }
-        let crontab = match self.read_source() {
-            Ok(crontab) => crontab,
-            // What runs is right; a restart would not be.
-            Err(failure) => return Ok(Status::Degraded(failure.reason)),
-        };
-        if let Some((target, _)) = installed.filter(|(_, found)| self.text(&crontab) != *found) {
+        let place = self.place()?;
+        let source = self.source();
+        // A crontab of the time when this agent was an older one is not known: the source will do.
+        let text = place.crontab().map_or_else(|| source.clone(), Ok)?;
+        let crontab = self.parse(&text)?;
+        if let Some((target, _)) = installed.filter(|(_, found)| *found != self.text(&crontab)) {
             return Err(Failure::generic(format!(
-                "{} is not what {} says: changes belong into the source, on every node",
+                "{} is not what this resource has put there: changes belong into the source {}, on every node; restart this resource",
                 target.name(),
                 self.params.source.display()
             )));
@@ -341,11 +400,34 @@ impl CronSingleton {
         if cron().is_none() {
             return Err(Failure::generic("cron does not run on this node: systemctl start cron"));
         }
-        let jobs = match self.users(&crontab).and_then(|users| self.jobs(self.place()?, &crontab, &users)) {
-            Ok(jobs) => jobs,
+        let users = match self.users(&crontab) {
+            Ok(users) => users,
             Err(failure) => return Ok(Status::Degraded(failure.reason)),
         };
-        self.settle_in_passing(context, &jobs, &crontab);
+        let changed = source.as_ref().is_ok_and(|source| *source != text);
+        // What stands at the gate is what runs.
+        let renewed = changed && self.params.mode == Mode::Gate;
+        let jobs = self.jobs(place, &crontab, &users);
+        if let Err(failure) = self.settle_in_passing(context, &jobs, &crontab, renewed) {
+            return Ok(Status::Degraded(failure.reason));
+        }
+        match source.and_then(|source| self.parse(&source).map(|_| source)) {
+            // What runs is right; a restart would not be.
+            Err(failure) => return Ok(Status::Degraded(failure.reason)),
+            Ok(source) if renewed => {
+                if let Err(why) = place.note_crontab(&source) {
+                    return Ok(Status::Degraded(why));
+                }
+            }
+            Ok(_) if changed => {
+                return Ok(Status::Degraded(format!(
+                    "the source {} has changed since this resource was started: crm resource restart {}",
+                    self.params.source.display(),
+                    self.resource
+                )));
+            }
+            Ok(_) => {}
+        }
         let failing = if context.environment.check_level() >= 10 { self.failing(&jobs) } else { None };
         Ok(failing.map_or(Status::Running, Status::Degraded))
     }

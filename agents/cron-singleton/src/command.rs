@@ -25,7 +25,7 @@ const WHOLE: u64 = 4 * 1024 * 1024;
 /// The command line.
 #[derive(Debug, Parser)]
 #[command(name = "systole-cron", version, about = "The jobs of ocf:systole:cron-singleton: what has run, and what will")]
-struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -341,7 +341,10 @@ fn to_json<T: Serialize>(runs: &[T]) -> Result<String, String> {
 /// Columns as wide as what stands in them; the last one runs out.
 fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let head = [head.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>()];
-    let lines: Vec<&Vec<String>> = head.iter().chain(rows).collect();
+    // A user can write anything into their history, and this is root's terminal.
+    let plain = |cell: &String| cell.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>();
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(plain).collect()).collect();
+    let lines: Vec<&Vec<String>> = head.iter().chain(&rows).collect();
     let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or_default();
     let line = |cells: &Vec<String>| {
         let padded = cells

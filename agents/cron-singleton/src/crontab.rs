@@ -185,6 +185,20 @@ impl Crontab {
         if problems.is_empty() { Ok(Self { items }) } else { Err(problems) }
     }
 
+    /// What can be made of a crontab of somebody else's: the jobs of the lines that are no errors to cron, though perhaps to
+    /// [`Self::parse`]. Their times count for nothing.
+    pub fn as_far_as_it_goes(text: &str, format: Format) -> Self {
+        let any_time = |line: &str| {
+            let mut rest = line.trim_start_matches([' ', '\t']);
+            for _ in 0..if rest.starts_with('@') { 1 } else { 5 } {
+                rest = word(rest).1;
+            }
+            format!("* * * * * {rest}")
+        };
+        let read = |(index, line): (usize, &str)| item(index + 1, line, format).or_else(|_| item(index + 1, &any_time(line), format)).ok();
+        Self { items: text.split('\n').enumerate().filter_map(read).collect() }
+    }
+
     /// The jobs in order, each with the variables that hold for it.
     pub fn jobs(&self) -> impl Iterator<Item = (&Job, Vec<(&str, &str)>)> {
         let mut variables: Vec<(&str, &str)> = Vec::new();

@@ -141,3 +141,11 @@ proptest! {
         prop_assert_eq!(values(times(&format!("{text} * * * *")).minute), wanted.into_iter().collect::<Vec<_>>());
     }
 }
+
+#[test]
+fn the_crontab_of_somebody_else_is_read_as_far_as_it_goes() {
+    let text = "MAILTO=x\n5/15 * * * * root backup\n@fortnightly root report\n0 25 * * * root never\nnonsense\n\u{fffd}# caf\u{e9}\n1 2 3 4 5 root good";
+    let found = Crontab::as_far_as_it_goes(text, Format::System);
+    let jobs: Vec<(usize, &str)> = found.jobs().map(|(job, _)| (job.line, job.command.as_str())).collect();
+    assert_eq!(jobs, [(2, "backup"), (3, "report"), (4, "never"), (7, "good")]);
+}

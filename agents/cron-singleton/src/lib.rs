@@ -3,6 +3,7 @@
 mod agent;
 pub mod claims;
 pub mod command;
+pub mod command_page;
 pub mod crontab;
 mod drain;
 pub mod history;
@@ -14,7 +15,9 @@ pub mod place;
 pub mod plan;
 pub mod schedule;
 mod settling;
+mod systemd;
 mod target;
+mod timers;
 pub mod wrapper;
 
 pub use agent::CronSingleton;

@@ -8,13 +8,14 @@ use ocf::{Kind, Parameter, Values};
 use crate::place::Overlap;
 use crate::plan::{CatchUp, Policy};
 
-const MODE: Parameter = Parameter::new("mode", Kind::Choice(&["file", "user", "gate"]), "how the jobs are given to cron")
+const MODE: Parameter = Parameter::new("mode", Kind::Choice(&["file", "user", "gate", "timer"]), "how the jobs are given to cron")
     .or("file")
-    .about("file: a start puts the jobs into cron_directory, a stop takes them out again.\n\nuser: a start installs them as the crontab of user, a stop removes it. A crontab that somebody else has made is never touched.\n\ngate: the jobs stand in source, a crontab of cron itself, on all nodes and all the time; what the resource does is to let them run on one. The file has to say SHELL=/usr/libexec/systole/cron-run and SYSTOLE_CRON=RESOURCE above the jobs.");
+    .about("file: a start puts the jobs into cron_directory, a stop takes them out again.\n\nuser: a start installs them as the crontab of user, a stop removes it. A crontab that somebody else has made is never touched.\n\ngate: the jobs stand in source, a crontab of cron itself, on all nodes and all the time; what the resource does is to let them run on one. The file has to say SHELL=/usr/libexec/systole/cron-run and SYSTOLE_CRON=RESOURCE above the jobs.\n\ntimer: the jobs are systemd's: the units in timers are started and stopped with the resource, and their services end as drain says.");
 const SOURCE: Parameter = Parameter::new("source", Kind::Path, "the crontab")
-    .required()
     .unique("source")
-    .about("The crontab with the jobs, the same on all nodes, and not in a directory of cron's (but for mode=gate). With user it has the form of crontab -l, without a column for the user; otherwise that of /etc/cron.d.");
+    .about("The crontab with the jobs, the same on all nodes, and not in a directory of cron's (but for mode=gate). With user it has the form of crontab -l, without a column for the user; otherwise that of /etc/cron.d. Necessary but for mode=timer.");
+const TIMERS: Parameter = Parameter::new("timers", Kind::Text, "timer units, with mode=timer")
+    .about("Names of timer units of systemd's with blanks between them. They are installed on all nodes, and enabled on none.");
 const USER: Parameter = Parameter::new("user", Kind::Name, "user whose jobs these are")
     .about("The user as whom all jobs run. Without it the crontab has a column for the user.");
 const CRON_DIRECTORY: Parameter = Parameter::new("cron_directory", Kind::Path, "where cron looks for crontabs of the system")
@@ -43,7 +44,7 @@ const REBOOT_JOBS: Parameter = Parameter::new("reboot_jobs", Kind::Choice(&["ref
 
 /// All of them, in the order of the documentation.
 pub(crate) const ALL: &[Parameter] =
-    &[MODE, SOURCE, USER, CRON_DIRECTORY, OVERLAP, CATCH_UP, CATCH_UP_WINDOW, GUARANTEE, REBOOT_JOBS, DRAIN, DRAIN_TIMEOUT];
+    &[MODE, SOURCE, TIMERS, USER, CRON_DIRECTORY, OVERLAP, CATCH_UP, CATCH_UP_WINDOW, GUARANTEE, REBOOT_JOBS, DRAIN, DRAIN_TIMEOUT];
 
 /// How the jobs are given to cron.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,7 @@ pub(crate) enum Mode {
     File,
     User,
     Gate,
+    Timer,
 }
 
 /// What a stop does with jobs that run.
@@ -66,6 +68,8 @@ pub(crate) enum Drain {
 pub(crate) struct Params {
     pub(crate) mode: Mode,
     pub(crate) source: PathBuf,
+    /// Names of units.
+    pub(crate) timers: Vec<String>,
     pub(crate) user: Option<String>,
     pub(crate) cron_directory: PathBuf,
     pub(crate) overlap: Overlap,
@@ -83,9 +87,11 @@ impl Params {
             mode: match values.text(&MODE) {
                 "user" => Mode::User,
                 "gate" => Mode::Gate,
+                "timer" => Mode::Timer,
                 _ => Mode::File,
             },
             source: values.path(&SOURCE).unwrap_or_default(),
+            timers: values.text(&TIMERS).split_whitespace().map(str::to_owned).collect(),
             user: Some(values.text(&USER).to_owned()).filter(|user| !user.is_empty()),
             cron_directory: values.path(&CRON_DIRECTORY).unwrap_or_default(),
             overlap: match values.text(&OVERLAP) {

@@ -1,17 +1,14 @@
 //! Where the agent, the wrapper and the operator meet: the directories of a resource, and the token that says that its jobs may
 //! run on this node.
 //!
-//! The wrapper runs as the job's user. It passes the gate (a shared lock), looks at the token, registers its run and lets go of the
-//! gate. A stop takes the token away and then the gate for itself: whoever had passed is registered by then, and nobody passes after
-//! that.
+//! The wrapper runs as the job's user. It registers its run and then looks at the token; a stop takes the token away and then looks
+//! at who is registered. Whichever way the two meet, one sees the other. No lock is needed, which any user could hold.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{Mode, umask};
 use process::Identity;
 use serde::{Deserialize, Serialize};
@@ -58,10 +55,6 @@ pub struct Place {
     volatile: PathBuf,
     kept: PathBuf,
 }
-
-/// The gate, passed. Held until it is dropped.
-#[derive(Debug)]
-pub struct Passed(#[allow(dead_code, reason = "held for its lifetime only")] Flock<File>);
 
 impl Place {
     /// The place of a resource.
@@ -135,8 +128,14 @@ impl Place {
                 .and_then(|()| process::write_atomically(&path, text.as_bytes(), 0o644))
                 .map_err(|e| format!("{}: {e}", path.display()))
         };
-        write(&self.kept, "mark", mark.to_string())?;
-        write(&self.volatile, "reign", mark.reign.to_string())
+        // Before the mark: should that not come to be, the one before it must not be taken for this reign's.
+        write(&self.volatile, "reign", mark.reign.to_string())?;
+        write(&self.kept, "mark", mark.to_string())
+    }
+
+    /// From now on nothing here speaks for the resource: a mark could not be written, and the one that stands there is outdated.
+    pub fn forget(&self) {
+        let _ = fs::remove_file(self.volatile.join("reign"));
     }
 
     /// Whether a mark was made on this node since it booted: what has begun since then is written down here.
@@ -151,45 +150,48 @@ impl Place {
         Claims::parse(&String::from_utf8_lossy(&content))
     }
 
-    fn closing(&self) -> PathBuf {
-        self.volatile.join("closing")
+    /// What runs on this node: the crontab as it was when the resource started, whatever has become of the source since.
+    pub fn crontab(&self) -> Option<String> {
+        fs::read_to_string(self.volatile.join("crontab")).ok()
     }
 
-    /// The minute in which a stop began that has not ended; in a file, because it may be killed and run again.
-    pub fn stop_began(&self, now: impl FnOnce() -> i64) -> Option<i64> {
-        let began = || fs::read_to_string(self.closing()).ok()?.parse().ok();
-        if !self.is_open() {
-            return began();
-        }
-        let minute = now();
-        // Without it a repetition does not know, and says so.
-        let _ = process::write_atomically(&self.closing(), minute.to_string().as_bytes(), 0o600);
-        Some(minute)
+    /// # Errors
+    /// What the file system says, with the path.
+    pub fn note_crontab(&self, text: &str) -> Result<(), String> {
+        self.note("crontab", text)
     }
 
-    /// The stop has ended.
-    pub fn stop_ended(&self) {
-        let _ = fs::remove_file(self.closing());
+    /// The units that the resource has started on this node.
+    pub fn units(&self) -> Vec<String> {
+        fs::read_to_string(self.volatile.join("units")).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
-    fn token(&self) -> PathBuf {
+    /// # Errors
+    /// What the file system says, with the path.
+    pub fn note_units(&self, names: &[&str]) -> Result<(), String> {
+        self.note("units", &names.join("\n"))
+    }
+
+    /// For this agent only, until the next boot.
+    fn note(&self, name: &str, text: &str) -> Result<(), String> {
+        let path = self.volatile.join(name);
+        make(&self.volatile, 0o755)
+            .and_then(|()| process::write_atomically(&path, text.as_bytes(), 0o600))
+            .map_err(|e| format!("{}: {e}: a stop would not know what runs; make room there", path.display()))
+    }
+
+    fn token_file(&self) -> PathBuf {
         self.volatile.join("token")
     }
 
-    fn gate(&self) -> PathBuf {
-        self.volatile.join("gate")
-    }
-
-    /// Passes the gate; `None` when the jobs do not run on this node.
+    /// The token, when the jobs run on this node.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn pass(&self) -> std::io::Result<Option<(Passed, Token)>> {
-        let Some(gate) = there(File::open(self.gate()))? else { return Ok(None) };
-        let passed = Flock::lock(gate, FlockArg::LockShared).map_err(|(_, errno)| std::io::Error::from(errno))?;
-        let Some(text) = there(fs::read(self.token()))? else { return Ok(None) };
+    pub fn token(&self) -> std::io::Result<Option<Token>> {
+        let Some(text) = there(fs::read(self.token_file()))? else { return Ok(None) };
         let token: Token = serde_json::from_slice(&text)?;
-        Ok((Some(&token.boot) == boot().as_ref()).then_some((Passed(passed), token)))
+        Ok((Some(&token.boot) == boot().as_ref()).then_some(token))
     }
 
     /// Lets the jobs of these users run on this node.
@@ -208,24 +210,17 @@ impl Place {
                 make(&directory, 0o700).and_then(|()| chown(&directory, Some(*uid), Some(*gid))).map_err(|e| failed(&directory, e))?;
             }
         }
-        self.stop_ended();
-        let gate = self.gate();
-        OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(&gate).map_err(|e| failed(&gate, e))?;
         let token = Token { node: node.to_owned(), boot: boot().ok_or("this boot has no name: is /proc mounted?")?, overlap };
         let text = serde_json::to_vec(&token).map_err(|e| e.to_string())?;
-        process::write_atomically(&self.token(), &text, 0o644).map_err(|e| failed(&self.token(), e))
+        process::write_atomically(&self.token_file(), &text, 0o644).map_err(|e| failed(&self.token_file(), e))
     }
 
-    /// Lets nothing new run on this node. Returns whether all that had passed the gate is registered, after at most `limit`.
+    /// Lets nothing new run on this node.
     ///
     /// # Errors
     /// What the file system says: the token may still stand then.
-    pub fn close(&self, limit: Duration) -> std::io::Result<bool> {
-        there(fs::remove_file(self.token()))?;
-        if there(File::open(self.gate()))?.is_none() {
-            return Ok(true);
-        }
-        process::lock(&self.gate(), limit).map(|held| held.is_some())
+    pub fn close(&self) -> std::io::Result<()> {
+        there(fs::remove_file(self.token_file())).map(drop)
     }
 
     /// What the users' wrappers have registered, each with the user in whose directory it stands. They may write there what they
@@ -235,6 +230,7 @@ impl Place {
             |directory: &Path| fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
         let users = entries(&self.volatile).into_iter().filter_map(|path| Some((path.file_name()?.to_str()?.parse::<u32>().ok()?, path)));
         let files = users.flat_map(|(uid, path)| entries(&path).into_iter().map(move |file| (uid, file)));
+        // All of them, however many a user has put there: a stop must not miss one.
         files
             .filter(|(_, file)| file.extension().is_some_and(|e| e == "run"))
             .filter_map(|(uid, file)| Some((uid, read_untrusted(&file)?)))
@@ -243,7 +239,7 @@ impl Place {
 
     /// Whether the jobs may run on this node.
     pub fn is_open(&self) -> bool {
-        fs::read(self.token()).ok().and_then(|text| serde_json::from_slice::<Token>(&text).ok()).is_some_and(|t| Some(t.boot) == boot())
+        self.token().is_ok_and(|token| token.is_some())
     }
 }
 
@@ -292,17 +288,15 @@ mod tests {
     }
 
     #[test]
-    fn nobody_passes_before_it_is_opened_and_after_it_is_closed() {
-        let (root, place) = place("gate");
-        assert!(place.pass().unwrap().is_none());
-        assert!(place.close(Duration::ZERO).unwrap(), "closing what was never open");
+    fn the_token_is_there_between_open_and_close() {
+        let (root, place) = place("token");
+        assert!(place.token().unwrap().is_none());
+        place.close().unwrap();
         place.open("a", Overlap::Skip, &me()).unwrap();
-        let (passed, token) = place.pass().unwrap().unwrap();
+        let token = place.token().unwrap().unwrap();
         assert_eq!((token.node.as_str(), token.overlap), ("a", Overlap::Skip));
-        assert!(!place.close(Duration::from_millis(20)).unwrap(), "somebody is on the way in");
-        assert!(place.pass().unwrap().is_none() && !place.is_open());
-        drop(passed);
-        assert!(place.close(Duration::ZERO).unwrap());
+        place.close().unwrap();
+        assert!(place.token().unwrap().is_none() && !place.is_open());
         fs::remove_dir_all(root).unwrap();
     }
 
@@ -311,21 +305,19 @@ mod tests {
         let (root, place) = place("boot");
         place.open("a", Overlap::Allow, &me()).unwrap();
         let token = Token { node: "a".into(), boot: "before".into(), overlap: Overlap::Allow };
-        fs::write(place.token(), serde_json::to_vec(&token).unwrap()).unwrap();
-        assert!(place.pass().unwrap().is_none() && !place.is_open());
+        fs::write(place.token_file(), serde_json::to_vec(&token).unwrap()).unwrap();
+        assert!(place.token().unwrap().is_none() && !place.is_open());
         fs::remove_dir_all(root).unwrap();
     }
 
     #[test]
-    fn a_stop_that_was_killed_knows_when_it_began() {
-        let (root, place) = place("closing");
-        assert_eq!(place.stop_began(|| 7), None, "nothing ran");
-        place.open("a", Overlap::Skip, &me()).unwrap();
-        assert_eq!(place.stop_began(|| 7), Some(7));
-        place.close(Duration::ZERO).unwrap();
-        assert_eq!(place.stop_began(|| 9), Some(7));
-        place.stop_ended();
-        assert_eq!(place.stop_began(|| 9), None);
+    fn what_was_noted_reads_back() {
+        let (root, place) = place("notes");
+        assert_eq!((place.crontab(), place.units()), (None, vec![]));
+        place.note_crontab("* * * * * x\n").unwrap();
+        place.note_units(&["a.timer", "a.service"]).unwrap();
+        assert_eq!(place.crontab().as_deref(), Some("* * * * * x\n"));
+        assert_eq!(place.units(), ["a.timer", "a.service"]);
         fs::remove_dir_all(root).unwrap();
     }
 

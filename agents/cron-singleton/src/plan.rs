@@ -1,6 +1,6 @@
 //! What becomes of runs that came due while the resource was on no node, or was lost with its node. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use chrono::{DateTime, TimeZone};
@@ -10,6 +10,8 @@ use crate::schedule::Schedule;
 
 /// How many runs of one job are made up for, or told of one by one: a job of every minute has 1440 a day.
 pub const MOST: usize = 60;
+/// How many runs of all jobs together are made up for: cron starts them all in the same minute.
+pub const MOST_OF_ALL: usize = 1000;
 
 /// What an operator wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,12 @@ pub enum Why {
     Superseded,
     /// More than [`MOST`].
     TooMany,
+    /// Due before the window.
+    TooOld,
+    /// Its job was taken out, or changed.
+    Gone,
+    /// More than [`MOST_OF_ALL`].
+    TooManyOfAll,
 }
 
 impl fmt::Display for Why {
@@ -52,6 +60,9 @@ impl fmt::Display for Why {
             Self::Unwanted => "it is not made up for (catch_up=none)",
             Self::Uncertain => "it may have run on a node that was lost, and is not repeated (guarantee=at_most_once)",
             Self::Superseded => "it is not made up for, a later run of the same job is (catch_up=last)",
+            Self::TooManyOfAll => "neither did those of the same job before it; only the last 1000 of all jobs are made up for",
+            Self::TooOld => "neither did those of the same job before it, and it was due longer ago than catch_up_window",
+            Self::Gone => "its job is not in the crontab any more",
             Self::TooMany => "neither did those of the same job before it; only the last 60 are looked at",
         })
     }
@@ -92,14 +103,21 @@ pub fn plan<Tz: TimeZone>(
     for (job, schedule) in jobs {
         let due = schedule.newest_between(&after, &until, MOST + 1);
         let due = due.iter().map(|at| Run { minute: minute_of(at), job: job.clone() });
-        let pending = mark.pending.iter().filter(|run| run.job == *job && run.minute > oldest).cloned();
+        let (pending, old): (Vec<&Run>, Vec<&Run>) = mark.pending.iter().filter(|run| run.job == *job).partition(|run| run.minute > oldest);
+        let pending = pending.into_iter().cloned();
+        let before = time_of(&zone, mark.minute).zip(time_of(&zone, oldest));
+        let before = before.and_then(|(after, until)| schedule.newest_between(&after, &until, 1).pop());
+        let before = before.map(|at| Run { minute: minute_of(&at), job: job.clone() });
+        let old = old.into_iter().cloned().chain(before).max();
+        let uncertain = !mark.closed && !policy.at_least_once;
+        plan.missed.extend(old.filter(|run| !begun(run)).map(|run| (run, if uncertain { Why::Uncertain } else { Why::TooOld })));
         let runs: BTreeSet<Run> = due.chain(pending).filter(|run| !begun(run)).collect();
         let mut runs: Vec<Run> = runs.into_iter().collect();
         let mut newest = runs.split_off(runs.len().saturating_sub(MOST));
         plan.missed.extend(runs.pop().map(|run| (run, Why::TooMany)));
         let mut miss = |runs: Vec<Run>, why| plan.missed.extend(runs.into_iter().map(|run| (run, why)));
         match policy.catch_up {
-            _ if !mark.closed && !policy.at_least_once => miss(newest, Why::Uncertain),
+            _ if uncertain => miss(newest, Why::Uncertain),
             CatchUp::None => miss(newest, Why::Unwanted),
             CatchUp::Last => {
                 plan.make_up.extend(newest.pop());
@@ -108,7 +126,13 @@ pub fn plan<Tz: TimeZone>(
             CatchUp::All => plan.make_up.extend(newest),
         }
     }
+    let gone = mark.pending.iter().filter(|run| !jobs.iter().any(|(job, _)| *job == run.job));
+    plan.missed.extend(gone.map(|run| (run.clone(), Why::Gone)));
     plan.make_up.sort();
+    let surplus = plan.make_up.len().saturating_sub(MOST_OF_ALL);
+    // The last of each job stands for those before it.
+    let dropped: BTreeMap<String, Run> = plan.make_up.drain(..surplus).map(|run| (run.job.clone(), run)).collect();
+    plan.missed.extend(dropped.into_values().map(|run| (run, Why::TooManyOfAll)));
     plan
 }
 

@@ -85,6 +85,19 @@ fn all_means_all_within_bounds() {
 }
 
 #[test]
+fn a_great_many_jobs_do_not_begin_all_at_once() {
+    let names: Vec<String> = (0..600).map(|n| format!("{n:03}")).collect();
+    let jobs = jobs(&names.iter().map(|name| (name.as_str(), "* * * * *")).collect::<Vec<_>>());
+    let plan = plan(&mark(5, 0, true), &jobs, &at(5, 3, 0), &never, &Policy { catch_up: CatchUp::All, ..LAST });
+    assert_eq!(plan.make_up.len(), MOST_OF_ALL);
+    // Three of each were due.
+    assert_eq!(plan.make_up.iter().filter(|run| run.minute == minute(5, 3)).count(), 600);
+    assert_eq!(plan.missed.len(), 600, "a line for each job, however many were left out");
+    assert_eq!(plan.missed[0], (run("000", minute(5, 2)), Why::TooManyOfAll));
+    assert_eq!(plan.missed[599], (run("599", minute(5, 1)), Why::TooManyOfAll));
+}
+
+#[test]
 fn none_means_that_it_is_told() {
     let jobs = jobs(&[("x", "* * * * *")]);
     let told = plan(&mark(5, 0, true), &jobs, &at(5, 3, 0), &never, &Policy { catch_up: CatchUp::None, ..LAST });
@@ -97,6 +110,22 @@ fn what_was_to_be_made_up_for_and_had_not_begun_still_is() {
     let jobs = jobs(&[("x", "0 1 * * *")]);
     let pending = |of: &str| Mark { pending: vec![run(of, minute(1, 0))], ..mark(5, 0, true) };
     assert_eq!(plan(&pending("x"), &jobs, &at(5, 1, 0), &never, &LAST).make_up, [run("x", minute(1, 0))]);
-    assert_eq!(plan(&pending("taken out"), &jobs, &at(5, 1, 0), &never, &LAST), Plan::default());
-    assert_eq!(plan(&pending("x"), &jobs, &at(5, 1, 0), &never, &Policy { window: 60, ..LAST }), Plan::default(), "too old");
+    let missed = |mark: &Mark, policy: &Policy| {
+        let plan = plan(mark, &jobs, &at(5, 1, 0), &never, policy);
+        assert_eq!(plan.make_up, []);
+        plan.missed
+    };
+    assert_eq!(missed(&pending("taken out"), &LAST), [(run("taken out", minute(1, 0)), Why::Gone)]);
+    assert_eq!(missed(&pending("x"), &Policy { window: 60, ..LAST }), [(run("x", minute(1, 0)), Why::TooOld)]);
+}
+
+#[test]
+fn what_was_due_before_the_window_is_told() {
+    let jobs = jobs(&[("hourly", "0 * * * *"), ("weekly", "0 3 * * 6")]);
+    let short = Policy { window: 60, ..LAST };
+    let told = plan(&mark(1, 30, true), &jobs, &at(5, 12, 0), &never, &short);
+    assert_eq!(told.make_up, [run("hourly", minute(5, 0))]);
+    assert_eq!(told.missed, [(run("hourly", minute(4, 0)), Why::TooOld), (run("weekly", minute(3, 0)), Why::TooOld)]);
+    let lost = plan(&mark(1, 30, false), &jobs, &at(5, 12, 0), &never, &short);
+    assert!(lost.make_up.is_empty() && lost.missed.iter().all(|(_, why)| *why == Why::Uncertain), "{lost:?}");
 }

@@ -1,6 +1,6 @@
 //! When a job comes due. croner reads the calendar; what a moved clock means is Debian's rule. Pure: the time is a parameter.
 
-use chrono::{DateTime, Duration, LocalResult, NaiveDateTime, Offset, TimeZone, Timelike, Utc};
+use chrono::{DateTime, Datelike, Duration, LocalResult, NaiveDateTime, Offset, TimeZone, Timelike, Utc};
 use croner::Cron;
 use croner::parser::{CronParser, Seconds};
 
@@ -95,6 +95,27 @@ impl Schedule {
             LocalResult::None => [after_the_gap(zone, wall), None],
         }
     }
+}
+
+/// Whether a job can come due after one minute and up to another. `false` is certain: a monitor asks for every job what it need not
+/// read a calendar for. Where a clock is moved nearby, or the time is long, the answer is `true`.
+pub fn can_come_due<Tz: TimeZone>(times: &Times, after: &DateTime<Tz>, until: &DateTime<Tz>) -> bool {
+    let offset = |at: &DateTime<Tz>| at.offset().fix();
+    let steady = offset(&(after.clone() - FARTHEST_MOVE)) == offset(after) && offset(after) == offset(until);
+    if !steady || until.clone() - after.clone() > FARTHEST_MOVE {
+        return true;
+    }
+    let minute = Duration::minutes(1);
+    let next = |at: &NaiveDateTime| Some(*at + minute).filter(|next| *next <= until.naive_local());
+    let first = after.naive_local().with_second(0).and_then(|at| next(&at));
+    std::iter::successors(first, next).any(|wall| matches(times, &wall))
+}
+
+/// Whether the fields hold for a time of the wall clock.
+fn matches(times: &Times, wall: &NaiveDateTime) -> bool {
+    let (day, weekday) = (times.day.has(wall.day()), times.weekday.has(wall.weekday().num_days_from_sunday()));
+    let days = if times.both_days() { day && weekday } else { day || weekday };
+    times.minute.has(wall.minute()) && times.hour.has(wall.hour()) && times.month.has(wall.month()) && days
 }
 
 /// Whether a day like this ever comes: people write 30 February for never, and croner would look for it for thousands of years.

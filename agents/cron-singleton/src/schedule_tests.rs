@@ -147,29 +147,45 @@ fn night_line() -> impl Strategy<Value = String> {
     (field(0, 59), field(0, 4)).prop_map(|(minute, hour)| format!("{minute} {hour} * * *"))
 }
 
+/// Nights in which a clock is moved, and one in which none is.
+const CHANGES: [(Tz, &str); 8] = [
+    (Tz::Europe__Berlin, "2026-03-28 20:00"),
+    (Tz::Europe__Berlin, "2026-10-24 20:00"),
+    (Tz::America__New_York, "2026-03-07 20:00"),
+    (Tz::America__New_York, "2026-10-31 20:00"),
+    // Half an hour.
+    (Tz::Australia__Lord_Howe, "2026-04-04 20:00"),
+    (Tz::Australia__Lord_Howe, "2026-10-03 20:00"),
+    // The gap is at midnight.
+    (Tz::America__Havana, "2026-03-07 18:00"),
+    (Tz::UTC, "2028-02-28 20:00"),
+];
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     /// Whatever zone, whichever way the clock goes: the same minutes as cron's own loop.
     #[test]
     fn runs_when_cron_runs(line in prop_oneof![line(), night_line()], change in 0..8_usize) {
-        let (zone, around) = [
-            (Tz::Europe__Berlin, "2026-03-28 20:00"),
-            (Tz::Europe__Berlin, "2026-10-24 20:00"),
-            (Tz::America__New_York, "2026-03-07 20:00"),
-            (Tz::America__New_York, "2026-10-31 20:00"),
-            // Half an hour.
-            (Tz::Australia__Lord_Howe, "2026-04-04 20:00"),
-            (Tz::Australia__Lord_Howe, "2026-10-03 20:00"),
-            // The gap is at midnight.
-            (Tz::America__Havana, "2026-03-07 18:00"),
-            (Tz::UTC, "2028-02-28 20:00"),
-        ][change];
+        let (zone, around) = CHANGES[change];
         let times = times(&line);
         let begin = at(&zone, around);
         let end = (begin.with_timezone(&Utc) + TimeDelta::hours(34)).with_timezone(&zone);
         let ours: BTreeSet<DateTime<Tz>> = Schedule::new(&times).unwrap().between(&begin, &end).into_iter().collect();
         prop_assert_eq!(ours, cron(&times, zone, &begin, 34 * 60), "{} in {}", line, zone);
+    }
+
+    /// What a monitor reads no calendar for is not due; and where no clock is moved, that is told exactly.
+    #[test]
+    fn what_cannot_come_due_does_not(line in prop_oneof![line(), night_line()], change in 0..8_usize, from in 0..2040_i64, minutes in 0..200_i64) {
+        let (zone, around) = CHANGES[change];
+        let times = times(&line);
+        let after = (at(&zone, around).with_timezone(&Utc) + TimeDelta::minutes(from)).with_timezone(&zone);
+        let until = (after.with_timezone(&Utc) + TimeDelta::minutes(minutes)).with_timezone(&zone);
+        let due = !Schedule::new(&times).unwrap().between(&after, &until).is_empty();
+        let can = can_come_due(&times, &after, &until);
+        prop_assert!(can || !due, "{} in {} after {}", line, zone, after);
+        prop_assert!(can == due || zone != Tz::UTC || minutes > 180, "{} after {}", line, after);
     }
 
     /// A library that shares no code with croner finds the same.

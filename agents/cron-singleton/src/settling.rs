@@ -4,68 +4,91 @@
 //! it. It is written before anything is run by it.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
 
 use chrono::{DateTime, Local};
-use ocf::{Context, Failure};
+use ocf::{Context, Failure, Outcome};
 use process::Account;
 
 use crate::agent::CronSingleton;
 use crate::claims::Claims;
-use crate::crontab::{Crontab, When};
+use crate::crontab::{Crontab, Times, When};
 use crate::history::{self, Event, Line};
 use crate::installed::{Installation, identities, identities_at_the_gate};
-use crate::mark::{Mark, Run};
+use crate::mark::{self, Mark, Run};
 use crate::params::Mode;
 use crate::place::Place;
 use crate::plan::{MOST, Plan, minute_of, plan, time_of};
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, can_come_due};
 use crate::target::Target;
 
-/// The private attribute with the mark.
+/// The private attribute with the mark, of every node.
 const MARK: &str = "cron-mark";
+/// The one with what a node remembers from before the cluster was shut down.
+const REMEMBERED: &str = "cron-remembered";
 /// How many runs that are left out are told in the log. All are in the history.
 const TOLD: usize = 5;
+/// When cron has started what is made up for, at the latest.
+const STARTED_BY: Duration = Duration::from_secs(180);
 /// How much of a history is looked at for jobs that fail, bytes.
 const LOOKED_AT: u64 = 128 * 1024;
 
 /// A job of the crontab.
-pub(crate) struct Known {
+pub(crate) struct Known<'a> {
     identity: String,
     line: usize,
     uid: u32,
     /// `None`: at `@reboot`.
-    schedule: Option<Schedule>,
+    times: Option<&'a Times>,
+}
+
+impl Known<'_> {
+    /// Its calendar. Made when it is asked for: a monitor of a thousand jobs needs few of them.
+    fn schedule(&self) -> Result<Option<Schedule>, Failure> {
+        let wrong = |e| Failure::installed(format!("the times of line {} cannot be read: {e}", self.line));
+        self.times.map(|times| Schedule::new(times).map_err(wrong)).transpose()
+    }
 }
 
 /// All of them, with what has begun of them on this node.
 pub(crate) struct Jobs<'a> {
     place: &'a Place,
-    known: Vec<Known>,
-    /// What is registered: it may be about to be claimed.
+    known: Vec<Known<'a>>,
+    /// Runs that a wrapper has which has not claimed them yet: it is about to, or waits for its turn.
     registered: Vec<Run>,
 }
 
 impl Jobs<'_> {
+    /// Whether a run has begun on this node since it booted.
     fn begun(&self) -> impl Fn(&Run) -> bool {
         let uids: BTreeMap<&str, u32> = self.known.iter().map(|job| (job.identity.as_str(), job.uid)).collect();
         move |run| {
             let claims = uids.get(run.job.as_str()).map_or_else(Claims::default, |uid| self.place.claims(*uid, &run.job));
-            claims.may_have(run.minute) || self.registered.contains(run)
+            claims.may_have(run.minute)
         }
     }
 
-    fn scheduled(&self) -> Vec<(String, Schedule)> {
-        self.known.iter().filter_map(|job| Some((job.identity.clone(), job.schedule.clone()?))).collect()
+    fn scheduled(&self) -> Result<Vec<(String, Schedule)>, Failure> {
+        let of = |job: &Known<'_>| Ok(job.schedule()?.map(|schedule| (job.identity.clone(), schedule)));
+        self.known.iter().filter_map(|job| of(job).transpose()).collect()
     }
 
     /// The runs of each job that were due after a minute and up to another one; the last `count`.
-    fn due(&self, after: i64, until: i64, count: usize) -> Vec<Run> {
-        let (Some(after), Some(until)) = (time_of(&Local, after), time_of(&Local, until)) else { return vec![] };
-        let of = |job: &Known| -> Vec<Run> {
-            let times = job.schedule.as_ref().map(|schedule| schedule.newest_between(&after, &until, count)).unwrap_or_default();
-            times.iter().map(|at| Run { minute: minute_of(at), job: job.identity.clone() }).collect()
-        };
-        self.known.iter().flat_map(of).collect()
+    fn due(&self, after: i64, until: i64, count: usize) -> Result<Vec<Run>, Failure> {
+        let (Some(after), Some(until)) = (time_of(&Local, after), time_of(&Local, until)) else { return Ok(vec![]) };
+        let mut runs = Vec::new();
+        for job in self.known.iter().filter(|job| job.times.is_some_and(|times| can_come_due(times, &after, &until))) {
+            let times = job.schedule()?.map(|schedule| schedule.newest_between(&after, &until, count)).unwrap_or_default();
+            runs.extend(times.iter().map(|at| Run { minute: minute_of(at), job: job.identity.clone() }));
+        }
+        Ok(runs)
+    }
+
+    /// Runs at a takeover belong to that takeover only.
+    fn without_takeovers(&self, runs: Vec<Run>) -> Vec<Run> {
+        let at_takeover = |run: &Run| self.known.iter().any(|job| job.identity == run.job && job.times.is_none());
+        runs.into_iter().filter(|run| !at_takeover(run)).collect()
     }
 
     fn line_of(&self, job: &str) -> usize {
@@ -75,23 +98,19 @@ impl Jobs<'_> {
 
 impl CronSingleton {
     /// The jobs of the source.
-    pub(crate) fn jobs<'a>(&self, place: &'a Place, crontab: &Crontab, users: &BTreeMap<String, Account>) -> Result<Jobs<'a>, Failure> {
+    pub(crate) fn jobs<'a>(&self, place: &'a Place, crontab: &'a Crontab, users: &BTreeMap<String, Account>) -> Jobs<'a> {
         let mut known = Vec::new();
         for ((job, _), identity) in crontab.jobs().zip(self.identities(crontab)) {
             let user = job.user.as_ref().or(self.params.user.as_ref());
             let Some(account) = user.and_then(|user| users.get(user)) else { continue };
-            let schedule = match &job.when {
-                When::Reboot => None,
-                When::Times(times) => {
-                    let source = self.params.source.display();
-                    let wrong = |e| Failure::installed(format!("source {source}: line {}: {e}", job.line));
-                    Some(Schedule::new(times).map_err(wrong)?)
-                }
-            };
-            known.push(Known { identity, line: job.line, uid: account.uid, schedule });
+            let times = if let When::Times(times) = &job.when { Some(times) } else { None };
+            known.push(Known { identity, line: job.line, uid: account.uid, times });
         }
-        let registered = crate::agent::registered(place).map(|(_, run)| Run { minute: run.minute, job: run.job }).collect();
-        Ok(Jobs { place, known, registered })
+        // A user's files speak for that user's jobs only.
+        let theirs = |uid: u32, job: &str| known.iter().any(|known: &Known<'_>| known.uid == uid && known.identity == job);
+        let registered = crate::agent::registered(place).filter(|(uid, run)| theirs(*uid, &run.job));
+        let registered = registered.map(|(_, run)| Run { minute: run.minute, job: run.job }).collect();
+        Jobs { place, known, registered }
     }
 
     fn identities(&self, crontab: &Crontab) -> Vec<String> {
@@ -103,73 +122,85 @@ impl CronSingleton {
         Target::due_file_of(&self.params.cron_directory, &self.resource)
     }
 
-    /// Before the gate opens: decides what becomes of the runs since the last node had the resource.
-    pub(crate) fn settle_before_start(&self, context: &Context, jobs: &Jobs<'_>, crontab: &Crontab) {
+    /// Before anything may run here: decides what becomes of the runs since the last node had the resource.
+    pub(crate) fn settle_before_start(&self, context: &Context, jobs: &Jobs<'_>, crontab: &Crontab) -> Outcome {
         let now = Local::now();
         let here = minute_of(&now);
-        // A start that was killed has decided, and what has begun since is known.
-        let before =
-            self.newest_mark(context, jobs.place).map(|mark| Mark { closed: mark.closed || jobs.place.knows_all_since(&mark), ..mark });
-        let mut plan =
-            before.as_ref().map_or_else(Plan::default, |mark| plan(mark, &jobs.scheduled(), &now, &jobs.begun(), &self.params.policy));
+        let before = self.newest_mark(context, jobs.place).map(|mark| Mark { pending: jobs.without_takeovers(mark.pending), ..mark });
+        let mut plan = match &before {
+            Some(mark) => plan(mark, &jobs.scheduled()?, &now, &jobs.begun(), &self.params.policy),
+            None => Plan::default(),
+        };
         let made_up_for = plan.make_up.len();
         if self.params.at_takeover {
-            let at_takeover = jobs.known.iter().filter(|job| job.schedule.is_none());
+            let at_takeover = jobs.known.iter().filter(|job| job.times.is_none());
             plan.make_up.extend(at_takeover.map(|job| Run { minute: here, job: job.identity.clone() }));
         }
         let reign = before.as_ref().map_or(1, |mark| mark.reign + 1);
-        let mark = Mark { reign, node: self.node.clone(), minute: here, closed: false, pending: plan.make_up };
+        let mut mark = Mark { reign, node: self.node.clone(), minute: here, closed: false, pending: plan.make_up };
+        let mut missed: Vec<(Run, String)> = plan.missed.into_iter().map(|(run, why)| (run, why.to_string())).collect();
         if let Err(why) = jobs.place.remember(&mark) {
             // What is not written down might be run twice.
             context.log.warning(format!("{why}: no run is made up for"));
-            return;
-        }
-        self.publish_mark(context, &mark);
-        let missed: Vec<(Run, String)> = plan.missed.into_iter().map(|(run, why)| (run, why.to_string())).collect();
-        self.tell_missed(context, jobs, &missed);
-        if made_up_for > 0 {
+            missed.extend(mark.pending.drain(..).map(|run| (run, "it is not made up for, because that cannot be written down".to_owned())));
+        } else if made_up_for > 0 {
             context.log.notice(format!("{made_up_for} runs that came due while the resource was on no node are made up for"));
         }
-        self.write_due(context, crontab, &mark);
+        self.publish_mark(context, &mark);
+        self.tell_missed(context, jobs, &missed);
+        self.write_due(context, crontab, jobs, &mark);
+        Ok(())
     }
 
-    /// Advances the mark when something was due, and takes the runs away that are made up for and have begun.
-    pub(crate) fn settle_in_passing(&self, context: &Context, jobs: &Jobs<'_>, crontab: &Crontab) {
-        let Some(mark) = jobs.place.mark().filter(|mark| !mark.closed && mark.node == self.node) else { return };
+    /// Advances the mark when something was due, and takes the runs away that are made up for and have begun. `renewed`: the crontab
+    /// is another one from now on.
+    pub(crate) fn settle_in_passing(&self, context: &Context, jobs: &Jobs<'_>, crontab: &Crontab, renewed: bool) -> Outcome {
+        let Some(mark) = self.mark_of_this_reign(jobs.place) else { return Ok(()) };
         // cron has begun what was due in the minute before this one.
         let until = minute_of(&Local::now()) - 1;
         let begun = jobs.begun();
-        let due = jobs.due(mark.minute, until, MOST);
-        let pending: Vec<Run> = mark.pending.iter().filter(|run| !begun(run)).cloned().collect();
-        if due.is_empty() && pending.len() == mark.pending.len() {
-            if !pending.is_empty() {
-                self.write_due(context, crontab, &mark);
-            }
-            return;
+        let due = jobs.due(mark.minute, until, MOST)?;
+        let open: Vec<Run> = due.iter().filter(|run| !begun(run)).cloned().collect();
+        // One that waits for its turn has not begun: should it not come to that, it is made up for.
+        let (waiting, overdue): (Vec<Run>, Vec<Run>) = open.into_iter().partition(|run| jobs.registered.contains(run));
+        let pending: Vec<Run> = mark.pending.iter().filter(|run| !begun(run)).cloned().chain(waiting).collect();
+        if due.is_empty() && pending.len() == mark.pending.len() && !renewed {
+            // One that was killed may have got no further than the mark.
+            self.write_due(context, crontab, jobs, &mark);
+            return Ok(());
         }
-        let overdue: Vec<(Run, String)> =
-            due.into_iter().filter(|run| !begun(run)).map(|run| (run, "cron has not started it: journalctl -u cron".to_owned())).collect();
         let mark = Mark { minute: until.max(mark.minute), pending, ..mark };
         if let Err(why) = jobs.place.remember(&mark) {
             context.log.warning(format!("{why}: should this node be lost, the runs since then are not known"));
         }
         self.publish_mark(context, &mark);
-        self.tell_missed(context, jobs, &overdue);
-        self.write_due(context, crontab, &mark);
+        let why = "cron has not started it: journalctl -u cron".to_owned();
+        self.tell_missed(context, jobs, &overdue.into_iter().map(|run| (run, why.clone())).collect::<Vec<_>>());
+        self.write_due(context, crontab, jobs, &mark);
+        Ok(())
     }
 
-    /// After the gate was closed and the jobs have ended. `minute`: in which that was.
-    pub(crate) fn settle_after_stop(&self, context: &Context, jobs: &Jobs<'_>, minute: i64) {
-        let Some(mark) = jobs.place.mark().filter(|mark| !mark.closed && mark.node == self.node) else { return };
-        let due = jobs.due(mark.minute, minute, MOST);
+    /// After the jobs were kept from starting and have ended. What nobody has begun until now is left to the next node. So it does
+    /// not matter when a stop began, nor whether it is the first: it looks at what has begun.
+    pub(crate) fn settle_after_stop(&self, context: &Context, jobs: &Jobs<'_>) -> Outcome {
+        let Some(mark) = self.mark_of_this_reign(jobs.place) else { return Ok(()) };
+        let minute = minute_of(&Local::now());
         let begun = jobs.begun();
+        let due = jobs.due(mark.minute, minute, MOST)?;
         let pending: Vec<Run> = mark.pending.iter().chain(&due).filter(|run| !begun(run)).cloned().collect();
         let mark = Mark { minute: minute.max(mark.minute), closed: true, pending, ..mark };
         self.publish_mark(context, &mark);
-        match jobs.place.remember(&mark) {
-            Ok(()) => jobs.place.stop_ended(),
-            Err(why) => context.log.warning(format!("{why}: the next start takes it that this node was lost")),
+        if let Err(why) = jobs.place.remember(&mark) {
+            jobs.place.forget();
+            let then = "the other nodes know it; should all be shut down, the next start takes it that this node was lost";
+            context.log.warning(format!("{why}: {then}"));
         }
+        Ok(())
+    }
+
+    /// The mark that the last start here has written, if the resource has not been stopped since, in order or by a boot.
+    pub(crate) fn mark_of_this_reign(&self, place: &Place) -> Option<Mark> {
+        place.mark().filter(|mark| !mark.closed && mark.node == self.node && place.knows_all_since(mark))
     }
 
     /// Jobs whose last run failed or did not begin: for people who look closer.
@@ -178,11 +209,16 @@ impl CronSingleton {
         let mut uids: Vec<u32> = jobs.known.iter().map(|job| job.uid).collect();
         uids.sort_unstable();
         uids.dedup();
-        let histories = uids.into_iter().map(|uid| jobs.place.history(uid)).chain([jobs.place.agents_history()]);
-        for line in histories.flat_map(|path| history::tail(&path, LOOKED_AT)) {
-            let later = last.get(&line.job).is_none_or(|known| known.at <= line.at);
-            if later && !matches!(line.event, Event::Started { .. } | Event::Skipped { .. }) {
-                last.insert(line.job.clone(), line);
+        // A user's history speaks for that user's jobs only; the agent's for all.
+        let histories = uids.into_iter().map(|uid| (Some(uid), jobs.place.history(uid))).chain([(None, jobs.place.agents_history())]);
+        let theirs =
+            |uid: Option<u32>, job: &str| jobs.known.iter().any(|known| known.identity == job && uid.is_none_or(|uid| uid == known.uid));
+        for (uid, path) in histories {
+            for line in history::tail(&path, LOOKED_AT).into_iter().filter(|line| theirs(uid, &line.job)) {
+                let later = last.get(&line.job).is_none_or(|known| known.at <= line.at);
+                if later && !matches!(line.event, Event::Started { .. } | Event::Skipped { .. }) {
+                    last.insert(line.job.clone(), line);
+                }
             }
         }
         let mut complaints: Vec<(usize, String)> = Vec::new();
@@ -196,35 +232,71 @@ impl CronSingleton {
             complaints.push((job.line, format!("the run of {} of line {} {what}", shown(line.minute), job.line)));
         }
         complaints.sort();
+        if let Target::File(path) = self.due_target() {
+            let age = fs::metadata(&path).and_then(|m| m.modified()).ok().and_then(|at| at.elapsed().ok());
+            if let Some(age) = age.filter(|age| *age > STARTED_BY) {
+                let text = format!("runs that are made up for have not begun for {} minutes: journalctl -u cron", age.as_secs() / 60);
+                complaints.insert(0, (0, text));
+            }
+        }
         let texts: Vec<String> = complaints.into_iter().take(TOLD).map(|(_, text)| text).collect();
         (!texts.is_empty()).then(|| texts.join("; "))
     }
 
-    fn newest_mark(&self, context: &Context, place: &Place) -> Option<Mark> {
-        let published = self.cluster.private_values(MARK).unwrap_or_else(|e| {
-            context.log.warning(format!("what the other nodes know of the last runs cannot be found out: {e}"));
-            BTreeMap::new()
-        });
-        Mark::newest(published.values().filter_map(|text| Mark::parse(text)).chain(place.mark()))
+    /// The mark to go by at a start; closed only if that is certain.
+    pub(crate) fn newest_mark(&self, context: &Context, place: &Place) -> Option<Mark> {
+        let read = |values: BTreeMap<String, String>| values.values().filter_map(|text| Mark::parse(text)).collect::<Vec<_>>();
+        let ask = |name: &str| {
+            let answer = self.cluster.private_values(name).map(read);
+            answer.map_err(|e| context.log.warning(format!("what the other nodes know of the last runs cannot be found out: {e}"))).ok()
+        };
+        let own = place.mark();
+        let complete = own.as_ref().is_some_and(|mark| mark.node == self.node && place.knows_all_since(mark));
+        let carried = ask(MARK);
+        let known = match &carried {
+            Some(marks) if marks.is_empty() => mark::Known {
+                remembered: ask(REMEMBERED).unwrap_or_default(),
+                all_present: self.cluster.all_present(),
+                ..mark::Known::default()
+            },
+            _ => mark::Known::default(),
+        };
+        mark::Known { carried, own, complete, ..known }.mark()
     }
 
-    fn publish_mark(&self, context: &Context, mark: &Mark) {
+    /// When this node has joined the cluster: takes over what the others carry, so that it is known as long as this node is there.
+    /// When nobody carries anything, the cluster was shut down as a whole: then each node says what it remembers.
+    pub(crate) fn join(&self) {
+        let Ok(place) = self.place() else { return };
+        let Ok(carried) = self.cluster.private_values(MARK) else { return };
+        let newest = Mark::newest(carried.values().filter_map(|text| Mark::parse(text)));
+        // Should it not be told, the start finds out less, and says so.
+        let _ = match newest {
+            Some(mark) if carried.get(&self.node) == Some(&mark.to_string()) => Ok(()),
+            Some(mark) => self.cluster.publish_private(MARK, &mark.to_string()),
+            None => place.mark().map_or(Ok(()), |mark| self.cluster.publish_private(REMEMBERED, &mark.to_string())),
+        };
+    }
+
+    pub(crate) fn publish_mark(&self, context: &Context, mark: &Mark) {
         if let Err(e) = self.cluster.publish_everywhere(MARK, &mark.to_string()) {
             context.log.warning(format!("the other nodes cannot be told which runs are settled: {e}"));
         }
     }
 
     /// Gives cron the runs that are made up for, or takes the file away.
-    fn write_due(&self, context: &Context, crontab: &Crontab, mark: &Mark) {
+    fn write_due(&self, context: &Context, crontab: &Crontab, jobs: &Jobs<'_>, mark: &Mark) {
         let target = self.due_target();
-        let done = if mark.pending.is_empty() {
+        // Those that a wrapper has need no other one.
+        let pending: Vec<Run> = mark.pending.iter().filter(|run| !jobs.registered.contains(run)).cloned().collect();
+        let done = if pending.is_empty() {
             target.remove(&self.resource)
         } else {
             let source = self.params.source.display().to_string();
             let wrapper = Self::wrapper();
             let user = self.params.user.as_deref();
             let installation = Installation { resource: &self.resource, source: &source, wrapper: &wrapper, user };
-            let text = installation.due_text(crontab, &mark.pending, &self.identities(crontab));
+            let text = installation.due_text(crontab, &pending, &self.identities(crontab));
             match target.read_ours(&self.resource) {
                 Ok(found) if found.as_ref() == Some(&text) => Ok(()),
                 Ok(_) => target.write(&text),
@@ -237,25 +309,29 @@ impl CronSingleton {
     }
 
     fn tell_missed(&self, context: &Context, jobs: &Jobs<'_>, missed: &[(Run, String)]) {
-        let path = jobs.place.agents_history();
         for (n, (run, why)) in missed.iter().enumerate() {
             if n < TOLD {
                 context.log.warning(format!("the run of {} of line {} did not begin: {why}", shown(run.minute), jobs.line_of(&run.job)));
             }
-            let event = Event::Missed { why: why.clone() };
-            let at = Local::now().timestamp();
-            let line = Line { at, node: self.node.clone(), job: run.job.clone(), minute: run.minute, pid: 0, event };
-            if let Err(e) = history::append(&path, &line) {
-                context.log.warning(format!("the history {} cannot be written: {e}", path.display()));
-            }
+            self.note_missed(context, jobs.place, run, why);
         }
         if missed.len() > TOLD {
-            context.log.warning(format!("{} more runs did not begin: {}", missed.len() - TOLD, path.display()));
+            context.log.warning(format!("{} more runs did not begin: {}", missed.len() - TOLD, jobs.place.agents_history().display()));
+        }
+    }
+
+    /// Writes into the history that a run did not begin, or may not have.
+    pub(crate) fn note_missed(&self, context: &Context, place: &Place, run: &Run, why: &str) {
+        let event = Event::Missed { why: why.to_owned() };
+        let at = Local::now().timestamp();
+        let line = Line { at, node: self.node.clone(), job: run.job.clone(), minute: run.minute, pid: 0, event };
+        if let Err(e) = history::append(&place.agents_history(), &line) {
+            context.log.warning(format!("the history {} cannot be written: {e}", place.agents_history().display()));
         }
     }
 }
 
 /// A minute as the wall clock shows it.
-fn shown(minute: i64) -> String {
+pub(crate) fn shown(minute: i64) -> String {
     time_of(&Local, minute).map_or_else(|| minute.to_string(), |at: DateTime<Local>| at.format("%Y-%m-%d %H:%M").to_string())
 }

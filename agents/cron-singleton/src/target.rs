@@ -58,6 +58,12 @@ impl Target {
         Ok(Some(if own { text.split_inclusive('\n').skip(3).collect() } else { text }))
     }
 
+    /// The same of a crontab that is none of ours: whatever can be made of it.
+    pub(crate) fn read_lossy(&self) -> String {
+        let Self::File(path) = self else { return self.read().ok().flatten().unwrap_or_default() };
+        String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+    }
+
     /// What stands there, if a resource has put it there.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::claims::claim;
 use crate::history::{self, Event, Line};
 use crate::installed::{DUE, JOB, MINUTE, RESOURCE, SHELL, identity_of_command};
-use crate::place::{Overlap, Passed, Place, Token};
+use crate::place::{Overlap, Place, Token};
 
 /// What every process of a run has in its environment: resource, process and start time of the wrapper.
 pub const RUN: &str = "SYSTOLE_RUN";
@@ -32,6 +32,9 @@ pub struct Running {
     pub job: String,
     /// The minute that it was due, since 1970.
     pub minute: i64,
+    /// Whether it is made up for.
+    #[serde(default)]
+    pub late: bool,
 }
 
 /// What cron asks for.
@@ -93,32 +96,33 @@ impl Request {
     /// Why it could not be run.
     pub fn carry_out(&self, place: &Place, now: &dyn Fn() -> i64) -> Result<i32, String> {
         let minute = self.due.unwrap_or_else(|| now().div_euclid(60));
-        let Some((passed, token)) = pass(place)? else { return Ok(0) };
+        let Some(token) = token(place)? else { return Ok(0) };
         let run = Registered::new(self, place, &token, minute)?;
-        drop(passed);
+        // Again: a stop takes the token away, and then looks at who is registered.
+        if !still_here(place)? {
+            return Ok(0);
+        }
         let lock = run.directory.join(format!("{}.lock", self.job));
         let lock = |limit| process::lock(&lock, limit).map_err(|e| format!("{}: {e}", lock.display()));
-        // Those that are made up for come all at once, and none of them is to be left out.
-        let held = match if self.due.is_some() { Overlap::Queue } else { token.overlap } {
-            Overlap::Allow => None,
-            Overlap::Skip => match lock(Duration::ZERO)? {
+        let held = if self.due.is_none() && token.overlap == Overlap::Allow {
+            None
+        } else {
+            match lock(Duration::ZERO)? {
                 Some(held) => Some(held),
-                None => {
+                // Those that are made up for come all at once, and when others are due: of these none is left out.
+                None if self.due.is_none() && token.overlap == Overlap::Skip && !run.beside_a_late_one() => {
                     // So that nobody takes it for one that cron forgot.
                     run.claim()?;
                     return Ok(run.skip("the run before still goes on", now));
                 }
-            },
-            Overlap::Queue => match lock(Duration::ZERO)? {
-                Some(held) => Some(held),
                 None => {
                     let held = lock(QUEUE)?;
-                    if pass(place)?.is_none() {
+                    if !still_here(place)? {
                         return Ok(run.skip("the jobs have left this node while it waited", now));
                     }
                     held
                 }
-            },
+            }
         };
         if !run.claim()? {
             // One that is made up for is asked for every minute until the agent has seen that it has begun.
@@ -137,8 +141,12 @@ impl Request {
     }
 }
 
-fn pass(place: &Place) -> Result<Option<(Passed, Token)>, String> {
-    place.pass().map_err(|e| format!("whether the jobs run on this node cannot be found out: {e}"))
+fn token(place: &Place) -> Result<Option<Token>, String> {
+    place.token().map_err(|e| format!("whether the jobs run on this node cannot be found out: {e}"))
+}
+
+fn still_here(place: &Place) -> Result<bool, String> {
+    token(place).map(|token| token.is_some())
 }
 
 /// A run that is registered, until this is dropped.
@@ -157,10 +165,18 @@ impl<'a> Registered<'a> {
         let wrapper = std::process::id().try_into().ok().and_then(Identity::of).ok_or("this process cannot be found: is /proc mounted?")?;
         let directory = place.of_user(uid);
         let file = directory.join(format!("{}.run", wrapper.pid));
-        let running = Running { wrapper, job: request.job.clone(), minute };
+        let running = Running { wrapper, job: request.job.clone(), minute, late: request.due.is_some() };
         let text = serde_json::to_vec(&running).map_err(|e| e.to_string())?;
         write(&file, &text, &request.resource)?;
         Ok(Self { request, token, running, directory, file, history: place.history(uid) })
+    }
+
+    /// Whether a run of the same job that is made up for is under way.
+    fn beside_a_late_one(&self) -> bool {
+        let runs = fs::read_dir(&self.directory).into_iter().flatten().flatten().map(|entry| entry.path());
+        let runs = runs.filter(|path| path.extension().is_some_and(|e| e == "run"));
+        let read = |path: PathBuf| serde_json::from_slice::<Running>(&fs::read(path).ok()?).ok();
+        runs.filter_map(read).any(|other| other.late && other.job == self.running.job && other.wrapper.is_alive())
     }
 
     /// Takes the run; `false` when it was taken before. In a file before anything runs: whenever we die, it does not run twice.
@@ -175,7 +191,7 @@ impl<'a> Registered<'a> {
 
     /// A disk that is full must not keep a job from running.
     fn note(&self, event: Event, now: &dyn Fn() -> i64) {
-        let Running { wrapper, job, minute } = &self.running;
+        let Running { wrapper, job, minute, .. } = &self.running;
         let line =
             Line { at: now(), node: self.token.node.clone(), job: job.clone(), minute: *minute, pid: wrapper.pid.unsigned_abs(), event };
         if let Err(e) = history::append(&self.history, &line) {
@@ -242,7 +258,7 @@ mod tests {
         let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
         assert_eq!(request("exit 7").carry_out(&place, &|| 600), Ok(0), "not here");
         place.open("a", Overlap::Skip, &[(uid, gid)]).unwrap();
-        let token = place.pass().unwrap().unwrap().1;
+        let token = place.token().unwrap().unwrap();
         let request = request("x");
         let first = Registered::new(&request, &place, &token, 10).unwrap();
         assert!(first.file.exists());

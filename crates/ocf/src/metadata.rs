@@ -192,7 +192,7 @@ fn paragraphs(text: &str) -> String {
 }
 
 /// Escapes text for roff: backslashes, hyphens that people will copy, and lines that would read as requests.
-fn roff(text: &str) -> String {
+pub fn roff(text: &str) -> String {
     let escaped = text.replace('\\', "\\e").replace('-', "\\-");
     let lines = escaped.lines().map(|line| if line.starts_with(['.', '\'']) { format!("\\&{line}") } else { line.to_owned() });
     lines.collect::<Vec<_>>().join("\n")

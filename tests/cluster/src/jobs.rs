@@ -7,14 +7,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use lab::state::Bind;
 use lab::{Error, Lab, LabOptions, Node, Result};
 
-use crate::{image, read, repository, stage};
+use crate::{image, snippet, stage};
 
 /// Where the nodes see the shared directory.
 const SHARED: &str = "/mnt/jobs";
 /// What the jobs run. It ticks while it runs: so it shows when a job runs on that nobody has ended.
 const JOB: &str = r#"#!/bin/sh
 # job NAME SECONDS
-say() { echo "$(date +%s.%N) $(hostname) $$ $1 $2 ${SYSTOLE_MINUTE:-none}" >> /mnt/jobs/journal; }
+minute=${SYSTOLE_MINUTE:-$(($(date +%s) / 60))}
+say() { echo "$(date +%s.%N) $(hostname) $$ $1 $2 $minute" >> /mnt/jobs/journal; }
 say begin "$1"
 n=0
 while [ $n -lt $(($2 * 5)) ]; do sleep 0.2; say tick "$1"; n=$((n + 1)); done
@@ -49,11 +50,38 @@ pub struct Resource {
     pub parameters: &'static str,
     /// How long the job takes, seconds.
     pub seconds: u32,
+    /// Whether it is a timer of systemd's, and not a line of a crontab.
+    pub timer: bool,
+}
+
+impl Resource {
+    /// Puts its job onto a node.
+    fn install(&self, node: &Node) -> Result<()> {
+        let Self { name, seconds, timer, .. } = self;
+        if !timer {
+            return node.write(&format!("/etc/systole/{name}.cron"), &format!("* * * * * wpsite /usr/local/bin/job {name} {seconds}\n"));
+        }
+        let service = format!("[Service]\nType=oneshot\nUser=wpsite\nExecStart=/usr/local/bin/job {name} {seconds}\n");
+        node.write(&format!("/etc/systemd/system/{name}.service"), &service)?;
+        let timer = "[Timer]\nOnCalendar=minutely\nAccuracySec=1s\nPersistent=yes\n\n[Install]\nWantedBy=timers.target\n";
+        node.write(&format!("/etc/systemd/system/{name}.timer"), timer)?;
+        node.sh("systemctl daemon-reload").map(drop)
+    }
+
+    /// Where the agent finds it.
+    fn source(&self) -> String {
+        if self.timer { format!("mode=timer timers={}.timer", self.name) } else { format!("source=/etc/systole/{}.cron", self.name) }
+    }
 }
 
 impl Jobs {
     /// Three nodes; each resource on one of them.
     pub fn up(name: &str, resources: &[Resource]) -> Result<Self> {
+        Self::with(name, resources, LabOptions::default())
+    }
+
+    /// The same with more in the lab: volumes and layers.
+    pub fn with(name: &str, resources: &[Resource], more: LabOptions) -> Result<Self> {
         let shared = std::env::temp_dir().join(format!("systole-jobs-{name}"));
         let _ = std::fs::remove_dir_all(&shared);
         let failed = |e: std::io::Error| Error::Refused(format!("{}: {e}", shared.display()));
@@ -62,11 +90,11 @@ impl Jobs {
         let lab = Lab::up(LabOptions {
             name: name.to_owned(),
             image: image(),
-            layers: vec![stage()?],
+            layers: std::iter::once(stage()?).chain(more.layers).collect(),
             binds: vec![Bind { source: shared.clone(), target: SHARED.into() }],
-            ..LabOptions::default()
+            ..more
         })?;
-        let snippet = read(&repository().join("crm-snippets/cron.crm"))?;
+        let snippet = snippet("cron.crm")?;
         let primitive = snippet.split("\nprimitive ").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap_or_default();
         // As in base.crm: a resource that was moved stays.
         let mut text = "rsc_defaults rsc-options: resource-stickiness=100\n".to_owned();
@@ -75,10 +103,9 @@ impl Jobs {
                 node.sh("id wpsite >/dev/null 2>&1 || useradd --create-home wpsite; systemctl enable --now cron")?;
                 node.write("/usr/local/bin/job", JOB)?;
                 node.sh("chmod 755 /usr/local/bin/job; mkdir -p /etc/systole")?;
-                let line = format!("* * * * * wpsite /usr/local/bin/job {} {}\n", resource.name, resource.seconds);
-                node.write(&format!("/etc/systole/{}.cron", resource.name), &line)?;
+                resource.install(&node)?;
             }
-            let source = format!("source=/etc/systole/{}.cron {}", resource.name, resource.parameters);
+            let source = format!("{} {}", resource.source(), resource.parameters);
             text +=
                 &format!("primitive {primitive}\n").replace("source=/etc/systole/site.cron", &source).replace("site-cron", resource.name);
         }
@@ -112,6 +139,24 @@ impl Jobs {
         self.wait_on(resource, |node| node == to.name)
     }
 
+    /// Moves all of these at once, each to another node.
+    pub fn move_all(&self, resources: &[Resource]) -> Result<()> {
+        let mut targets = Vec::new();
+        for (n, Resource { name, .. }) in resources.iter().enumerate() {
+            let from = self.wait_on(name, |_| true)?;
+            let others: Vec<Node> = self.lab.live_nodes().into_iter().filter(|node| node.name != from.name).collect();
+            let to = others.get(n % others.len().max(1)).ok_or_else(|| Error::Refused("one node only".into()))?;
+            self.lab.crm(&format!("resource move {name} {} force", to.name))?;
+            targets.push((name, to.name.clone()));
+        }
+        self.lab.wait_idle()?;
+        for (name, to) in targets {
+            self.wait_on(name, |node| node == to)?;
+            self.lab.crm(&format!("resource clear {name}"))?;
+        }
+        self.lab.wait_idle()
+    }
+
     /// Waits until a job has said something on a node since that moment.
     pub fn wait_said(&self, job: &str, what: &str, node: &str, limit: Duration) -> Result<()> {
         let since = now();
@@ -132,6 +177,11 @@ impl Jobs {
             Some(Said { at, node: node.to_owned(), pid, what: what.to_owned(), job: job.to_owned(), minute })
         };
         text.lines().filter_map(line).collect()
+    }
+
+    /// How often a job has begun.
+    pub fn runs(&self, job: &str) -> usize {
+        self.said().iter().filter(|said| said.job == job && said.what == "begin").count()
     }
 
     /// J: no job ran on two nodes at once, none twice for a minute; and each minute has its run, or somebody told that it has not.

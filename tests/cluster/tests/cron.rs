@@ -9,13 +9,20 @@ use std::time::Duration;
 
 use cluster_scenarios::expect;
 use cluster_scenarios::jobs::{Jobs, Resource};
-use lab::{Cut, Result};
+use lab::state::Volume;
+use lab::{Cut, LabOptions, Result};
 
 /// A minute, and what cron and the machine need.
 const NEXT_MINUTE: Duration = Duration::from_secs(75);
 
 fn scenario(name: &str, resources: &[Resource], steps: impl FnOnce(&Jobs) -> Result<()>) {
-    let jobs = Jobs::up(name, resources).unwrap_or_else(|e| panic!("{name}: {e}"));
+    scenario_with(name, resources, &[], steps);
+}
+
+/// The same with directories that can be filled.
+fn scenario_with(name: &str, resources: &[Resource], volumes: &[&str], steps: impl FnOnce(&Jobs) -> Result<()>) {
+    let volumes = volumes.iter().map(|path| Volume { path: path.into(), mebibytes: 16 }).collect();
+    let jobs = Jobs::with(name, resources, LabOptions { volumes, ..LabOptions::default() }).unwrap_or_else(|e| panic!("{name}: {e}"));
     if let Err(error) = steps(&jobs) {
         let logs = std::env::temp_dir().join(format!("systole-failed-{name}"));
         let _ = std::fs::remove_dir_all(&logs);
@@ -24,14 +31,14 @@ fn scenario(name: &str, resources: &[Resource], steps: impl FnOnce(&Jobs) -> Res
     }
 }
 
-const SITE: Resource = Resource { name: "site-cron", parameters: "catch_up=all", seconds: 25 };
+const SITE: Resource = Resource { name: "site-cron", parameters: "catch_up=all", seconds: 25, timer: false };
 
 #[test]
 fn a_move_in_mid_job_ends_it_as_the_drain_policy_says() {
     let resources = [
-        Resource { name: "waiting", parameters: "drain=wait", seconds: 25 },
-        Resource { name: "terminated", parameters: "drain=term", seconds: 25 },
-        Resource { name: "killed", parameters: "drain=kill", seconds: 25 },
+        Resource { name: "waiting", parameters: "drain=wait", ..SITE },
+        Resource { name: "terminated", parameters: "drain=term", ..SITE },
+        Resource { name: "killed", parameters: "drain=kill", ..SITE },
     ];
     scenario("cron-moves", &resources, |jobs| {
         jobs.into_the_next_minute(3);
@@ -65,13 +72,19 @@ fn a_power_cut_and_a_partition_in_mid_job() {
         first.power_off()?;
         let second = jobs.wait_on(SITE.name, |node| node != first.name)?;
         jobs.wait_said(SITE.name, "tick", &second.name, NEXT_MINUTE)?;
+        let stays = |on: &lab::Node| {
+            jobs.lab.wait_online()?;
+            jobs.lab.wait_idle()?;
+            let now = jobs.wait_on(SITE.name, |_| true)?;
+            expect(now.name == on.name, &format!("a node that comes back moves the jobs from {} to {}", on.name, now.name))
+        };
         first.power_on()?;
-        jobs.lab.wait_online()?;
+        stays(&second)?;
         // It is fenced while its job runs on.
         jobs.lab.cut(&Cut::cable(&second.name))?;
         let third = jobs.wait_on(SITE.name, |node| node != second.name)?;
         jobs.lab.heal(None)?;
-        jobs.lab.wait_online()?;
+        stays(&third)?;
         jobs.wait_said(SITE.name, "end", &third.name, NEXT_MINUTE * 2)?;
         jobs.into_the_next_minute(3);
         jobs.held(SITE.name).map(drop)
@@ -96,33 +109,171 @@ fn cron_that_dies_and_a_file_that_is_changed_by_hand() {
     });
 }
 
-/// `make endurance-cron`.
+/// Whatever the agent was doing: the start, the stop or the monitor that comes next on each node dies.
 #[test]
-#[ignore = "hours"]
-fn endurance() {
-    let count = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(2);
-    let short = Resource { seconds: 2, ..SITE };
-    scenario("cron-endurance", &[short], |jobs| {
-        for n in 1..=count("SYSTOLE_MOVES") {
-            jobs.move_away(SITE.name)?;
-            println!("move {n}");
-            // At all moments of a minute.
-            std::thread::sleep(Duration::from_millis(n * 1709 % 7000));
-        }
-        jobs.into_the_next_minute(3);
-        jobs.into_the_next_minute(3);
-        println!("after the moves: {}", jobs.held(SITE.name)?);
-        for n in 1..=count("SYSTOLE_CUTS") {
-            let node = jobs.wait_on(SITE.name, |_| true)?;
-            node.power_off()?;
-            jobs.wait_on(SITE.name, |on| on != node.name)?;
-            node.power_on()?;
+fn the_agent_is_killed_in_the_middle_of_moves() {
+    scenario("cron-agent-killed", &[Resource { seconds: 5, ..SITE }], |jobs| {
+        for n in 0..6 {
+            let from = jobs.wait_on(SITE.name, |_| true)?;
+            let to = jobs.lab.live_nodes().into_iter().find(|node| node.name != from.name).unwrap();
+            for node in jobs.lab.nodes() {
+                node.sh("systemd-run --quiet --collect --unit=killer sh -c 'until pkill -9 -x cron-singleton; do sleep 0.002; done; echo >> /mnt/jobs/killed'")?;
+            }
+            // A stop that was killed gets its node fenced, perhaps the one on which this command runs.
+            let _ = jobs.lab.crm(&format!("resource move {} {} force", SITE.name, to.name));
+            std::thread::sleep(Duration::from_millis(5000 + n * 3100));
+            jobs.lab.crm(&format!("resource clear {}", SITE.name))?;
+            for node in jobs.lab.live_nodes() {
+                node.sh("systemctl stop killer 2>/dev/null; true")?;
+            }
             jobs.lab.wait_online()?;
-            println!("power cut {n}");
-            std::thread::sleep(Duration::from_millis(n * 1709 % 30_000));
+            jobs.lab.crm(&format!("resource cleanup {}", SITE.name))?;
+            jobs.lab.wait_idle()?;
+            jobs.wait_on(SITE.name, |_| true)?;
         }
+        // At least the stop and the start of each move.
+        let killed = jobs.lab.live_nodes()[0].sh("wc -l < /mnt/jobs/killed")?.stdout;
+        expect(killed.trim().parse::<u32>().is_ok_and(|count| count >= 12), &format!("{} agents were killed", killed.trim()))?;
         jobs.into_the_next_minute(3);
         jobs.into_the_next_minute(3);
         jobs.held(SITE.name).map(drop)
+    });
+}
+
+/// In order: then nobody carries anything, and the files of all nodes tell what was missed.
+#[test]
+fn a_cluster_that_is_shut_down_as_a_whole_makes_up_for_what_it_missed() {
+    scenario("cron-whole", &[Resource { seconds: 5, ..SITE }], |jobs| {
+        let first = jobs.wait_on(SITE.name, |_| true)?;
+        jobs.wait_said(SITE.name, "end", &first.name, NEXT_MINUTE)?;
+        for node in jobs.lab.nodes() {
+            node.sh("systemctl stop pacemaker")?;
+        }
+        jobs.into_the_next_minute(3);
+        let missed = jobs.runs(SITE.name);
+        for node in jobs.lab.nodes() {
+            node.sh("systemctl start pacemaker")?;
+        }
+        jobs.lab.wait_online()?;
+        jobs.wait_on(SITE.name, |_| true)?;
+        jobs.into_the_next_minute(20);
+        jobs.into_the_next_minute(10);
+        jobs.held(SITE.name)?;
+        expect(jobs.runs(SITE.name) >= missed + 3, "the minute without a cluster has its run, as have the two after it")
+    });
+}
+
+/// A node without room runs its jobs, and lets go of them.
+#[test]
+fn a_full_disk_keeps_no_job_from_running() {
+    let places = ["/var/lib/systole", "/etc/cron.d"];
+    scenario_with("cron-full", &[Resource { seconds: 5, ..SITE }], &places, |jobs| {
+        let full = jobs.wait_on(SITE.name, |_| true)?;
+        for place in places {
+            full.fill_disk(place, true)?;
+        }
+        jobs.into_the_next_minute(3);
+        jobs.wait_said(SITE.name, "end", &full.name, NEXT_MINUTE)?;
+        let boot = |node: &lab::Node| node.sh("cat /proc/sys/kernel/random/boot_id; stat -c %Y /proc/1").map(|done| done.stdout);
+        let before = boot(&full)?;
+        let to = jobs.move_away(SITE.name)?;
+        expect(boot(&full)? == before, "a stop without room is no reason to fence the node")?;
+        jobs.wait_said(SITE.name, "end", &to.name, NEXT_MINUTE)?;
+        // It cannot come back, and is somewhere else. (The stop had made some room.)
+        for place in places {
+            full.fill_disk(place, true)?;
+        }
+        jobs.lab.crm(&format!("resource move {} {} force", SITE.name, full.name))?;
+        jobs.lab.wait_idle()?;
+        jobs.wait_on(SITE.name, |node| node != full.name)?;
+        jobs.lab.crm(&format!("resource clear {}", SITE.name))?;
+        for place in places {
+            full.fill_disk(place, false)?;
+        }
+        jobs.lab.crm(&format!("resource cleanup {}", SITE.name))?;
+        jobs.into_the_next_minute(3);
+        jobs.into_the_next_minute(3);
+        jobs.held(SITE.name).map(drop)
+    });
+}
+
+#[test]
+fn timers_of_systemd_move_with_the_resource() {
+    let waiting = Resource { name: "waiting", parameters: "drain=wait", timer: true, ..SITE };
+    let killed = Resource { name: "killed", parameters: "drain=kill", timer: true, ..SITE };
+    scenario("cron-timers", &[waiting.clone(), killed.clone()], |jobs| {
+        for Resource { name, .. } in [&killed, &waiting] {
+            jobs.into_the_next_minute(3);
+            let from = jobs.wait_on(name, |_| true)?;
+            let (what, ago) = jobs.last(name, &from.name).unwrap_or_default();
+            expect(what == "tick" && ago < 2.0, &format!("{name} runs on {}: {what} {ago:.1} s ago", from.name))?;
+            let to = jobs.move_away(name)?;
+            let (what, _) = jobs.last(name, &from.name).unwrap_or_default();
+            expect((what == "end") == (*name == "waiting"), &format!("{name}: the last that it said on {} is {what}", from.name))?;
+            from.sh(&format!("! systemctl is-active --quiet {name}.timer {name}.service"))?;
+            jobs.wait_said(name, "begin", &to.name, NEXT_MINUTE)?;
+        }
+        // Out of the cluster's sight for some minutes: systemd makes up for one run, and none is run twice.
+        jobs.lab.crm("resource stop waiting")?;
+        jobs.lab.wait_idle()?;
+        jobs.into_the_next_minute(3);
+        jobs.lab.crm("resource start waiting")?;
+        let now = jobs.wait_on("waiting", |_| true)?;
+        let runs = || jobs.last("waiting", &now.name).is_some_and(|(what, ago)| what == "tick" && ago < 2.0);
+        jobs.lab.wait_for("the run that was made up for", Duration::from_secs(20), runs)?;
+        // Somebody stops the timer.
+        now.sh("systemctl stop waiting.timer")?;
+        let again = || now.sh("systemctl is-active --quiet waiting.timer").is_ok_and(|done| done.code == 0);
+        jobs.lab.wait_for("the timer again", Duration::from_secs(60), again)?;
+        jobs.into_the_next_minute(3);
+        jobs.into_the_next_minute(3);
+        for Resource { name, .. } in [&killed, &waiting] {
+            jobs.held(name)?;
+        }
+        // One that every boot starts is refused.
+        let elsewhere = jobs.lab.live_nodes().into_iter().find(|node| node.name != now.name).unwrap();
+        elsewhere.sh("systemctl enable waiting.timer")?;
+        let line = "env OCF_ROOT=/usr/lib/ocf OCF_RESOURCE_INSTANCE=waiting OCF_RESKEY_mode=timer OCF_RESKEY_timers=waiting.timer \
+                    /usr/lib/ocf/resource.d/systole/cron-singleton validate-all";
+        let refused = elsewhere.exec(&["sh", "-c", line])?;
+        expect(refused.code == 5 && refused.stderr.contains("systemctl disable waiting.timer"), &format!("{refused:?}"))
+    });
+}
+
+/// `make endurance-cron`: several resources at once, so that a power cut hits some of them in the middle of a job, and some between.
+#[test]
+#[ignore = "hours"]
+fn endurance() {
+    let count = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(2_u64);
+    let resources: Vec<Resource> = [("one", 2), ("two", 9), ("three", 25), ("four", 40)]
+        .map(|(name, seconds)| Resource { name, seconds, parameters: "catch_up=all drain_timeout=1s", timer: false })
+        .into();
+    scenario("cron-endurance", &resources, |jobs| {
+        let all_held = || resources.iter().try_for_each(|resource| jobs.held(resource.name).map(drop));
+        let rounds = count("SYSTOLE_MOVES").div_ceil(resources.len() as u64);
+        for n in 1..=rounds {
+            jobs.move_all(&resources)?;
+            println!("{} moves", n * resources.len() as u64);
+            // At all moments of a minute.
+            std::thread::sleep(Duration::from_millis(n * 1709 % 7000));
+        }
+        jobs.into_the_next_minute(45);
+        jobs.into_the_next_minute(45);
+        all_held()?;
+        for n in 1..=count("SYSTOLE_CUTS") {
+            // Each node in turn, so that it is one that has some of them.
+            let node = jobs.wait_on(resources[usize::try_from(n).unwrap() % resources.len()].name, |_| true)?;
+            node.power_off()?;
+            for Resource { name, .. } in &resources {
+                jobs.wait_on(name, |on| on != node.name)?;
+            }
+            node.power_on()?;
+            jobs.lab.wait_online()?;
+            println!("power cut {n}");
+            std::thread::sleep(Duration::from_millis(n * 1709 % 17_000));
+        }
+        jobs.into_the_next_minute(45);
+        jobs.into_the_next_minute(45);
+        all_held()
     });
 }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use testkit::FakeCluster;
+
 use crate::{Site, USER, WRAPPER, run};
 
 const DAILY: &str = "# a comment\n0 4 * * * wpsite touch {}/ran\n";
@@ -90,6 +92,37 @@ fn a_monitor_finds_what_keeps_the_jobs_from_running() {
     site.agent().run("stop").ok();
 }
 
+/// An error would have Pacemaker restart the resource on the node where it runs.
+#[test]
+fn a_node_that_comes_back_is_no_reason_to_restart_the_resource() {
+    let site = Site::with("back", DAILY);
+    site.agent().run("start").ok();
+    let probe = || site.agent().probing().run("monitor");
+    probe().ok();
+    // The power cut: what stands in memory is gone.
+    fs::remove_dir_all("/run/systole-cron/back").unwrap();
+    // Not a probe: somebody has taken the jobs' permission away.
+    site.agent().run("monitor").refused(1, &["may not run here"]);
+    probe().expect(&[7]);
+    assert!(!site.installed().exists(), "it was left there");
+    // What is not ours stays.
+    fs::write(site.installed(), "# mine\n").unwrap();
+    probe().expect(&[7]);
+    assert!(site.installed().exists());
+    fs::remove_file(site.installed()).unwrap();
+    // A stop that was killed has left a job: no other node may start the resource.
+    site.agent().run("start").ok();
+    let mut job = site.job("a", "sleep 6262").spawn().unwrap();
+    testkit::eventually("it runs", || crate::running("sleep 6262").len() > 1);
+    let stop = site.agent().spawn("stop");
+    testkit::eventually("the crontab is gone", || !site.installed().exists());
+    stop.kill();
+    probe().refused(1, &["processes of jobs run", "restart this resource"]);
+    site.agent().parameter("drain", "kill").run("stop").ok();
+    let _ = job.wait();
+    probe().expect(&[7]);
+}
+
 #[test]
 fn a_users_crontab_is_installed_and_removed() {
     let site = Site::with("users", "0 4 * * * touch {}/ran\n");
@@ -120,4 +153,20 @@ fn a_crontab_that_stands_on_all_nodes_must_lead_through_the_wrapper() {
     agent().run("monitor").ok();
     agent().run("stop").ok();
     agent().run("monitor").expect(&[7]);
+}
+
+#[test]
+fn a_cluster_without_fencing_is_told_what_that_means() {
+    let site = Site::with("unfenced", DAILY);
+    let cluster = FakeCluster::at(&site.directory().join("cluster"));
+    let validate = || {
+        let answer = site.agent().variable("PATH", cluster.path()).run("validate-all");
+        answer.ok();
+        answer.stderr
+    };
+    assert!(!validate().contains("fencing"), "it is on without a word");
+    cluster.set_property("stonith-enabled", "false");
+    assert!(validate().contains("has no fencing"), "{}", validate());
+    cluster.behave("exit 102");
+    assert!(!validate().contains("fencing"), "nobody can be asked");
 }

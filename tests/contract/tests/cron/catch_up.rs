@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use testkit::{Agent, FakeCluster, within};
 
-use crate::{Site, ago, minute};
+use crate::{Site, WRAPPER, ago, minute, running};
 
 impl Site {
     /// Its only job was due so many minutes ago; and what another node left behind, `{}` minutes ago.
@@ -24,11 +24,18 @@ impl Site {
         fs::read_to_string(self.directory().join("ran")).unwrap_or_default().lines().count()
     }
 
+    /// A variable in that file.
+    fn due_value(&self, name: &str) -> String {
+        self.due_text().lines().find_map(|line| line.strip_prefix(&format!("{name}="))).unwrap().to_owned()
+    }
+
     /// Does what cron does with the file of runs that are made up for.
     fn let_cron_run_what_is_due(&self) {
-        let text = self.due_text();
-        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(&format!("{name}="))).unwrap().to_owned();
-        let done = self.job(&value("SYSTOLE_JOB"), "echo ran >> {}/ran").env("SYSTOLE_DUE", value("SYSTOLE_DUE")).status().unwrap();
+        let done = self
+            .job(&self.due_value("SYSTOLE_JOB"), "echo ran >> {}/ran")
+            .env("SYSTOLE_DUE", self.due_value("SYSTOLE_DUE"))
+            .status()
+            .unwrap();
         assert!(done.success());
     }
 }
@@ -104,29 +111,63 @@ fn what_has_not_begun_goes_on_to_the_next_node() {
     assert_eq!((site.mark()[4].as_str(), site.ran()), ("", 1));
 }
 
-/// The agent is killed at any moment of a start or of a stop, and run again: nothing runs twice, and nothing is lost in silence.
+/// What changes something, or says that it is changed.
+const STEPS: &str = "openat,write,rename,unlink,mkdir,chown,fsync,flock,execve,clone,vfork";
+
+/// The agent is killed at each step of a start, of a monitor and of a stop, and run again: nothing runs twice, and nothing is lost
+/// in silence.
 #[test]
-fn a_start_and_a_stop_that_are_killed_keep_the_books() {
-    for millis in 0..12 {
-        let site = Site::due(&format!("killed-{millis}"), 3, "4;b;{};closed;");
-        let running = site.agent().spawn("start");
-        std::thread::sleep(Duration::from_millis(millis));
-        running.kill();
+fn killed_at_each_step_it_keeps_the_books() {
+    let mut alive = [false; 3];
+    let mut step = 0;
+    while alive != [true; 3] {
+        step += 1;
+        assert!(step < 1000, "a start does not take so many steps");
+        let site = Site::due(&format!("killed-{step}"), 3, "4;b;{};closed;");
+        // The first is the one that strace begins with.
+        let mut dies = |which: usize, action: &str| alive[which] = alive[which] || !site.agent().killed_at(action, STEPS, step + 1);
+        dies(0, "start");
         site.agent().run("start").ok();
         // Unless the first one came so far that the second cannot know what it has run.
         if site.due_file().exists() {
             site.let_cron_run_what_is_due();
         } else {
-            assert!(site.missed().contains("may have run"), "{millis} ms: neither made up for nor told: {:?}", site.mark());
+            assert!(site.missed().contains("may have run"), "start, step {step}: neither made up for nor told: {:?}", site.mark());
         }
-        let running = site.agent().spawn("stop");
-        std::thread::sleep(Duration::from_millis(millis));
-        running.kill();
+        dies(1, "monitor");
+        site.agent().run("monitor").ok();
+        assert!(!site.due_file().exists(), "monitor, step {step}: it has run");
+        assert_eq!(site.mark()[4], "", "monitor, step {step}: {:?}", site.mark());
+        dies(2, "stop");
         site.agent().run("stop").ok();
-        assert_eq!(site.mark()[3], "closed", "{millis} ms: {:?}", site.mark());
-        assert_eq!(site.mark()[4], "", "{millis} ms: {:?}", site.mark());
+        assert_eq!(site.mark()[3], "closed", "stop, step {step}: {:?}", site.mark());
+        assert_eq!(site.mark()[4], "", "stop, step {step}: {:?}", site.mark());
+        assert!(!site.installed().exists(), "stop, step {step}");
         assert!(site.ran() <= 1);
     }
+    assert!(step > 20, "strace has killed it at {step} steps only");
+}
+
+/// After an outage of a day each of them has runs to make up for: not all at once, and the rest is told.
+#[test]
+fn a_thousand_jobs() {
+    let lines: String = (0..1000).map(|n| format!("*/{} * * * * wpsite true {n}\n", 1 + n % 7)).collect();
+    let site = Site::with("many", &lines);
+    site.set_mark(&format!("4;b;{};closed;", minute() - 60));
+    let answer = site.agent().parameter("catch_up", "all").run("start");
+    answer.ok();
+    assert!(answer.elapsed < Duration::from_secs(10), "{answer:?}");
+    assert_eq!(site.due_text().matches("SYSTOLE_DUE=").count(), 1000);
+    assert!(site.missed().contains("only the last 1000"), "{}", site.missed().len());
+    for _ in 0..3 {
+        let answer = site.agent().run("monitor");
+        answer.ok();
+        assert!(answer.elapsed < Duration::from_secs(2), "{answer:?}");
+    }
+    site.agent().run("stop").ok();
+    assert_eq!(site.mark()[3], "closed");
+    // What had not begun goes on to the next node, in a line that the cluster can carry.
+    assert!(site.mark().join(";").len() < 64 * 1024);
 }
 
 #[test]
@@ -179,6 +220,100 @@ fn the_other_nodes_know_it_when_this_one_is_lost() {
     let log = fs::read_to_string(site.directory().join("log")).unwrap();
     assert!(log.contains("the other nodes cannot be told which runs are settled"), "{log}");
     agent("b").run("stop").ok();
+}
+
+/// What is new in the source was not due before, and a job that was changed is not run again for that.
+#[test]
+fn a_job_that_is_changed_does_not_run_at_once() {
+    let site = Site::with("edited", "0 0 30 2 * wpsite true\n");
+    site.agent().run("start").ok();
+    // As if nothing had been due for half an hour.
+    let mark = site.mark();
+    site.set_mark(&format!("{};{};{};open;", mark[0], mark[1], minute() - 30));
+    site.write(&format!("{} wpsite echo ran >> {{}}/ran\n", ago(3)));
+    let answer = site.agent().run("monitor");
+    answer.expect(&[190]);
+    assert!(answer.reason().contains("crm resource restart edited"), "{answer:?}");
+    // Nor is it installed before the restart.
+    site.agent().run("start").ok();
+    assert!(!fs::read_to_string(site.installed()).unwrap().contains("echo ran"));
+    site.agent().run("stop").ok();
+    assert_eq!(site.mark()[3..], ["closed".to_owned(), String::new()]);
+    site.agent().run("start").ok();
+    assert!(fs::read_to_string(site.installed()).unwrap().contains("echo ran"));
+    assert!(!site.due_file().exists() && site.missed().is_empty(), "{}", site.missed());
+    site.agent().run("monitor").ok();
+    site.agent().run("stop").ok();
+}
+
+/// Its attributes are lost with a node, and what its file says may have been outdated while it was away.
+#[test]
+fn a_node_that_joins_takes_over_what_the_others_know() {
+    let attribute = |name: &str| format!("systole-{name}-cron-mark");
+    let prepared = |name: &str| {
+        let site = Site::due(name, 3, "4;b;{};closed;");
+        let cluster = FakeCluster::at(&site.directory().join("cluster"));
+        cluster.set_partition("b c");
+        let agent = site.agent().meta("on_node", "b").variable("HA_LOGFILE", site.directory().join("log"));
+        let agent = agent.parameter("crm_feature_set", "3.16.2").variable("PATH", cluster.path());
+        (site, cluster, agent)
+    };
+    let (site, cluster, agent) = prepared("joined");
+    let theirs = format!("5;a;{};open;", minute() - 5);
+    cluster.set_attribute(&attribute("joined"), "a", Some(&theirs));
+    agent.clone().probing().run("monitor").expect(&[7]);
+    assert_eq!(cluster.attribute(&attribute("joined"), "b"), Some(theirs));
+    cluster.set_attribute(&attribute("joined"), "a", None);
+    agent.run("start").ok();
+    assert!(!site.due_file().exists() && site.missed().contains("may have run"), "a has had it since: {}", site.missed());
+    agent.run("stop").ok();
+    // The cluster was shut down as a whole: what is certain depends on who is there.
+    for (name, absent, made_up_for) in [("whole", "", true), ("partial", "a", false)] {
+        let (site, cluster, agent) = prepared(name);
+        cluster.set_absent(absent);
+        agent.clone().probing().run("monitor").expect(&[7]);
+        agent.run("start").ok();
+        assert_eq!(site.due_file().exists(), made_up_for, "{name}: {}", site.missed());
+        assert_eq!(site.missed().is_empty(), made_up_for, "{name}");
+        agent.run("stop").ok();
+    }
+}
+
+/// A wrapper that waits for the run before it has begun nothing yet.
+#[test]
+fn a_run_that_waits_for_its_turn_is_not_lost() {
+    let due = minute() - 3;
+    let site = Site::due("turn", 3, "4;b;{};closed;");
+    site.agent().run("start").ok();
+    let job = &site.due_value("SYSTOLE_JOB");
+    let mut long = site.job(job, "sleep 4848").spawn().unwrap();
+    testkit::eventually("it runs", || running("sleep 4848").len() > 1);
+    let mut waiting = site.job(job, "echo ran >> {}/ran").env("SYSTOLE_DUE", due.to_string()).spawn().unwrap();
+    testkit::eventually("it waits", || running(WRAPPER).len() > 1);
+    std::thread::sleep(Duration::from_millis(200));
+    site.agent().run("monitor").ok();
+    assert!(!site.due_file().exists(), "cron has started it");
+    assert!(site.mark()[4].ends_with(&format!("@{due}")), "{:?}", site.mark());
+    site.agent().parameter("drain", "kill").run("stop").ok();
+    for child in [&mut long, &mut waiting] {
+        let _ = child.wait();
+    }
+    assert!(site.mark()[4].contains(&format!("@{due}")) && site.ran() == 0, "{:?}", site.mark());
+}
+
+/// Both come due in the same minute of cron's, and with overlap=skip the later one would be left out for the sake of the other.
+#[test]
+fn a_run_that_is_made_up_for_takes_no_other_ones_place() {
+    let due = minute() - 3;
+    let site = Site::due("place", 3, "4;b;{};closed;");
+    site.agent().run("start").ok();
+    let job = &site.due_value("SYSTOLE_JOB");
+    let mut late = site.job(job, "sleep 1.7373; echo late >> {}/ran").env("SYSTOLE_DUE", due.to_string()).spawn().unwrap();
+    testkit::eventually("it runs", || running("sleep 1.7373").len() > 1);
+    assert!(site.job(job, "echo regular >> {}/ran").status().unwrap().success());
+    assert!(late.wait().unwrap().success());
+    assert_eq!(fs::read_to_string(site.directory().join("ran")).unwrap(), "late\nregular\n");
+    site.agent().run("stop").ok();
 }
 
 #[test]

@@ -124,6 +124,23 @@ fn a_stop_and_a_start_of_jobs_race() {
     }
 }
 
+/// Nor can they hide a job behind a great many files: this one is found by its wrapper only.
+#[test]
+fn a_stop_finds_a_job_among_many_files() {
+    let site = Site::with("crowd", NEVER);
+    site.agent().run("start").ok();
+    // Before and after it: file systems list the newest first, or the oldest.
+    let directory = crate::user_directory("/run/systole-cron", "crowd");
+    let crowd = |name: &str| crate::run("sh", &["-c", &format!("for n in $(seq 3000); do echo x > {directory}/{name}$n.run; done")]);
+    crowd("before");
+    let mut job = site.job("a", "exec env -i setsid sleep 7575").spawn().unwrap();
+    eventually("it runs", || running("sleep 7575").iter().any(|p| p.name == "sleep"));
+    crowd("after");
+    site.agent().parameter("drain", "kill").run("stop").ok();
+    assert!(running("sleep 7575").iter().all(|p| p.name != "sleep"), "{:?}", running("sleep 7575"));
+    let _ = job.wait();
+}
+
 /// What a user may write, a stop as root must not believe: it would end other people's processes, or wait for ever.
 #[test]
 fn a_user_cannot_make_a_stop_kill_others_or_hang() {
