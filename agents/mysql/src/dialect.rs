@@ -396,6 +396,11 @@ impl Dialect {
         "SHOW PROCESSLIST"
     }
 
+    /// The statements that wait for an acknowledgement, by a number that no other statement ever has. MariaDB only.
+    pub(crate) fn waiting_statements(&self) -> &'static str {
+        "SELECT query_id AS id FROM information_schema.processlist WHERE state LIKE 'Waiting for semi-sync ACK%'"
+    }
+
     /// The arguments that a server starts with so that it is closed, follows nobody and acknowledges nothing, whatever
     /// the option file or a persisted variable says. Options that a server does not know are passed over (loose).
     ///

@@ -10,6 +10,7 @@ use ocf::{Context, Outcome};
 
 use crate::agent::{MySql, cluster_failure};
 use crate::election;
+use crate::gtid::Gtids;
 use crate::observation::Observation;
 use crate::record::{Durability, Record, Stamp};
 use crate::replication::{MEMBERSHIP, Membership};
@@ -55,6 +56,9 @@ impl MySql {
         let attached: BTreeSet<String> = server.replicas()?.into_iter().filter(|node| *node != record.node).collect();
         let now = process::since_boot();
         let due = state.asked_members.is_none_or(|at| now.saturating_sub(at) > ASKED_EVERY);
+        if seen.waits && waiting > 0 && server.dialect().barrier_queues() {
+            self.release_held(context, server, &record)?;
+        }
         let stuck = self.push_on(context, state, server, seen.waits && waiting > 0, acknowledging >= record.acknowledgements)?;
         // MySQL counts replicas that have ceased to acknowledge: when commits are stuck, the wishes are looked up.
         let settled = attached == record.active && acknowledging >= attached.len() && seen.waits && !due && !stuck;
@@ -65,8 +69,7 @@ impl MySql {
             BTreeMap::new()
         } else {
             state.asked_members = Some(now);
-            let values = self.cluster.private_values(MEMBERSHIP).map_err(cluster_failure)?;
-            values.into_iter().filter_map(|(node, text)| Some((node, Membership::parse(&text)?))).collect()
+            self.memberships()?
         };
         if !seen.waits {
             self.begin_to_wait(context, server, &record, &told)?;
@@ -75,10 +78,41 @@ impl MySql {
         self.let_join(context, state, server, record, &told, &attached)
     }
 
+    /// What the replicas tell.
+    fn memberships(&self) -> Result<BTreeMap<String, Membership>, ocf::Failure> {
+        let values = self.cluster.private_values(MEMBERSHIP).map_err(cluster_failure)?;
+        Ok(values.into_iter().filter_map(|(node, text)| Some((node, Membership::parse(&text)?))).collect())
+    }
+
+    /// Commits that replicas received before they began to acknowledge under this record: nothing acknowledges these, and on MariaDB
+    /// nothing gets into the log behind them. The replicas hold them, and have said so: so their clients are told that all is
+    /// well. This needs no second connection, which may be one too many when hundreds wait.
+    fn release_held(&self, context: &Context, server: &mut Server, record: &Record) -> Outcome {
+        if server.stuck_commits()? == 0 {
+            return Ok(());
+        }
+        let told = self.memberships()?;
+        let held: Vec<_> = record
+            .active
+            .iter()
+            .filter_map(|node| match told.get(node)? {
+                Membership::Acknowledges(stamp, held) if stamp.epoch == record.epoch => Some(held),
+                _ => None,
+            })
+            .collect();
+        let enough = |logged: &Gtids| held.iter().filter(|held| held.contains(logged)).count() >= record.acknowledgements;
+        let count = server.release_waiting(ENDING, enough)?;
+        if count > 0 {
+            context.log.notice(format!("{count} commits waited that the replicas had received before they began to acknowledge: done"));
+        }
+        Ok(())
+    }
+
     /// A reign that did not begin with a promotion of ours: commits begin to wait when enough replicas remember that they
     /// acknowledge in this epoch. That a server counts some is not enough: they may do so by themselves.
     fn begin_to_wait(&self, context: &Context, server: &mut Server, record: &Record, told: &BTreeMap<String, Membership>) -> Outcome {
-        let acknowledge = |node: &&String| matches!(told.get(*node), Some(Membership::Acknowledges(stamp)) if stamp.epoch == record.epoch);
+        let acknowledge =
+            |node: &&String| matches!(told.get(*node), Some(Membership::Acknowledges(stamp, _)) if stamp.epoch == record.epoch);
         let count = record.active.iter().filter(acknowledge).count();
         if count < record.acknowledgements {
             return Ok(());
@@ -228,7 +262,7 @@ impl MySql {
         let mut gone: BTreeMap<String, Stamp> = state.leaving.iter().map(|node| (node.clone(), record.stamp())).collect();
         gone.extend(told.iter().filter_map(|(node, membership)| match membership {
             Membership::Resigned(stamp) => Some((node.clone(), *stamp)),
-            Membership::Ready(_) | Membership::Acknowledges(_) => None,
+            Membership::Ready(_) | Membership::Acknowledges(..) => None,
         }));
         state.leaving.retain(|node| record.active.contains(node));
         if election::left(&record, &gone, &record.set.clone().unwrap_or_default()).is_none() {

@@ -8,6 +8,7 @@ use pacemaker::Score;
 use crate::agent::{MySql, cluster_failure};
 use crate::dialect::{Source, quoted};
 use crate::election;
+use crate::gtid::Gtids;
 use crate::observation::{Observation, Replica, Thread};
 use crate::record::{Durability, Record, Stamp};
 use crate::server::{Fault, Server};
@@ -23,32 +24,33 @@ const STOPS_BY_ITSELF: Duration = Duration::from_millis(700);
 const PATIENCE: u32 = 2;
 
 /// What a replica tells the primary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Membership {
     /// It has caught up and wants to acknowledge, under a record newer than this.
     Ready(Stamp),
     /// It acknowledges nothing any more, under records up to this one.
     Resigned(Stamp),
-    /// It began to acknowledge under this record, and not right after a promotion.
-    Acknowledges(Stamp),
+    /// It began to acknowledge under this record, and not right after a promotion. With what it held already: that it does not
+    /// acknowledge any more.
+    Acknowledges(Stamp, Gtids),
 }
 
 impl Membership {
-    pub(crate) fn print(self) -> String {
+    pub(crate) fn print(&self) -> String {
         match self {
             Self::Ready(stamp) => format!("ready {stamp}"),
             Self::Resigned(stamp) => format!("resigned {stamp}"),
-            Self::Acknowledges(stamp) => format!("acknowledges {stamp}"),
+            Self::Acknowledges(stamp, held) => format!("acknowledges {stamp} {held}"),
         }
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (word, stamp) = text.split_once(' ')?;
-        let stamp = Stamp::parse(stamp)?;
+        let mut words = text.splitn(3, ' ');
+        let (word, stamp) = (words.next()?, Stamp::parse(words.next()?)?);
         match word {
             "ready" => Some(Self::Ready(stamp)),
             "resigned" => Some(Self::Resigned(stamp)),
-            "acknowledges" => Some(Self::Acknowledges(stamp)),
+            "acknowledges" => Some(Self::Acknowledges(stamp, Gtids::parse_any(words.next().unwrap_or_default()).ok()?)),
             _ => None,
         }
     }
@@ -408,13 +410,14 @@ impl MySql {
         self.state_file.save(state)?;
         if self.may_acknowledge(state, &record, primary) {
             server.run_within(server.dialect().stop_receiver(), STOPPING)?;
+            let held = server.observe()?.have();
             state.memory.change(|m| m.acknowledge(&record));
             state.acknowledges = true;
             self.state_file.save(state)?;
             server.run_all(server.dialect().acknowledge(true))?;
             server.run(server.dialect().start_receiver())?;
             context.log.notice(format!("acknowledging under record {}", record.stamp()));
-            return self.tell_membership(state, Membership::Acknowledges(record.stamp()));
+            return self.tell_membership(state, Membership::Acknowledges(record.stamp(), held));
         }
         let caught_up = record.set.as_ref().is_none_or(|set| seen.have().contains(set));
         if caught_up && record.node == primary && record.durability == Durability::Lossless {
@@ -438,9 +441,19 @@ mod tests {
     #[test]
     fn what_a_replica_tells_reads_back() {
         let stamp = Stamp { epoch: 7, change: 3 };
-        for membership in [Membership::Ready(stamp), Membership::Resigned(stamp), Membership::Acknowledges(stamp)] {
-            assert_eq!(Membership::parse(&membership.print()), Some(membership));
+        let held = Gtids::parse_any("0-11-5,0-12-7").expect("a state");
+        let all = [
+            Membership::Ready(stamp),
+            Membership::Resigned(stamp),
+            Membership::Acknowledges(stamp, Gtids::Empty),
+            Membership::Acknowledges(stamp, held),
+        ];
+        for membership in all {
+            assert_eq!(Membership::parse(&membership.print()), Some(membership.clone()), "{}", membership.print());
         }
+        // As before it said what it held.
+        assert_eq!(Membership::parse("acknowledges 7.3"), Some(Membership::Acknowledges(stamp, Gtids::Empty)));
         assert_eq!(Membership::parse("resigned x"), None);
+        assert_eq!(Membership::parse("acknowledges 7.3 nonsense"), None);
     }
 }

@@ -279,6 +279,32 @@ impl Server {
         Ok(ended)
     }
 
+    /// Tells those who wait for an acknowledgement that all is well, as long as replicas hold all that is logged: `held` says whether
+    /// they do. How many were told. MariaDB only.
+    ///
+    /// It is the statement that is ended and not the session: what its client commits next is not meant. Everything that waits was
+    /// logged before it is asked what is logged; so whoever is told, and whoever went into the log with them, is told the truth.
+    pub(crate) fn release_waiting(&mut self, limit: Duration, held: impl Fn(&Gtids) -> bool) -> Result<usize, Fault> {
+        let begin = Instant::now();
+        let mut told = 0;
+        while begin.elapsed() < limit {
+            let waiting = self.rows(self.dialect.waiting_statements())?;
+            if waiting.is_empty() || !held(&self.logged()?) {
+                break;
+            }
+            for id in waiting.iter().filter_map(|row| row.get("id")?.parse::<u64>().ok()) {
+                match self.run(&format!("KILL QUERY ID {id}")) {
+                    Ok(()) => told += 1,
+                    // It has ended by itself.
+                    Err(Fault::Refused(_)) => {}
+                    Err(fault) => return Err(fault),
+                }
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(told)
+    }
+
     /// How many commits wait for an acknowledgement and do not get on.
     pub(crate) fn stuck_commits(&mut self) -> Result<u64, Fault> {
         let (_, waiting) = self.semi_sync_status()?;

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use ocf::{Code, Context, Failure, Outcome};
 
 use crate::agent::{MySql, read_secret};
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Row};
 use crate::gtid::Flavour;
 use crate::observation::Observation;
 use crate::params::Params;
@@ -41,6 +41,11 @@ impl MySql {
             findings.push(
                 "the password of replication_user is longer than the 32 characters that a replica can be told: choose a shorter one".into(),
             );
+        }
+        if let Some(advice) =
+            connections(&server.rows("SELECT @@GLOBAL.max_connections AS all_of_them, @@GLOBAL.max_user_connections AS of_one")?)
+        {
+            context.log.warning(advice);
         }
         match findings.pop() {
             None => Ok(()),
@@ -134,6 +139,18 @@ fn findings(dialect: &Dialect, seen: &Observation) -> Vec<String> {
     findings
 }
 
+/// What is to be said of how many connections an account may have.
+fn connections(rows: &[Row]) -> Option<String> {
+    let value = |name: &str| rows.first()?.get(name)?.parse::<u32>().ok();
+    let (all, one) = (value("all_of_them")?, value("of_one")?);
+    let few = all.saturating_sub(all.div_ceil(10).max(10)).max(1);
+    (one == 0 || one >= all).then(|| {
+        format!(
+            "an account of clients can take all connections, and none is left for the replica that their commits wait for: write `max_user_connections={few}` into the option file (max_connections is {all})"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,5 +165,15 @@ mod tests {
             Some("REPLICATION SLAVE")
         );
         assert!(grants("GRANT ALL PRIVILEGES ON `load`.* TO `x`@`%`").is_some_and(|missing| missing.contains("SUPER")));
+    }
+
+    #[test]
+    fn who_can_take_all_connections_is_told() {
+        let said = |all: &str, one: &str| {
+            connections(&[Row::from([("all_of_them".to_owned(), all.to_owned()), ("of_one".to_owned(), one.to_owned())])])
+        };
+        assert_eq!(said("300", "250"), None);
+        assert!(said("151", "0").is_some_and(|text| text.contains("`max_user_connections=135`")));
+        assert!(said("300", "300").is_some_and(|text| text.contains("`max_user_connections=270`")));
     }
 }

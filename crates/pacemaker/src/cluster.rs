@@ -277,6 +277,19 @@ impl Cluster {
         format!("crm_attribute --type crm_config --set-name {PROPERTY_SET} --name {} --update '{value}'", self.own(name))
     }
 
+    /// Whether every node that the cluster knows is there; `true` without a cluster.
+    pub fn all_present(&self) -> bool {
+        let all = |text: &str| text.lines().all(|line| line.trim().is_empty() || line.split_whitespace().nth(2) == Some("member"));
+        !self.membership.present || self.call("crm_node", &["--list"]).is_ok_and(|done| all(&done.stdout))
+    }
+
+    /// Whether the administrator has switched fencing off. `false` when it is on, which it is without a word, and when nobody can be
+    /// asked: the question is put by hand as well, where there may be no cluster.
+    pub fn fencing_is_off(&self) -> bool {
+        let answer = self.call("crm_attribute", &["--type", "crm_config", "--name", "stonith-enabled", "--query", "--quiet"]);
+        answer.is_ok_and(|done| ["false", "no", "off", "0", "n"].contains(&done.stdout.trim()))
+    }
+
     /// Names in the CIB and the attribute manager are shared by all resources.
     fn own(&self, name: &str) -> String {
         format!("systole-{}-{name}", self.membership.resource)

@@ -196,6 +196,25 @@ impl Agent {
         command
     }
 
+    /// Runs an action under strace, which kills it as it enters the `n`-th of these system calls (a set as strace has it, `n` from 1).
+    /// Returns whether it came that far; otherwise it has ended by itself.
+    ///
+    /// # Panics
+    /// When there is no strace, or the action ended badly by itself.
+    pub fn killed_at(&self, action: &str, calls: &str, n: u32) -> bool {
+        let inner = self.command(&[action]);
+        let mut command = Command::new("strace");
+        command.args(["-qq", "-o", "/dev/null", "-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:signal=SIGKILL:when={n}")]);
+        command.arg(inner.get_program()).args(inner.get_args()).env_clear().current_dir("/").stdin(Stdio::null());
+        command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let output = command.output().expect("strace is there");
+        if output.status.signal() == Some(9) {
+            return true;
+        }
+        assert!(output.status.success(), "{action} under strace: {output:?}");
+        false
+    }
+
     /// Starts an action.
     ///
     /// # Panics

@@ -78,9 +78,19 @@ impl FakeCluster {
         std::fs::write(self.directory.join(format!("values/property.systole-{resource}-primary")), text).unwrap();
     }
 
+    /// Sets a property of the cluster, as an administrator does.
+    pub fn set_property(&self, name: &str, value: &str) {
+        std::fs::write(self.directory.join(format!("values/property.{name}")), value).unwrap();
+    }
+
     /// Which nodes are there.
     pub fn set_partition(&self, nodes: &str) {
         std::fs::write(self.directory.join("partition"), format!("{nodes}\n")).unwrap();
+    }
+
+    /// Which nodes are known and not there.
+    pub fn set_absent(&self, nodes: &str) {
+        std::fs::write(self.directory.join("absent"), format!("{nodes}\n")).unwrap();
     }
 
     /// Sets a lasting attribute of a node, as an administrator does.
@@ -91,6 +101,15 @@ impl FakeCluster {
     /// An attribute that a node published, by its full name.
     pub fn attribute(&self, name: &str, node: &str) -> Option<String> {
         self.read(&format!("attribute.{name}.{node}"))
+    }
+
+    /// Sets an attribute of a node, or takes it away, as when that node leaves the cluster.
+    pub fn set_attribute(&self, name: &str, node: &str, text: Option<&str>) {
+        let file = self.directory.join(format!("values/attribute.{name}.{node}"));
+        match text {
+            Some(text) => std::fs::write(file, text).unwrap(),
+            None => drop(std::fs::remove_file(file)),
+        }
     }
 
     /// The position that a node published last.

@@ -44,6 +44,14 @@ impl Client {
         Conn::new(options).map(Self).map_err(|e| words(&e))
     }
 
+    /// Asks whether the server is there, as libraries do: a command of the protocol and no statement.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn ping(&mut self) -> Result<(), String> {
+        self.0.ping().map_err(|e| words(&e))
+    }
+
     /// Its number in the server's list of sessions.
     pub fn id(&self) -> u32 {
         self.0.connection_id()

@@ -24,6 +24,7 @@ mod disk;
 mod election;
 mod hostile;
 mod killed;
+mod proxysql;
 mod replica;
 mod secrets;
 mod steady;

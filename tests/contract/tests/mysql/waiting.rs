@@ -287,6 +287,48 @@ fn a_commit_that_a_replica_received_before_it_acknowledged_is_released() {
     }
 }
 
+/// The web servers of a busy site give up and come again, and what they leave behind takes all connections within seconds. Then there is
+/// one connection for the agent, and no second one.
+#[test]
+fn commits_that_a_replica_holds_go_on_when_all_connections_wait() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = Group::established(&["a", "b"]);
+    let (a, b) = (group.node("a"), group.node("b"));
+    group.settle();
+    if a.server != Server::MariaDb {
+        // Nor may the replica lose its connection: it has to log in anew to acknowledge. The settings that we recommend leave it one.
+        a.must(&["ALTER USER app WITH MAX_USER_CONNECTIONS 30"]);
+    }
+    // It receives all that comes, and acknowledges nothing of it.
+    let replica = b.server.replica();
+    b.must(&[
+        &format!("STOP {replica} IO_THREAD"),
+        &format!("SET GLOBAL {}_enabled=0", b.server.acknowledger()),
+        &format!("START {replica} IO_THREAD"),
+    ]);
+    group.wait_attached("b");
+    let mut waiting = vec![a.write_and_wait("first of many")];
+    wait_for_it(a);
+    while a.try_client().is_ok() {
+        waiting.push(a.write_and_wait(&format!("one of many {}", waiting.len())));
+        // A client that was let go is not gone at once.
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(waiting.len() < 100, "there is no end of connections");
+    }
+    assert_eq!(waiting[0].answer(MOMENT), None, "nobody has acknowledged it");
+    let all = testkit::within(Duration::from_secs(15), || {
+        for name in ["b", "a"] {
+            group.node(name).agent().run("monitor").expect(&[0, 8, 190, 191]);
+        }
+        waiting.retain(|client| !matches!(client.answer(Duration::from_millis(10)), Some(Ok(_))));
+        waiting.is_empty().then_some(())
+    });
+    assert!(all.is_some(), "{} clients wait still, or lost their connection", waiting.len());
+    assert!(b.has("first of many"));
+}
+
 #[test]
 fn a_primary_without_replicas_blocks_and_says_so() {
     if !Server::here().is_lossless() {
