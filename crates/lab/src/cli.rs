@@ -7,10 +7,9 @@ use std::process::{ExitCode, Stdio};
 
 use clap::Parser as _;
 
-use self::args::{CheckArgs, Cli, DemoArgs, FreezeArgs, ImageVerb, LoadVerb, UpArgs, Verb};
+use self::args::{CheckArgs, Cli, FreezeArgs, ImageVerb, LoadVerb, UpArgs, Verb};
 use crate::check::CheckOptions;
 use crate::database::Database;
-use crate::demo::{self, DemoDatabase, DemoOptions};
 use crate::error::{Context, Error, Result};
 use crate::faults::Cut;
 use crate::image::{self, Recipe};
@@ -18,7 +17,7 @@ use crate::journal::Journal;
 use crate::lab::Lab;
 use crate::load::LoadOptions;
 use crate::sandbox::SandboxOptions;
-use crate::{cluster, host, load, network, sandbox, supervisor};
+use crate::{cluster, host, load, network, sandbox, supervisor, visitors};
 
 /// Like `println!`, but a reader that went away (`| head`) is no reason to panic.
 macro_rules! say {
@@ -83,7 +82,6 @@ fn dispatch(cli: Cli) -> Result<i32> {
             let to = Lab::open(name)?.move_promoted(&resource)?;
             host::progress(&format!("{resource} is promoted on {to}"));
         }
-        Verb::Demo(args) => return play_demo(name, args),
         Verb::FillDisk { node, path, free } => Lab::open(name)?.node_named(&node)?.fill_disk(&path, !free)?,
         Verb::Collect { directory } => Lab::open(name)?.collect(&directory)?,
         Verb::Event { text } => Lab::open(name)?.event(&text)?,
@@ -117,6 +115,7 @@ fn dispatch(cli: Cli) -> Result<i32> {
             Lab::open(name)?.fill(&LoadOptions { address, user, password_file, ..LoadOptions::of(Database::MySql) }, megabytes)?;
         }
         Verb::LoadWorker { order } => load::worker(&order)?,
+        Verb::VisitWorker { order } => visitors::worker(&order)?,
         Verb::Check(args) => return check(&Lab::open(name)?, args),
         Verb::Timeline { database } => {
             let lab = Lab::open(name)?;
@@ -148,20 +147,6 @@ fn check(lab: &Lab, args: CheckArgs) -> Result<i32> {
     let report = lab.check(&Journal::read(&journal)?, &CheckOptions { max_outage, ..CheckOptions::of(&load)? })?;
     say!("{}", report.to_string().trim_end());
     Ok(i32::from(!report.kept()))
-}
-
-fn play_demo(name: &str, args: DemoArgs) -> Result<i32> {
-    clean_on_interrupt(name)?;
-    let max_outage = args.max_outage.map(std::time::Duration::from_millis);
-    let mut databases = Vec::new();
-    for play in args.plays {
-        let password_file = args.password_file.clone().filter(|_| play.database == Database::MySql);
-        let load = LoadOptions { password_file, ..LoadOptions::of(play.database) };
-        let check = CheckOptions { max_outage, ..CheckOptions::of(&load)? };
-        databases.push(DemoDatabase { resource: Some(play.resource), process: play.process, load, check });
-    }
-    let options = DemoOptions { lab: args.up.options(name, args.keep), prepare: args.prepare, snippets: args.snippets, databases };
-    demo::demo(&options).map(|reports| i32::from(!reports.iter().all(crate::check::Report::kept)))
 }
 
 /// Ctrl-C while a lab comes up: what is there already is taken down again.

@@ -103,7 +103,9 @@ pub(crate) fn prepare(paths: &LabPaths, spec: &LabSpec, number: u8) -> Result<()
     disk.put("etc/hostname", &format!("{node}\n"), 0o644)?;
     disk.put("etc/hosts", &hosts(spec), 0o644)?;
     disk.put("etc/resolv.conf", "# no name server here: names are in /etc/hosts\n", 0o644)?;
-    disk.put("etc/corosync/corosync.conf", &corosync_conf(spec), 0o644)?;
+    if spec.cluster {
+        disk.put("etc/corosync/corosync.conf", &corosync_conf(spec), 0o644)?;
+    }
     disk.put("etc/systemd/journald.conf.d/lab.conf", JOURNALD, 0o644)?;
     disk.put("etc/systemd/system.conf.d/lab.conf", SYSTEMD, 0o644)?;
     disk.put("etc/systemd/system/systole-lab-node.service", NODE_UNIT, 0o644)?;
@@ -112,6 +114,8 @@ pub(crate) fn prepare(paths: &LabPaths, spec: &LabSpec, number: u8) -> Result<()
     disk.put("usr/sbin/fence_systole_lab", FENCE_AGENT, 0o755)?;
     if !used {
         disk.put("etc/machine-id", "", 0o644)?;
+    }
+    if !used && spec.cluster {
         let cib = disk.put("var/lib/pacemaker/cib/cib.xml", &seed_cib(spec), 0o600)?;
         let (user, group) = cluster_owner(&spec.image_root)?;
         std::os::unix::fs::chown(&cib, Some(user), Some(group)).context(|| format!("owner of {}", cib.display()))?;

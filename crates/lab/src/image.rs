@@ -101,6 +101,7 @@ pub const RECIPES: &[Recipe] = &[
         suite: "bookworm",
         packages: &[
             "redis-server",
+            "redis-sentinel",
             "redis-tools",
             "pcs",
             "mariadb-server",
@@ -108,6 +109,14 @@ pub const RECIPES: &[Recipe] = &[
             "mariadb-backup",
             // For MySQL 5.6.
             "libaio1",
+            // The site of the workshop. What wordpress would choose itself is Apache.
+            "php",
+            "php8.2-fpm",
+            "php-mysql",
+            "php-redis",
+            "wordpress",
+            "wordpress-theme-twentytwentythree",
+            "curl",
         ],
         npm: &[MYSQL_5_6],
     },
@@ -116,6 +125,7 @@ pub const RECIPES: &[Recipe] = &[
         suite: "trixie",
         packages: &[
             "redis-server",
+            "redis-sentinel",
             "redis-tools",
             "valkey-server",
             "valkey-tools",
@@ -139,9 +149,11 @@ const DISABLED: &[&str] = &[
     "pcsd-ruby.service",
     "logd.service",
     "redis-server.service",
+    "redis-sentinel.service",
     "valkey-server.service",
     "haproxy.service",
     "nginx.service",
+    "php8.2-fpm.service",
     "mariadb.service",
     // It would hold the server's socket and port.
     "mariadb.socket",

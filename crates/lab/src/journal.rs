@@ -73,6 +73,20 @@ pub enum Record {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,
     },
+    /// A request of a visitor of the site that writes no article.
+    Visit {
+        /// `read`, `login` or `session`.
+        what: String,
+        /// Sent.
+        sent: u64,
+        /// Answered or given up.
+        done: u64,
+        /// Whether the answer was the right one.
+        ok: bool,
+        /// What was wrong with it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
     /// A node's server said who it is.
     Server {
         /// Node.
@@ -179,7 +193,7 @@ impl Journal {
     pub fn span(&self) -> Option<(u64, u64)> {
         let at = |r: &Record| match r {
             Record::Start { at, .. } | Record::End { at } | Record::Server { at, .. } => *at,
-            Record::Write { done, .. } | Record::Probe { done, .. } => *done,
+            Record::Write { done, .. } | Record::Probe { done, .. } | Record::Visit { done, .. } => *done,
         };
         Some((self.records.iter().map(at).min()?, self.records.iter().map(at).max()?))
     }

@@ -16,6 +16,7 @@ use crate::load::{self, Load, LoadOptions};
 use crate::node::Node;
 use crate::power::{self, Op, Request};
 use crate::state::{Bind, LabPaths, LabSpec, Volume};
+use crate::visitors::VisitOptions;
 use crate::{cgroup, check, cleanup, disk, faults, network, timeline};
 
 /// What a lab shall be. `LabOptions::default()` is three nodes of Debian 12 with fencing.
@@ -37,6 +38,8 @@ pub struct LabOptions {
     pub token_ms: u32,
     /// Whether Pacemaker gets the fence device.
     pub fencing: bool,
+    /// Whether the nodes find a cluster at their first boot. Without it they are servers of which somebody has to make one.
+    pub cluster: bool,
     /// Take over the disks of an earlier lab of that name.
     pub keep_disks: bool,
     /// Make the image when it is not there. Tests leave it off and fail with the command that makes it.
@@ -59,6 +62,7 @@ impl Default for LabOptions {
             volumes: Vec::new(),
             token_ms: 1000,
             fencing: true,
+            cluster: true,
             keep_disks: false,
             build_image: false,
             keep: false,
@@ -101,6 +105,7 @@ impl Lab {
             nodes: options.nodes,
             token_ms: options.token_ms,
             fencing: options.fencing,
+            cluster: options.cluster,
         };
         std::fs::create_dir_all("/run/systole-lab").context(|| "make /run/systole-lab".to_owned())?;
         let _lock = host::lock_file(&paths.lock())?;
@@ -161,6 +166,9 @@ impl Lab {
         host::progress(&format!("booting {} nodes of {}", self.spec.nodes, self.spec.image));
         let nodes = self.nodes();
         cluster::on_all(&nodes, |node| node.power_on().and_then(|()| node.wait_booted(Duration::from_secs(60))))?;
+        if !self.spec.cluster {
+            return self.event("nodes are up, without a cluster");
+        }
         host::progress("nodes booted; starting corosync, then pacemaker");
         if fresh {
             cluster::first_start(&nodes)?;
@@ -381,6 +389,11 @@ impl Lab {
         Load::start(&self.paths, &self.spec, options)
     }
 
+    /// Starts visitors of the site that runs in the lab.
+    pub fn start_visitors(&self, options: &VisitOptions) -> Result<Load> {
+        Load::visitors(&self.paths, &self.spec, options)
+    }
+
     /// Fills a table of MySQL through the address of `options` up to this size, so that a failover has data to be slow with.
     pub fn fill(&self, options: &LoadOptions, megabytes: u64) -> Result<()> {
         self.event(&format!("ballast of {megabytes} MiB"))?;
@@ -399,9 +412,14 @@ impl Lab {
 
     /// The story of a load as text.
     pub fn timeline(&self, journal: &Journal) -> Result<String> {
+        self.timeline_from(journal, timeline::SHORTEST_OUTAGE_US)
+    }
+
+    /// The same; only times without a write that are longer than this count, microseconds.
+    pub fn timeline_from(&self, journal: &Journal, shortest_us: u64) -> Result<String> {
         let (from, to) = journal.span().unwrap_or((0, 0));
         let cluster = timeline::cluster_events(&self.paths, &self.spec, from, to)?;
-        Ok(timeline::draw(journal, &self.paths.read_events()?, &cluster))
+        Ok(timeline::draw(journal, shortest_us, &self.paths.read_events()?, &cluster))
     }
 
     /// Makes the power switch deaf to the nodes (`false`), or lets it serve them again.

@@ -129,13 +129,21 @@ impl Load {
         // Its place is taken only when the load has started: until then `check` means the one before.
         let order_file = journal.with_extension("order");
         host::write_atomically(&order_file, &text)?;
-        let log_path = paths.load_dir().join(format!("worker-{}.log", database.name()));
+        let load = Load::spawn(paths, spec, database.name(), "load-worker", &order_file, journal)?;
+        std::fs::rename(&order_file, self::order_file(paths, database)).context(|| format!("rename {}", order_file.display()))?;
+        paths.record_event("lab", &format!("load starts: {} writers to {} {}", options.writers, database.name(), options.address))?;
+        Ok(load)
+    }
+
+    /// Starts a worker of this program where the clients are; returns when its journal exists. `name`: what it loads.
+    pub(crate) fn spawn(paths: &LabPaths, spec: &LabSpec, name: &str, verb: &str, order: &Path, journal: PathBuf) -> Result<Load> {
+        let log_path = paths.load_dir().join(format!("worker-{name}.log"));
         let log = std::fs::File::create(&log_path).context(|| format!("make {}", log_path.display()))?;
         let mut command = network::in_clients_namespace(paths, spec.program.as_os_str());
-        command.arg("load-worker").arg(&order_file).current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
+        command.arg(verb).arg(order).current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = command.stderr(log).spawn().context(|| "start the load".to_owned())?;
-        host::write_atomically(&pid_file(paths, database), child.id().to_string().as_bytes())?;
-        host::poll("start of the load", Duration::from_secs(10), Duration::from_millis(10), || {
+        host::write_atomically(&pid_file(paths, name), child.id().to_string().as_bytes())?;
+        host::poll("start of the load", Duration::from_secs(30), Duration::from_millis(10), || {
             if let Ok(Some(status)) = child.try_wait() {
                 let said = std::fs::read_to_string(&log_path).unwrap_or_default();
                 let ended = format!("the load ended with exit code {}: {}", host::exit_code(status), said.trim_end());
@@ -143,8 +151,6 @@ impl Load {
             }
             if journal.exists() { Ok(Ok(())) } else { Err("no journal yet".to_owned()) }
         })??;
-        std::fs::rename(&order_file, self::order_file(paths, database)).context(|| format!("rename {}", order_file.display()))?;
-        paths.record_event("lab", &format!("load starts: {} writers to {} {}", options.writers, database.name(), options.address))?;
         Ok(Load { child: Some(child), journal })
     }
 
@@ -213,13 +219,13 @@ fn order_file(paths: &LabPaths, database: Database) -> PathBuf {
     paths.run_dir().join(format!("load-{}.json", database.name()))
 }
 
-fn pid_file(paths: &LabPaths, database: Database) -> PathBuf {
-    paths.run_dir().join(format!("load-{}.pid", database.name()))
+fn pid_file(paths: &LabPaths, name: &str) -> PathBuf {
+    paths.run_dir().join(format!("load-{name}.pid"))
 }
 
 /// Process id of the lab's load, if one runs.
 fn running(paths: &LabPaths, database: Database) -> Option<i32> {
-    let pid: i32 = std::fs::read_to_string(pid_file(paths, database)).ok()?.trim().parse().ok()?;
+    let pid: i32 = std::fs::read_to_string(pid_file(paths, database.name())).ok()?.trim().parse().ok()?;
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     String::from_utf8_lossy(&line).contains("load-worker").then_some(pid)
 }
@@ -277,13 +283,8 @@ pub(crate) fn worker(order: &Path) -> Result<()> {
     let order: Order = serde_json::from_str(&text).context(|| "read the load's order".to_owned())?;
     let access = order.options.access()?;
     prepare(&access, &order.options.address)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        signal_hook::flag::register(signal, Arc::clone(&stop)).context(|| "listen for the end".to_owned())?;
-    }
-    let file = std::fs::File::create(&order.journal).context(|| format!("make {}", order.journal.display()))?;
-    let (records, inbox) = mpsc::channel::<Record>();
-    let writer = std::thread::spawn(move || write_journal(file, &inbox));
+    let stop = until_told()?;
+    let (records, writer) = journal_of(&order.journal)?;
     let start = Record::Start {
         run: order.run.clone(),
         at: host::monotonic_us(),
@@ -306,6 +307,22 @@ pub(crate) fn worker(order: &Path) -> Result<()> {
     let _ = records.send(Record::End { at: host::monotonic_us() });
     drop(records);
     writer.join().unwrap_or_else(|_| Err(Error::Refused("the journal's thread panicked".to_owned())))
+}
+
+/// What becomes true when the worker is to end.
+pub(crate) fn until_told() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).context(|| "listen for the end".to_owned())?;
+    }
+    Ok(stop)
+}
+
+/// Begins a journal. The thread ends when all senders are gone.
+pub(crate) fn journal_of(path: &Path) -> Result<(mpsc::Sender<Record>, std::thread::JoinHandle<Result<()>>)> {
+    let file = std::fs::File::create(path).context(|| format!("make {}", path.display()))?;
+    let (records, inbox) = mpsc::channel::<Record>();
+    Ok((records, std::thread::spawn(move || write_journal(file, &inbox))))
 }
 
 /// Lines reach the file at least every 50 ms, so that a killed load has lost next to nothing.

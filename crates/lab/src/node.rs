@@ -192,7 +192,9 @@ impl Node {
                 self.name
             )));
         }
-        self.sh(&format!("cat /dev/zero > '{filler}' 2>/dev/null; cat /dev/zero >> '{filler}' 2>/dev/null; sync -f '{filler}'"))?;
+        // Large writes leave the last blocks; what the file system had promised comes free when it is written.
+        let rest = format!("dd if=/dev/zero of='{filler}' bs=512 oflag=append conv=notrunc 2>/dev/null; sync -f '{filler}'");
+        self.sh(&format!("cat /dev/zero > '{filler}' 2>/dev/null; {rest}; {rest}; {rest}"))?;
         self.paths.record_event("lab", &format!("disk {path} of {} is full", self.name))
     }
 

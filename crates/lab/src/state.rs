@@ -217,6 +217,8 @@ pub struct LabSpec {
     pub token_ms: u32,
     /// Whether the fence resource is set up.
     pub fencing: bool,
+    /// Whether the lab makes the cluster.
+    pub cluster: bool,
 }
 
 impl LabSpec {

@@ -1,12 +1,16 @@
 //! What the scenarios and the benchmark share: a rehearsal cluster with database servers in it, loaded from the snippet
 //! that operators load.
 
+pub mod haproxy;
 pub mod jobs;
 mod mysql;
+pub mod page;
 mod redis;
 mod scenario;
+pub mod sentinel;
 mod site;
 pub mod stock;
+pub mod workshop;
 
 use std::path::{Path, PathBuf};
 
@@ -120,6 +124,11 @@ pub fn stage() -> Result<PathBuf> {
 /// The image to run on.
 pub fn image() -> String {
     std::env::var("SYSTOLE_IMAGE").unwrap_or_else(|_| "debian12".into())
+}
+
+/// A file of crm-snippets/.
+pub fn snippet(name: &str) -> Result<String> {
+    read(&repository().join("crm-snippets").join(name))
 }
 
 fn read(path: &Path) -> Result<String> {

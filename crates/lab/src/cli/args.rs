@@ -107,8 +107,6 @@ pub(super) enum Verb {
         /// The primitive or its clone.
         resource: String,
     },
-    /// Play the whole story: boot, configuration, writers, crash, planned move, power cut, verdict, timeline.
-    Demo(DemoArgs),
     /// Fill a volume of a node, or free it again.
     FillDisk {
         /// The node.
@@ -183,6 +181,12 @@ pub(super) enum Verb {
     /// The load's own process (started by `load start`).
     #[command(hide = true)]
     LoadWorker {
+        /// What to do.
+        order: PathBuf,
+    },
+    /// The visitors' own process.
+    #[command(hide = true)]
+    VisitWorker {
         /// What to do.
         order: PathBuf,
     },
@@ -288,50 +292,6 @@ pub(super) struct LoadArgs {
 }
 
 #[derive(Args)]
-pub(super) struct DemoArgs {
-    #[command(flatten)]
-    pub(super) up: UpArgs,
-    /// Shell script run in every node before anything is configured, with the node's number in NODE.
-    #[arg(long, value_name = "FILE")]
-    pub(super) prepare: Option<PathBuf>,
-    /// Configuration to load, several times for several.
-    #[arg(long = "snippet", value_name = "FILE", required = true)]
-    pub(super) snippets: Vec<PathBuf>,
-    /// A database that writers write to and that faults meet: which, its promotable resource, its server's process name.
-    #[arg(long = "play", value_name = "DATABASE:RESOURCE:PROCESS", required = true)]
-    pub(super) plays: Vec<Play>,
-    /// File with the password of MySQL's load.
-    #[arg(long)]
-    pub(super) password_file: Option<PathBuf>,
-    /// Longest outage allowed, in milliseconds.
-    #[arg(long)]
-    pub(super) max_outage: Option<u64>,
-    /// Leave the lab up afterwards.
-    #[arg(long)]
-    pub(super) keep: bool,
-}
-
-/// A database in the demo.
-#[derive(Clone)]
-pub(super) struct Play {
-    pub(super) database: Database,
-    pub(super) resource: String,
-    pub(super) process: String,
-}
-
-impl std::str::FromStr for Play {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Play, String> {
-        let words: Vec<&str> = text.split(':').collect();
-        let [database, resource, process] = words[..] else { return Err("not of the form database:resource:process".to_owned()) };
-        let database =
-            Database::ALL.into_iter().find(|d| d.name() == database).ok_or_else(|| format!("{database} is no database of the lab"))?;
-        Ok(Play { database, resource: resource.to_owned(), process: process.to_owned() })
-    }
-}
-
-#[derive(Args)]
 pub(super) struct FreezeArgs {
     /// The node.
     pub(super) node: String,
@@ -382,6 +342,7 @@ impl UpArgs {
             volumes: self.volumes,
             token_ms: self.token_ms,
             fencing: !self.no_fencing,
+            cluster: true,
             keep_disks: self.keep_disks,
             build_image: true,
             keep,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster_scenarios::{MARIADB, MARIADB_11, MYSQL, MYSQL_56, Server, Setup, Site, expect, held, scenario};
+use cluster_scenarios::{MARIADB, MARIADB_11, MYSQL, MYSQL_56, Server, Setup, Site, expect, held, scenario, snippet};
 use lab::{Node, Result};
 
 use super::{SHORT, returning};
@@ -104,5 +104,32 @@ fn move_with_connections_used_up() {
             let _ = site.sql_in_background(primary, "SELECT 1");
         }
         Ok(())
+    });
+}
+
+/// Jobs that go with the primary, in the middle of one: a stop that waits for it would hold up what Pacemaker plans next, so the
+/// page advises a short one.
+#[test]
+fn mariadb_jobs_with_the_primary_do_not_hold_up_a_failover() {
+    scenario("mariadb-jobs", returning(MARIADB), |site| {
+        for node in site.lab.nodes() {
+            node.sh("mkdir -p /etc/systole; echo '* * * * * root sleep 45' > /etc/systole/site.cron; systemctl enable --now cron")?;
+        }
+        site.lab.load_crm("rsc_defaults rsc-options: resource-stickiness=100\n")?;
+        let short = "source=/etc/systole/site.cron drain=term drain_timeout=5s";
+        site.lab.load_crm(&snippet("cron.crm")?.replace("source=/etc/systole/site.cron", short))?;
+        site.lab.load_crm(&snippet("cron-with-primary.crm")?)?;
+        site.lab.wait_idle()?;
+        let primary = site.primary()?;
+        let runs = || primary.sh("pgrep -fx 'sleep 45'").is_ok_and(|done| done.code == 0);
+        site.lab.wait_for("a job on the primary", Duration::from_secs(75), runs)?;
+        let load = site.load()?;
+        primary.kill(site.server().process, nix::sys::signal::Signal::SIGKILL)?;
+        held(site, load, SHORT, "")?;
+        expect(!runs(), "the job was ended")?;
+        let now = site.primary()?.name;
+        site.lab.wait_for("the jobs with the primary", Duration::from_secs(60), || {
+            site.lab.view().is_ok_and(|view| view.with_role("site-cron", "Started") == [now.clone()])
+        })
     });
 }

@@ -19,6 +19,16 @@ pub(crate) struct Cost {
     pub(crate) max_resident_kb: u64,
 }
 
+impl Cost {
+    /// Takes what another run has cost.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.wall_ms.extend(other.wall_ms);
+        self.cpu_ms.extend(other.cpu_ms);
+        self.processes.extend(other.processes);
+        self.max_resident_kb = self.max_resident_kb.max(other.max_resident_kb);
+    }
+}
+
 /// A layer with the measuring program, which stands beside this one.
 pub(crate) fn layer() -> Result<PathBuf> {
     let io = |e: std::io::Error| Error::Refused(format!("the measuring program: {e}; run this by `make bench`"));
@@ -34,29 +44,48 @@ pub(crate) fn monitors(site: &Site, agent: Agent, name: &str, options: &Options)
     let parameters = parameters(&site.snippet(agent)?, site.server().resource);
     // The first monitors after a start still publish scores; a steady one is what runs for years.
     std::thread::sleep(Duration::from_secs(15));
-    let cost = |node: &Node, status| of(node, site.server().resource, name, &parameters, options.monitors, status);
+    let monitor = Call { resource: site.server().resource, agent: name, parameters: &parameters, action: "monitor" };
+    let cost = |node: &Node, status| monitor.cost(node, options.monitors, status);
     Ok(MonitorCost { primary: cost(&site.primary()?, 8)?, replica: cost(&site.replicas()?[0], 0)? })
 }
 
-/// Runs it with the environment that Pacemaker gives it. The exit code must be `status`.
-fn of(node: &Node, resource: &str, agent: &str, parameters: &[(String, String)], runs: u32, status: i32) -> Result<Cost> {
-    let path = agent.replacen("ocf:", "/usr/lib/ocf/resource.d/", 1).replace(':', "/");
-    let parameters: String = parameters.iter().map(|(name, value)| format!("OCF_RESKEY_{name}='{value}' ")).collect();
-    let line = format!(
-        "env OCF_ROOT=/usr/lib/ocf OCF_RA_VERSION_MAJOR=1 OCF_RESOURCE_INSTANCE={resource} OCF_RESOURCE_TYPE={resource} \
-         {parameters} OCF_RESKEY_crm_feature_set=3.16.2 OCF_RESKEY_CRM_meta_on_node={} \
-         OCF_RESKEY_CRM_meta_interval=10000 OCF_RESKEY_CRM_meta_timeout=20000 OCF_RESKEY_CRM_meta_clone_max=3 \
-         OCF_RESKEY_CRM_meta_notify=true OCF_RESKEY_CRM_meta_promotable=true OCF_RESKEY_CRM_meta_master_max=1 \
-         measure {runs} {path} monitor",
-        node.name
-    );
-    let output = node.sh(&line)?;
-    let cost: Cost = serde_json::from_str(&output.stdout)
-        .map_err(|e| Error::Refused(format!("measure on {}: {e}: {} {}", node.name, output.stdout, output.stderr)))?;
-    if cost.status == status {
-        return Ok(cost);
+/// An action of an agent, as Pacemaker calls it.
+pub(crate) struct Call<'a> {
+    pub(crate) resource: &'a str,
+    pub(crate) agent: &'a str,
+    pub(crate) parameters: &'a [(String, String)],
+    pub(crate) action: &'a str,
+}
+
+impl Call<'_> {
+    /// What it costs, so many times on a node. The exit code must be `status`.
+    pub(crate) fn cost(&self, node: &Node, runs: u32, status: i32) -> Result<Cost> {
+        let Self { resource, agent, action, .. } = self;
+        let path = agent.replacen("ocf:", "/usr/lib/ocf/resource.d/", 1).replace(':', "/");
+        let parameters: String = self.parameters.iter().map(|(name, value)| format!("OCF_RESKEY_{name}='{value}' ")).collect();
+        let line = format!(
+            "env OCF_ROOT=/usr/lib/ocf OCF_RA_VERSION_MAJOR=1 OCF_RESOURCE_INSTANCE={resource} OCF_RESOURCE_TYPE={resource} \
+             {parameters} OCF_RESKEY_crm_feature_set=3.16.2 OCF_RESKEY_CRM_meta_on_node={} \
+             OCF_RESKEY_CRM_meta_interval=10000 OCF_RESKEY_CRM_meta_timeout=20000 OCF_RESKEY_CRM_meta_clone_max=3 \
+             OCF_RESKEY_CRM_meta_notify=true OCF_RESKEY_CRM_meta_promotable=true OCF_RESKEY_CRM_meta_master_max=1 \
+             measure {runs} {path} {action}",
+            node.name
+        );
+        let cost = read(node, &line)?.pop().unwrap_or_default();
+        if cost.status == status {
+            return Ok(cost);
+        }
+        Err(Error::Refused(format!("{action} of {agent} on {} ended with {}, not with {status}", node.name, cost.status)))
     }
-    Err(Error::Refused(format!("the monitor of {agent} on {} ended with {}, not with {status}", node.name, cost.status)))
+}
+
+/// Runs shell with calls of `measure` in it; what each of them has printed.
+pub(crate) fn read(node: &Node, shell: &str) -> Result<Vec<Cost>> {
+    let output = node.sh(shell)?;
+    let line = |line: &str| {
+        serde_json::from_str(line).map_err(|e| Error::Refused(format!("measure on {}: {e}: {line} {}", node.name, output.stderr)))
+    };
+    output.stdout.lines().map(line).collect()
 }
 
 /// The parameters that a snippet gives a primitive.

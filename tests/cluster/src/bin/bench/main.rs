@@ -2,26 +2,28 @@
 //! Writes the pages that the documentation quotes, with the machine and the versions, and the raw numbers as JSON.
 
 mod cost;
+mod cron;
 mod fault;
 mod mysql;
 mod page;
 mod redis;
+mod workshop;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use cost::Cost;
 use fault::Series;
-use lab::{Database, Result};
+use lab::Result;
 use serde::{Deserialize, Serialize};
 
 #[derive(Parser)]
 #[command(about = "Benchmark of the agents beside the stock ones")]
 struct Options {
-    /// Only this database; both without it
-    #[arg(long)]
-    database: Option<Database>,
+    /// Only this; all without it
+    #[arg(long, value_enum)]
+    part: Option<Part>,
     /// Crashes and moves per agent
     #[arg(long, default_value_t = 20)]
     runs: usize,
@@ -40,6 +42,15 @@ struct Options {
     /// Name of the lab
     #[arg(long, default_value = "bench")]
     lab: String,
+}
+
+/// What there is a page of.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Redis,
+    Mysql,
+    Cron,
+    Workshop,
 }
 
 impl Options {
@@ -89,11 +100,8 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    if options.database != Some(Database::MySql) {
-        redis::run(options)?;
-    }
-    if options.database != Some(Database::Redis) {
-        mysql::run(options)?;
-    }
-    Ok(())
+    type Measurement = fn(&Options) -> Result<()>;
+    let parts: [(Part, Measurement); 4] =
+        [(Part::Redis, redis::run), (Part::Mysql, mysql::run), (Part::Cron, cron::run), (Part::Workshop, workshop::run)];
+    parts.iter().filter(|(part, _)| options.part.is_none_or(|wanted| wanted == *part)).try_for_each(|(_, run)| run(options))
 }

@@ -146,7 +146,7 @@ fn measure(agent: Agent, server: Server, name: &str, results: &mut Results, runs
     if results.versions.is_empty() {
         // Beside the stock agents, which do not run with that server.
         results.monitor = if newer { None } else { Some(cost::monitors(bed.site(), agent, name, options)?) };
-        results.versions = page::versions(bed.site(), if newer { "mysql-server-core" } else { "mariadb-server" })?;
+        results.versions = page::versions(&bed.site().primary()?, if newer { "mysql-server-core" } else { "mariadb-server" })?;
     }
     let bed = bed.run(results.series("kill -9 of the primary"), runs, crash)?;
     bed.run(results.series("planned move"), runs, planned_move).map(drop)

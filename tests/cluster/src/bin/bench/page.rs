@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use cluster_scenarios::Site;
-use lab::{Error, Result};
+use lab::{Error, Node, Result};
 use serde::Serialize;
 
 use crate::fault::WHOLE;
@@ -48,15 +47,7 @@ impl Page {
         for r in results {
             let Some(monitor) = &r.monitor else { continue };
             for (role, c) in [("primary", &monitor.primary), ("replica", &monitor.replica)] {
-                rows.push(vec![
-                    r.agent.clone(),
-                    role.to_owned(),
-                    format!("{:.1} ms", percentile(&c.wall_ms, 0.5)),
-                    format!("{:.1} ms", percentile(&c.wall_ms, 0.99)),
-                    format!("{:.1} ms", percentile(&c.cpu_ms, 0.5)),
-                    c.processes.iter().min().copied().unwrap_or_default().to_string(),
-                    format!("{:.1} MB", c.max_resident_kb as f64 / 1024.0),
-                ]);
+                rows.push([r.agent.clone(), role.to_owned()].into_iter().chain(cells(c)).collect());
             }
             if let Some(ours) = ours.filter(|_| r.agent.contains("heartbeat")) {
                 let times = |theirs: &crate::Cost, own: &crate::Cost| percentile(&theirs.cpu_ms, 0.5) / percentile(&own.cpu_ms, 0.5);
@@ -126,6 +117,17 @@ impl Page {
     }
 }
 
+/// What something costs: wall p50 and p99, CPU p50, processes, resident.
+pub(crate) fn cells(cost: &crate::Cost) -> [String; 5] {
+    [
+        format!("{:.1} ms", percentile(&cost.wall_ms, 0.5)),
+        format!("{:.1} ms", percentile(&cost.wall_ms, 0.99)),
+        format!("{:.1} ms", percentile(&cost.cpu_ms, 0.5)),
+        cost.processes.iter().min().copied().unwrap_or_default().to_string(),
+        format!("{:.1} MB", cost.max_resident_kb as f64 / 1024.0),
+    ]
+}
+
 /// An outage for a reader.
 pub(crate) fn seconds(milliseconds: f64) -> String {
     if milliseconds.is_infinite() { "> 90 s".to_owned() } else { format!("{:.2} s", milliseconds / 1000.0) }
@@ -139,12 +141,12 @@ pub(crate) fn percentile(values: &[f64], share: f64) -> f64 {
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
 }
 
-/// What runs on a site's nodes.
-pub(crate) fn versions(site: &Site, server: &str) -> Result<String> {
+/// What runs on a node.
+pub(crate) fn versions(node: &Node, server: &str) -> Result<String> {
     let line = format!(
         "dpkg-query -W -f '${{Package}} ${{Version}}, ' pacemaker corosync resource-agents {server} crmsh 2>/dev/null; . /etc/os-release; echo \"$PRETTY_NAME\""
     );
-    Ok(site.primary()?.sh(&line)?.stdout.trim().to_owned())
+    Ok(node.sh(&line)?.stdout.trim().to_owned())
 }
 
 fn machine() -> String {

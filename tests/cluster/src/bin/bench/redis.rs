@@ -34,7 +34,7 @@ fn measure(agent: Agent, name: &str, options: &Options) -> Result<Results> {
     let up = |durability| Site::with(&options.lab, Setup { agent, durability, layer: Some(layer.clone()), ..Setup::default() });
     let bed = Bed::new(name, || up(Durability::Async), Site::wait_settled_within)?;
     let monitor = cost::monitors(bed.site(), agent, name, options)?;
-    let versions = page::versions(bed.site(), "redis-server")?;
+    let versions = page::versions(&bed.site().primary()?, "redis-server")?;
     let mut results = Results { agent: name.to_owned(), versions, monitor: Some(monitor), faults: Vec::new() };
     let bed = bed.run(results.series("kill -9 of the primary, plain acknowledgements"), options.runs, crash)?;
     let bed = bed.run(results.series("planned move, plain acknowledgements"), options.runs, planned_move)?;

@@ -1,0 +1,135 @@
+//! The whole site of docs/workshop.md: three empty servers and the commands of that page, visitors, and the drills.
+
+mod drills;
+mod jobs;
+mod tally;
+mod verdict;
+
+use std::path::PathBuf;
+
+use lab::{Database, Error, Lab, LabOptions, LoadOptions, Node, Result, VisitOptions};
+
+use crate::{on_all, page, read, repository, stage};
+
+pub use drills::{Drill, Drills};
+pub use tally::{Kind, Outcome, Tally};
+pub use verdict::{BETWEEN_ARTICLES_US, Verdict};
+
+/// What a person does in the lines with `editor`.
+const EDITOR: &str = include_str!("../../files/editor");
+/// The account of the writers that go past the site, straight to MariaDB.
+const LOAD_PASSWORD: &str = "rehearsal-load";
+/// The public addresses of public-addresses.crm.
+pub const PUBLIC: [&str; 2] = ["198.51.100.101", "198.51.100.102"];
+
+/// The site, up.
+pub struct Workshop {
+    /// The nodes.
+    pub lab: Lab,
+    /// Where passwords are that processes outside of the nodes need.
+    secrets: PathBuf,
+}
+
+impl Workshop {
+    /// Boots three servers and does what the page says. `say` is told of each step.
+    ///
+    /// # Errors
+    /// When a command of the page fails.
+    pub fn up(options: LabOptions, say: impl Fn(&str)) -> Result<Self> {
+        let blocks = page::blocks(&read(&repository().join("docs/workshop.md"))?)?;
+        let secrets = std::env::temp_dir().join(format!("systole-workshop-{}", options.name));
+        let layers = std::iter::once(stage()?).chain(options.layers.clone()).collect();
+        let lab = Lab::up(LabOptions { cluster: false, layers, ..options })?;
+        furnish(&lab)?;
+        for block in &blocks {
+            say(&format!("{} (line {}, {})", block.heading, block.line, block.place));
+            block.run(&lab)?;
+        }
+        let site = Self { lab, secrets };
+        site.keep_secrets()?;
+        Ok(site)
+    }
+
+    /// For the visitors and the writers: what the page has left on lxc1, and an account of their own.
+    fn keep_secrets(&self) -> Result<()> {
+        use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+        let failed = |e: std::io::Error| Error::Refused(format!("{}: {e}", self.secrets.display()));
+        let _ = std::fs::remove_dir_all(&self.secrets);
+        std::fs::DirBuilder::new().mode(0o700).create(&self.secrets).map_err(failed)?;
+        let admin = self.lab.node(1).sh("cat /root/blog-admin.password")?.stdout;
+        for (name, text) in [("admin", admin.as_str()), ("load", LOAD_PASSWORD)] {
+            let mut file = std::fs::OpenOptions::new();
+            let file = file.write(true).create_new(true).mode(0o600).open(self.secrets.join(name)).map_err(failed)?;
+            std::io::Write::write_all(&mut &file, text.as_bytes()).map_err(failed)?;
+        }
+        let sql = format!(
+            "CREATE DATABASE `load`; CREATE USER 'load'@'%' IDENTIFIED BY '{LOAD_PASSWORD}'; \
+             GRANT CREATE, SELECT, INSERT, UPDATE ON `load`.* TO 'load'@'%'; GRANT SLAVE MONITOR ON *.* TO 'load'@'%';"
+        );
+        let primary = self.primary("mysql")?;
+        primary.write("/root/load.sql", &sql)?;
+        primary.sh("mariadb < /root/load.sql && rm /root/load.sql").map(drop)
+    }
+
+    /// The node where this resource is promoted.
+    ///
+    /// # Errors
+    /// When it is promoted nowhere.
+    pub fn primary(&self, resource: &str) -> Result<Node> {
+        let name = self.lab.promoted(resource).ok_or_else(|| Error::Refused(format!("{resource} is promoted nowhere")))?;
+        self.lab.node_named(&name)
+    }
+
+    /// Copies the logs to where they outlive the lab; returns the place.
+    #[must_use]
+    pub fn keep_logs(&self) -> String {
+        let logs = std::env::temp_dir().join(format!("systole-failed-{}", self.lab.spec().name));
+        let _ = std::fs::remove_dir_all(&logs);
+        let _ = self.lab.collect(&logs);
+        logs.display().to_string()
+    }
+
+    /// The visitors that two cores bear beside three nodes.
+    #[must_use]
+    pub fn visit_options(&self) -> VisitOptions {
+        VisitOptions {
+            addresses: PUBLIC.map(str::to_owned).to_vec(),
+            host: "blog.example.com".to_owned(),
+            articles: 6,
+            readings: 3,
+            user: "admin".to_owned(),
+            password_file: self.secrets.join("admin"),
+        }
+    }
+
+    /// Writers that go past the site, few and slow: they are there to see whether two servers ever take writes.
+    #[must_use]
+    pub fn load_options(&self, database: Database) -> LoadOptions {
+        let password_file = (database == Database::MySql).then(|| self.secrets.join("load"));
+        LoadOptions { writers: 1, pause_us: 40_000, probe_pause_us: 40_000, password_file, ..LoadOptions::of(database) }
+    }
+
+    /// All articles with such a name that a node's MariaDB holds.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub fn articles(&self, node: &Node, begin: &str) -> Result<Vec<String>> {
+        let query = format!("SELECT post_name FROM blog.wp_posts WHERE post_status = 'publish' AND post_name LIKE '{begin}%'");
+        Ok(node.exec(&["mariadb", "-N", "-e", &query])?.stdout.lines().map(str::to_owned).collect())
+    }
+}
+
+/// What the page takes for granted: root accounts that trust each other, somebody who edits.
+fn furnish(lab: &Lab) -> Result<()> {
+    let nodes = lab.nodes();
+    let key = nodes[0].sh("ssh-keygen -q -t ed25519 -N '' -C rehearsal -f /root/key && cat /root/key")?.stdout;
+    let public = nodes[0].sh("cat /root/key.pub && rm /root/key /root/key.pub")?.stdout;
+    on_all(&nodes, |node| {
+        node.sh("mkdir -p -m 700 /root/.ssh")?;
+        node.write("/root/.ssh/id_ed25519", &key)?;
+        node.write("/root/.ssh/authorized_keys", &public)?;
+        node.write("/root/.ssh/config", "Host *\n  StrictHostKeyChecking accept-new\n")?;
+        node.write("/usr/local/bin/editor", EDITOR)?;
+        node.sh("chmod 600 /root/.ssh/*; chmod 755 /usr/local/bin/editor; systemctl enable --now ssh").map(drop)
+    })
+}
