@@ -6,12 +6,13 @@ OCF_ROOT ?= /usr/lib/ocf
 LIBEXECDIR = $(PREFIX)/libexec/systole
 SHAREDIR = $(PREFIX)/share/systole
 DOCDIR = $(PREFIX)/share/doc/systole
-MANDIR = $(PREFIX)/share/man/man7
+MANDIR = $(PREFIX)/share/man
 AGENTS = cron-singleton mysql redis
 
 CARGO ?= cargo
 TARGET = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
 STAGE = $(TARGET)/stage
+PACKAGES = $(TARGET)/packages
 LAB = $(TARGET)/debug/systole-lab
 RUNS ?= 20
 
@@ -19,36 +20,45 @@ RUNS ?= 20
 export SYSTOLE_STAGE = $(STAGE)
 export SYSTOLE_LAB_BIN = $(LAB)
 
-PHONY_MORE = contract-redis contract-cron contract-mysql cluster-redis cluster-mysql cluster-cron endurance-cron full bench-redis bench-mysql
-.PHONY: $(PHONY_MORE) help build install uninstall stage lab image-% demo test check unit contract contract-redis contract-mysql snippets cluster bench bench-redis bench-mysql fuzz msrv deny generate clean
+PHONY_MORE = workshop workshop-drills cluster-workshop contract-redis contract-cron contract-mysql cluster-redis cluster-haproxy cluster-sentinel cluster-mysql cluster-cron endurance-cron full bench-redis bench-mysql bench-cron
+.PHONY: $(PHONY_MORE) help build install uninstall deb rpm package-tree package-test package-lint stage lab image-% demo test check unit contract contract-redis contract-mysql snippets cluster bench bench-redis bench-mysql fuzz msrv deny generate clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
-## make demo        the rehearsal cluster, real failovers under load, the checker's verdict
+## make demo        the whole site of docs/workshop.md in the rehearsal cluster, visitors, real failovers, the verdict (4 minutes)
 demo: stage image-debian12
-	@rm -rf $(TARGET)/demo && mkdir -p $(TARGET)/demo/shared
-	@(umask 077; echo demo-load > $(TARGET)/demo/password)
-	@sed 's/replication_user=/rejoin=clone replication_user=/' crm-snippets/mysql.crm > $(TARGET)/demo/mysql.crm
-	$(LAB) demo --layer $(STAGE) --bind $(TARGET)/demo/shared:/mnt/demo --prepare crates/lab/demo/prepare.sh --max-outage 15000 \
-	  --password-file $(TARGET)/demo/password --play mysql:mysql-clone:mysqld --play redis:redis-clone:redis-server \
-	  --snippet crm-snippets/public-addresses.crm --snippet $(TARGET)/demo/mysql.crm --snippet crm-snippets/redis.crm
+	$(CARGO) build --quiet --locked -p cluster-scenarios --bin workshop
+	$(TARGET)/debug/workshop demo
+
+## make workshop    the same site, left running for you; prints where it is and how to end it (2 minutes)
+workshop: stage image-debian12
+	$(CARGO) build --quiet --locked -p cluster-scenarios --bin workshop
+	$(TARGET)/debug/workshop up
 
 ## make test        everything below up to `cluster`: what must pass before anything lands
-test: check unit contract snippets cluster
+test: check unit package-test contract snippets cluster
 
 ## make check       formatting, lints, documentation, all without warnings
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy --locked -p contract --test redis --test cron --test mysql -- -D warnings
-	$(CARGO) clippy --locked -p cluster-scenarios --test cron --test redis --test mysql --bins -- -D warnings
+	$(CARGO) clippy --locked -p cluster-scenarios --test cron --test haproxy --test redis --test mysql --test sentinel --test workshop --bins -- -D warnings
 	$(CARGO) clippy --locked -p snippets --test snippets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 
 ## make unit        unit and property tests; generated files are what the declarations say
 unit:
 	$(CARGO) test --workspace --locked
+
+## make package-test  the Debian package in containers of Debian 12 and 13: installed, upgraded, removed, purged
+package-test: stage image-debian12 image-debian13
+	@SYSTOLE_VERSION=0.0.1 packaging/deb $(PACKAGES)/tree $(PACKAGES)/old > /dev/null
+	@for image in debian12 debian13; do \
+	  echo "$$image" && $(LAB) sandbox --image $$image --bind $(PACKAGES):/mnt --bind $(CURDIR)/packaging:/packaging --env SYSTOLE_SANDBOX=1 -- \
+	    sh -c '/packaging/test-in-container /mnt/old/systole_*.deb /mnt/systole_*.deb' || exit 1; \
+	done
 
 ## make contract    the OCF contract, with real servers and the real ocf-tester, in containers
 contract: contract-redis contract-cron contract-mysql
@@ -90,11 +100,20 @@ snippets: stage image-debian12 image-debian13
 	$(CARGO) test --locked -p snippets --test snippets
 
 ## make cluster     faults in the three-node cluster (SCENARIO=name for one, of either database)
-cluster: cluster-redis cluster-mysql cluster-cron
+cluster: cluster-redis cluster-haproxy cluster-mysql cluster-cron cluster-workshop
 
 cluster-redis: stage image-debian12 image-debian13
 	$(if $(SCENARIO),,$(CARGO) test --locked -p lab --test three_nodes -- --ignored --test-threads=1)
 	$(CARGO) test --locked -p cluster-scenarios --test redis -- --test-threads=1 --nocapture $(SCENARIO)
+
+# The one of `make test`. `make full` runs all.
+HAPROXY_SCENARIOS = a_crash_and_a_planned_move_through_haproxy
+cluster-haproxy: stage image-debian12
+	$(CARGO) test --locked -p cluster-scenarios --test haproxy -- --test-threads=1 --nocapture $(if $(SCENARIO),$(SCENARIO),--exact $(HAPROXY_SCENARIOS))
+
+# Not of `make test`: minutes, for those who go over to Sentinel.
+cluster-sentinel: stage image-debian12
+	$(CARGO) test --locked -p cluster-scenarios --test sentinel -- --test-threads=1 --nocapture $(SCENARIO)
 
 # Those of `make test`. `make full` runs all.
 MYSQL_SCENARIOS = crash::mariadb_kill_9_under_load crash::mysql_kill_9_under_load crash::mariadb_power_cut_of_the_primary \
@@ -106,6 +125,10 @@ cluster-mysql: stage image-debian12 image-debian13 image-sid
 CRON_SCENARIOS = a_move_in_mid_job_ends_it_as_the_drain_policy_says a_power_cut_and_a_partition_in_mid_job
 cluster-cron: stage image-debian12
 	$(CARGO) test --locked -p cluster-scenarios --test cron -- --test-threads=1 --nocapture $(if $(SCENARIO),$(SCENARIO),--exact $(CRON_SCENARIOS))
+
+# The page docs/workshop.md to the letter, and a few of its drills.
+cluster-workshop: stage image-debian12
+	$(CARGO) test --locked -p cluster-scenarios --test workshop -- --nocapture
 
 ## make endurance-cron  200 moves and 50 power cuts of the cron jobs, none doubled, none lost in silence (MOVES=, CUTS=; hours)
 MOVES ?= 200
@@ -121,19 +144,32 @@ full: stage image-debian12 image-debian13 image-sid
 	SYSTOLE_FAULT_LAYER=$(TARGET)/fault-layer $(CARGO) test --locked -p cluster-scenarios --test mysql -- --test-threads=1 --nocapture
 	$(CARGO) test --release --locked -p systole-mysql -- --ignored
 	$(CARGO) test --locked -p cluster-scenarios --test cron -- --test-threads=1 --nocapture
+	$(CARGO) test --locked -p cluster-scenarios --test haproxy -- --test-threads=1 --nocapture
+	$(CARGO) test --locked -p cluster-scenarios --test sentinel -- --test-threads=1 --nocapture
 
 ## make bench       beside the stock agents, written to docs/benchmarks*.md (RUNS=20; hours, on a machine at rest)
-bench: bench-redis bench-mysql
+bench: bench-redis bench-mysql bench-cron workshop-drills
 
 ## make bench-redis beside ocf:heartbeat:redis only
 bench-redis: stage image-debian12
 	$(CARGO) build --locked --release -p cluster-scenarios --bins
-	$(TARGET)/release/bench --database redis --runs $(RUNS)
+	$(TARGET)/release/bench --part redis --runs $(RUNS)
 
 ## make bench-mysql beside ocf:heartbeat:mariadb and ocf:heartbeat:mysql only (GO_ON=1 goes on with an interrupted run)
 bench-mysql: stage image-debian12 image-sid
 	$(CARGO) build --locked --release -p cluster-scenarios --bins
-	$(TARGET)/release/bench --database mysql --runs $(RUNS) $(if $(GO_ON),--go-on)
+	$(TARGET)/release/bench --part mysql --runs $(RUNS) $(if $(GO_ON),--go-on)
+
+## make bench-cron  monitors and the wrapper of cron-singleton only (a minute)
+bench-cron: stage image-debian12
+	$(CARGO) build --locked --release -p cluster-scenarios --bins
+	$(TARGET)/release/bench --part cron
+
+## make workshop-drills  every drill of the whole site under visitors, some DRILLS times, written to docs/benchmarks-workshop.md (20 minutes)
+DRILLS ?= 5
+workshop-drills: stage image-debian12
+	$(CARGO) build --locked --release -p cluster-scenarios --bins
+	$(TARGET)/release/bench --part workshop --runs $(DRILLS)
 
 ## make fuzz        each parser for a minute (FUZZ_SECONDS=60); needs cargo-fuzz and a nightly toolchain
 FUZZ_SECONDS ?= 60
@@ -159,13 +195,14 @@ build:
 ## make install     puts them where Pacemaker looks (DESTDIR=, PREFIX=/usr)
 install: build
 	install -d $(DESTDIR)$(OCF_ROOT)/resource.d/systole $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(SHAREDIR)/crm-snippets/server \
-	  $(DESTDIR)$(SHAREDIR)/ocf-metadata $(DESTDIR)$(DOCDIR) $(DESTDIR)$(MANDIR) $(DESTDIR)$(PREFIX)/sbin
+	  $(DESTDIR)$(SHAREDIR)/ocf-metadata $(DESTDIR)$(DOCDIR) $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(PREFIX)/sbin
 	for agent in $(AGENTS); do \
 	  install -m 755 $(TARGET)/release/systole-$$agent $(DESTDIR)$(OCF_ROOT)/resource.d/systole/$$agent && \
 	  install -m 644 ocf-metadata/$$agent.xml $(DESTDIR)$(SHAREDIR)/ocf-metadata/ && \
-	  install -m 644 docs/man/ocf_systole_$$agent.7 $(DESTDIR)$(MANDIR)/ || exit 1; \
+	  install -m 644 docs/man/ocf_systole_$$agent.7 $(DESTDIR)$(MANDIR)/man7/ || exit 1; \
 	done
 	install -m 755 $(TARGET)/release/systole-cron $(DESTDIR)$(PREFIX)/sbin/
+	install -m 644 docs/man/systole-cron.8 $(DESTDIR)$(MANDIR)/man8/
 	install -m 755 $(TARGET)/release/systole-watch $(TARGET)/release/cron-run agents/mysql/systole-copy-mariadb $(DESTDIR)$(LIBEXECDIR)/
 	install -m 644 crm-snippets/*.crm $(DESTDIR)$(SHAREDIR)/crm-snippets/
 	install -m 644 crm-snippets/server/* $(DESTDIR)$(SHAREDIR)/crm-snippets/server/
@@ -177,12 +214,32 @@ install: build
 ## make uninstall   takes them away again
 uninstall:
 	rm -rf $(DESTDIR)$(OCF_ROOT)/resource.d/systole $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(SHAREDIR) $(DESTDIR)$(DOCDIR)
-	rm -f $(AGENTS:%=$(DESTDIR)$(MANDIR)/ocf_systole_%.7) $(DESTDIR)$(PREFIX)/sbin/systole-cron
+	rm -f $(AGENTS:%=$(DESTDIR)$(MANDIR)/man7/ocf_systole_%.7) $(DESTDIR)$(MANDIR)/man8/systole-cron.8 $(DESTDIR)$(PREFIX)/sbin/systole-cron
 
-# What an operator would install, as a layer for the lab's nodes.
+# What the packages hold. The paths are those of the distributions, whatever PREFIX says.
+package-tree:
+	rm -rf $(PACKAGES)/tree
+	$(MAKE) --no-print-directory install DESTDIR=$(PACKAGES)/tree PREFIX=/usr OCF_ROOT=/usr/lib/ocf
+	gzip -9n $(PACKAGES)/tree/usr/share/man/man*/*
+	packaging/notices pacemaker $(AGENTS:%=systole-%) | gzip -9n > $(PACKAGES)/tree/usr/share/doc/systole/third-party-licences.gz
+
+## make deb         a Debian package of what `make install` installs, in target/packages
+deb: package-tree
+	packaging/deb $(PACKAGES)/tree $(PACKAGES)
+
+## make rpm         the same as an RPM
+rpm: package-tree
+	packaging/rpm $(PACKAGES)/tree $(PACKAGES)
+
+## make package-lint  what lintian and rpmlint say about both
+package-lint: deb rpm
+	packaging/lint $(PACKAGES)
+
+# What an operator would install, as a layer for the lab's nodes: the files of the package, so that every test has them.
 stage: lab
 	@echo "building the agents as an operator would install them"
-	@$(MAKE) --no-print-directory install DESTDIR=$(STAGE) PREFIX=/usr OCF_ROOT=/usr/lib/ocf > $(TARGET)/stage.log 2>&1 || { cat $(TARGET)/stage.log; exit 1; }
+	@$(MAKE) --no-print-directory deb > $(TARGET)/stage.log 2>&1 || { cat $(TARGET)/stage.log; exit 1; }
+	@dpkg-deb -x $(PACKAGES)/systole_*.deb $(STAGE)
 
 lab:
 	$(CARGO) build --locked -p lab

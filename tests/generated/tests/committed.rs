@@ -54,6 +54,11 @@ fn metadata_man_page_and_parameter_table_of_cron_singleton() {
 }
 
 #[test]
+fn man_page_of_systole_cron() {
+    compare("docs/man/systole-cron.8", &systole_cron_singleton::command_page::man_page());
+}
+
+#[test]
 fn metadata_man_page_and_parameter_table_of_mysql() {
     compare_agent(&systole_mysql::agent());
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,6 +15,32 @@ use crate::Outcome;
 const FENCE_IPMILAN: &str = include_str!("../files/fence_ipmilan.xml");
 /// It reads its input to the end as the real ones do: Pacemaker takes it for broken when it is gone before.
 const FENCE_AGENT: &str = "#!/bin/sh\ncat > /dev/null\nexec cat /srv/fence_ipmilan.xml\n";
+/// Pacemaker asks systemd which units there are, and it does not run in the sandbox. This is what Pacemaker says on a node about each unit
+/// (3.0.0; 2.1.5 writes the same without the unit of time).
+const SYSTEMD_UNIT: &str = include_str!("../files/systemd.xml");
+/// Units of packages that not every image has. Any name that is neither here nor installed stays unknown, as on a node. Of a template
+/// systemd lists what stands before its instance's name.
+const UNITS: [&str; 3] = ["php8.2-fpm", "proxysql", "syncthing@"];
+/// The images have no DRBD; this is what the agent of Debian 12's drbd-utils 9.22.0 says about itself.
+const DRBD: &str = include_str!("../files/drbd.xml");
+const DRBD_AGENT: &str = "#!/bin/sh\n[ \"$1\" = meta-data ] && exec cat /srv/drbd.xml\nexit 3\n";
+/// Stands before Pacemaker's own on the PATH, answers for the units, and hands everything else to the tool itself.
+const CRM_RESOURCE: &str = r#"#!/bin/sh
+case "$*" in
+"--list-agents systemd") ls /srv/units; cd /lib/systemd/system && ls -- *.service | sed 's/[.]service$//' ;;
+"--show-metadata systemd:"*)
+    unit=${2#systemd:}
+    file=$unit
+    case $unit in *@*) file=${unit%%@*}@ ;; esac
+    if [ -e "/srv/units/$file" ] || [ -e "/lib/systemd/system/$file.service" ]; then
+        exec sed "s/@UNIT@/$unit/g" /srv/systemd.xml
+    fi ;;
+esac
+exec /usr/sbin/crm_resource "$@"
+"#;
+/// ProxySQL's admin interface: its tables, and what runs statements against them.
+const ADMIN_TABLES: &str = include_str!("../files/proxysql-admin.sql");
+const ADMIN: &str = include_str!("../files/proxysql-admin.py");
 /// Begins each part of the output. No tool prints it.
 const MARK: &str = "@@@ ";
 
@@ -54,9 +81,22 @@ impl Snippet {
     }
 
     /// The agents that it names, as `ocf:heartbeat:IPaddr2` or `stonith:fence_ipmilan`.
+    /// The snippets that have to be loaded before, in order: it says so at its top.
+    pub fn needs(&self) -> Vec<String> {
+        let top: String = self.text.lines().take_while(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#')).collect();
+        let named = top.split("Needs:").nth(1).unwrap_or_default();
+        let files = named.split_whitespace().map(|word| word.trim_end_matches([',', ';', '.', ':']));
+        files.take_while(|word| word.ends_with(".crm")).map(str::to_owned).collect()
+    }
+
     fn agents(&self) -> impl Iterator<Item = &str> {
         let lines = self.text.lines().filter(|l| l.starts_with("primitive "));
         lines.filter_map(|l| l.split_whitespace().nth(2)).filter(|a| a.contains(':'))
+    }
+
+    /// The text of a file of crm-snippets/server/.
+    pub fn server_file(name: &str) -> String {
+        Self::of(&format!("server/{name}")).text
     }
 
     fn directory() -> PathBuf {
@@ -75,6 +115,10 @@ pub struct Step {
     pub dead: Vec<&'static str>,
     /// Nodes that come (back).
     pub up: Vec<&'static str>,
+    /// Nodes that are taken out, as with `crm node standby`.
+    pub standby: Vec<&'static str>,
+    /// Resources that are moved, as with `crm resource move`: resource, node.
+    pub moved: Vec<(&'static str, &'static str)>,
     /// Whether the partition has lost its quorum.
     pub no_quorum: bool,
 }
@@ -136,8 +180,40 @@ impl Bed {
         bed
     }
 
+    /// Runs statements for ProxySQL's admin interface against tables such as it has. Returns what is wrong with them, in lines
+    /// that begin with `wrong:`, and the rows of a question, blanks between the columns.
+    pub fn administer(&self, statements: &str, question: &str) -> Vec<String> {
+        let output = Command::new(&self.lab)
+            .args(["sandbox", "--image", self.image, "--", "python3", "-c", ADMIN, ADMIN_TABLES, statements, question])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Whether a program of the image takes a text as its file /srv/file, and what it said.
+    pub fn reads(&self, text: &str, command: &str) -> (bool, String) {
+        let write = format!("exec 2>&1; cat > /srv/file; {command}");
+        let mut child = Command::new(&self.lab)
+            .args(["sandbox", "--image", self.image, "--", "sh", "-c", &write])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// Loads the files in this order into a cluster of three nodes that are up, and plays the steps.
     pub fn rehearse(&self, snippets: &[Snippet], steps: &[Step]) -> Rehearsal {
+        self.rehearse_on(&["lxc1", "lxc2", "lxc3"], snippets, steps)
+    }
+
+    /// The same in a cluster of these nodes.
+    pub fn rehearse_on(&self, nodes: &[&str], snippets: &[Snippet], steps: &[Step]) -> Rehearsal {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let layer = std::env::temp_dir().join(format!("systole-snippets-{}-{number}", std::process::id()));
@@ -152,7 +228,14 @@ impl Bed {
         }
         write("srv/fence_ipmilan.xml", FENCE_IPMILAN, 0o644);
         write("usr/sbin/fence_ipmilan", FENCE_AGENT, 0o755);
-        write("srv/rehearse.sh", &script(snippets, steps), 0o644);
+        write("srv/drbd.xml", DRBD, 0o644);
+        write("usr/lib/ocf/resource.d/linbit/drbd", DRBD_AGENT, 0o755);
+        for unit in UNITS {
+            write(&format!("srv/units/{unit}"), "", 0o644);
+        }
+        write("srv/systemd.xml", SYSTEMD_UNIT, 0o644);
+        write("srv/bin/crm_resource", CRM_RESOURCE, 0o755);
+        write("srv/rehearse.sh", &script(nodes, snippets, steps), 0o644);
         let output = Command::new(&self.lab)
             .args(["sandbox", "--image", self.image, "--chdir", "/srv", "--layer"])
             .arg(&self.stage)
@@ -172,13 +255,16 @@ impl Bed {
 
 /// What runs in the sandbox. `crm_simulate` stands for the cluster: it carries out what the scheduler wants and writes
 /// the CIB that results, which is the next step's beginning.
-fn script(snippets: &[Snippet], steps: &[Step]) -> String {
-    let mut s = String::from(
+fn script(nodes: &[&str], snippets: &[Snippet], steps: &[Step]) -> String {
+    let known: String = (1..).zip(nodes).map(|(id, name)| format!(r#"<node id="{id}" uname="{name}"/>"#)).collect();
+    let up: String = nodes.iter().map(|name| format!(" -u {name}")).collect();
+    let mut s = format!("known='{known}' up='{up}'\n");
+    s.push_str(
         r#"set -u
-export CIB_file=/srv/cib.xml
+export CIB_file=/srv/cib.xml PATH="/srv/bin:$PATH"
 fail() { echo "rehearse: $1" >&2; exit 1; }
-cibadmin --empty | sed 's|<nodes/>|<nodes><node id="1" uname="lxc1"/><node id="2" uname="lxc2"/><node id="3" uname="lxc3"/></nodes>|' > cib.xml
-crm_simulate -x cib.xml -u lxc1 -u lxc2 -u lxc3 -q true -S -O up.xml > /dev/null || fail 'no nodes'
+cibadmin --empty | sed "s|<nodes/>|<nodes>$known</nodes>|" > cib.xml
+crm_simulate -x cib.xml $up -q true -S -O up.xml > /dev/null || fail 'no nodes'
 mv up.xml cib.xml
 load() { crm configure load update "/srv/$1" 2>&1 < /dev/null; echo "@@@ loaded $?"; }
 "#,
@@ -204,6 +290,12 @@ load() { crm configure load update "/srv/$1" 2>&1 < /dev/null; echo "@@@ loaded 
         for (name, node, value) in &step.attributes {
             let _ = writeln!(s, "crm_attribute --name {name} --lifetime reboot --node {node} --update={value} || fail 'no attribute'");
         }
+        for node in &step.standby {
+            let _ = writeln!(s, "crm_attribute --name standby --node {node} --update=on || fail 'no standby'");
+        }
+        for (resource, node) in &step.moved {
+            let _ = writeln!(s, "crm_resource --move --resource {resource} --node {node} > /dev/null 2>&1 || fail 'no move'");
+        }
         // Written into the CIB: crm_simulate passes over --quorum when nothing else is injected.
         let _ = writeln!(s, "sed -i '1s/have-quorum=\"[a-z0-9]*\"/have-quorum=\"{}\"/' cib.xml", !step.no_quorum);
         // In a call of its own: crm_simulate of Pacemaker 3.0.0 ends after the injection when it writes XML.
@@ -213,7 +305,8 @@ load() { crm configure load update "/srv/$1" 2>&1 < /dev/null; echo "@@@ loaded 
             let _ = writeln!(s, "crm_simulate -x cib.xml{injected} -O next.xml > /dev/null || fail 'no injection'\nmv next.xml cib.xml");
         }
         s.push_str(
-            "echo '@@@ step'; crm_simulate -x cib.xml --output-as=xml -S -O next.xml || fail 'no simulation'\nmv next.xml cib.xml\n",
+            "echo '@@@ step'; crm_simulate -x cib.xml --output-as=xml -S -O next.xml -G graph.xml || fail 'no simulation'\nmv next.xml cib.xml\n\
+             echo '@@@ graph'; cat graph.xml\n",
         );
     }
     s
@@ -241,6 +334,7 @@ impl Rehearsal {
                 ("cib", _) => body.clone_into(&mut it.cib),
                 ("metadata", agent) => drop(it.metadata.insert(agent.to_owned(), body.to_owned())),
                 ("step", _) => it.steps.push(Outcome::read(body)),
+                ("graph", _) => it.steps.last_mut().unwrap().set_graph(body),
                 other => panic!("unexpected part {other:?}"),
             }
             if ["loaded", "verified"].iter().any(|w| head.starts_with(w)) {

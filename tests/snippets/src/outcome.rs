@@ -18,6 +18,18 @@ pub struct Outcome {
     actions: Vec<(String, String, String)>,
     /// Nodes that were fenced.
     pub fenced: Vec<String>,
+    /// Seconds by which fencing is held back for what runs on its target (`priority-fencing-delay`); empty when it is not.
+    pub delay: String,
+    graph: Vec<Action>,
+}
+
+/// An action as the scheduler planned it, with those that have to be done before.
+#[derive(Clone, Debug)]
+struct Action {
+    id: String,
+    operation: String,
+    resource: String,
+    after: Vec<String>,
 }
 
 /// `redis:0` is an instance of `redis`.
@@ -50,7 +62,47 @@ impl Outcome {
         let mut fenced: Vec<String> = fencing.map(|n| text(&n, "target") + &text(&n, "node")).filter(|n| !n.is_empty()).collect();
         fenced.sort();
         fenced.dedup();
-        Self { instances, actions, fenced }
+        Self { instances, actions, fenced, delay: String::new(), graph: Vec::new() }
+    }
+
+    /// Takes the graph of the step, which the simulation has carried out.
+    pub(crate) fn set_graph(&mut self, xml: &str) {
+        let document = Document::parse(xml).unwrap_or_else(|e| panic!("crm_simulate saved no graph: {e}: {xml}"));
+        let mut delays = document.descendants().filter_map(|n| n.attribute("CRM_meta_priority_fencing_delay"));
+        self.delay = delays.find(|delay| *delay != "0").unwrap_or_default().to_owned();
+        let action = |synapse: roxmltree::Node<'_, '_>| {
+            let part = |name: &str| synapse.children().find(|n| n.has_tag_name(name));
+            let action = part("action_set")?.first_element_child()?;
+            let text = |name: &str| action.attribute(name).unwrap_or_default().to_owned();
+            let resource = action.children().find(|n| n.has_tag_name("primitive")).and_then(|n| n.attribute("id"));
+            let before = part("inputs").into_iter().flat_map(|inputs| inputs.children()).filter_map(|t| t.first_element_child());
+            Some(Action {
+                id: text("id"),
+                operation: text("operation"),
+                resource: base(resource.unwrap_or_default()).to_owned(),
+                after: before.filter_map(|n| n.attribute("id").map(str::to_owned)).collect(),
+            })
+        };
+        self.graph = document.descendants().filter(|n| n.has_tag_name("synapse")).filter_map(action).collect();
+    }
+
+    /// Whether an operation must not begin before another one has been done. Both have to be in the graph.
+    pub fn waits_for(&self, (operation, resource): (&str, &str), before: (&str, &str)) -> bool {
+        let of = |(operation, resource): (&str, &str)| {
+            let found: Vec<&Action> = self.graph.iter().filter(|a| a.operation == operation && a.resource == resource).collect();
+            assert!(!found.is_empty(), "{operation} of {resource} is not in the graph: {:?}", self.actions);
+            found
+        };
+        let wanted: Vec<&str> = of(before).iter().map(|action| action.id.as_str()).collect();
+        let mut seen: Vec<&str> = Vec::new();
+        let mut next: Vec<&Action> = of((operation, resource));
+        while let Some(action) = next.pop() {
+            for id in action.after.iter().filter(|id| !seen.contains(&id.as_str())).collect::<Vec<_>>() {
+                seen.push(id);
+                next.extend(self.graph.iter().filter(|action| action.id == *id));
+            }
+        }
+        wanted.iter().any(|id| seen.contains(id))
     }
 
     /// Where a resource runs, in any role.
