@@ -206,10 +206,11 @@ install: build
 	install -m 755 $(TARGET)/release/systole-watch $(TARGET)/release/cron-run agents/mysql/systole-copy-mariadb $(DESTDIR)$(LIBEXECDIR)/
 	install -m 644 crm-snippets/*.crm $(DESTDIR)$(SHAREDIR)/crm-snippets/
 	install -m 644 crm-snippets/server/* $(DESTDIR)$(SHAREDIR)/crm-snippets/server/
-	install -d $(DESTDIR)$(DOCDIR)/docs/decisions
+	install -d $(DESTDIR)$(DOCDIR)/docs/decisions $(DESTDIR)$(DOCDIR)/docs/recipes
 	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(DOCDIR)/
 	install -m 644 docs/*.md $(DESTDIR)$(DOCDIR)/docs/
 	install -m 644 docs/decisions/*.md $(DESTDIR)$(DOCDIR)/docs/decisions/
+	install -m 644 docs/recipes/*.md $(DESTDIR)$(DOCDIR)/docs/recipes/
 
 ## make uninstall   takes them away again
 uninstall:
