@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::eventually;
+
 /// A process, as it was when it was looked at.
 #[derive(Clone, Debug)]
 pub struct Process {
@@ -52,6 +54,21 @@ impl Process {
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         let _ = kill(Pid::from_raw(self.pid), signal);
+    }
+
+    /// Stops it (SIGSTOP), and returns when it has stopped: the kernel stops one thread after the other, which takes a tenth of a
+    /// second on a busy machine, and a server goes on to answer meanwhile.
+    ///
+    /// # Panics
+    /// When it does not stop.
+    #[track_caller]
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+        let stopped = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('T'));
+        eventually("every thread has stopped", || {
+            let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid)).expect("the process is there");
+            threads.flatten().all(|thread| std::fs::read_to_string(thread.path().join("stat")).is_ok_and(stopped))
+        });
     }
 
     /// Whether it is still there.

@@ -77,7 +77,7 @@ fn a_frozen_server_is_found_within_seconds() {
     let group = Group::established(&["a", "b"]);
     for (name, status) in [("b", 1), ("a", 9)] {
         let node = group.node(name);
-        node.process().signal(Signal::SIGSTOP);
+        node.process().freeze();
         let answer = node.agent().run("monitor");
         answer.refused(status, &["stuck"]);
         assert!(answer.elapsed < Duration::from_secs(5), "{name}: {:?}", answer.elapsed);
@@ -101,7 +101,7 @@ fn a_frozen_server_is_found_within_seconds() {
 fn stop_escalates_in_its_time() {
     let node = Node::alone();
     node.start_promoted();
-    node.process().signal(Signal::SIGSTOP);
+    node.process().freeze();
     let answer = node.agent().timeout(Duration::from_secs(10)).run("stop");
     answer.ok();
     assert!(answer.elapsed < Duration::from_secs(10), "{:?}", answer.elapsed);

@@ -398,7 +398,7 @@ fn a_replica_that_hangs_has_acknowledged_nothing() {
     let group = Group::established(&["a", "b"]);
     let (a, b) = (group.node("a"), group.node("b"));
     for round in 0..3 {
-        b.process().signal(Signal::SIGSTOP);
+        b.process().freeze();
         let first = a.write_and_wait(&format!("hanging {round}"));
         wait_for_it(a);
         let waiting: Vec<Waiting> = crowd(a, &format!("behind {round}")).into_iter().chain([first]).collect();

@@ -43,7 +43,7 @@ fn notify_is_0_whatever_is_wrong() {
     notified(node.agent());
     group.cluster.behave("");
     node.start();
-    node.server().signal(Signal::SIGSTOP);
+    node.server().freeze();
     notified(node.agent());
     node.agent().run("notify").ok();
     Agent::bare(testkit::AGENT).run("notify").ok();
@@ -82,7 +82,7 @@ fn a_replica_that_missed_the_notification_follows_at_its_next_monitor() {
     let lists = Lists::promoting("b", &["b", "c"]);
     group.before_promotion(&lists);
     group.node("b").agent().lists(&lists, group.spelling).run("promote").ok();
-    group.node("c").server().signal(Signal::SIGSTOP);
+    group.node("c").server().freeze();
     group.notify("c", "post", "promote", &lists);
     group.node("c").server().signal(Signal::SIGCONT);
     eventually("c follows b", || {
@@ -97,7 +97,7 @@ fn a_replica_that_missed_the_notification_follows_at_its_next_monitor() {
 fn a_silent_node_does_not_hold_up_an_election() {
     let group = Group::established(&["a", "b", "c"]);
     group.node("a").kill_server();
-    group.node("c").server().signal(Signal::SIGSTOP);
+    group.node("c").server().freeze();
     let begin = std::time::Instant::now();
     group.promote("b", &["b", "c"]).ok();
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());

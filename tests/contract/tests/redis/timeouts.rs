@@ -9,7 +9,7 @@ const SHORT: Duration = Duration::from_secs(4);
 /// A server that does not run and does not die: it is stopped by a signal.
 #[track_caller]
 fn freeze(node: &Node) {
-    node.server().signal(Signal::SIGSTOP);
+    node.server().freeze();
     eventually("the server is frozen", || node.server().state == 'T');
 }
 
