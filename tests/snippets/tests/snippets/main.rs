@@ -5,15 +5,17 @@
 //!     cargo build -p lab
 //!     make install DESTDIR=$PWD/target/stage
 //!     SYSTOLE_LAB_BIN=$PWD/target/debug/systole-lab SYSTOLE_STAGE=$PWD/target/stage cargo test -p snippets --test snippets
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it saw by panicking")]
 
 mod checks;
 mod cron;
 mod databases;
+mod pcs;
 mod proxysql;
 mod recipes;
 mod uploads;
 mod web;
+mod wizards;
 
 use snippets::{Bed, Outcome, Rehearsal, Snippet, Step};
 
