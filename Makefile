@@ -7,7 +7,9 @@ LIBEXECDIR = $(PREFIX)/libexec/systole
 SHAREDIR = $(PREFIX)/share/systole
 DOCDIR = $(PREFIX)/share/doc/systole
 MANDIR = $(PREFIX)/share/man
+CRMSHDIR = $(PREFIX)/share/crmsh/scripts
 AGENTS = cron-singleton mysql redis
+WIZARDS = $(notdir $(wildcard crm-scripts/systole-*))
 
 CARGO ?= cargo
 TARGET = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
@@ -20,7 +22,7 @@ RUNS ?= 20
 export SYSTOLE_STAGE = $(STAGE)
 export SYSTOLE_LAB_BIN = $(LAB)
 
-PHONY_MORE = workshop workshop-drills cluster-workshop contract-redis contract-cron contract-mysql cluster-redis cluster-haproxy cluster-sentinel cluster-mysql cluster-cron endurance-cron full bench-redis bench-mysql bench-cron
+PHONY_MORE = workshop workshop-drills cluster-workshop cluster-wizard contract-redis contract-cron contract-mysql cluster-redis cluster-haproxy cluster-sentinel cluster-mysql cluster-cron endurance-cron full bench-redis bench-mysql bench-cron
 .PHONY: $(PHONY_MORE) help build install uninstall deb rpm package-tree package-test package-lint stage lab image-% demo test check unit contract contract-redis contract-mysql snippets cluster bench bench-redis bench-mysql fuzz msrv deny generate clean
 
 help:
@@ -128,7 +130,11 @@ cluster-cron: stage image-debian12
 
 # The page docs/workshop.md to the letter, and a few of its drills.
 cluster-workshop: stage image-debian12
-	$(CARGO) test --locked -p cluster-scenarios --test workshop -- --nocapture
+	$(CARGO) test --locked -p cluster-scenarios --test workshop -- --nocapture three_empty_servers
+
+# The same site by the wizard of docs/wizards.md; of `make full`.
+cluster-wizard: stage image-debian12
+	$(CARGO) test --locked -p cluster-scenarios --test workshop -- --nocapture the_wizard
 
 ## make endurance-cron  200 moves and 50 power cuts of the cron jobs, none doubled, none lost in silence (MOVES=, CUTS=; hours)
 MOVES ?= 200
@@ -146,6 +152,7 @@ full: stage image-debian12 image-debian13 image-sid
 	$(CARGO) test --locked -p cluster-scenarios --test cron -- --test-threads=1 --nocapture
 	$(CARGO) test --locked -p cluster-scenarios --test haproxy -- --test-threads=1 --nocapture
 	$(CARGO) test --locked -p cluster-scenarios --test sentinel -- --test-threads=1 --nocapture
+	$(MAKE) cluster-wizard
 
 ## make bench       beside the stock agents, written to docs/benchmarks*.md (RUNS=20; hours, on a machine at rest)
 bench: bench-redis bench-mysql bench-cron workshop-drills
@@ -184,7 +191,7 @@ msrv: lab image-debian13-rust
 	  --env CARGO_HOME=/cargo --env CARGO_TARGET_DIR=/tmp/target -- \
 	  sh -c 'rustc --version && cargo check --workspace --all-targets --locked --offline'
 
-## make generate    writes meta-data, man pages and parameter tables anew from the declarations
+## make generate    writes meta-data, man pages, parameter tables and crmsh's wizards anew from the declarations
 generate:
 	UPDATE=1 $(CARGO) test --locked -p generated
 
@@ -207,6 +214,7 @@ install: build
 	install -m 644 crm-snippets/*.crm $(DESTDIR)$(SHAREDIR)/crm-snippets/
 	install -m 644 crm-snippets/server/* $(DESTDIR)$(SHAREDIR)/crm-snippets/server/
 	install -d $(DESTDIR)$(DOCDIR)/docs/decisions $(DESTDIR)$(DOCDIR)/docs/recipes
+	for wizard in $(WIZARDS); do install -D -m 644 crm-scripts/$$wizard/main.yml $(DESTDIR)$(CRMSHDIR)/$$wizard/main.yml || exit 1; done
 	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(DOCDIR)/
 	install -m 644 docs/*.md $(DESTDIR)$(DOCDIR)/docs/
 	install -m 644 docs/decisions/*.md $(DESTDIR)$(DOCDIR)/docs/decisions/
@@ -214,7 +222,8 @@ install: build
 
 ## make uninstall   takes them away again
 uninstall:
-	rm -rf $(DESTDIR)$(OCF_ROOT)/resource.d/systole $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(SHAREDIR) $(DESTDIR)$(DOCDIR)
+	rm -rf $(DESTDIR)$(OCF_ROOT)/resource.d/systole $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(SHAREDIR) $(DESTDIR)$(DOCDIR) \
+	  $(WIZARDS:%=$(DESTDIR)$(CRMSHDIR)/%)
 	rm -f $(AGENTS:%=$(DESTDIR)$(MANDIR)/man7/ocf_systole_%.7) $(DESTDIR)$(MANDIR)/man8/systole-cron.8 $(DESTDIR)$(PREFIX)/sbin/systole-cron
 
 # What the packages hold. The paths are those of the distributions, whatever PREFIX says.

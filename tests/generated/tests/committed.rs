@@ -1,11 +1,12 @@
-//! Meta-data, man pages and parameter tables are generated from the declarations and committed, so that they can be read
-//! without a build. This compares them; `UPDATE=1 cargo test -p generated` writes them.
+//! Meta-data, man pages, parameter tables and crmsh's wizards are generated from the declarations and committed, so that they can
+//! be read without a build. This compares them; `UPDATE=1 cargo test -p generated` writes them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it saw by panicking")]
 
 use std::path::{Path, PathBuf};
 
 use ocf::ResourceAgent;
+use snippets::{Kind, Parameter, Part, WIZARDS, Wizard};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -61,4 +62,41 @@ fn man_page_of_systole_cron() {
 #[test]
 fn metadata_man_page_and_parameter_table_of_mysql() {
     compare_agent(&systole_mysql::agent());
+}
+
+#[test]
+fn wizards() {
+    for wizard in WIZARDS {
+        compare(&format!("crm-scripts/{}/main.yml", wizard.name), &wizard.script().unwrap());
+    }
+    let committed = std::fs::read_dir(repository().join("crm-scripts")).unwrap();
+    let unknown: Vec<_> =
+        committed.map(|entry| entry.unwrap().file_name()).filter(|name| !WIZARDS.iter().any(|w| name == w.name)).collect();
+    assert!(unknown.is_empty(), "crm-scripts/ holds what no declaration says: {unknown:?}");
+}
+
+#[test]
+fn a_wizard_that_its_snippet_has_outgrown_is_refused() {
+    const REDIS_IP: Parameter =
+        Parameter { name: "redis-ip", kind: Kind::Address, place: "192.0.2.100", required: true, description: "The address" };
+    const PLACES: [Part; 2] = [
+        // A piece of the address that is there, and a value that only a comment has.
+        Part { snippet: "redis.crm", parameters: &[Parameter { place: "192.0.2.10", ..REDIS_IP }] },
+        Part { snippet: "redis.crm", parameters: &[Parameter { place: "durability=quorum", ..REDIS_IP }] },
+    ];
+    const NOW: Part = Part { snippet: "redis.crm", parameters: &[REDIS_IP] };
+    const WIZARD: Wizard = Wizard { name: "systole-redis", title: "Redis", before: "", parts: &[&NOW], edits: &[] };
+    let script = WIZARD.script().unwrap();
+    assert!(script.contains("params ip={{redis-ip}} cidr_netmask=24\n"), "{script}");
+    for (wizard, place) in
+        [(Wizard { parts: &[&PLACES[0]], ..WIZARD }, "192.0.2.10"), (Wizard { parts: &[&PLACES[1]], ..WIZARD }, "durability=quorum")]
+    {
+        let said = wizard.script().unwrap_err();
+        assert!(
+            said.contains(&format!("no command of crm-snippets/redis.crm holds {place:?} any more: correct the parameter redis-ip")),
+            "{said}"
+        );
+    }
+    let said = Wizard { edits: &[("replication_user=", "")], ..WIZARD }.script().unwrap_err();
+    assert!(said.contains("do not hold \"replication_user=\" any more"), "{said}");
 }

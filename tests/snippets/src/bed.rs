@@ -24,7 +24,8 @@ const UNITS: [&str; 3] = ["php8.2-fpm", "proxysql", "syncthing@"];
 /// The images have no DRBD; this is what the agent of Debian 12's drbd-utils 9.22.0 says about itself.
 const DRBD: &str = include_str!("../files/drbd.xml");
 const DRBD_AGENT: &str = "#!/bin/sh\n[ \"$1\" = meta-data ] && exec cat /srv/drbd.xml\nexit 3\n";
-/// Stands before Pacemaker's own on the PATH, answers for the units, and hands everything else to the tool itself.
+/// Stands in the place of Pacemaker's own (pcs does not look at the PATH), answers for the units, and hands everything else to the
+/// tool itself.
 const CRM_RESOURCE: &str = r#"#!/bin/sh
 case "$*" in
 "--list-agents systemd") ls /srv/units; cd /lib/systemd/system && ls -- *.service | sed 's/[.]service$//' ;;
@@ -36,8 +37,10 @@ case "$*" in
         exec sed "s/@UNIT@/$unit/g" /srv/systemd.xml
     fi ;;
 esac
-exec /usr/sbin/crm_resource "$@"
+exec /usr/sbin/crm_resource.pacemaker "$@"
 "#;
+/// Stands before crmsh on the PATH: a wizard loads with `--wait`, and there is no cluster that could come to rest.
+const CRM: &str = "#!/bin/sh\n[ \"$1\" = --wait ] && shift\nexec /usr/sbin/crm \"$@\"\n";
 /// ProxySQL's admin interface: its tables, and what runs statements against them.
 const ADMIN_TABLES: &str = include_str!("../files/proxysql-admin.sql");
 const ADMIN: &str = include_str!("../files/proxysql-admin.py");
@@ -142,6 +145,20 @@ pub struct Rehearsal {
     pub steps: Vec<Outcome>,
 }
 
+/// What became of a command.
+#[derive(Debug)]
+pub struct Done {
+    /// Its exit status.
+    pub status: i32,
+    /// Both its outputs, without colours.
+    pub said: String,
+    /// The configuration afterwards.
+    pub configuration: String,
+}
+
+/// The nodes of the snippets.
+const NODES: [&str; 3] = ["lxc1", "lxc2", "lxc3"];
+
 /// One image with the agents in it.
 #[derive(Debug)]
 pub struct Bed {
@@ -209,11 +226,27 @@ impl Bed {
 
     /// Loads the files in this order into a cluster of three nodes that are up, and plays the steps.
     pub fn rehearse(&self, snippets: &[Snippet], steps: &[Step]) -> Rehearsal {
-        self.rehearse_on(&["lxc1", "lxc2", "lxc3"], snippets, steps)
+        self.rehearse_on(&NODES, snippets, steps)
     }
 
     /// The same in a cluster of these nodes.
     pub fn rehearse_on(&self, nodes: &[&str], snippets: &[Snippet], steps: &[Step]) -> Rehearsal {
+        Rehearsal::read(&self.run(snippets, &script(nodes, snippets, steps)))
+    }
+
+    /// Runs commands one after the other in a cluster of these nodes without resources, files of crm-snippets/ at hand in /srv.
+    pub fn perform(&self, nodes: &[&str], snippets: &[Snippet], commands: &[String]) -> Vec<Done> {
+        let mut s = cluster_of(nodes);
+        for (number, command) in commands.iter().enumerate() {
+            let _ = writeln!(s, "cat > command{number} <<'END_OF_COMMAND'\n{}\nEND_OF_COMMAND", command.trim_end());
+            let _ = writeln!(s, "echo '@@@ said'; sh -e command{number} 2>&1 < /dev/null; echo \"@@@ status $?\"");
+            s.push_str("echo '@@@ configuration'; cibadmin -Q -o configuration || fail 'no configuration'\n");
+        }
+        Done::read(&self.run(snippets, &s))
+    }
+
+    /// What a script says that runs in the sandbox, beside the agents and these files.
+    fn run(&self, snippets: &[Snippet], script: &str) -> String {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let layer = std::env::temp_dir().join(format!("systole-snippets-{}-{number}", std::process::id()));
@@ -234,8 +267,9 @@ impl Bed {
             write(&format!("srv/units/{unit}"), "", 0o644);
         }
         write("srv/systemd.xml", SYSTEMD_UNIT, 0o644);
-        write("srv/bin/crm_resource", CRM_RESOURCE, 0o755);
-        write("srv/rehearse.sh", &script(nodes, snippets, steps), 0o644);
+        write("srv/crm_resource", CRM_RESOURCE, 0o755);
+        write("srv/bin/crm", CRM, 0o755);
+        write("srv/rehearse.sh", script, 0o644);
         let output = Command::new(&self.lab)
             .args(["sandbox", "--image", self.image, "--chdir", "/srv", "--layer"])
             .arg(&self.stage)
@@ -249,24 +283,34 @@ impl Bed {
         let text = String::from_utf8_lossy(&output.stdout);
         let complaint = || format!("{} in {}: {text}\n{}", output.status, self.image, String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "the rehearsal did not run to its end: {}", complaint());
-        Rehearsal::read(&text)
+        text.into_owned()
     }
 }
 
-/// What runs in the sandbox. `crm_simulate` stands for the cluster: it carries out what the scheduler wants and writes
-/// the CIB that results, which is the next step's beginning.
-fn script(nodes: &[&str], snippets: &[Snippet], steps: &[Step]) -> String {
+/// Begins a script in the sandbox: a configuration without resources, and nodes that are up.
+fn cluster_of(nodes: &[&str]) -> String {
     let known: String = (1..).zip(nodes).map(|(id, name)| format!(r#"<node id="{id}" uname="{name}"/>"#)).collect();
     let up: String = nodes.iter().map(|name| format!(" -u {name}")).collect();
     let mut s = format!("known='{known}' up='{up}'\n");
     s.push_str(
         r#"set -u
-export CIB_file=/srv/cib.xml PATH="/srv/bin:$PATH"
+export CIB_file=/srv/cib.xml HOME=/root PATH="/srv/bin:$PATH"
 fail() { echo "rehearse: $1" >&2; exit 1; }
+mv /usr/sbin/crm_resource /usr/sbin/crm_resource.pacemaker && cp crm_resource /usr/sbin/ || fail 'no crm_resource'
 cibadmin --empty | sed "s|<nodes/>|<nodes>$known</nodes>|" > cib.xml
 crm_simulate -x cib.xml $up -q true -S -O up.xml > /dev/null || fail 'no nodes'
 mv up.xml cib.xml
-load() { crm configure load update "/srv/$1" 2>&1 < /dev/null; echo "@@@ loaded $?"; }
+"#,
+    );
+    s
+}
+
+/// What runs in the sandbox. `crm_simulate` stands for the cluster: it carries out what the scheduler wants and writes
+/// the CIB that results, which is the next step's beginning.
+fn script(nodes: &[&str], snippets: &[Snippet], steps: &[Step]) -> String {
+    let mut s = cluster_of(nodes);
+    s.push_str(
+        r#"load() { crm configure load update "/srv/$1" 2>&1 < /dev/null; echo "@@@ loaded $?"; }
 "#,
     );
     for snippet in snippets {
@@ -310,6 +354,28 @@ load() { crm configure load update "/srv/$1" 2>&1 < /dev/null; echo "@@@ loaded 
         );
     }
     s
+}
+
+impl Done {
+    fn read(text: &str) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for part in text.split(MARK).skip(1) {
+            let (head, body) = part.split_once('\n').unwrap_or((part, ""));
+            match (head.split_once(' ').unwrap_or((head, "")), all.last_mut()) {
+                (("said", _), _) => all.push(Self { status: -1, said: without_colours(body), configuration: String::new() }),
+                (("status", status), Some(done)) => done.status = status.parse().unwrap(),
+                (("configuration", _), Some(done)) => body.clone_into(&mut done.configuration),
+                other => panic!("unexpected part {other:?}"),
+            }
+        }
+        all
+    }
+}
+
+fn without_colours(text: &str) -> String {
+    let mut pieces = text.split("\x1b[");
+    let first = pieces.next().unwrap_or_default().to_owned();
+    first + &pieces.map(|piece| piece.split_once('m').map_or(piece, |(_, rest)| rest)).collect::<String>()
 }
 
 impl Rehearsal {

@@ -6,7 +6,9 @@
 mod bed;
 mod contract;
 mod outcome;
+mod wizard;
 
-pub use bed::{Bed, Rehearsal, Snippet, Step};
+pub use bed::{Bed, Done, Rehearsal, Snippet, Step};
 pub use contract::violations;
 pub use outcome::Outcome;
+pub use wizard::{Kind, Parameter, Part, WIZARDS, Wizard};

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 use lab::{Database, Error, Lab, LabOptions, LoadOptions, Node, Result, VisitOptions};
 
-use crate::{on_all, page, read, repository, stage};
+use crate::page::{self, Block};
+use crate::{on_all, read, repository, stage};
 
 pub use drills::{Drill, Drills};
 pub use tally::{Kind, Outcome, Tally};
@@ -17,6 +18,9 @@ pub use verdict::{BETWEEN_ARTICLES_US, Verdict};
 
 /// What a person does in the lines with `editor`.
 const EDITOR: &str = include_str!("../../files/editor");
+/// The rehearsal's power switch under the name of the agent that the wizard sets up, and what that agent says about itself.
+const FENCE_IPMILAN: &str = include_str!("../../files/fence_ipmilan");
+const FENCE_IPMILAN_METADATA: &str = include_str!("../../../snippets/files/fence_ipmilan.xml");
 /// The account of the writers that go past the site, straight to MariaDB.
 const LOAD_PASSWORD: &str = "rehearsal-load";
 /// The public addresses of public-addresses.crm.
@@ -36,18 +40,48 @@ impl Workshop {
     /// # Errors
     /// When a command of the page fails.
     pub fn up(options: LabOptions, say: impl Fn(&str)) -> Result<Self> {
-        let blocks = page::blocks(&read(&repository().join("docs/workshop.md"))?)?;
+        let site = Self::empty(options)?;
+        site.follow(&of_page("workshop")?, &say)?;
+        site.keep_secrets()?;
+        Ok(site)
+    }
+
+    /// The same, with the wizard of docs/wizards.md in the place of all that the page loads into the cluster.
+    ///
+    /// # Errors
+    /// When a command of either page fails.
+    pub fn up_by_wizard(options: LabOptions, say: impl Fn(&str)) -> Result<Self> {
+        let site = Self::empty(options)?;
+        on_all(&site.lab.nodes(), |node| {
+            node.write("/usr/sbin/fence_ipmilan", FENCE_IPMILAN)?;
+            node.write("/usr/share/fence_ipmilan.xml", FENCE_IPMILAN_METADATA)?;
+            node.sh("chmod 755 /usr/sbin/fence_ipmilan").map(drop)
+        })?;
+        // What needs the primary, or the site, comes after the wizard.
+        let page = of_page("workshop")?.into_iter().filter(|block| !block.commands.contains("crm configure load update"));
+        let (after, before): (Vec<_>, Vec<_>) = page.partition(|b| b.place.ends_with("-primary") || b.commands.contains("http://"));
+        for blocks in [&before, &of_page("wizards")?, &after] {
+            site.follow(blocks, &say)?;
+        }
+        site.keep_secrets()?;
+        Ok(site)
+    }
+
+    /// Three servers, and what the page takes for granted.
+    fn empty(options: LabOptions) -> Result<Self> {
         let secrets = std::env::temp_dir().join(format!("systole-workshop-{}", options.name));
         let layers = std::iter::once(stage()?).chain(options.layers.clone()).collect();
         let lab = Lab::up(LabOptions { cluster: false, layers, ..options })?;
         furnish(&lab)?;
-        for block in &blocks {
+        Ok(Self { lab, secrets })
+    }
+
+    fn follow(&self, blocks: &[Block], say: &impl Fn(&str)) -> Result<()> {
+        for block in blocks {
             say(&format!("{} (line {}, {})", block.heading, block.line, block.place));
-            block.run(&lab)?;
+            block.run(&self.lab)?;
         }
-        let site = Self { lab, secrets };
-        site.keep_secrets()?;
-        Ok(site)
+        Ok(())
     }
 
     /// For the visitors and the writers: what the page has left on lxc1, and an account of their own.
@@ -117,6 +151,11 @@ impl Workshop {
         let query = format!("SELECT post_name FROM blog.wp_posts WHERE post_status = 'publish' AND post_name LIKE '{begin}%'");
         Ok(node.exec(&["mariadb", "-N", "-e", &query])?.stdout.lines().map(str::to_owned).collect())
     }
+}
+
+/// The commands of a page of docs/.
+fn of_page(name: &str) -> Result<Vec<Block>> {
+    page::blocks(&read(&repository().join(format!("docs/{name}.md")))?)
 }
 
 /// What the page takes for granted: root accounts that trust each other, somebody who edits.
