@@ -22,8 +22,8 @@ RUNS ?= 20
 export SYSTOLE_STAGE = $(STAGE)
 export SYSTOLE_LAB_BIN = $(LAB)
 
-PHONY_MORE = workshop workshop-drills cluster-workshop cluster-wizard contract-redis contract-cron contract-mysql cluster-redis cluster-haproxy cluster-sentinel cluster-mysql cluster-cron endurance-cron full bench-redis bench-mysql bench-cron
-.PHONY: $(PHONY_MORE) help build install uninstall deb rpm package-tree package-test package-lint stage lab image-% demo test check unit contract contract-redis contract-mysql snippets cluster bench bench-redis bench-mysql fuzz msrv deny generate clean
+# Every target is a name and no file.
+.PHONY: $(shell sed -n 's/^\([a-z][a-z-]*\):.*/\1/p' $(MAKEFILE_LIST))
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -46,8 +46,8 @@ check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy --locked -p contract --test redis --test cron --test mysql -- -D warnings
-	$(CARGO) clippy --locked -p cluster-scenarios --test cron --test haproxy --test redis --test mysql --test sentinel --test workshop --bins -- -D warnings
-	$(CARGO) clippy --locked -p snippets --test snippets -- -D warnings
+	$(CARGO) clippy --locked -p cluster-scenarios --test cron --test haproxy --test redis --test mysql --test sentinel --test workshop --test two_nodes --test sites --test uploads --bins -- -D warnings
+	$(CARGO) clippy --locked -p snippets --test snippets --test sites -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 
 ## make unit        unit and property tests; generated files are what the declarations say
@@ -99,7 +99,7 @@ contract-test = $(CARGO) test --quiet --locked -p contract --test $(1) --no-run 
 
 ## make snippets    every snippet against the agents' meta-data, crm_verify and crm_simulate
 snippets: stage image-debian12 image-debian13
-	$(CARGO) test --locked -p snippets --test snippets
+	$(CARGO) test --locked -p snippets --test snippets --test sites
 
 ## make cluster     faults in the three-node cluster (SCENARIO=name for one, of either database)
 cluster: cluster-redis cluster-haproxy cluster-mysql cluster-cron cluster-workshop
@@ -136,6 +136,18 @@ cluster-workshop: stage image-debian12
 cluster-wizard: stage image-debian12
 	$(CARGO) test --locked -p cluster-scenarios --test workshop -- --nocapture the_wizard
 
+## make cluster-recipes  pages of docs/recipes to the letter: two nodes, three sites, the uploads (half an hour; not of `make test`)
+cluster-recipes: cluster-two-nodes cluster-sites cluster-uploads
+
+cluster-two-nodes: stage image-debian12
+	$(CARGO) test --locked -p cluster-scenarios --test two_nodes -- --test-threads=1 --nocapture $(SCENARIO)
+
+cluster-sites: stage image-debian13
+	SYSTOLE_IMAGE=debian13 $(CARGO) test --locked -p cluster-scenarios --test sites -- --test-threads=1 --nocapture $(SCENARIO)
+
+cluster-uploads: stage image-debian12
+	$(CARGO) test --locked -p cluster-scenarios --test uploads -- --test-threads=1 --nocapture $(SCENARIO)
+
 ## make endurance-cron  200 moves and 50 power cuts of the cron jobs, none doubled, none lost in silence (MOVES=, CUTS=; hours)
 MOVES ?= 200
 CUTS ?= 50
@@ -153,6 +165,7 @@ full: stage image-debian12 image-debian13 image-sid
 	$(CARGO) test --locked -p cluster-scenarios --test haproxy -- --test-threads=1 --nocapture
 	$(CARGO) test --locked -p cluster-scenarios --test sentinel -- --test-threads=1 --nocapture
 	$(MAKE) cluster-wizard
+	$(MAKE) cluster-recipes
 
 ## make bench       beside the stock agents, written to docs/benchmarks*.md (RUNS=20; hours, on a machine at rest)
 bench: bench-redis bench-mysql bench-cron workshop-drills

@@ -103,7 +103,8 @@ pub(crate) fn prepare(paths: &LabPaths, spec: &LabSpec, number: u8) -> Result<()
     disk.put("etc/hostname", &format!("{node}\n"), 0o644)?;
     disk.put("etc/hosts", &hosts(spec), 0o644)?;
     disk.put("etc/resolv.conf", "# no name server here: names are in /etc/hosts\n", 0o644)?;
-    if spec.cluster {
+    let member = spec.cluster && number <= spec.members();
+    if member {
         disk.put("etc/corosync/corosync.conf", &corosync_conf(spec), 0o644)?;
     }
     disk.put("etc/systemd/journald.conf.d/lab.conf", JOURNALD, 0o644)?;
@@ -115,7 +116,7 @@ pub(crate) fn prepare(paths: &LabPaths, spec: &LabSpec, number: u8) -> Result<()
     if !used {
         disk.put("etc/machine-id", "", 0o644)?;
     }
-    if !used && spec.cluster {
+    if !used && member {
         let cib = disk.put("var/lib/pacemaker/cib/cib.xml", &seed_cib(spec), 0o600)?;
         let (user, group) = cluster_owner(&spec.image_root)?;
         std::os::unix::fs::chown(&cib, Some(user), Some(group)).context(|| format!("owner of {}", cib.display()))?;
@@ -192,9 +193,9 @@ fn corosync_conf(spec: &LabSpec) -> String {
          quorum {{\n  provider: corosync_votequorum\n{}}}\nnodelist {{\n",
         spec.name,
         spec.token_ms,
-        if spec.nodes == 2 { "  two_node: 1\n" } else { "" },
+        if spec.members() == 2 { "  two_node: 1\n" } else { "" },
     );
-    for number in 1..=spec.nodes {
+    for number in 1..=spec.members() {
         text.push_str(&format!(
             "  node {{\n    name: lxc{number}\n    nodeid: {number}\n    ring0_addr: {}\n  }}\n",
             crate::network::node_address(number)

@@ -28,6 +28,8 @@ pub struct LabOptions {
     pub image: String,
     /// Number of nodes, 1 to 9.
     pub nodes: u8,
+    /// How many of them, the last ones, are machines beside the cluster: a third vote, an arbitrator.
+    pub beside: u8,
     /// Directories laid over the image, later ones over earlier ones.
     pub layers: Vec<PathBuf>,
     /// Directories of the host in the nodes.
@@ -57,6 +59,7 @@ impl Default for LabOptions {
             name: "demo".to_owned(),
             image: "debian12".to_owned(),
             nodes: 3,
+            beside: 0,
             layers: Vec::new(),
             binds: Vec::new(),
             volumes: Vec::new(),
@@ -87,6 +90,9 @@ impl Lab {
         if !(1..=9).contains(&options.nodes) {
             return Err(Error::Refused(format!("{} nodes are not possible: take 1 to 9", options.nodes)));
         }
+        if options.beside >= options.nodes {
+            return Err(Error::Refused(format!("{} of {} nodes beside the cluster leave none in it", options.beside, options.nodes)));
+        }
         let recipe = Recipe::find(&options.image)?;
         let image_root = if options.build_image { recipe.build(false)? } else { recipe.built()? };
         let mut layers = Vec::new();
@@ -103,6 +109,7 @@ impl Lab {
             volumes: options.volumes.clone(),
             program: options.program.clone().map_or_else(own_program, Ok)?,
             nodes: options.nodes,
+            beside: options.beside,
             token_ms: options.token_ms,
             fencing: options.fencing,
             cluster: options.cluster,
@@ -170,15 +177,16 @@ impl Lab {
             return self.event("nodes are up, without a cluster");
         }
         host::progress("nodes booted; starting corosync, then pacemaker");
+        let members = self.members();
         if fresh {
-            cluster::first_start(&nodes)?;
+            cluster::first_start(&members)?;
         }
         self.wait_online()?;
-        cluster::enable_at_boot(&nodes)?;
+        cluster::enable_at_boot(&members)?;
         host::progress(&format!(
             "lab {}: {} nodes online in Pacemaker {:.1} s after power on",
             self.spec.name,
-            self.spec.nodes,
+            members.len(),
             begin.elapsed().as_secs_f64()
         ));
         self.event("cluster is up")
@@ -256,10 +264,16 @@ impl Lab {
         (1..=self.spec.nodes).map(|n| self.node(n)).collect()
     }
 
-    /// Nodes with power.
+    /// The nodes of the cluster, with and without power.
+    #[must_use]
+    pub fn members(&self) -> Vec<Node> {
+        (1..=self.spec.members()).map(|n| self.node(n)).collect()
+    }
+
+    /// Nodes of the cluster that have power.
     #[must_use]
     pub fn live_nodes(&self) -> Vec<Node> {
-        self.nodes().into_iter().filter(Node::is_on).collect()
+        self.members().into_iter().filter(Node::is_on).collect()
     }
 
     /// The cluster as seen by a live node, one with quorum if there is any.
@@ -304,7 +318,7 @@ impl Lab {
 
     /// Waits until all nodes are online in Pacemaker.
     pub fn wait_online(&self) -> Result<()> {
-        let wanted = self.spec.node_names();
+        let wanted: Vec<String> = self.members().into_iter().map(|node| node.name).collect();
         self.wait_for("all nodes online in Pacemaker", Duration::from_secs(90), || {
             self.live_nodes().first().is_some_and(|n| cluster::view(n).is_ok_and(|v| v.online == wanted && v.dc.is_some()))
         })

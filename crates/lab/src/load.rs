@@ -123,7 +123,7 @@ impl Load {
         }
         let run = format!("{:x}", host::monotonic_us());
         let journal = paths.load_dir().join(format!("{}-{run}.jsonl", database.name()));
-        let nodes = (1..=spec.nodes).map(|n| (format!("lxc{n}"), network::node_address(n))).collect();
+        let nodes = (1..=spec.members()).map(|n| (format!("lxc{n}"), network::node_address(n))).collect();
         let order = Order { run, journal: journal.clone(), nodes, options: options.clone() };
         let text = serde_json::to_vec_pretty(&order).context(|| "write the load's order".to_owned())?;
         // Its place is taken only when the load has started: until then `check` means the one before.

@@ -213,6 +213,9 @@ pub struct LabSpec {
     pub program: PathBuf,
     /// Number of nodes.
     pub nodes: u8,
+    /// How many of them, the last ones, are not of the cluster.
+    #[serde(default)]
+    pub beside: u8,
     /// Corosync's token timeout in milliseconds.
     pub token_ms: u32,
     /// Whether the fence resource is set up.
@@ -226,6 +229,12 @@ impl LabSpec {
     #[must_use]
     pub fn node_names(&self) -> Vec<String> {
         (1..=self.nodes).map(|n| format!("lxc{n}")).collect()
+    }
+
+    /// Number of nodes that the cluster has.
+    #[must_use]
+    pub fn members(&self) -> u8 {
+        self.nodes - self.beside
     }
 
     /// Checks that `node` is one of this lab's.

@@ -5,6 +5,7 @@ pub mod haproxy;
 pub mod jobs;
 mod mysql;
 pub mod page;
+pub mod recipe;
 mod redis;
 mod scenario;
 pub mod sentinel;

@@ -101,6 +101,19 @@ impl Site {
         Ok(site)
     }
 
+    /// The same in a cluster that is there already.
+    pub fn on(lab: Lab, server: Server, durability: Durability) -> Result<Self> {
+        let site = Self { lab, server, durability, parameters: String::new() };
+        match server.kind {
+            Kind::Redis => redis::configure(&site, "")?,
+            _ => mysql::configure(&site, "")?,
+        }
+        site.lab.load_crm(&site.snippet(Agent::Systole)?)?;
+        let name = site.lab.spec().name.clone();
+        site.wait_settled().inspect_err(|_| println!("logs: {}", site.keep_logs(&name)))?;
+        Ok(site)
+    }
+
     /// What runs.
     #[must_use]
     pub fn server(&self) -> Server {

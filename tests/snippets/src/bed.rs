@@ -122,6 +122,10 @@ pub struct Step {
     pub standby: Vec<&'static str>,
     /// Resources that are moved, as with `crm resource move`: resource, node.
     pub moved: Vec<(&'static str, &'static str)>,
+    /// Tickets that this cluster gets.
+    pub granted: Vec<&'static str>,
+    /// Tickets that it loses.
+    pub revoked: Vec<&'static str>,
     /// Whether the partition has lost its quorum.
     pub no_quorum: bool,
 }
@@ -344,7 +348,9 @@ fn script(nodes: &[&str], snippets: &[Snippet], steps: &[Step]) -> String {
         let _ = writeln!(s, "sed -i '1s/have-quorum=\"[a-z0-9]*\"/have-quorum=\"{}\"/' cib.xml", !step.no_quorum);
         // In a call of its own: crm_simulate of Pacemaker 3.0.0 ends after the injection when it writes XML.
         let dead = step.dead.iter().map(|node| format!(" --node-fail {node}"));
-        let injected: String = dead.chain(step.up.iter().map(|node| format!(" --node-up {node}"))).collect();
+        let injected = dead.chain(step.up.iter().map(|node| format!(" --node-up {node}")));
+        let injected = injected.chain(step.granted.iter().map(|ticket| format!(" --ticket-grant {ticket}")));
+        let injected: String = injected.chain(step.revoked.iter().map(|ticket| format!(" --ticket-revoke {ticket}"))).collect();
         if !injected.is_empty() {
             let _ = writeln!(s, "crm_simulate -x cib.xml{injected} -O next.xml > /dev/null || fail 'no injection'\nmv next.xml cib.xml");
         }

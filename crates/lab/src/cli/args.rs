@@ -337,6 +337,7 @@ impl UpArgs {
             name: name.to_owned(),
             image: self.image,
             nodes: self.nodes,
+            beside: 0,
             layers: self.layers,
             binds: self.binds,
             volumes: self.volumes,

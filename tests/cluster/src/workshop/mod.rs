@@ -159,7 +159,7 @@ fn of_page(name: &str) -> Result<Vec<Block>> {
 }
 
 /// What the page takes for granted: root accounts that trust each other, somebody who edits.
-fn furnish(lab: &Lab) -> Result<()> {
+pub(crate) fn furnish(lab: &Lab) -> Result<()> {
     let nodes = lab.nodes();
     let key = nodes[0].sh("ssh-keygen -q -t ed25519 -N '' -C rehearsal -f /root/key && cat /root/key")?.stdout;
     let public = nodes[0].sh("cat /root/key.pub && rm /root/key /root/key.pub")?.stdout;
