@@ -107,6 +107,9 @@ pub const RECIPES: &[Recipe] = &[
             "mariadb-server",
             "mariadb-client",
             "mariadb-backup",
+            // The recipes beside the workshop.
+            "galera-arbitrator-4",
+            "pen",
             // For MySQL 5.6.
             "libaio1",
             // The site of the workshop. What wordpress would choose itself is Apache.
@@ -133,6 +136,9 @@ pub const RECIPES: &[Recipe] = &[
             "mariadb-server",
             "mariadb-client",
             "mariadb-backup",
+            // The recipes beside the workshop.
+            "galera-arbitrator-4",
+            "pen",
         ],
         npm: &[],
     },
@@ -158,6 +164,8 @@ const DISABLED: &[&str] = &[
     // It would hold the server's socket and port.
     "mariadb.socket",
     "mysql.service",
+    "garb.service",
+    "pen.service",
     "ssh.service",
     "ssh.socket",
     "nftables.service",
