@@ -1,7 +1,7 @@
 //! A page of docs/ as a program: the commands in its blocks, each with the nodes that the page names.
 //!
-//! A block that begins with "```sh NODES" is run there: `every-node`, a node's name, or `RESOURCE-primary` for the node where that
-//! resource is promoted.
+//! A block that begins with "```sh NODES" is run there: `every-node`, names of nodes with commas between them, or `RESOURCE-primary` for
+//! the node where that resource is promoted.
 
 use lab::{Error, Lab, Node, Result};
 
@@ -60,7 +60,7 @@ impl Block {
                     let on = lab.promoted(resource).ok_or_else(|| Error::Refused(format!("{resource} is promoted nowhere")))?;
                     vec![lab.node_named(&on)?]
                 }
-                None => vec![lab.node_named(place)?],
+                None => place.split(',').map(|name| lab.node_named(name)).collect::<Result<_>>()?,
             },
         };
         on_all(&nodes, |node| self.run_on(node))
