@@ -1,6 +1,6 @@
 //! galera.crm and the HAProxy files of MariaDB: placed by crm_simulate, read by HAProxy, and held against mistakes.
 //! Run like snippets.rs, by `make snippets`.
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 use snippets::{Bed, Outcome, Snippet, Step, violations};
 
