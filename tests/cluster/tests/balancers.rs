@@ -34,10 +34,8 @@ fn a_crash_and_a_planned_move_through_haproxy() {
         haproxy::wait_agreed(site)?;
         held(site, load, SHORT, "")?;
         expect(haproxy::processes(&site.lab) == before, "no HAProxy was restarted")?;
-        // Thousands of checks, most of them by servers that are no primary.
+        // Thousands of checks, most of servers that do not pass. (Aborted_connects also counts the load's clients, who wait for 100 ms only.)
         for node in site.lab.nodes() {
-            let aborted = site.sql(&node, "SHOW GLOBAL STATUS LIKE 'Aborted_connects'")?;
-            expect(aborted.trim().ends_with("\t0"), &format!("the checks say goodbye on {}: {aborted}", node.name))?;
             node.sh("test -s /var/log/mysql/error.log && ! grep \"user: 'haproxy'\" /var/log/mysql/error.log")?;
         }
         Ok(())
