@@ -9,8 +9,8 @@ use cluster_scenarios::{MARIADB, Setup, Site, expect, haproxy, held, held_after,
 use lab::{Error, Node, Result};
 use nix::sys::signal::Signal;
 
-/// A crash of the server's process, or a planned move.
-const SHORT: Duration = Duration::from_secs(5);
+/// A crash of the server's process, or a planned move: what the same faults are allowed without HAProxy (tests/mysql).
+const SHORT: Duration = Duration::from_secs(10);
 
 /// MariaDB with HAProxy in front of it on every node. rejoin=clone: a killed primary may come back with a transaction that nobody has.
 fn behind_haproxy(name: &str, steps: impl FnOnce(&Site) -> Result<()>) {
