@@ -46,8 +46,8 @@ check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy --locked -p contract --test redis --test cron --test mysql -- -D warnings
-	$(CARGO) clippy --locked -p cluster-scenarios --test cron --test haproxy --test redis --test mysql --test sentinel --test workshop --test two_nodes --test sites --test uploads --bins -- -D warnings
-	$(CARGO) clippy --locked -p snippets --test snippets --test sites -- -D warnings
+	$(CARGO) clippy --locked -p cluster-scenarios --test cron --test haproxy --test balancers --test galera --test redis --test mysql --test sentinel --test workshop --test two_nodes --test sites --test uploads --bins -- -D warnings
+	$(CARGO) clippy --locked -p snippets --test snippets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 
 ## make unit        unit and property tests; generated files are what the declarations say
@@ -99,10 +99,10 @@ contract-test = $(CARGO) test --quiet --locked -p contract --test $(1) --no-run 
 
 ## make snippets    every snippet against the agents' meta-data, crm_verify and crm_simulate
 snippets: stage image-debian12 image-debian13
-	$(CARGO) test --locked -p snippets --test snippets --test sites
+	$(CARGO) test --locked -p snippets --test snippets
 
 ## make cluster     faults in the three-node cluster (SCENARIO=name for one, of either database)
-cluster: cluster-redis cluster-haproxy cluster-mysql cluster-cron cluster-workshop
+cluster: cluster-redis cluster-haproxy cluster-balancers cluster-mysql cluster-cron cluster-workshop
 
 cluster-redis: stage image-debian12 image-debian13
 	$(if $(SCENARIO),,$(CARGO) test --locked -p lab --test three_nodes -- --ignored --test-threads=1)
@@ -112,6 +112,15 @@ cluster-redis: stage image-debian12 image-debian13
 HAPROXY_SCENARIOS = a_crash_and_a_planned_move_through_haproxy
 cluster-haproxy: stage image-debian12
 	$(CARGO) test --locked -p cluster-scenarios --test haproxy -- --test-threads=1 --nocapture $(if $(SCENARIO),$(SCENARIO),--exact $(HAPROXY_SCENARIOS))
+
+# HAProxy and Pen in front of MariaDB: the one of `make test`. `make full` runs all.
+BALANCER_SCENARIOS = a_crash_and_a_planned_move_through_haproxy
+cluster-balancers: stage image-debian12
+	$(CARGO) test --locked -p cluster-scenarios --test balancers -- --test-threads=1 --nocapture $(if $(SCENARIO),$(SCENARIO),--exact $(BALANCER_SCENARIOS))
+
+# Not of `make test`: minutes, for those who take Galera.
+cluster-galera: stage image-debian12 image-debian13
+	$(CARGO) test --locked -p cluster-scenarios --test galera -- --test-threads=1 --nocapture $(SCENARIO)
 
 # Not of `make test`: minutes, for those who go over to Sentinel.
 cluster-sentinel: stage image-debian12
@@ -166,6 +175,8 @@ full: stage image-debian12 image-debian13 image-sid
 	$(CARGO) test --locked -p cluster-scenarios --test sentinel -- --test-threads=1 --nocapture
 	$(MAKE) cluster-wizard
 	$(MAKE) cluster-recipes
+	$(CARGO) test --locked -p cluster-scenarios --test balancers -- --test-threads=1 --nocapture
+	$(CARGO) test --locked -p cluster-scenarios --test galera -- --test-threads=1 --nocapture
 
 ## make bench       beside the stock agents, written to docs/benchmarks*.md (RUNS=20; hours, on a machine at rest)
 bench: bench-redis bench-mysql bench-cron workshop-drills

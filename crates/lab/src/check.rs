@@ -24,6 +24,10 @@ pub struct CheckOptions {
     pub port: u16,
     /// Password of the servers.
     pub password: Option<String>,
+    /// The nodes that have a server, by name; without it all.
+    pub servers: Option<Vec<String>>,
+    /// Whether every server takes writes and none is a replica, as with Galera. W is not judged then.
+    pub multi_primary: bool,
     /// Longest outage allowed; without it T only reports.
     pub max_outage: Option<Duration>,
     /// Time for the nodes to agree before C is judged.
@@ -50,6 +54,8 @@ impl CheckOptions {
             user: load.user.clone(),
             port: load.probe_port,
             password,
+            servers: None,
+            multi_primary: false,
             max_outage: None,
             converge: Duration::from_secs(15),
             outage_from: Duration::from_millis(100),
@@ -121,21 +127,24 @@ impl fmt::Display for Report {
 /// Judges a stopped load against the live nodes.
 pub fn check(paths: &LabPaths, live: &[(String, String)], journal: &Journal, options: &CheckOptions) -> Result<Report> {
     let run = journal.run().ok_or_else(|| Error::Refused("the journal has no first line".to_owned()))?.to_owned();
-    let (holdings, silent, disagreement) = network::from_clients(paths, || converge(live, &run, options))?;
+    let has_server = |node: &String| options.servers.as_ref().is_none_or(|servers| servers.contains(node));
+    let live: Vec<(String, String)> = live.iter().filter(|(node, _)| has_server(node)).cloned().collect();
+    let (holdings, silent, disagreement) = network::from_clients(paths, || converge(&live, &run, options))?;
     let events = paths.read_events()?;
     let lacks = |node: &Holdings| (node.node.clone(), missing_on(node, journal, &run).len());
     let lacking: BTreeMap<String, usize> = holdings.iter().map(lacks).collect();
+    let verdicts = [
+        Some(losses(journal, &run, &holdings, &silent)),
+        (!options.multi_primary).then(|| writers(journal)),
+        Some(agreement(&holdings, disagreement)),
+        Some(errant(journal, &run, &holdings)),
+        Some(outages(journal, &events, options)),
+    ];
     Ok(Report {
         acknowledged: journal.writes(Outcome::Ok).len(),
         missing: lacking.values().copied().max().unwrap_or_default(),
         lacking,
-        verdicts: vec![
-            losses(journal, &run, &holdings, &silent),
-            writers(journal),
-            agreement(&holdings, disagreement),
-            errant(journal, &run, &holdings),
-            outages(journal, &events, options),
-        ],
+        verdicts: verdicts.into_iter().flatten().collect(),
     })
 }
 
@@ -168,7 +177,7 @@ fn converge(live: &[(String, String)], run: &str, options: &CheckOptions) -> Con
                 *found = Holdings { data: std::mem::take(&mut found.data), ..now };
             }
         }
-        let disagreement = disagreement(&holdings, &silent);
+        let disagreement = disagreement(&holdings, &silent, options.multi_primary);
         last = (holdings, silent, disagreement.clone());
         disagreement.map_or(Ok(()), Err)
     });
@@ -181,13 +190,13 @@ fn hold(node: &str, address: &str, run: &str, options: &CheckOptions) -> std::re
 }
 
 /// Why the nodes do not agree, if they do not.
-fn disagreement(holdings: &[Holdings], silent: &[String]) -> Option<String> {
+fn disagreement(holdings: &[Holdings], silent: &[String], multi_primary: bool) -> Option<String> {
     if !silent.is_empty() {
         return Some(format!("no answer from {}", silent.join(", ")));
     }
     let Some(first) = holdings.first() else { return Some("no node answers".to_owned()) };
     let masters: Vec<&str> = holdings.iter().filter(|h| h.primary).map(|h| h.node.as_str()).collect();
-    if masters.len() != 1 {
+    if masters.len() != if multi_primary { holdings.len() } else { 1 } {
         return Some(format!("{} primaries: {}", masters.len(), masters.join(", ")));
     }
     for other in holdings {
@@ -352,20 +361,23 @@ mod tests {
 
     #[test]
     fn two_primaries_do_not_agree() {
-        let text = disagreement(&[holdings("lxc1", &[1]), holdings("lxc2", &[1])], &[]).unwrap_or_default();
-        assert_eq!(text, "2 primaries: lxc1, lxc2");
+        let two = [holdings("lxc1", &[1]), holdings("lxc2", &[1])];
+        assert_eq!(disagreement(&two, &[], false).unwrap_or_default(), "2 primaries: lxc1, lxc2");
+        assert_eq!(disagreement(&two, &[], true), None, "unless every server is one");
+        let closed = [holdings("lxc1", &[1]), Holdings { primary: false, ..holdings("lxc2", &[1]) }];
+        assert_eq!(disagreement(&closed, &[], true).unwrap_or_default(), "1 primaries: lxc1");
     }
 
     #[test]
     fn a_broken_replica_and_another_position_do_not_agree() {
         let primary = || Holdings { position: "GTID set u:1-9".into(), ..holdings("lxc1", &[1]) };
         let replica = || Holdings { primary: false, position: "GTID set u:1-9".into(), ..holdings("lxc2", &[1]) };
-        assert_eq!(disagreement(&[primary(), replica()], &[]), None);
+        assert_eq!(disagreement(&[primary(), replica()], &[], false), None);
         let stopped = Holdings { broken: Some("receiver No, applier Yes".into()), ..replica() };
-        let text = disagreement(&[primary(), stopped], &[]).unwrap_or_default();
+        let text = disagreement(&[primary(), stopped], &[], false).unwrap_or_default();
         assert_eq!(text, "lxc2 does not replicate: receiver No, applier Yes");
         let errant = Holdings { position: "GTID set u:1-9,v:1".into(), ..replica() };
-        let text = disagreement(&[primary(), errant], &[]).unwrap_or_default();
+        let text = disagreement(&[primary(), errant], &[], false).unwrap_or_default();
         assert_eq!(text, "lxc1 is at GTID set u:1-9, lxc2 at GTID set u:1-9,v:1");
     }
 

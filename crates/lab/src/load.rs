@@ -25,7 +25,8 @@ use crate::state::{LabPaths, LabSpec};
 pub struct LoadOptions {
     /// What the writers speak. A lab can have one load of each at a time.
     pub database: Database,
-    /// Address of the writers, `host:port`.
+    /// Address of the writers, `host:port`. Several, with commas between them, are shared out among the writers: for servers that all
+    /// take writes.
     pub address: String,
     /// Number of writers.
     pub writers: u32,
@@ -73,6 +74,12 @@ impl LoadOptions {
             user: "load".to_owned(),
             password_file: None,
         }
+    }
+
+    /// Where writer `t` writes.
+    fn address_of(&self, t: u32) -> &str {
+        let addresses: Vec<&str> = self.address.split(',').collect();
+        addresses[t as usize % addresses.len()]
     }
 
     /// How the writers and probers reach the servers.
@@ -282,7 +289,7 @@ pub(crate) fn worker(order: &Path) -> Result<()> {
     let text = std::fs::read_to_string(order).context(|| format!("read {}", order.display()))?;
     let order: Order = serde_json::from_str(&text).context(|| "read the load's order".to_owned())?;
     let access = order.options.access()?;
-    prepare(&access, &order.options.address)?;
+    prepare(&access, order.options.address_of(0))?;
     let stop = until_told()?;
     let (records, writer) = journal_of(&order.journal)?;
     let start = Record::Start {
@@ -361,6 +368,7 @@ fn prepare(access: &Access, address: &str) -> Result<()> {
 
 fn write_on(order: &Order, t: u32, access: &Access, records: &mpsc::Sender<Record>, stop: &AtomicBool) {
     let options = &order.options;
+    let address = options.address_of(t);
     let mut session: Option<Box<dyn Session>> = None;
     let mut n = 0;
     let mut unanswered = 0;
@@ -368,7 +376,7 @@ fn write_on(order: &Order, t: u32, access: &Access, records: &mpsc::Sender<Recor
         let sent = host::monotonic_us();
         let mut current = match session.take() {
             Some(session) => session,
-            None => match database::connect(access, &options.address) {
+            None => match database::connect(access, address) {
                 Ok(session) => session,
                 Err(error) => {
                     let done = host::monotonic_us();

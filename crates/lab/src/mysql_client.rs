@@ -105,7 +105,17 @@ impl MySqlSession {
             data.insert(Write { run, t, n }.key(), value);
             Ok::<(), Error>(())
         })?;
-        Ok(Holdings { node: String::new(), data, primary, broken, position: format!("GTID set {}", self.gtid_set()?) })
+        let position = match self.write_set()? {
+            Some(number) => format!("write set {number}"),
+            None => format!("GTID set {}", self.gtid_set()?),
+        };
+        Ok(Holdings { node: String::new(), data, primary, broken, position })
+    }
+
+    /// The last write set that a server in a Galera cluster has committed.
+    fn write_set(&mut self) -> Result<Option<String>, Error> {
+        let row: Option<(String, String)> = self.connection.query_first("SHOW GLOBAL STATUS LIKE 'wsrep_last_committed'")?;
+        Ok(row.map(|(_, number)| number))
     }
 
     /// The replica's status of the default connection, under its new name or its old one.

@@ -1,6 +1,7 @@
 //! What the scenarios and the benchmark share: a rehearsal cluster with database servers in it, loaded from the snippet
 //! that operators load.
 
+pub mod galera;
 pub mod haproxy;
 pub mod jobs;
 mod mysql;

@@ -22,7 +22,7 @@ fn scenario(name: &str, durability: Durability, steps: impl FnOnce(&Site) -> Res
 #[test]
 fn a_crash_and_a_planned_move_through_haproxy() {
     scenario("short", Durability::Quorum, |site| {
-        let before = haproxy::processes(site);
+        let before = haproxy::processes(&site.lab);
         let load = haproxy::load_through(site, &site.replicas()?[0])?;
         site.kill_primary()?;
         site.wait_settled()?;
@@ -31,7 +31,7 @@ fn a_crash_and_a_planned_move_through_haproxy() {
         site.wait_settled()?;
         haproxy::wait_agreed(site)?;
         held(site, load, SHORT, "")?;
-        expect(haproxy::processes(site) == before, "no HAProxy was restarted")
+        expect(haproxy::processes(&site.lab) == before, "no HAProxy was restarted")
     });
 }
 
@@ -73,7 +73,7 @@ fn a_second_server_that_says_master_gets_no_client() {
             second.sh("redis-cli replicaof no one")?;
             for _ in 0..30 {
                 std::thread::sleep(Duration::from_millis(100));
-                expect(haproxy::passing(&second)? == [primary.name.as_str()], "only the promoted server passes")?;
+                expect(haproxy::passing(site, &second)? == [primary.name.as_str()], "only the promoted server passes")?;
             }
             expect(second.sh("redis-cli role")?.stdout.starts_with("master"), "it has the role of a primary")?;
             expect(second.sh("redis-cli set by-hand 1")?.stdout.contains("NOREPLICAS"), "it takes no writes")?;
@@ -91,7 +91,7 @@ fn a_second_primary_that_was_opened_by_hand_is_closed() {
     scenario("opened", Durability::Async, |site| {
         let (primary, second) = (site.primary()?, site.replicas()?.remove(1));
         second.sh("redis-cli replicaof no one; redis-cli config set min-replicas-to-write 0")?;
-        site.lab.wait_for("both passing", Duration::from_secs(5), || haproxy::passing(&second).is_ok_and(|up| up.len() == 2))?;
+        site.lab.wait_for("both passing", Duration::from_secs(5), || haproxy::passing(site, &second).is_ok_and(|up| up.len() == 2))?;
         site.wait_said(&second, "is the recorded one: it was closed for writes", Duration::from_secs(15))?;
         site.wait_settled()?;
         haproxy::wait_agreed(site)?;
@@ -108,7 +108,7 @@ fn a_primary_without_replicas_gets_no_client_with_quorum() {
         for node in site.replicas()? {
             node.kill("redis-server", Signal::SIGKILL)?;
         }
-        site.lab.wait_for("nobody passing", Duration::from_secs(10), || haproxy::passing(&primary).is_ok_and(|up| up.is_empty()))?;
+        site.lab.wait_for("nobody passing", Duration::from_secs(10), || haproxy::passing(site, &primary).is_ok_and(|up| up.is_empty()))?;
         site.lab.crm("configure property maintenance-mode=false")?;
         site.wait_settled()?;
         haproxy::wait_agreed(site)
@@ -136,7 +136,7 @@ fn a_busy_primary_is_left_alone() {
         let script = "local t = redis.call('time')[1] while redis.call('time')[1] - t < 4 do end return 1";
         let load = haproxy::load_through(site, &node)?;
         primary.sh(&format!("redis-cli eval \"{script}\" 0"))?;
-        expect(haproxy::passing(&node)? == [primary.name.as_str()], "it still passes")?;
+        expect(haproxy::passing(site, &node)? == [primary.name.as_str()], "it still passes")?;
         expect(site.primary()?.name == primary.name, "the primary stays")?;
         held(site, load, Duration::from_secs(6), "")?;
         // A longer one through HAProxy is cut off, and carried out.

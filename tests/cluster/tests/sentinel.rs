@@ -34,7 +34,7 @@ fn over_to_sentinel_a_crash_and_back() {
 
         let writer = site.lab.live_nodes().into_iter().find(|node| node.name != first.name).unwrap();
         site.lab.wait_for("HAProxy at the primary", Duration::from_secs(10), || {
-            haproxy::passing(&writer).is_ok_and(|up| up == [first.name.as_str()])
+            haproxy::passing(site, &writer).is_ok_and(|up| up == [first.name.as_str()])
         })?;
         let load = haproxy::load_through(site, &writer)?;
         first.kill("redis-server", Signal::SIGKILL)?;

@@ -28,7 +28,7 @@ pub fn violations(configuration: &str, metadata: &BTreeMap<String, String>) -> V
         let mut say = |what: String| found.push(format!("{}: {what}", primitive.attribute("id").unwrap_or_default()));
         parameters(&primitive, &advertised, &mut say);
         operations(&primitive, &advertised, &mut say);
-        clone(&primitive, &advertised, &mut say);
+        clone(&agent, &primitive, &advertised, &mut say);
     }
     found
 }
@@ -121,7 +121,9 @@ fn operations(primitive: &Node<'_, '_>, advertised: &Document<'_>, say: &mut imp
         if same.is_empty() && name == "monitor" && !wanted_role.is_empty() {
             say(format!("no monitor for the role {wanted_role}"));
         }
-        if same.is_empty() && wanted > DEFAULT_TIMEOUT {
+        // One for no role in particular is not missed where each role has its own.
+        let elsewhere = name == "monitor" && given.iter().any(|o| o.attribute("name") == Some(name));
+        if same.is_empty() && wanted > DEFAULT_TIMEOUT && !elsewhere {
             say(format!("op {name} is missing: the agent advertises {wanted} s, and the default is {DEFAULT_TIMEOUT} s"));
         }
         for operation in same {
@@ -144,8 +146,11 @@ fn operations(primitive: &Node<'_, '_>, advertised: &Document<'_>, say: &mut imp
     }
 }
 
+/// Agents whose instances are all promoted. To demote one is to stop it, so nothing is gained over a restart.
+const ALL_PROMOTED: [&str; 1] = ["ocf:heartbeat:galera"];
+
 /// An agent that can be promoted needs a clone that says so, with notifications when it advertises them.
-fn clone(primitive: &Node<'_, '_>, advertised: &Document<'_>, say: &mut impl FnMut(String)) {
+fn clone(agent: &str, primitive: &Node<'_, '_>, advertised: &Document<'_>, say: &mut impl FnMut(String)) {
     let can = |name: &str| named(advertised, "action").any(|a| a.attribute("name") == Some(name));
     if !can("promote") {
         return;
@@ -158,13 +163,18 @@ fn clone(primitive: &Node<'_, '_>, advertised: &Document<'_>, say: &mut impl FnM
         let mut pairs = clone.children().filter(|n| n.has_tag_name("meta_attributes")).flat_map(|set| set.children());
         pairs.find(|n| n.attribute("name") == Some(name)).and_then(|n| n.attribute("value"))
     };
-    for (name, value) in [("promotable", "true"), ("promoted-max", "1"), ("promoted-node-max", "1"), ("interleave", "true")] {
+    let alike = ALL_PROMOTED.contains(&agent);
+    let promoted = if alike { meta("clone-max").unwrap_or("as many as clone-max") } else { "1" };
+    for (name, value) in [("promotable", "true"), ("promoted-max", promoted), ("promoted-node-max", "1"), ("interleave", "true")] {
         if meta(name) != Some(value) {
             say(format!("the clone lacks {name}={value}"));
         }
     }
     if can("notify") && meta("notify") != Some("true") {
         say("the clone lacks notify=true, and the agent advertises notify".into());
+    }
+    if alike {
+        return;
     }
     // A slow restart of a dead primary must not hold up its successor, and a refused promotion must not restart the server.
     let operations = primitive.descendants().filter(|n| n.has_tag_name("op"));

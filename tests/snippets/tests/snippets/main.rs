@@ -10,9 +10,11 @@
 mod checks;
 mod cron;
 mod databases;
+mod galera;
 mod pcs;
 mod proxysql;
 mod recipes;
+mod sites;
 mod uploads;
 mod web;
 mod wizards;

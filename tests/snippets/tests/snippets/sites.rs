@@ -1,5 +1,4 @@
-//! sites.crm: who may write is said by the ticket, in each site's own cluster. Needs what snippets.rs needs.
-#![allow(missing_docs, reason = "tests")]
+//! sites.crm: who may write is said by the ticket, in each site's own cluster.
 
 use snippets::{Bed, Outcome, Rehearsal, Snippet, Step, violations};
 
