@@ -1,36 +1,17 @@
 //! The page docs/workshop.md, followed to the letter, and what its visitors see when things are lost.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it saw by panicking")]
+#![allow(clippy::unwrap_used, reason = "a test says what it saw by panicking")]
 
-use cluster_scenarios::workshop::{Drill, Drills, Kind, Workshop};
-use lab::LabOptions;
-
-/// Far above the figures, so that a machine that is busy with something else fails no test.
-fn longest_ms(kind: Kind) -> f64 {
-    match kind {
-        Kind::Crash | Kind::Planned => 5_000.0,
-        Kind::PowerCut => 15_000.0,
-    }
-}
+use cluster_scenarios::package;
+use cluster_scenarios::workshop::{Drill, Drills, scenario};
 
 #[test]
 fn three_empty_servers_become_a_site_that_stays_up() {
-    let options = LabOptions { name: "workshop-test".to_owned(), ..LabOptions::default() };
-    let site = Workshop::up(options, |step| println!("{step}")).unwrap_or_else(|e| panic!("{e}"));
-    let run = || {
-        let mut drills = Drills::begin(&site)?;
+    scenario("workshop-test", &package().unwrap(), |site| {
+        let mut drills = Drills::begin(site)?;
         for drill in [Drill::KILL_MYSQL, Drill::MovePrimary("mysql"), Drill::MovePrimary("redis"), Drill::PowerCut("lxc1")] {
             drills.run(drill)?;
         }
-        drills.end()
-    };
-    let verdict = run().unwrap_or_else(|e| panic!("{e}\nlogs: {}", site.keep_logs()));
-    println!("{}", verdict.table());
-    for (database, report) in &verdict.reports {
-        println!("{database}\n{report}");
-    }
-    let slow: Vec<_> = verdict.drills.iter().filter(|drill| drill.tally.writing_ms > longest_ms(drill.kind)).collect();
-    assert!(verdict.kept() && slow.is_empty(), "{slow:?}\nlogs: {}", site.keep_logs());
-    let articles: usize = verdict.drills.iter().map(|drill| drill.tally.articles).sum();
-    assert!(articles > 50, "only {articles} articles were written: nothing was tested");
+        Ok(drills)
+    });
 }

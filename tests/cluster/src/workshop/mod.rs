@@ -2,16 +2,18 @@
 
 mod drills;
 mod jobs;
+mod scenario;
 mod tally;
 mod verdict;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lab::{Database, Error, Lab, LabOptions, LoadOptions, Node, Result, VisitOptions};
 
-use crate::{on_all, page, read, repository, stage};
+use crate::{on_all, package, page, read, repository};
 
-pub use drills::{Drill, Drills};
+pub use drills::{Drill, Drills, Upgrade};
+pub use scenario::scenario;
 pub use tally::{Kind, Outcome, Tally};
 pub use verdict::{BETWEEN_ARTICLES_US, Verdict};
 
@@ -36,11 +38,18 @@ impl Workshop {
     /// # Errors
     /// When a command of the page fails.
     pub fn up(options: LabOptions, say: impl Fn(&str)) -> Result<Self> {
+        Self::with_package(&package()?, options, say)
+    }
+
+    /// The same with another package of systole.
+    ///
+    /// # Errors
+    /// When a command of the page fails.
+    pub fn with_package(package: &Path, options: LabOptions, say: impl Fn(&str)) -> Result<Self> {
         let blocks = page::blocks(&read(&repository().join("docs/workshop.md"))?)?;
         let secrets = std::env::temp_dir().join(format!("systole-workshop-{}", options.name));
-        let layers = std::iter::once(stage()?).chain(options.layers.clone()).collect();
-        let lab = Lab::up(LabOptions { cluster: false, layers, ..options })?;
-        furnish(&lab)?;
+        let lab = Lab::up(LabOptions { cluster: false, ..options })?;
+        furnish(&lab, package)?;
         for block in &blocks {
             say(&format!("{} (line {}, {})", block.heading, block.line, block.place));
             block.run(&lab)?;
@@ -119,8 +128,14 @@ impl Workshop {
     }
 }
 
-/// What the page takes for granted: root accounts that trust each other, somebody who edits.
-fn furnish(lab: &Lab) -> Result<()> {
+/// Puts the package where the page installs it from.
+fn bring(package: &Path, node: &Node) -> Result<()> {
+    node.sh("rm -f /root/systole_*.deb")?;
+    node.copy(package, "/root/systole_rehearsal.deb")
+}
+
+/// What the page takes for granted: root accounts that trust each other, systole's package, somebody who edits.
+fn furnish(lab: &Lab, package: &Path) -> Result<()> {
     let nodes = lab.nodes();
     let key = nodes[0].sh("ssh-keygen -q -t ed25519 -N '' -C rehearsal -f /root/key && cat /root/key")?.stdout;
     let public = nodes[0].sh("cat /root/key.pub && rm /root/key /root/key.pub")?.stdout;
@@ -130,6 +145,7 @@ fn furnish(lab: &Lab) -> Result<()> {
         node.write("/root/.ssh/authorized_keys", &public)?;
         node.write("/root/.ssh/config", "Host *\n  StrictHostKeyChecking accept-new\n")?;
         node.write("/usr/local/bin/editor", EDITOR)?;
+        bring(package, node)?;
         node.sh("chmod 600 /root/.ssh/*; chmod 755 /usr/local/bin/editor; systemctl enable --now ssh").map(drop)
     })
 }
