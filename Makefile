@@ -13,13 +13,19 @@ WIZARDS = $(notdir $(wildcard crm-scripts/systole-*))
 
 CARGO ?= cargo
 TARGET = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
-STAGE = $(TARGET)/stage
 PACKAGES = $(TARGET)/packages
+PACKAGE = $(TARGET)/systole.deb
+OLD_PACKAGE = $(TARGET)/systole-old.deb
 LAB = $(TARGET)/debug/systole-lab
 RUNS ?= 20
 
+# The generation of the nodes: debian12 is Pacemaker 2.1 and crmsh 4.4, debian13 is Pacemaker 3 and crmsh 5.
+IMAGE ?= debian12
+
 # What the tests in the lab have to know.
-export SYSTOLE_STAGE = $(STAGE)
+export SYSTOLE_IMAGE = $(IMAGE)
+export SYSTOLE_PACKAGE = $(PACKAGE)
+export SYSTOLE_OLD_PACKAGE = $(OLD_PACKAGE)
 export SYSTOLE_LAB_BIN = $(LAB)
 
 # Every target is a name and no file.
@@ -29,12 +35,12 @@ help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
 ## make demo        the whole site of docs/workshop.md in the rehearsal cluster, visitors, real failovers, the verdict (4 minutes)
-demo: stage image-debian12
+demo: stage image-$(IMAGE)
 	$(CARGO) build --quiet --locked -p cluster-scenarios --bin workshop
 	$(TARGET)/debug/workshop demo
 
 ## make workshop    the same site, left running for you; prints where it is and how to end it (2 minutes)
-workshop: stage image-debian12
+workshop: stage image-$(IMAGE)
 	$(CARGO) build --quiet --locked -p cluster-scenarios --bin workshop
 	$(TARGET)/debug/workshop up
 
@@ -46,7 +52,7 @@ check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy --locked -p contract --test redis --test cron --test mysql -- -D warnings
-	$(CARGO) clippy --locked -p cluster-scenarios --test cron --test haproxy --test balancers --test galera --test redis --test mysql --test sentinel --test workshop --test two_nodes --test sites --test uploads --bins -- -D warnings
+	$(CARGO) clippy --locked -p cluster-scenarios --test cron --test haproxy --test balancers --test galera --test redis --test mysql --test sentinel --test upgrade --test workshop --test two_nodes --test sites --test uploads --bins -- -D warnings
 	$(CARGO) clippy --locked -p snippets --test snippets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 
@@ -55,27 +61,26 @@ unit:
 	$(CARGO) test --workspace --locked
 
 ## make package-test  the Debian package in containers of Debian 12 and 13: installed, upgraded, removed, purged
-package-test: stage image-debian12 image-debian13
-	@SYSTOLE_VERSION=0.0.1 packaging/deb $(PACKAGES)/tree $(PACKAGES)/old > /dev/null
+package-test: old-package image-debian12 image-debian13
 	@for image in debian12 debian13; do \
-	  echo "$$image" && $(LAB) sandbox --image $$image --bind $(PACKAGES):/mnt --bind $(CURDIR)/packaging:/packaging --env SYSTOLE_SANDBOX=1 -- \
-	    sh -c '/packaging/test-in-container /mnt/old/systole_*.deb /mnt/systole_*.deb' || exit 1; \
+	  echo "$$image" && $(LAB) sandbox --image $$image --bind $(TARGET):/mnt --bind $(CURDIR)/packaging:/packaging --env SYSTOLE_SANDBOX=1 -- \
+	    /packaging/test-in-container /mnt/$(notdir $(OLD_PACKAGE)) /mnt/$(notdir $(PACKAGE)) || exit 1; \
 	done
 
 ## make contract    the OCF contract, with real servers and the real ocf-tester, in containers
 contract: contract-redis contract-cron contract-mysql
 
-contract-redis: stage image-debian12
+contract-redis: stage image-$(IMAGE)
 	@echo "building the contract tests"
 	@tests=$$($(call contract-test,redis)); \
-	$(LAB) sandbox --image debian12 --layer $(STAGE) --bind $$(dirname $$tests):/contract --env SYSTOLE_SANDBOX=1 -- \
+	$(LAB) sandbox --image $(IMAGE) --package $(PACKAGE) --bind $$(dirname $$tests):/contract --env SYSTOLE_SANDBOX=1 -- \
 	  /contract/$$(basename $$tests) --test-threads=4
 
 # One after the other: there is one cron. One of them waits for real minutes.
-contract-cron: stage image-debian12
+contract-cron: stage image-$(IMAGE)
 	@echo "building the contract tests"
 	@tests=$$($(call contract-test,cron)); \
-	$(LAB) sandbox --image debian12 --layer $(STAGE) --bind $$(dirname $$tests):/contract --env SYSTOLE_SANDBOX=1 -- \
+	$(LAB) sandbox --image $(IMAGE) --package $(PACKAGE) --bind $$(dirname $$tests):/contract --env SYSTOLE_SANDBOX=1 -- \
 	  /contract/$$(basename $$tests) --test-threads=1
 
 # Image and family of each server: those of `make test`, and those that `make full` adds. SERVER=debian13:mariadb for one.
@@ -89,7 +94,7 @@ contract-mysql: stage image-debian12 image-debian13 image-sid
 	tests=$$($(call contract-test,mysql)) && \
 	for server in $(SERVER); do \
 	  echo "$$server"; \
-	  $(LAB) sandbox --image $${server%:*} --layer $(STAGE) --bind $$(dirname $$tests):/contract --bind $(TARGET)/fault-points:/fault-points \
+	  $(LAB) sandbox --image $${server%:*} --package $(PACKAGE) --bind $$(dirname $$tests):/contract --bind $(TARGET)/fault-points:/fault-points \
 	    --env SYSTOLE_SANDBOX=1 --env SYSTOLE_SERVER=$${server#*:} -- /contract/$$(basename $$tests) --test-threads=2 $(TEST) || exit 1; \
 	done
 
@@ -102,15 +107,15 @@ snippets: stage image-debian12 image-debian13
 	$(CARGO) test --locked -p snippets --test snippets
 
 ## make cluster     faults in the three-node cluster (SCENARIO=name for one, of either database)
-cluster: cluster-redis cluster-haproxy cluster-balancers cluster-mysql cluster-cron cluster-workshop
+cluster: cluster-redis cluster-haproxy cluster-balancers cluster-mysql cluster-cron cluster-workshop cluster-other
 
-cluster-redis: stage image-debian12 image-debian13
+cluster-redis: stage image-$(IMAGE) image-debian13
 	$(if $(SCENARIO),,$(CARGO) test --locked -p lab --test three_nodes -- --ignored --test-threads=1)
 	$(CARGO) test --locked -p cluster-scenarios --test redis -- --test-threads=1 --nocapture $(SCENARIO)
 
 # The one of `make test`. `make full` runs all.
 HAPROXY_SCENARIOS = a_crash_and_a_planned_move_through_haproxy
-cluster-haproxy: stage image-debian12
+cluster-haproxy: stage image-$(IMAGE)
 	$(CARGO) test --locked -p cluster-scenarios --test haproxy -- --test-threads=1 --nocapture $(if $(SCENARIO),$(SCENARIO),--exact $(HAPROXY_SCENARIOS))
 
 # HAProxy and Pen in front of MariaDB: the one of `make test`. `make full` runs all.
@@ -123,26 +128,26 @@ cluster-galera: stage image-debian12 image-debian13
 	$(CARGO) test --locked -p cluster-scenarios --test galera -- --test-threads=1 --nocapture $(SCENARIO)
 
 # Not of `make test`: minutes, for those who go over to Sentinel.
-cluster-sentinel: stage image-debian12
+cluster-sentinel: stage image-$(IMAGE)
 	$(CARGO) test --locked -p cluster-scenarios --test sentinel -- --test-threads=1 --nocapture $(SCENARIO)
 
 # Those of `make test`. `make full` runs all.
 MYSQL_SCENARIOS = crash::mariadb_kill_9_under_load crash::mysql_kill_9_under_load crash::mariadb_power_cut_of_the_primary \
   moves::mariadb_planned_moves_under_load replicas::mariadb_wrong_replication_password divergence::mysql_errant_replica
-cluster-mysql: stage image-debian12 image-debian13 image-sid
+cluster-mysql: stage image-$(IMAGE) image-debian12 image-sid
 	$(CARGO) test --locked -p cluster-scenarios --test mysql -- --test-threads=1 --nocapture $(if $(SCENARIO),$(SCENARIO),--exact $(MYSQL_SCENARIOS))
 
 # Real minutes: those of `make test` are the two that say most.
 CRON_SCENARIOS = a_move_in_mid_job_ends_it_as_the_drain_policy_says a_power_cut_and_a_partition_in_mid_job
-cluster-cron: stage image-debian12
+cluster-cron: stage image-$(IMAGE)
 	$(CARGO) test --locked -p cluster-scenarios --test cron -- --test-threads=1 --nocapture $(if $(SCENARIO),$(SCENARIO),--exact $(CRON_SCENARIOS))
 
 # The page docs/workshop.md to the letter, and a few of its drills.
-cluster-workshop: stage image-debian12
+cluster-workshop: stage image-$(IMAGE)
 	$(CARGO) test --locked -p cluster-scenarios --test workshop -- --nocapture three_empty_servers
 
 # The same site by the wizard of docs/wizards.md; of `make full`.
-cluster-wizard: stage image-debian12
+cluster-wizard: stage image-$(IMAGE)
 	$(CARGO) test --locked -p cluster-scenarios --test workshop -- --nocapture the_wizard
 
 ## make cluster-recipes  pages of docs/recipes to the letter: two nodes, three sites, the uploads (half an hour; not of `make test`)
@@ -160,45 +165,64 @@ cluster-uploads: stage image-debian12
 ## make endurance-cron  200 moves and 50 power cuts of the cron jobs, none doubled, none lost in silence (MOVES=, CUTS=; hours)
 MOVES ?= 200
 CUTS ?= 50
-endurance-cron: stage image-debian12
+endurance-cron: stage image-$(IMAGE)
 	SYSTOLE_MOVES=$(MOVES) SYSTOLE_CUTS=$(CUTS) $(CARGO) test --locked -p cluster-scenarios --test cron -- --ignored --nocapture endurance
 
-## make full        every server and every scenario, and the larger bounds of the model: what `make test` leaves out (hours)
-full: stage image-debian12 image-debian13 image-sid
-	$(MAKE) contract-mysql SERVER="$(MORE_SERVERS)"
+# What a Debian release changes and `make test` has to see: Pacemaker 3 and crmsh 5 with every agent, MariaDB 11.8, Redis 8, and the page.
+OTHER = debian13
+OTHER_MYSQL = crash::mariadb_kill_9_under_load moves::mariadb_planned_moves_under_load
+cluster-other: stage old-package image-$(OTHER)
+	SYSTOLE_IMAGE=$(OTHER) $(CARGO) test --locked -p cluster-scenarios --test redis -- --nocapture --exact kill_9_under_load_loses_no_confirmed_write
+	SYSTOLE_IMAGE=$(OTHER) $(CARGO) test --locked -p cluster-scenarios --test mysql -- --test-threads=1 --nocapture --exact $(OTHER_MYSQL)
+	SYSTOLE_IMAGE=$(OTHER) $(CARGO) test --locked -p cluster-scenarios --test workshop -- --nocapture
+
+# A new version on a site that is in use, node by node.
+cluster-upgrade: old-package image-$(IMAGE)
+	$(CARGO) test --locked -p cluster-scenarios --test upgrade -- --nocapture
+
+## make scenarios   every scenario on one generation of nodes (IMAGE=debian13 for the other one; an hour and a half)
+ALL_SCENARIOS = --test cron --test haproxy --test mysql --test redis --test sentinel --test upgrade --test workshop
+# These servers are in one image only, whichever generation the run is for.
+OWN_IMAGE = --skip ::mysql_ --skip valkey
+scenarios: old-package image-$(IMAGE) $(if $(filter debian12,$(IMAGE)),image-debian13 image-sid)
 	$(CARGO) build --quiet --locked -p systole-mysql --features fault-points
 	install -D $(TARGET)/debug/systole-mysql $(TARGET)/fault-layer/usr/lib/ocf/resource.d/systole/mysql
-	SYSTOLE_FAULT_LAYER=$(TARGET)/fault-layer $(CARGO) test --locked -p cluster-scenarios --test mysql -- --test-threads=1 --nocapture
+	SYSTOLE_FAULT_LAYER=$(TARGET)/fault-layer $(CARGO) test --locked --no-fail-fast -p cluster-scenarios $(ALL_SCENARIOS) -- \
+	  --test-threads=1 --nocapture $(if $(filter debian12,$(IMAGE)),,$(OWN_IMAGE))
+
+## make generations every scenario on both generations of nodes, Debian 12 and 13 (three hours)
+generations:
+	$(MAKE) scenarios IMAGE=debian12
+	$(MAKE) scenarios IMAGE=debian13
+
+## make full        every server, every scenario on both generations, and the larger bounds of the model (hours)
+full: stage image-debian12 image-debian13 image-sid
+	$(MAKE) contract-mysql SERVER="$(MORE_SERVERS)"
 	$(CARGO) test --release --locked -p systole-mysql -- --ignored
-	$(CARGO) test --locked -p cluster-scenarios --test cron -- --test-threads=1 --nocapture
-	$(CARGO) test --locked -p cluster-scenarios --test haproxy -- --test-threads=1 --nocapture
-	$(CARGO) test --locked -p cluster-scenarios --test sentinel -- --test-threads=1 --nocapture
-	$(MAKE) cluster-wizard
+	$(MAKE) generations
 	$(MAKE) cluster-recipes
-	$(CARGO) test --locked -p cluster-scenarios --test balancers -- --test-threads=1 --nocapture
-	$(CARGO) test --locked -p cluster-scenarios --test galera -- --test-threads=1 --nocapture
 
 ## make bench       beside the stock agents, written to docs/benchmarks*.md (RUNS=20; hours, on a machine at rest)
 bench: bench-redis bench-mysql bench-cron workshop-drills
 
 ## make bench-redis beside ocf:heartbeat:redis only
-bench-redis: stage image-debian12
+bench-redis: stage image-$(IMAGE)
 	$(CARGO) build --locked --release -p cluster-scenarios --bins
 	$(TARGET)/release/bench --part redis --runs $(RUNS)
 
 ## make bench-mysql beside ocf:heartbeat:mariadb and ocf:heartbeat:mysql only (GO_ON=1 goes on with an interrupted run)
-bench-mysql: stage image-debian12 image-sid
+bench-mysql: stage image-$(IMAGE) image-sid
 	$(CARGO) build --locked --release -p cluster-scenarios --bins
 	$(TARGET)/release/bench --part mysql --runs $(RUNS) $(if $(GO_ON),--go-on)
 
 ## make bench-cron  monitors and the wrapper of cron-singleton only (a minute)
-bench-cron: stage image-debian12
+bench-cron: stage image-$(IMAGE)
 	$(CARGO) build --locked --release -p cluster-scenarios --bins
 	$(TARGET)/release/bench --part cron
 
 ## make workshop-drills  every drill of the whole site under visitors, some DRILLS times, written to docs/benchmarks-workshop.md (20 minutes)
 DRILLS ?= 5
-workshop-drills: stage image-debian12
+workshop-drills: stage image-$(IMAGE)
 	$(CARGO) build --locked --release -p cluster-scenarios --bins
 	$(TARGET)/release/bench --part workshop --runs $(DRILLS)
 
@@ -269,11 +293,16 @@ rpm: package-tree
 package-lint: deb rpm
 	packaging/lint $(PACKAGES)
 
-# What an operator would install, as a layer for the lab's nodes: the files of the package, so that every test has them.
+# What an operator would install: the lab's nodes get it by their dpkg, and so every test has it.
 stage: lab
-	@echo "building the agents as an operator would install them"
+	@echo "building the package as an operator would install it"
 	@$(MAKE) --no-print-directory deb > $(TARGET)/stage.log 2>&1 || { cat $(TARGET)/stage.log; exit 1; }
-	@dpkg-deb -x $(PACKAGES)/systole_*.deb $(STAGE)
+	@ln -f $(PACKAGES)/systole_*.deb $(PACKAGE)
+
+# The version before it, to be upgraded: the same files under a smaller number.
+old-package: stage
+	@SYSTOLE_VERSION=0.0.1 packaging/deb $(PACKAGES)/tree $(PACKAGES)/old > /dev/null
+	@ln -f $(PACKAGES)/old/systole_*.deb $(OLD_PACKAGE)
 
 lab:
 	$(CARGO) build --locked -p lab

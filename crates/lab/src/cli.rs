@@ -92,8 +92,8 @@ fn dispatch(cli: Cli) -> Result<i32> {
             command.args(["--no-pager", "-o", "short-monotonic", "-D"]);
             return pass_through(command.arg(lab.paths().journal_dir(&node)).args(arguments));
         }
-        Verb::Sandbox { image, layers, binds, env, chdir, command } => {
-            return sandbox::sandbox(&SandboxOptions { image, layers, binds, env, chdir }, &command);
+        Verb::Sandbox { image, packages, layers, binds, env, chdir, command } => {
+            return sandbox::sandbox(&SandboxOptions { image, packages, layers, binds, env, chdir }, &command);
         }
         Verb::LoadCrm { files } => {
             let lab = Lab::open(name)?;

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::{Context, Error, Result};
-use crate::host;
 use crate::network::NETWORKS;
 use crate::state::{LabPaths, LabSpec, Volume};
+use crate::{host, package};
 
 /// The fence agent that asks the lab's power switch.
 const FENCE_AGENT: &str = include_str!("files/fence_systole_lab.py");
@@ -22,8 +22,18 @@ pub(crate) const POWER_DIR_IN_NODE: &str = "/run/systole-lab-power";
 /// Directories at the top that are symbolic links in an image; a layer with real ones would hide the links.
 const LINKS: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
+/// All that is laid over an image: first what the packages bring, then the layers, each a path that the overlay can take.
+pub(crate) fn layers(image: &str, image_root: &Path, packages: &[PathBuf], layers: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut all: Vec<PathBuf> = package::layer(image, image_root, packages)?.into_iter().collect();
+    for layer in layers {
+        check_layer(layer)?;
+        all.push(std::fs::canonicalize(layer).context(|| format!("layer {}", layer.display()))?);
+    }
+    Ok(all)
+}
+
 /// Refuses layers that cannot be an overlay's lower directory or would break the image.
-pub(crate) fn check_layer(layer: &Path) -> Result<()> {
+fn check_layer(layer: &Path) -> Result<()> {
     if !layer.is_dir() {
         return Err(Error::Refused(format!("layer {} is not a directory", layer.display())));
     }

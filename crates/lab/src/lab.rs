@@ -10,7 +10,7 @@ use crate::cluster::{self, ClusterView};
 use crate::error::{Context, Error, Result};
 use crate::faults::Cut;
 use crate::host::{self, Output};
-use crate::image::Recipe;
+use crate::image::{self, Recipe};
 use crate::journal::Journal;
 use crate::load::{self, Load, LoadOptions};
 use crate::node::Node;
@@ -19,7 +19,7 @@ use crate::state::{Bind, LabPaths, LabSpec, Volume};
 use crate::visitors::VisitOptions;
 use crate::{cgroup, check, cleanup, disk, faults, network, timeline};
 
-/// What a lab shall be. `LabOptions::default()` is three nodes of Debian 12 with fencing.
+/// What a lab shall be. `LabOptions::default()` is three nodes of the usual image with fencing.
 #[derive(Debug, Clone)]
 pub struct LabOptions {
     /// Name; two labs with different names do not meet.
@@ -30,7 +30,9 @@ pub struct LabOptions {
     pub nodes: u8,
     /// How many of them, the last ones, are machines beside the cluster: a third vote, an arbitrator.
     pub beside: u8,
-    /// Directories laid over the image, later ones over earlier ones.
+    /// Debian packages, installed in the image by its dpkg.
+    pub packages: Vec<PathBuf>,
+    /// Directories laid over the image and the packages, later ones over earlier ones.
     pub layers: Vec<PathBuf>,
     /// Directories of the host in the nodes.
     pub binds: Vec<Bind>,
@@ -57,9 +59,10 @@ impl Default for LabOptions {
     fn default() -> LabOptions {
         LabOptions {
             name: "demo".to_owned(),
-            image: "debian12".to_owned(),
+            image: image::usual(),
             nodes: 3,
             beside: 0,
+            packages: Vec::new(),
             layers: Vec::new(),
             binds: Vec::new(),
             volumes: Vec::new(),
@@ -95,11 +98,7 @@ impl Lab {
         }
         let recipe = Recipe::find(&options.image)?;
         let image_root = if options.build_image { recipe.build(false)? } else { recipe.built()? };
-        let mut layers = Vec::new();
-        for layer in &options.layers {
-            disk::check_layer(layer)?;
-            layers.push(std::fs::canonicalize(layer).context(|| format!("layer {}", layer.display()))?);
-        }
+        let layers = disk::layers(&options.image, &image_root, &options.packages, &options.layers)?;
         let spec = LabSpec {
             name: options.name.clone(),
             image: options.image.clone(),

@@ -23,6 +23,7 @@ pub mod load;
 mod mysql_client;
 pub mod network;
 pub mod node;
+mod package;
 pub mod power;
 mod redis_client;
 mod sandbox;

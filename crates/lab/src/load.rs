@@ -136,21 +136,30 @@ impl Load {
         // Its place is taken only when the load has started: until then `check` means the one before.
         let order_file = journal.with_extension("order");
         host::write_atomically(&order_file, &text)?;
-        let load = Load::spawn(paths, spec, database.name(), "load-worker", &order_file, journal)?;
+        let load = Load::spawn(paths, spec, database.name(), "load-worker", &order_file, journal, Duration::from_secs(30))?;
         std::fs::rename(&order_file, self::order_file(paths, database)).context(|| format!("rename {}", order_file.display()))?;
         paths.record_event("lab", &format!("load starts: {} writers to {} {}", options.writers, database.name(), options.address))?;
         Ok(load)
     }
 
-    /// Starts a worker of this program where the clients are; returns when its journal exists. `name`: what it loads.
-    pub(crate) fn spawn(paths: &LabPaths, spec: &LabSpec, name: &str, verb: &str, order: &Path, journal: PathBuf) -> Result<Load> {
+    /// Starts a worker of this program where the clients are; returns when its journal exists. `name`: what it loads;
+    /// `limit`: how long its preparations may take.
+    pub(crate) fn spawn(
+        paths: &LabPaths,
+        spec: &LabSpec,
+        name: &str,
+        verb: &str,
+        order: &Path,
+        journal: PathBuf,
+        limit: Duration,
+    ) -> Result<Load> {
         let log_path = paths.load_dir().join(format!("worker-{name}.log"));
         let log = std::fs::File::create(&log_path).context(|| format!("make {}", log_path.display()))?;
         let mut command = network::in_clients_namespace(paths, spec.program.as_os_str());
         command.arg(verb).arg(order).current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = command.stderr(log).spawn().context(|| "start the load".to_owned())?;
         host::write_atomically(&pid_file(paths, name), child.id().to_string().as_bytes())?;
-        host::poll("start of the load", Duration::from_secs(30), Duration::from_millis(10), || {
+        host::poll("start of the load", limit, Duration::from_millis(10), || {
             if let Ok(Some(status)) = child.try_wait() {
                 let said = std::fs::read_to_string(&log_path).unwrap_or_default();
                 let ended = format!("the load ended with exit code {}: {}", host::exit_code(status), said.trim_end());

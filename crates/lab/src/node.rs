@@ -93,6 +93,16 @@ impl Node {
         host::insist(format!("write {path} in {}", self.name), done).map(drop)
     }
 
+    /// Copies a file of this machine into the node.
+    pub fn copy(&self, file: &Path, path: &str) -> Result<()> {
+        let source = std::fs::File::open(file).context(|| format!("open {}", file.display()))?;
+        let mut command = self.command(&["/bin/sh", "-c", "cat > \"$1\"", "sh", path])?;
+        let done = command.stdin(source).output().context(|| format!("copy {} to {path} in {}", file.display(), self.name))?;
+        let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+        let done = Output { code: host::exit_code(done.status), stdout: String::new(), stderr };
+        host::insist(format!("copy {} to {path} in {}", file.display(), self.name), done).map(drop)
+    }
+
     fn switch(&self, op: Op) -> Result<()> {
         let request = Request { op, node: Some(self.name.clone()), by: "lab".to_owned() };
         power::ask(&self.paths.control_socket(), &request).map(drop)

@@ -15,7 +15,9 @@ use crate::{cgroup, disk, host};
 pub struct SandboxOptions {
     /// Image.
     pub image: String,
-    /// Directories laid over it, later ones over earlier ones.
+    /// Debian packages to install in it first.
+    pub packages: Vec<PathBuf>,
+    /// Directories laid over it and them, later ones over earlier ones.
     pub layers: Vec<PathBuf>,
     /// Directories of the host in it.
     pub binds: Vec<Bind>,
@@ -29,36 +31,39 @@ const PARENT: &str = "/var/lib/systole-lab-sandbox";
 
 /// Runs the command with this program's standard input, output and error; returns its exit code.
 pub fn sandbox(options: &SandboxOptions, words: &[String]) -> Result<i32> {
+    // Without an init nobody makes the directories in /run that agents and servers expect.
+    let prepare = "systemd-tmpfiles --create --exclude-prefix=/dev --exclude-prefix=/proc --exclude-prefix=/sys \
+                   >/dev/null 2>&1; exec \"$@\"";
+    let prepared: Vec<String> = ["/bin/sh", "-c", prepare, "sh"].map(str::to_owned).into_iter().chain(words.iter().cloned()).collect();
+    keeping(options, &prepared, |_| Ok(()))
+}
+
+/// The same without preparations, and `keep` gets the directory with all that the command changed, before it is thrown away.
+pub(crate) fn keeping(options: &SandboxOptions, words: &[String], keep: impl FnOnce(&Path) -> Result<()>) -> Result<i32> {
     host::ensure_tools()?;
     let image_root = Recipe::find(&options.image)?.built()?;
-    options.layers.iter().try_for_each(|layer| disk::check_layer(layer))?;
+    let layers = disk::layers(&options.image, &image_root, &options.packages, &options.layers)?;
     remove_leftovers();
     let id = format!("{}", std::process::id());
     let place = Path::new(PARENT).join(&id);
-    let outcome = run(options, &image_root, &place, &id, words);
+    let outcome = run(options, &disk::lower_dirs(&image_root, &layers), &place, &id, words);
     let cgroup = Path::new("systole-lab-sandbox").join(&id);
     // Errors of the clean-up do not change what the command said; leftovers go at the next call.
     let _ = cgroup::kill_all(&cgroup, Duration::from_secs(10));
     let _ = cgroup::remove(&cgroup);
+    let outcome = outcome.and_then(|code| keep(&place.join("upper")).map(|()| code));
     let _ = image::remove_tree(&place);
     outcome
 }
 
-fn run(options: &SandboxOptions, image_root: &Path, place: &Path, id: &str, words: &[String]) -> Result<i32> {
+fn run(options: &SandboxOptions, lower_dirs: &str, place: &Path, id: &str, words: &[String]) -> Result<i32> {
     for part in ["upper", "work", "root"] {
         let dir = place.join(part);
         std::fs::create_dir_all(&dir).context(|| format!("make {}", dir.display()))?;
     }
-    let layers: Vec<PathBuf> =
-        options.layers.iter().map(|l| std::fs::canonicalize(l).context(|| format!("layer {}", l.display()))).collect::<Result<_>>()?;
     let procs = cgroup::make(&Path::new("systole-lab-sandbox").join(id))?;
     let root = place.join("root");
-    let overlay = format!(
-        "lowerdir={},upperdir={},workdir={}",
-        disk::lower_dirs(image_root, &layers),
-        place.join("upper").display(),
-        place.join("work").display()
-    );
+    let overlay = format!("lowerdir={lower_dirs},upperdir={},workdir={}", place.join("upper").display(), place.join("work").display());
     // The mounts live in a mount namespace of the command alone and end with it, also when it is killed. nspawn keeps
     // records in /run/systemd/nspawn and complains when that is on a disk.
     let script = "for f in $1; do echo $$ > \"$f\" || exit 125; done; \
@@ -79,10 +84,7 @@ fn run(options: &SandboxOptions, image_root: &Path, place: &Path, id: &str, word
     }
     command.args(options.env.iter().map(|e| format!("--setenv={e}")));
     command.args(options.chdir.iter().map(|dir| format!("--chdir={dir}")));
-    // Without an init nobody makes the directories in /run that agents and servers expect.
-    let prepare = "systemd-tmpfiles --create --exclude-prefix=/dev --exclude-prefix=/proc --exclude-prefix=/sys \
-                   >/dev/null 2>&1; exec \"$@\"";
-    command.args(["--", "/bin/sh", "-c", prepare, "sh"]).args(words).stdin(Stdio::inherit());
+    command.arg("--").args(words).stdin(Stdio::inherit());
     command.env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1");
     let status = command.status().map_err(|source| Error::Io { what: "start the sandbox".to_owned(), source })?;
     Ok(host::exit_code(status))

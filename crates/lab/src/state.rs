@@ -140,6 +140,13 @@ impl LabPaths {
         host::write_atomically(&self.run_dir().join("spec.json"), &text)
     }
 
+    /// Layers that a lab stands on, whichever it is.
+    pub(crate) fn layers_in_use() -> Vec<PathBuf> {
+        let labs = std::fs::read_dir("/run/systole-lab").into_iter().flatten().flatten();
+        let names = labs.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter_map(|name| LabPaths::new(&name).ok()?.spec().ok()).flat_map(|spec| spec.layers).collect()
+    }
+
     /// Reads the power state.
     pub fn power(&self) -> Result<Vec<NodePower>> {
         let path = self.run_dir().join("power.json");

@@ -44,6 +44,9 @@ struct Order {
     options: VisitOptions,
 }
 
+/// How long the visitors' accounts and logins may take. From PHP 8.4 and WordPress 6.8 (Debian 13) on, each of the twenty passwords costs a
+/// processor 0.2 s (bcrypt at cost 12).
+const ACCOUNTS: Duration = Duration::from_secs(180);
 /// Visitors who write. WordPress keeps the logins of an account in one place: with more of them none is in another one's way.
 const AUTHORS: usize = 8;
 /// Visitors whose sessions are looked at.
@@ -65,7 +68,7 @@ impl Load {
             .context(|| "write the visitors' order".to_owned())?;
         let order = journal.with_extension("order");
         host::write_atomically(&order, &text)?;
-        let load = Load::spawn(paths, spec, "visitors", "visit-worker", &order, journal)?;
+        let load = Load::spawn(paths, spec, "visitors", "visit-worker", &order, journal, ACCOUNTS)?;
         let text = format!("load starts: {} articles and {} readings a second", options.articles, options.readings);
         paths.record_event("lab", &text)?;
         Ok(load)

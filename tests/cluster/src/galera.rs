@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lab::{CheckOptions, Database, Error, Lab, LabOptions, Load, LoadOptions, Node, Result};
 
-use crate::{on_all, page, read, repository, stage};
+use crate::{on_all, package, page, read, repository};
 
 /// What a person does in the lines with `editor`.
 const EDITOR: &str = include_str!("../files/editor");
@@ -30,7 +30,7 @@ impl Galera {
     /// When a command of the page fails.
     pub fn up(name: &str, image: &str) -> Result<Self> {
         let blocks = page::blocks(&read(&repository().join("docs/recipes/galera.md"))?)?;
-        let options = LabOptions { name: name.to_owned(), image: image.to_owned(), layers: vec![stage()?], ..LabOptions::default() };
+        let options = LabOptions { name: name.to_owned(), image: image.to_owned(), packages: vec![package()?], ..LabOptions::default() };
         let site = Self { lab: Lab::up(options)? };
         on_all(&site.lab.nodes(), |node| {
             node.write("/usr/local/bin/editor", EDITOR)?;

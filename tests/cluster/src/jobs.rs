@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use lab::state::Bind;
 use lab::{Error, Lab, LabOptions, Node, Result};
 
-use crate::{image, snippet, stage};
+use crate::{package, snippet};
 
 /// Where the nodes see the shared directory.
 const SHARED: &str = "/mnt/jobs";
@@ -89,8 +89,7 @@ impl Jobs {
         std::fs::set_permissions(&shared, std::os::unix::fs::PermissionsExt::from_mode(0o777)).map_err(failed)?;
         let lab = Lab::up(LabOptions {
             name: name.to_owned(),
-            image: image(),
-            layers: std::iter::once(stage()?).chain(more.layers).collect(),
+            packages: vec![package()?],
             binds: vec![Bind { source: shared.clone(), target: SHARED.into() }],
             ..more
         })?;

@@ -67,17 +67,17 @@ pub struct Server {
     pub client: &'static str,
     /// Where below /etc the snippet expects the configuration; its user has the directory's name.
     pub directory: &'static str,
-    /// The image that has it; `None` for the one that the run is for.
+    /// The only image that has it; `None` when every generation has one of its own.
     pub image: Option<&'static str>,
 }
 
-/// Redis of the distribution.
+/// Redis of the distribution: 7.0 in Debian 12, 8.0 in Debian 13.
 pub const REDIS: Server =
     Server { kind: Kind::Redis, resource: "redis", process: "redis-server", client: "redis-cli", directory: "redis", image: None };
 /// Valkey of Debian 13.
 pub const VALKEY: Server =
     Server { resource: "valkey", process: "valkey-server", client: "valkey-cli", directory: "valkey", image: Some("debian13"), ..REDIS };
-/// MariaDB 10.11 of Debian 12.
+/// MariaDB of the distribution: 10.11 in Debian 12, 11.8 in Debian 13.
 pub const MARIADB: Server = Server {
     kind: Kind::MariaDb,
     resource: "mysql",
@@ -85,14 +85,12 @@ pub const MARIADB: Server = Server {
     process: "--datadir=/var/lib/mysql",
     client: "mariadb",
     directory: "mysql",
-    image: Some("debian12"),
+    image: None,
 };
-/// MariaDB 11.8 of Debian 13.
-pub const MARIADB_11: Server = Server { image: Some("debian13"), ..MARIADB };
 /// MySQL 9.7 of Debian sid.
 pub const MYSQL: Server = Server { kind: Kind::MySql, client: "mysql", image: Some("sid"), ..MARIADB };
 /// MySQL 5.6, beside MariaDB in the image of Debian 12, whose client it is asked with.
-pub const MYSQL_56: Server = Server { kind: Kind::MySql56, ..MARIADB };
+pub const MYSQL_56: Server = Server { kind: Kind::MySql56, image: Some("debian12"), ..MARIADB };
 
 impl Server {
     /// Its data, a directory.
@@ -115,17 +113,19 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The directory that `make stage` filled.
-pub fn stage() -> Result<PathBuf> {
-    std::env::var_os("SYSTOLE_STAGE")
-        .map(PathBuf::from)
-        .filter(|d| d.join("usr/lib/ocf/resource.d/systole/redis").exists())
-        .ok_or_else(|| Error::Refused("SYSTOLE_STAGE does not name a directory with the agents: run this by `make cluster`".into()))
+/// The Debian package that `make stage` made.
+pub fn package() -> Result<PathBuf> {
+    package_of("SYSTOLE_PACKAGE")
 }
 
-/// The image to run on.
-pub fn image() -> String {
-    std::env::var("SYSTOLE_IMAGE").unwrap_or_else(|_| "debian12".into())
+/// The one before it, to be upgraded.
+pub fn old_package() -> Result<PathBuf> {
+    package_of("SYSTOLE_OLD_PACKAGE")
+}
+
+fn package_of(variable: &str) -> Result<PathBuf> {
+    let file = std::env::var_os(variable).map(PathBuf::from).filter(|file| file.is_file());
+    file.ok_or_else(|| Error::Refused(format!("{variable} does not name a Debian package of systole: run this by `make cluster`")))
 }
 
 /// A file of crm-snippets/.

@@ -4,21 +4,14 @@ use lab::{Lab, LabOptions, Result};
 
 use crate::page::{self, Block};
 use crate::workshop::furnish;
-use crate::{read, repository, stage};
+use crate::{package, read, repository};
 
 /// Boots machines without a cluster, `beside` of them not to be of one, and runs what stands on a page below these headings.
 ///
 /// # Errors
 /// When a command of the page fails.
 pub fn follow(name: &str, recipe: &str, beside: u8, headings: &[&str]) -> Result<Lab> {
-    let lab = Lab::up(LabOptions {
-        name: name.to_owned(),
-        image: crate::image(),
-        layers: vec![stage()?],
-        cluster: false,
-        beside,
-        ..LabOptions::default()
-    })?;
+    let lab = Lab::up(LabOptions { name: name.to_owned(), packages: vec![package()?], cluster: false, beside, ..LabOptions::default() })?;
     furnish(&lab)?;
     for heading in headings {
         run(&lab, recipe, heading)?;
@@ -31,7 +24,7 @@ pub fn follow(name: &str, recipe: &str, beside: u8, headings: &[&str]) -> Result
 /// # Errors
 /// When the lab does not start.
 pub fn in_a_cluster(name: &str) -> Result<Lab> {
-    let lab = Lab::up(LabOptions { name: name.to_owned(), image: crate::image(), layers: vec![stage()?], ..LabOptions::default() })?;
+    let lab = Lab::up(LabOptions { name: name.to_owned(), packages: vec![package()?], ..LabOptions::default() })?;
     furnish(&lab)?;
     Ok(lab)
 }

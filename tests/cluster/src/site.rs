@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lab::image;
 use lab::state::Volume;
 use lab::{CheckOptions, Error, Journal, Lab, LabOptions, Load, LoadOptions, Node, Report, Result};
 use nix::sys::signal::Signal;
 
-use crate::{Agent, Durability, Kind, REDIS, Server, image, mysql, read, redis, repository, stage, stock};
+use crate::{Agent, Durability, Kind, REDIS, Server, mysql, package, read, redis, repository, stock};
 
 /// How a site is set up.
 #[derive(Clone, Debug)]
@@ -72,12 +73,12 @@ impl Site {
     /// Three nodes, the agent, the snippet; returns when a primary takes writes and both replicas are attached.
     pub fn with(name: &str, setup: Setup) -> Result<Self> {
         let Setup { agent, server, durability, settings, parameters, layer, certificate, disk_mib } = setup;
-        let layers = [Some(stage()?), layer].into_iter().flatten().collect();
         let volumes = disk_mib.map(|mebibytes| Volume { path: server.data().into(), mebibytes }).into_iter().collect();
         let options = LabOptions {
             name: name.to_owned(),
-            image: server.image.map_or_else(image, str::to_owned),
-            layers,
+            image: server.image.map_or_else(image::usual, str::to_owned),
+            packages: vec![package()?],
+            layers: layer.into_iter().collect(),
             volumes,
             ..LabOptions::default()
         };

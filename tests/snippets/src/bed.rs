@@ -167,7 +167,7 @@ const NODES: [&str; 3] = ["lxc1", "lxc2", "lxc3"];
 #[derive(Debug)]
 pub struct Bed {
     lab: PathBuf,
-    stage: PathBuf,
+    package: PathBuf,
     image: &'static str,
 }
 
@@ -183,13 +183,10 @@ impl Bed {
         };
         let bed = Self {
             lab: from("SYSTOLE_LAB_BIN", "the program systole-lab"),
-            stage: from("SYSTOLE_STAGE", "the directory that `make install DESTDIR=` wrote"),
+            package: from("SYSTOLE_PACKAGE", "systole's Debian package"),
             image,
         };
-        for agent in ["redis", "mysql"] {
-            let agent = bed.stage.join("usr/lib/ocf/resource.d/systole").join(agent);
-            assert!(agent.exists(), "{} is not there: make install DESTDIR={}", agent.display(), bed.stage.display());
-        }
+        assert!(bed.package.is_file(), "{} is not there: make stage", bed.package.display());
         let found = Command::new(&bed.lab).args(["image", "path", image]).output();
         let found = found.unwrap_or_else(|e| panic!("{}: {e}: cargo build -p lab", bed.lab.display()));
         let path = String::from_utf8_lossy(&found.stdout).trim().to_owned();
@@ -275,8 +272,8 @@ impl Bed {
         write("srv/bin/crm", CRM, 0o755);
         write("srv/rehearse.sh", script, 0o644);
         let output = Command::new(&self.lab)
-            .args(["sandbox", "--image", self.image, "--chdir", "/srv", "--layer"])
-            .arg(&self.stage)
+            .args(["sandbox", "--image", self.image, "--chdir", "/srv", "--package"])
+            .arg(&self.package)
             .arg("--layer")
             .arg(&layer)
             .args(["--", "sh", "/srv/rehearse.sh"])

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::database::Database;
 use crate::faults::Direction;
+use crate::image;
 use crate::lab::LabOptions;
 use crate::load::LoadOptions;
 use crate::state::{Bind, Volume};
@@ -138,8 +139,11 @@ pub(super) enum Verb {
     /// Run one command in an image without cluster, init and network; its exit code becomes this program's.
     Sandbox {
         /// Image.
-        #[arg(long, default_value = "debian12")]
+        #[arg(long, default_value_t = image::usual())]
         image: String,
+        /// Debian package to install in the image first.
+        #[arg(long = "package", value_name = "FILE")]
+        packages: Vec<PathBuf>,
         /// Directory laid over the image.
         #[arg(long = "layer", value_name = "DIR")]
         layers: Vec<PathBuf>,
@@ -306,12 +310,15 @@ pub(super) struct FreezeArgs {
 #[derive(Args)]
 pub(super) struct UpArgs {
     /// Image of the nodes (built when it is not there).
-    #[arg(long, default_value = "debian12")]
+    #[arg(long, default_value_t = image::usual())]
     pub(super) image: String,
     /// Number of nodes.
     #[arg(long, default_value_t = 3)]
     pub(super) nodes: u8,
-    /// Directory laid over the image, for example what `make install DESTDIR=...` wrote. Later ones win.
+    /// Debian package to install in the image, by its dpkg: no download, what it depends on has to be there.
+    #[arg(long = "package", value_name = "FILE")]
+    pub(super) packages: Vec<PathBuf>,
+    /// Directory laid over the image and the packages, for example with configuration. Later ones win.
     #[arg(long = "layer", value_name = "DIR")]
     pub(super) layers: Vec<PathBuf>,
     /// Directory of this machine shown in every node.
@@ -338,6 +345,7 @@ impl UpArgs {
             image: self.image,
             nodes: self.nodes,
             beside: 0,
+            packages: self.packages,
             layers: self.layers,
             binds: self.binds,
             volumes: self.volumes,

@@ -1,12 +1,14 @@
 //! The drills: what an operator does or what happens to them, and how long it takes until all is as before.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
-use lab::{CheckOptions, Database, Error, Load, LoadOptions, Node, Result, host, visitors};
+use lab::{CheckOptions, Database, Error, Load, LoadOptions, Node, Result, VisitOptions, host, visitors};
 use nix::sys::signal::Signal;
 
-use super::{Kind, Outcome, Tally, Verdict, Workshop};
+use super::{Kind, Outcome, Tally, Verdict, Workshop, bring};
+use crate::expect;
 
 /// How long it may take until all is as before.
 const RECOVERY: Duration = Duration::from_secs(120);
@@ -82,6 +84,41 @@ impl Drill {
     }
 }
 
+/// How systole's package is upgraded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgrade {
+    /// Where everything runs.
+    InPlace,
+    /// The same, to the version before.
+    Back,
+    /// On nodes that were taken out before.
+    OnStandby,
+}
+
+impl Upgrade {
+    /// How an operator calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Upgrade::InPlace => "systole upgraded in place",
+            Upgrade::Back => "systole back to the version before, in place",
+            Upgrade::OnStandby => "systole upgraded on standby",
+        }
+    }
+}
+
+/// What must not notice an upgrade, by process id.
+fn processes(node: &Node) -> Vec<Vec<i32>> {
+    ["--datadir=/var/lib/mysql", "redis-server", "systole-watch", "nginx", "/usr/sbin/cron"].map(|name| node.pids(name)).into()
+}
+
+/// Installs the package that was brought, and insists that it is the one that dpkg knows then.
+fn install(node: &Node) -> Result<()> {
+    node.sh("cd /root && DEBIAN_FRONTEND=noninteractive apt-get install -y --allow-downgrades ./systole_*.deb")?;
+    node.sh("test \"$(dpkg-query -f '${Version}' -W systole)\" = \"$(dpkg-deb -f /root/systole_*.deb Version)\"")?;
+    node.sh("dpkg -V systole").map(drop)
+}
+
 /// Drills while visitors come.
 pub struct Drills<'a> {
     site: &'a Workshop,
@@ -96,12 +133,20 @@ impl<'a> Drills<'a> {
     /// # Errors
     /// When the site does not take them.
     pub fn begin(site: &'a Workshop) -> Result<Self> {
+        Self::with(site, &site.visit_options())
+    }
+
+    /// The same with other visitors.
+    ///
+    /// # Errors
+    /// When the site does not take them.
+    pub fn with(site: &'a Workshop, visitors: &VisitOptions) -> Result<Self> {
         let mut writers = Vec::new();
         for database in [Database::MySql, Database::Redis] {
             let options: LoadOptions = site.load_options(database);
             writers.push((site.lab.start_load(&options)?, CheckOptions::of(&options)?));
         }
-        let drills = Self { site, visitors: site.lab.start_visitors(&site.visit_options())?, writers, done: Vec::new() };
+        let drills = Self { site, visitors: site.lab.start_visitors(visitors)?, writers, done: Vec::new() };
         drills.as_before()?;
         Ok(drills)
     }
@@ -111,10 +156,55 @@ impl<'a> Drills<'a> {
     /// # Errors
     /// When a command fails, or all is not as before in time.
     pub fn run(&mut self, drill: Drill) -> Result<()> {
-        let lab = &self.site.lab;
+        self.watch(drill.name(), drill.kind(), |drills| drills.perform(drill))
+    }
+
+    /// Upgrades systole on every node, one after the other, the primary of MySQL last: as docs/install.md says it. What
+    /// runs must not notice.
+    ///
+    /// # Errors
+    /// When apt fails, or anything that runs was touched, or all is not as before in time.
+    pub fn upgrade(&mut self, package: &Path, upgrade: Upgrade) -> Result<()> {
+        self.watch(upgrade.name().to_owned(), Kind::Planned, |drills| {
+            for node in drills.primary_last()? {
+                bring(package, &node)?;
+                match upgrade {
+                    Upgrade::InPlace | Upgrade::Back => {
+                        let before = processes(&node);
+                        install(&node)?;
+                        // For longer than a monitor takes to come by, with the new program.
+                        std::thread::sleep(Duration::from_secs(10));
+                        expect(before == processes(&node), &format!("the upgrade of {} has touched what runs there", node.name))?;
+                    }
+                    Upgrade::OnStandby => {
+                        drills.out(&node.name)?;
+                        install(&node)?;
+                        drills.site.lab.crm(&format!("node online {}", node.name))?;
+                    }
+                }
+                drills.as_before()?;
+            }
+            let failed = drills.site.lab.quorate_node()?.exec(&["crm_mon", "-1", "--exclude=all", "--include=failures"])?.stdout;
+            expect(failed.trim().is_empty(), &format!("actions have failed: {failed}"))?;
+            Ok("lxc1, lxc2, lxc3".to_owned())
+        })
+    }
+
+    /// Does something, waits until all is as before, and remembers the span of time.
+    fn watch(&mut self, drill: String, kind: Kind, action: impl FnOnce(&Self) -> Result<String>) -> Result<()> {
         let begin = host::monotonic_us();
-        lab.event(&format!("drill: {}", drill.name()))?;
-        let place = match drill {
+        self.site.lab.event(&format!("drill: {drill}"))?;
+        let place = action(self)?;
+        self.as_before()?;
+        self.done.push(Outcome { drill, kind, place, span: (begin, host::monotonic_us()), tally: Tally::default() });
+        std::thread::sleep(REST);
+        Ok(())
+    }
+
+    /// Where it was done.
+    fn perform(&self, drill: Drill) -> Result<String> {
+        let lab = &self.site.lab;
+        Ok(match drill {
             Drill::MoveAddress(address) => self.move_address(address)?,
             Drill::MovePrimary(resource) => {
                 let from = self.site.primary(resource)?;
@@ -150,13 +240,7 @@ impl<'a> Drills<'a> {
                 node.power_on()?;
                 roles
             }
-        };
-        self.as_before()?;
-        let outcome =
-            Outcome { drill: drill.name(), kind: drill.kind(), place, span: (begin, host::monotonic_us()), tally: Tally::default() };
-        self.done.push(outcome);
-        std::thread::sleep(REST);
-        Ok(())
+        })
     }
 
     /// Sends the visitors home and counts.

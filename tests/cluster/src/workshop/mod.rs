@@ -2,17 +2,19 @@
 
 mod drills;
 mod jobs;
+mod scenario;
 mod tally;
 mod verdict;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lab::{Database, Error, Lab, LabOptions, LoadOptions, Node, Result, VisitOptions};
 
 use crate::page::{self, Block};
-use crate::{on_all, read, repository, stage};
+use crate::{on_all, package, read, repository};
 
-pub use drills::{Drill, Drills};
+pub use drills::{Drill, Drills, Upgrade};
+pub use scenario::scenario;
 pub use tally::{Kind, Outcome, Tally};
 pub use verdict::{BETWEEN_ARTICLES_US, Verdict};
 
@@ -40,7 +42,15 @@ impl Workshop {
     /// # Errors
     /// When a command of the page fails.
     pub fn up(options: LabOptions, say: impl Fn(&str)) -> Result<Self> {
-        let site = Self::empty(options)?;
+        Self::with_package(&package()?, options, say)
+    }
+
+    /// The same with another package of systole.
+    ///
+    /// # Errors
+    /// When a command of the page fails.
+    pub fn with_package(package: &Path, options: LabOptions, say: impl Fn(&str)) -> Result<Self> {
+        let site = Self::empty(package, options)?;
         site.follow(&of_page("workshop")?, &say)?;
         site.keep_secrets()?;
         Ok(site)
@@ -51,7 +61,7 @@ impl Workshop {
     /// # Errors
     /// When a command of either page fails.
     pub fn up_by_wizard(options: LabOptions, say: impl Fn(&str)) -> Result<Self> {
-        let site = Self::empty(options)?;
+        let site = Self::empty(&package()?, options)?;
         on_all(&site.lab.nodes(), |node| {
             node.write("/usr/sbin/fence_ipmilan", FENCE_IPMILAN)?;
             node.write("/usr/share/fence_ipmilan.xml", FENCE_IPMILAN_METADATA)?;
@@ -68,11 +78,11 @@ impl Workshop {
     }
 
     /// Three servers, and what the page takes for granted.
-    fn empty(options: LabOptions) -> Result<Self> {
+    fn empty(package: &Path, options: LabOptions) -> Result<Self> {
         let secrets = std::env::temp_dir().join(format!("systole-workshop-{}", options.name));
-        let layers = std::iter::once(stage()?).chain(options.layers.clone()).collect();
-        let lab = Lab::up(LabOptions { cluster: false, layers, ..options })?;
+        let lab = Lab::up(LabOptions { cluster: false, ..options })?;
         furnish(&lab)?;
+        on_all(&lab.nodes(), |node| bring(package, node))?;
         Ok(Self { lab, secrets })
     }
 
@@ -156,6 +166,12 @@ impl Workshop {
 /// The commands of a page of docs/.
 fn of_page(name: &str) -> Result<Vec<Block>> {
     page::blocks(&read(&repository().join(format!("docs/{name}.md")))?)
+}
+
+/// Puts the package where the page installs it from.
+fn bring(package: &Path, node: &Node) -> Result<()> {
+    node.sh("rm -f /root/systole_*.deb")?;
+    node.copy(package, "/root/systole_rehearsal.deb")
 }
 
 /// What the page takes for granted: root accounts that trust each other, somebody who edits.

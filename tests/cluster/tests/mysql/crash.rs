@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster_scenarios::{MARIADB, MARIADB_11, MYSQL, MYSQL_56, Server, Setup, expect, held, held_after, scenario};
+use cluster_scenarios::{MARIADB, MYSQL, MYSQL_56, Server, Setup, expect, held, held_after, scenario};
 use nix::sys::signal::Signal;
 
 use super::{FAILOVER, FOUND_BY_MONITOR, NODE_LOSS, SHORT, acknowledged, returning};
@@ -24,11 +24,6 @@ fn kill_9_under_load(name: &str, server: Server) {
 #[test]
 fn mariadb_kill_9_under_load() {
     kill_9_under_load("mariadb-kill", MARIADB);
-}
-
-#[test]
-fn mariadb_11_kill_9_under_load() {
-    kill_9_under_load("mariadb11-kill", MARIADB_11);
 }
 
 #[test]
@@ -67,11 +62,6 @@ fn mariadb_frozen_primary() {
 }
 
 #[test]
-fn mariadb_11_frozen_primary() {
-    frozen_primary("mariadb11-frozen", MARIADB_11);
-}
-
-#[test]
 fn mysql_frozen_primary() {
     frozen_primary("mysql-frozen", MYSQL);
 }
@@ -92,11 +82,6 @@ fn power_cut_of_the_primary(name: &str, server: Server) {
 #[test]
 fn mariadb_power_cut_of_the_primary() {
     power_cut_of_the_primary("mariadb-power", MARIADB);
-}
-
-#[test]
-fn mariadb_11_power_cut_of_the_primary() {
-    power_cut_of_the_primary("mariadb11-power", MARIADB_11);
 }
 
 #[test]

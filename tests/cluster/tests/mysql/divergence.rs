@@ -1,6 +1,6 @@
 //! Servers that have what the primary does not have.
 
-use cluster_scenarios::{MARIADB, MARIADB_11, MYSQL, Server, Setup, Site, expect, held, scenario};
+use cluster_scenarios::{MARIADB, MYSQL, Server, Setup, Site, expect, held, scenario};
 use lab::{Node, Result};
 use nix::sys::signal::Signal;
 
@@ -88,11 +88,6 @@ fn old_primary_gets_a_copy(name: &str, server: Server) {
 #[test]
 fn mariadb_old_primary_gets_a_copy() {
     old_primary_gets_a_copy("mariadb-copy", MARIADB);
-}
-
-#[test]
-fn mariadb_11_old_primary_gets_a_copy() {
-    old_primary_gets_a_copy("mariadb11-copy", MARIADB_11);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster_scenarios::{MARIADB, MARIADB_11, MYSQL, MYSQL_56, Server, Setup, Site, expect, held, scenario, snippet};
+use cluster_scenarios::{MARIADB, MYSQL, MYSQL_56, Server, Setup, Site, expect, held, scenario, snippet};
 use lab::{Node, Result};
 
 use super::{SHORT, returning};
@@ -24,11 +24,6 @@ fn planned_moves_under_load(name: &str, server: Server, except: &str) {
 #[test]
 fn mariadb_planned_moves_under_load() {
     planned_moves_under_load("mariadb-moves", MARIADB, "");
-}
-
-#[test]
-fn mariadb_11_planned_moves_under_load() {
-    planned_moves_under_load("mariadb11-moves", MARIADB_11, "");
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! The contract of `ocf:systole:mysql`: the agent as Pacemaker runs it, against real servers, without a cluster.
 //!
 //! These tests start servers and kill them, as root, so they run in a sandbox only, and `cargo test --workspace` leaves
-//! them out (`test = false`). `make contract` runs them with four servers; by hand, with the agents installed into
-//! `stage` and a build with the feature `fault-points` as `fault-points/mysql`:
+//! them out (`test = false`). `make contract` runs them with four servers; by hand, with the package that
+//! `make stage` made and a build with the feature `fault-points` as `fault-points/mysql`:
 //!
 //! ```text
 //! cargo test -p contract --test mysql --no-run --message-format=json   # prints the path of the test program
-//! systole-lab sandbox --image debian12 --layer stage --bind DIRECTORY:/contract --bind fault-points:/fault-points \
+//! systole-lab sandbox --image debian12 --package target/systole.deb --bind DIRECTORY:/contract --bind fault-points:/fault-points \
 //!   --env SYSTOLE_SANDBOX=1 --env SYSTOLE_SERVER=mariadb -- /contract/mysql-HASH --test-threads=2
 //! ```
 //!

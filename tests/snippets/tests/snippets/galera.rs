@@ -1,6 +1,6 @@
 //! galera.crm and the HAProxy files of MariaDB: placed by crm_simulate, read by HAProxy, and held against mistakes.
 
-use snippets::{Bed, Outcome, Snippet, Step, violations};
+use snippets::{Outcome, Snippet, Step, violations};
 
 use super::{on_every_image, sorted};
 

@@ -1,10 +1,9 @@
 //! crm-snippets/: every file is loaded by both crmsh versions, held against the agents' meta-data, and simulated.
 //!
-//! Needs the lab's images and the installed agents; `make snippets` arranges it:
+//! Needs the lab's images and systole's package; `make snippets` arranges it:
 //!
-//!     cargo build -p lab
-//!     make install DESTDIR=$PWD/target/stage
-//!     SYSTOLE_LAB_BIN=$PWD/target/debug/systole-lab SYSTOLE_STAGE=$PWD/target/stage cargo test -p snippets --test snippets
+//!     make stage
+//!     SYSTOLE_LAB_BIN=$PWD/target/debug/systole-lab SYSTOLE_PACKAGE=$PWD/target/systole.deb cargo test -p snippets --test snippets
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it saw by panicking")]
 
 mod checks;
