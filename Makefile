@@ -109,9 +109,15 @@ snippets: stage image-debian12 image-debian13
 ## make cluster     faults in the three-node cluster (SCENARIO=name for one, of either database)
 cluster: cluster-redis cluster-haproxy cluster-balancers cluster-mysql cluster-cron cluster-workshop cluster-other
 
+# Those of `make test`: a scenario for each kind of fault. `make full` runs all.
+REDIS_SCENARIOS = kill_9_under_load_loses_no_confirmed_write valkey_under_pacemaker_3_survives_a_kill_and_a_move replication_over_tls \
+  what_only_a_lost_primary_has_is_counted_and_kept_when_it_returns a_frozen_primary_is_found_by_the_monitor_and_killed \
+  power_cut_of_the_primary a_primary_whose_cable_is_pulled_is_fenced without_fencing_nobody_is_promoted_beside_a_lost_primary \
+  planned_moves_under_load_lose_nothing a_primary_that_lost_its_disk_wipes_nobody a_crash_right_after_the_first_replica_attached \
+  moving_over_from_the_stock_agent_under_load the_stock_agent_loses_every_write_after_one_kill
 cluster-redis: stage image-$(IMAGE) image-debian13
 	$(if $(SCENARIO),,$(CARGO) test --locked -p lab --test three_nodes -- --ignored --test-threads=1)
-	$(CARGO) test --locked -p cluster-scenarios --test redis -- --test-threads=1 --nocapture $(SCENARIO)
+	$(CARGO) test --locked -p cluster-scenarios --test redis -- --test-threads=1 --nocapture $(if $(SCENARIO),$(SCENARIO),--exact $(REDIS_SCENARIOS))
 
 # The one of `make test`. `make full` runs all.
 HAPROXY_SCENARIOS = a_crash_and_a_planned_move_through_haproxy
@@ -174,7 +180,7 @@ OTHER_MYSQL = crash::mariadb_kill_9_under_load moves::mariadb_planned_moves_unde
 cluster-other: stage old-package image-$(OTHER)
 	SYSTOLE_IMAGE=$(OTHER) $(CARGO) test --locked -p cluster-scenarios --test redis -- --nocapture --exact kill_9_under_load_loses_no_confirmed_write
 	SYSTOLE_IMAGE=$(OTHER) $(CARGO) test --locked -p cluster-scenarios --test mysql -- --test-threads=1 --nocapture --exact $(OTHER_MYSQL)
-	SYSTOLE_IMAGE=$(OTHER) $(CARGO) test --locked -p cluster-scenarios --test workshop -- --nocapture
+	SYSTOLE_IMAGE=$(OTHER) $(CARGO) test --locked -p cluster-scenarios --test workshop -- --nocapture three_empty_servers
 
 # A new version on a site that is in use, node by node.
 cluster-upgrade: old-package image-$(IMAGE)
