@@ -126,7 +126,7 @@ cluster-haproxy: stage image-$(IMAGE)
 
 # HAProxy and Pen in front of MariaDB: the one of `make test`. `make full` runs all.
 BALANCER_SCENARIOS = a_crash_and_a_planned_move_through_haproxy
-cluster-balancers: stage image-debian12
+cluster-balancers: stage image-$(IMAGE)
 	$(CARGO) test --locked -p cluster-scenarios --test balancers -- --test-threads=1 --nocapture $(if $(SCENARIO),$(SCENARIO),--exact $(BALANCER_SCENARIOS))
 
 # Not of `make test`: minutes, for those who take Galera.
@@ -156,8 +156,8 @@ cluster-workshop: stage image-$(IMAGE)
 cluster-wizard: stage image-$(IMAGE)
 	$(CARGO) test --locked -p cluster-scenarios --test workshop -- --nocapture the_wizard
 
-## make cluster-recipes  pages of docs/recipes to the letter: two nodes, three sites, the uploads (half an hour; not of `make test`)
-cluster-recipes: cluster-two-nodes cluster-sites cluster-uploads
+## make cluster-recipes  pages of docs/recipes to the letter: Galera, two nodes, three sites, the uploads (an hour; not of `make test`)
+cluster-recipes: cluster-galera cluster-two-nodes cluster-sites cluster-uploads
 
 cluster-two-nodes: stage image-debian12
 	$(CARGO) test --locked -p cluster-scenarios --test two_nodes -- --test-threads=1 --nocapture $(SCENARIO)
@@ -187,7 +187,7 @@ cluster-upgrade: old-package image-$(IMAGE)
 	$(CARGO) test --locked -p cluster-scenarios --test upgrade -- --nocapture
 
 ## make scenarios   every scenario on one generation of nodes (IMAGE=debian13 for the other one; an hour and a half)
-ALL_SCENARIOS = --test cron --test haproxy --test mysql --test redis --test sentinel --test upgrade --test workshop
+ALL_SCENARIOS = --test balancers --test cron --test haproxy --test mysql --test redis --test sentinel --test upgrade --test workshop
 # These servers are in one image only, whichever generation the run is for.
 OWN_IMAGE = --skip ::mysql_ --skip valkey
 scenarios: old-package image-$(IMAGE) $(if $(filter debian12,$(IMAGE)),image-debian13 image-sid)
