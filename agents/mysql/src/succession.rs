@@ -270,17 +270,26 @@ impl MySql {
         state.stands_back = None;
         state.record = None;
         self.state_file.save(&state)?;
+        let mut server = match self.connect(state.dialect.as_ref(), ANSWER_IN_NOTIFY) {
+            Err(_) if !state.answered => {
+                context.log.notice(format!("the server is recovering: it will follow {primary} afterwards"));
+                return Ok(());
+            }
+            other => other?,
+        };
         if !state.answered {
-            context.log.notice(format!("the server is recovering: it will follow {primary} afterwards"));
-            return Ok(());
+            // Its start did not wait for it.
+            self.take_charge(context, &mut state, &mut server)?;
         }
-        let mut server = self.connect(state.dialect.as_ref(), ANSWER_IN_NOTIFY)?;
-        if server.dialect().stops_waiting_slowly() && server.observe()?.waits {
-            // The clients' address comes up when all have been told: a primary that was demoted is not waited for.
+        let record = self.record()?;
+        let me = self.node()?;
+        let others_acknowledge = record.as_ref().is_none_or(|r| r.active.iter().any(|node| node != me));
+        if server.dialect().stops_waiting_slowly() && others_acknowledge && server.observe()?.waits {
+            // The clients' address comes up when all have been told: a primary that was demoted is not waited for, unless it is
+            // the only one that could acknowledge what they write then.
             context.log.notice(format!("this server will follow {primary} at its next monitor"));
             return Ok(());
         }
-        let record = self.record()?;
         self.rejoin(context, &mut state, &mut server, &primary, record.as_ref())
     }
 
@@ -344,6 +353,9 @@ impl MySql {
         let following = state.following.take();
         state.acknowledges = false;
         state.rested = Some(round.clone());
+        // A start that did not wait for its server has not learnt this. Without it, whoever is promoted now would get
+        // acknowledgements from here only when a new record says so: a monitor or two without writes, where no other replica is.
+        state.memory.change(|m| m.learn(record.map(Record::stamp).unwrap_or_default()));
         self.state_file.save(state)?;
         let seen = bring_to_rest(&mut server, *seen)?;
         if seen.acknowledges {

@@ -38,6 +38,30 @@ fn the_first_promotion_of_empty_servers_is_recorded_and_the_others_follow() {
     assert_eq!(group.writable(), ["a"]);
 }
 
+/// Starts beside a promotion do not wait for their servers. What they leave undone must not keep the replicas from acknowledging
+/// Starts beside a promotion do not wait for their servers. What they leave undone must not keep the replica from acknowledging
+/// from the first write on, nor the primary after it was demoted: there is nobody else.
+#[test]
+fn servers_that_nobody_waited_for_acknowledge_at_once() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = Group::of(&["a", "b"]);
+    let lists = Lists { start: vec!["a", "b"], promote: vec!["a"], ..Lists::default() };
+    for name in ["b", "a"] {
+        group.node(name).agent().lists(&lists, group.spelling).run("start").ok();
+        eventually("the server answers", || group.node(name).administer("SELECT 1").is_ok());
+    }
+    assert!(group.node("b").log().contains("not waiting for the server's recovery"), "{}", group.node("b").log());
+    group.promote("a", &["a", "b"]).ok();
+    assert!(group.node("b").log().contains("following a, acknowledging"), "{}", group.node("b").log());
+    group.node("a").write("first").unwrap();
+    group.demote("a", &["b"], &["b"]).ok();
+    group.promote("b", &["a", "b"]).ok();
+    assert!(group.node("a").log().contains("following b, acknowledging"), "{}", group.node("a").log());
+    group.node("b").write("second").unwrap();
+}
+
 #[test]
 fn a_death_of_the_primary_is_followed_by_a_promotion_and_the_old_one_follows() {
     let group = Group::established(ALL);
