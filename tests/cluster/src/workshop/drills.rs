@@ -165,6 +165,8 @@ impl<'a> Drills<'a> {
     /// # Errors
     /// When apt fails, or anything that runs was touched, or all is not as before in time.
     pub fn upgrade(&mut self, package: &Path, upgrade: Upgrade) -> Result<()> {
+        // Not those of the drills before: a killed primary that had diverged is in the list while it gets a copy.
+        let failures_before = self.failures()?;
         self.watch(upgrade.name().to_owned(), Kind::Planned, |drills| {
             for node in drills.primary_last()? {
                 bring(package, &node)?;
@@ -184,10 +186,17 @@ impl<'a> Drills<'a> {
                 }
                 drills.as_before()?;
             }
-            let failed = drills.site.lab.quorate_node()?.exec(&["crm_mon", "-1", "--exclude=all", "--include=failures"])?.stdout;
-            expect(failed.trim().is_empty(), &format!("actions have failed: {failed}"))?;
+            let failures = drills.failures()?;
+            let failed: Vec<_> = failures.difference(&failures_before).collect();
+            expect(failed.is_empty(), &format!("actions have failed: {failed:?}"))?;
             Ok("lxc1, lxc2, lxc3".to_owned())
         })
+    }
+
+    /// What the cluster says of actions that have failed, each with its time.
+    fn failures(&self) -> Result<BTreeSet<String>> {
+        let list = self.site.lab.quorate_node()?.exec(&["crm_mon", "-1", "--exclude=all", "--include=failures"])?.stdout;
+        Ok(list.lines().filter_map(|line| line.trim().strip_prefix("* ")).map(str::to_owned).collect())
     }
 
     /// Does something, waits until all is as before, and remembers the span of time.
