@@ -323,6 +323,17 @@ impl Lab {
         })
     }
 
+    /// Gives a node its power back when the others are done with it, one way or the other. A server boots for longer than
+    /// they take to fence it; a node of the lab does not, and Pacemaker stays down on a node that hears of its own fencing.
+    pub fn power_back(&self, node: &Node) -> Result<()> {
+        self.wait_for(&format!("{} fenced", node.name), Duration::from_secs(60), || {
+            self.quorate_node()
+                .and_then(|other| cluster::view(&other))
+                .is_ok_and(|view| !view.online.contains(&node.name) && !view.unclean.contains(&node.name))
+        })?;
+        node.power_on()
+    }
+
     /// Waits until the cluster has nothing to do: no transition runs and none is due.
     pub fn wait_idle(&self) -> Result<()> {
         let node = self.quorate_node()?;

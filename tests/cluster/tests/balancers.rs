@@ -129,7 +129,7 @@ fn readers_through_pen() {
         std::thread::sleep(Duration::from_secs(10));
         let (_, errors) = told("a node without power", readers)?;
         expect(errors.len() <= 5, "readers go on")?;
-        second.power_on()?;
+        site.lab.power_back(&second)?;
         site.wait_settled()?;
 
         let readers = Readers::begin(&node)?;

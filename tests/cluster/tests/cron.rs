@@ -78,7 +78,7 @@ fn a_power_cut_and_a_partition_in_mid_job() {
             let now = jobs.wait_on(SITE.name, |_| true)?;
             expect(now.name == on.name, &format!("a node that comes back moves the jobs from {} to {}", on.name, now.name))
         };
-        first.power_on()?;
+        jobs.lab.power_back(&first)?;
         stays(&second)?;
         // It is fenced while its job runs on.
         jobs.lab.cut(&Cut::cable(&second.name))?;
@@ -267,7 +267,7 @@ fn endurance() {
             for Resource { name, .. } in &resources {
                 jobs.wait_on(name, |on| on != node.name)?;
             }
-            node.power_on()?;
+            jobs.lab.power_back(&node)?;
             jobs.lab.wait_online()?;
             println!("power cut {n}");
             std::thread::sleep(Duration::from_millis(n * 1709 % 17_000));

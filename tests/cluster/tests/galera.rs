@@ -76,7 +76,7 @@ fn losses_one_at_a_time() {
         site.lab.wait_for("the address at the other server", Duration::from_secs(30), || {
             site.addressed().is_ok_and(|node| node.name == left.name)
         })?;
-        first.power_on()?;
+        site.lab.power_back(&first)?;
         site.wait_settled()?;
         site.held(load, MEMBER_LOST)?;
 
@@ -89,7 +89,7 @@ fn losses_one_at_a_time() {
         let load = site.load(ADDRESS)?;
         site.arbitrator().power_off()?;
         site.wait_size(2, &site.servers())?;
-        site.arbitrator().power_on()?;
+        site.lab.power_back(&site.arbitrator())?;
         site.wait_settled()?;
         site.held(load, MEMBER_LOST)?;
 

@@ -99,7 +99,7 @@ fn what_only_a_lost_primary_has_is_counted_and_kept_when_it_returns() {
         primary.power_off()?;
         site.lab.wait_for("another primary", Duration::from_secs(30), || site.primary().is_ok_and(|p| p.name != primary.name))?;
         site.lab.heal(None)?;
-        primary.power_on()?;
+        site.lab.power_back(&primary)?;
         site.lab.wait_for("the old primary following", Duration::from_secs(60), || {
             primary.sh("redis-cli info replication").is_ok_and(|o| o.stdout.contains("master_link_status:up"))
         })?;

@@ -90,7 +90,7 @@ fn a_split_leaves_the_primary_and_a_power_cut_of_the_primary_the_other_node() {
         let next = site.wait_moved(&primary, Duration::from_secs(40))?;
         expect(next.name == lost.name, "the other one takes over")?;
         held(site, load, NODE_LOSS, "L")?;
-        primary.power_on()?;
+        site.lab.power_back(&primary)?;
         site.lab.wait_online()?;
         site.wait_settled()
     });

@@ -65,7 +65,7 @@ fn syncthing_copies_to_every_node_and_to_one_that_was_away() {
         third.power_off()?;
         upload(&second, "while-lxc3-is-away")?;
         wait_arrived(lab, "while-lxc3-is-away", &[1])?;
-        third.power_on()?;
+        lab.power_back(&third)?;
         lab.wait_online()?;
         wait_arrived(lab, "while-lxc3-is-away", &[3])?;
 

@@ -246,7 +246,7 @@ impl<'a> Drills<'a> {
                 std::thread::sleep(Duration::from_millis(500));
                 self.visitors_write()?;
                 std::thread::sleep(REST);
-                node.power_on()?;
+                lab.power_back(&node)?;
                 roles
             }
         })

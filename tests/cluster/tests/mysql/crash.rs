@@ -72,7 +72,7 @@ fn power_cut_of_the_primary(name: &str, server: Server) {
         let primary = site.primary()?;
         primary.power_off()?;
         site.wait_moved(&primary, FAILOVER)?;
-        primary.power_on()?;
+        site.lab.power_back(&primary)?;
         site.lab.wait_online()?;
         site.wait_settled()?;
         held(site, load, NODE_LOSS, "")
@@ -97,7 +97,7 @@ fn power_cut_of_a_replica_stops_no_write() {
         let gone = site.replicas()?.remove(0);
         gone.power_off()?;
         site.lab.wait_for("the record without the lost replica", FAILOVER, || !site.is_active(&gone))?;
-        gone.power_on()?;
+        site.lab.power_back(&gone)?;
         site.lab.wait_online()?;
         site.wait_settled()?;
         expect(site.primary()?.name == primary.name, "the primary stays")?;
@@ -262,7 +262,7 @@ fn rolling_reboot_under_load() {
         for node in site.lab.nodes() {
             node.power_off()?;
             std::thread::sleep(Duration::from_secs(4));
-            node.power_on()?;
+            site.lab.power_back(&node)?;
             site.lab.wait_online()?;
             site.wait_settled()?;
         }

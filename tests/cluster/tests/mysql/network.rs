@@ -96,7 +96,7 @@ fn a_member_that_left_is_not_asked() {
         let dead = site.kill_primary()?;
         let now = site.wait_moved(&dead, FAILOVER)?;
         expect(now.name != gone.name, "the remaining replica is promoted")?;
-        gone.power_on()?;
+        site.lab.power_back(&gone)?;
         site.lab.wait_online()?;
         site.wait_settled()?;
         held(site, load, NODE_LOSS, "")
