@@ -271,8 +271,8 @@ impl MySql {
         state.record = None;
         self.state_file.save(&state)?;
         let mut server = match self.connect(state.dialect.as_ref(), ANSWER_IN_NOTIFY) {
-            Err(_) if !state.answered => {
-                context.log.notice(format!("the server is recovering: it will follow {primary} afterwards"));
+            Err(error) if !state.answered => {
+                context.log.notice(format!("the server does not answer since its start: it will follow {primary} when it does ({error})"));
                 return Ok(());
             }
             other => other?,
