@@ -186,6 +186,9 @@ impl Redis {
             ("--min-replicas-max-lag", vec!["10".into()]),
             // A backlog that ended would be the end of the recorded history.
             ("--repl-backlog-ttl", vec!["0".into()]),
+            // By default a replica that cannot save dies of the next write that it gets, and so does a primary with a full disk
+            // that is demoted. What acknowledges is its memory; the monitor says that it cannot save, and others are preferred.
+            ("--replica-ignore-disk-write-errors", vec!["yes".into()]),
             // So that the primary's list of replicas holds node names.
             ("--replica-announce-ip", vec![self.node()?.to_owned()]),
         ] {

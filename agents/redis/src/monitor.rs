@@ -170,6 +170,7 @@ impl Redis {
         let me = self.node()?;
         server.set("replica-read-only", "yes")?;
         server.set("repl-backlog-ttl", "0")?;
+        server.set("replica-ignore-disk-write-errors", "yes")?;
         if server.setting("replica-announce-ip")?.as_deref() != Some(me) {
             server.set("replica-announce-ip", me)?;
             if seen.info.role == ReplicationRole::Replica {

@@ -228,10 +228,12 @@ fn a_full_disk_moves_the_primary() {
         let primary = site.primary()?;
         primary.fill_disk("/var/lib/redis", true)?;
         primary.sh("redis-cli bgsave")?;
+        let server = primary.pids("redis-server");
         site.lab.wait_for("another primary", Duration::from_secs(40), || site.primary().is_ok_and(|p| p.name != primary.name))?;
         // Until somebody makes room, the old primary may not be able to take a copy.
         primary.fill_disk("/var/lib/redis", false)?;
         site.wait_settled()?;
+        expect(primary.pids("redis-server") == server, "the server with the full disk outlives its demotion")?;
         held(site, load, Duration::from_secs(20), "")
     });
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use testkit::Node;
+use testkit::{Group, Node, eventually};
 
 /// A file system of one page that is full. It is unmounted with this.
 struct Full<'a>(&'a Path);
@@ -110,5 +110,32 @@ fn a_data_disk_that_is_full_degrades() {
     let stopped = node.agent().timeout(std::time::Duration::from_secs(8)).run("stop");
     let _ = Command::new("umount").args(["-l"]).arg(&data).status();
     assert_eq!((answer.status, stopped.status), (191, 0), "{} {}", answer.stderr, stopped.stderr);
+    assert!(answer.reason().contains("free space"), "{}", answer.reason());
+}
+
+/// By the server's default it kills itself when the primary's next write comes: a full disk would be a dead replica, and a primary
+/// that is moved away from one would not survive its demotion.
+#[test]
+fn a_replica_whose_data_disk_is_full_goes_on() {
+    let group = Group::of(&["a", "b"]);
+    let replica = group.node("b");
+    replica.configure("save 3600 1");
+    let data = replica.data();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&data).status().unwrap();
+    assert!(mounted.success());
+    let _unmounted = Full(&data);
+    replica.give(&data);
+    group.start_all();
+    group.promote("a", &["a", "b"]).ok();
+    group.wait_attached("b");
+    let _ = std::fs::write(data.join("filler"), vec![b'x'; 65536]);
+    let server = replica.server().pid;
+    replica.ask(&["BGSAVE"]).unwrap();
+    eventually("the save to fail", || replica.ask(&["INFO", "persistence"]).unwrap().contains("rdb_last_bgsave_status:err"));
+    group.node("a").write("k").unwrap();
+    group.wait_caught_up("a", "b");
+    assert_eq!(replica.server().pid, server, "the replica goes on with the writes");
+    let answer = replica.agent().run("monitor");
+    answer.expect(&[190]);
     assert!(answer.reason().contains("free space"), "{}", answer.reason());
 }
