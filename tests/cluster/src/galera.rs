@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lab::{CheckOptions, Database, Error, Lab, LabOptions, Load, LoadOptions, Node, Result};
 
-use crate::{on_all, package, page, read, repository};
+use crate::{finish, on_all, package, page, read, repository};
 
 /// What a person does in the lines with `editor`.
 const EDITOR: &str = include_str!("../files/editor");
@@ -178,15 +178,6 @@ impl Galera {
         let kept = report.verdicts.iter().all(|verdict| verdict.kept || verdict.letter == 'T' && longest.is_none());
         if kept { Ok(()) } else { Err(Error::Refused(format!("{report}\n{}", self.lab.timeline(journal)?))) }
     }
-
-    /// Copies the logs to where they outlive the lab; returns the place.
-    #[must_use]
-    pub fn keep_logs(&self) -> String {
-        let logs = std::env::temp_dir().join(format!("systole-failed-{}", self.lab.spec().name));
-        let _ = std::fs::remove_dir_all(&logs);
-        let _ = self.lab.collect(&logs);
-        logs.display().to_string()
-    }
 }
 
 /// Runs a scenario in a lab of its own; when it fails, or with SYSTOLE_KEEP_LOGS set, the logs are kept.
@@ -196,10 +187,5 @@ impl Galera {
 #[allow(clippy::panic, reason = "a test says what it saw by panicking")]
 pub fn scenario(name: &str, image: &str, steps: impl FnOnce(&Galera) -> Result<()>) {
     let site = Galera::up(name, image).unwrap_or_else(|e| panic!("{name}: {e}"));
-    if let Err(error) = steps(&site) {
-        panic!("{name}: {error}\nlogs: {}", site.keep_logs());
-    }
-    if std::env::var_os("SYSTOLE_KEEP_LOGS").is_some() {
-        println!("logs: {}", site.keep_logs());
-    }
+    finish(&site.lab, steps(&site));
 }

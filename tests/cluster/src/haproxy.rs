@@ -5,7 +5,7 @@ use std::time::Duration;
 use lab::{Lab, Load, LoadOptions, Node, Result};
 
 use crate::site::Site;
-use crate::{Kind, on_all, snippet};
+use crate::{Kind, expect, held, on_all, snippet};
 
 /// A configuration of crm-snippets/server.
 #[derive(Clone, Copy, Debug)]
@@ -96,4 +96,18 @@ pub fn processes(lab: &Lab) -> Vec<i32> {
     let mut all: Vec<i32> = lab.live_nodes().iter().flat_map(|node| node.pids("haproxy")).collect();
     all.sort_unstable();
     all
+}
+
+/// A crash and a planned move under the load of an application beside a replica; no HAProxy may notice.
+pub fn crash_and_move(site: &Site, longest: Duration) -> Result<()> {
+    let before = processes(&site.lab);
+    let load = load_through(site, &site.replicas()?[0])?;
+    site.kill_primary()?;
+    site.wait_settled()?;
+    wait_agreed(site)?;
+    site.move_primary()?;
+    site.wait_settled()?;
+    wait_agreed(site)?;
+    held(site, load, longest, "")?;
+    expect(processes(&site.lab) == before, "no HAProxy was restarted")
 }

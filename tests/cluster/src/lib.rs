@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use lab::{Error, Node, Result};
 
-pub use scenario::{expect, held, held_after, scenario};
+pub use scenario::{expect, finish, held, held_after, keep_logs, scenario};
 pub use site::{Setup, Site};
 
 /// Which agent runs the servers.

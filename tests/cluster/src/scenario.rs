@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lab::{Error, Load, Result};
+use lab::{Error, Lab, Load, Result};
 
 use crate::site::{Setup, Site};
 
@@ -13,12 +13,30 @@ use crate::site::{Setup, Site};
 #[allow(clippy::panic, reason = "a test says what it saw by panicking")]
 pub fn scenario(name: &str, setup: Setup, steps: impl FnOnce(&Site) -> Result<()>) {
     let site = Site::with(name, setup).unwrap_or_else(|e| panic!("{name}: {e}"));
-    if let Err(error) = steps(&site) {
-        panic!("{name}: {error}\nlogs: {}", site.keep_logs(name));
+    finish(&site.lab, steps(&site));
+}
+
+/// Ends a scenario with what its steps came to; when they failed, or with SYSTOLE_KEEP_LOGS set, the logs are kept.
+///
+/// # Panics
+/// When they failed: this is for tests.
+#[allow(clippy::panic, reason = "a test says what it saw by panicking")]
+pub fn finish(lab: &Lab, outcome: Result<()>) {
+    if let Err(error) = outcome {
+        panic!("{}: {error}\nlogs: {}", lab.spec().name, keep_logs(lab));
     }
     if std::env::var_os("SYSTOLE_KEEP_LOGS").is_some() {
-        println!("logs: {}", site.keep_logs(name));
+        println!("logs: {}", keep_logs(lab));
     }
+}
+
+/// Copies the logs of a lab to where they outlive it; returns the place.
+#[must_use]
+pub fn keep_logs(lab: &Lab) -> String {
+    let logs = std::env::temp_dir().join(format!("systole-failed-{}", lab.spec().name));
+    let _ = std::fs::remove_dir_all(&logs);
+    let _ = lab.collect(&logs);
+    logs.display().to_string()
 }
 
 /// Judges a load: everything but what `except` names must have been kept.

@@ -8,7 +8,7 @@ use lab::state::Volume;
 use lab::{CheckOptions, Error, Journal, Lab, LabOptions, Load, LoadOptions, Node, Report, Result};
 use nix::sys::signal::Signal;
 
-use crate::{Agent, Durability, Kind, REDIS, Server, mysql, package, read, redis, repository, stock};
+use crate::{Agent, Durability, Kind, REDIS, Server, keep_logs, mysql, package, read, redis, repository, stock};
 
 /// How a site is set up.
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ impl Site {
             snippet = snippet.replace("site.conf", "site.conf port=6380");
         }
         site.lab.load_crm(&snippet)?;
-        site.wait_settled().inspect_err(|_| println!("logs: {}", site.keep_logs(name)))?;
+        site.wait_settled().inspect_err(|_| println!("logs: {}", keep_logs(&site.lab)))?;
         Ok(site)
     }
 
@@ -110,8 +110,7 @@ impl Site {
             _ => mysql::configure(&site, "")?,
         }
         site.lab.load_crm(&site.snippet(Agent::Systole)?)?;
-        let name = site.lab.spec().name.clone();
-        site.wait_settled().inspect_err(|_| println!("logs: {}", site.keep_logs(&name)))?;
+        site.wait_settled().inspect_err(|_| println!("logs: {}", keep_logs(&site.lab)))?;
         Ok(site)
     }
 
@@ -125,15 +124,6 @@ impl Site {
     #[must_use]
     pub fn durability(&self) -> Durability {
         self.durability
-    }
-
-    /// Copies the logs to where they outlive the lab; returns the place.
-    #[must_use]
-    pub fn keep_logs(&self, name: &str) -> String {
-        let logs = std::env::temp_dir().join(format!("systole-failed-{name}"));
-        let _ = std::fs::remove_dir_all(&logs);
-        let _ = self.lab.collect(&logs);
-        logs.display().to_string()
     }
 
     /// Waits until one node is promoted, has the address, and all live nodes follow it.

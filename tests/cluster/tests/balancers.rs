@@ -24,16 +24,7 @@ fn behind_haproxy(name: &str, steps: impl FnOnce(&Site) -> Result<()>) {
 #[test]
 fn a_crash_and_a_planned_move_through_haproxy() {
     behind_haproxy("short", |site| {
-        let before = haproxy::processes(&site.lab);
-        let load = haproxy::load_through(site, &site.replicas()?[0])?;
-        site.kill_primary()?;
-        site.wait_settled()?;
-        haproxy::wait_agreed(site)?;
-        site.move_primary()?;
-        site.wait_settled()?;
-        haproxy::wait_agreed(site)?;
-        held(site, load, SHORT, "")?;
-        expect(haproxy::processes(&site.lab) == before, "no HAProxy was restarted")?;
+        haproxy::crash_and_move(site, SHORT)?;
         // Thousands of checks, most of servers that do not pass. (Aborted_connects also counts the load's clients, who wait for 100 ms only.)
         for node in site.lab.nodes() {
             node.sh("test -s /var/log/mysql/error.log && ! grep \"user: 'haproxy'\" /var/log/mysql/error.log")?;

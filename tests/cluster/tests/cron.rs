@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use cluster_scenarios::expect;
 use cluster_scenarios::jobs::{Jobs, Resource};
+use cluster_scenarios::{expect, finish};
 use lab::state::Volume;
 use lab::{Cut, LabOptions, Result};
 
@@ -23,12 +23,7 @@ fn scenario(name: &str, resources: &[Resource], steps: impl FnOnce(&Jobs) -> Res
 fn scenario_with(name: &str, resources: &[Resource], volumes: &[&str], steps: impl FnOnce(&Jobs) -> Result<()>) {
     let volumes = volumes.iter().map(|path| Volume { path: path.into(), mebibytes: 16 }).collect();
     let jobs = Jobs::with(name, resources, LabOptions { volumes, ..LabOptions::default() }).unwrap_or_else(|e| panic!("{name}: {e}"));
-    if let Err(error) = steps(&jobs) {
-        let logs = std::env::temp_dir().join(format!("systole-failed-{name}"));
-        let _ = std::fs::remove_dir_all(&logs);
-        let _ = jobs.lab.collect(&logs);
-        panic!("{name}: {error}\nlogs: {}", logs.display());
-    }
+    finish(&jobs.lab, steps(&jobs));
 }
 
 const SITE: Resource = Resource { name: "site-cron", parameters: "catch_up=all", seconds: 25, timer: false };

@@ -21,18 +21,7 @@ fn scenario(name: &str, durability: Durability, steps: impl FnOnce(&Site) -> Res
 
 #[test]
 fn a_crash_and_a_planned_move_through_haproxy() {
-    scenario("short", Durability::Quorum, |site| {
-        let before = haproxy::processes(&site.lab);
-        let load = haproxy::load_through(site, &site.replicas()?[0])?;
-        site.kill_primary()?;
-        site.wait_settled()?;
-        haproxy::wait_agreed(site)?;
-        site.move_primary()?;
-        site.wait_settled()?;
-        haproxy::wait_agreed(site)?;
-        held(site, load, SHORT, "")?;
-        expect(haproxy::processes(&site.lab) == before, "no HAProxy was restarted")
-    });
+    scenario("short", Durability::Quorum, |site| haproxy::crash_and_move(site, SHORT));
 }
 
 /// The application on the primary's own node loses its node; one on another node goes on.

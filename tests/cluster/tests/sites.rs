@@ -5,22 +5,16 @@
 
 use std::time::{Duration, Instant};
 
-use cluster_scenarios::{expect, recipe};
+use cluster_scenarios::{expect, finish, recipe};
 use lab::{CheckOptions, Cut, Database, Lab, Load, LoadOptions, Node, Result};
 
 /// Three sites, the ticket at lxc1, the others reading from there.
 fn scenario(name: &str, steps: impl FnOnce(&Lab) -> Result<()>) {
     let name = format!("sites-{name}");
-    let logs = std::env::temp_dir().join(format!("systole-failed-{name}"));
-    let _ = std::fs::remove_dir_all(&logs);
     let lab = recipe::follow(&name, "sites", 0, &["A cluster in each site", "Booth", "The copies"]);
     let lab = lab.unwrap_or_else(|e| panic!("{name}: {e}"));
     let outcome = wait_holder(&lab, 1, Duration::from_secs(10)).and_then(|()| account(&lab)).and_then(|()| steps(&lab));
-    if outcome.is_err() || std::env::var_os("SYSTOLE_KEEP_LOGS").is_some() {
-        let _ = lab.collect(&logs);
-        println!("logs: {}", logs.display());
-    }
-    outcome.unwrap_or_else(|e| panic!("{name}: {e}"));
+    finish(&lab, outcome);
 }
 
 const PASSWORD: &str = "rehearsal-load";

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use cluster_scenarios::{Durability, REDIS, Site, expect, held, recipe};
+use cluster_scenarios::{Durability, REDIS, Site, expect, finish, held, recipe};
 use lab::{Cut, Node, Result};
 
 const WITH: &str = "With a third machine";
@@ -33,12 +33,7 @@ fn edited(name: &str, way: &str, edit: &str, steps: impl FnOnce(&Site) -> Result
         Site::on(lab, REDIS, Durability::Async)
     };
     let site = up().unwrap_or_else(|e| panic!("{name}: {e}"));
-    if let Err(error) = steps(&site) {
-        panic!("{name}: {error}\nlogs: {}", site.keep_logs(&name));
-    }
-    if std::env::var_os("SYSTOLE_KEEP_LOGS").is_some() {
-        println!("logs: {}", site.keep_logs(&name));
-    }
+    finish(&site.lab, steps(&site));
 }
 
 /// The node that is not the primary's.

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use cluster_scenarios::recipe;
+use cluster_scenarios::{finish, recipe};
 use lab::{Lab, Node, Result};
 use nix::sys::signal::Signal;
 
@@ -21,14 +21,7 @@ fn scenario(recipe: &str, headings: &[&str], steps: impl FnOnce(&Lab) -> Result<
         Ok(lab)
     };
     let lab: Lab = up().unwrap_or_else(|e: lab::Error| panic!("{recipe}: {e}"));
-    let outcome = steps(&lab);
-    if outcome.is_err() || std::env::var_os("SYSTOLE_KEEP_LOGS").is_some() {
-        let logs = std::env::temp_dir().join(format!("systole-failed-uploads-{recipe}"));
-        let _ = std::fs::remove_dir_all(&logs);
-        let _ = lab.collect(&logs);
-        println!("logs: {}", logs.display());
-    }
-    outcome.unwrap_or_else(|e| panic!("{recipe}: {e}"));
+    finish(&lab, steps(&lab));
 }
 
 /// The site's account writes a file.

@@ -124,15 +124,6 @@ impl Workshop {
         self.lab.node_named(&name)
     }
 
-    /// Copies the logs to where they outlive the lab; returns the place.
-    #[must_use]
-    pub fn keep_logs(&self) -> String {
-        let logs = std::env::temp_dir().join(format!("systole-failed-{}", self.lab.spec().name));
-        let _ = std::fs::remove_dir_all(&logs);
-        let _ = self.lab.collect(&logs);
-        logs.display().to_string()
-    }
-
     /// The visitors that two cores bear beside three nodes.
     #[must_use]
     pub fn visit_options(&self) -> VisitOptions {

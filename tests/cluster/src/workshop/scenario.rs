@@ -3,6 +3,7 @@
 use lab::{LabOptions, Result};
 
 use super::{Drills, Kind, Workshop};
+use crate::keep_logs;
 
 /// Far above the figures, so that a machine that is busy with something else fails no test.
 fn longest_ms(kind: Kind) -> f64 {
@@ -31,12 +32,12 @@ pub fn scenario(
         println!("{}\n{}", verdict.table(), site.jobs_verdict()?);
         Ok::<_, lab::Error>(verdict)
     };
-    let verdict = run().unwrap_or_else(|e| panic!("{e}\nlogs: {}", site.keep_logs()));
+    let verdict = run().unwrap_or_else(|e| panic!("{e}\nlogs: {}", keep_logs(&site.lab)));
     for (database, report) in &verdict.reports {
         println!("{database}\n{report}");
     }
     let slow: Vec<_> = verdict.drills.iter().filter(|drill| drill.tally.writing_ms > longest_ms(drill.kind)).collect();
-    assert!(verdict.kept() && slow.is_empty(), "{slow:?}\nlogs: {}", site.keep_logs());
+    assert!(verdict.kept() && slow.is_empty(), "{slow:?}\nlogs: {}", keep_logs(&site.lab));
     let articles: usize = verdict.drills.iter().map(|drill| drill.tally.articles).sum();
     assert!(articles > at_least, "only {articles} articles were written: nothing was tested");
 }

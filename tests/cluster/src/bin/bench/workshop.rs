@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use cluster_scenarios::keep_logs;
 use cluster_scenarios::workshop::{self, Drill, Drills, Kind, Outcome, Verdict, Workshop};
 use lab::{LabOptions, Result};
 
@@ -18,14 +19,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         println!("  {}", drill.name());
         if let Err(error) = drills.run(drill) {
             // What was seen until then tells why.
-            println!("logs: {}", site.keep_logs());
+            println!("logs: {}", keep_logs(&site.lab));
             let verdict = drills.end()?;
             println!("{}\n{}", site.lab.timeline_from(&verdict.journal, workshop::BETWEEN_ARTICLES_US)?, verdict.table());
             return Err(error);
         }
     }
     if std::env::var_os("SYSTOLE_KEEP_LOGS").is_some() {
-        println!("logs: {}", site.keep_logs());
+        println!("logs: {}", keep_logs(&site.lab));
     }
     let verdict = drills.end()?;
     println!("{}", verdict.table());
