@@ -30,6 +30,8 @@ struct Slot {
     leader: Option<i32>,
     /// The lab has cut the power, so fencing does not give it back: only the lab does.
     held: bool,
+    /// How often fencing has cut it. Only the last time gives it back.
+    cycles: u32,
 }
 
 struct Supervisor {
@@ -103,7 +105,7 @@ fn serve(supervisor: &Arc<Supervisor>, listener: UnixListener, from_nodes: bool)
 }
 
 impl Supervisor {
-    fn converse(&self, stream: UnixStream, from_nodes: bool) -> Result<()> {
+    fn converse(self: &Arc<Self>, stream: UnixStream, from_nodes: bool) -> Result<()> {
         let mut writer = stream.try_clone().context(|| "copy a socket".to_owned())?;
         for line in BufReader::new(stream).lines() {
             let line = line.context(|| "read a request".to_owned())?;
@@ -118,7 +120,7 @@ impl Supervisor {
         Ok(())
     }
 
-    fn answer(&self, request: &Request, from_nodes: bool) -> Result<()> {
+    fn answer(self: &Arc<Self>, request: &Request, from_nodes: bool) -> Result<()> {
         if from_nodes && self.fencing_broken.load(Ordering::SeqCst) {
             return Err(Error::Refused("the fence device is dead (systole-lab fence-device repair)".to_owned()));
         }
@@ -150,9 +152,32 @@ impl Supervisor {
             Op::PowerCycle => {
                 let number = self.slot_of(request)?;
                 self.power_off(number, &by)?;
-                self.power_on(number, &by)
+                self.boot_later(number, by);
+                Ok(())
             }
         }
+    }
+
+    /// Fencing has done its duty when the node is off. That its power comes back after a while stands for the boot of a server,
+    /// which takes longer than its peers need to go on without it. A node of the lab boots in two seconds: it would be a member
+    /// again when the news of its fencing are told to all members, and Pacemaker stays down on a node that hears of its own.
+    fn boot_later(self: &Arc<Self>, number: usize, by: String) {
+        let cycle = {
+            let mut slot = locked(&self.slots[number]);
+            slot.cycles += 1;
+            slot.cycles
+        };
+        let supervisor = Arc::clone(self);
+        std::thread::spawn(move || {
+            // Corosync misses a token after 1.65 times the configured time with three nodes, and agrees for 1.2 times that.
+            std::thread::sleep(6 * Duration::from_millis(u64::from(supervisor.spec.token_ms)));
+            if locked(&supervisor.slots[number]).cycles != cycle {
+                return;
+            }
+            if let Err(error) = supervisor.power_on(number, &by) {
+                host::progress(&format!("power on after fencing: {error}"));
+            }
+        });
     }
 
     fn slot_of(&self, request: &Request) -> Result<usize> {
@@ -215,7 +240,6 @@ impl Supervisor {
             if by == LAB {
                 slot.held = false;
             }
-            // A fence device that reboots has done its duty when the node is off.
             if slot.child.is_some() || slot.held {
                 return Ok(());
             }
