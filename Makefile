@@ -165,7 +165,7 @@ cluster-two-nodes: stage image-debian12
 cluster-sites: stage image-debian13
 	SYSTOLE_IMAGE=debian13 $(CARGO) test --locked -p cluster-scenarios --test sites -- --test-threads=1 --nocapture $(SCENARIO)
 
-cluster-uploads: stage image-debian12
+cluster-uploads: stage image-debian12 image-debian12-gluster
 	$(CARGO) test --locked -p cluster-scenarios --test uploads -- --test-threads=1 --nocapture $(SCENARIO)
 
 ## make endurance-cron  200 moves and 50 power cuts of the cron jobs, none doubled, none lost in silence (MOVES=, CUTS=; hours)

@@ -138,7 +138,12 @@ pub const RECIPES: &[Recipe] = &[
     },
     Recipe { name: "debian13", suite: "trixie", packages: &[STABLE, &["valkey-server", "valkey-tools"]], npm: &[] },
     // For one recipe: a file system that takes more packages than all else of a node.
-    Recipe { name: "debian12-gluster", suite: "bookworm", packages: &[&["php-fpm", "glusterfs-server", "glusterfs-client"]], npm: &[] },
+    Recipe {
+        name: "debian12-gluster",
+        suite: "bookworm",
+        packages: &[&["kmod", "php-fpm", "glusterfs-server", "glusterfs-client"]],
+        npm: &[],
+    },
     // The compiler that Debian 13 packages is the oldest that the workspace promises to build with: `make msrv`.
     Recipe { name: "debian13-rust", suite: "trixie", packages: &[&["rustc", "cargo", "gcc", "libc6-dev"]], npm: &[] },
     Recipe { name: "sid", suite: "sid", packages: &[&["valkey-server", "valkey-tools", "mysql-server", "mysql-client"]], npm: &[] },

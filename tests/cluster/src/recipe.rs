@@ -23,8 +23,8 @@ pub fn follow(name: &str, recipe: &str, beside: u8, headings: &[&str]) -> Result
 ///
 /// # Errors
 /// When the lab does not start.
-pub fn in_a_cluster(name: &str) -> Result<Lab> {
-    let lab = Lab::up(LabOptions { name: name.to_owned(), packages: vec![package()?], ..LabOptions::default() })?;
+pub fn in_a_cluster(options: LabOptions) -> Result<Lab> {
+    let lab = Lab::up(LabOptions { packages: vec![package()?], ..options })?;
     furnish(&lab)?;
     Ok(lab)
 }
