@@ -156,14 +156,17 @@ cluster-workshop: stage image-$(IMAGE)
 cluster-wizard: stage image-$(IMAGE)
 	$(CARGO) test --locked -p cluster-scenarios --test workshop -- --nocapture the_wizard
 
-## make cluster-recipes  pages of docs/recipes to the letter: Galera, two nodes, three sites, the uploads (an hour; not of `make test`)
-cluster-recipes: cluster-galera cluster-two-nodes cluster-sites cluster-uploads
+## make cluster-recipes  pages of docs/recipes to the letter: Galera, two nodes, three sites, the uploads, the way out (an hour; not of `make test`)
+cluster-recipes: cluster-galera cluster-two-nodes cluster-sites cluster-uploads cluster-connectivity
 
 cluster-two-nodes: stage image-debian12
 	$(CARGO) test --locked -p cluster-scenarios --test two_nodes -- --test-threads=1 --nocapture $(SCENARIO)
 
 cluster-sites: stage image-debian13
 	SYSTOLE_IMAGE=debian13 $(CARGO) test --locked -p cluster-scenarios --test sites -- --test-threads=1 --nocapture $(SCENARIO)
+
+cluster-connectivity: stage image-$(IMAGE)
+	$(CARGO) test --locked -p cluster-scenarios --test connectivity -- --nocapture
 
 cluster-uploads: stage image-debian12 image-debian12-gluster
 	$(CARGO) test --locked -p cluster-scenarios --test uploads -- --test-threads=1 --nocapture $(SCENARIO)
