@@ -215,7 +215,8 @@ fn corosync_conf(spec: &LabSpec) -> String {
     text
 }
 
-/// With dc-deadtime at its default of 20 s a fresh cluster spends most of its start on the first election.
+/// With dc-deadtime at its default of 20 s a fresh cluster spends most of its start on the first election. Stickiness as in base.crm:
+/// without any, a failover under Pacemaker 3 also moved the fence device to a node with less on it.
 fn seed_cib(spec: &LabSpec) -> String {
     let fence = if spec.fencing {
         format!(
@@ -224,6 +225,7 @@ fn seed_cib(spec: &LabSpec) -> String {
              <nvpair id=\"fence-lab-hosts\" name=\"pcmk_host_list\" value=\"{}\"/>\n\
              <nvpair id=\"fence-lab-check\" name=\"pcmk_host_check\" value=\"static-list\"/>\n\
              </instance_attributes>\n\
+             <meta_attributes id=\"fence-lab-meta\"><nvpair id=\"fence-lab-stays\" name=\"resource-stickiness\" value=\"100\"/></meta_attributes>\n\
              <operations><op id=\"fence-lab-monitor\" name=\"monitor\" interval=\"60s\" timeout=\"20s\"/></operations>\n\
              </primitive>\n",
             spec.node_names().join(" ")
