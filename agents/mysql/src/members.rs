@@ -4,7 +4,7 @@
 //! and the others have everything that it may have acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ocf::{Context, Outcome};
 
@@ -13,7 +13,7 @@ use crate::election;
 use crate::gtid::Gtids;
 use crate::observation::Observation;
 use crate::record::{Durability, Record, Stamp};
-use crate::replication::{MEMBERSHIP, Membership};
+use crate::replication::{MEETING, MEETING_STEP, MEMBERSHIP, Membership};
 use crate::server::{Fault, LAST_OF_BACKUP, Server};
 use crate::state::{Reign, Stage, State};
 
@@ -65,17 +65,55 @@ impl MySql {
         if settled && state.joining.is_empty() && state.leaving.is_empty() {
             return Ok(());
         }
+        let blocked = seen.waits && acknowledging < record.acknowledgements;
         let told: BTreeMap<String, Membership> = if settled {
             BTreeMap::new()
         } else {
             state.asked_members = Some(now);
-            self.memberships()?
+            let is_ready = |told: &BTreeMap<_, _>| attached.iter().any(|node| matches!(told.get(node), Some(Membership::Ready(_))));
+            self.memberships_when(|told| !blocked || attached.is_empty() || is_ready(told))?
         };
         if !seen.waits {
             self.begin_to_wait(context, server, &record, &told)?;
         }
         let record = self.let_leave(context, state, server, record, &told, seen.waits)?;
-        self.let_join(context, state, server, record, &told, &attached)
+        let before = record.stamp();
+        let record = self.let_join(context, state, server, record, &told, &attached)?;
+        if blocked && record.stamp() != before {
+            self.begin_to_be_acknowledged(context, state, server, &record)?;
+        }
+        Ok(())
+    }
+
+    /// Every write has waited, and from now on somebody may acknowledge: what was written until that one does is not left to the next
+    /// monitor.
+    fn begin_to_be_acknowledged(&self, context: &Context, state: &State, server: &mut Server, record: &Record) -> Outcome {
+        let acknowledges = |membership: &Membership| matches!(membership, Membership::Acknowledges(stamp, _) if *stamp >= record.stamp());
+        let told = self.memberships_when(|told| told.values().filter(|m| acknowledges(m)).count() >= record.acknowledgements)?;
+        let (_, waiting) = server.semi_sync_status()?;
+        if waiting == 0 || !told.values().any(acknowledges) {
+            return Ok(());
+        }
+        if server.dialect().barrier_queues() {
+            self.release_held(context, server, record)
+        } else {
+            self.barrier(context, state, server).map(drop)
+        }
+    }
+
+    /// What the replicas tell as soon as it is what is awaited, or after a while.
+    fn memberships_when(
+        &self,
+        is_awaited: impl Fn(&BTreeMap<String, Membership>) -> bool,
+    ) -> Result<BTreeMap<String, Membership>, ocf::Failure> {
+        let begin = Instant::now();
+        loop {
+            let told = self.memberships()?;
+            if is_awaited(&told) || begin.elapsed() >= MEETING {
+                return Ok(told);
+            }
+            std::thread::sleep(MEETING_STEP);
+        }
     }
 
     /// What the replicas tell.
@@ -287,7 +325,7 @@ impl MySql {
         mut record: Record,
         told: &BTreeMap<String, Membership>,
         attached: &BTreeSet<String>,
-    ) -> Outcome {
+    ) -> Result<Record, ocf::Failure> {
         let mut joining = std::mem::take(&mut state.joining);
         joining.extend(attached.iter().filter_map(|node| match told.get(node)? {
             Membership::Ready(before) if !record.active.contains(node) || record.stamp() <= *before => Some(node.clone()),
@@ -298,7 +336,7 @@ impl MySql {
         let blocked = record.active.len() < record.acknowledgements;
         joining.retain(|node| record.active.contains(node) || blocked || matches!(told.get(node), Some(Membership::Ready(_))));
         if joining.is_empty() {
-            return Ok(());
+            return Ok(record);
         }
         let logged = server.logged()?;
         for node in &joining {
@@ -306,6 +344,7 @@ impl MySql {
             record = Record { change, ..election::joined(&record, node, &logged) };
         }
         record.change += 1;
-        self.write_record(context, state, &record)
+        self.write_record(context, state, &record)?;
+        Ok(record)
     }
 }

@@ -20,6 +20,10 @@ pub(crate) const MEMBERSHIP: &str = "membership";
 const STOPPING: Duration = Duration::from_secs(5);
 /// How long it may take when nothing keeps it.
 const STOPS_BY_ITSELF: Duration = Duration::from_millis(700);
+/// How long primary and replica wait for each other when every write waits for them. After a promotion both are asked at once.
+pub(crate) const MEETING: Duration = Duration::from_secs(2);
+/// How often they look.
+pub(crate) const MEETING_STEP: Duration = Duration::from_millis(50);
 /// How many monitors in a row may find replication broken before the replica ceases to acknowledge.
 const PATIENCE: u32 = 2;
 
@@ -400,7 +404,7 @@ impl MySql {
         if !wanted {
             return if seen.acknowledges { self.state_file.save(state) } else { Ok(()) };
         }
-        let Some(record) = self.record()? else { return Ok(()) };
+        let Some(mut record) = self.record()? else { return Ok(()) };
         state.record = Some(record.to_string());
         if seen.acknowledges {
             state.memory.change(|m| m.found_on(&record, primary));
@@ -408,6 +412,20 @@ impl MySql {
         // Not known yet since the server started.
         state.memory.change(|m| m.learn(record.stamp()));
         self.state_file.save(state)?;
+        let caught_up = record.set.as_ref().is_none_or(|set| seen.have().contains(set));
+        if !self.may_acknowledge(state, &record, primary)
+            && caught_up
+            && record.node == primary
+            && record.durability == Durability::Lossless
+        {
+            let before = state.memory.get().not_before.unwrap_or_default();
+            self.tell_membership(state, Membership::Ready(before))?;
+            let me = self.node()?;
+            if record.active.iter().filter(|node| *node != me).count() < record.acknowledgements {
+                record = self.await_record(record, |record| self.may_acknowledge(state, record, primary))?;
+                state.record = Some(record.to_string());
+            }
+        }
         if self.may_acknowledge(state, &record, primary) {
             server.run_within(server.dialect().stop_receiver(), STOPPING)?;
             let held = server.observe()?.have();
@@ -419,14 +437,20 @@ impl MySql {
             context.log.notice(format!("acknowledging under record {}", record.stamp()));
             return self.tell_membership(state, Membership::Acknowledges(record.stamp(), held));
         }
-        let caught_up = record.set.as_ref().is_none_or(|set| seen.have().contains(set));
-        if caught_up && record.node == primary && record.durability == Durability::Lossless {
-            let before = state.memory.get().not_before.unwrap_or_default();
-            self.tell_membership(state, Membership::Ready(before))?;
-        } else if let Some(lacking) = record.set.as_ref().and_then(|set| set.difference(&seen.have())) {
+        if let Some(lacking) = record.set.as_ref().filter(|_| !caught_up).and_then(|set| set.difference(&seen.have())) {
             context.log.notice(format!("not acknowledging yet: this replica still lacks {lacking}"));
         }
         Ok(())
+    }
+
+    /// Without this replica every write waits: the primary is being asked as well, perhaps, and records it in a moment.
+    fn await_record(&self, mut record: Record, is_awaited: impl Fn(&Record) -> bool) -> Result<Record, Failure> {
+        let begin = Instant::now();
+        while !is_awaited(&record) && begin.elapsed() < MEETING {
+            std::thread::sleep(MEETING_STEP);
+            record = self.record()?.unwrap_or(record);
+        }
+        Ok(record)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::monitor::Look;
 use crate::observation::{Observation, Replica, Thread};
 use crate::preference::{HANDED_OVER, PRIMARY, STEPPED_BACK};
 use crate::record::{Record, Stamp};
-use crate::server::Server;
+use crate::server::{Fault, Server};
 use crate::state::{Stage, State};
 
 /// The private attribute that holds a node's position.
@@ -30,6 +30,8 @@ const STANDS_BACK: Duration = Duration::from_secs(10);
 const PUBLISHED_FOR: Duration = Duration::from_secs(10);
 /// How long a server may take to answer in a notification: the whole cluster waits.
 const ANSWER_IN_NOTIFY: Duration = Duration::from_millis(700);
+/// How long its recovery may take when every write will wait for this server: nothing is gained by going on without it.
+const ANSWER_WHEN_NEEDED: Duration = Duration::from_secs(5);
 /// How long the last words of a demoted primary may take to arrive. A node that was lost has none.
 const LAST_WORDS: Duration = Duration::from_millis(60);
 /// How long a replica waits for the end of what a dead primary sent.
@@ -270,7 +272,11 @@ impl MySql {
         state.stands_back = None;
         state.record = None;
         self.state_file.save(&state)?;
-        let mut server = match self.connect(state.dialect.as_ref(), ANSWER_IN_NOTIFY) {
+        let record = self.record()?;
+        let me = self.node()?;
+        let others_acknowledge = record.as_ref().is_none_or(|r| r.active.iter().any(|node| node != me));
+        let patience = if others_acknowledge { Duration::ZERO } else { ANSWER_WHEN_NEEDED };
+        let mut server = match self.connect_when_it_answers(&state, patience) {
             Err(error) if !state.answered => {
                 context.log.notice(format!("the server does not answer since its start: it will follow {primary} when it does ({error})"));
                 return Ok(());
@@ -281,9 +287,6 @@ impl MySql {
             // Its start did not wait for it.
             self.take_charge(context, &mut state, &mut server)?;
         }
-        let record = self.record()?;
-        let me = self.node()?;
-        let others_acknowledge = record.as_ref().is_none_or(|r| r.active.iter().any(|node| node != me));
         if server.dialect().stops_waiting_slowly() && others_acknowledge && server.observe()?.waits {
             // The clients' address comes up when all have been told: a primary that was demoted is not waited for, unless it is
             // the only one that could acknowledge what they write then.
@@ -291,6 +294,17 @@ impl MySql {
             return Ok(());
         }
         self.rejoin(context, &mut state, &mut server, &primary, record.as_ref())
+    }
+
+    /// Connects to a server whose start was not waited for, perhaps.
+    fn connect_when_it_answers(&self, state: &State, patience: Duration) -> Result<Server, Fault> {
+        let begin = Instant::now();
+        loop {
+            match self.connect(state.dialect.as_ref(), ANSWER_IN_NOTIFY) {
+                Err(_) if !state.answered && begin.elapsed() < patience => std::thread::sleep(Duration::from_millis(20)),
+                other => return other,
+            }
+        }
     }
 
     /// On the primary: whoever is going to start may acknowledge again, so that it cannot leave as one that was stopped.

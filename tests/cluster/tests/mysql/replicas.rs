@@ -100,7 +100,8 @@ fn purged(name: &str, server: Server) {
         let replica = site.replicas()?.remove(0);
         site.lab.crm(&format!("node standby {}", replica.name))?;
         site.lab.wait_idle()?;
-        std::thread::sleep(Duration::from_secs(2));
+        // Otherwise it may have acknowledged something that only it has, and nobody is promoted without the last primary.
+        site.lab.wait_for("the record without the replica", FAILOVER, || !site.is_active(&replica))?;
         site.sql(&primary, "FLUSH BINARY LOGS")?;
         std::thread::sleep(Duration::from_secs(2));
         site.sql(&primary, "PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY")?;

@@ -413,3 +413,42 @@ fn a_replica_that_hangs_has_acknowledged_nothing() {
         goes_on(&group, &a.write_and_wait("afterwards"), "the replica is back");
     }
 }
+
+/// The only replica died and is back. Primary and replica are asked at once, as after a promotion: that is enough. Neither the
+/// record, nor the replica, nor what was written in between is left to later monitors.
+#[test]
+fn the_only_replica_that_comes_back_acknowledges_with_one_monitor() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = Group::established(&["a", "b"]);
+    let (a, b) = (group.node("a"), group.node("b"));
+    b.kill_server();
+    b.agent().run("stop").ok();
+    let waiting = a.write_and_wait("in between");
+    wait_for_it(a);
+    let lists = Lists { promoted: vec!["a"], start: vec!["b"], ..Lists::default() };
+    group.notify("a", "pre", "start", &lists);
+    b.agent().lists(&lists, group.spelling).run("start").ok();
+    group.wait_attached("b");
+    expect_no_acknowledgement(&waiting, Duration::from_millis(300), "nobody is recorded as acknowledging");
+    // MySQL counts the dead one for a while, and nobody can tell then that it is not there to acknowledge.
+    let counted = format!(
+        "SELECT 'counts ', variable_value FROM {}.global_status WHERE variable_name LIKE 'rpl_semi_sync%_clients'",
+        match a.server {
+            Server::MariaDb => "information_schema",
+            _ => "performance_schema",
+        }
+    );
+    eventually("the dead replica is not counted any more", || a.administer(&counted).is_ok_and(|count| count.contains('0')));
+    std::thread::scope(|scope| {
+        for node in [a, b] {
+            scope.spawn(|| {
+                node.agent().run("monitor").expect(&[0, 8]);
+            });
+        }
+    });
+    let answer = waiting.answer(MOMENT);
+    assert!(matches!(answer, Some(Ok(_))), "{answer:?}: {}\n{}\n{}", sessions(a), a.log(), b.log());
+    a.write("afterwards").unwrap();
+}
