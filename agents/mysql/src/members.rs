@@ -65,21 +65,28 @@ impl MySql {
         if settled && state.joining.is_empty() && state.leaving.is_empty() {
             return Ok(());
         }
-        let blocked = seen.waits && acknowledging < record.acknowledgements;
+        // Who was announced by a notification cannot do anything before that ends.
+        let meets = seen.waits && acknowledging < record.acknowledgements && !attached.is_empty() && state.joining.is_empty();
+        let stamp = record.stamp();
+        let speaks = |told: &BTreeMap<String, Membership>| {
+            attached.iter().any(|node| match told.get(node) {
+                Some(Membership::Ready(_)) => true,
+                Some(Membership::Acknowledges(under, _)) => *under >= stamp,
+                Some(Membership::Resigned(_)) | None => false,
+            })
+        };
         let told: BTreeMap<String, Membership> = if settled {
             BTreeMap::new()
         } else {
             state.asked_members = Some(now);
-            let is_ready = |told: &BTreeMap<_, _>| attached.iter().any(|node| matches!(told.get(node), Some(Membership::Ready(_))));
-            self.memberships_when(|told| !blocked || attached.is_empty() || is_ready(told))?
+            self.memberships_when(|told| !meets || speaks(told))?
         };
         if !seen.waits {
             self.begin_to_wait(context, server, &record, &told)?;
         }
         let record = self.let_leave(context, state, server, record, &told, seen.waits)?;
-        let before = record.stamp();
         let record = self.let_join(context, state, server, record, &told, &attached)?;
-        if blocked && record.stamp() != before {
+        if meets && speaks(&told) {
             self.begin_to_be_acknowledged(context, state, server, &record)?;
         }
         Ok(())

@@ -416,8 +416,8 @@ fn a_replica_that_hangs_has_acknowledged_nothing() {
 
 /// The only replica died and is back. Primary and replica are asked at once, as after a promotion: that is enough. Neither the
 /// record, nor the replica, nor what was written in between is left to later monitors.
-#[test]
-fn the_only_replica_that_comes_back_acknowledges_with_one_monitor() {
+/// Whether the primary was notified of the start makes no difference, and the notification waits for nobody.
+fn comes_back(notified: bool) {
     if !Server::here().is_lossless() {
         return;
     }
@@ -441,6 +441,11 @@ fn the_only_replica_that_comes_back_acknowledges_with_one_monitor() {
         }
     );
     eventually("the dead replica is not counted any more", || a.administer(&counted).is_ok_and(|count| count.contains('0')));
+    if notified {
+        let answer = group.notify("a", "post", "start", &lists);
+        assert!(answer.elapsed < MOMENT, "the replica can do nothing before the notification ends: {:?}", answer.elapsed);
+        assert!(group.record().contains("change=1 "), "{}", group.record());
+    }
     std::thread::scope(|scope| {
         for node in [a, b] {
             scope.spawn(|| {
@@ -451,4 +456,14 @@ fn the_only_replica_that_comes_back_acknowledges_with_one_monitor() {
     let answer = waiting.answer(MOMENT);
     assert!(matches!(answer, Some(Ok(_))), "{answer:?}: {}\n{}\n{}", sessions(a), a.log(), b.log());
     a.write("afterwards").unwrap();
+}
+
+#[test]
+fn the_only_replica_that_comes_back_acknowledges_with_one_monitor() {
+    comes_back(false);
+}
+
+#[test]
+fn the_only_replica_whose_start_was_notified_acknowledges_with_one_monitor() {
+    comes_back(true);
 }
