@@ -47,13 +47,16 @@ workshop: stage image-$(IMAGE)
 ## make test        everything below up to `cluster`: what must pass before anything lands
 test: check unit package-test contract snippets cluster
 
+# The tests of a crate by their files: no plain `cargo test` runs them, so nothing else would compile all of them.
+tests-of = $(foreach test,$(wildcard tests/$(1)/tests/*),--test $(basename $(notdir $(test))))
+
 ## make check       formatting, lints, documentation, all without warnings
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) clippy --locked -p contract --test redis --test cron --test mysql -- -D warnings
-	$(CARGO) clippy --locked -p cluster-scenarios --test cron --test haproxy --test balancers --test galera --test redis --test mysql --test sentinel --test upgrade --test workshop --test two_nodes --test sites --test uploads --bins -- -D warnings
-	$(CARGO) clippy --locked -p snippets --test snippets -- -D warnings
+	$(CARGO) clippy --locked -p contract $(call tests-of,contract) -- -D warnings
+	$(CARGO) clippy --locked -p cluster-scenarios $(call tests-of,cluster) --bins -- -D warnings
+	$(CARGO) clippy --locked -p snippets $(call tests-of,snippets) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 
 ## make unit        unit and property tests; generated files are what the declarations say
