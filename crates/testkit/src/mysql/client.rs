@@ -106,20 +106,20 @@ pub struct Waiting {
 impl Waiting {
     /// Connects, runs `before`, then lets a thread send `sql`.
     ///
-    /// # Panics
-    /// When it cannot connect.
-    pub fn tcp(address: &str, port: u16, user: &str, password: &str, before: &[&str], sql: &str) -> Self {
+    /// # Errors
+    /// When it cannot connect, or `before` is refused: what the server says.
+    pub fn tcp(address: &str, port: u16, user: &str, password: &str, before: &[&str], sql: &str) -> Result<Self, String> {
         let options = OptsBuilder::new().ip_or_hostname(Some(address)).tcp_port(port).user(Some(user)).pass(Some(password));
-        let mut client = Client::connect(options, PATIENCE).unwrap_or_else(|e| panic!("{address}:{port}: {e}"));
+        let mut client = Client::connect(options, PATIENCE)?;
         for statement in before {
-            client.ask(statement).unwrap_or_else(|e| panic!("{statement}: {e}"));
+            client.ask(statement).map_err(|e| format!("{statement}: {e}"))?;
         }
         let (tell, answer) = channel();
         let (id, sql) = (client.id(), sql.to_owned());
         std::thread::spawn(move || {
             let _ = tell.send(client.ask(&sql));
         });
-        Self { id, answer }
+        Ok(Self { id, answer })
     }
 
     /// What it was answered, if it was within this time.

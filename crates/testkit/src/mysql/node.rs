@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use nix::unistd::User;
 
@@ -15,6 +16,7 @@ use crate::group::Instance;
 use crate::mysql::{AGENT, Client, Server, Waiting};
 use crate::processes::{Process, signal};
 use crate::sandbox::require;
+use crate::within;
 use nix::sys::signal::Signal;
 
 /// Ports of this test program; below those that the kernel gives away by itself.
@@ -297,8 +299,38 @@ impl Node {
     }
 
     /// A client whose last statement is expected to wait.
+    ///
+    /// # Panics
+    /// When it cannot connect.
     pub fn ask_and_wait(&self, before: &[&str], sql: &str) -> Waiting {
+        self.try_ask_and_wait(before, sql).unwrap_or_else(|e| panic!("{} at {}:{}: {e}", self.name, self.address, self.port))
+    }
+
+    /// The same, from a server that may have no connection left.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn try_ask_and_wait(&self, before: &[&str], sql: &str) -> Result<Waiting, String> {
         Waiting::tcp(&self.address, self.port, "app", APP_PASSWORD, before, sql)
+    }
+
+    /// Takes all connections that there are for users, and returns what was made of them. A client that went a moment ago still has
+    /// its place, so the server is full only when it refuses for a while.
+    ///
+    /// # Panics
+    /// When it refuses for another reason, or there is no end of connections.
+    #[track_caller]
+    pub fn use_up<T>(&self, mut connect: impl FnMut(usize) -> Result<T, String>) -> Vec<T> {
+        let mut taken = Vec::new();
+        while let Some(one) = within(Duration::from_millis(500), || match connect(taken.len()) {
+            // The server's connections, or the user's.
+            Err(e) if ["1040", "1203", "1226"].iter().any(|code| e.starts_with(code)) => None,
+            other => Some(other.unwrap_or_else(|e| panic!("{}: {e}", self.name))),
+        }) {
+            taken.push(one);
+            assert!(taken.len() < 200, "there is no end of connections");
+        }
+        taken
     }
 
     /// Whether a user could write now. Nothing is written, so nothing waits for a replica.

@@ -4,12 +4,7 @@ use testkit::mysql::{Client, Group, Node};
 
 /// All that the server has for users, and the administrator's one as well.
 fn use_up(node: &Node) -> (Vec<Client>, Option<Client>) {
-    let mut clients = Vec::new();
-    while let Ok(client) = node.try_client() {
-        clients.push(client);
-    }
-    let refused = node.try_client().expect_err("no connection is left");
-    assert!(refused.contains("1040") || refused.contains("Too many"), "{refused}");
+    let clients = node.use_up(|_| node.try_client());
     // The connection of the monitor before may take a moment to be gone.
     let root = testkit::within(std::time::Duration::from_secs(5), || Client::root(&node.socket()).ok());
     (clients, root)
