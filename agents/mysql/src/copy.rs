@@ -75,7 +75,12 @@ impl MySql {
                 Context { deadline: Deadline::after(FOR_EVER), environment: context.environment.clone(), log: Rc::clone(&context.log) };
             let agent = Self::with(&unlimited, self.params.clone());
             match agent.copy(&unlimited, primary) {
-                Ok(()) => drop(fs::remove_file(agent.volatile_file("copy"))),
+                Ok(()) => {
+                    let _ = fs::remove_file(agent.volatile_file("copy"));
+                    if let Err(failure) = agent.acknowledge_soon(&unlimited) {
+                        unlimited.log.warning(format!("this replica acknowledges with one of its next monitors: {}", failure.reason));
+                    }
+                }
                 Err(failure) => {
                     unlimited.log.error(format!("copy: {}", failure.reason));
                     let failed = agent.copying().map(|copying| Copying { failure: Some(failure.reason), ..copying });

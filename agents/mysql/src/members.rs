@@ -65,8 +65,13 @@ impl MySql {
         if settled && state.joining.is_empty() && state.leaving.is_empty() {
             return Ok(());
         }
-        // Who was announced by a notification cannot do anything before that ends.
-        let meets = seen.waits && acknowledging < record.acknowledgements && !attached.is_empty() && state.joining.is_empty();
+        // Who was announced by the notification of its start does not acknowledge yet. It needs no asking: when it is recorded, it
+        // does so in its own notification.
+        let announced = !state.joining.is_empty();
+        // The record may name one that cannot, because it is copied or has not come back; and MySQL counts the dead for a while.
+        let there = attached.iter().filter(|node| record.active.contains(*node) && !state.joining.contains(*node)).count();
+        let blocked = seen.waits && acknowledging.min(there) < record.acknowledgements;
+        let meets = blocked && !attached.is_empty() && !announced;
         let stamp = record.stamp();
         let speaks = |told: &BTreeMap<String, Membership>| {
             attached.iter().any(|node| match told.get(node) {
@@ -85,8 +90,9 @@ impl MySql {
             self.begin_to_wait(context, server, &record, &told)?;
         }
         let record = self.let_leave(context, state, server, record, &told, seen.waits)?;
-        let record = self.let_join(context, state, server, record, &told, &attached)?;
-        if meets && speaks(&told) {
+        let joining = who_joins(&record, std::mem::take(&mut state.joining), &told, &attached, blocked);
+        let record = self.let_join(context, state, server, record, &joining)?;
+        if blocked && announced || meets && speaks(&told) {
             self.begin_to_be_acknowledged(context, state, server, &record)?;
         }
         Ok(())
@@ -323,30 +329,20 @@ impl MySql {
         Ok(next)
     }
 
-    /// Records who wants to acknowledge, or to do so anew after its server was started.
+    /// Records who may acknowledge from now on, or anew after its server was started.
     fn let_join(
         &self,
         context: &Context,
         state: &mut State,
         server: &mut Server,
         mut record: Record,
-        told: &BTreeMap<String, Membership>,
-        attached: &BTreeSet<String>,
+        joining: &BTreeSet<String>,
     ) -> Result<Record, ocf::Failure> {
-        let mut joining = std::mem::take(&mut state.joining);
-        joining.extend(attached.iter().filter_map(|node| match told.get(node)? {
-            Membership::Ready(before) if !record.active.contains(node) || record.stamp() <= *before => Some(node.clone()),
-            _ => None,
-        }));
-        // A server that was started just now may be far behind, and would only make elections harder. It says when it
-        // has caught up; only a member has to be recorded anew at once, or whoever is needed to go on at all.
-        let blocked = record.active.len() < record.acknowledgements;
-        joining.retain(|node| record.active.contains(node) || blocked || matches!(told.get(node), Some(Membership::Ready(_))));
         if joining.is_empty() {
             return Ok(record);
         }
         let logged = server.logged()?;
-        for node in &joining {
+        for node in joining {
             let change = record.change;
             record = Record { change, ..election::joined(&record, node, &logged) };
         }
@@ -354,4 +350,23 @@ impl MySql {
         self.write_record(context, state, &record)?;
         Ok(record)
     }
+}
+
+/// Who is to be recorded: of those whose start was announced, and of those attached that say that they have caught up.
+fn who_joins(
+    record: &Record,
+    announced: BTreeSet<String>,
+    told: &BTreeMap<String, Membership>,
+    attached: &BTreeSet<String>,
+    blocked: bool,
+) -> BTreeSet<String> {
+    let wants = |node: &&String| match told.get(*node) {
+        Some(Membership::Ready(before)) => !record.active.contains(*node) || record.stamp() <= *before,
+        _ => false,
+    };
+    // A server that was started just now may be far behind, and would only make elections harder. It says when it
+    // has caught up; only a member has to be recorded anew at once, or whoever is needed to go on at all.
+    let needed = blocked || record.active.len() < record.acknowledgements;
+    let at_once = |node: &String| needed || record.active.contains(node) || matches!(told.get(node), Some(Membership::Ready(_)));
+    announced.into_iter().filter(at_once).chain(attached.iter().filter(wants).cloned()).collect()
 }

@@ -13,6 +13,7 @@ use crate::observation::{Observation, Replica, Thread};
 use crate::record::{Durability, Record, Stamp};
 use crate::server::{Fault, Server};
 use crate::state::State;
+use crate::succession::ANSWER_IN_NOTIFY;
 
 /// The private attribute that tells the primary that a replica wants to acknowledge, or has ceased to.
 pub(crate) const MEMBERSHIP: &str = "membership";
@@ -22,6 +23,11 @@ const STOPPING: Duration = Duration::from_secs(5);
 const STOPS_BY_ITSELF: Duration = Duration::from_millis(700);
 /// How long primary and replica wait for each other when every write waits for them. After a promotion both are asked at once.
 pub(crate) const MEETING: Duration = Duration::from_secs(2);
+/// How long a server that was started waits for its connection, and to be recorded: the whole cluster waits.
+const RECORDED_AT_START: Duration = Duration::from_millis(500);
+/// How long, and how often, a server whose data were copied tries to acknowledge beside its monitors. Two monitors of the primary.
+const SOON: Duration = Duration::from_secs(30);
+const SOON_STEP: Duration = Duration::from_millis(500);
 /// How often they look.
 pub(crate) const MEETING_STEP: Duration = Duration::from_millis(50);
 /// How many monitors in a row may find replication broken before the replica ceases to acknowledge.
@@ -412,41 +418,107 @@ impl MySql {
         // Not known yet since the server started.
         state.memory.change(|m| m.learn(record.stamp()));
         self.state_file.save(state)?;
-        let caught_up = record.set.as_ref().is_none_or(|set| seen.have().contains(set));
-        if !self.may_acknowledge(state, &record, primary)
-            && caught_up
-            && record.node == primary
-            && record.durability == Durability::Lossless
-        {
-            let before = state.memory.get().not_before.unwrap_or_default();
-            self.tell_membership(state, Membership::Ready(before))?;
+        if self.ask_to_acknowledge(state, seen, &record, primary)? {
             let me = self.node()?;
             if record.active.iter().filter(|node| *node != me).count() < record.acknowledgements {
-                record = self.await_record(record, |record| self.may_acknowledge(state, record, primary))?;
+                record = self.await_record(record, MEETING, |record| self.may_acknowledge(state, record, primary))?;
                 state.record = Some(record.to_string());
             }
         }
         if self.may_acknowledge(state, &record, primary) {
-            server.run_within(server.dialect().stop_receiver(), STOPPING)?;
-            let held = server.observe()?.have();
-            state.memory.change(|m| m.acknowledge(&record));
-            state.acknowledges = true;
-            self.state_file.save(state)?;
-            server.run_all(server.dialect().acknowledge(true))?;
-            server.run(server.dialect().start_receiver())?;
-            context.log.notice(format!("acknowledging under record {}", record.stamp()));
-            return self.tell_membership(state, Membership::Acknowledges(record.stamp(), held));
+            return self.begin_to_acknowledge(context, state, server, &record);
         }
-        if let Some(lacking) = record.set.as_ref().filter(|_| !caught_up).and_then(|set| set.difference(&seen.have())) {
+        if let Some(lacking) = record.set.as_ref().and_then(|set| set.difference(&seen.have())) {
             context.log.notice(format!("not acknowledging yet: this replica still lacks {lacking}"));
         }
         Ok(())
     }
 
-    /// Without this replica every write waits: the primary is being asked as well, perhaps, and records it in a moment.
-    fn await_record(&self, mut record: Record, is_awaited: impl Fn(&Record) -> bool) -> Result<Record, Failure> {
+    /// The first acknowledgements under this record, which allows them.
+    fn begin_to_acknowledge(&self, context: &Context, state: &mut State, server: &mut Server, record: &Record) -> Outcome {
+        server.run_within(server.dialect().stop_receiver(), STOPPING)?;
+        let held = server.observe()?.have();
+        state.memory.change(|m| m.acknowledge(record));
+        state.acknowledges = true;
+        self.state_file.save(state)?;
+        server.run_all(server.dialect().acknowledge(true))?;
+        server.run(server.dialect().start_receiver())?;
+        context.log.notice(format!("acknowledging under record {}", record.stamp()));
+        self.tell_membership(state, Membership::Acknowledges(record.stamp(), held))
+    }
+
+    /// Tells the primary that this replica has caught up, when it needs a newer record to acknowledge; whether it did.
+    fn ask_to_acknowledge(&self, state: &mut State, seen: &Observation, record: &Record, primary: &str) -> Result<bool, Failure> {
+        let caught_up = record.set.as_ref().is_none_or(|set| seen.have().contains(set));
+        let asks = !self.may_acknowledge(state, record, primary)
+            && caught_up
+            && record.node == primary
+            && record.durability == Durability::Lossless;
+        if asks {
+            self.tell_membership(state, Membership::Ready(state.memory.get().not_before.unwrap_or_default()))?;
+        }
+        Ok(asks)
+    }
+
+    /// On a server that was started, in the notification of that: the primary hears the same one and records whom it needs, so what
+    /// waits for this replica goes on now, and not with the monitors. Nothing is lost by a primary that is notified later.
+    pub(crate) fn after_own_start(&self, context: &Context) -> Outcome {
+        self.acknowledge_within(context, &mut self.state_file.load(), RECORDED_AT_START)
+    }
+
+    /// On a server whose data were copied, in the process that did it: the monitors are far apart, and where no other replica is,
+    /// every write waits for this one.
+    pub(crate) fn acknowledge_soon(&self, context: &Context) -> Outcome {
+        let copied = self.state_file.load().server;
         let begin = Instant::now();
-        while !is_awaited(&record) && begin.elapsed() < MEETING {
+        while begin.elapsed() < SOON {
+            // Whoever has the lock acts on this server, and goes first.
+            if let Some(_lock) = self.lock_now() {
+                let mut state = self.state_file.load();
+                if state.server != copied || state.promoted || state.acknowledges {
+                    return Ok(());
+                }
+                self.acknowledge_within(context, &mut state, Duration::ZERO)?;
+            }
+            std::thread::sleep(SOON_STEP);
+        }
+        Ok(())
+    }
+
+    /// Lets a replica that has just come acknowledge when it is connected and recorded within `limit`, each.
+    fn acknowledge_within(&self, context: &Context, state: &mut State, limit: Duration) -> Outcome {
+        let pointed = state.following.clone().filter(|_| !state.promoted && !state.acknowledges && state.errant.is_none());
+        let Some(primary) = pointed.filter(|_| self.must_wait(state) && state.answered) else { return Ok(()) };
+        if self.find_server(state).is_none() {
+            return Ok(());
+        }
+        let mut server = self.connect(state.dialect.as_ref(), ANSWER_IN_NOTIFY)?;
+        let begin = Instant::now();
+        let seen = loop {
+            let seen = server.observe()?;
+            if seen.replica.as_ref().is_some_and(Replica::attached) {
+                break seen;
+            }
+            if begin.elapsed() >= limit {
+                return Ok(());
+            }
+            std::thread::sleep(MEETING_STEP);
+        };
+        // What somebody else switched on is the monitor's business.
+        let Some(record) = self.record()?.filter(|_| !seen.acknowledges) else { return Ok(()) };
+        self.ask_to_acknowledge(state, &seen, &record, &primary)?;
+        let record = self.await_record(record, limit, |record| self.may_acknowledge(state, record, &primary))?;
+        if !self.may_acknowledge(state, &record, &primary) {
+            return Ok(());
+        }
+        state.record = Some(record.to_string());
+        self.begin_to_acknowledge(context, state, &mut server, &record)
+    }
+
+    /// The primary is being asked as well, perhaps, and records this replica in a moment.
+    fn await_record(&self, mut record: Record, limit: Duration, is_awaited: impl Fn(&Record) -> bool) -> Result<Record, Failure> {
+        let begin = Instant::now();
+        while !is_awaited(&record) && begin.elapsed() < limit {
             std::thread::sleep(MEETING_STEP);
             record = self.record()?.unwrap_or(record);
         }

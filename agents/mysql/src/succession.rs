@@ -29,7 +29,7 @@ const STANDS_BACK: Duration = Duration::from_secs(10);
 /// How long a published position is taken to be still there.
 const PUBLISHED_FOR: Duration = Duration::from_secs(10);
 /// How long a server may take to answer in a notification: the whole cluster waits.
-const ANSWER_IN_NOTIFY: Duration = Duration::from_millis(700);
+pub(crate) const ANSWER_IN_NOTIFY: Duration = Duration::from_millis(700);
 /// How long its recovery may take when every write will wait for this server: nothing is gained by going on without it.
 const ANSWER_WHEN_NEEDED: Duration = Duration::from_secs(5);
 /// How long the last words of a demoted primary may take to arrive. A node that was lost has none.
@@ -317,14 +317,14 @@ impl MySql {
         self.state_file.save(&state)
     }
 
-    /// On the primary: a server that was started enters the record anew, because what it acknowledged before may be
-    /// gone with its relay log.
+    /// A server that was started enters the record anew, because what it acknowledged before may be gone with its relay log.
     fn after_start(&self, context: &Context, notification: &Notification) -> Outcome {
         let mut state = self.state_file.load();
-        if !state.promoted {
-            return Ok(());
-        }
         let me = self.node()?.to_owned();
+        if !state.promoted {
+            let started_here = notification.peers.start.iter().any(|m| m.node == me);
+            return if started_here { self.after_own_start(context) } else { Ok(()) };
+        }
         let started: Vec<String> = notification.peers.start.iter().map(|m| m.node.clone()).filter(|node| *node != me).collect();
         state.joining.extend(started);
         self.state_file.save(&state)?;

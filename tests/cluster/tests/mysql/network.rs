@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cluster_scenarios::{MARIADB, MYSQL, Server, Setup, expect, held, scenario};
-use lab::Cut;
+use lab::{Cut, Direction, Error};
 use nix::sys::signal::Signal;
 
 use super::{FAILOVER, NODE_LOSS, RETURN, acknowledged, cut_database, returning};
@@ -96,6 +96,30 @@ fn a_member_that_left_is_not_asked() {
         let dead = site.kill_primary()?;
         let now = site.wait_moved(&dead, FAILOVER)?;
         expect(now.name != gone.name, "the remaining replica is promoted")?;
+        site.lab.power_back(&gone)?;
+        site.lab.wait_online()?;
+        site.wait_settled()?;
+        held(site, load, NODE_LOSS, "")
+    });
+}
+
+/// The same, and the primary that died has a transaction that nobody has: it gets a copy, and nobody acknowledges meanwhile. Whoever
+/// comes first does so at once, without being reminded by a monitor.
+#[test]
+fn who_returns_beside_a_server_that_is_copied_acknowledges_at_once() {
+    scenario("mariadb-copied", returning(MARIADB), |site| {
+        let load = site.load()?;
+        let dead = site.primary()?;
+        let [gone, stays] = site.replicas()?.try_into().map_err(|_| Error::Refused("there are two replicas".into()))?;
+        gone.power_off()?;
+        site.lab.wait_for("the record without the lost replica", FAILOVER, || !site.is_active(&gone))?;
+        // What is written in this time gets into one log, and its packets are thrown away.
+        site.lab.cut(&Cut { to: Some(stays.name.clone()), port: Some(3306), direction: Direction::Out, ..Cut::cable(&dead.name) })?;
+        std::thread::sleep(Duration::from_millis(500));
+        site.sql(&stays, "STOP REPLICA IO_THREAD")?;
+        site.kill_primary()?;
+        site.lab.heal(None)?;
+        site.wait_moved(&dead, FAILOVER)?;
         site.lab.power_back(&gone)?;
         site.lab.wait_online()?;
         site.wait_settled()?;

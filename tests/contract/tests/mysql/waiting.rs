@@ -409,10 +409,18 @@ fn a_replica_that_hangs_has_acknowledged_nothing() {
     }
 }
 
-/// The only replica died and is back. Primary and replica are asked at once, as after a promotion: that is enough. Neither the
-/// record, nor the replica, nor what was written in between is left to later monitors.
-/// Whether the primary was notified of the start makes no difference, and the notification waits for nobody.
-fn comes_back(notified: bool) {
+/// Who is notified of a replica's start, and when. The cluster notifies all at once, or one after the other when it is busy.
+#[derive(Clone, Copy, PartialEq)]
+enum Notified {
+    Nobody,
+    Together,
+    PrimaryFirst,
+    ReplicaFirst,
+}
+
+/// The only replica died and is back. Neither the record, nor the replica, nor what was written in between is left to later monitors:
+/// with the notifications of its start all is done, and without them when primary and replica are asked at once, as after a promotion.
+fn comes_back(notified: Notified) {
     if !Server::here().is_lossless() {
         return;
     }
@@ -427,38 +435,86 @@ fn comes_back(notified: bool) {
     b.agent().lists(&lists, group.spelling).run("start").ok();
     group.wait_attached("b");
     expect_no_acknowledgement(&waiting, Duration::from_millis(300), "nobody is recorded as acknowledging");
-    // MySQL counts the dead one for a while, and nobody can tell then that it is not there to acknowledge.
-    let counted = format!(
-        "SELECT 'counts ', variable_value FROM {}.global_status WHERE variable_name LIKE 'rpl_semi_sync%_clients'",
-        match a.server {
-            Server::MariaDb => "information_schema",
-            _ => "performance_schema",
+    match notified {
+        // MySQL counts the dead one for a while, and nobody can tell then that it is not there to acknowledge.
+        Notified::Nobody => not_counted(a),
+        Notified::Together => group.notify_all("post", "start", &lists),
+        Notified::PrimaryFirst | Notified::ReplicaFirst => {
+            let first = if notified == Notified::PrimaryFirst { ["a", "b"] } else { ["b", "a"] };
+            for name in first {
+                let answer = group.notify(name, "post", "start", &lists);
+                assert!(answer.elapsed < Duration::from_secs(4), "{name} cannot do what the other one has not done: {:?}", answer.elapsed);
+            }
+            assert!(group.record().contains("change=1 "), "{}", group.record());
         }
-    );
-    eventually("the dead replica is not counted any more", || a.administer(&counted).is_ok_and(|count| count.contains('0')));
-    if notified {
-        let answer = group.notify("a", "post", "start", &lists);
-        assert!(answer.elapsed < MOMENT, "the replica can do nothing before the notification ends: {:?}", answer.elapsed);
-        assert!(group.record().contains("change=1 "), "{}", group.record());
     }
-    std::thread::scope(|scope| {
-        for node in [a, b] {
-            scope.spawn(|| {
-                node.agent().run("monitor").expect(&[0, 8]);
-            });
-        }
-    });
+    if notified != Notified::Together {
+        ask_at_once(&[a, b]);
+    }
     let answer = waiting.answer(MOMENT);
     assert!(matches!(answer, Some(Ok(_))), "{answer:?}: {}\n{}\n{}", sessions(a), a.log(), b.log());
     a.write("afterwards").unwrap();
 }
 
-#[test]
-fn the_only_replica_that_comes_back_acknowledges_with_one_monitor() {
-    comes_back(false);
+/// Waits until the server counts nobody who acknowledges.
+fn not_counted(primary: &Node) {
+    let schema = if primary.server == Server::MariaDb { "information_schema" } else { "performance_schema" };
+    let counted = format!("SELECT variable_value FROM {schema}.global_status WHERE variable_name LIKE 'rpl_semi_sync%_clients'");
+    eventually("the dead replica is not counted any more", || primary.administer(&counted).is_ok_and(|count| count == "0"));
+}
+
+fn ask_at_once(nodes: &[&Node]) {
+    std::thread::scope(|scope| {
+        for node in nodes {
+            scope.spawn(|| {
+                node.agent().run("monitor").expect(&[0, 8]);
+            });
+        }
+    });
 }
 
 #[test]
-fn the_only_replica_whose_start_was_notified_acknowledges_with_one_monitor() {
-    comes_back(true);
+fn the_only_replica_that_comes_back_acknowledges_with_one_monitor() {
+    comes_back(Notified::Nobody);
+}
+
+#[test]
+fn the_only_replica_whose_start_was_notified_acknowledges_at_once() {
+    comes_back(Notified::Together);
+}
+
+#[test]
+fn the_only_replica_whose_start_was_notified_one_after_the_other_acknowledges_with_one_monitor() {
+    comes_back(Notified::PrimaryFirst);
+    comes_back(Notified::ReplicaFirst);
+}
+
+/// The record names a server that cannot acknowledge: it has lost its data and gets a copy, or does not come back. Whoever else
+/// comes is not kept waiting for it.
+#[test]
+fn a_replica_that_comes_back_beside_one_that_cannot_acknowledges_at_once() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = Group::established(&["a", "b", "c"]);
+    let (a, b, c) = (group.node("a"), group.node("b"), group.node("c"));
+    c.agent().run("stop").ok();
+    group.notify("a", "post", "stop", &Lists { promoted: vec!["a"], unpromoted: vec!["b"], stop: vec!["c"], ..Lists::default() });
+    eventually("c has left the record", || {
+        a.agent().run("monitor").expect(&[8]);
+        group.record().contains("active=b ")
+    });
+    b.kill_server();
+    let waiting = a.write_and_wait("in between");
+    wait_for_it(a);
+    let lists = Lists { promoted: vec!["a"], start: vec!["c"], ..Lists::default() };
+    group.notify("a", "pre", "start", &lists);
+    c.agent().lists(&lists, group.spelling).run("start").ok();
+    group.wait_attached("c");
+    expect_no_acknowledgement(&waiting, Duration::from_millis(300), "nobody is there that is recorded");
+    not_counted(a);
+    group.notify_all("post", "start", &lists);
+    let answer = waiting.answer(MOMENT);
+    assert!(matches!(answer, Some(Ok(_))), "{answer:?}: {}\n{}\n{}\n{}", group.record(), sessions(a), a.log(), c.log());
+    assert!(group.record().contains("active=b,c "), "{}", group.record());
 }
