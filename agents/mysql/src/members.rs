@@ -26,6 +26,9 @@ const MOMENT: Duration = Duration::from_millis(50);
 /// How many barriers may be waiting in the server.
 const BARRIERS: usize = 3;
 
+/// How long a server that was started may take to connect before the cluster goes on without it.
+const CONNECTING: Duration = Duration::from_millis(300);
+
 /// How often the replicas' wishes are looked up although everything seems settled: MySQL counts acknowledging replicas
 /// that are gone for a while.
 const ASKED_EVERY: Duration = Duration::from_secs(120);
@@ -69,8 +72,8 @@ impl MySql {
         // does so in its own notification.
         let announced = !state.joining.is_empty();
         // The record may name one that cannot, because it is copied or has not come back; and MySQL counts the dead for a while.
-        let there = attached.iter().filter(|node| record.active.contains(*node) && !state.joining.contains(*node)).count();
-        let blocked = seen.waits && acknowledging.min(there) < record.acknowledgements;
+        let able = attached.iter().filter(|node| record.active.contains(*node) && !state.joining.contains(*node)).count();
+        let blocked = seen.waits && acknowledging.min(able) < record.acknowledgements;
         let meets = blocked && !attached.is_empty() && !announced;
         let stamp = record.stamp();
         let speaks = |told: &BTreeMap<String, Membership>| {
@@ -90,9 +93,12 @@ impl MySql {
             self.begin_to_wait(context, server, &record, &told)?;
         }
         let record = self.let_leave(context, state, server, record, &told, seen.waits)?;
-        let joining = who_joins(&record, std::mem::take(&mut state.joining), &told, &attached, blocked);
+        let needed = blocked || record.active.len() < record.acknowledgements;
+        let connected = if needed && announced { Self::await_attached(server, &state.joining)? } else { attached.clone() };
+        let joining = who_joins(&record, std::mem::take(&mut state.joining), &told, &connected, needed);
         let record = self.let_join(context, state, server, record, &joining)?;
-        if blocked && announced || meets && speaks(&told) {
+        let begins = announced && !joining.is_disjoint(&connected);
+        if blocked && begins || meets && speaks(&told) {
             self.begin_to_be_acknowledged(context, state, server, &record)?;
         }
         Ok(())
@@ -111,6 +117,19 @@ impl MySql {
             self.release_held(context, server, record)
         } else {
             self.barrier(context, state, server).map(drop)
+        }
+    }
+
+    /// Who is attached when these are, or after a moment: what was started now may still be connecting. Or it is being copied, and
+    /// connects when that is done.
+    fn await_attached(server: &mut Server, nodes: &BTreeSet<String>) -> Result<BTreeSet<String>, ocf::Failure> {
+        let begin = Instant::now();
+        loop {
+            let attached: BTreeSet<String> = server.replicas()?.into_iter().collect();
+            if attached.is_superset(nodes) || begin.elapsed() >= CONNECTING {
+                return Ok(attached);
+            }
+            std::thread::sleep(MEETING_STEP);
         }
     }
 
@@ -352,21 +371,55 @@ impl MySql {
     }
 }
 
-/// Who is to be recorded: of those whose start was announced, and of those attached that say that they have caught up.
+/// Who is to be recorded: of those whose start was announced, and of those attached that say that they have caught up. `needed`:
+/// nothing can be written without one more.
 fn who_joins(
     record: &Record,
     announced: BTreeSet<String>,
     told: &BTreeMap<String, Membership>,
     attached: &BTreeSet<String>,
-    blocked: bool,
+    needed: bool,
 ) -> BTreeSet<String> {
     let wants = |node: &&String| match told.get(*node) {
         Some(Membership::Ready(before)) => !record.active.contains(*node) || record.stamp() <= *before,
         _ => false,
     };
-    // A server that was started just now may be far behind, and would only make elections harder. It says when it
-    // has caught up; only a member has to be recorded anew at once, or whoever is needed to go on at all.
-    let needed = blocked || record.active.len() < record.acknowledgements;
-    let at_once = |node: &String| needed || record.active.contains(node) || matches!(told.get(node), Some(Membership::Ready(_)));
+    // A server that was started just now may be far behind or being copied, and would only make elections harder. It says when it
+    // has caught up; only a member has to be recorded anew at once, or whoever is needed to go on at all and is there.
+    let at_once = |node: &String| {
+        needed && attached.contains(node) || record.active.contains(node) || matches!(told.get(node), Some(Membership::Ready(_)))
+    };
     announced.into_iter().filter(at_once).chain(attached.iter().filter(wants).cloned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|n| (*n).to_owned()).collect()
+    }
+
+    #[test]
+    fn who_was_started_is_recorded_when_it_is_a_member_or_needed_and_there() {
+        let record = Record::parse("epoch=2 change=3 node=a server=11 durability=lossless active=b set=0-11-7").unwrap();
+        let quiet = BTreeMap::new();
+        let joins =
+            |announced: &str, attached: &[&str], blocked| who_joins(&record, nodes(&[announced]), &quiet, &nodes(attached), blocked);
+        assert_eq!(joins("c", &["b", "c"], false), nodes(&[]), "b acknowledges, and c says when it has caught up");
+        assert_eq!(joins("c", &["c"], true), nodes(&["c"]), "nothing can be written without it");
+        assert_eq!(joins("c", &[], true), nodes(&[]), "it is being copied: elections would wait for it in vain");
+        assert_eq!(joins("b", &[], false), nodes(&["b"]), "a member may have lost what it acknowledged");
+    }
+
+    #[test]
+    fn who_has_caught_up_is_recorded_once() {
+        let record = Record::parse("epoch=2 change=3 node=a server=11 durability=lossless active=b set=0-11-7").unwrap();
+        let ready = |node: &str, change| BTreeMap::from([(node.to_owned(), Membership::Ready(Stamp { epoch: 2, change }))]);
+        let joins = |told: &BTreeMap<String, Membership>| who_joins(&record, nodes(&[]), told, &nodes(&["b", "c"]), false);
+        assert_eq!(joins(&ready("c", 3)), nodes(&["c"]));
+        assert_eq!(joins(&ready("b", 3)), nodes(&["b"]), "it needs a newer record than this one");
+        assert_eq!(joins(&ready("b", 2)), nodes(&[]), "it has one");
+        assert_eq!(joins(&ready("d", 3)), nodes(&[]), "it is not attached");
+    }
 }
