@@ -23,13 +23,14 @@ const STOPPING: Duration = Duration::from_secs(5);
 const STOPS_BY_ITSELF: Duration = Duration::from_millis(700);
 /// How long primary and replica wait for each other when every write waits for them. After a promotion both are asked at once.
 pub(crate) const MEETING: Duration = Duration::from_secs(2);
-/// How long a server that was started waits for its connection, and to be recorded: the whole cluster waits.
-const RECORDED_AT_START: Duration = Duration::from_millis(500);
-/// How long, and how often, a server whose data were copied tries to acknowledge beside its monitors. Two monitors of the primary.
-const SOON: Duration = Duration::from_secs(30);
-const SOON_STEP: Duration = Duration::from_millis(500);
 /// How often they look.
 pub(crate) const MEETING_STEP: Duration = Duration::from_millis(50);
+/// How long a server that was started waits for its connection, and to be recorded: the whole cluster waits.
+const RECORDED_AT_START: Duration = Duration::from_millis(500);
+/// How long, and how often, a server whose data were copied tries to acknowledge beside its monitors. The primary's next monitor
+/// comes in this time.
+const SOON: Duration = Duration::from_secs(30);
+const SOON_STEP: Duration = Duration::from_millis(500);
 /// How many monitors in a row may find replication broken before the replica ceases to acknowledge.
 const PATIENCE: u32 = 2;
 

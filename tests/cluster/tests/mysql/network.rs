@@ -123,6 +123,7 @@ fn who_returns_beside_a_server_that_is_copied_acknowledges_at_once() {
         site.lab.power_back(&gone)?;
         site.lab.wait_online()?;
         site.wait_settled()?;
+        expect(dead.sh("test -d /var/lib/mysql.systole-kept").is_ok(), "the data of the dead server were replaced by a copy")?;
         held(site, load, NODE_LOSS, "")
     });
 }

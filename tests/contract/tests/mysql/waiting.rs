@@ -430,11 +430,7 @@ fn comes_back(notified: Notified) {
     b.agent().run("stop").ok();
     let waiting = a.write_and_wait("in between");
     wait_for_it(a);
-    let lists = Lists { promoted: vec!["a"], start: vec!["b"], ..Lists::default() };
-    group.notify("a", "pre", "start", &lists);
-    b.agent().lists(&lists, group.spelling).run("start").ok();
-    group.wait_attached("b");
-    expect_no_acknowledgement(&waiting, Duration::from_millis(300), "nobody is recorded as acknowledging");
+    let lists = starts(&group, "b", &waiting);
     match notified {
         // MySQL counts the dead one for a while, and nobody can tell then that it is not there to acknowledge.
         Notified::Nobody => not_counted(a),
@@ -454,6 +450,16 @@ fn comes_back(notified: Notified) {
     let answer = waiting.answer(MOMENT);
     assert!(matches!(answer, Some(Ok(_))), "{answer:?}: {}\n{}\n{}", sessions(a), a.log(), b.log());
     a.write("afterwards").unwrap();
+}
+
+/// A replica of `a` is started, up to the notification of that; this alone lets nothing go on. Returns the lists for it.
+fn starts(group: &Group, replica: &'static str, waiting: &Waiting) -> Lists {
+    let lists = Lists { promoted: vec!["a"], start: vec![replica], ..Lists::default() };
+    group.notify("a", "pre", "start", &lists);
+    group.node(replica).agent().lists(&lists, group.spelling).run("start").ok();
+    group.wait_attached(replica);
+    expect_no_acknowledgement(waiting, Duration::from_millis(300), "nobody is there that is recorded");
+    lists
 }
 
 /// Waits until the server counts nobody who acknowledges.
@@ -507,11 +513,7 @@ fn a_replica_that_comes_back_beside_one_that_cannot_acknowledges_at_once() {
     b.kill_server();
     let waiting = a.write_and_wait("in between");
     wait_for_it(a);
-    let lists = Lists { promoted: vec!["a"], start: vec!["c"], ..Lists::default() };
-    group.notify("a", "pre", "start", &lists);
-    c.agent().lists(&lists, group.spelling).run("start").ok();
-    group.wait_attached("c");
-    expect_no_acknowledgement(&waiting, Duration::from_millis(300), "nobody is there that is recorded");
+    let lists = starts(&group, "c", &waiting);
     not_counted(a);
     group.notify_all("post", "start", &lists);
     let answer = waiting.answer(MOMENT);
