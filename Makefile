@@ -28,179 +28,163 @@ export SYSTOLE_PACKAGE = $(PACKAGE)
 export SYSTOLE_OLD_PACKAGE = $(OLD_PACKAGE)
 export SYSTOLE_LAB_BIN = $(LAB)
 
-# Every target is a name and no file.
-.PHONY: $(shell sed -n 's/^\([a-z][a-z-]*\):.*/\1/p' $(MAKEFILE_LIST))
+# Every target is a name and no file. (Make looks for no pattern of a phony one, and cluster-% is a pattern.)
+.PHONY: $(filter-out cluster-%,$(shell sed -n 's/^\([a-z][a-z-]*\):.*/\1/p' $(MAKEFILE_LIST)))
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
-## make demo        the whole site of docs/workshop.md in the rehearsal cluster, visitors, real failovers, the verdict (4 minutes)
-demo: stage image-$(IMAGE)
-	$(CARGO) build --quiet --locked -p cluster-scenarios --bin workshop
+## make demo        the whole site of docs/workshop.md in the rehearsal cluster, visitors, real failovers, the verdict (5 minutes)
+demo: first-time stage image/$(IMAGE)
+	$(CARGO) build --quiet --locked --workspace --bin workshop
 	$(TARGET)/debug/workshop demo
 
 ## make workshop    the same site, left running for you; prints where it is and how to end it (2 minutes)
-workshop: stage image-$(IMAGE)
-	$(CARGO) build --quiet --locked -p cluster-scenarios --bin workshop
+workshop: first-time stage image/$(IMAGE)
+	$(CARGO) build --quiet --locked --workspace --bin workshop
 	$(TARGET)/debug/workshop up
 
-## make test        everything below up to `cluster`: what must pass before anything lands
-test: check unit package-test contract snippets cluster
+# What somebody should know before minutes pass in silence.
+first-time:
+	@test -e $(PACKAGE) || echo "The first run compiles systole: 3 to 10 minutes, 1 GB in $(TARGET)."
+	@test -e /var/cache/systole-lab || echo "It installs systemd-container, mmdebstrap, dpkg-dev and npm where they are missing, and makes an image of the" \
+	  "nodes: 2 to 5 minutes, some 350 MB to download, 1 GB in /var/cache/systole-lab. docs/rehearsal.md says how to undo that."
 
-# The tests of a crate by their files: no plain `cargo test` runs them, so nothing else would compile all of them.
-tests-of = $(foreach test,$(wildcard tests/$(1)/tests/*),--test $(basename $(notdir $(test))))
+## make test        what must pass before anything lands, several steps at once (20 minutes); docs/tests.md says what is in it
+# The order is that in which the steps begin: what others wait for, what takes long, and last what only uses the processor.
+JOBS ?= 5
+DAILY = $(subst ::,.,$(strip $(shell sed 's/\#.*//' tests/cluster/daily)))
+STEPS = lab-program test-programs stage image/debian12 image/debian13 image/sid \
+  $(DAILY:%=cluster/%) contract/cron-minutes contract/mysql contract/mariadb contract/redis contract/cron lab package-test snippets unit check
+test:
+	@tests/step --begin $(STEPS)
+	@tests/step --tell & \
+	$(MAKE) --no-print-directory --silent --keep-going --jobs=$(JOBS) STEP='tests/step $$@' $(STEPS) 2> $(TARGET)/test/make.log; \
+	kill $$!; tests/step --end
+
+# What each step takes, from the last run: of use only after one on a machine at rest.
+durations:
+	tests/step --durations > tests/durations.new && mv tests/durations.new tests/durations
+
+# In `make test` each step is run by tests/step, which knows how the whole is getting on.
+STEP =
 
 ## make check       formatting, lints, documentation, all without warnings
-check:
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) clippy --locked -p contract $(call tests-of,contract) -- -D warnings
-	$(CARGO) clippy --locked -p cluster-scenarios $(call tests-of,cluster) --bins -- -D warnings
-	$(CARGO) clippy --locked -p snippets $(call tests-of,snippets) -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
+# A test that no plain `cargo test` runs is named, or nothing would look at it.
+check: $(if $(STEP),test-programs)
+	$(STEP) sh -ec '$(CARGO) fmt --all --check; \
+	  $(CARGO) clippy --workspace --lib --bins --tests --examples --test "*" --locked --features $(FAULT_POINTS) -- -D warnings; \
+	  RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet'
 
 ## make unit        unit and property tests; generated files are what the declarations say
-unit:
-	$(CARGO) test --workspace --locked
+unit: $(if $(STEP),test-programs)
+	$(STEP) $(CARGO) test --workspace --locked --features $(FAULT_POINTS)
+
+# All test programs and the agent that can be killed at its fault points, by one set of features: nothing is compiled twice.
+FAULT_POINTS = systole-mysql/fault-points
+PROGRAMS = $(TARGET)/test/programs
+test-programs: lab-program
+	$(STEP) tests/programs $(TARGET) $(PROGRAMS)
+
+lab-program:
+	$(STEP) $(CARGO) build --quiet --locked --workspace --bin systole-lab
+
+# Built once and cached outside the repository.
+image/%: lab-program
+	$(STEP) $(LAB) image build $*
 
 ## make package-test  the Debian package in containers of Debian 12 and 13: installed, upgraded, removed, purged
-package-test: old-package image-debian12 image-debian13
-	@for image in debian12 debian13; do \
-	  echo "$$image" && $(LAB) sandbox --image $$image --bind $(TARGET):/mnt --bind $(CURDIR)/packaging:/packaging --env SYSTOLE_SANDBOX=1 -- \
-	    /packaging/test-in-container /mnt/$(notdir $(OLD_PACKAGE)) /mnt/$(notdir $(PACKAGE)) || exit 1; \
-	done
+package-test: stage image/debian12 image/debian13
+	$(STEP) sh -ec 'for image in debian12 debian13; do \
+	  echo "$$image"; $(LAB) sandbox --image $$image --bind $(TARGET):/mnt --bind $(CURDIR)/packaging:/packaging --env SYSTOLE_SANDBOX=1 -- \
+	    /packaging/test-in-container /mnt/$(notdir $(OLD_PACKAGE)) /mnt/$(notdir $(PACKAGE)); \
+	done'
 
-## make contract    the OCF contract, with real servers and the real ocf-tester, in containers
-contract: contract-redis contract-cron contract-mysql
+## make contract    the OCF contract, with real servers and the real ocf-tester, in containers (TEST=name for one)
+contract: contract/redis contract/cron contract/cron-minutes contract/mariadb contract/mysql
 
-contract-redis: stage image-$(IMAGE)
-	@echo "building the contract tests"
-	@tests=$$($(call contract-test,redis)); \
-	$(LAB) sandbox --image $(IMAGE) --package $(PACKAGE) --bind $$(dirname $$tests):/contract --env SYSTOLE_SANDBOX=1 -- \
-	  /contract/$$(basename $$tests) --test-threads=4
+# A test program in a container: image, program, further variables and arguments.
+TEST ?=
+in-sandbox = $(LAB) sandbox --image $(1) --package $(PACKAGE) --bind $(PROGRAMS):/contract --env SYSTOLE_SANDBOX=1 $(3) -- \
+  /contract/$(2) $(4) $(TEST)
 
-# One after the other: there is one cron. One of them waits for real minutes.
-contract-cron: stage image-$(IMAGE)
-	@echo "building the contract tests"
-	@tests=$$($(call contract-test,cron)); \
-	$(LAB) sandbox --image $(IMAGE) --package $(PACKAGE) --bind $$(dirname $$tests):/contract --env SYSTOLE_SANDBOX=1 -- \
-	  /contract/$$(basename $$tests) --test-threads=1
+contract/redis: test-programs stage image/$(IMAGE)
+	$(STEP) $(call in-sandbox,$(IMAGE),contract-redis,,--test-threads=4)
 
-# Image and family of each server: those of `make test`, and those that `make full` adds. SERVER=debian13:mariadb for one.
-SERVERS = debian12:mariadb sid:mysql
-MORE_SERVERS = debian13:mariadb debian12:mysql56
-SERVER ?= $(SERVERS)
-contract-mysql: stage image-debian12 image-debian13 image-sid
-	@echo "building the contract tests"
-	@$(CARGO) build --quiet --locked -p systole-mysql --features fault-points && \
-	install -D $(TARGET)/debug/systole-mysql $(TARGET)/fault-points/mysql && \
-	tests=$$($(call contract-test,mysql)) && \
-	for server in $(SERVER); do \
-	  echo "$$server"; \
-	  $(LAB) sandbox --image $${server%:*} --package $(PACKAGE) --bind $$(dirname $$tests):/contract --bind $(TARGET)/fault-points:/fault-points \
-	    --env SYSTOLE_SANDBOX=1 --env SYSTOLE_SERVER=$${server#*:} -- /contract/$$(basename $$tests) --test-threads=2 $(TEST) || exit 1; \
-	done
+# One after the other: there is one cron. Those that wait for cron's real minutes have a container, and so a cron, of their own.
+MINUTES = jobs::cron_runs_the_jobs_where_the_resource_is catch_up::a_run_that_came_due_during_a_move_is_made_up_for_once
+contract/cron: test-programs stage image/$(IMAGE)
+	$(STEP) $(call in-sandbox,$(IMAGE),contract-cron,,--test-threads=1 $(MINUTES:%=--skip %))
+contract/cron-minutes: test-programs stage image/$(IMAGE)
+	$(STEP) $(call in-sandbox,$(IMAGE),contract-cron,,--test-threads=1 --exact $(MINUTES))
 
-# Builds a test program and prints where it is.
-contract-test = $(CARGO) test --quiet --locked -p contract --test $(1) --no-run --message-format=json \
-  | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1
+# MariaDB 10.11 and MySQL 9.7; `make full` has MariaDB 11.8 and MySQL 5.6 besides.
+contract/mariadb contract/mariadb-11.8 contract/mysql contract/mysql-5.6: test-programs stage
+contract/mariadb contract/mysql-5.6: image/debian12
+contract/mariadb-11.8: image/debian13
+contract/mysql: image/sid
+contract/mariadb:
+	$(STEP) $(call in-sandbox,debian12,contract-mysql,--env SYSTOLE_SERVER=mariadb,--test-threads=4)
+contract/mariadb-11.8:
+	$(STEP) $(call in-sandbox,debian13,contract-mysql,--env SYSTOLE_SERVER=mariadb,--test-threads=4)
+contract/mysql:
+	$(STEP) $(call in-sandbox,sid,contract-mysql,--env SYSTOLE_SERVER=mysql,--test-threads=4)
+contract/mysql-5.6:
+	$(STEP) $(call in-sandbox,debian12,contract-mysql,--env SYSTOLE_SERVER=mysql56,--test-threads=4)
 
 ## make snippets    every snippet against the agents' meta-data, crm_verify and crm_simulate
-snippets: stage image-debian12 image-debian13
-	$(CARGO) test --locked -p snippets --test snippets
+snippets: test-programs stage image/debian12 image/debian13
+	$(STEP) $(PROGRAMS)/snippets $(TEST)
 
-## make cluster     faults in the three-node cluster (SCENARIO=name for one, of either database)
-cluster: cluster-redis cluster-haproxy cluster-balancers cluster-mysql cluster-cron cluster-workshop cluster-other
+## make lab         the rehearsal cluster itself
+lab: test-programs image/debian12
+	$(STEP) $(PROGRAMS)/three_nodes --ignored
 
-# Those of `make test`: a scenario for each kind of fault. `make full` runs all.
-REDIS_SCENARIOS = kill_9_under_load_loses_no_confirmed_write valkey_under_pacemaker_3_survives_a_kill_and_a_move replication_over_tls \
-  what_only_a_lost_primary_has_is_counted_and_kept_when_it_returns a_frozen_primary_is_found_by_the_monitor_and_killed \
-  power_cut_of_the_primary a_primary_whose_cable_is_pulled_is_fenced without_fencing_nobody_is_promoted_beside_a_lost_primary \
-  planned_moves_under_load_lose_nothing a_primary_that_lost_its_disk_wipes_nobody a_crash_right_after_the_first_replica_attached \
-  moving_over_from_the_stock_agent_under_load the_stock_agent_loses_every_write_after_one_kill
-cluster-redis: stage image-$(IMAGE) image-debian13
-	$(if $(SCENARIO),,$(CARGO) test --locked -p lab --test three_nodes -- --ignored --test-threads=1)
-	$(CARGO) test --locked -p cluster-scenarios --test redis -- --test-threads=1 --nocapture $(if $(SCENARIO),$(SCENARIO),--exact $(REDIS_SCENARIOS))
+## make cluster     faults in the three-node cluster (SCENARIO=redis::power for those with that in their name, TEST_THREADS=3 for some at once)
+TEST_THREADS ?= 1
+SCENARIO ?=
+SCENARIOS = SYSTOLE_FAULT_LAYER=$(TARGET)/test/fault-layer $(PROGRAMS)/scenarios --test-threads=$(TEST_THREADS) --nocapture
+cluster: cluster-all
+cluster-all: test-programs stage image/$(IMAGE)
+	$(SCENARIOS) $(SCENARIO)
 
-# The one of `make test`. `make full` runs all.
-HAPROXY_SCENARIOS = a_crash_and_a_planned_move_through_haproxy
-cluster-haproxy: stage image-$(IMAGE)
-	$(CARGO) test --locked -p cluster-scenarios --test haproxy -- --test-threads=1 --nocapture $(if $(SCENARIO),$(SCENARIO),--exact $(HAPROXY_SCENARIOS))
+# make cluster-mysql, cluster-haproxy, ...: those of one file.
+cluster-%: test-programs stage image/$(IMAGE)
+	$(SCENARIOS) $(or $(SCENARIO),$(subst -,_,$*)::)
 
-# HAProxy and Pen in front of MariaDB: the one of `make test`. `make full` runs all.
-BALANCER_SCENARIOS = a_crash_and_a_planned_move_through_haproxy
-cluster-balancers: stage image-$(IMAGE)
-	$(CARGO) test --locked -p cluster-scenarios --test balancers -- --test-threads=1 --nocapture $(if $(SCENARIO),$(SCENARIO),--exact $(BALANCER_SCENARIOS))
+# The site of docs/workshop.md by the wizard of docs/wizards.md.
+cluster-wizard: test-programs stage image/$(IMAGE)
+	$(SCENARIOS) --exact workshop::the_wizard_makes_the_same_site
 
-# Not of `make test`: minutes, for those who take Galera.
-cluster-galera: stage image-debian12 image-debian13
-	$(CARGO) test --locked -p cluster-scenarios --test galera -- --test-threads=1 --nocapture $(SCENARIO)
+# They need more images, or another one.
+cluster-galera cluster-mysql cluster-redis cluster-sites: image/debian12 image/debian13
+cluster-mysql: image/sid
+cluster-uploads: image/debian12-gluster
+cluster-sites: export SYSTOLE_IMAGE = debian13
 
-# Not of `make test`: minutes, for those who go over to Sentinel.
-cluster-sentinel: stage image-$(IMAGE)
-	$(CARGO) test --locked -p cluster-scenarios --test sentinel -- --test-threads=1 --nocapture $(SCENARIO)
-
-# Those of `make test`. `make full` runs all.
-MYSQL_SCENARIOS = crash::mariadb_kill_9_under_load crash::mysql_kill_9_under_load crash::mariadb_power_cut_of_the_primary \
-  moves::mariadb_planned_moves_under_load replicas::mariadb_wrong_replication_password divergence::mysql_errant_replica
-cluster-mysql: stage image-$(IMAGE) image-debian12 image-sid
-	$(CARGO) test --locked -p cluster-scenarios --test mysql -- --test-threads=1 --nocapture $(if $(SCENARIO),$(SCENARIO),--exact $(MYSQL_SCENARIOS))
-
-# Real minutes: those of `make test` are the two that say most.
-CRON_SCENARIOS = a_move_in_mid_job_ends_it_as_the_drain_policy_says a_power_cut_and_a_partition_in_mid_job
-cluster-cron: stage image-$(IMAGE)
-	$(CARGO) test --locked -p cluster-scenarios --test cron -- --test-threads=1 --nocapture $(if $(SCENARIO),$(SCENARIO),--exact $(CRON_SCENARIOS))
-
-# The page docs/workshop.md to the letter, and a few of its drills.
-cluster-workshop: stage image-$(IMAGE)
-	$(CARGO) test --locked -p cluster-scenarios --test workshop -- --nocapture three_empty_servers
-
-# The same site by the wizard of docs/wizards.md; of `make full`.
-cluster-wizard: stage image-$(IMAGE)
-	$(CARGO) test --locked -p cluster-scenarios --test workshop -- --nocapture the_wizard
-
-## make cluster-recipes  pages of docs/recipes to the letter: Galera, two nodes, three sites, the uploads, the way out (an hour; not of `make test`)
-cluster-recipes: cluster-galera cluster-two-nodes cluster-sites cluster-uploads cluster-connectivity
-
-cluster-two-nodes: stage image-debian12
-	$(CARGO) test --locked -p cluster-scenarios --test two_nodes -- --test-threads=1 --nocapture $(SCENARIO)
-
-cluster-sites: stage image-debian13
-	SYSTOLE_IMAGE=debian13 $(CARGO) test --locked -p cluster-scenarios --test sites -- --test-threads=1 --nocapture $(SCENARIO)
-
-cluster-connectivity: stage image-$(IMAGE)
-	$(CARGO) test --locked -p cluster-scenarios --test connectivity -- --nocapture
-
-cluster-uploads: stage image-debian12 image-debian12-gluster
-	$(CARGO) test --locked -p cluster-scenarios --test uploads -- --test-threads=1 --nocapture $(SCENARIO)
+# One scenario of `make test`, as cluster/debian13/redis.power_cut_of_the_primary. Servers that are in one image only have theirs.
+cluster/debian12/% cluster/debian13/%: test-programs stage image/debian12 image/debian13 image/sid
+	$(STEP) env SYSTOLE_IMAGE=$(word 2,$(subst /, ,$@)) $(SCENARIOS) --exact $(subst .,::,$*)
 
 ## make endurance-cron  200 moves and 50 power cuts of the cron jobs, none doubled, none lost in silence (MOVES=, CUTS=; hours)
 MOVES ?= 200
 CUTS ?= 50
-endurance-cron: stage image-$(IMAGE)
-	SYSTOLE_MOVES=$(MOVES) SYSTOLE_CUTS=$(CUTS) $(CARGO) test --locked -p cluster-scenarios --test cron -- --ignored --nocapture endurance
+endurance-cron: test-programs stage image/$(IMAGE)
+	SYSTOLE_MOVES=$(MOVES) SYSTOLE_CUTS=$(CUTS) $(SCENARIOS) --ignored cron::endurance
 
-# What a Debian release changes and `make test` has to see: Pacemaker 3 and crmsh 5 with every agent, MariaDB 11.8, Redis 8, and the page.
-OTHER = debian13
-OTHER_MYSQL = crash::mariadb_kill_9_under_load moves::mariadb_planned_moves_under_load
-cluster-other: stage old-package image-$(OTHER)
-	SYSTOLE_IMAGE=$(OTHER) $(CARGO) test --locked -p cluster-scenarios --test redis -- --nocapture --exact kill_9_under_load_loses_no_confirmed_write
-	SYSTOLE_IMAGE=$(OTHER) $(CARGO) test --locked -p cluster-scenarios --test mysql -- --test-threads=1 --nocapture --exact $(OTHER_MYSQL)
-	SYSTOLE_IMAGE=$(OTHER) $(CARGO) test --locked -p cluster-scenarios --test workshop -- --nocapture three_empty_servers
-
-# A new version on a site that is in use, node by node.
-cluster-upgrade: old-package image-$(IMAGE)
-	$(CARGO) test --locked -p cluster-scenarios --test upgrade -- --nocapture
+## make cluster-recipes  pages of docs/recipes to the letter: Galera, two nodes, three sites, the uploads, the way out (an hour)
+cluster-recipes:
+	$(MAKE) cluster-galera
+	$(MAKE) cluster-two-nodes
+	$(MAKE) cluster-sites
+	$(MAKE) cluster-uploads
+	$(MAKE) cluster-connectivity
 
 ## make scenarios   every scenario on one generation of nodes (IMAGE=debian13 for the other one; an hour and a half)
-ALL_SCENARIOS = --test balancers --test cron --test haproxy --test mysql --test redis --test sentinel --test upgrade --test workshop
-# These servers are in one image only, whichever generation the run is for.
-OWN_IMAGE = --skip ::mysql_ --skip valkey
-scenarios: old-package image-$(IMAGE) $(if $(filter debian12,$(IMAGE)),image-debian13 image-sid)
-	$(CARGO) build --quiet --locked -p systole-mysql --features fault-points
-	install -D $(TARGET)/debug/systole-mysql $(TARGET)/fault-layer/usr/lib/ocf/resource.d/systole/mysql
-	SYSTOLE_FAULT_LAYER=$(TARGET)/fault-layer $(CARGO) test --locked --no-fail-fast -p cluster-scenarios $(ALL_SCENARIOS) -- \
-	  --test-threads=1 --nocapture $(if $(filter debian12,$(IMAGE)),,$(OWN_IMAGE))
+# Servers that are in one image only run once, with Debian 12.
+scenarios: test-programs stage image/$(IMAGE) $(if $(filter debian12,$(IMAGE)),image/debian13 image/sid)
+	$(SCENARIOS) balancers:: cron:: haproxy:: mysql:: redis:: sentinel:: upgrade:: workshop:: \
+	  $(if $(filter debian12,$(IMAGE)),,--skip ::mysql_ --skip valkey)
 
 ## make generations every scenario on both generations of nodes, Debian 12 and 13 (three hours)
 generations:
@@ -208,8 +192,7 @@ generations:
 	$(MAKE) scenarios IMAGE=debian13
 
 ## make full        every server, every scenario on both generations, and the larger bounds of the model (hours)
-full: stage image-debian12 image-debian13 image-sid
-	$(MAKE) contract-mysql SERVER="$(MORE_SERVERS)"
+full: contract/mariadb-11.8 contract/mysql-5.6
 	$(CARGO) test --release --locked -p systole-mysql -- --ignored
 	$(MAKE) generations
 	$(MAKE) cluster-recipes
@@ -218,23 +201,23 @@ full: stage image-debian12 image-debian13 image-sid
 bench: bench-redis bench-mysql bench-cron workshop-drills
 
 ## make bench-redis beside ocf:heartbeat:redis only
-bench-redis: stage image-$(IMAGE)
+bench-redis: stage image/$(IMAGE)
 	$(CARGO) build --locked --release -p cluster-scenarios --bins
 	$(TARGET)/release/bench --part redis --runs $(RUNS)
 
 ## make bench-mysql beside ocf:heartbeat:mariadb and ocf:heartbeat:mysql only (GO_ON=1 goes on with an interrupted run)
-bench-mysql: stage image-$(IMAGE) image-sid
+bench-mysql: stage image/$(IMAGE) image/sid
 	$(CARGO) build --locked --release -p cluster-scenarios --bins
 	$(TARGET)/release/bench --part mysql --runs $(RUNS) $(if $(GO_ON),--go-on)
 
 ## make bench-cron  monitors and the wrapper of cron-singleton only (a minute)
-bench-cron: stage image-$(IMAGE)
+bench-cron: stage image/$(IMAGE)
 	$(CARGO) build --locked --release -p cluster-scenarios --bins
 	$(TARGET)/release/bench --part cron
 
 ## make workshop-drills  every drill of the whole site under visitors, some DRILLS times, written to docs/benchmarks-workshop.md (20 minutes)
 DRILLS ?= 5
-workshop-drills: stage image-$(IMAGE)
+workshop-drills: stage image/$(IMAGE)
 	$(CARGO) build --locked --release -p cluster-scenarios --bins
 	$(TARGET)/release/bench --part workshop --runs $(DRILLS)
 
@@ -245,7 +228,7 @@ fuzz:
 	  $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 || exit 1; done
 
 ## make msrv        builds with the compiler of Debian 13, the oldest promised
-msrv: lab image-debian13-rust
+msrv: image/debian13-rust
 	$(CARGO) fetch --locked
 	$(LAB) sandbox --image debian13-rust --bind $(CURDIR):/src --bind $${CARGO_HOME:-$$HOME/.cargo}:/cargo --chdir /src \
 	  --env CARGO_HOME=/cargo --env CARGO_TARGET_DIR=/tmp/target -- \
@@ -305,23 +288,15 @@ rpm: package-tree
 package-lint: deb rpm
 	packaging/lint $(PACKAGES)
 
-# What an operator would install: the lab's nodes get it by their dpkg, and so every test has it.
-stage: lab
-	@echo "building the package as an operator would install it"
-	@$(MAKE) --no-print-directory deb > $(TARGET)/stage.log 2>&1 || { cat $(TARGET)/stage.log; exit 1; }
+# What an operator would install: the lab's nodes get it by their dpkg, and so every test has it. The old one is the version before it, to
+# be upgraded: the same files under a smaller number.
+stage:
+	$(if $(STEP),,@echo "building the package as an operator would install it; target/stage.log has the words")
+	@mkdir -p $(TARGET)
+	@$(STEP) sh -c '{ $(MAKE) --no-print-directory deb && SYSTOLE_VERSION=0.0.1 packaging/deb $(PACKAGES)/tree $(PACKAGES)/old; } \
+	  > $(TARGET)/stage.log 2>&1 || { cat $(TARGET)/stage.log; exit 1; }'
 	@ln -f $(PACKAGES)/systole_*.deb $(PACKAGE)
-
-# The version before it, to be upgraded: the same files under a smaller number.
-old-package: stage
-	@SYSTOLE_VERSION=0.0.1 packaging/deb $(PACKAGES)/tree $(PACKAGES)/old > /dev/null
 	@ln -f $(PACKAGES)/old/systole_*.deb $(OLD_PACKAGE)
-
-lab:
-	$(CARGO) build --locked -p lab
-
-# Built once and cached outside the repository; takes half a minute.
-image-%: lab
-	$(LAB) image build $*
 
 clean:
 	$(CARGO) clean

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::database::{self, Access, Database, Holdings, Write};
 use crate::error::{Error, Result};
@@ -28,10 +28,10 @@ pub struct CheckOptions {
     pub servers: Option<Vec<String>>,
     /// Whether every server takes writes and none is a replica, as with Galera. W is not judged then.
     pub multi_primary: bool,
-    /// Longest outage allowed; without it T only reports.
+    /// Longest outage allowed, in the time of a machine at rest (see the crate `pace`); without it T only reports.
     pub max_outage: Option<Duration>,
-    /// Time for the nodes to agree before C is judged.
-    pub converge: Duration,
+    /// C: how long a node may stand still in another place than the primary before that is a disagreement.
+    pub standstill: Duration,
     /// Gaps from this length on are listed as outages.
     pub outage_from: Duration,
 }
@@ -57,7 +57,7 @@ impl CheckOptions {
             servers: None,
             multi_primary: false,
             max_outage: None,
-            converge: Duration::from_secs(15),
+            standstill: Duration::from_secs(15),
             outage_from: Duration::from_millis(100),
         }
     }
@@ -158,30 +158,74 @@ pub(crate) fn in_step(paths: &LabPaths, live: &[(String, String)], options: &Che
 
 type Converged = (Vec<Holdings>, Vec<String>, Option<String>);
 
-/// Reads until the nodes agree or the time is up: a replica may lag behind for a moment, that is not a fault.
+/// Asks until the nodes agree, or one of those that differ stands still for the time that was given: a replica may lag behind, on a
+/// busy machine for long, and that is no fault as long as it gets on.
 fn converge(live: &[(String, String)], run: &str, options: &CheckOptions) -> Converged {
-    let mut last: Converged = (Vec::new(), Vec::new(), None);
-    let _ = host::poll("agreement of the nodes", options.converge, Duration::from_millis(250), || {
-        let (mut holdings, mut silent) = (Vec::new(), Vec::new());
-        for (node, address) in live {
-            match hold(node, address, run, options) {
-                Ok(found) => holdings.push(found),
-                Err(why) => silent.push(format!("{node} ({why})")),
+    let mut standing: BTreeMap<String, (String, pace::Limit)> = BTreeMap::new();
+    let all = pace::Limit::of(options.standstill * PATIENCE);
+    loop {
+        let asked = Instant::now();
+        // The data take their time, where all stand does not: so that comes first, and the data when all stand at the same place.
+        let mut found = ask_all(live, "none", options);
+        if disagreement(&found.0, &found.1, options.multi_primary).is_none() {
+            found = ask_all(live, run, options);
+            let now = ask_all(live, "none", options);
+            for (with_data, now) in found.0.iter_mut().zip(now.0) {
+                // A primary goes on by itself (Redis pings its replicas).
+                *with_data = Holdings { data: std::mem::take(&mut with_data.data), ..now };
             }
         }
-        // The data took their time, and a primary goes on by itself (Redis pings its replicas): where all stand is asked
-        // again, in quick succession.
-        for found in &mut holdings {
-            let address = live.iter().find(|(node, _)| *node == found.node).map(|(_, address)| address.as_str()).unwrap_or_default();
-            if let Ok(now) = hold(&found.node, address, "none", options) {
-                *found = Holdings { data: std::mem::take(&mut found.data), ..now };
+        let (holdings, silent) = found;
+        let Some(why) = disagreement(&holdings, &silent, options.multi_primary) else { return (holdings, silent, None) };
+        host::progress(&format!("waiting for the nodes to meet: {why}"));
+        for (node, place) in places(live, &holdings) {
+            let begin = || (place.clone(), pace::Limit::of(options.standstill));
+            let known = standing.entry(node).or_insert_with(begin);
+            if known.0 != place {
+                *known = begin();
             }
         }
-        let disagreement = disagreement(&holdings, &silent, options.multi_primary);
-        last = (holdings, silent, disagreement.clone());
-        disagreement.map_or(Ok(()), Err)
-    });
-    last
+        let stuck = differing(live, &holdings).into_iter().find(|node| standing.get(node).is_some_and(|(_, limit)| limit.is_over()));
+        let end = match stuck {
+            Some(node) => Some(format!("{node} has stood still for {} s", options.standstill.as_secs())),
+            None => all.is_over().then(|| format!("they move, and have not met in {} s", all.elapsed().as_secs())),
+        };
+        if let Some(end) = end {
+            let (holdings, silent) = ask_all(live, run, options);
+            return (holdings, silent, Some(format!("{why}; {end}")));
+        }
+        // Asking must not slow down what is waited for.
+        std::thread::sleep((asked.elapsed() * 3).clamp(Duration::from_millis(250), Duration::from_secs(5)));
+    }
+}
+
+/// How many standstills nodes may take that do not stand still.
+const PATIENCE: u32 = 20;
+
+fn ask_all(live: &[(String, String)], run: &str, options: &CheckOptions) -> (Vec<Holdings>, Vec<String>) {
+    let (mut holdings, mut silent) = (Vec::new(), Vec::new());
+    for (node, address) in live {
+        match hold(node, address, run, options) {
+            Ok(found) => holdings.push(found),
+            Err(why) => silent.push(format!("{node} ({why})")),
+        }
+    }
+    (holdings, silent)
+}
+
+/// Each node, and a text that changes when it gets on.
+fn places(live: &[(String, String)], holdings: &[Holdings]) -> Vec<(String, String)> {
+    let place = |h: &Holdings| format!("{} {} {:?} {} {}", h.position, h.progress, h.broken, h.primary, h.data.len());
+    let of = |node: &String| holdings.iter().find(|h| h.node == *node).map_or_else(|| "no answer".to_owned(), place);
+    live.iter().map(|(node, _)| (node.clone(), of(node))).collect()
+}
+
+/// The nodes that are not where the only primary is; where there is no such thing, all of them.
+fn differing(live: &[(String, String)], holdings: &[Holdings]) -> Vec<String> {
+    let mut primaries = holdings.iter().filter(|h| h.primary);
+    let primary = primaries.next().filter(|_| primaries.next().is_none());
+    let meets = |h: &Holdings| primary.is_some_and(|p| h.broken.is_none() && h.position == p.position && h.data == p.data);
+    live.iter().map(|(node, _)| node).filter(|node| !holdings.iter().any(|h| h.node == **node && meets(h))).cloned().collect()
 }
 
 fn hold(node: &str, address: &str, run: &str, options: &CheckOptions) -> std::result::Result<Holdings, String> {
@@ -292,20 +336,23 @@ fn errant(journal: &Journal, run: &str, holdings: &[Holdings]) -> Verdict {
 fn outages(journal: &Journal, events: &[Event], options: &CheckOptions) -> Verdict {
     let least = u64::try_from(options.outage_from.as_micros()).unwrap_or(u64::MAX);
     let found = journal.outages(least, events);
-    let longest = found.iter().map(|o| o.millis()).fold(0.0, f64::max);
+    let longest = found.iter().map(|o| o.counted).max().unwrap_or_default();
     let listed: Vec<String> = found
         .iter()
         .map(|o| {
             let after = o.after.as_deref().map(|a| format!(" after \"{a}\"")).unwrap_or_default();
             let open = if o.ended { "" } else { ", not over" };
-            format!("{:.0} ms{after}{open}", o.millis())
+            // Said only where it says something.
+            let busy = o.counted + o.counted / 4 < o.to - o.from;
+            let counted = if busy { format!(" ({} ms but for what else this machine does)", o.counted / 1000) } else { String::new() };
+            format!("{:.0} ms{counted}{after}{open}", o.millis())
         })
         .collect();
     let unended = found.iter().any(|o| !o.ended);
     let writes = journal.acknowledged_at().len();
     let (kept, bound) = match options.max_outage {
         Some(limit) => {
-            (writes > 0 && !unended && longest <= limit.as_secs_f64() * 1000.0, format!(" (at most {} ms allowed)", limit.as_millis()))
+            (writes > 0 && !unended && u128::from(longest) <= limit.as_micros(), format!(" (at most {} ms allowed)", limit.as_millis()))
         }
         None => (writes > 0 && !unended, String::new()),
     };
@@ -366,6 +413,45 @@ mod tests {
         assert_eq!(disagreement(&two, &[], true), None, "unless every server is one");
         let closed = [holdings("lxc1", &[1]), Holdings { primary: false, ..holdings("lxc2", &[1]) }];
         assert_eq!(disagreement(&closed, &[], true).unwrap_or_default(), "1 primaries: lxc1");
+    }
+
+    #[test]
+    fn who_differs_is_who_is_not_where_the_primary_is() {
+        let live = ["lxc1", "lxc2", "lxc3"].map(|node| (node.to_owned(), String::new()));
+        let replica = |node: &str, position: &str| Holdings { primary: false, position: position.into(), ..holdings(node, &[1]) };
+        let primary = || Holdings { position: "GTID set u:1-9".into(), ..holdings("lxc1", &[1]) };
+        assert_eq!(differing(&live, &[primary(), replica("lxc2", "GTID set u:1-9"), replica("lxc3", "GTID set u:1-7")]), ["lxc3"]);
+        assert_eq!(differing(&live, &[primary(), replica("lxc2", "GTID set u:1-9")]), ["lxc3"], "nor is who says nothing");
+        assert_eq!(differing(&live, &[replica("lxc2", "GTID set u:1-9")]), ["lxc1", "lxc2", "lxc3"], "without a primary it is all");
+    }
+
+    #[test]
+    fn who_gets_on_does_not_stand_still() {
+        let live = [("lxc1".to_owned(), String::new())];
+        let place = |position: &str, progress: &str| {
+            places(&live, &[Holdings { position: position.into(), progress: progress.into(), ..holdings("lxc1", &[1]) }])
+        };
+        assert_eq!(place("u:1-7", "log 5"), place("u:1-7", "log 5"));
+        assert_ne!(place("u:1-7", "log 5"), place("u:1-8", "log 5"));
+        assert_ne!(place("u:1-7", "log 5"), place("u:1-7", "log 6"), "it may be in the middle of a transaction");
+        assert_ne!(place("u:1-7", "log 5"), places(&live, &[]));
+    }
+
+    #[test]
+    fn an_outage_of_a_busy_machine_is_measured_by_what_counts() {
+        let acknowledged = |done| Record::Write { t: 0, n: done, sent: done, done, outcome: Outcome::Ok, server: None, error: None };
+        let records = vec![
+            acknowledged(1_000_000),
+            Record::Pace { at: 1_000_000, counted: 0 },
+            Record::Pace { at: 7_000_000, counted: 3_000_000 },
+            acknowledged(7_000_000),
+        ];
+        let journal = Journal { records };
+        let judged =
+            |limit| outages(&journal, &[], &CheckOptions { max_outage: Some(Duration::from_secs(limit)), ..CheckOptions::default() });
+        assert!(judged(4).kept, "{}", judged(4).text);
+        assert!(judged(4).text.contains("6000 ms (3000 ms but for what else this machine does)"), "{}", judged(4).text);
+        assert!(!judged(2).kept);
     }
 
     #[test]

@@ -51,6 +51,7 @@ fn dispatch(cli: Cli) -> Result<i32> {
             host::progress(&format!("lab {name} is down"));
         }
         Verb::Status => status(&Lab::open(name)?)?,
+        Verb::List => list(),
         Verb::Exec { node, command } => {
             return pass_through(&mut Lab::open(name)?.node_named(&node)?.command(&command)?);
         }
@@ -204,6 +205,20 @@ fn status(lab: &Lab) -> Result<()> {
     }
     say!("\nno node's Pacemaker answers");
     Ok(())
+}
+
+fn list() {
+    let labs = Lab::all();
+    if labs.is_empty() {
+        say!("no lab is up; start one with: systole-lab up");
+        return;
+    }
+    say!("{:<20}{:<17}{:<7}power", "lab", "image", "nodes");
+    for lab in labs {
+        let on: Vec<String> = lab.nodes().into_iter().filter(|node| node.is_on()).map(|node| node.name).collect();
+        let on = if on.is_empty() { "all off".to_owned() } else { format!("{} on", on.join(", ")) };
+        say!("{:<20}{:<17}{:<7}{on}", lab.spec().name, lab.spec().image, lab.spec().nodes);
+    }
 }
 
 fn image_verb(verb: ImageVerb) -> Result<()> {

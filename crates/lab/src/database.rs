@@ -128,6 +128,8 @@ pub(crate) struct Holdings {
     pub(crate) broken: Option<String>,
     /// Where it stands, so that the same data have the same text.
     pub(crate) position: String,
+    /// What changes while it gets on to another position: what it has received, and how much of that it has applied.
+    pub(crate) progress: String,
 }
 
 /// A connection to one server.

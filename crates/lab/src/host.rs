@@ -95,23 +95,24 @@ pub fn progress(text: &str) {
     let _ = writeln!(std::io::stderr(), "[{:6.1} s] {text}", since.as_secs_f64());
 }
 
-/// Polls `probe` until it says `Ok(value)`; its `Err(text)` is the state shown when time is up.
+/// Polls `probe` until it says `Ok(value)`; its `Err(text)` is the state shown when time is up. The limit is one of a machine at
+/// rest: see the crate `pace`.
 pub(crate) fn poll<T>(
     what: &str,
     limit: Duration,
     pause: Duration,
     mut probe: impl FnMut() -> std::result::Result<T, String>,
 ) -> Result<T> {
-    let start = Instant::now();
+    let limit_of_all = pace::Limit::of(limit);
     loop {
         let asked = Instant::now();
         match probe() {
             Ok(value) => return Ok(value),
-            Err(last) if start.elapsed() >= limit => {
+            Err(last) if limit_of_all.is_over() => {
                 return Err(Error::Timeout { what: what.to_owned(), after: limit, last });
             }
-            // A dear question (crm_mon) is asked less often: asking must not slow down what is waited for.
-            Err(_) => std::thread::sleep(pause.max(asked.elapsed() * 3)),
+            // A dear question (crm_mon) is asked less often: asking must not slow down what is waited for, here and in other labs.
+            Err(_) => std::thread::sleep(pause.max(asked.elapsed() * 6)),
         }
     }
 }

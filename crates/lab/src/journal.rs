@@ -96,6 +96,13 @@ pub enum Record {
         /// When.
         at: u64,
     },
+    /// How much time has counted so far: time as this machine at rest would have it (see the crate `pace`).
+    Pace {
+        /// When.
+        at: u64,
+        /// Microseconds that have counted since some moment before the run.
+        counted: u64,
+    },
     /// The last line of a run that was stopped in order.
     End {
         /// When.
@@ -117,6 +124,8 @@ pub struct Outage {
     pub from: u64,
     /// First acknowledgement after, or the end of the run when there was none.
     pub to: u64,
+    /// How long it would have been on a machine that did nothing else, microseconds; never longer than it was.
+    pub counted: u64,
     /// Whether writes came back before the run ended.
     pub ended: bool,
     /// The fault it follows, when one is known.
@@ -192,7 +201,7 @@ impl Journal {
     #[must_use]
     pub fn span(&self) -> Option<(u64, u64)> {
         let at = |r: &Record| match r {
-            Record::Start { at, .. } | Record::End { at } | Record::Server { at, .. } => *at,
+            Record::Start { at, .. } | Record::End { at } | Record::Server { at, .. } | Record::Pace { at, .. } => *at,
             Record::Write { done, .. } | Record::Probe { done, .. } | Record::Visit { done, .. } => *done,
         };
         Some((self.records.iter().map(at).min()?, self.records.iter().map(at).max()?))
@@ -208,15 +217,28 @@ impl Journal {
             let known = events.iter().filter(|e| e.at_us <= from + 100_000).max_by_key(|e| e.at_us);
             known.map(|e| e.text.clone())
         };
-        let mut found: Vec<Outage> = times
-            .windows(2)
-            .filter(|pair| pair[1] - pair[0] > least_us)
-            .map(|pair| Outage { from: pair[0], to: pair[1], ended: true, after: cause(pair[0]) })
-            .collect();
+        let pace = self.pace();
+        let outage = |from: u64, to: u64, ended| Outage { from, to, counted: counted(&pace, from, to), ended, after: cause(from) };
+        let mut found: Vec<Outage> =
+            times.windows(2).filter(|pair| pair[1] - pair[0] > least_us).map(|pair| outage(pair[0], pair[1], true)).collect();
         if let Some(last) = times.last().filter(|last| end.saturating_sub(**last) > least_us.max(500_000)) {
-            found.push(Outage { from: *last, to: end, ended: false, after: cause(*last) });
+            found.push(outage(*last, end, false));
         }
         found
+    }
+
+    /// How much of a span has counted, microseconds: all of it where the journal does not say.
+    #[must_use]
+    pub fn counted(&self, from: u64, to: u64) -> u64 {
+        counted(&self.pace(), from, to)
+    }
+
+    /// When how much had counted, in order.
+    fn pace(&self) -> Vec<(u64, u64)> {
+        let mut marks: Vec<(u64, u64)> =
+            self.records.iter().filter_map(|r| if let Record::Pace { at, counted } = r { Some((*at, *counted)) } else { None }).collect();
+        marks.sort_unstable();
+        marks
     }
 
     /// Violations of "never two writers".
@@ -285,6 +307,21 @@ impl Journal {
     }
 }
 
+/// Between two marks time counts evenly; before the first one and after the last one all of it does.
+fn counted(marks: &[(u64, u64)], from: u64, to: u64) -> u64 {
+    let at = |time: u64| -> i128 {
+        let next = marks.partition_point(|(mark, _)| *mark < time);
+        match (next.checked_sub(1).and_then(|n| marks.get(n)), marks.get(next)) {
+            (Some((a, x)), Some((b, y))) => {
+                i128::from(*x) + i128::from(time - a) * i128::from(y.saturating_sub(*x)) / i128::from((b - a).max(1))
+            }
+            (Some((a, x)), None) | (None, Some((a, x))) => i128::from(*x) + i128::from(time) - i128::from(*a),
+            (None, None) => i128::from(time),
+        }
+    };
+    u64::try_from(at(to) - at(from)).unwrap_or(0).min(to.saturating_sub(from))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,7 +339,15 @@ mod tests {
         let journal = Journal { records: vec![ack(1_000), ack(900_000), ack(2_000), ack(901_000), Record::End { at: 902_000 }] };
         let events = [Event { at_us: 50_000, by: "lab".into(), text: "SIGKILL".into() }];
         let found = journal.outages(100_000, &events);
-        assert_eq!(found, [Outage { from: 2_000, to: 900_000, ended: true, after: Some("SIGKILL".into()) }]);
+        assert_eq!(found, [Outage { from: 2_000, to: 900_000, counted: 898_000, ended: true, after: Some("SIGKILL".into()) }]);
+    }
+
+    #[test]
+    fn of_an_outage_counts_what_the_machine_had_time_for() {
+        let mark = |at, counted| Record::Pace { at, counted };
+        let records = vec![ack(1_000_000), mark(1_000_000, 50), mark(2_000_000, 500_050), mark(3_000_000, 1_500_050), ack(4_000_000)];
+        let found = Journal { records }.outages(100_000, &[]);
+        assert_eq!(found.iter().map(|o| (o.to - o.from, o.counted)).collect::<Vec<_>>(), [(3_000_000, 2_500_000)]);
     }
 
     #[test]

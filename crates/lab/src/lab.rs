@@ -139,6 +139,12 @@ impl Lab {
         Ok(Lab { paths, spec, keep: true })
     }
 
+    /// The labs that are up, by name; dropping them leaves them up.
+    #[must_use]
+    pub fn all() -> Vec<Lab> {
+        LabPaths::all().into_iter().filter_map(|paths| Lab::open(&paths.name).ok()).collect()
+    }
+
     /// Ends the lab of that name completely, in whatever state it is.
     pub fn down_by_name(name: &str, keep_disks: bool) -> Result<()> {
         let paths = LabPaths::new(name)?;

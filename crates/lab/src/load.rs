@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -272,7 +272,7 @@ pub(crate) fn stop(paths: &LabPaths, database: Option<Database>) -> Result<Start
     let database = load.options.database;
     if let Some(pid) = running(paths, database) {
         let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        host::poll("end of the load", Duration::from_secs(10), Duration::from_millis(10), || {
+        host::poll("end of the load", End::LIMIT * 3, Duration::from_millis(10), || {
             if running(paths, database).is_none() { Ok(()) } else { Err(format!("process {pid}")) }
         })?;
     }
@@ -308,10 +308,12 @@ pub(crate) fn worker(order: &Path) -> Result<()> {
         wait: order.options.wait,
     };
     let _ = records.send(start);
+    let end = End { told: &stop, written: AtomicBool::new(false), again: AtomicBool::new(false), limit: OnceLock::new() };
     std::thread::scope(|scope| {
+        note_pace(scope, &records, &stop);
         for t in 0..order.options.writers {
-            let (records, stop, order, access) = (records.clone(), &stop, &order, &access);
-            scope.spawn(move || write_on(order, t, access, &records, stop));
+            let (records, end, order, access) = (records.clone(), &end, &order, &access);
+            scope.spawn(move || write_on(order, t, access, &records, end));
         }
         if order.options.probe_pause_us > 0 {
             for (node, address) in &order.nodes {
@@ -323,6 +325,53 @@ pub(crate) fn worker(order: &Path) -> Result<()> {
     let _ = records.send(Record::End { at: host::monotonic_us() });
     drop(records);
     writer.join().unwrap_or_else(|_| Err(Error::Refused("the journal's thread panicked".to_owned())))
+}
+
+/// When the writers may end: they were told to, and one more write was acknowledged since. Otherwise the moment at which somebody says
+/// "enough" would decide whether an outage is over, and on a busy machine any write may take a second.
+struct End<'a> {
+    told: &'a AtomicBool,
+    /// Whether any write was ever acknowledged.
+    written: AtomicBool,
+    /// Whether one was that was begun when the end was told.
+    again: AtomicBool,
+    limit: OnceLock<pace::Limit>,
+}
+
+impl End<'_> {
+    /// How long writers go on that are told to end and get no answer.
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn told(&self) -> bool {
+        self.told.load(Ordering::Relaxed)
+    }
+
+    fn acknowledged(&self, begun_after_the_end_was_told: bool) {
+        self.written.store(true, Ordering::Relaxed);
+        self.again.fetch_or(begun_after_the_end_was_told, Ordering::Relaxed);
+    }
+
+    fn is_over(&self) -> bool {
+        self.told()
+            && (!self.written.load(Ordering::Relaxed)
+                || self.again.load(Ordering::Relaxed)
+                || self.limit.get_or_init(|| pace::Limit::of(Self::LIMIT)).is_over())
+    }
+}
+
+/// Writes into the journal how much time counts, until the end is told.
+pub(crate) fn note_pace<'scope>(scope: &'scope std::thread::Scope<'scope, '_>, records: &mpsc::Sender<Record>, stop: &'scope AtomicBool) {
+    let records = records.clone();
+    scope.spawn(move || {
+        let mut last = None;
+        while !stop.load(Ordering::Relaxed) {
+            let counted = u64::try_from(pace::now().as_micros()).unwrap_or(u64::MAX);
+            if last.replace(counted) != Some(counted) {
+                let _ = records.send(Record::Pace { at: host::monotonic_us(), counted });
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
 }
 
 /// What becomes true when the worker is to end.
@@ -375,13 +424,14 @@ fn prepare(access: &Access, address: &str) -> Result<()> {
     })
 }
 
-fn write_on(order: &Order, t: u32, access: &Access, records: &mpsc::Sender<Record>, stop: &AtomicBool) {
+fn write_on(order: &Order, t: u32, access: &Access, records: &mpsc::Sender<Record>, end: &End<'_>) {
     let options = &order.options;
     let address = options.address_of(t);
     let mut session: Option<Box<dyn Session>> = None;
     let mut n = 0;
     let mut unanswered = 0;
-    while !stop.load(Ordering::Relaxed) {
+    while !end.is_over() {
+        let told = end.told();
         let sent = host::monotonic_us();
         let mut current = match session.take() {
             Some(session) => session,
@@ -405,12 +455,15 @@ fn write_on(order: &Order, t: u32, access: &Access, records: &mpsc::Sender<Recor
         unanswered = if outcome == Outcome::Unknown { unanswered + 1 } else { 0 };
         // An unanswered connection is of no more use; a server that refuses may have just been demoted, and the address
         // may lead elsewhere already.
+        if outcome == Outcome::Ok {
+            end.acknowledged(told);
+        }
         if matches!(outcome, Outcome::Ok | Outcome::Unconfirmed) {
             session = Some(current);
             std::thread::sleep(Duration::from_micros(options.pause_us));
         } else {
             drop(current);
-            pause(options.database.patience(unanswered), stop);
+            pause(options.database.patience(unanswered), end.told);
         }
     }
 }
@@ -418,8 +471,11 @@ fn write_on(order: &Order, t: u32, access: &Access, records: &mpsc::Sender<Recor
 /// Sleeps, but not beyond the load's end.
 fn pause(length: Duration, stop: &AtomicBool) {
     let start = std::time::Instant::now();
-    while start.elapsed() < length && !stop.load(Ordering::Relaxed) {
+    loop {
         std::thread::sleep(RETRY.min(length));
+        if start.elapsed() >= length || stop.load(Ordering::Relaxed) {
+            return;
+        }
     }
 }
 

@@ -97,7 +97,9 @@ impl MySqlSession {
     fn read_run(&mut self, run: &str) -> Result<Holdings, Error> {
         let read_only: Option<String> = self.connection.query_first("SELECT @@GLOBAL.read_only")?;
         let primary = matches!(read_only.as_deref(), Some("0" | "OFF"));
-        let broken = if primary { None } else { broken_link(self.replication()?.as_ref()) };
+        let replication = if primary { None } else { self.replication()? };
+        let broken = if primary { None } else { broken_link(replication.as_ref()) };
+        let progress = replication.as_ref().map(progress).unwrap_or_default();
         let mut data = BTreeMap::new();
         let sql = format!("SELECT t, n, value FROM `load`.writes WHERE run = '{run}'");
         self.connection.query_iter(sql)?.try_for_each(|row| {
@@ -109,7 +111,7 @@ impl MySqlSession {
             Some(number) => format!("write set {number}"),
             None => format!("GTID set {}", self.gtid_set()?),
         };
-        Ok(Holdings { node: String::new(), data, primary, broken, position })
+        Ok(Holdings { node: String::new(), data, primary, broken, position, progress })
     }
 
     /// The last write set that a server in a Galera cluster has committed.
@@ -196,6 +198,12 @@ fn broken_link(status: Option<&Row>) -> Option<String> {
     let errors = [field(["Last_IO_Error"; 2]), field(["Last_SQL_Error"; 2])].join(" ");
     let text = format!("receiver {receiver}, applier {applier} {}", errors.trim());
     (receiver != "Yes" || applier != "Yes").then(|| text.trim().to_owned())
+}
+
+/// How far a replica with this status has read and applied its source's log.
+fn progress(status: &Row) -> String {
+    let names = ["Read_Source_Log_Pos", "Read_Master_Log_Pos", "Exec_Source_Log_Pos", "Exec_Master_Log_Pos"];
+    names.iter().filter_map(|name| status.get_opt::<String, _>(*name)?.ok()).collect::<Vec<_>>().join(" ")
 }
 
 /// MySQL breaks its sets into lines; MariaDB does not promise an order of its domains.

@@ -171,7 +171,10 @@ impl Node {
         if pids.is_empty() {
             return Err(Error::Refused(format!("{} runs no process named {pattern}", self.name)));
         }
-        self.paths.record_event("lab", &format!("{signal} to {pattern} on {}", self.name))?;
+        // The pattern may be a piece of a command line, which tells a reader nothing.
+        let name = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|name| name.trim().to_owned());
+        let program = pids.iter().find_map(name).unwrap_or_else(|| pattern.to_owned());
+        self.paths.record_event("lab", &format!("{signal} to {program} on {}", self.name))?;
         for pid in &pids {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), signal);
         }

@@ -67,6 +67,7 @@ impl RedisSession {
             primary,
             broken: (!primary && link != "up").then(|| format!("the link is {link}")),
             position: format!("offset {offset} of {}", field("master_replid")),
+            progress: field("master_sync_left_bytes"),
         })
     }
 

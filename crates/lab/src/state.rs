@@ -142,9 +142,15 @@ impl LabPaths {
 
     /// Layers that a lab stands on, whichever it is.
     pub(crate) fn layers_in_use() -> Vec<PathBuf> {
+        LabPaths::all().iter().filter_map(|paths| paths.spec().ok()).flat_map(|spec| spec.layers).collect()
+    }
+
+    /// Those of all labs that are up or half up, by name.
+    pub(crate) fn all() -> Vec<LabPaths> {
         let labs = std::fs::read_dir("/run/systole-lab").into_iter().flatten().flatten();
-        let names = labs.filter_map(|entry| entry.file_name().into_string().ok());
-        names.filter_map(|name| LabPaths::new(&name).ok()?.spec().ok()).flat_map(|spec| spec.layers).collect()
+        let mut names: Vec<String> = labs.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort_unstable();
+        names.into_iter().filter_map(|name| LabPaths::new(&name).ok()).collect()
     }
 
     /// Reads the power state.

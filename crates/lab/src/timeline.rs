@@ -90,6 +90,16 @@ fn read_entry(node: &str, line: &str) -> Option<Event> {
     Some(Event { at_us, by: node.to_owned(), text: format!("{}: {message}", teller.trim_start_matches("pacemaker-")) })
 }
 
+/// What the lines of a timeline mean.
+pub const LEGEND: &str = "\
+Seconds since the first fault. Who says it, and what:
+  lab      *** what was done to the cluster: a kill, a power cut, a move ***
+  lxc1     what Pacemaker, corosync or an agent on that node wrote into its journal. `Result of promote operation for mysql on lxc1: ok`
+           is an action that has ended; `Fencing`, `Operation 'reboot'`: the others make sure that a lost node is off; `A new
+           membership`: corosync counts who is there; `Setting master-mysql`: how much the agent wants the primary there
+  clients  when writes stopped, the first error that a client saw, and when writes went on
+";
+
 /// The whole timeline as text. Times count from the first event after the start of the load: the first fault.
 #[must_use]
 pub fn draw(journal: &Journal, shortest_us: u64, lab: &[Event], cluster: &[Event]) -> String {
@@ -111,7 +121,7 @@ pub fn draw(journal: &Journal, shortest_us: u64, lab: &[Event], cluster: &[Event
     }
     rows.retain(|(at, _, _)| (begin..=end).contains(at));
     rows.sort();
-    let mut text = String::new();
+    let mut text = format!("{LEGEND}\n");
     for (at, who, what) in rows {
         let seconds = (at as f64 - zero as f64) / 1e6;
         let _ = writeln!(text, "{seconds:+9.3} s  {who:<18} {what}");
@@ -196,8 +206,8 @@ mod tests {
         let journal = Journal { records: vec![ack(1_000_000), ack(2_000_000), Record::End { at: 2_100_000 }] };
         let lab = [Event { at_us: 1_500_000, by: "lab".into(), text: "kill".into() }];
         let text = draw(&journal, SHORTEST_OUTAGE_US, &lab, &[]);
-        let lines: Vec<&str> = text.lines().take(3).collect();
-        assert_eq!(lines[0], "   -0.500 s  clients            last acknowledged write");
+        let lines: Vec<&str> = text.trim_start_matches(LEGEND).trim_start().lines().take(3).collect();
+        assert_eq!(lines[0].trim(), "-0.500 s  clients            last acknowledged write");
         assert_eq!(lines[1], "   +0.000 s  lab                *** kill ***");
         assert_eq!(lines[2], "   +0.500 s  clients            writes again, after 1000 ms");
     }

@@ -109,6 +109,7 @@ pub(crate) fn worker(order: &Path) -> Done<()> {
         begin: host::monotonic_us(),
     };
     std::thread::scope(|scope| {
+        load::note_pace(scope, &records, &stop);
         for hand in 0..HANDS {
             let (records, stop, crowd) = (records.clone(), &stop, &crowd);
             scope.spawn(move || crowd.work(hand, &records, stop));

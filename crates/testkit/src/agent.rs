@@ -22,6 +22,9 @@ pub struct Answer {
     pub stderr: String,
     /// How long it took.
     pub elapsed: Duration,
+    /// How long it would have taken on a machine at rest, in steps of a quarter of a second: what a bound is held against. See the
+    /// crate `pace`.
+    pub counted: Duration,
 }
 
 impl Answer {
@@ -85,6 +88,7 @@ pub struct Running {
     action: String,
     child: Child,
     begin: Instant,
+    pace: pace::Limit,
 }
 
 impl Running {
@@ -105,6 +109,7 @@ impl Running {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
             elapsed: self.begin.elapsed(),
+            counted: self.pace.elapsed().min(self.begin.elapsed()),
         }
     }
 
@@ -220,9 +225,9 @@ impl Agent {
     /// # Panics
     /// When there is no agent.
     pub fn spawn(&self, action: &str) -> Running {
-        let begin = Instant::now();
+        let (begin, pace) = (Instant::now(), pace::Limit::of(Duration::MAX));
         let child = self.command(&[action]).spawn().unwrap_or_else(|e| panic!("{}: {e}", self.path.display()));
-        Running { action: action.to_owned(), child, begin }
+        Running { action: action.to_owned(), child, begin, pace }
     }
 
     /// Runs an action.

@@ -1,15 +1,15 @@
-//! Waiting for what has to become true, with a bound.
+//! Waiting for what has to become true, with a bound in the time of a machine at rest: see the crate `pace`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Asks again until there is an answer, at most for `limit`. `None` when there was none.
 pub fn within<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
-    let until = Instant::now() + limit;
+    let limit = pace::Limit::of(limit);
     loop {
         if let Some(answer) = ask() {
             return Some(answer);
         }
-        if Instant::now() >= until {
+        if limit.is_over() {
             return None;
         }
         std::thread::sleep(Duration::from_millis(5));

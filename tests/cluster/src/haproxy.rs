@@ -84,7 +84,7 @@ pub fn wait_agreed(site: &Site) -> Result<()> {
 /// Starts writers that go through the HAProxy of this node, and lets them write for two seconds.
 pub fn load_through(site: &Site, node: &Node) -> Result<Load> {
     let address = Front::of(site).address(node);
-    let load = site.lab.start_load(&LoadOptions { address, ..site.load_options()? })?;
+    let load = site.lab.start_load(&LoadOptions { address, ..site.gentle_load_options()? })?;
     site.lab.wait_for("writes through HAProxy", Duration::from_secs(20), || load.writing())?;
     std::thread::sleep(Duration::from_secs(2));
     Ok(load)

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use lab::state::Bind;
 use lab::{Error, Lab, LabOptions, Node, Result};
 
-use crate::{package, snippet};
+use crate::{lab_name, package, snippet};
 
 /// Where the nodes see the shared directory.
 const SHARED: &str = "/mnt/jobs";
@@ -82,6 +82,7 @@ impl Jobs {
 
     /// The same with more in the lab: volumes and layers.
     pub fn with(name: &str, resources: &[Resource], more: LabOptions) -> Result<Self> {
+        let name = &lab_name(name);
         let shared = std::env::temp_dir().join(format!("systole-jobs-{name}"));
         let _ = std::fs::remove_dir_all(&shared);
         let failed = |e: std::io::Error| Error::Refused(format!("{}: {e}", shared.display()));

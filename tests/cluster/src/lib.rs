@@ -109,6 +109,15 @@ fn on_all(nodes: &[Node], action: impl Fn(&Node) -> Result<()> + Sync) -> Result
     })
 }
 
+/// The name of a scenario's lab: the same scenario may run on another generation of nodes at the same time.
+#[must_use]
+pub fn lab_name(scenario: &str) -> String {
+    match lab::image::usual().as_str() {
+        "debian12" => scenario.to_owned(),
+        image => format!("{scenario}-{image}"),
+    }
+}
+
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }

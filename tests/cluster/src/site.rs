@@ -8,7 +8,7 @@ use lab::state::Volume;
 use lab::{CheckOptions, Error, Journal, Lab, LabOptions, Load, LoadOptions, Node, Report, Result};
 use nix::sys::signal::Signal;
 
-use crate::{Agent, Durability, Kind, REDIS, Server, keep_logs, mysql, package, read, redis, repository, stock};
+use crate::{Agent, Durability, Kind, REDIS, Server, keep_logs, lab_name, mysql, package, read, redis, repository, stock};
 
 /// How a site is set up.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ impl Site {
         let Setup { agent, server, durability, settings, parameters, layer, certificate, disk_mib } = setup;
         let volumes = disk_mib.map(|mebibytes| Volume { path: server.data().into(), mebibytes }).into_iter().collect();
         let options = LabOptions {
-            name: name.to_owned(),
+            name: lab_name(name),
             image: server.image.map_or_else(image::usual, str::to_owned),
             packages: vec![package()?],
             layers: layer.into_iter().collect(),
@@ -174,9 +174,19 @@ impl Site {
         }
     }
 
-    /// Starts the writers and lets them write for two seconds.
+    /// The same for a scenario: some hundred writes a second are enough to lose one, and several labs share the processors.
+    pub fn gentle_load_options(&self) -> Result<LoadOptions> {
+        Ok(LoadOptions { pause_us: 5_000, probe_pause_us: 20_000, ..self.load_options()? })
+    }
+
+    /// Starts the writers of a scenario and lets them write for two seconds.
     pub fn load(&self) -> Result<Load> {
-        let load = self.lab.start_load(&self.load_options()?)?;
+        self.load_of(&self.gentle_load_options()?)
+    }
+
+    /// The same with other writers.
+    pub fn load_of(&self, options: &LoadOptions) -> Result<Load> {
+        let load = self.lab.start_load(options)?;
         self.lab.wait_for("writes", Duration::from_secs(20), || load.writing())?;
         std::thread::sleep(Duration::from_secs(2));
         Ok(load)
@@ -195,7 +205,7 @@ impl Site {
         std::thread::sleep(Duration::from_secs(1));
         let journal = load.stop()?;
         let usual = CheckOptions::of(&self.load_options()?)?;
-        let options = CheckOptions { max_outage: Some(longest_outage), converge: usual.converge + behind, ..usual };
+        let options = CheckOptions { max_outage: Some(longest_outage), standstill: usual.standstill + behind, ..usual };
         let report = self.lab.check(&journal, &options)?;
         Ok((report, journal))
     }

@@ -35,6 +35,8 @@ pub(super) enum Verb {
     },
     /// Show the nodes and the cluster.
     Status,
+    /// Show which labs are up.
+    List,
     /// Run a command on a node; its exit code becomes this program's.
     Exec {
         /// The node (lxc1, ...).

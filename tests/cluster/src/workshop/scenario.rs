@@ -3,7 +3,7 @@
 use lab::{LabOptions, Result};
 
 use super::{Drills, Kind, Workshop};
-use crate::keep_logs;
+use crate::{keep_logs, lab_name};
 
 /// Far above the figures, so that a machine that is busy with something else fails no test.
 fn longest_ms(kind: Kind) -> f64 {
@@ -25,7 +25,7 @@ pub fn scenario(
     at_least: usize,
     steps: impl FnOnce(&Workshop) -> Result<Drills<'_>>,
 ) {
-    let options = LabOptions { name: name.to_owned(), ..LabOptions::default() };
+    let options = LabOptions { name: lab_name(name), ..LabOptions::default() };
     let site = up(options).unwrap_or_else(|e| panic!("{e}"));
     let run = || {
         let verdict = steps(&site)?.end()?;
@@ -36,7 +36,7 @@ pub fn scenario(
     for (database, report) in &verdict.reports {
         println!("{database}\n{report}");
     }
-    let slow: Vec<_> = verdict.drills.iter().filter(|drill| drill.tally.writing_ms > longest_ms(drill.kind)).collect();
+    let slow: Vec<_> = verdict.drills.iter().filter(|drill| drill.tally.writing_counted_ms > longest_ms(drill.kind)).collect();
     assert!(verdict.kept() && slow.is_empty(), "{slow:?}\nlogs: {}", keep_logs(&site.lab));
     let articles: usize = verdict.drills.iter().map(|drill| drill.tally.articles).sum();
     assert!(articles > at_least, "only {articles} articles were written: nothing was tested");

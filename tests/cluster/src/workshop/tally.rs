@@ -38,6 +38,9 @@ pub struct Outcome {
 pub struct Tally {
     /// Longest time between two articles that were acknowledged, milliseconds.
     pub writing_ms: f64,
+    /// The same in the time of a machine at rest, which is what a bound is held against: see the crate `pace`.
+    #[serde(default)]
+    pub writing_counted_ms: f64,
     /// The same of readings.
     pub reading_ms: f64,
     /// The same of requests that had their session.
@@ -92,11 +95,19 @@ impl Tally {
                 _ => {}
             }
         }
+        tally.writing_counted_ms = counted(journal, &wrote, from, to);
         tally.writing_ms = longest_gap(wrote, from, to);
         tally.reading_ms = longest_gap(read, from, to);
         tally.session_ms = longest_gap(session, from, to);
         tally
     }
+}
+
+/// [`longest_gap`] between times that count as the journal has it.
+fn counted(journal: &Journal, times: &[u64], from: u64, to: u64) -> f64 {
+    let begin = times.iter().copied().min().unwrap_or(from).min(from);
+    let scale = |time: u64| if time < begin { 0 } else { journal.counted(begin, time) };
+    longest_gap(times.iter().map(|time| scale(*time)).collect(), scale(from), scale(to))
 }
 
 /// The longest time between two neighbours that touches the span, milliseconds; infinite when there is no neighbour on one side.

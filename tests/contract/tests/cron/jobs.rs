@@ -14,9 +14,9 @@ const NEVER: &str = "0 0 30 2 * wpsite true\n";
 fn cron_runs_the_jobs_where_the_resource_is() {
     let site = Site::with("real", "MAILTO=\"\"\n* * * * * wpsite echo $SHELL $SYSTOLE_CRON >> {}/ran\n");
     site.agent().run("start").ok();
-    let begin = Instant::now();
+    let limit = pace::Limit::of(Duration::from_secs(130));
     while !site.has("ran") {
-        assert!(begin.elapsed() < Duration::from_secs(130), "cron did not run the job");
+        assert!(!limit.is_over(), "cron did not run the job");
         std::thread::sleep(Duration::from_millis(200));
     }
     assert_eq!(std::fs::read_to_string(site.directory().join("ran")).unwrap(), "/bin/sh real\n");
@@ -87,7 +87,7 @@ fn a_stop_leaves_none_behind() {
         let agent = site.agent().parameter("drain", drain).parameter("drain_timeout", "2s");
         let answer = agent.run("stop");
         answer.ok();
-        assert!(answer.elapsed < Duration::from_secs(8), "{answer:?}");
+        assert!(answer.counted < Duration::from_secs(8), "{answer:?}");
         assert!(running("4242").is_empty(), "{name}: {:?}", running("4242"));
         let _ = job.wait();
         if !kill_wrapper {
@@ -156,7 +156,7 @@ fn a_user_cannot_make_a_stop_kill_others_or_hang() {
     crate::run("mkfifo", &[&format!("{directory}/2.run")]);
     let answer = site.agent().parameter("drain", "kill").run("stop");
     answer.ok();
-    assert!(answer.elapsed < Duration::from_secs(5), "{answer:?}");
+    assert!(answer.counted < Duration::from_secs(5), "{answer:?}");
     assert!(victim.try_wait().unwrap().is_none(), "it was killed");
     victim.kill().unwrap();
     victim.wait().unwrap();

@@ -133,14 +133,14 @@ fn a_data_disk_that_is_full_degrades_and_can_be_demoted_and_stopped() {
     std::thread::sleep(Duration::from_millis(500));
     let answer = node.agent().timeout(Duration::from_secs(15)).run("monitor");
     answer.expect(&[191, 9]);
-    assert!(answer.elapsed < Duration::from_secs(8), "{:?}", answer.elapsed);
+    assert!(answer.counted < Duration::from_secs(8), "{:?}", answer.elapsed);
     let demoted = node.agent().timeout(Duration::from_secs(20)).run("demote");
     demoted.ok();
-    assert!(demoted.elapsed < Duration::from_secs(15), "{:?}", demoted.elapsed);
+    assert!(demoted.counted < Duration::from_secs(15), "{:?}", demoted.elapsed);
     assert!(!node.is_writable());
     let stopped = node.agent().timeout(Duration::from_secs(20)).run("stop");
     stopped.ok();
-    assert!(stopped.elapsed < Duration::from_secs(20), "{:?}", stopped.elapsed);
+    assert!(stopped.counted < Duration::from_secs(20), "{:?}", stopped.elapsed);
     assert!(node.servers().is_empty());
     drop(waiting);
 }
@@ -150,7 +150,7 @@ fn a_start_on_a_full_disk_answers_with_what_the_server_said_and_leaves_none() {
     let small = Small::new();
     small.fill();
     let answer = small.node.agent().timeout(Duration::from_secs(20)).run("start");
-    assert!(answer.elapsed < Duration::from_secs(20), "{:?}", answer.elapsed);
+    assert!(answer.counted < Duration::from_secs(20), "{:?}", answer.elapsed);
     if answer.status != 0 {
         assert!(answer.reason().len() > 30, "{}", answer.reason());
     }

@@ -189,7 +189,7 @@ fn a_monitor_neither_waits_nor_releases() {
     for _ in 0..3 {
         let answer = group.node("a").agent().run("monitor");
         answer.expect(&[8, 191]);
-        assert!(answer.elapsed < Duration::from_secs(3), "{:?}", answer.elapsed);
+        assert!(answer.counted < Duration::from_secs(3), "{:?}", answer.elapsed);
     }
     assert_eq!(waiting.answer(Duration::ZERO), None);
 }
@@ -201,7 +201,7 @@ fn a_demotion_acknowledges_nothing_and_is_bounded() {
     let others = crowd(a, "behind");
     let answer = group.demote("a", &["b"], &["b"]);
     answer.ok();
-    assert!(answer.elapsed < Duration::from_secs(8), "{:?}", answer.elapsed);
+    assert!(answer.counted < Duration::from_secs(8), "{:?}", answer.elapsed);
     for client in [waiting].iter().chain(&others) {
         expect_no_acknowledgement(client, Duration::from_secs(5), "demote");
     }
@@ -215,7 +215,7 @@ fn a_stop_without_a_demotion_acknowledges_nothing_and_is_bounded() {
     let others = crowd(group.node("a"), "behind");
     let answer = group.node("a").agent().run("stop");
     answer.ok();
-    assert!(answer.elapsed < Duration::from_secs(10), "{:?}", answer.elapsed);
+    assert!(answer.counted < Duration::from_secs(10), "{:?}", answer.elapsed);
     for client in [waiting].iter().chain(&others) {
         expect_no_acknowledgement(client, Duration::from_secs(5), "stop");
     }
@@ -439,7 +439,7 @@ fn comes_back(notified: Notified) {
             let first = if notified == Notified::PrimaryFirst { ["a", "b"] } else { ["b", "a"] };
             for name in first {
                 let answer = group.notify(name, "post", "start", &lists);
-                assert!(answer.elapsed < Duration::from_secs(4), "{name} cannot do what the other one has not done: {:?}", answer.elapsed);
+                assert!(answer.counted < Duration::from_secs(4), "{name} cannot do what the other one has not done: {:?}", answer.elapsed);
             }
             assert!(group.record().contains("change=1 "), "{}", group.record());
         }

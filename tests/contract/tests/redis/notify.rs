@@ -71,7 +71,7 @@ fn a_replica_that_cannot_reach_its_primary_does_not_hold_up_the_cluster() {
     let lists = Lists::promoting("c", &["b", "c"]);
     let answer = group.node("b").agent().notifying("post", "promote", &lists, Spelling::Both).run("notify");
     answer.ok();
-    assert!(answer.elapsed < Duration::from_secs(2), "{answer:?}");
+    assert!(answer.counted < Duration::from_secs(2), "{answer:?}");
 }
 
 /// A server that was frozen while the others were told of the new primary is told by its own monitor.
@@ -98,9 +98,9 @@ fn a_silent_node_does_not_hold_up_an_election() {
     let group = Group::established(&["a", "b", "c"]);
     group.node("a").kill_server();
     group.node("c").server().freeze();
-    let begin = std::time::Instant::now();
+    let limit = pace::Limit::of(Duration::from_secs(5));
     group.promote("b", &["b", "c"]).ok();
-    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert!(!limit.is_over(), "{:?}", limit.elapsed());
     assert!(group.record().contains("node=b"), "{}", group.record());
 }
 

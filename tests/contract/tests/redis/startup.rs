@@ -70,14 +70,14 @@ fn a_server_that_loads_for_long_counts_as_started() {
     node.agent().run("stop").ok();
     let answer = node.agent().run("start");
     answer.ok();
-    assert!(answer.elapsed < Duration::from_secs(8), "{answer:?}");
+    assert!(answer.counted < Duration::from_secs(8), "{answer:?}");
     node.agent().run("monitor").expect(&[0]);
     eventually("the data are loaded", || node.ask(&["DBSIZE"]).is_ok_and(|n| n == "20000"));
     // Not even for seconds when the promotion of another one comes after this start.
     node.agent().run("stop").ok();
     let answer = node.agent().lists(&Lists::promoting("other", &["other"]), Spelling::Both).run("start");
     answer.ok();
-    assert!(answer.elapsed < Duration::from_secs(3), "{answer:?}");
+    assert!(answer.counted < Duration::from_secs(3), "{answer:?}");
     node.agent().run("monitor").expect(&[0]);
 }
 

@@ -20,7 +20,7 @@ fn monitor_finds_a_frozen_replica_in_time() {
     freeze(&node);
     let answer = node.agent().timeout(SHORT).run("monitor");
     answer.refused(1, &["stuck"]);
-    assert!(answer.elapsed < SHORT, "{answer:?}");
+    assert!(answer.counted < SHORT, "{answer:?}");
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn monitor_finds_a_frozen_primary_in_time() {
     let answer = node.agent().timeout(SHORT).run("monitor");
     answer.refused(9, &["stuck"]);
     // The kernel says that it is stopped: nobody has to wait for an answer.
-    assert!(answer.elapsed < Duration::from_secs(1), "{answer:?}");
+    assert!(answer.counted < Duration::from_secs(1), "{answer:?}");
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn stop_kills_a_frozen_server_in_time() {
         freeze(&node);
         let answer = node.agent().timeout(SHORT).run("stop");
         answer.ok();
-        assert!(answer.elapsed < SHORT, "{answer:?}");
+        assert!(answer.counted < SHORT, "{answer:?}");
         assert!(node.servers().is_empty(), "the server still runs");
     }
 }
@@ -86,7 +86,7 @@ fn stop_kills_a_server_that_waits_for_a_lagging_replica() {
     group.node("a").write("not replicated").unwrap();
     let answer = group.node("a").agent().timeout(Duration::from_secs(8)).run("stop");
     answer.ok();
-    assert!(answer.elapsed < Duration::from_secs(8), "{answer:?}");
+    assert!(answer.counted < Duration::from_secs(8), "{answer:?}");
     assert!(group.node("a").servers().is_empty(), "the server still runs");
     assert!(group.node("a").log().contains("killing it"), "{}", group.node("a").log());
 }
@@ -99,7 +99,7 @@ fn demote_of_a_frozen_primary_kills_it_in_time() {
     freeze(&node);
     let answer = node.agent().timeout(SHORT).run("demote");
     answer.ok();
-    assert!(answer.elapsed < SHORT, "{answer:?}");
+    assert!(answer.counted < SHORT, "{answer:?}");
     assert!(node.servers().iter().all(|p| p.pid != frozen), "a frozen primary wakes up as a primary");
 }
 
@@ -110,7 +110,7 @@ fn promote_of_a_frozen_server_fails_in_time() {
     freeze(&node);
     let answer = node.agent().timeout(SHORT).run("promote");
     answer.expect(&[1]);
-    assert!(answer.elapsed < SHORT, "{answer:?}");
+    assert!(answer.counted < SHORT, "{answer:?}");
     assert!(!answer.reason().is_empty());
 }
 
@@ -121,7 +121,7 @@ fn start_finds_a_frozen_server_in_time() {
     freeze(&node);
     let answer = node.agent().timeout(SHORT).run("start");
     answer.refused(1, &["stuck"]);
-    assert!(answer.elapsed < SHORT, "{answer:?}");
+    assert!(answer.counted < SHORT, "{answer:?}");
 }
 
 /// What a node without the packages answers: nothing runs, and there is nothing to stop.

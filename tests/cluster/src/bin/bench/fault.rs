@@ -128,7 +128,7 @@ impl<'a> Bed<'a> {
     fn once(&self, fault: impl Fn(&Site) -> Result<()>) -> Result<Fault> {
         let site = &self.site;
         let mut problems = Vec::new();
-        let load = site.load()?;
+        let load = site.load_of(&site.load_options()?)?;
         problems.extend(fault(site).err().map(|e| e.to_string()));
         // Long enough for the outage to have begun before its end is looked for.
         std::thread::sleep(Duration::from_secs(1));

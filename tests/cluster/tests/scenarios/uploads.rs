@@ -1,7 +1,5 @@
 //! The uploads on every node: what docs/recipes/syncthing.md and glusterfs-cephfs.md say, their commands run as they stand there.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it saw by panicking")]
-
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 

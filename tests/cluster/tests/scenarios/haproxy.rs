@@ -1,7 +1,5 @@
 //! HAProxy on every node in front of Redis: what docs/haproxy.md says of it. The letters are those of redis.rs.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it saw by panicking")]
-
 use std::time::Duration;
 
 use cluster_scenarios::{Durability, Setup, Site, expect, haproxy, held};

@@ -1,8 +1,6 @@
 //! Two nodes, with a qdevice on a third machine and without one: what docs/recipes/two-nodes.md says, its commands run as they stand
 //! there.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it saw by panicking")]
-
 use std::time::Duration;
 
 use cluster_scenarios::{Durability, REDIS, Site, expect, finish, held, recipe};

@@ -1,7 +1,5 @@
 //! Sentinel in the place of our agent: what docs/sentinel.md says of it. Exactly one manager decides.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it saw by panicking")]
-
 use std::time::Duration;
 
 use cluster_scenarios::{Setup, Site, expect, haproxy, held, sentinel, snippet};

@@ -1,7 +1,5 @@
 //! A new version of systole on a site that is in use, as docs/install.md has it done: node by node, by apt.
 
-#![allow(clippy::unwrap_used, reason = "a test says what it saw by panicking")]
-
 use std::time::Duration;
 
 use cluster_scenarios::workshop::{Drill, Drills, Upgrade, Workshop, scenario};

@@ -1,7 +1,5 @@
 //! Galera with its arbitrator: the page docs/recipes/galera.md to the letter, and what is said there.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it saw by panicking")]
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 

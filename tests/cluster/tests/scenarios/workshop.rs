@@ -1,6 +1,12 @@
 //! The page docs/workshop.md, followed to the letter or by its wizard, and what its visitors see when things are lost.
 
 use cluster_scenarios::workshop::{Drill, Drills, Workshop, scenario};
+use lab::VisitOptions;
+
+/// Few, and enough to see what is lost: several labs share the processors, and each request is WordPress as a whole.
+fn visitors(site: &Workshop) -> VisitOptions {
+    VisitOptions { articles: 2, readings: 1, ..site.visit_options() }
+}
 
 fn say(step: &str) {
     println!("{step}");
@@ -11,9 +17,9 @@ fn three_empty_servers_become_a_site_that_stays_up() {
     scenario(
         "workshop-test",
         |options| Workshop::up(options, say),
-        50,
+        20,
         |site| {
-            let mut drills = Drills::begin(site)?;
+            let mut drills = Drills::with(site, &visitors(site))?;
             for drill in [Drill::KILL_MYSQL, Drill::MovePrimary("mysql"), Drill::MovePrimary("redis"), Drill::PowerCut("lxc1")] {
                 drills.run(drill)?;
             }
@@ -30,7 +36,7 @@ fn the_wizard_makes_the_same_site() {
         |options| Workshop::up_by_wizard(options, say),
         20,
         |site| {
-            let mut drills = Drills::begin(site)?;
+            let mut drills = Drills::with(site, &visitors(site))?;
             for drill in [Drill::MovePrimary("mysql"), Drill::PowerCut("lxc1")] {
                 drills.run(drill)?;
             }

@@ -1,8 +1,6 @@
 //! What stands between clients and the MariaDB of mysql.crm: HAProxy for writers, Pen for readers. What
 //! docs/recipes/mariadb-behind-haproxy.md and docs/recipes/pen.md say of them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it saw by panicking")]
-
 use std::time::Duration;
 
 use cluster_scenarios::{MARIADB, Setup, Site, expect, haproxy, held, held_after, snippet};

@@ -3,8 +3,6 @@
 //! The jobs are cron's, the minutes are real, the nodes' power is cut. Each job writes when and where it runs into a file of this
 //! machine, which survives the nodes.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it saw by panicking")]
-
 use std::time::Duration;
 
 use cluster_scenarios::jobs::{Jobs, Resource};

@@ -4,8 +4,6 @@
 //! The bounds of T here are not the figures (`make bench` measures those): they are generous, so that a machine that is
 //! busy with something else fails no test, and still far below what the stock agent takes.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it saw by panicking")]
-
 use std::time::Duration;
 
 use cluster_scenarios::{Agent, Durability, Setup, Site, VALKEY, expect, held};

@@ -1,7 +1,5 @@
 //! A node without a way out: what docs/recipes/connectivity.md says, its drill run as it stands there.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it saw by panicking")]
-
 use std::time::{Duration, Instant};
 
 use cluster_scenarios::{expect, finish, recipe, snippet};

@@ -1,8 +1,6 @@
 //! Three sites of one node each, of which the one with the ticket writes: what docs/recipes/sites.md says, its commands run as they
 //! stand there.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it saw by panicking")]
-
 use std::time::{Duration, Instant};
 
 use cluster_scenarios::{expect, finish, recipe};
@@ -132,7 +130,7 @@ fn a_holder_that_is_cut_off_is_closed_before_another_site_writes() {
         let holder = wait_taken_over(lab, 1)?;
         let journal = load.stop()?;
         lab.heal(None)?;
-        let report = lab.check(&journal, &CheckOptions { converge: Duration::ZERO, ..CheckOptions::of(&options)? })?;
+        let report = lab.check(&journal, &CheckOptions { standstill: Duration::ZERO, ..CheckOptions::of(&options)? })?;
         println!("{report}");
         expect(report.verdicts.iter().any(|v| v.letter == 'W' && v.kept), "never two sites that write")?;
         expect(report.lacking[&format!("lxc{holder}")] > 0, "what only the old holder had is lost: this page is about that")?;
@@ -174,7 +172,7 @@ fn a_holder_that_dies_comes_back_as_a_site_that_does_not_write() {
         std::thread::sleep(Duration::from_secs(60));
         wait_holder(lab, holder, Duration::from_secs(10))?;
         let journal = load.stop()?;
-        let report = lab.check(&journal, &CheckOptions { converge: Duration::ZERO, ..CheckOptions::of(&options)? })?;
+        let report = lab.check(&journal, &CheckOptions { standstill: Duration::ZERO, ..CheckOptions::of(&options)? })?;
         println!("{report}");
         expect(report.verdicts.iter().any(|v| v.letter == 'W' && v.kept), "never two sites that write")
     });
