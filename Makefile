@@ -71,13 +71,13 @@ STEP =
 
 ## make check       formatting, lints, documentation, all without warnings
 # A test that no plain `cargo test` runs is named, or nothing would look at it.
-check: $(if $(STEP),test-programs)
+check: $(if $(STEP),test-programs stage)
 	$(STEP) sh -ec '$(CARGO) fmt --all --check; \
 	  $(CARGO) clippy --workspace --lib --bins --tests --examples --test "*" --locked --features $(FAULT_POINTS) -- -D warnings; \
 	  RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet'
 
 ## make unit        unit and property tests; generated files are what the declarations say
-unit: $(if $(STEP),test-programs)
+unit: $(if $(STEP),test-programs stage)
 	$(STEP) $(CARGO) test --workspace --locked --features $(FAULT_POINTS)
 
 # All test programs and the agent that can be killed at its fault points, by one set of features: nothing is compiled twice.

@@ -101,7 +101,7 @@ fn modern_role(role: &str) -> &str {
 
 /// What the node's Pacemaker says, or why it says nothing.
 pub fn view(node: &Node) -> Result<ClusterView> {
-    let done = node.exec(&["timeout", "10", "crm_mon", "-1", "--output-as=xml"])?;
+    let done = node.exec(&["timeout", "60", "crm_mon", "-1", "--output-as=xml"])?;
     if !done.success() {
         return Err(Error::Refused(format!("Pacemaker on {} does not answer: {}", node.name, done.stderr.trim())));
     }

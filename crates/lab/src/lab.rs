@@ -310,7 +310,7 @@ impl Lab {
             Error::Timeout { what, after, .. } => {
                 let last = self.live_nodes().first().map_or_else(
                     || "no node has power".to_owned(),
-                    |node| match node.exec(&["timeout", "10", "crm_mon", "-1Arf"]) {
+                    |node| match node.exec(&["timeout", "60", "crm_mon", "-1Arf"]) {
                         Ok(out) => format!("\n{}{}", out.stdout, out.stderr),
                         Err(error) => error.to_string(),
                     },
@@ -342,15 +342,18 @@ impl Lab {
 
     /// Waits until the cluster has nothing to do: no transition runs and none is due.
     pub fn wait_idle(&self) -> Result<()> {
-        let node = self.quorate_node()?;
-        let done = node.exec(&["timeout", "100", "crm_resource", "--wait", "--timeout=90s"])?;
-        host::insist(format!("crm_resource --wait on {}", node.name), done).map(drop)
+        // The tool's own limit is one in real time: it is asked again.
+        host::poll("a cluster that has nothing to do", Duration::from_secs(90), Duration::from_millis(50), || {
+            let done = self.quorate_node().and_then(|node| node.exec(&["timeout", "40", "crm_resource", "--wait", "--timeout=30s"]));
+            let done = done.map_err(|error| error.to_string())?;
+            if done.success() { Ok(()) } else { Err(done.stderr) }
+        })
     }
 
     /// Runs `crm` with these words on a live node with quorum.
     pub fn crm(&self, words: &str) -> Result<Output> {
         let node = self.quorate_node()?;
-        let mut all = vec!["timeout", "120", "crm", "-D", "plain"];
+        let mut all = vec!["timeout", "600", "crm", "-D", "plain"];
         all.extend(words.split_whitespace());
         let done = node.exec(&all)?;
         host::insist(format!("crm {words} on {}", node.name), done)
@@ -362,7 +365,7 @@ impl Lab {
         let node = self.quorate_node()?;
         node.write(FILE, text)?;
         self.event("configuration loaded")?;
-        let done = node.exec(&["timeout", "120", "crm", "-D", "plain", "--force", "configure", "load", "update", FILE])?;
+        let done = node.exec(&["timeout", "600", "crm", "-D", "plain", "--force", "configure", "load", "update", FILE])?;
         // crmsh reports some refusals with exit code 0.
         if done.stderr.lines().any(|line| line.starts_with("ERROR")) {
             return Err(Error::Command {
@@ -482,8 +485,8 @@ impl Lab {
             }
             let node = self.node_named(&node)?;
             if node.is_on() {
-                let _ = write("crm_mon", &node.exec(&["timeout", "10", "crm_mon", "-1Arf"])?.stdout);
-                let _ = write("cib.xml", &node.exec(&["timeout", "10", "cibadmin", "--query"])?.stdout);
+                let _ = write("crm_mon", &node.exec(&["timeout", "60", "crm_mon", "-1Arf"])?.stdout);
+                let _ = write("cib.xml", &node.exec(&["timeout", "60", "cibadmin", "--query"])?.stdout);
             }
         }
         Ok(())

@@ -253,7 +253,7 @@ impl Site<'_> {
             };
             let mut known = None;
             for _ in 0..SESSION {
-                std::thread::sleep(Duration::from_millis(250));
+                std::thread::sleep(Duration::from_millis(1_500 / u64::from(self.options.articles.max(1))));
                 if stop.load(Ordering::Relaxed) {
                     return;
                 }

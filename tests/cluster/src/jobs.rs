@@ -11,14 +11,15 @@ use crate::{lab_name, package, snippet};
 
 /// Where the nodes see the shared directory.
 const SHARED: &str = "/mnt/jobs";
-/// What the jobs run. It ticks while it runs: so it shows when a job runs on that nobody has ended.
+/// What the jobs run. It ticks while it runs: so it shows when a job runs on that nobody has ended. It comes to its end when its seconds are
+/// over, or when it is told to (see [`Jobs::enough`]).
 const JOB: &str = r#"#!/bin/sh
 # job NAME SECONDS
 minute=${SYSTOLE_MINUTE:-$(($(date +%s) / 60))}
 say() { echo "$(date +%s.%N) $(hostname) $$ $1 $2 $minute" >> /mnt/jobs/journal; }
 say begin "$1"
 n=0
-while [ $n -lt $(($2 * 5)) ]; do sleep 0.2; say tick "$1"; n=$((n + 1)); done
+while [ $n -lt $(($2 * 5)) ] && [ ! -e /mnt/jobs/enough-"$1" ]; do sleep 0.2; say tick "$1"; n=$((n + 1)); done
 say end "$1"
 "#;
 
@@ -155,6 +156,20 @@ impl Jobs {
             self.lab.crm(&format!("resource clear {name}"))?;
         }
         self.lab.wait_idle()
+    }
+
+    /// Waits until a stop on this node has taken a job away from cron.
+    pub fn wait_stopping(&self, job: &str, node: &Node) -> Result<()> {
+        self.lab.wait_for(&format!("a stop of {job} on {}", node.name), Duration::from_secs(60), || {
+            node.sh(&format!("test ! -e /etc/cron.d/systole-{job}")).is_ok()
+        })
+    }
+
+    /// Whether each run of a job comes to its end at once.
+    pub fn enough(&self, job: &str, enough: bool) -> Result<()> {
+        let file = self.shared.join(format!("enough-{job}"));
+        let done = if enough { std::fs::write(&file, "") } else { std::fs::remove_file(&file) };
+        done.map_err(|e| Error::Refused(format!("{}: {e}", file.display())))
     }
 
     /// Waits until a job has said something on a node since that moment.

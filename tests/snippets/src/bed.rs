@@ -1,31 +1,34 @@
-//! One sandbox run: snippets loaded one after the other into an offline CIB, then simulated step by step.
+//! Snippets loaded one after the other into a CIB file, then simulated step by step; and other programs of the images.
+//!
+//! Owns what runs in the sandboxes, and what they have answered: each script is a function of the image, the CIB before
+//! it and its own text, so it runs once, and whoever asks the same is told the same. Most tests begin with files that
+//! others have loaded already.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 
-use crate::Outcome;
+use roxmltree::Document;
+
+use crate::sandbox::{self, Output};
+use crate::{Outcome, Snippet};
 
 /// The images hold no fence agents; this is what fence_ipmilan of fence-agents 4.12.1 says about itself.
 const FENCE_IPMILAN: &str = include_str!("../files/fence_ipmilan.xml");
 /// It reads its input to the end as the real ones do: Pacemaker takes it for broken when it is gone before.
 const FENCE_AGENT: &str = "#!/bin/sh\ncat > /dev/null\nexec cat /srv/fence_ipmilan.xml\n";
-/// Pacemaker asks systemd which units there are, and it does not run in the sandbox. This is what Pacemaker says on a node about each unit
-/// (3.0.0; 2.1.5 writes the same without the unit of time).
+/// Pacemaker asks systemd which units there are, and it does not run in the sandbox. This is what Pacemaker says on a
+/// node about each unit (3.0.0; 2.1.5 writes the same without the unit of time).
 const SYSTEMD_UNIT: &str = include_str!("../files/systemd.xml");
-/// Units of packages that not every image has. Any name that is neither here nor installed stays unknown, as on a node. Of a template
-/// systemd lists what stands before its instance's name.
+/// Units of packages that not every image has. Any name that is neither here nor installed stays unknown, as on a node.
+/// Of a template systemd lists what stands before its instance's name.
 const UNITS: [&str; 3] = ["php8.2-fpm", "proxysql", "syncthing@"];
 /// The images have no DRBD; this is what the agent of Debian 12's drbd-utils 9.22.0 says about itself.
 const DRBD: &str = include_str!("../files/drbd.xml");
 const DRBD_AGENT: &str = "#!/bin/sh\n[ \"$1\" = meta-data ] && exec cat /srv/drbd.xml\nexit 3\n";
-/// Stands in the place of Pacemaker's own (pcs does not look at the PATH), answers for the units, and hands everything else to the
-/// tool itself.
+/// Stands in the place of Pacemaker's own (pcs does not look at the PATH), answers for the units, and hands everything
+/// else to the tool itself. Which agents there are and what they say about themselves it asks for once: crmsh wants to
+/// know at every load.
 const CRM_RESOURCE: &str = r#"#!/bin/sh
 case "$*" in
 "--list-agents systemd") ls /srv/units; cd /lib/systemd/system && ls -- *.service | sed 's/[.]service$//' ;;
@@ -36,76 +39,26 @@ case "$*" in
     if [ -e "/srv/units/$file" ] || [ -e "/lib/systemd/system/$file.service" ]; then
         exec sed "s/@UNIT@/$unit/g" /srv/systemd.xml
     fi ;;
+"--show-metadata "*|"--list-ocf-"*)
+    known=/run/bed/known/$(echo "$*" | tr ' ' _)
+    [ -e "$known" ] || /usr/sbin/crm_resource.pacemaker "$@" > "$known" || { status=$?; rm "$known"; exit "$status"; }
+    exec cat "$known" ;;
 esac
 exec /usr/sbin/crm_resource.pacemaker "$@"
 "#;
-/// Stands before crmsh on the PATH: a wizard loads with `--wait`, and there is no cluster that could come to rest.
-const CRM: &str = "#!/bin/sh\n[ \"$1\" = --wait ] && shift\nexec /usr/sbin/crm \"$@\"\n";
+/// Run crmsh and pcs in processes that have their modules already.
+const WARM: &str = include_str!("../files/warm.py");
+const ASK_WARM: &str = include_str!("../files/ask-warm.py");
+/// What runs them, and what the files of that name in /usr/sbin do: the same for all arguments, and the rest.
+const WARM_PROGRAMS: [(&str, &str, &str, &str); 2] = [
+    ("python3", "crm", "from crmsh import log; log.setup_logging(); from crmsh import main", "sys.exit(main.run())"),
+    ("python3 -Es", "pcs", "from pcs import app", "sys.exit(app.main())"),
+];
 /// ProxySQL's admin interface: its tables, and what runs statements against them.
 const ADMIN_TABLES: &str = include_str!("../files/proxysql-admin.sql");
 const ADMIN: &str = include_str!("../files/proxysql-admin.py");
-/// Begins each part of the output. No tool prints it.
-const MARK: &str = "@@@ ";
-
-/// A configuration file, by name.
-#[derive(Clone, Debug)]
-pub struct Snippet {
-    /// File name.
-    pub name: String,
-    /// What stands in it.
-    pub text: String,
-}
-
-impl Snippet {
-    /// A file of crm-snippets/.
-    pub fn of(name: &str) -> Self {
-        let path = Self::directory().join(name);
-        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        Self { name: name.to_owned(), text }
-    }
-
-    /// All files of crm-snippets/.
-    pub fn all() -> Vec<Self> {
-        let mut names: Vec<String> = fs::read_dir(Self::directory())
-            .expect("crm-snippets/ can be listed")
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| name.ends_with(".crm"))
-            .collect();
-        names.sort();
-        assert!(names.len() >= 5, "crm-snippets/ holds hardly anything: {names:?}");
-        names.iter().map(|name| Self::of(name)).collect()
-    }
-
-    /// The file with one place changed; the place must be there.
-    pub fn mutated(mut self, from: &str, to: &str) -> Self {
-        assert!(self.text.contains(from), "{} does not hold {from:?}: correct the test", self.name);
-        self.text = self.text.replace(from, to);
-        self
-    }
-
-    /// The agents that it names, as `ocf:heartbeat:IPaddr2` or `stonith:fence_ipmilan`.
-    /// The snippets that have to be loaded before, in order: it says so at its top.
-    pub fn needs(&self) -> Vec<String> {
-        let top: String = self.text.lines().take_while(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#')).collect();
-        let named = top.split("Needs:").nth(1).unwrap_or_default();
-        let files = named.split_whitespace().map(|word| word.trim_end_matches([',', ';', '.', ':']));
-        files.take_while(|word| word.ends_with(".crm")).map(str::to_owned).collect()
-    }
-
-    fn agents(&self) -> impl Iterator<Item = &str> {
-        let lines = self.text.lines().filter(|l| l.starts_with("primitive "));
-        lines.filter_map(|l| l.split_whitespace().nth(2)).filter(|a| a.contains(':'))
-    }
-
-    /// The text of a file of crm-snippets/server/.
-    pub fn server_file(name: &str) -> String {
-        Self::of(&format!("server/{name}")).text
-    }
-
-    fn directory() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crm-snippets")
-    }
-}
+/// Between the outcome of a simulation and its graph. No tool prints it.
+const MARK: &str = "@@@\n";
 
 /// What happens before the scheduler is asked again.
 #[derive(Clone, Debug, Default)]
@@ -139,8 +92,6 @@ pub struct Rehearsal {
     pub said: String,
     /// Exit status of `crm_verify`.
     pub verified: i32,
-    /// Whether loading all files a second time left the configuration as it was.
-    pub stable: bool,
     /// The configuration that came out.
     pub cib: String,
     /// Meta-data of each agent.
@@ -164,10 +115,8 @@ pub struct Done {
 const NODES: [&str; 3] = ["lxc1", "lxc2", "lxc3"];
 
 /// One image with the agents in it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Bed {
-    lab: PathBuf,
-    package: PathBuf,
     image: &'static str,
 }
 
@@ -177,52 +126,22 @@ impl Bed {
 
     /// A bed for an image.
     pub fn new(image: &'static str) -> Self {
-        let from = |name: &str, what: &str| {
-            let value = std::env::var_os(name).filter(|v| !v.is_empty());
-            PathBuf::from(value.unwrap_or_else(|| panic!("{name} is not set: it names {what}; `make snippets` sets it")))
-        };
-        let bed = Self {
-            lab: from("SYSTOLE_LAB_BIN", "the program systole-lab"),
-            package: from("SYSTOLE_PACKAGE", "systole's Debian package"),
-            image,
-        };
-        assert!(bed.package.is_file(), "{} is not there: make stage", bed.package.display());
-        let found = Command::new(&bed.lab).args(["image", "path", image]).output();
-        let found = found.unwrap_or_else(|e| panic!("{}: {e}: cargo build -p lab", bed.lab.display()));
-        let path = String::from_utf8_lossy(&found.stdout).trim().to_owned();
-        assert!(
-            found.status.success() && Path::new(&path).is_dir(),
-            "the image {image} is missing; make it with: {} image build {image}",
-            bed.lab.display()
-        );
-        bed
+        Self { image }
     }
 
-    /// Runs statements for ProxySQL's admin interface against tables such as it has. Returns what is wrong with them, in lines
-    /// that begin with `wrong:`, and the rows of a question, blanks between the columns.
+    /// Runs statements for ProxySQL's admin interface against tables such as it has. Returns what is wrong with them,
+    /// in lines that begin with `wrong:`, and the rows of a question, blanks between the columns.
     pub fn administer(&self, statements: &str, question: &str) -> Vec<String> {
-        let output = Command::new(&self.lab)
-            .args(["sandbox", "--image", self.image, "--", "python3", "-c", ADMIN, ADMIN_TABLES, statements, question])
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-        text.lines().map(str::to_owned).collect()
+        let texts = [("admin.py", ADMIN), ("tables", ADMIN_TABLES), ("statements", statements), ("question", question)];
+        let write: String = texts.iter().map(|(name, text)| file(&format!("/srv/{name}"), text)).collect();
+        let run = "python3 admin.py \"$(cat tables)\" \"$(cat statements)\" \"$(cat question)\"";
+        self.certain("", &(write + run)).out.lines().map(str::to_owned).collect()
     }
 
     /// Whether a program of the image takes a text as its file /srv/file, and what it said.
     pub fn reads(&self, text: &str, command: &str) -> (bool, String) {
-        let write = format!("exec 2>&1; cat > /srv/file; {command}");
-        let mut child = Command::new(&self.lab)
-            .args(["sandbox", "--image", self.image, "--", "sh", "-c", &write])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+        let output = self.ask("", &format!("{}exec 2>&1\n{command}", file("/srv/file", text)));
+        (output.status == 0, output.out.clone())
     }
 
     /// Loads the files in this order into a cluster of three nodes that are up, and plays the steps.
@@ -232,146 +151,189 @@ impl Bed {
 
     /// The same in a cluster of these nodes.
     pub fn rehearse_on(&self, nodes: &[&str], snippets: &[Snippet], steps: &[Step]) -> Rehearsal {
-        Rehearsal::read(&self.run(snippets, &script(nodes, snippets, steps)))
+        let begin = self.cluster_of(nodes);
+        let loads = self.load(begin, snippets);
+        let mut cib = loads.last().map_or(begin, |load| &load.cib);
+        let verified = self.ask(cib, "crm_verify -x cib.xml -V 2>&1");
+        let agents: BTreeSet<&str> = snippets.iter().flat_map(Snippet::agents).collect();
+        let metadata = |agent: &str| self.certain("", &format!("crm_resource --show-metadata {agent}")).out.clone();
+        Rehearsal {
+            loaded: loads.iter().map(|load| load.status).collect(),
+            said: loads.iter().chain([&verified]).map(|output| output.out.as_str()).collect(),
+            verified: verified.status,
+            cib: configuration(cib).to_owned(),
+            metadata: agents.into_iter().map(|agent| (agent.to_owned(), metadata(agent))).collect(),
+            steps: steps
+                .iter()
+                .map(|step| {
+                    let output = self.certain(cib, &step.script(cib));
+                    cib = &output.cib;
+                    let (done, graph) = output.out.split_once(MARK).expect("the simulation wrote its graph");
+                    Outcome::read(done, graph)
+                })
+                .collect(),
+        }
     }
 
-    /// Runs commands one after the other in a cluster of these nodes without resources, files of crm-snippets/ at hand in /srv.
+    /// Whether the files can be loaded once more, and leave the configuration as it was. They are, in one session of
+    /// crmsh: what they change together is seen as well as what each of them does.
+    pub fn loads_again(&self, snippets: &[Snippet]) -> bool {
+        let once = self.load(self.cluster_of(&NODES), snippets).last().expect("there are files").cib.as_str();
+        let session: String = snippets.iter().map(|snippet| format!("load update /srv/{}\n", snippet.name)).collect();
+        let again = self.command(once, snippets, &format!("{}crm -f session", file("session", &format!("configure\n{session}commit\n"))));
+        again.status == 0 && configuration(&again.cib) == configuration(once)
+    }
+
+    /// Runs commands one after the other in a cluster of these nodes without resources, files of crm-snippets/ at hand
+    /// in /srv.
     pub fn perform(&self, nodes: &[&str], snippets: &[Snippet], commands: &[String]) -> Vec<Done> {
-        let mut s = cluster_of(nodes);
-        for (number, command) in commands.iter().enumerate() {
-            let _ = writeln!(s, "cat > command{number} <<'END_OF_COMMAND'\n{}\nEND_OF_COMMAND", command.trim_end());
-            let _ = writeln!(s, "echo '@@@ said'; sh -e command{number} 2>&1 < /dev/null; echo \"@@@ status $?\"");
-            s.push_str("echo '@@@ configuration'; cibadmin -Q -o configuration || fail 'no configuration'\n");
-        }
-        Done::read(&self.run(snippets, &s))
+        let mut cib = self.cluster_of(nodes);
+        let perform = |command: &String| {
+            let output = self.command(cib, snippets, command);
+            cib = &output.cib;
+            Done { status: output.status, said: without_colours(&output.out), configuration: configuration(cib).to_owned() }
+        };
+        commands.iter().map(perform).collect()
     }
 
-    /// What a script says that runs in the sandbox, beside the agents and these files.
-    fn run(&self, snippets: &[Snippet], script: &str) -> String {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let layer = std::env::temp_dir().join(format!("systole-snippets-{}-{number}", std::process::id()));
-        let write = |path: &str, text: &str, mode: u32| {
-            let path = layer.join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, text).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    /// Loads files one after the other into a CIB.
+    fn load(&self, mut cib: &'static str, snippets: &[Snippet]) -> Vec<&'static Output> {
+        let load = |snippet: &Snippet| {
+            let output = self.command(cib, snippets, &format!("crm configure load update /srv/{}", snippet.name));
+            cib = &output.cib;
+            output
         };
-        for snippet in snippets {
-            write(&format!("srv/{}", snippet.name), &snippet.text, 0o644);
-        }
-        write("srv/fence_ipmilan.xml", FENCE_IPMILAN, 0o644);
-        write("usr/sbin/fence_ipmilan", FENCE_AGENT, 0o755);
-        write("srv/drbd.xml", DRBD, 0o644);
-        write("usr/lib/ocf/resource.d/linbit/drbd", DRBD_AGENT, 0o755);
-        for unit in UNITS {
-            write(&format!("srv/units/{unit}"), "", 0o644);
-        }
-        write("srv/systemd.xml", SYSTEMD_UNIT, 0o644);
-        write("srv/crm_resource", CRM_RESOURCE, 0o755);
-        write("srv/bin/crm", CRM, 0o755);
-        write("srv/rehearse.sh", script, 0o644);
-        let output = Command::new(&self.lab)
-            .args(["sandbox", "--image", self.image, "--chdir", "/srv", "--package"])
-            .arg(&self.package)
-            .arg("--layer")
-            .arg(&layer)
-            .args(["--", "sh", "/srv/rehearse.sh"])
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        fs::remove_dir_all(&layer).unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        let complaint = || format!("{} in {}: {text}\n{}", output.status, self.image, String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "the rehearsal did not run to its end: {}", complaint());
-        text.into_owned()
+        snippets.iter().map(load).collect()
+    }
+
+    /// A command on a CIB, with those files that it names.
+    fn command(&self, cib: &'static str, snippets: &[Snippet], command: &str) -> &'static Output {
+        let paths = snippets.iter().map(|snippet| (format!("/srv/{}", snippet.name), &snippet.text));
+        let files: String = paths.filter(|(path, _)| command.contains(path)).map(|(path, text)| file(&path, text)).collect();
+        self.ask(cib, &format!("{files}exec 2>&1\n{command}"))
+    }
+
+    /// A CIB without resources whose nodes are up.
+    fn cluster_of(&self, nodes: &[&str]) -> &'static str {
+        let known: String = (1..).zip(nodes).map(|(id, name)| format!(r#"<node id="{id}" uname="{name}"/>"#)).collect();
+        let up: String = nodes.iter().map(|name| format!(" -u {name}")).collect();
+        let script = format!(
+            "cibadmin --empty | sed 's|<nodes/>|<nodes>{known}</nodes>|' > cib.xml\n\
+             crm_simulate -x cib.xml{up} -q true -S -O up.xml > /dev/null\n\
+             mv up.xml cib.xml"
+        );
+        &self.certain("", &script).cib
+    }
+
+    /// Runs a script that has to do what it is for.
+    fn certain(&self, cib: &'static str, script: &str) -> &'static Output {
+        let output = self.ask(cib, script);
+        assert_eq!(output.status, 0, "in {}, this did not run to its end: {script}\n{}{}", self.image, output.out, output.err);
+        output
+    }
+
+    /// What becomes of a script on a CIB, in /srv: asked once, and kept as long as the process lasts. Who asks for what
+    /// is being found out waits for it.
+    fn ask(&self, cib: &'static str, script: &str) -> &'static Output {
+        type Question = (&'static str, &'static str, String);
+        static ANSWERS: Mutex<BTreeMap<Question, &'static OnceLock<Output>>> = Mutex::new(BTreeMap::new());
+        let question = (self.image, cib, script.to_owned());
+        let answer = *ANSWERS.lock().unwrap().entry(question).or_insert_with(|| Box::leak(Box::default()));
+        answer.get_or_init(|| {
+            let cib = if cib.is_empty() { String::new() } else { file("cib.xml", cib) };
+            let environment = "export CIB_file=/srv/cib.xml HOME=/root PATH=\"/srv/bin:$PATH\"\n";
+            sandbox::run(self.image, &prepare(), &format!("{environment}{cib}{script}\n"))
+        })
     }
 }
 
-/// Begins a script in the sandbox: a configuration without resources, and nodes that are up.
-fn cluster_of(nodes: &[&str]) -> String {
-    let known: String = (1..).zip(nodes).map(|(id, name)| format!(r#"<node id="{id}" uname="{name}"/>"#)).collect();
-    let up: String = nodes.iter().map(|name| format!(" -u {name}")).collect();
-    let mut s = format!("known='{known}' up='{up}'\n");
-    s.push_str(
-        r#"set -u
-export CIB_file=/srv/cib.xml HOME=/root PATH="/srv/bin:$PATH"
-fail() { echo "rehearse: $1" >&2; exit 1; }
-mv /usr/sbin/crm_resource /usr/sbin/crm_resource.pacemaker && cp crm_resource /usr/sbin/ || fail 'no crm_resource'
-cibadmin --empty | sed "s|<nodes/>|<nodes>$known</nodes>|" > cib.xml
-crm_simulate -x cib.xml $up -q true -S -O up.xml > /dev/null || fail 'no nodes'
-mv up.xml cib.xml
-"#,
-    );
+/// What makes a bed of a sandbox: what the images lack, and what stands in the way of tools that ask for a cluster.
+fn prepare() -> String {
+    let mut s = "mkdir -p /srv/bin /srv/units /run/bed/known /usr/lib/ocf/resource.d/linbit\n\
+                 mv /usr/sbin/crm_resource /usr/sbin/crm_resource.pacemaker\n"
+        .to_owned();
+    for (path, text) in [("/srv/fence_ipmilan.xml", FENCE_IPMILAN), ("/srv/drbd.xml", DRBD), ("/srv/systemd.xml", SYSTEMD_UNIT)] {
+        s += &file(path, text);
+    }
+    for unit in UNITS {
+        s += &file(&format!("/srv/units/{unit}"), "");
+    }
+    for (path, text) in [
+        ("/usr/sbin/fence_ipmilan", FENCE_AGENT),
+        ("/usr/lib/ocf/resource.d/linbit/drbd", DRBD_AGENT),
+        ("/usr/sbin/crm_resource", CRM_RESOURCE),
+        ("/srv/bin/crm", ASK_WARM),
+        ("/srv/bin/pcs", ASK_WARM),
+    ] {
+        s += &format!("{}chmod 755 {path}\n", file(path, text));
+    }
+    s += &file("/run/bed/warm.py", WARM);
+    for (python, name, begin, rest) in WARM_PROGRAMS {
+        // With streams such as the programs have afterwards: no terminal, for which they would use colours.
+        s += &format!("HOME=/root {python} /run/bed/warm.py {name} '{begin}' '{rest}' > warm.log 2>&1 || {{ cat warm.log; exit 1; }}\n");
+    }
     s
 }
 
-/// What runs in the sandbox. `crm_simulate` stands for the cluster: it carries out what the scheduler wants and writes
-/// the CIB that results, which is the next step's beginning.
-fn script(nodes: &[&str], snippets: &[Snippet], steps: &[Step]) -> String {
-    let mut s = cluster_of(nodes);
-    s.push_str(
-        r#"load() { crm configure load update "/srv/$1" 2>&1 < /dev/null; echo "@@@ loaded $?"; }
-"#,
-    );
-    for snippet in snippets {
-        let _ = writeln!(s, "load {}", snippet.name);
-    }
-    s.push_str("crm_verify -x cib.xml -V 2>&1; echo \"@@@ verified $?\"\n");
-    s.push_str("cibadmin -Q -o configuration > once.xml || fail 'no configuration'\n");
-    for snippet in snippets {
-        let _ = writeln!(s, "crm configure load update /srv/{} > /dev/null 2>&1 < /dev/null", snippet.name);
-    }
-    s.push_str("cibadmin -Q -o configuration > twice.xml || fail 'no configuration'\n");
-    s.push_str("cmp -s once.xml twice.xml; echo \"@@@ stable $?\"\necho '@@@ cib'; cat once.xml\n");
-    let agents: BTreeSet<&str> = snippets.iter().flat_map(Snippet::agents).collect();
-    for agent in agents {
-        let _ = writeln!(s, "echo '@@@ metadata {agent}'; crm_resource --show-metadata {agent} || fail '{agent} has no meta-data'");
-    }
-    for step in steps {
-        for (resource, node, score) in &step.scores {
-            let _ = writeln!(s, "crm_attribute --promotion {resource} --lifetime reboot --node {node} --update={score} || fail 'no score'");
+/// The command that writes a file. Its last line gets an end if it has none.
+fn file(path: &str, text: &str) -> String {
+    format!("cat > {path} <<'END_OF_FILE'\n{}\nEND_OF_FILE\n", text.strip_suffix('\n').unwrap_or(text))
+}
+
+/// The part of a CIB that is configured.
+fn configuration(cib: &str) -> &str {
+    let document = Document::parse(cib).unwrap_or_else(|e| panic!("{e}: {cib}"));
+    let part = document.root_element().children().find(|part| part.has_tag_name("configuration"));
+    &cib[part.unwrap_or_else(|| panic!("there is no configuration in {cib}")).range()]
+}
+
+impl Step {
+    /// `crm_simulate` stands for the cluster: it carries out what the scheduler wants and writes the CIB that results,
+    /// which is the next step's beginning.
+    fn script(&self, cib: &str) -> String {
+        let mut s = self.published(cib);
+        for node in &self.standby {
+            let _ = writeln!(s, "crm_attribute --name standby --node {node} --update=on");
         }
-        for (name, node, value) in &step.attributes {
-            let _ = writeln!(s, "crm_attribute --name {name} --lifetime reboot --node {node} --update={value} || fail 'no attribute'");
-        }
-        for node in &step.standby {
-            let _ = writeln!(s, "crm_attribute --name standby --node {node} --update=on || fail 'no standby'");
-        }
-        for (resource, node) in &step.moved {
-            let _ = writeln!(s, "crm_resource --move --resource {resource} --node {node} > /dev/null 2>&1 || fail 'no move'");
+        for (resource, node) in &self.moved {
+            let _ = writeln!(s, "crm_resource --move --resource {resource} --node {node} > /dev/null 2>&1");
         }
         // Written into the CIB: crm_simulate passes over --quorum when nothing else is injected.
-        let _ = writeln!(s, "sed -i '1s/have-quorum=\"[a-z0-9]*\"/have-quorum=\"{}\"/' cib.xml", !step.no_quorum);
+        let _ = writeln!(s, "sed -i '1s/have-quorum=\"[a-z0-9]*\"/have-quorum=\"{}\"/' cib.xml", !self.no_quorum);
         // In a call of its own: crm_simulate of Pacemaker 3.0.0 ends after the injection when it writes XML.
-        let dead = step.dead.iter().map(|node| format!(" --node-fail {node}"));
-        let injected = dead.chain(step.up.iter().map(|node| format!(" --node-up {node}")));
-        let injected = injected.chain(step.granted.iter().map(|ticket| format!(" --ticket-grant {ticket}")));
-        let injected: String = injected.chain(step.revoked.iter().map(|ticket| format!(" --ticket-revoke {ticket}"))).collect();
+        let dead = self.dead.iter().map(|node| format!(" --node-fail {node}"));
+        let injected = dead.chain(self.up.iter().map(|node| format!(" --node-up {node}")));
+        let injected = injected.chain(self.granted.iter().map(|ticket| format!(" --ticket-grant {ticket}")));
+        let injected: String = injected.chain(self.revoked.iter().map(|ticket| format!(" --ticket-revoke {ticket}"))).collect();
         if !injected.is_empty() {
-            let _ = writeln!(s, "crm_simulate -x cib.xml{injected} -O next.xml > /dev/null || fail 'no injection'\nmv next.xml cib.xml");
+            let _ = writeln!(s, "crm_simulate -x cib.xml{injected} -O next.xml > /dev/null\nmv next.xml cib.xml");
         }
-        s.push_str(
-            "echo '@@@ step'; crm_simulate -x cib.xml --output-as=xml -S -O next.xml -G graph.xml || fail 'no simulation'\nmv next.xml cib.xml\n\
-             echo '@@@ graph'; cat graph.xml\n",
+        let _ = write!(
+            s,
+            "crm_simulate -x cib.xml --output-as=xml -S -O next.xml -G graph.xml\nmv next.xml cib.xml\nprintf '{}'\ncat graph.xml",
+            MARK.escape_default()
         );
+        s
     }
-    s
-}
 
-impl Done {
-    fn read(text: &str) -> Vec<Self> {
-        let mut all: Vec<Self> = Vec::new();
-        for part in text.split(MARK).skip(1) {
-            let (head, body) = part.split_once('\n').unwrap_or((part, ""));
-            match (head.split_once(' ').unwrap_or((head, "")), all.last_mut()) {
-                (("said", _), _) => all.push(Self { status: -1, said: without_colours(body), configuration: String::new() }),
-                (("status", status), Some(done)) => done.status = status.parse().unwrap(),
-                (("configuration", _), Some(done)) => body.clone_into(&mut done.configuration),
-                other => panic!("unexpected part {other:?}"),
-            }
+    /// Writes what the agents publish to where `crm_attribute` with `--lifetime reboot` does, all at once. An agent
+    /// takes a call for each.
+    fn published(&self, cib: &str) -> String {
+        let scores = self.scores.iter().map(|(resource, node, score)| (format!("master-{resource}"), *node, score.to_string()));
+        let attributes = self.attributes.iter().map(|(name, node, value)| ((*name).to_owned(), *node, (*value).to_owned()));
+        let document = Document::parse(cib).unwrap();
+        let mut states = String::new();
+        for (name, node, value) in scores.chain(attributes) {
+            let known = document.descendants().find(|n| n.has_tag_name("node") && n.attribute("uname") == Some(node));
+            let id = known.and_then(|n| n.attribute("id")).unwrap_or_else(|| panic!("there is no node {node}: correct the test"));
+            let pair = format!(r#"<nvpair id="status-{id}-{name}" name="{name}" value="{value}"/>"#);
+            let pairs = format!(r#"<transient_attributes id="{id}"><instance_attributes id="status-{id}">{pair}</instance_attributes>"#);
+            let _ = write!(states, r#"<node_state id="{id}" uname="{node}">{pairs}</transient_attributes></node_state>"#);
         }
-        all
+        if states.is_empty() {
+            return String::new();
+        }
+        format!("cibadmin --modify --allow-create --scope status --xml-text '<status>{states}</status>'\n")
     }
 }
 
@@ -382,37 +344,6 @@ fn without_colours(text: &str) -> String {
 }
 
 impl Rehearsal {
-    fn read(text: &str) -> Self {
-        let mut it = Self {
-            loaded: vec![],
-            said: String::new(),
-            verified: -1,
-            stable: false,
-            cib: String::new(),
-            metadata: BTreeMap::new(),
-            steps: vec![],
-        };
-        let (before, marked) = text.split_once(MARK).unwrap_or((text, ""));
-        it.said.push_str(before);
-        for part in marked.split(MARK) {
-            let (head, body) = part.split_once('\n').unwrap_or((part, ""));
-            match head.split_once(' ').unwrap_or((head, "")) {
-                ("loaded", status) => it.loaded.push(status.parse().unwrap()),
-                ("verified", status) => it.verified = status.parse().unwrap(),
-                ("stable", status) => it.stable = status == "0",
-                ("cib", _) => body.clone_into(&mut it.cib),
-                ("metadata", agent) => drop(it.metadata.insert(agent.to_owned(), body.to_owned())),
-                ("step", _) => it.steps.push(Outcome::read(body)),
-                ("graph", _) => it.steps.last_mut().unwrap().set_graph(body),
-                other => panic!("unexpected part {other:?}"),
-            }
-            if ["loaded", "verified"].iter().any(|w| head.starts_with(w)) {
-                it.said.push_str(body);
-            }
-        }
-        it
-    }
-
     /// Whether every file was taken.
     pub fn all_loaded(&self) -> bool {
         self.loaded.iter().all(|status| *status == 0)

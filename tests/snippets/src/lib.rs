@@ -6,9 +6,12 @@
 mod bed;
 mod contract;
 mod outcome;
+mod sandbox;
+mod snippet;
 mod wizard;
 
-pub use bed::{Bed, Done, Rehearsal, Snippet, Step};
+pub use bed::{Bed, Done, Rehearsal, Step};
 pub use contract::violations;
 pub use outcome::Outcome;
+pub use snippet::Snippet;
 pub use wizard::{Kind, Parameter, Part, WIZARDS, Wizard};

@@ -38,7 +38,14 @@ fn base(resource: &str) -> &str {
 }
 
 impl Outcome {
-    pub(crate) fn read(xml: &str) -> Self {
+    /// From what was done, and from the graph of what was planned.
+    pub(crate) fn read(done: &str, graph: &str) -> Self {
+        let mut outcome = Self::carried_out(done);
+        outcome.set_graph(graph);
+        outcome
+    }
+
+    fn carried_out(xml: &str) -> Self {
         let options = ParsingOptions { allow_dtd: true, ..ParsingOptions::default() };
         let document = Document::parse_with_options(xml, options).unwrap_or_else(|e| panic!("crm_simulate wrote no XML: {e}: {xml}"));
         let part = |name: &str| document.descendants().find(|n| n.has_tag_name(name));
@@ -66,7 +73,7 @@ impl Outcome {
     }
 
     /// Takes the graph of the step, which the simulation has carried out.
-    pub(crate) fn set_graph(&mut self, xml: &str) {
+    fn set_graph(&mut self, xml: &str) {
         let document = Document::parse(xml).unwrap_or_else(|e| panic!("crm_simulate saved no graph: {e}: {xml}"));
         let mut delays = document.descendants().filter_map(|n| n.attribute("CRM_meta_priority_fencing_delay"));
         self.delay = delays.find(|delay| *delay != "0").unwrap_or_default().to_owned();

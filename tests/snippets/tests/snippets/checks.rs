@@ -120,3 +120,22 @@ fn the_texts_keep_the_rules() {
         assert!(!text.contains("no-quorum-policy=ignore \\"), "{name}");
     }
 }
+
+/// The bed runs crmsh where its modules are loaded already. That is no other crmsh.
+#[test]
+fn a_warm_crmsh_does_what_a_cold_one_does() {
+    on_every_image(|bed| {
+        let snippets =
+            [Snippet::of(BASE), Snippet::of("redis.crm"), Snippet::of("redis.crm").mutated("primitive redis ", "primtive redis ")];
+        let [base, fine, broken] = [&snippets[..1], &snippets[1..2], &snippets[2..]];
+        for (files, status) in [(fine, 0), (broken, 1)] {
+            let [warm, cold] = ["crm", "/usr/sbin/crm"].map(|crm| {
+                let load = |snippet: &Snippet| format!("{crm} configure load update /srv/{}", snippet.name);
+                bed.perform(&crate::ALL, &[base, files].concat(), &[load(&base[0]), load(&files[0])])
+            });
+            assert_eq!((warm[1].status, &warm[1].said), (cold[1].status, &cold[1].said));
+            assert_eq!(warm[1].configuration, cold[1].configuration);
+            assert_eq!((warm[0].status, warm[1].status), (0, status), "{}", warm[1].said);
+        }
+    });
+}

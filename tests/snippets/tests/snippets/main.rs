@@ -18,6 +18,8 @@ mod uploads;
 mod web;
 mod wizards;
 
+use std::thread;
+
 use snippets::{Bed, Outcome, Rehearsal, Snippet, Step};
 
 const BASE: &str = "base.crm";
@@ -27,10 +29,14 @@ fn files(names: &[&str]) -> Vec<Snippet> {
     names.iter().map(|name| Snippet::of(name)).collect()
 }
 
-fn on_every_image(test: impl Fn(&Bed)) {
-    for image in Bed::IMAGES {
-        test(&Bed::new(image));
-    }
+/// At the same time, each in a thread of that name, which is what a failure is reported of.
+fn on_every_image(test: impl Fn(&Bed) + Sync) {
+    thread::scope(|scope| {
+        for image in Bed::IMAGES {
+            let test = &test;
+            thread::Builder::new().name(image.to_owned()).spawn_scoped(scope, move || test(&Bed::new(image))).unwrap();
+        }
+    });
 }
 
 fn assert_taken(rehearsal: &Rehearsal, what: &str) {

@@ -2,6 +2,8 @@
 
 use snippets::{Bed, Outcome, Rehearsal, Snippet, Step, violations};
 
+use crate::on_every_image;
+
 fn site() -> Vec<Snippet> {
     ["base.crm", "mysql.crm", "sites.crm"].map(Snippet::of).into()
 }
@@ -37,8 +39,8 @@ fn rehearse(bed: &Bed, files: &[Snippet]) -> Rehearsal {
 
 #[test]
 fn the_site_with_the_ticket_writes_and_the_others_keep_their_servers() {
-    for bed in Bed::IMAGES.map(Bed::new) {
-        let rehearsal = rehearse(&bed, &site());
+    on_every_image(|bed| {
+        let rehearsal = rehearse(bed, &site());
         assert_eq!(rehearsal.verified, 0, "{}", rehearsal.said);
         assert_eq!(violations(&rehearsal.cib, &rehearsal.metadata), Vec::<String>::new());
         for (number, (step, (primary, servers))) in
@@ -49,24 +51,24 @@ fn the_site_with_the_ticket_writes_and_the_others_keep_their_servers() {
         let lost = &rehearsal.steps[2];
         assert!(lost.when("demote", "mysql").is_some() && lost.when("stop", "mysql").is_none(), "closed, not stopped: {lost:?}");
         assert!(lost.when("stop", "booth-site").is_none(), "booth goes on, to get the ticket again");
-    }
+    });
 }
 
 #[test]
 fn mistakes_with_the_ticket_are_seen() {
-    for bed in Bed::IMAGES.map(Bed::new) {
-        let freezing = rehearse(&bed, &with("loss-policy=demote", "loss-policy=freeze"));
+    on_every_image(|bed| {
+        let freezing = rehearse(bed, &with("loss-policy=demote", "loss-policy=freeze"));
         assert!(wrong(&freezing.steps[2], None, 3).is_some(), "freeze goes on writing without the ticket");
-        let stopping = rehearse(&bed, &with("loss-policy=demote", "loss-policy=stop"));
+        let stopping = rehearse(bed, &with("loss-policy=demote", "loss-policy=stop"));
         assert!(wrong(&stopping.steps[2], None, 3).is_some(), "stop leaves nothing to read");
-        let open = rehearse(&bed, &with("rsc_ticket mysql", "#rsc_ticket mysql"));
+        let open = rehearse(bed, &with("rsc_ticket mysql", "#rsc_ticket mysql"));
         assert!(wrong(&open.steps[0], None, 3).is_some(), "without the constraint everybody writes");
-        let other = rehearse(&bed, &with("ticket primary:", "ticket principal:"));
+        let other = rehearse(bed, &with("ticket primary:", "ticket principal:"));
         assert!(wrong(&other.steps[1], Some("lxc1"), 3).is_some(), "a ticket of another name promotes nobody");
         let typo = bed.rehearse(&with("config=/etc/booth", "conf=/etc/booth"), &[]);
         let complaints = format!("{}\n{}", typo.said, violations(&typo.cib, &typo.metadata).join("\n"));
         assert!(complaints.contains("conf"), "{complaints}");
-    }
+    });
 }
 
 /// The ticket of both files is the same, and booth gets the time that the demotion may take.
