@@ -55,7 +55,8 @@ first-time:
 JOBS ?= 5
 DAILY = $(subst ::,.,$(strip $(shell sed 's/\#.*//' tests/cluster/daily)))
 STEPS = lab-program test-programs stage image/debian12 image/debian13 image/sid \
-  $(DAILY:%=cluster/%) contract/cron-minutes contract/mysql contract/mariadb contract/redis contract/cron lab package-test snippets unit check
+  $(wordlist 1,3,$(DAILY:%=cluster/%)) contract/mysql contract/mariadb contract/cron-minutes $(wordlist 4,99,$(DAILY:%=cluster/%)) \
+  lab contract/redis contract/cron package-test snippets unit check
 test:
 	@tests/step --begin $(STEPS)
 	@tests/step --tell & \

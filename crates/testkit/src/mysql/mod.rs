@@ -14,4 +14,4 @@ pub use server::Server;
 pub const AGENT: &str = "/usr/lib/ocf/resource.d/systole/mysql";
 
 /// The same agent, built with the feature `fault-points`.
-pub const FAULTY_AGENT: &str = "/fault-points/mysql";
+pub const FAULTY_AGENT: &str = "/contract/fault-points/mysql";

@@ -5,7 +5,7 @@ use lab::VisitOptions;
 
 /// Few, and enough to see what is lost: several labs share the processors, and each request is WordPress as a whole.
 fn visitors(site: &Workshop) -> VisitOptions {
-    VisitOptions { articles: 2, readings: 1, ..site.visit_options() }
+    VisitOptions { articles: 1, readings: 1, ..site.visit_options() }
 }
 
 fn say(step: &str) {
@@ -20,7 +20,9 @@ fn three_empty_servers_become_a_site_that_stays_up() {
         20,
         |site| {
             let mut drills = Drills::with(site, &visitors(site))?;
-            for drill in [Drill::KILL_MYSQL, Drill::MovePrimary("mysql"), Drill::MovePrimary("redis"), Drill::PowerCut("lxc1")] {
+            for drill in
+                [Drill::KILL_MYSQL, Drill::KILL_REDIS, Drill::MovePrimary("mysql"), Drill::MovePrimary("redis"), Drill::PowerCut("lxc1")]
+            {
                 drills.run(drill)?;
             }
             Ok(drills)

@@ -1,14 +1,7 @@
 //! The contract of `ocf:systole:mysql`: the agent as Pacemaker runs it, against real servers, without a cluster.
 //!
 //! These tests start servers and kill them, as root, so they run in a sandbox only, and `cargo test --workspace` leaves
-//! them out (`test = false`). `make contract` runs them with four servers; by hand, with the package that
-//! `make stage` made and a build with the feature `fault-points` as `fault-points/mysql`:
-//!
-//! ```text
-//! cargo test -p contract --test mysql --no-run --message-format=json   # prints the path of the test program
-//! systole-lab sandbox --image debian12 --package target/systole.deb --bind DIRECTORY:/contract --bind fault-points:/fault-points \
-//!   --env SYSTOLE_SANDBOX=1 --env SYSTOLE_SERVER=mariadb -- /contract/mysql-HASH --test-threads=2
-//! ```
+//! them out (`test = false`). `make contract/mariadb` and its like run them with a server; `TEST=killed::` for some of them.
 //!
 //! SYSTOLE_SERVER is mariadb, mysql or mysql56. What a server cannot do is skipped inside the tests that need it.
 //! Each test has servers, addresses and directories of its own. A test that fails leaves its directory in
