@@ -1,5 +1,5 @@
 //! The lab itself, with real nodes. Needs root, the image debian12 and some 90 s:
-//! `systole-lab image build debian12 && cargo test -p lab --test three_nodes -- --ignored --test-threads=1`
+//! `make lab`.
 
 use std::path::Path;
 use std::process::Command;

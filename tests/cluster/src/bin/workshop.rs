@@ -109,7 +109,7 @@ fn story(site: &Workshop) -> Result<bool> {
     chapter("The visitors go home. What they were told is held against what every node has.");
     let verdict = drills.end()?;
     let jobs = site.jobs_verdict().map_err(|error| error.to_string());
-    let details = std::env::temp_dir().join("systole-demo.txt");
+    let details = std::env::temp_dir().join(format!("systole-{}.txt", site.lab.spec().name));
     let reports: String = verdict.reports.iter().map(|(database, report)| format!("-- {database}, past the site\n{report}\n")).collect();
     let timeline = site.lab.timeline_from(&verdict.journal, workshop::BETWEEN_ARTICLES_US)?;
     let (Ok(told) | Err(told)) = &jobs;

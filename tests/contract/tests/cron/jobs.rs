@@ -1,7 +1,7 @@
 //! The jobs: cron starts them, the wrapper runs them here and once, a stop leaves none.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use testkit::{Signal, eventually};
 
