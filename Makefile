@@ -141,7 +141,7 @@ snippets: test-programs stage image/debian12 image/debian13
 
 ## make lab         the rehearsal cluster itself
 lab: test-programs image/debian12
-	$(STEP) $(PROGRAMS)/three_nodes --ignored
+	$(STEP) $(PROGRAMS)/three_nodes --ignored --test-threads=1
 
 ## make cluster     faults in the three-node cluster (SCENARIO=redis::power for those with that in their name, TEST_THREADS=3 for some at once)
 TEST_THREADS ?= 1

@@ -163,6 +163,7 @@ type Converged = (Vec<Holdings>, Vec<String>, Option<String>);
 fn converge(live: &[(String, String)], run: &str, options: &CheckOptions) -> Converged {
     let mut standing: BTreeMap<String, (String, pace::Limit)> = BTreeMap::new();
     let all = pace::Limit::of(options.standstill * PATIENCE);
+    let mut said = None;
     loop {
         let asked = Instant::now();
         // The data take their time, where all stand does not: so that comes first, and the data when all stand at the same place.
@@ -177,7 +178,10 @@ fn converge(live: &[(String, String)], run: &str, options: &CheckOptions) -> Con
         }
         let (holdings, silent) = found;
         let Some(why) = disagreement(&holdings, &silent, options.multi_primary) else { return (holdings, silent, None) };
-        host::progress(&format!("waiting for the nodes to meet: {why}"));
+        if said.as_ref() != Some(&why) {
+            host::progress(&format!("waiting for the nodes to meet: {why}"));
+            said = Some(why.clone());
+        }
         for (node, place) in places(live, &holdings) {
             let begin = || (place.clone(), pace::Limit::of(options.standstill));
             let known = standing.entry(node).or_insert_with(begin);
