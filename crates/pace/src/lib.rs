@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Between two looks.
-const NAP: Duration = Duration::from_millis(250);
+/// Between two looks: what was counted last may be so old.
+pub const NAP: Duration = Duration::from_millis(250);
 /// Work for one look: longer than the time that a scheduler gives at once, so that it has to share.
 const WORK: Duration = Duration::from_millis(3);
 
