@@ -40,7 +40,7 @@ pub struct CronSingleton {
     pub(crate) resource: String,
     pub(crate) node: String,
     pub(crate) cluster: Cluster,
-    pub(crate) place: Result<Place, String>,
+    pub(crate) place: Result<Place, Failure>,
 }
 
 impl ResourceAgent for CronSingleton {
@@ -80,7 +80,7 @@ impl ResourceAgent for CronSingleton {
             cluster: Cluster::new(membership, move |line| log.trace(line)).answering_by(Instant::now() + context.deadline.left()),
             params: Params::new(values),
             node: environment.node().unwrap_or("this node").to_owned(),
-            place: Place::of(&resource),
+            place: Place::of(&resource).map_err(|why| values.contradiction(why)),
             resource,
         })
     }
@@ -227,7 +227,7 @@ impl CronSingleton {
     }
 
     pub(crate) fn place(&self) -> Result<&Place, Failure> {
-        self.place.as_ref().map_err(|e| Failure::configured(e.clone()))
+        self.place.as_ref().map_err(Clone::clone)
     }
 
     /// Where the jobs are put; `None` when they stand where they stand.
@@ -273,11 +273,8 @@ impl CronSingleton {
     /// What must be right before the jobs may run here. Returns the text of the source.
     fn check(&self) -> Result<String, Failure> {
         self.place()?;
-        if self.params.source.as_os_str().is_empty() {
-            return Err(Failure::configured("the parameter source is missing: the crontab with the jobs"));
-        }
-        if self.params.mode == Mode::User && self.params.user.is_none() {
-            return Err(Failure::configured("mode=user needs the parameter user: set it"));
+        if let Some(contradiction) = &self.params.contradiction {
+            return Err(contradiction.clone());
         }
         let wrapper = Self::wrapper();
         if !Path::new(&wrapper).is_file() {

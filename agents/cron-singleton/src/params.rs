@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ocf::{Kind, Parameter, Values};
+use ocf::{Failure, Kind, Parameter, Values};
 
 use crate::place::Overlap;
 use crate::plan::{CatchUp, Policy};
@@ -78,18 +78,22 @@ pub(crate) struct Params {
     pub(crate) at_takeover: bool,
     pub(crate) drain: Drain,
     pub(crate) drain_timeout: Duration,
+    /// What is wrong with the values together. `start` and `validate-all` refuse for it; what runs goes on.
+    pub(crate) contradiction: Option<Failure>,
 }
 
 impl Params {
     /// Takes the checked values.
     pub(crate) fn new(values: &Values) -> Self {
+        let mode = match values.text(&MODE) {
+            "user" => Mode::User,
+            "gate" => Mode::Gate,
+            "timer" => Mode::Timer,
+            _ => Mode::File,
+        };
         Self {
-            mode: match values.text(&MODE) {
-                "user" => Mode::User,
-                "gate" => Mode::Gate,
-                "timer" => Mode::Timer,
-                _ => Mode::File,
-            },
+            contradiction: contradiction(mode, values).map(|why| values.contradiction(why)),
+            mode,
             source: values.path(&SOURCE).unwrap_or_default(),
             timers: values.text(&TIMERS).split_whitespace().map(str::to_owned).collect(),
             user: Some(values.text(&USER).to_owned()).filter(|user| !user.is_empty()),
@@ -117,4 +121,29 @@ impl Params {
             drain_timeout: values.time(&DRAIN_TIMEOUT),
         }
     }
+}
+
+/// What the mode needs and is not given.
+fn contradiction(mode: Mode, values: &Values) -> Option<String> {
+    if mode == Mode::Timer {
+        let mut timers = values.text(&TIMERS).split_whitespace().peekable();
+        if timers.peek().is_none() {
+            return Some("mode=timer needs the parameter timers: the names of the units, such as backup.timer".into());
+        }
+        return timers
+            .find(|name| !is_timer(name))
+            .map(|name| format!("timers: {name:?} is no name of a timer unit, such as backup.timer"));
+    }
+    if !values.is_given(&SOURCE) {
+        return Some("the parameter source is missing: the crontab with the jobs".into());
+    }
+    (mode == Mode::User && !values.is_given(&USER)).then(|| "mode=user needs the parameter user: set it".into())
+}
+
+/// Whether this is the name of a timer unit: systemd answers nothing at all when it is asked for several and one is none. A template
+/// is none, its instances are.
+pub(crate) fn is_timer(name: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || ":_.\\@-".contains(c);
+    let Some(name) = name.strip_suffix(".timer").filter(|name| name.chars().all(legal) && name.len() < 240) else { return false };
+    !name.is_empty() && !name.starts_with(['-', '.', '@']) && !name.ends_with('@')
 }

@@ -15,7 +15,7 @@ use ocf::{Context, Failure, Outcome, Status};
 use crate::agent::{AFTERWARDS, CronSingleton};
 use crate::drain::Left;
 use crate::mark::{Mark, Run};
-use crate::params::Drain;
+use crate::params::{Drain, is_timer};
 use crate::place::Place;
 use crate::plan::{CatchUp, Policy, minute_of};
 use crate::settling::shown;
@@ -116,13 +116,10 @@ impl CronSingleton {
     /// What must be right before the timers may run here. Returns them and what they start.
     pub(crate) fn check_timers(&self) -> Result<(Vec<Unit>, Vec<Unit>), Failure> {
         self.place()?;
-        if let Some(name) = self.params.timers.iter().find(|name| !is_timer(name)) {
-            return Err(Failure::configured(format!("timers: {name:?} is no name of a timer unit, such as backup.timer")));
+        if let Some(contradiction) = &self.params.contradiction {
+            return Err(contradiction.clone());
         }
         let timers = self.timers()?;
-        if timers.is_empty() {
-            return Err(Failure::configured("mode=timer needs the parameter timers: the names of the units, such as backup.timer"));
-        }
         let services = services(&timers)?;
         if let Some(Unit { name, load, .. }) = timers.iter().chain(&services).find(|unit| unit.load != "loaded") {
             return Err(Failure::installed(format!("{name} is {load} on this node: install it on every node")));
@@ -210,14 +207,6 @@ fn last_run_for(known: i64, certain: bool, now: i64, policy: &Policy) -> i64 {
         return now;
     }
     known.max(now - policy.window).min(now)
-}
-
-/// Whether this is the name of a timer unit: systemd answers nothing at all when it is asked for several and one is none. A template
-/// is none, its instances are.
-fn is_timer(name: &str) -> bool {
-    let legal = |c: char| c.is_ascii_alphanumeric() || ":_.\\@-".contains(c);
-    let Some(name) = name.strip_suffix(".timer").filter(|name| name.chars().all(legal) && name.len() < 240) else { return false };
-    !name.is_empty() && !name.starts_with(['-', '.', '@']) && !name.ends_with('@')
 }
 
 fn names(units: &[Unit]) -> Vec<&str> {

@@ -1,18 +1,17 @@
 //! The agent: its parts, and what every action needs of them.
 
-use std::cell::OnceCell;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ocf::{Context, Description, Failure, Notification, Outcome, ResourceAgent, Secret, Status, Timeouts, Values};
 use pacemaker::{Cluster, Membership, Watcher};
 use process::{Account, Identity, Locked};
+use promotable::{Login, RememberedLogin, read_secret, with_login};
 
 use crate::dialect::Dialect;
 use crate::params::{self, Params};
 use crate::record::{PROPERTY, Record};
-use crate::server::{Fault, Login, Server};
+use crate::server::{Fault, Server};
 use crate::state::{State, StateFile};
 
 /// Where `make install` puts the helper programs.
@@ -27,7 +26,7 @@ pub struct MySql {
     pub(crate) cluster: Cluster,
     pub(crate) state_file: StateFile,
     membership: Membership,
-    password: OnceCell<Option<Secret>>,
+    remembered_login: RememberedLogin,
 }
 
 impl ResourceAgent for MySql {
@@ -125,8 +124,8 @@ impl MySql {
             cluster: Cluster::new(membership.clone(), move |line| log.trace(line))
                 .answering_by(std::time::Instant::now() + context.deadline.left()),
             state_file: StateFile::of(&membership.state_directory, &membership.resource),
+            remembered_login: RememberedLogin::of(&membership.state_directory, &membership.resource),
             membership,
-            password: OnceCell::new(),
         }
     }
 
@@ -172,16 +171,13 @@ impl MySql {
         self.params.config.clone()
     }
 
-    /// The agent's own password.
-    fn password(&self) -> Result<Option<&Secret>, Failure> {
-        if self.password.get().is_none() {
-            let password = match &self.params.test_password_file {
-                Some(file) => Some(read_secret(file, "test_passwd_file")?),
-                None => self.params.test_password.clone(),
-            };
-            return Ok(self.password.get_or_init(|| password).as_ref());
-        }
-        Ok(self.password.get().and_then(Option::as_ref))
+    /// The agent's own login.
+    fn login(&self) -> Result<Login, Failure> {
+        let password = match &self.params.test_password_file {
+            Some(file) => Some(read_secret(file, "test_passwd_file")?),
+            None => self.params.test_password.clone(),
+        };
+        Ok(Login { user: self.params.test_user.clone(), password })
     }
 
     /// The password of replication.
@@ -192,10 +188,11 @@ impl MySql {
         }
     }
 
-    /// Connects to the local server, speaking as it is known to want.
+    /// Connects to the local server, with the login that it accepted last or that of now, speaking as it is known to want.
     pub(crate) fn connect(&self, known: Option<&Dialect>, limit: Duration) -> Result<Server, Fault> {
-        let password = self.password().map_err(|failure| Fault::Denied(failure.reason))?;
-        Server::connect(&Login { socket: &self.params.socket, user: &self.params.test_user, password }, known, limit)
+        let given = || self.login().map_err(|failure| Fault::Denied(failure.reason));
+        let attempt = |login: &Login| Server::connect(&self.params.socket, login, known, limit);
+        with_login(&self.remembered_login, given, attempt, |fault| matches!(fault, Fault::Denied(_)))
     }
 
     /// Connects to a server that is known to run, waiting for nobody.
@@ -284,23 +281,6 @@ impl MySql {
     /// The account that the server runs under.
     pub(crate) fn account(&self) -> Result<Account, Failure> {
         Account::find(&self.params.user).map_err(|e| Failure::installed(e.to_string()))
-    }
-}
-
-/// A secret from a file that nobody else can read.
-pub(crate) fn read_secret(path: &Path, parameter: &str) -> Result<Secret, Failure> {
-    let refuse = |why: String| Failure::permission(format!("{parameter} {}: {why}", path.display()));
-    let metadata = std::fs::metadata(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::PermissionDenied => refuse(e.to_string()),
-        _ => Failure::installed(format!("{parameter} {}: {e}; create it with mode 600, or unset the parameter", path.display())),
-    })?;
-    if metadata.mode() & 0o077 != 0 {
-        return Err(refuse(format!("others can read it (mode {:o}): chmod 600 {}", metadata.mode() & 0o7777, path.display())));
-    }
-    let text = std::fs::read_to_string(path).map_err(|e| refuse(e.to_string()))?;
-    match text.lines().next().filter(|line| !line.is_empty()) {
-        Some(line) => Ok(Secret::new(line)),
-        None => Err(Failure::installed(format!("{parameter} {}: its first line is empty; write the password there", path.display()))),
     }
 }
 

@@ -37,8 +37,8 @@ impl MySql {
     /// Starts the server, closed for writes, following nobody or the primary. Returns whose data are to be copied here, if
     /// that remains to be done.
     pub(crate) fn start_unpromoted(&self, context: &Context) -> Result<Option<String>, Failure> {
-        if context.environment.is_promotable() && context.environment.notify() == Some(false) {
-            return Err(Failure::configured("the clone has notify=false, without which nobody can be elected: set meta notify=true"));
+        if let Some(failure) = context.environment.without_notify().filter(|_| context.environment.is_promotable()) {
+            return Err(failure);
         }
         self.check_node()?;
         if self.copying().is_some_and(|copying| copying.worker.is_alive()) {
@@ -133,7 +133,7 @@ impl MySql {
             context.log.warning(format!("semi-synchronous replication cannot be loaded: {fault}"));
         }
         if self.params.lossless == Some(true) && !server.dialect().can_be_lossless() {
-            return Err(Failure::configured(format!(
+            return Err(Failure::installed(format!(
                 "durability=lossless is not possible with server {}: it acknowledges writes before a replica has them; use MySQL 5.7 or MariaDB 10.3 \
                  or newer, or set durability=async-allowed",
                 server.dialect().version
@@ -462,7 +462,7 @@ fn explain(failure: &Failure, spawned: &mut Spawned, log: &Path, log_begin: u64)
         return failure.clone();
     }
     match cause(&tail(log, log_begin)) {
-        Some(line) => Failure { reason: format!("{}: {line}", failure.reason), ..failure.clone() },
+        Some(line) => failure.clone().because(format!("{}: {line}", failure.reason)),
         None => failure.clone(),
     }
 }

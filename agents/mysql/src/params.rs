@@ -193,13 +193,13 @@ impl Params {
         let optional = |p: &Parameter| Some(values.text(p).to_owned()).filter(|v| !v.is_empty());
         let twice = |a: &Parameter, b: &Parameter| {
             (values.is_given(a) && values.is_given(b))
-                .then(|| Failure::configured(format!("{} and {} are both given: keep {}", a.name, b.name, b.name)))
+                .then(|| values.contradiction(format!("{} and {} are both given: keep {}", a.name, b.name, b.name)))
         };
         let test_table = optional(&TEST_TABLE);
         let wrong_table = test_table
             .as_deref()
             .filter(|t| !is_table(t))
-            .map(|t| Failure::configured(format!("parameter test_table ({}) is not of the form database.table", t.escape_debug())));
+            .map(|t| values.contradiction(format!("parameter test_table ({}) is not of the form database.table", t.escape_debug())));
         Self {
             binary: path(&BINARY),
             config: path(&CONFIG),

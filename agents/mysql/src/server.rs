@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, OptsBuilder, Value};
 use ocf::Secret;
+use promotable::Login;
 use tokio::runtime::Runtime;
 
 use crate::dialect::{Dialect, Row, Source, is_client, probe};
@@ -49,14 +50,6 @@ impl From<Fault> for ocf::Failure {
 /// The step of a backup of MariaDB that waits until no commit is under way, and keeps others from beginning.
 pub(crate) const LAST_OF_BACKUP: &str = "BACKUP STAGE BLOCK_COMMIT";
 
-/// The account and the place.
-#[derive(Debug)]
-pub(crate) struct Login<'a> {
-    pub(crate) socket: &'a Path,
-    pub(crate) user: &'a str,
-    pub(crate) password: Option<&'a Secret>,
-}
-
 /// A connection.
 pub(crate) struct Server {
     runtime: Runtime,
@@ -70,13 +63,13 @@ impl Server {
     ///
     /// # Errors
     /// Why it cannot be talked to.
-    pub(crate) fn connect(login: &Login<'_>, known: Option<&Dialect>, limit: Duration) -> Result<Self, Fault> {
+    pub(crate) fn connect(socket: &Path, login: &Login, known: Option<&Dialect>, limit: Duration) -> Result<Self, Fault> {
         let runtime = runtime()?;
         // What the driver would otherwise ask the server for, statement by statement.
         let options = OptsBuilder::default()
-            .socket(Some(login.socket.to_string_lossy()))
-            .user(Some(login.user))
-            .pass(login.password.map(Secret::expose))
+            .socket(Some(socket.to_string_lossy()))
+            .user(Some(&login.user))
+            .pass(login.password.as_ref().map(Secret::expose))
             .prefer_socket(false)
             .max_allowed_packet(Some(16 * 1024 * 1024))
             .wait_timeout(Some(60))
@@ -85,9 +78,9 @@ impl Server {
         let conn = runtime.block_on(async { tokio::time::timeout(limit, Conn::new(options)).await });
         let conn = match conn {
             Ok(Ok(conn)) => conn,
-            Ok(Err(error)) => return Err(fault_of(&error, login)),
+            Ok(Err(error)) => return Err(fault_of(&error, socket, &login.user)),
             Err(_) => {
-                return Err(Fault::Silent(format!("no greeting on {} in {} ms", login.socket.display(), begin.elapsed().as_millis())));
+                return Err(Fault::Silent(format!("no greeting on {} in {} ms", socket.display(), begin.elapsed().as_millis())));
             }
         };
         let mut server = Self { runtime, conn: Some(conn), limit, dialect: known.cloned().unwrap_or_else(Dialect::unknown) };
@@ -394,8 +387,8 @@ fn refusal(code: u16, message: &str) -> Fault {
     }
 }
 
-fn fault_of(error: &Error, login: &Login<'_>) -> Fault {
-    let socket = login.socket.display();
+fn fault_of(error: &Error, socket: &Path, user: &str) -> Fault {
+    let socket = socket.display();
     match error {
         Error::Io(mysql_async::IoError::Io(e))
             if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) =>
@@ -405,8 +398,7 @@ fn fault_of(error: &Error, login: &Login<'_>) -> Fault {
         Error::Io(e) => Fault::Absent(format!("{socket}: {e}")),
         Error::Server(e) => match refusal(e.code, &e.message) {
             Fault::Denied(text) => Fault::Denied(format!(
-                "the server lets {} not in: {text}; correct test_user and test_passwd, or create the account with mysql-accounts-*.sql",
-                login.user
+                "the server lets {user} not in: {text}; correct test_user and test_passwd, or create the account with mysql-accounts-*.sql"
             )),
             other => other,
         },
@@ -414,7 +406,7 @@ fn fault_of(error: &Error, login: &Login<'_>) -> Fault {
         Error::Driver(e) => Fault::Denied(format!(
             "{} cannot log in on {socket}: {e}; correct test_user and test_passwd, or create the account with mysql-accounts-*.sql and an \
              authentication plugin that this agent knows",
-            login.user
+            user
         )),
         other => Fault::Refused(format!("{socket}: {other}")),
     }
@@ -437,8 +429,9 @@ mod tests {
 
     #[test]
     fn nobody_listens() {
-        let login = Login { socket: Path::new("/nonexistent/socket"), user: "root", password: None };
-        assert!(matches!(Server::connect(&login, None, Duration::from_secs(1)).err(), Some(Fault::Absent(_))));
-        assert_eq!(Server::listener(login.socket), None);
+        let login = Login { user: "root".into(), password: None };
+        let socket = Path::new("/nonexistent/socket");
+        assert!(matches!(Server::connect(socket, &login, None, Duration::from_secs(1)).err(), Some(Fault::Absent(_))));
+        assert_eq!(Server::listener(socket), None);
     }
 }

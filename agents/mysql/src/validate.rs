@@ -2,9 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use ocf::{Code, Context, Failure, Outcome};
+use ocf::{Context, Failure, Outcome};
 
-use crate::agent::{MySql, read_secret};
+use promotable::read_secret;
+
+use crate::agent::MySql;
 use crate::dialect::{Dialect, Row};
 use crate::gtid::Flavour;
 use crate::observation::Observation;
@@ -17,8 +19,8 @@ impl MySql {
         if level < 10 {
             return Ok(());
         }
-        if context.environment.is_promotable() && context.environment.notify() != Some(true) {
-            return Err(Failure::configured("the clone has no notify=true, without which nobody can be elected: set meta notify=true"));
+        if let Some(failure) = context.environment.without_notify().filter(|_| context.environment.is_promotable()) {
+            return Err(failure);
         }
         let mut state = self.state_file.load();
         if self.find_server(&mut state).is_none() {
@@ -65,7 +67,7 @@ impl MySql {
         let metadata = std::fs::metadata(&program)
             .map_err(|e| Failure::installed(format!("binary {}: {e}; install the server, or set binary", program.display())))?;
         if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
-            return Err(Failure { code: Code::Permission, reason: format!("binary {} is not an executable file", program.display()) });
+            return Err(Failure::permission(format!("binary {} is not an executable file", program.display())));
         }
         self.account()?;
         for (file, parameter) in

@@ -1,13 +1,13 @@
 //! The agent: its parts, and what every action needs of them.
 
 use std::cell::OnceCell;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ocf::{Context, Description, Failure, Notification, Outcome, ResourceAgent, Secret, Status, Timeouts, Values};
+use ocf::{Context, Description, Failure, Notification, Outcome, ResourceAgent, Status, Timeouts, Values};
 use pacemaker::{Cluster, Membership, Watcher};
 use process::{Account, Identity, Locked};
+use promotable::{Login, RememberedLogin, read_secret, with_login};
 
 use crate::conf::Conf;
 use crate::params::{self, Params};
@@ -28,6 +28,7 @@ pub struct Redis {
     pub(crate) state_file: StateFile,
     membership: Membership,
     conf: OnceCell<Conf>,
+    remembered_login: RememberedLogin,
 }
 
 impl ResourceAgent for Redis {
@@ -69,6 +70,7 @@ impl ResourceAgent for Redis {
             cluster: Cluster::new(membership.clone(), move |line| log.trace(line))
                 .answering_by(std::time::Instant::now() + context.deadline.left()),
             state_file: StateFile::of(&membership.state_directory, &membership.resource),
+            remembered_login: RememberedLogin::of(&membership.state_directory, &membership.resource),
             membership,
             conf: OnceCell::new(),
         })
@@ -163,26 +165,26 @@ impl Redis {
         self.params.config.clone()
     }
 
-    /// The agent's own password: of the parameters, or requirepass.
-    pub(crate) fn password(&self) -> Result<Option<Secret>, Failure> {
-        if let Some(password) = &self.params.password {
-            return Ok(Some(password.clone()));
-        }
-        match &self.params.password_file {
-            Some(file) => read_secret(file, "password_file").map(Some),
-            None => Ok(self.conf()?.requirepass()),
-        }
+    /// The agent's own login: of the parameters, or requirepass.
+    fn login(&self) -> Result<Login, Failure> {
+        let password = match (&self.params.password, &self.params.password_file) {
+            (Some(password), _) => Some(password.clone()),
+            (None, Some(file)) => Some(read_secret(file, "password_file")?),
+            (None, None) => self.conf()?.requirepass(),
+        };
+        Ok(Login { user: self.params.acl_user.clone().unwrap_or_default(), password })
     }
 
-    /// Connects to the local server. A configuration that cannot be read does not keep us from a server that needs no
-    /// password.
+    /// Connects to the local server, with the login that it accepted last or that of now. A configuration that cannot be read does not
+    /// keep us from a server that needs no password.
     pub(crate) fn connect(&self, limit: Duration) -> Result<Server, Fault> {
-        let password = match self.password() {
-            Ok(password) => password,
-            Err(failure) if self.params.password_file.is_some() => return Err(Fault::Denied(failure.reason)),
-            Err(_) => None,
+        let given = || match self.login() {
+            Err(failure) if self.params.password_file.is_some() => Err(Fault::Denied(failure.reason)),
+            Err(_) => Ok(Login { user: self.params.acl_user.clone().unwrap_or_default(), password: None }),
+            Ok(login) => Ok(login),
         };
-        Server::connect(&self.params.socket, self.params.acl_user.as_deref(), password.as_ref(), limit)
+        let attempt = |login: &Login| Server::connect(&self.params.socket, login, limit);
+        with_login(&self.remembered_login, given, attempt, |fault| matches!(fault, Fault::Denied(_)))
     }
 
     /// The record in the CIB.
@@ -252,23 +254,6 @@ impl Redis {
     /// The account that the server runs under.
     pub(crate) fn account(&self) -> Result<Account, Failure> {
         Account::find(&self.params.user).map_err(|e| Failure::installed(e.to_string()))
-    }
-}
-
-/// A secret from a file that nobody else can read.
-pub(crate) fn read_secret(path: &Path, parameter: &str) -> Result<Secret, Failure> {
-    let refuse = |why: String| Failure::permission(format!("{parameter} {}: {why}", path.display()));
-    let metadata = std::fs::metadata(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::PermissionDenied => refuse(e.to_string()),
-        _ => Failure::installed(format!("{parameter} {}: {e}; create it with mode 600, or unset the parameter", path.display())),
-    })?;
-    if metadata.mode() & 0o077 != 0 {
-        return Err(refuse(format!("others can read it (mode {:o}): chmod 600 {}", metadata.mode() & 0o7777, path.display())));
-    }
-    let text = std::fs::read_to_string(path).map_err(|e| refuse(e.to_string()))?;
-    match text.lines().next().filter(|line| !line.is_empty()) {
-        Some(line) => Ok(Secret::new(line)),
-        None => Err(Failure::installed(format!("{parameter} {}: its first line is empty; write the password there", path.display()))),
     }
 }
 

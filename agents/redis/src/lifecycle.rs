@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use ocf::{Context, Failure, Outcome, Peers};
 use process::{Daemon, DaemonError, Identity, Spawned};
 
-use crate::agent::{Redis, cluster_failure, read_secret};
+use promotable::read_secret;
+
+use crate::agent::{Redis, cluster_failure};
 use crate::conf::Conf;
 use crate::info::{Info, ReplicationRole};
 use crate::monitor::Look;
@@ -28,8 +30,8 @@ const OPEN_FILES: u64 = 65_535;
 impl Redis {
     /// Starts the server as a replica that takes no writes.
     pub(crate) fn start_unpromoted(&self, context: &Context) -> Outcome {
-        if context.environment.is_promotable() && context.environment.notify() == Some(false) {
-            return Err(Failure::configured("the clone has notify=false, without which nobody can be elected: set meta notify=true"));
+        if let Some(failure) = context.environment.without_notify().filter(|_| context.environment.is_promotable()) {
+            return Err(failure);
         }
         self.check_node(context)?;
         let mut state = self.state_file.load();
@@ -384,7 +386,7 @@ fn explain(failure: &Failure, spawned: &mut Spawned, log: &str, config: &Path, u
     // What a server says that came up and would not talk to us is about something else.
     let complaint = log.lines().chain(said.lines()).rfind(|l| ended && is_complaint(l));
     match complaint {
-        Some(line) => Failure { reason: format!("{}: {}", failure.reason, line.trim()), ..failure.clone() },
+        Some(line) => failure.clone().because(format!("{}: {}", failure.reason, line.trim())),
         None => failure.clone(),
     }
 }

@@ -122,13 +122,13 @@ impl Params {
     pub(crate) fn new(values: &Values) -> Self {
         let path = |p: &Parameter| values.path(p).unwrap_or_default();
         let optional = |p: &Parameter| Some(values.text(p).to_owned()).filter(|v| !v.is_empty());
-        let (tunnels, wrong_map) = match tunnels(values.text(&TUNNEL_PORT_MAP)) {
+        let (tunnels, wrong_map) = match tunnels(values) {
             Ok(tunnels) => (tunnels, None),
             Err(failure) => (Vec::new(), Some(failure)),
         };
         let two_passwords = values.is_given(&PASSWORD) && values.is_given(&PASSWORD_FILE);
         let contradiction =
-            two_passwords.then(|| Failure::configured("password and password_file are both given: keep password_file")).or(wrong_map);
+            two_passwords.then(|| values.contradiction("password and password_file are both given: keep password_file")).or(wrong_map);
         let rundir = path(&RUNDIR);
         Self {
             bin: path(&BIN),
@@ -166,7 +166,8 @@ impl Params {
     pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 }
 
-fn tunnels(map: &str) -> Result<Vec<(String, u16)>, Failure> {
+fn tunnels(values: &Values) -> Result<Vec<(String, u16)>, Failure> {
+    let map = values.text(&TUNNEL_PORT_MAP);
     map.split(';')
         .map(str::trim)
         .filter(|entry| !entry.is_empty())
@@ -176,7 +177,7 @@ fn tunnels(map: &str) -> Result<Vec<(String, u16)>, Failure> {
         })
         .collect::<Option<_>>()
         .ok_or_else(|| {
-            Failure::configured(format!("parameter tunnel_port_map ({}) is not of the form node:port;node:port", map.escape_debug()))
+            values.contradiction(format!("parameter tunnel_port_map ({}) is not of the form node:port;node:port", map.escape_debug()))
         })
 }
 

@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ocf::Secret;
+use promotable::Login;
 use redis::{Connection, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, ProtocolVersion, RedisConnectionInfo, RedisError};
 
 use crate::info::Info;
@@ -63,14 +63,14 @@ pub(crate) struct Server {
 
 impl Server {
     /// Connects and logs in, within `limit`, which then bounds each command.
-    pub(crate) fn connect(socket: &Path, user: Option<&str>, password: Option<&Secret>, limit: Duration) -> Result<Self, Fault> {
+    pub(crate) fn connect(socket: &Path, login: &Login, limit: Duration) -> Result<Self, Fault> {
         let limit = limit.max(Duration::from_millis(10));
         let information = ConnectionInfo {
             addr: ConnectionAddr::Unix(socket.to_owned()),
             redis: RedisConnectionInfo {
                 db: 0,
-                username: user.map(str::to_owned),
-                password: password.map(|p| p.expose().to_owned()),
+                username: Some(login.user.clone()).filter(|user| !user.is_empty()),
+                password: login.password.as_ref().map(|p| p.expose().to_owned()),
                 protocol: ProtocolVersion::RESP2,
             },
         };

@@ -2,9 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use ocf::{Code, Context, Failure, Outcome};
+use ocf::{Context, Failure, Outcome};
 
-use crate::agent::{Redis, read_secret};
+use promotable::read_secret;
+
+use crate::agent::Redis;
 use crate::params::Durability;
 
 /// Below this a partial resynchronisation fails under any load: the default of 1 MB is a fraction of a second.
@@ -18,8 +20,8 @@ impl Redis {
         if level < 10 {
             return Ok(());
         }
-        if context.environment.is_promotable() && context.environment.notify() != Some(true) {
-            return Err(Failure::configured("the clone has no notify=true, without which nobody can be elected: set meta notify=true"));
+        if let Some(failure) = context.environment.without_notify().filter(|_| context.environment.is_promotable()) {
+            return Err(failure);
         }
         match advice.pop() {
             None => Ok(()),
@@ -43,7 +45,7 @@ impl Redis {
             ))
         })?;
         if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
-            return Err(Failure { code: Code::Permission, reason: format!("bin {} is not an executable file", bin.display()) });
+            return Err(Failure::permission(format!("bin {} is not an executable file", bin.display())));
         }
         self.account()?;
         let conf = self.conf()?;
@@ -65,7 +67,8 @@ impl Redis {
         let listens = conf.last(if tls { "tls-port" } else { "port" }).unwrap_or("6379");
         if self.params.tunnels.is_empty() && listens != self.params.port.to_string() {
             let name = if tls { "tls-port" } else { "port" };
-            return Err(Failure::configured(format!(
+            // This node's file, not the parameter: elsewhere it may be right.
+            return Err(Failure::installed(format!(
                 "the server listens on {name} {listens}, but the parameter port is {}: make them equal",
                 self.params.port
             )));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::{Deadline, Log};
+use crate::{Deadline, Failure, Log};
 
 /// The environment of the process, as a map. Tests build it from pairs.
 #[derive(Clone, Debug, Default)]
@@ -94,6 +94,13 @@ impl Environment {
     /// Whether the clone sends notifications. `None` when not known (no clone, or run by hand).
     pub fn notify(&self) -> Option<bool> {
         self.meta("notify").map(|v| matches!(v.to_ascii_lowercase().as_str(), "true" | "yes" | "1" | "on"))
+    }
+
+    /// The failure of a clone that is known to send no notifications: without them nobody can be elected. `None` when it sends them, or
+    /// that is not known.
+    pub fn without_notify(&self) -> Option<Failure> {
+        (self.notify() == Some(false))
+            .then(|| Failure::configured("the clone has notify=false, without which nobody can be elected: set meta notify=true"))
     }
 
     /// Whether the resource is a promotable clone, by either spelling.

@@ -39,10 +39,12 @@ impl Code {
 }
 
 /// A failure with its reason: lower case, naming the object, the fact and the remedy. It never holds a secret.
+///
+/// One with [`Code::Configured`] stops the resource on all nodes, so it can only be made from what is the same on all of them: by
+/// [`crate::Values::contradiction`], and by [`crate::Environment::without_notify`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What Pacemaker is told.
-    pub code: Code,
+    code: Code,
     /// What the operator is told.
     pub reason: String,
 }
@@ -67,13 +69,31 @@ impl Failure {
     }
 
     /// The resource's configuration is wrong on every node.
-    pub fn configured(reason: impl Into<String>) -> Self {
+    pub(crate) fn configured(reason: impl Into<String>) -> Self {
         Self { code: Code::Configured, reason: reason.into() }
     }
 
     /// The promoted instance is broken.
     pub fn promoted(reason: impl Into<String>) -> Self {
         Self { code: Code::FailedPromoted, reason: reason.into() }
+    }
+}
+
+impl Failure {
+    /// What Pacemaker is told.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The same failure with more to say.
+    #[must_use]
+    pub fn because(self, reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), ..self }
+    }
+
+    /// The same failure as one of this node alone: elsewhere instances run, and they must not be stopped for it.
+    pub(crate) fn of_this_node(self) -> Self {
+        Self { code: if self.code == Code::Configured { Code::Installed } else { self.code }, ..self }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Resource parameters: declared once, and parsed, checked, documented from that declaration.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -177,6 +178,8 @@ impl fmt::Debug for Secret {
 #[derive(Clone, Debug, Default)]
 pub struct Values {
     given: BTreeMap<&'static str, String>,
+    /// What an operator has to correct, while the instance goes on with other values.
+    complaints: RefCell<Vec<String>>,
 }
 
 impl Values {
@@ -189,36 +192,48 @@ impl Values {
     pub fn read(declared: &[Parameter], environment: &Environment) -> Result<Self, Failure> {
         let mut given = BTreeMap::new();
         for parameter in declared {
-            match environment.parameter(parameter.name) {
-                Some(value) if !value.is_empty() => {
-                    parameter.check(value).map_err(|why| {
-                        let shown = if parameter.secret { "******".to_owned() } else { value.escape_debug().to_string() };
-                        Failure::configured(format!("parameter {} ({shown}) {why}", parameter.name))
-                    })?;
-                    given.insert(parameter.name, value.to_owned());
-                }
-                _ if parameter.required => {
-                    return Err(Failure::configured(format!("parameter {} is missing: {}", parameter.name, parameter.short)));
-                }
-                _ => {}
+            match value_of(parameter, environment) {
+                Ok(Some(value)) => drop(given.insert(parameter.name, value.to_owned())),
+                Ok(None) => {}
+                Err(complaint) => return Err(Failure::configured(complaint)),
             }
         }
-        Ok(Self { given })
+        Ok(Self { given, complaints: RefCell::default() })
     }
 
-    /// The same, but a malformed value counts as not given: for stop and probe, which must work all the same.
-    /// Returns the complaints beside the values.
-    pub fn read_leniently(declared: &[Parameter], environment: &Environment) -> (Self, Vec<String>) {
+    /// The same for actions on an instance that may be running, which a typing error must not bring down: in the place of a value that
+    /// is malformed or missing stands the `last` one that was right, or the default.
+    pub fn read_leniently(declared: &[Parameter], environment: &Environment, last: &LastValues) -> Self {
         let mut given = BTreeMap::new();
         let mut complaints = Vec::new();
         for parameter in declared {
-            let Some(value) = environment.parameter(parameter.name).filter(|v| !v.is_empty()) else { continue };
-            match parameter.check(value) {
-                Ok(()) => drop(given.insert(parameter.name, value.to_owned())),
-                Err(why) => complaints.push(format!("parameter {} {why}, going on with its default", parameter.name)),
+            match value_of(parameter, environment) {
+                Ok(Some(value)) => drop(given.insert(parameter.name, value.to_owned())),
+                Ok(None) => {}
+                Err(complaint) => match last.0.get(parameter.name) {
+                    Some(value) => {
+                        complaints.push(format!("{complaint}; {value} is still used"));
+                        given.insert(parameter.name, value.clone());
+                    }
+                    None => complaints.push(format!("{complaint}; going on without it")),
+                },
             }
         }
-        (Self { given }, complaints)
+        Self { given, complaints: RefCell::new(complaints) }
+    }
+
+    /// The failure of values that are each fine and cannot be true together. They are the same on every node.
+    ///
+    /// `start` and `validate-all` refuse for it. A running instance goes on, and its monitor says so.
+    pub fn contradiction(&self, reason: impl Into<String>) -> Failure {
+        let reason = reason.into();
+        self.complaints.borrow_mut().push(reason.clone());
+        Failure::configured(reason)
+    }
+
+    /// What is wrong with the values, for the operator.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        self.complaints.borrow().clone()
     }
 
     /// Whether the operator gave a value.
@@ -257,6 +272,46 @@ impl Values {
     }
 }
 
+/// The value that is given, `None` when there is none; the error is a complaint that never holds a secret.
+fn value_of<'a>(parameter: &Parameter, environment: &'a Environment) -> Result<Option<&'a str>, String> {
+    match environment.parameter(parameter.name).filter(|value| !value.is_empty()) {
+        Some(value) => parameter.check(value).map(|()| Some(value)).map_err(|why| {
+            let shown = if parameter.secret { "******".to_owned() } else { value.escape_debug().to_string() };
+            format!("parameter {} ({shown}) {why}", parameter.name)
+        }),
+        None if parameter.required => Err(format!("parameter {} is missing: {}", parameter.name, parameter.short)),
+        None => Ok(None),
+    }
+}
+
+/// The values of a resource's parameters when they were all right the last time, without the secrets: what a running instance goes on
+/// with while an operator corrects one. In a file that only root can read and every boot deletes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LastValues(BTreeMap<String, String>);
+
+impl LastValues {
+    fn path(environment: &Environment) -> PathBuf {
+        environment.temporary_directory().join(format!("systole-{}.parameters", environment.resource()))
+    }
+
+    /// Those of the resource; none when nothing is remembered.
+    pub(crate) fn load(environment: &Environment) -> Self {
+        let text = std::fs::read_to_string(Self::path(environment)).unwrap_or_default();
+        Self(text.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+
+    /// Remembers values that are all right. A value holds no line end. That they cannot be remembered keeps nobody from working with them.
+    pub(crate) fn keep(environment: &Environment, declared: &[Parameter], values: &Values) {
+        let open = declared.iter().filter(|parameter| !parameter.secret);
+        let text: String = open.filter_map(|p| values.given.get(p.name).map(|value| format!("{}={value}\n", p.name))).collect();
+        let path = Self::path(environment);
+        if std::fs::read_to_string(&path).unwrap_or_default() != text {
+            let _ = std::fs::create_dir_all(environment.temporary_directory());
+            let _ = process::write_atomically(&path, text.as_bytes(), 0o600);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,7 +333,7 @@ mod tests {
     #[test]
     fn a_malformed_value_is_named_with_what_was_expected() {
         let failure = Values::read(&[PORT], &environment(&[("port", "70000")])).unwrap_err();
-        assert_eq!(failure.code, crate::Code::Configured);
+        assert_eq!(failure.code(), crate::Code::Configured);
         assert_eq!(failure.reason, "parameter port (70000) is not a whole number from 1 to 65535");
     }
 
@@ -290,10 +345,29 @@ mod tests {
     }
 
     #[test]
-    fn stop_goes_on_with_the_default() {
-        let (values, complaints) = Values::read_leniently(&[PORT], &environment(&[("port", "x")]));
+    fn a_running_instance_goes_on_with_the_last_value_or_the_default() {
+        let values = Values::read_leniently(&[PORT], &environment(&[("port", "x")]), &LastValues::default());
         assert_eq!(values.integer(&PORT), 6379);
-        assert_eq!(complaints.len(), 1);
+        assert_eq!(values.complaints().len(), 1);
+        let last = LastValues(BTreeMap::from([("port".to_owned(), "7000".to_owned())]));
+        let values = Values::read_leniently(&[PORT], &environment(&[("port", "x")]), &last);
+        assert_eq!(values.integer(&PORT), 7000);
+        assert_eq!(values.complaints(), ["parameter port (x) is not a whole number from 1 to 65535; 7000 is still used"]);
+        assert_eq!(Values::read_leniently(&[PORT], &environment(&[]), &last).integer(&PORT), 6379, "nothing given is the default");
+    }
+
+    #[test]
+    fn the_last_values_read_back_without_the_secrets() {
+        let directory = std::env::temp_dir().join(format!("systole-parameters-{}", std::process::id()));
+        let environment = Environment::from_pairs([
+            ("HA_RSCTMP".to_owned(), directory.display().to_string()),
+            ("OCF_RESKEY_port".to_owned(), "7000".to_owned()),
+            ("OCF_RESKEY_word".to_owned(), "hunter2".to_owned()),
+        ]);
+        let declared = [PORT, WORD];
+        LastValues::keep(&environment, &declared, &Values::read(&declared, &environment).unwrap());
+        assert_eq!(LastValues::load(&environment).0, BTreeMap::from([("port".to_owned(), "7000".to_owned())]));
+        std::fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]

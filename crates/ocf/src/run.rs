@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::metadata::{self, Action, Role};
-use crate::{Code, Context, Deadline, Description, Environment, Failure, Log, Notification, Outcome, Values};
+use crate::parameter::LastValues;
+use crate::{Code, Context, Deadline, Description, Environment, Failure, Log, Notification, Outcome, Peers, Values};
 
 /// What a monitor found. Only a monitor can answer 7 or 8.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,21 @@ pub enum Status {
 }
 
 impl Status {
+    /// The same with what is wrong with the parameters, which an operator should see first. What does not run is not degraded.
+    fn with(self, complaints: &[String]) -> Self {
+        if complaints.is_empty() {
+            return self;
+        }
+        let said = complaints.join("; ");
+        match self {
+            Self::NotRunning => Self::NotRunning,
+            Self::Running => Self::Degraded(said),
+            Self::Promoted => Self::DegradedPromoted(said),
+            Self::Degraded(why) => Self::Degraded(format!("{said}; {why}")),
+            Self::DegradedPromoted(why) => Self::DegradedPromoted(format!("{said}; {why}")),
+        }
+    }
+
     fn exit_status(&self) -> u8 {
         match self {
             Self::Running => 0,
@@ -104,7 +120,8 @@ pub trait Reloadable: ResourceAgent {
     fn reload(&self, context: &Context) -> Outcome;
 }
 
-type Handler<A> = fn(&A, &Context) -> Result<u8, Failure>;
+/// Runs an action. It is told what is wrong with the parameters while it goes on with others.
+type Handler<A> = fn(&A, &Context, &[String]) -> Result<u8, Failure>;
 
 /// The dispatch table of an agent.
 pub struct Agent<A> {
@@ -124,11 +141,11 @@ impl<A: ResourceAgent> Agent<A> {
         let t = A::DESCRIPTION.timeouts;
         Self {
             handlers: vec![
-                ("start", |a, c| a.start(c).map(|()| 0)),
-                ("stop", |a, c| a.stop(c).map(|()| 0)),
+                ("start", |a, c, _| a.start(c).map(|()| 0)),
+                ("stop", |a, c, _| a.stop(c).map(|()| 0)),
                 ("monitor", monitor),
                 ("status", monitor),
-                ("validate-all", |a, c| a.validate(c, c.environment.check_level()).map(|()| 0)),
+                ("validate-all", |a, c, _| a.validate(c, c.environment.check_level()).map(|()| 0)),
             ],
             actions: vec![
                 Action::new("start", t.start),
@@ -148,8 +165,8 @@ impl<A: ResourceAgent> Agent<A> {
         A: Promotable,
     {
         let t = A::DESCRIPTION.timeouts;
-        self.handlers.push(("promote", |a, c| a.promote(c).map(|()| 0)));
-        self.handlers.push(("demote", |a, c| a.demote(c).map(|()| 0)));
+        self.handlers.push(("promote", |a, c, _| a.promote(c).map(|()| 0)));
+        self.handlers.push(("demote", |a, c, _| a.demote(c).map(|()| 0)));
         self.handlers.push(("notify", notify));
         self.actions.retain(|a| a.name != "monitor");
         self.actions.extend([
@@ -167,7 +184,7 @@ impl<A: ResourceAgent> Agent<A> {
     where
         A: Reloadable,
     {
-        self.handlers.push(("reload-agent", |a, c| a.reload(c).map(|()| 0)));
+        self.handlers.push(("reload-agent", |a, c, _| a.reload(c).map(|()| 0)));
         self.actions.push(Action::new("reload-agent", A::DESCRIPTION.timeouts.start.min(20)));
         self
     }
@@ -218,28 +235,42 @@ impl<A: ResourceAgent> Agent<A> {
         let timeout = environment.timeout().unwrap_or(Duration::from_secs(u64::from(advertised)));
         let context = Context { deadline: Deadline::with_margin(start, timeout), environment, log: log.into() };
         trace_call::<A>(&context, name);
-        let result = self.values(name, &context).and_then(|values| A::new(&context, &values)).and_then(|agent| handler(&agent, &context));
+        let result = self.values(name, &context).and_then(|values| {
+            let agent = A::new(&context, &values)?;
+            // Found by then: what is wrong with each value, and what contradicts another.
+            let complaints = values.complaints();
+            let checks = matches!(*name, "start" | "validate-all");
+            complaints.iter().filter(|_| !checks).for_each(|complaint| context.log.warning(complaint));
+            handler(&agent, &context, &complaints)
+        });
+        // Pacemaker would stop every instance for a failure of the configuration.
+        let result = result.map_err(|failure| if runs_elsewhere(&context.environment) { failure.of_this_node() } else { failure });
         let status = match result {
             Ok(status) => status,
             Err(failure) => {
                 report(&context, name, &failure);
                 // Pacemaker ignores it, but an operator who runs notify by hand should not be told of a failure.
-                if *name == "notify" { 0 } else { failure.code.exit_status() }
+                if *name == "notify" { 0 } else { failure.code().exit_status() }
             }
         };
         context.log.trace(&format!("{name} answers {status}"));
         status
     }
 
-    /// `stop` and a probe have to work with parameters that never could have started anything.
+    /// Only an instance that does not run yet is refused for its parameters. What may be running goes on with the last values that were
+    /// right: a typing error in the CIB reaches all nodes within a second.
     fn values(&self, action: &str, context: &Context) -> Result<Values, Failure> {
         let declared = A::DESCRIPTION.parameters;
-        if action == "stop" || (action == "monitor" && context.environment.is_probe()) {
-            let (values, complaints) = Values::read_leniently(declared, &context.environment);
-            complaints.iter().for_each(|c| context.log.warning(c));
-            return Ok(values);
+        let environment = &context.environment;
+        let values = match action {
+            "start" => Values::read(declared, environment)?,
+            "validate-all" => return Values::read(declared, environment),
+            _ => Values::read_leniently(declared, environment, &LastValues::load(environment)),
+        };
+        if values.complaints().is_empty() && !environment.is_probe() {
+            LastValues::keep(environment, declared, &values);
         }
-        Values::read(declared, &context.environment)
+        Ok(values)
     }
 
     fn usage(&self) -> String {
@@ -267,19 +298,25 @@ impl<A: ResourceAgent> Agent<A> {
     }
 }
 
-fn monitor<A: ResourceAgent>(agent: &A, context: &Context) -> Result<u8, Failure> {
-    let status = agent.monitor(context)?;
+fn monitor<A: ResourceAgent>(agent: &A, context: &Context, complaints: &[String]) -> Result<u8, Failure> {
+    let status = agent.monitor(context)?.with(complaints);
     if let Status::Degraded(why) | Status::DegradedPromoted(why) = &status {
         exit_reason(context, why);
     }
     Ok(status.exit_status())
 }
 
-fn notify<A: Promotable>(agent: &A, context: &Context) -> Result<u8, Failure> {
+fn notify<A: Promotable>(agent: &A, context: &Context, _: &[String]) -> Result<u8, Failure> {
     match Notification::read(&context.environment) {
         Some(notification) => agent.notify(context, &notification).map(|()| 0),
         None => Ok(0),
     }
+}
+
+/// Whether other instances of the clone run, by the lists that come with its actions.
+fn runs_elsewhere(environment: &Environment) -> bool {
+    let peers = Peers::read(environment);
+    !(peers.promoted.is_empty() && peers.unpromoted.is_empty() && peers.active.is_empty())
 }
 
 fn report(context: &Context, action: &str, failure: &Failure) {

@@ -9,6 +9,7 @@ mod detach;
 mod file;
 mod identity;
 mod reaper;
+mod socket;
 
 pub use command::{CommandError, Finished, run};
 pub use daemon::{Account, Daemon, DaemonError, Spawned};
@@ -16,3 +17,4 @@ pub use detach::{detach, kill_session};
 pub use file::{Locked, lock, room, write_atomically};
 pub use identity::{Identity, State, since_boot};
 pub use reaper::run_with_orphans;
+pub use socket::listens;

@@ -1,0 +1,7 @@
+//! What the agents of promotable databases have in common.
+
+mod login;
+mod secret;
+
+pub use login::{Login, RememberedLogin, with_login};
+pub use secret::read_secret;

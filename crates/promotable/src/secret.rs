@@ -1,0 +1,73 @@
+//! Passwords in files.
+
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use ocf::{Failure, Secret};
+
+/// More than any password: what is longer is another file. Bytes.
+const LONGEST: u64 = 4096;
+
+/// A secret from the first line of a file that belongs to root, or to whom the agent runs as, and that nobody else can read.
+///
+/// Owner and mode are those of what was opened, so that nobody can put another file in its place in between.
+///
+/// # Errors
+/// What is wrong with the file, under the name of the parameter, with the command that mends it. Never what stands in it.
+pub fn read_secret(path: &Path, parameter: &str) -> Result<Secret, Failure> {
+    let shown = path.display();
+    let refuse = |why: String| Failure::permission(format!("{parameter} {shown}: {why}"));
+    // Without waiting: a FIFO that nobody writes to would hold the agent up.
+    let mut open = std::fs::OpenOptions::new();
+    let file = open.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()).open(path);
+    let file = file.map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            Failure::installed(format!("{parameter} {shown} is missing: create it with mode 600, or unset the parameter"))
+        }
+        _ => refuse(e.to_string()),
+    })?;
+    let metadata = file.metadata().map_err(|e| refuse(e.to_string()))?;
+    if !metadata.is_file() {
+        return Err(refuse("it is no file: write the password into a file of mode 600".into()));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        return Err(refuse(format!("others can read it (mode {:o}): chmod 600 {shown}", metadata.mode() & 0o7777)));
+    }
+    if metadata.uid() != 0 && metadata.uid() != rustix::process::geteuid().as_raw() {
+        return Err(refuse(format!("it belongs to user {}, who can change it: chown root {shown}", metadata.uid())));
+    }
+    let mut bytes = Vec::new();
+    file.take(LONGEST).read_to_end(&mut bytes).map_err(|e| refuse(e.to_string()))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::installed(format!("{parameter} {shown}: its text is not UTF-8; write the password in UTF-8")))?;
+    match text.lines().next().filter(|line| !line.is_empty()) {
+        Some(line) => Ok(Secret::new(line)),
+        None => Err(Failure::installed(format!("{parameter} {shown}: its first line is empty; write the password there"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ocf::Code;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_secret_is_taken_from_a_private_file_only() {
+        let path = std::env::temp_dir().join(format!("systole-secret-{}", std::process::id()));
+        let code = |path: &Path| read_secret(path, "password_file").map_err(|failure| failure.code()).err();
+        assert_eq!(code(&path), Some(Code::Installed));
+        std::fs::write(&path, "hunter2\nmore\n").unwrap();
+        for (mode, expected) in [(0o644, Some(Code::Permission)), (0o640, Some(Code::Permission)), (0o600, None), (0o400, None)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(code(&path), expected, "{mode:o}");
+        }
+        assert_eq!(read_secret(&path, "password_file").unwrap().expose(), "hunter2");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(code(&path), Some(Code::Permission), "a directory");
+        std::fs::remove_dir(&path).unwrap();
+    }
+}
