@@ -192,7 +192,7 @@ impl MySql {
     pub(crate) fn connect(&self, known: Option<&Dialect>, limit: Duration) -> Result<Server, Fault> {
         let given = || self.login().map_err(|failure| Fault::Denied(failure.reason));
         let attempt = |login: &Login| Server::connect(&self.params.socket, login, known, limit);
-        with_login(&self.remembered_login, given, attempt, |fault| matches!(fault, Fault::Denied(_)))
+        with_login(&self.remembered_login, &self.params.test_user, given, attempt, |fault| matches!(fault, Fault::Denied(_)))
     }
 
     /// Connects to a server that is known to run, waiting for nobody.

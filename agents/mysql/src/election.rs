@@ -24,6 +24,8 @@ pub(crate) enum Unfit {
     NoServer,
     /// It recovers from a crash and does not answer yet.
     Recovering,
+    /// Its process is alive and did not say what it holds: a refused login, no free connection, no answer in time. It may hold anything.
+    Unasked,
     /// The operator said never (node preference 0).
     Never,
     /// The operator excluded it.
@@ -158,6 +160,7 @@ impl Position {
             flags.push(match unfit {
                 Unfit::NoServer => 'D',
                 Unfit::Recovering => 'R',
+                Unfit::Unasked => 'U',
                 Unfit::Never => 'N',
                 Unfit::Excluded => 'X',
             });
@@ -183,6 +186,7 @@ impl Position {
                 'c' | 'k' | 'u' | 'f' => {}
                 'D' => unfit = Some(Unfit::NoServer),
                 'R' => unfit = Some(Unfit::Recovering),
+                'U' => unfit = Some(Unfit::Unasked),
                 'N' => unfit = Some(Unfit::Never),
                 'X' => unfit = Some(Unfit::Excluded),
                 _ => return None,
@@ -209,7 +213,7 @@ impl Position {
 
     /// Whether its sets are known. An operator's exclusion makes it no candidate, and does not make its data unknown.
     fn speaks(&self) -> bool {
-        !matches!(self.unfit, Some(Unfit::NoServer | Unfit::Recovering))
+        !matches!(self.unfit, Some(Unfit::NoServer | Unfit::Recovering | Unfit::Unasked))
     }
 
     /// What it holds without the primary ever having had it. Each part by itself: in MariaDB the newest
@@ -416,6 +420,7 @@ fn remedy(why: Unfit) -> &'static str {
     match why {
         Unfit::NoServer => "its server does not run; start it, or see its log",
         Unfit::Recovering => "it recovers from a crash; wait",
+        Unfit::Unasked => "its server is alive and could not be asked; correct what its monitor says",
         Unfit::Never => "its preference is 0; raise it to allow promotion",
         Unfit::Excluded => "it is excluded; remove the exclusion to allow promotion",
     }
@@ -460,8 +465,26 @@ fn decided(q: &Question<'_>, heard: &Heard<'_>, record: &Record) -> Verdict {
     }
 }
 
+/// The servers that are alive and could not be asked what they hold.
+fn unasked(heard: &Heard<'_>) -> Option<String> {
+    let nodes: Vec<&str> = heard.iter().filter(|(_, p)| p.unfit == Some(Unfit::Unasked)).map(|(node, _)| *node).collect();
+    (!nodes.is_empty()).then(|| nodes.join(" and "))
+}
+
+/// Somebody is alive, and nobody knows what it holds.
+fn refuse_unasked(q: &Question<'_>, nodes: &str) -> Verdict {
+    Verdict::Refuse(format!(
+        "{nodes} did not say what it holds: {}, or name the node whose data are right with: {}",
+        remedy(Unfit::Unasked),
+        q.decide
+    ))
+}
+
 /// The first promotion of all: nothing is recorded, so nothing was promised, and whoever has data has the truth.
 fn fresh(q: &Question<'_>, heard: &Heard<'_>) -> Verdict {
+    if let Some(nodes) = unasked(heard) {
+        return refuse_unasked(q, &nodes);
+    }
     let silent: Vec<&str> = q.running.iter().map(String::as_str).filter(|node| !heard.contains_key(node)).collect();
     if !silent.is_empty() {
         return Verdict::Refuse(format!(
@@ -603,6 +626,9 @@ impl Election<'_> {
     /// unless everybody is here.
     fn asynchronous(&self) -> Verdict {
         let record = self.record;
+        if let Some(nodes) = unasked(self.heard) {
+            return refuse_unasked(self.q, &nodes);
+        }
         let mut all: Vec<(&str, Gtids)> =
             self.heard.iter().filter(|(_, p)| p.speaks() && p.errant(record).is_none()).map(|(node, p)| (*node, p.have())).collect();
         let mut members = [&record.node].into_iter().chain(&record.active);

@@ -37,7 +37,7 @@ impl MySql {
     /// Starts the server, closed for writes, following nobody or the primary. Returns whose data are to be copied here, if
     /// that remains to be done.
     pub(crate) fn start_unpromoted(&self, context: &Context) -> Result<Option<String>, Failure> {
-        if let Some(failure) = context.environment.without_notify().filter(|_| context.environment.is_promotable()) {
+        if let Some(failure) = context.environment.without_notify(true) {
             return Err(failure);
         }
         self.check_node()?;

@@ -54,8 +54,25 @@ impl MySql {
                 Ok(if state.promoted { Status::Promoted } else { Status::Running })
             }
             Look::Stuck(why) => self.broken(context, &state, &format!("the server (pid {}) is stuck: {why}", process.pid)),
-            Look::Refuses(Fault::Denied(why)) if !state.promoted => Err(Failure::permission(why)),
-            Look::Refuses(fault) => self.broken(context, &state, &fault.to_string()),
+            Look::Refuses(Fault::Absent(_)) if process::listens(&self.params.socket) => {
+                let socket = self.params.socket.display();
+                Ok(self.unseen(context, &state, &format!(
+                    "the file of the socket {socket} is gone: the server serves, and the agent cannot ask it; move the role away, then restart it here"
+                )))
+            }
+            Look::Refuses(Fault::Absent(why)) => self.broken(context, &state, &why),
+            Look::Refuses(fault) => Ok(self.unseen(context, &state, &fault.to_string())),
+        }
+    }
+
+    /// The process lives and does not tell us how it is. Its clients may be served well, so nothing is done to it.
+    fn unseen(&self, context: &Context, state: &State, why: &str) -> Status {
+        context.log.warning(format!("the server is alive and cannot be asked: {why}"));
+        match (state.promoted, context.environment.is_probe()) {
+            (true, true) => Status::Promoted,
+            (false, true) => Status::Running,
+            (true, false) => Status::DegradedPromoted(why.to_owned()),
+            (false, false) => Status::Degraded(why.to_owned()),
         }
     }
 

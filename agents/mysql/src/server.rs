@@ -56,6 +56,7 @@ pub(crate) struct Server {
     conn: Option<Conn>,
     limit: Duration,
     dialect: Dialect,
+    user: String,
 }
 
 impl Server {
@@ -83,7 +84,8 @@ impl Server {
                 return Err(Fault::Silent(format!("no greeting on {} in {} ms", socket.display(), begin.elapsed().as_millis())));
             }
         };
-        let mut server = Self { runtime, conn: Some(conn), limit, dialect: known.cloned().unwrap_or_else(Dialect::unknown) };
+        let mut server =
+            Self { runtime, conn: Some(conn), limit, dialect: known.cloned().unwrap_or_else(Dialect::unknown), user: login.user.clone() };
         if known.is_none() {
             server.probe()?;
         }
@@ -125,7 +127,7 @@ impl Server {
                     self.conn = None;
                 }
                 Err(match &error {
-                    Error::Server(e) => refusal(e.code, &e.message),
+                    Error::Server(e) => refusal(e.code, &e.message, &self.user),
                     other => Fault::Silent(format!("the connection broke: {other}")),
                 })
             }
@@ -378,12 +380,25 @@ fn head(sql: &str) -> String {
     sql.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
-fn refusal(code: u16, message: &str) -> Fault {
-    let text = format!("{message} (error {code})");
+/// What the server answered instead of what was asked, with the remedy where it is about the account, `user`.
+fn refusal(code: u16, message: &str, user: &str) -> Fault {
+    let unlock = |what: &str| format!("ALTER USER {user}@localhost {what}");
     match code {
-        1040 | 1203 => Fault::Engaged(text),
-        1044 | 1045 | 1142 | 1227 | 1698 | 3118 => Fault::Denied(text),
-        _ => Fault::Refused(text),
+        1040 | 1203 => Fault::Engaged(format!("the server has no free connection (error {code}): end sessions, or raise max_connections")),
+        1044 | 1045 | 1698 => Fault::Denied(format!(
+            "the server refuses the login of {user} (error {code}): correct test_user and test_passwd, or create the account with \
+             mysql-accounts-*.sql"
+        )),
+        3118 | 4151 => Fault::Denied(format!("the account {user} is locked (error {code}): {}", unlock("ACCOUNT UNLOCK"))),
+        1820 | 1862 => Fault::Denied(format!(
+            "the password of {user} has expired (error {code}): {}",
+            unlock("PASSWORD EXPIRE NEVER, and set a new one")
+        )),
+        1226 => Fault::Denied(format!("the account {user} has used up its limit: {message} (error {code}); take the limit off")),
+        1142 | 1227 => {
+            Fault::Denied(format!("the account {user} lacks a privilege (error {code}): grant it as in mysql-accounts-*.sql ({message})"))
+        }
+        _ => Fault::Refused(format!("{message} (error {code})")),
     }
 }
 
@@ -396,12 +411,7 @@ fn fault_of(error: &Error, socket: &Path, user: &str) -> Fault {
             Fault::Absent(format!("nothing listens on {socket}"))
         }
         Error::Io(e) => Fault::Absent(format!("{socket}: {e}")),
-        Error::Server(e) => match refusal(e.code, &e.message) {
-            Fault::Denied(text) => Fault::Denied(format!(
-                "the server lets {user} not in: {text}; correct test_user and test_passwd, or create the account with mysql-accounts-*.sql"
-            )),
-            other => other,
-        },
+        Error::Server(e) => refusal(e.code, &e.message, user),
         // MySQL proposes a plugin of its choice for an account that does not exist.
         Error::Driver(e) => Fault::Denied(format!(
             "{} cannot log in on {socket}: {e}; correct test_user and test_passwd, or create the account with mysql-accounts-*.sql and an \
@@ -418,8 +428,8 @@ mod tests {
 
     #[test]
     fn a_server_without_connections_is_alive() {
-        assert!(matches!(refusal(1040, "Too many connections"), Fault::Engaged(_)));
-        assert!(matches!(refusal(1045, "Access denied"), Fault::Denied(_)));
+        assert!(matches!(refusal(1040, "Too many connections", "root"), Fault::Engaged(_)));
+        assert!(matches!(refusal(1045, "Access denied", "root"), Fault::Denied(_)));
     }
 
     #[test]

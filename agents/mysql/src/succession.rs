@@ -354,11 +354,11 @@ impl MySql {
             Look::Answered(server, seen) => (server, seen),
             Look::Engaged(why) | Look::Stuck(why) => {
                 context.log.warning(format!("no position: {why}"));
-                return Ok(nowhere(if state.answered { Unfit::NoServer } else { Unfit::Recovering }));
+                return Ok(nowhere(if state.answered { Unfit::Unasked } else { Unfit::Recovering }));
             }
             Look::Refuses(fault) => {
                 context.log.warning(format!("no position: {fault}"));
-                return Ok(nowhere(Unfit::NoServer));
+                return Ok(nowhere(Unfit::Unasked));
             }
         };
         // Remembered before the receiver is stopped: no monitor may start it again, and nobody is followed until somebody is

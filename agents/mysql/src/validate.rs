@@ -19,7 +19,7 @@ impl MySql {
         if level < 10 {
             return Ok(());
         }
-        if let Some(failure) = context.environment.without_notify().filter(|_| context.environment.is_promotable()) {
+        if let Some(failure) = context.environment.without_notify(false) {
             return Err(failure);
         }
         let mut state = self.state_file.load();

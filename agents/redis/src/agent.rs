@@ -184,7 +184,9 @@ impl Redis {
             Ok(login) => Ok(login),
         };
         let attempt = |login: &Login| Server::connect(&self.params.socket, login, limit);
-        with_login(&self.remembered_login, given, attempt, |fault| matches!(fault, Fault::Denied(_)))
+        with_login(&self.remembered_login, self.params.acl_user.as_deref().unwrap_or_default(), given, attempt, |fault| {
+            matches!(fault, Fault::Denied(_))
+        })
     }
 
     /// The record in the CIB.

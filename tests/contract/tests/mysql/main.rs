@@ -23,5 +23,6 @@ mod secrets;
 mod steady;
 mod tester;
 mod tools;
+mod unseen;
 mod validate;
 mod waiting;
