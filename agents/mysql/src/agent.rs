@@ -10,6 +10,7 @@ use promotable::{Login, RememberedLogin, read_secret, with_login};
 
 use crate::dialect::Dialect;
 use crate::params::{self, Params};
+use crate::premises::Wanted;
 use crate::record::{PROPERTY, Record};
 use crate::server::{Fault, Server};
 use crate::state::{State, StateFile};
@@ -188,6 +189,17 @@ impl MySql {
         }
     }
 
+    /// Whether a replica can be told that password.
+    pub(crate) fn check_replication_password(&self, dialect: &Dialect) -> Outcome {
+        let longest = dialect.longest_password();
+        if self.replication_password()?.expose().chars().count() <= longest {
+            return Ok(());
+        }
+        Err(Failure::installed(format!(
+            "the password of replication_user is longer than the {longest} characters that a replica can be told: choose a shorter one"
+        )))
+    }
+
     /// Connects to the local server, with the login that it accepted last or that of now, speaking as it is known to want.
     pub(crate) fn connect(&self, known: Option<&Dialect>, limit: Duration) -> Result<Server, Fault> {
         let given = || self.login().map_err(|failure| Fault::Denied(failure.reason));
@@ -226,9 +238,14 @@ impl MySql {
         self.cluster.property_remedy(PROPERTY, "node=NODE")
     }
 
-    /// Whether an acknowledged write must be on a replica: what the operator asked for, else what the server can do.
-    pub(crate) fn lossless(&self, dialect: &Dialect) -> bool {
-        self.params.lossless.unwrap_or_else(|| dialect.can_be_lossless())
+    /// What a server has to be able to do. Nobody is promised anything without a cluster.
+    pub(crate) fn wanted(&self) -> Wanted {
+        Wanted { lossless: self.params.lossless && self.cluster.is_present(), acknowledgements: self.params.acknowledgements }
+    }
+
+    /// How many replicas the server really waits for: not every one can be told a number.
+    pub(crate) fn acknowledgements(&self, dialect: &Dialect) -> usize {
+        if dialect.counts_acknowledgements() { self.params.acknowledgements } else { 1 }
     }
 
     /// Where the server of a node is reached by its replicas.

@@ -26,10 +26,8 @@ pub(crate) enum Unfit {
     Recovering,
     /// Its process is alive and did not say what it holds: a refused login, no free connection, no answer in time. It may hold anything.
     Unasked,
-    /// The operator said never (node preference 0).
-    Never,
-    /// The operator excluded it.
-    Excluded,
+    /// Its settings break what clients are promised.
+    Unsound,
 }
 
 /// Since when a server may acknowledge.
@@ -161,8 +159,7 @@ impl Position {
                 Unfit::NoServer => 'D',
                 Unfit::Recovering => 'R',
                 Unfit::Unasked => 'U',
-                Unfit::Never => 'N',
-                Unfit::Excluded => 'X',
+                Unfit::Unsound => 'X',
             });
         }
         let dash = || "-".to_owned();
@@ -187,8 +184,7 @@ impl Position {
                 'D' => unfit = Some(Unfit::NoServer),
                 'R' => unfit = Some(Unfit::Recovering),
                 'U' => unfit = Some(Unfit::Unasked),
-                'N' => unfit = Some(Unfit::Never),
-                'X' => unfit = Some(Unfit::Excluded),
+                'X' => unfit = Some(Unfit::Unsound),
                 _ => return None,
             }
         }
@@ -211,7 +207,7 @@ impl Position {
         self.received.as_ref().map_or_else(|| self.executed.clone(), |received| self.executed.union(received))
     }
 
-    /// Whether its sets are known. An operator's exclusion makes it no candidate, and does not make its data unknown.
+    /// Whether its sets are known. Wrong settings make it no candidate, and do not make its data unknown.
     fn speaks(&self) -> bool {
         !matches!(self.unfit, Some(Unfit::NoServer | Unfit::Recovering | Unfit::Unasked))
     }
@@ -271,6 +267,12 @@ pub(crate) fn left(record: &Record, gone: &BTreeMap<String, Stamp>, set: &Gtids)
     (enough && active.len() < record.active.len()).then(|| Record { active, ..rewritten(record, set) })
 }
 
+/// The record of a primary whose disk may lack what it commits, from now on and until the next promotion: a power cut counts as one that
+/// has lost something, whatever its settings are by then.
+pub(crate) fn relaxed(record: &Record, set: &Gtids) -> Record {
+    Record { relaxed: true, ..rewritten(record, set) }
+}
+
 fn rewritten(record: &Record, set: &Gtids) -> Record {
     let set = match record.durability {
         Durability::Lossless => Some(set.clone()),
@@ -293,6 +295,8 @@ pub(crate) struct Reign<'a> {
     pub(crate) durability: Durability,
     /// How many replicas acknowledge.
     pub(crate) acknowledgements: usize,
+    /// Whether a committed transaction is on its disk, by its settings.
+    pub(crate) durable: bool,
     /// The nodes whose instances run: those that were asked. Who of them was not heard may still follow this server from a reign of it
     /// before, with acknowledgements on, since nobody has switched them off: it is a member whatever it holds.
     pub(crate) running: &'a BTreeSet<String>,
@@ -326,6 +330,7 @@ pub(crate) fn successor(before: Option<&Record>, reign: &Reign<'_>, positions: &
         durability: reign.durability,
         acknowledgements: reign.acknowledgements.max(1),
         active,
+        relaxed: !reign.durable,
         set: Some(reign.set.clone()),
     }
 }
@@ -421,8 +426,7 @@ fn remedy(why: Unfit) -> &'static str {
         Unfit::NoServer => "its server does not run; start it, or see its log",
         Unfit::Recovering => "it recovers from a crash; wait",
         Unfit::Unasked => "its server is alive and could not be asked; correct what its monitor says",
-        Unfit::Never => "its preference is 0; raise it to allow promotion",
-        Unfit::Excluded => "it is excluded; remove the exclusion to allow promotion",
+        Unfit::Unsound => "its settings break the promise to clients; correct what its monitor says",
     }
 }
 

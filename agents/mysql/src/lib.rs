@@ -15,6 +15,7 @@ mod observation;
 mod params;
 pub mod parsers;
 mod preference;
+mod premises;
 mod record;
 mod replication;
 mod role;

@@ -15,6 +15,7 @@ use crate::monitor::Look;
 use crate::observation::Observation;
 use crate::params::{Params, Rejoin};
 use crate::preference::{self, Circumstances};
+use crate::premises::{self, Finding};
 use crate::record::Record;
 use crate::server::{Fault, Server};
 use crate::state::State;
@@ -30,6 +31,8 @@ const STARTING_GRACE: Duration = Duration::from_secs(15);
 const KILL_RESERVE: Duration = Duration::from_secs(6);
 /// How long the threads of a killed server may take to end.
 const DYING: Duration = Duration::from_secs(2);
+/// How long a server that nobody has used may take to end.
+const ENDS_AT_ONCE: Duration = Duration::from_secs(10);
 /// Files that the server may open; it opens fewer tables when it gets fewer.
 const OPEN_FILES: u64 = 65_535;
 
@@ -129,31 +132,31 @@ impl MySql {
 
     /// What a server needs that we did not start, or that has just come up: its dialect, its plugins.
     pub(crate) fn take_charge(&self, context: &Context, state: &mut State, server: &mut Server) -> Outcome {
-        if let Err(fault) = server.load_semi_sync() {
-            context.log.warning(format!("semi-synchronous replication cannot be loaded: {fault}"));
+        let loaded = server.load_semi_sync();
+        state.filters = server.filters()?;
+        let seen = server.observe()?;
+        let findings = self.findings(state, server, &seen);
+        if let Some(finding) = premises::forbidding(&findings, self.wanted()) {
+            let why = loaded.err().map(|fault| format!(" (its plugins cannot be loaded: {fault})"));
+            return Err(Failure::installed(format!("{}{}", finding.text, why.unwrap_or_default())));
         }
-        if self.params.lossless == Some(true) && !server.dialect().can_be_lossless() {
-            return Err(Failure::installed(format!(
-                "durability=lossless is not possible with server {}: it acknowledges writes before a replica has them; use MySQL 5.7 or MariaDB 10.3 \
-                 or newer, or set durability=async-allowed",
-                server.dialect().version
-            )));
-        }
-        if self.params.lossless.is_none() && !server.dialect().can_be_lossless() {
-            context.log.warning(format!(
-                "server {} cannot be lossless: writes that no replica has when the primary dies are lost",
-                server.dialect().version
-            ));
+        if self.cluster.is_present() {
+            self.check_replication_password(server.dialect())?;
         }
         self.load_clone_if_wanted(context, server);
         let few = context.environment.clone_max().is_some_and(|n| n as usize <= self.params.acknowledgements + 1);
-        if few && self.lossless(server.dialect()) {
+        if few && self.wanted().lossless {
             context.log.notice("durability=lossless with so few servers: the loss of a replica stops writes");
         }
         state.dialect = Some(server.dialect().clone());
         state.answered = true;
         state.ours = true;
         Ok(())
+    }
+
+    /// What the promise rests on and does not hold.
+    pub(crate) fn findings(&self, state: &State, server: &Server, seen: &Observation) -> Vec<Finding> {
+        premises::findings(server.dialect(), seen, &state.filters, self.wanted())
     }
 
     fn first_score(&self, context: &Context, seen: &Observation, recorded: bool) -> Outcome {
@@ -219,7 +222,10 @@ impl MySql {
         context.log.notice(format!("started the server (pid {}), closed for writes", spawned.identity.pid));
         let Some((mut server, seen)) = answered else { return Ok(None) };
         let mut state = self.state_file.load();
-        self.take_charge(context, &mut state, &mut server).inspect_err(|_| spawned.identity.terminate())?;
+        self.take_charge(context, &mut state, &mut server).inspect_err(|_| {
+            spawned.identity.terminate();
+            spawned.identity.wait_gone(ENDS_AT_ONCE.min(context.deadline.left()));
+        })?;
         self.state_file.save(&state)?;
         Ok(Some((server, seen)))
     }
@@ -227,10 +233,7 @@ impl MySql {
     /// The command line. What keeps the server closed comes last, so that nothing overrules it.
     fn arguments(&self) -> Result<Vec<String>, Failure> {
         let mut arguments = Vec::new();
-        let config = self.config_path();
-        if config.exists() {
-            arguments.push(format!("--defaults-file={}", config.display()));
-        }
+        arguments.push(format!("--defaults-file={}", self.config_path().display()));
         for (name, path) in [
             ("datadir", &self.params.datadir),
             ("socket", &self.params.socket),
@@ -406,7 +409,7 @@ impl MySql {
                 }
                 // A stop without a demotion. Closed first, so that nothing new comes to wait.
                 let closed = self.close(context, &mut server);
-                let waiting = server.semi_sync_status().map_or(1, |(_, waiting)| waiting);
+                let waiting = server.semi_sync_status().map_or(1, |status| status.waiting);
                 if closed.is_ok() && waiting == 0 {
                     return grace;
                 }

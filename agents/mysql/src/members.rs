@@ -12,9 +12,10 @@ use crate::agent::{MySql, cluster_failure};
 use crate::election;
 use crate::gtid::Gtids;
 use crate::observation::Observation;
+use crate::premises;
 use crate::record::{Durability, Record, Stamp};
 use crate::replication::{MEETING, MEETING_STEP, MEMBERSHIP, Membership};
-use crate::server::{Fault, LAST_OF_BACKUP, Server};
+use crate::server::{Fault, LAST_OF_BACKUP, SemiSyncStatus, Server};
 use crate::state::{Reign, Stage, State};
 
 /// How long the members that stay may take to acknowledge the barrier. It is tried again with the next monitor.
@@ -47,15 +48,19 @@ impl MySql {
     fn members(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) -> Outcome {
         let durability = self.durability(server);
         let known = state.known_record().filter(|record| state.reigns(record) && record.durability == durability);
-        let Some(record) = known else { return self.record_reign(context, state, server, seen, durability) };
+        let Some(mut record) = known else { return self.record_reign(context, state, server, seen, durability) };
+        if !seen.durable && !record.relaxed {
+            record = election::relaxed(&record, &server.logged()?);
+            self.write_record(context, state, &record)?;
+        }
         if durability == Durability::AsyncAllowed {
             if seen.waits {
                 server.run_all(server.dialect().wait_for_nobody())?;
             }
             return Ok(());
         }
-        let (acknowledging, waiting) = server.semi_sync_status()?;
-        let acknowledging = usize::try_from(acknowledging).unwrap_or(usize::MAX);
+        let SemiSyncStatus { acknowledging, waiting, active } = server.semi_sync_status()?;
+        self.keep_waiting(context, state, server, seen, &record, active)?;
         let attached: BTreeSet<String> = server.replicas()?.into_iter().filter(|node| *node != record.node).collect();
         let now = process::since_boot();
         let due = state.asked_members.is_none_or(|at| now.saturating_sub(at) > ASKED_EVERY);
@@ -104,12 +109,34 @@ impl MySql {
         Ok(())
     }
 
+    /// Commits wait as the record promises, whatever somebody has set since.
+    fn keep_waiting(
+        &self,
+        context: &Context,
+        state: &mut State,
+        server: &mut Server,
+        seen: &Observation,
+        record: &Record,
+        active: bool,
+    ) -> Outcome {
+        let weakened = premises::wait_is_weakened(server.dialect(), seen, record.acknowledgements).filter(|_| seen.waits);
+        if let Some(why) = &weakened {
+            server.run_all(server.dialect().wait_for_replicas(record.acknowledgements))?;
+            context.log.error(format!("{why}: set back; writes of the time between may be on the primary alone"));
+        }
+        let gave_up =
+            || "the server has given up waiting for replicas, and acknowledges writes by itself until one acknowledges".to_owned();
+        let now = weakened.map(|why| format!("{why}: it was set back, and writes of the time between may be on the primary alone"));
+        state.weakened = now.or_else(|| (seen.waits && !active).then(gave_up));
+        Ok(())
+    }
+
     /// Every write has waited, and from now on somebody may acknowledge: what was written until that one does is not left to the next
     /// monitor.
     fn begin_to_be_acknowledged(&self, context: &Context, state: &State, server: &mut Server, record: &Record) -> Outcome {
         let acknowledges = |membership: &Membership| matches!(membership, Membership::Acknowledges(stamp, _) if *stamp >= record.stamp());
         let told = self.memberships_when(|told| told.values().filter(|m| acknowledges(m)).count() >= record.acknowledgements)?;
-        let (_, waiting) = server.semi_sync_status()?;
+        let waiting = server.semi_sync_status()?.waiting;
         if waiting == 0 || !told.values().any(acknowledges) {
             return Ok(());
         }
@@ -271,7 +298,7 @@ impl MySql {
 
     /// What this server's clients are promised.
     pub(crate) fn durability(&self, server: &Server) -> Durability {
-        if self.lossless(server.dialect()) { Durability::Lossless } else { Durability::AsyncAllowed }
+        if self.params.lossless && server.dialect().can_be_lossless() { Durability::Lossless } else { Durability::AsyncAllowed }
     }
 
     /// A reign that is not recorded as it is: of a primary that was running before we came, or whose durability the
@@ -297,7 +324,8 @@ impl MySql {
             server: &seen.server,
             set: &logged,
             durability,
-            acknowledgements: self.params.acknowledgements,
+            acknowledgements: self.acknowledgements(server.dialect()),
+            durable: seen.durable,
             running: &attached,
             remembered: state.memory.epoch(),
         };

@@ -7,9 +7,11 @@ use pacemaker::Score;
 use process::{Identity, State as ProcessState};
 
 use crate::agent::MySql;
+use crate::dialect::Dialect;
 use crate::observation::{Observation, Replica, Thread};
 use crate::params::{Params, Rejoin};
 use crate::preference::{self, Circumstances};
+use crate::premises::{self, Finding};
 use crate::server::{Fault, Server};
 use crate::state::State;
 
@@ -42,7 +44,7 @@ impl MySql {
         let before = state.clone();
         let Some(process) = self.find_server(&mut state) else { return self.found_dead(context, &before) };
         match self.ask(&state, &process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2)) {
-            Look::Answered(_, seen) if lock.is_none() => Ok(self.status(&state, &seen)),
+            Look::Answered(server, seen) if lock.is_none() => Ok(self.status(&state, &seen, &self.findings(&state, &server, &seen))),
             Look::Answered(server, seen) => self.judge(context, state, &before, server, &seen),
             // It goes on when there is room. A restart would fail, and need an operator.
             Look::Engaged(why) | Look::Stuck(why) if !state.promoted && self.is_cramped() => {
@@ -65,9 +67,9 @@ impl MySql {
         }
     }
 
-    /// The process lives and does not tell us how it is. Its clients may be served well, so nothing is done to it.
+    /// The process lives and cannot be asked, or is not to be touched. Its clients may be served well, so nothing is done to it.
     fn unseen(&self, context: &Context, state: &State, why: &str) -> Status {
-        context.log.warning(format!("the server is alive and cannot be asked: {why}"));
+        context.log.warning(format!("the server is alive and left as it is: {why}"));
         match (state.promoted, context.environment.is_probe()) {
             (true, true) => Status::Promoted,
             (false, true) => Status::Running,
@@ -157,15 +159,21 @@ impl MySql {
             return Ok(if state.promoted { Status::Promoted } else { Status::Running });
         }
         if !state.ours || !state.answered || state.dialect.is_none() {
-            self.take_charge(context, &mut state, &mut server)?;
+            if let Err(failure) = self.take_charge(context, &mut state, &mut server) {
+                // It was running before us, and others may be using it: nothing is promised for it, and nothing is done to it.
+                self.state_file.save(&state)?;
+                return Ok(self.unseen(context, &state, &failure.reason));
+            }
         }
+        let findings = self.findings(&state, &server, seen);
         if context.environment.check_level() >= 10 {
             self.read_test_table(&state, &mut server)?;
         }
         if state.promoted {
             self.tend_members(context, &mut state, &mut server, seen);
         } else {
-            self.tend_replication(context, &mut state, &mut server, seen);
+            let sound = premises::forbidding(&findings, self.wanted()).is_none();
+            self.tend_replication(context, &mut state, &mut server, seen, sound);
         }
         let readable = state.promoted || self.is_readable(&state, seen);
         self.publish_readable(context, &mut state, readable);
@@ -178,7 +186,7 @@ impl MySql {
             // The restart that follows finds time for the copy. It needs room.
             return Err(Failure::generic(self.errant_reason(&state)));
         }
-        Ok(self.status(&state, seen))
+        Ok(self.status(&state, seen, &findings))
     }
 
     /// A server that is open for writes and that we did not promote: taken over when nobody is recorded (a running
@@ -291,17 +299,21 @@ impl MySql {
         format!("the disk of {} is full: free space", self.params.datadir.display())
     }
 
-    fn status(&self, state: &State, seen: &Observation) -> Status {
+    fn status(&self, state: &State, seen: &Observation, findings: &[Finding]) -> Status {
         let complaint = if self.is_cramped() {
             Some(self.full_disk())
         } else if state.errant.is_some() {
             Some(self.errant_reason(state))
+        } else if let Some(finding) = premises::forbidding(findings, self.wanted()) {
+            Some(finding.text.clone())
+        } else if state.promoted && state.weakened.is_some() {
+            state.weakened.clone()
         } else if state.promoted && self.must_wait(state) && !seen.waits {
             Some("the primary does not wait for replicas yet: it will when enough of them acknowledge".to_owned())
         } else if !state.promoted && state.broken_for > 1 {
             state.broken.clone()
         } else {
-            None
+            premises::shown(findings).map(str::to_owned)
         };
         match (complaint, state.promoted) {
             (None, true) => Status::Promoted,
@@ -313,7 +325,7 @@ impl MySql {
 
     /// Whether this server's commits must wait for replicas.
     pub(crate) fn must_wait(&self, state: &State) -> bool {
-        state.dialect.as_ref().is_some_and(|d| self.lossless(d)) && self.cluster.is_present()
+        state.dialect.as_ref().is_some_and(Dialect::can_be_lossless) && self.wanted().lossless
     }
 }
 

@@ -89,6 +89,21 @@ fn without_owners(text: &str) -> String {
     plain
 }
 
+/// What a replica's status calls what it leaves out.
+const FILTERS: &[&str] = &[
+    "replicate_do_db",
+    "replicate_ignore_db",
+    "replicate_do_table",
+    "replicate_ignore_table",
+    "replicate_wild_do_table",
+    "replicate_wild_ignore_table",
+    "replicate_rewrite_db",
+    "replicate_do_domain_ids",
+    "replicate_ignore_domain_ids",
+    "replicate_ignore_server_ids",
+    "source_server_ids_ignored",
+];
+
 /// How a thread of replication does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Thread {
@@ -114,6 +129,13 @@ pub(crate) struct Replica {
     pub(crate) received: Option<Gtids>,
     /// Seconds that the applier is behind, when known.
     pub(crate) behind: Option<u64>,
+    /// It asks its source for the transactions that it lacks, and not for those behind a position in a file: only then it is known what
+    /// it has received.
+    pub(crate) by_gtid: bool,
+    /// Seconds that it applies everything late.
+    pub(crate) delay: u64,
+    /// What it leaves out, as `replicate_do_db=t`; empty for nothing.
+    pub(crate) filters: String,
 }
 
 impl Replica {
@@ -140,6 +162,10 @@ impl Replica {
             Flavour::MariaDb => either("gtid_io_pos", "gtid_io_pos"),
         };
         let state = either("replica_sql_running_state", "slave_sql_running_state").to_lowercase();
+        let by_gtid = match dialect.flavour {
+            Flavour::MySql => either("auto_position", "auto_position") == "1",
+            Flavour::MariaDb => !matches!(either("using_gtid", "using_gtid").as_str(), "" | "No"),
+        };
         let (receiver, applier) =
             (thread(either("replica_io_running", "slave_io_running")), thread(either("replica_sql_running", "slave_sql_running")));
         // MariaDB deletes what was received when replication starts from a complete stop: it is as good as gone then.
@@ -154,7 +180,19 @@ impl Replica {
             applier_idle: state.contains("has read all relay log"),
             received: Some(Gtids::parse(&received, dialect.flavour)?).filter(|r| !r.is_empty() && !lost),
             behind: either("seconds_behind_source", "seconds_behind_master").parse().ok(),
+            by_gtid,
+            delay: either("sql_delay", "sql_delay").parse().unwrap_or_default(),
+            filters: FILTERS
+                .iter()
+                .filter_map(|name| row.get(*name).filter(|value| !value.is_empty()).map(|value| format!("{name}={value}")))
+                .collect::<Vec<_>>()
+                .join(" "),
         }))
+    }
+
+    /// Whether it follows as the agent points it: by GTID, without delay.
+    pub(crate) fn in_order(&self) -> bool {
+        self.by_gtid && self.delay == 0
     }
 
     /// Connected to its source and receiving.

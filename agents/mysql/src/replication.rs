@@ -87,7 +87,8 @@ impl MySql {
         let mut seen = server.observe()?;
         self.wait_no_more(server, &seen)?;
         // After an election that came to nothing it is still pointed there, with everything that it received.
-        let fine = |r: &Replica| r.host == host && r.port == port && r.receiver_error.is_none() && r.applier == Thread::Running;
+        let fine =
+            |r: &Replica| r.host == host && r.port == port && r.receiver_error.is_none() && r.applier == Thread::Running && r.in_order();
         let pointed = seen.replica.as_ref().is_some_and(fine);
         if pointed {
             server.run_within(server.dialect().stop_receiver(), STOPPING)?;
@@ -225,21 +226,27 @@ impl MySql {
     }
 
     /// On a replica, with each monitor: it follows whom it should, acknowledges when it may, and says what is wrong.
-    pub(crate) fn tend_replication(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) {
-        if let Err(failure) = self.tend(context, state, server, seen) {
+    /// `sound`: its settings allow it to acknowledge.
+    pub(crate) fn tend_replication(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation, sound: bool) {
+        if let Err(failure) = self.tend(context, state, server, seen, sound) {
             context.log.warning(failure.reason);
         }
     }
 
-    fn tend(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) -> Outcome {
+    fn tend(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation, sound: bool) -> Outcome {
         self.wait_no_more(server, seen)?;
         let Some(primary) = self.whom_to_follow(context, state, seen)? else { return Ok(()) };
         let host = self.address_of(context, state, &primary);
         let port = self.params.replication.port;
-        let here = |r: &&Replica| r.host == host && r.port == port;
+        let here = |r: &&Replica| r.host == host && r.port == port && r.in_order();
         let Some(replica) = seen.replica.as_ref().filter(here) else {
             if state.errant.is_none() && !seen.waits {
-                context.log.warning(format!("the server does not follow {primary}: making it follow"));
+                let how = match &seen.replica {
+                    Some(r) if r.host == host && !r.by_gtid => format!("follows {primary} by a position in a file and not by GTID"),
+                    Some(r) if r.host == host && r.delay > 0 => format!("follows {primary} with a delay of {} s", r.delay),
+                    _ => format!("does not follow {primary}"),
+                };
+                context.log.warning(format!("the server {how}: making it follow"));
             }
             let record = self.record()?;
             state.record = record.as_ref().map(ToString::to_string);
@@ -269,7 +276,13 @@ impl MySql {
                     state.broken = None;
                     state.broken_for = 0;
                     state.held_until = None;
-                    self.tend_acknowledging(context, state, server, seen, &primary)?;
+                    if sound {
+                        self.tend_acknowledging(context, state, server, seen, &primary)?;
+                    } else if seen.acknowledges {
+                        // What it acknowledges it may not have.
+                        let record = self.record()?;
+                        record.map_or(Ok(()), |record| self.resign(context, state, server, &record))?;
+                    }
                 }
                 Ok(())
             }

@@ -11,6 +11,7 @@ use crate::election::{self, Position, Unfit, Verdict};
 use crate::gtid::Gtids;
 use crate::monitor::Look;
 use crate::observation::{Observation, Thread};
+use crate::premises;
 use crate::record::{Durability, Record};
 use crate::server::{Fault, Server};
 use crate::state::{Reign, Stage, State};
@@ -52,6 +53,9 @@ impl MySql {
         if !state.ours || state.dialect.is_none() {
             self.take_charge(context, &mut state, &mut server)?;
         }
+        if let Some(finding) = premises::forbidding(&self.findings(&state, &server, &seen), self.wanted()) {
+            return Err(Failure::generic(format!("not promoted: {}", finding.text)));
+        }
         let record = self.record()?;
         let claim = state.claim.as_deref().and_then(|text| Record::parse(text).ok());
         if let Some(record) = record.as_ref().filter(|r| election::may_resume(Some(r), claim.as_ref())) {
@@ -72,7 +76,7 @@ impl MySql {
         let lossless = self.durability(&server) == Durability::Lossless && self.cluster.is_present();
         server.run_all(server.dialect().acknowledge(false))?;
         if lossless {
-            server.run_all(server.dialect().wait_for_replicas(self.params.acknowledgements))?;
+            server.run_all(server.dialect().wait_for_replicas(self.acknowledgements(server.dialect())))?;
         } else {
             server.run_all(server.dialect().wait_for_nobody())?;
         }
@@ -83,7 +87,8 @@ impl MySql {
             server: &seen.server,
             set: &executed,
             durability: if lossless { Durability::Lossless } else { Durability::AsyncAllowed },
-            acknowledgements: self.params.acknowledgements,
+            acknowledgements: self.acknowledgements(server.dialect()),
+            durable: seen.durable,
             running: &self.running(context)?,
             remembered: state.memory.epoch(),
         };
@@ -173,7 +178,10 @@ impl MySql {
             server.run_within(server.dialect().stop_receiver(), STOPPING)?;
         }
         let wanted = server.observe()?.have();
-        if seen.executed.contains(&wanted) {
+        // What a replica has received that follows a position in a file is not known: it is through when nothing is left.
+        let through =
+            |now: &Observation| now.executed.contains(&wanted) && now.replica.as_ref().is_none_or(|r| r.by_gtid || r.applier_idle);
+        if through(&seen) {
             return Ok(server.observe()?);
         }
         if replica.applier == Thread::Stopped {
@@ -184,7 +192,7 @@ impl MySql {
         let (mut idle, mut last) = (0, seen.executed.clone());
         loop {
             let now = server.observe()?;
-            if now.executed.contains(&wanted) {
+            if through(&now) {
                 if begin.elapsed() > Duration::from_millis(100) {
                     context.log.notice(format!("applied what had been received in {} ms", begin.elapsed().as_millis()));
                 }

@@ -50,6 +50,17 @@ impl From<Fault> for ocf::Failure {
 /// The step of a backup of MariaDB that waits until no commit is under way, and keeps others from beginning.
 pub(crate) const LAST_OF_BACKUP: &str = "BACKUP STAGE BLOCK_COMMIT";
 
+/// How semi-synchronous replication stands on a source.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SemiSyncStatus {
+    /// Replicas that are connected and acknowledge.
+    pub(crate) acknowledging: usize,
+    /// Sessions that wait for one.
+    pub(crate) waiting: u64,
+    /// Commits really wait: it is switched on, and has not given up.
+    pub(crate) active: bool,
+}
+
 /// A connection.
 pub(crate) struct Server {
     runtime: Runtime,
@@ -184,7 +195,7 @@ impl Server {
         self.run("SET SESSION sql_mode=''")?;
         for statement in self.dialect.follow(source) {
             self.run(&statement).map_err(|fault| {
-                let hide = |text: String| if source.password.is_empty() { text } else { text.replace(source.password, "******") };
+                let hide = |text: String| without_secret(text, source.password);
                 match fault {
                     Fault::Refused(text) => Fault::Refused(hide(text)),
                     Fault::Denied(text) => Fault::Denied(hide(text)),
@@ -228,16 +239,34 @@ impl Server {
         loaded
     }
 
-    /// Replicas that are connected and acknowledge, and sessions that wait for one.
-    pub(crate) fn semi_sync_status(&mut self) -> Result<(u64, u64), Fault> {
-        let Some(semi_sync) = self.dialect.semi_sync else { return Ok((0, 0)) };
+    /// What the server leaves out of its binary log: see [`crate::premises::filters`].
+    pub(crate) fn filters(&mut self) -> Result<String, Fault> {
+        let mut last = Ok(String::new());
+        for statement in self.dialect.binary_log() {
+            match self.rows(statement) {
+                Ok(rows) => return Ok(crate::premises::filters(&rows)),
+                // It has the other word.
+                Err(Fault::Refused(why)) => last = Err(Fault::Refused(why)),
+                Err(fault) => return Err(fault),
+            }
+        }
+        last
+    }
+
+    /// How semi-synchronous replication stands on the source's side.
+    pub(crate) fn semi_sync_status(&mut self) -> Result<SemiSyncStatus, Fault> {
+        let Some(semi_sync) = self.dialect.semi_sync else { return Ok(SemiSyncStatus::default()) };
         let rows = self.rows(self.dialect.semi_sync_status())?;
         let value = |name: &String| {
             let row = rows.iter().find(|r| r.get("variable_name").is_some_and(|n| n.eq_ignore_ascii_case(name)));
-            row.and_then(|r| r.get("value")?.parse().ok()).unwrap_or_default()
+            row.and_then(|r| r.get("value").cloned()).unwrap_or_default()
         };
-        let [clients, waiting] = semi_sync.status_names();
-        Ok((value(&clients), value(&waiting)))
+        let [clients, waiting, active] = semi_sync.status_names();
+        Ok(SemiSyncStatus {
+            acknowledging: value(&clients).parse().unwrap_or_default(),
+            waiting: value(&waiting).parse().unwrap_or_default(),
+            active: value(&active) == "ON",
+        })
     }
 
     /// The nodes whose servers are connected as replicas: our servers report their node's name.
@@ -302,13 +331,12 @@ impl Server {
 
     /// How many commits wait for an acknowledgement and do not get on.
     pub(crate) fn stuck_commits(&mut self) -> Result<u64, Fault> {
-        let (_, waiting) = self.semi_sync_status()?;
-        if waiting == 0 {
+        if self.semi_sync_status()?.waiting == 0 {
             return Ok(0);
         }
         let before = self.logged()?;
         std::thread::sleep(Duration::from_millis(100));
-        let (_, waiting) = self.semi_sync_status()?;
+        let waiting = self.semi_sync_status()?.waiting;
         Ok(if self.logged()? == before { waiting } else { 0 })
     }
 
@@ -380,6 +408,22 @@ fn head(sql: &str) -> String {
     sql.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
+/// What the server says of a statement that held a secret. Servers quote the statement, or its beginning, cut off anywhere: where any part
+/// of the secret may be in it, nothing of it is passed on but the number of the error.
+fn without_secret(text: String, secret: &str) -> String {
+    let letters: Vec<char> = secret.chars().collect();
+    let shown = |part: &[char]| text.contains(&part.iter().collect::<String>());
+    let part = letters.len().min(SHORTEST_PART);
+    if part == 0 || !letters.windows(part).any(shown) {
+        return text;
+    }
+    let number = text.rfind("(error ").map_or("", |at| &text[at..]);
+    format!("the server refused the statement, and its words hold a part of the password {number}")
+}
+
+/// So many letters of a secret that stand in a text are no accident.
+const SHORTEST_PART: usize = 4;
+
 /// What the server answered instead of what was asked, with the remedy where it is about the account, `user`.
 fn refusal(code: u16, message: &str, user: &str) -> Fault {
     let unlock = |what: &str| format!("ALTER USER {user}@localhost {what}");
@@ -435,6 +479,16 @@ mod tests {
     #[test]
     fn what_is_told_of_a_statement_holds_no_secret() {
         assert_eq!(head("CHANGE MASTER TO MASTER_HOST='a', MASTER_PASSWORD='geheim'"), "CHANGE MASTER TO");
+    }
+
+    #[test]
+    fn no_part_of_a_password_is_passed_on() {
+        let secret = "x".repeat(67) + "Nachtigall";
+        let said = format!("String '{}' is too long for PASSWORD (should be no longer than 96) (error 1470)", &secret[..67]);
+        assert!(!without_secret(said, &secret).contains("xxxx"));
+        assert!(without_secret("in 'achtig' (error 1470)".into(), &secret).ends_with("(error 1470)"));
+        assert_eq!(without_secret("no such host (error 1)".into(), &secret), "no such host (error 1)");
+        assert_eq!(without_secret("anything".into(), ""), "anything");
     }
 
     #[test]

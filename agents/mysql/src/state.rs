@@ -81,6 +81,8 @@ pub(crate) struct State {
     pub(crate) answered: bool,
     /// How it is spoken to.
     pub(crate) dialect: Option<Dialect>,
+    /// What it leaves out of its binary log, empty for nothing. Fixed while the process lives.
+    pub(crate) filters: String,
     /// Whether it is promoted: set when the promotion is recorded, before writes open.
     pub(crate) promoted: bool,
     /// Whether this process has been attached to a primary.
@@ -124,6 +126,8 @@ pub(crate) struct State {
     pub(crate) stands_at: Option<String>,
     /// On the primary: when the replicas' wishes were looked up last, since boot.
     pub(crate) asked_members: Option<Duration>,
+    /// On the primary: why its commits do not wait for replicas as they should.
+    pub(crate) weakened: Option<String>,
     /// Where the nodes' servers are reached, as far as asked.
     pub(crate) addresses: BTreeMap<String, String>,
     /// The reader attribute as published, and when, since boot.

@@ -15,6 +15,7 @@ use crate::election::{Position, Question, Unfit, Verdict, elect};
 use crate::monitor::Look;
 use crate::observation::{Observation, Replica, Thread};
 use crate::preference::{HANDED_OVER, PRIMARY, STEPPED_BACK};
+use crate::premises;
 use crate::record::{Record, Stamp};
 use crate::server::{Fault, Server};
 use crate::state::{Stage, State};
@@ -381,18 +382,21 @@ impl MySql {
             }
         }
         let memory = state.memory.get();
+        let unsound = premises::forbidding(&self.findings(state, &server, &seen), self.wanted()).map(|_| Unfit::Unsound);
+        let unfit = self.copy_is_unfinished().then_some(Unfit::NoServer).or(unsound);
         let recorded = record.filter(|r| r.node == self.node().unwrap_or_default() && r.server.as_ref() == Some(&seen.server));
         let over = state.reign.as_ref().is_some_and(|r| r.stage == Stage::Over) && seen.closed;
         Ok(Position {
             complete: over && record.is_some_and(|r| state.reigned(r)),
-            kept: recorded.is_some() && seen.durable,
+            kept: recorded.is_some_and(|r| !r.relaxed) && seen.durable,
             untouched: record.is_some_and(|r| memory.untouched(r)),
             cramped: self.is_cramped(),
             priority: 100,
-            acknowledging: memory.acknowledging,
+            // What a server has received that follows a position in a file is not known: it does not speak for what it acknowledged.
+            acknowledging: memory.acknowledging.filter(|_| seen.replica.as_ref().is_none_or(|r| r.by_gtid)),
             received: seen.replica.as_ref().and_then(|r| r.received.clone()),
             executed: seen.executed,
-            unfit: self.copy_is_unfinished().then_some(Unfit::NoServer),
+            unfit,
             round,
         })
     }

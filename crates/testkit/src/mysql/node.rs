@@ -171,6 +171,8 @@ impl Node {
             .parameter("log", self.error_log())
             .parameter("replication_port", self.port.to_string())
             .parameter("replication_passwd", REPLICATION_PASSWORD);
+        // It has to be said: nobody loses what an acknowledgement is worth in silence.
+        let agent = if self.server.is_lossless() { agent } else { agent.parameter("durability", "async-allowed") };
         let Some(cluster) = &self.cluster else { return agent };
         agent
             .variable("PATH", cluster.path())

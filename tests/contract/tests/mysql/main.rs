@@ -17,6 +17,7 @@ mod disk;
 mod election;
 mod hostile;
 mod killed;
+mod premises;
 mod proxysql;
 mod replica;
 mod secrets;
