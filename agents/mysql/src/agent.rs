@@ -137,6 +137,7 @@ impl MySql {
 
     /// One action at a time that changes something. A monitor takes no lock: it must answer while a start waits.
     fn lock(&self, context: &Context) -> Result<Locked, Failure> {
+        self.state_file.check()?;
         let directory = &self.membership.state_directory;
         let explain = |e: std::io::Error| Failure::generic(format!("{}: {e}", directory.display()));
         std::fs::create_dir_all(directory).map_err(explain)?;
@@ -275,7 +276,7 @@ impl MySql {
         }
         let found = self.by_pidfile().or_else(|| self.by_socket())?;
         // Whatever was remembered was of another process.
-        *state = State { server: Some(found.clone()), answered: true, ..state.of_new_process() };
+        *state = State { server: Some(found.clone()), answered: true, following: state.following.take(), ..state.of_new_process() };
         Some(found)
     }
 

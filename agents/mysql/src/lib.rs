@@ -8,6 +8,7 @@ mod copy;
 mod dialect;
 mod election;
 mod gtid;
+mod identity;
 mod lifecycle;
 mod members;
 mod monitor;

@@ -203,7 +203,6 @@ impl MySql {
             log: Some(self.params.log.clone()),
         };
         let mut state = State { ours: true, ..self.state_file.load().of_new_process() };
-        state.memory.change(|m| m.start_over(None));
         // Remembered before it runs: a stop must find it, whenever this agent is killed.
         let remember = |server: &Identity| {
             state.server = Some(server.clone());
@@ -222,10 +221,12 @@ impl MySql {
         context.log.notice(format!("started the server (pid {}), closed for writes", spawned.identity.pid));
         let Some((mut server, seen)) = answered else { return Ok(None) };
         let mut state = self.state_file.load();
-        self.take_charge(context, &mut state, &mut server).inspect_err(|_| {
-            spawned.identity.terminate();
-            spawned.identity.wait_gone(ENDS_AT_ONCE.min(context.deadline.left()));
-        })?;
+        self.take_charge(context, &mut state, &mut server).and_then(|()| self.check_server_id(context, &mut state, &seen)).inspect_err(
+            |_| {
+                spawned.identity.terminate();
+                spawned.identity.wait_gone(ENDS_AT_ONCE.min(context.deadline.left()));
+            },
+        )?;
         self.state_file.save(&state)?;
         Ok(Some((server, seen)))
     }

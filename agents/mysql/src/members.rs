@@ -11,6 +11,7 @@ use ocf::{Context, Outcome};
 use crate::agent::{MySql, cluster_failure};
 use crate::election;
 use crate::gtid::Gtids;
+use crate::identity::Connected;
 use crate::observation::Observation;
 use crate::premises;
 use crate::record::{Durability, Record, Stamp};
@@ -32,7 +33,7 @@ const CONNECTING: Duration = Duration::from_millis(300);
 
 /// How often the replicas' wishes are looked up although everything seems settled: MySQL counts acknowledging replicas
 /// that are gone for a while.
-const ASKED_EVERY: Duration = Duration::from_secs(120);
+pub(crate) const ASKED_EVERY: Duration = Duration::from_secs(120);
 
 impl MySql {
     /// Brings record and server into line with who is there. With nothing changed it starts no process.
@@ -61,9 +62,11 @@ impl MySql {
         }
         let SemiSyncStatus { acknowledging, waiting, active } = server.semi_sync_status()?;
         self.keep_waiting(context, state, server, seen, &record, active)?;
-        let attached: BTreeSet<String> = server.replicas()?.into_iter().filter(|node| *node != record.node).collect();
         let now = process::since_boot();
         let due = state.asked_members.is_none_or(|at| now.saturating_sub(at) > ASKED_EVERY);
+        let Connected { nodes: mut attached, strangers } = self.connected(state, server, due)?;
+        attached.remove(&record.node);
+        state.intruded = Self::twins(state).or_else(|| Self::intruders(&strangers, acknowledging, attached.len()));
         if seen.waits && waiting > 0 && server.dialect().barrier_queues() {
             self.release_held(context, server, &record)?;
         }
@@ -99,7 +102,7 @@ impl MySql {
         }
         let record = self.let_leave(context, state, server, record, &told, seen.waits)?;
         let needed = blocked || record.active.len() < record.acknowledgements;
-        let connected = if needed && announced { Self::await_attached(server, &state.joining)? } else { attached.clone() };
+        let connected = if needed && announced { self.await_attached(state, server)? } else { attached.clone() };
         let joining = who_joins(&record, std::mem::take(&mut state.joining), &told, &connected, needed);
         let record = self.let_join(context, state, server, record, &joining)?;
         let begins = announced && !joining.is_disjoint(&connected);
@@ -107,6 +110,17 @@ impl MySql {
             self.begin_to_be_acknowledged(context, state, server, &record)?;
         }
         Ok(())
+    }
+
+    /// What an acknowledgement of a replica that no election asks is worth: nothing. Whose it was, the server does not say.
+    fn intruders(strangers: &[String], acknowledging: usize, members: usize) -> Option<String> {
+        (!strangers.is_empty() && acknowledging > members).then(|| {
+            format!(
+                "a replica that is none of the cluster's acknowledges writes, which may be lost: {}; switch off rpl_semi_sync_slave_enabled or \
+                 rpl_semi_sync_replica_enabled there and restart its receiver",
+                strangers.join(", ")
+            )
+        })
     }
 
     /// Commits wait as the record promises, whatever somebody has set since.
@@ -149,11 +163,11 @@ impl MySql {
 
     /// Who is attached when these are, or after a moment: what was started now may still be connecting. Or it is being copied, and
     /// connects when that is done.
-    fn await_attached(server: &mut Server, nodes: &BTreeSet<String>) -> Result<BTreeSet<String>, ocf::Failure> {
+    fn await_attached(&self, state: &mut State, server: &mut Server) -> Result<BTreeSet<String>, ocf::Failure> {
         let begin = Instant::now();
         loop {
-            let attached: BTreeSet<String> = server.replicas()?.into_iter().collect();
-            if attached.is_superset(nodes) || begin.elapsed() >= CONNECTING {
+            let attached = self.connected(state, server, false)?.nodes;
+            if attached.is_superset(&state.joining) || begin.elapsed() >= CONNECTING {
                 return Ok(attached);
             }
             std::thread::sleep(MEETING_STEP);
@@ -318,7 +332,7 @@ impl MySql {
             return Err(ocf::Failure::generic(format!("the record names {}", other.node)));
         }
         let logged = server.logged()?;
-        let attached: BTreeSet<String> = server.replicas()?.into_iter().collect();
+        let attached = self.connected(state, server, true)?.nodes;
         let reign = election::Reign {
             node: &me,
             server: &seen.server,
@@ -330,11 +344,6 @@ impl MySql {
             remembered: state.memory.epoch(),
         };
         let record = election::successor(before.as_ref(), &reign, &BTreeMap::new());
-        if let Some(address) = record.active.iter().find(|node| node.parse::<std::net::IpAddr>().is_ok() || node.contains(',')) {
-            return Err(ocf::Failure::generic(format!(
-                "the replica {address} does not report its node's name: write report_host=NODE into its option file and restart it"
-            )));
-        }
         let before_us = state.reign.as_ref().is_none_or(|r| r.server != process);
         if seen.waits && before_us {
             // By somebody else's settings, with a limit perhaps. Begun anew when the replicas acknowledge under our record.

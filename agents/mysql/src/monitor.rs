@@ -12,8 +12,9 @@ use crate::observation::{Observation, Replica, Thread};
 use crate::params::{Params, Rejoin};
 use crate::preference::{self, Circumstances};
 use crate::premises::{self, Finding};
+use crate::record::{Durability, Record};
 use crate::server::{Fault, Server};
-use crate::state::State;
+use crate::state::{Reign, Stage, State};
 
 /// Below this the disk counts as full: the server's next file would not fit. Bytes.
 const ROOM_TO_WRITE: u64 = 16 * 1024 * 1024;
@@ -37,6 +38,9 @@ impl MySql {
     pub(crate) fn look(&self, context: &Context) -> Result<Status, Failure> {
         if let Some(copying) = self.copying().filter(|copying| copying.worker.is_alive() || !context.environment.is_probe()) {
             return self.copy_status(copying);
+        }
+        if let (Err(failure), false) = (self.state_file.check(), context.environment.is_probe()) {
+            return self.remembers_nothing(context, &failure.reason);
         }
         // A monitor must answer while another action works, and leaves every decision to it then.
         let lock = self.lock_now();
@@ -65,6 +69,15 @@ impl MySql {
             Look::Refuses(Fault::Absent(why)) => self.broken(context, &state, &why),
             Look::Refuses(fault) => Ok(self.unseen(context, &state, &fault.to_string())),
         }
+    }
+
+    /// The memory is another version's: what runs is left as it is, in the role that the server itself shows.
+    fn remembers_nothing(&self, context: &Context, why: &str) -> Result<Status, Failure> {
+        let mut state = State::default();
+        let Some(process) = self.find_server(&mut state) else { return Ok(Status::NotRunning) };
+        let look = self.ask(&state, &process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2));
+        state.promoted = matches!(look, Look::Answered(_, seen) if !seen.closed);
+        Ok(self.unseen(context, &state, why))
     }
 
     /// The process lives and cannot be asked, or is not to be touched. Its clients may be served well, so nothing is done to it.
@@ -142,7 +155,7 @@ impl MySql {
                 // A replication that ran before us, by the stock agent perhaps, which knows only read_only.
                 self.close(context, &mut server)?;
             } else {
-                self.unexpected_primary(context, &mut state, &mut server)?;
+                self.unexpected_primary(context, &mut state, &mut server, seen)?;
             }
             self.state_file.save(&state)?;
         }
@@ -164,6 +177,9 @@ impl MySql {
                 self.state_file.save(&state)?;
                 return Ok(self.unseen(context, &state, &failure.reason));
             }
+        }
+        if let Err(failure) = self.publish_server_id(&mut state, seen) {
+            context.log.warning(failure.reason);
         }
         let findings = self.findings(&state, &server, seen);
         if context.environment.check_level() >= 10 {
@@ -191,23 +207,36 @@ impl MySql {
 
     /// A server that is open for writes and that we did not promote: taken over when nobody is recorded (a running
     /// replication comes under Pacemaker) or the record names us; otherwise closed and reported.
-    fn unexpected_primary(&self, context: &Context, state: &mut State, server: &mut Server) -> Result<(), Failure> {
+    fn unexpected_primary(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) -> Result<(), Failure> {
         let record = self.record()?;
         let me = self.node()?;
-        let ours = record.as_ref().is_none_or(|r| r.node == me);
+        let named = record.as_ref().is_none_or(|r| r.node == me);
         let follows = server.replica()?.is_some_and(|r| r.receiver != Thread::Stopped);
-        if ours && !follows && self.cluster.is_present() {
+        // What this agent started or demoted is closed. Somebody else opened it, and its successor may be about to open.
+        if named && !follows && !state.ours && self.cluster.is_present() {
             context.log.notice("taking over a running primary");
             state.promoted = true;
+            self.take_up_reign(context, state, record.as_ref(), seen);
             return Ok(());
         }
         self.close(context, server)?;
         let why = match record {
+            Some(_) | None if state.ours && named && !follows => "it was not promoted, and somebody set read_only=0".to_owned(),
             Some(record) if record.node != me => format!("{} is the recorded primary", record.node),
             _ if follows => "it is a replica".to_owned(),
             _ => "nobody promoted it".to_owned(),
         };
         Err(Failure::promoted(format!("the server was open for writes, but {why}: it was closed")))
+    }
+
+    /// A primary whose memory was lost, with its promotion recorded and its commits still waiting: its reign goes on as it is recorded.
+    /// A new record would release what waits, and promise what nobody keeps meanwhile.
+    fn take_up_reign(&self, context: &Context, state: &mut State, record: Option<&Record>, seen: &Observation) {
+        let same = |r: &&Record| r.server.as_ref() == Some(&seen.server) && r.durability == Durability::Lossless && seen.waits;
+        let (Some(record), Some(process)) = (record.filter(same), state.server.clone()) else { return };
+        context.log.notice(format!("its promotion is recorded ({}), and goes on", record.stamp()));
+        state.reign = Some(Reign { epoch: record.epoch, server: process, stage: Stage::Open });
+        state.record = Some(record.to_string());
     }
 
     /// What a server is worth to readers.
@@ -306,6 +335,8 @@ impl MySql {
             Some(self.errant_reason(state))
         } else if let Some(finding) = premises::forbidding(findings, self.wanted()) {
             Some(finding.text.clone())
+        } else if state.promoted && state.intruded.is_some() {
+            state.intruded.clone()
         } else if state.promoted && state.weakened.is_some() {
             state.weakened.clone()
         } else if state.promoted && self.must_wait(state) && !seen.waits {

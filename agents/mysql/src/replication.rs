@@ -9,6 +9,7 @@ use crate::agent::{MySql, cluster_failure};
 use crate::dialect::{Source, quoted};
 use crate::election;
 use crate::gtid::Gtids;
+use crate::members::ASKED_EVERY;
 use crate::observation::{Observation, Replica, Thread};
 use crate::record::{Durability, Record, Stamp};
 use crate::server::{Fault, Server};
@@ -78,7 +79,14 @@ impl MySql {
         record: Option<&Record>,
     ) -> Outcome {
         state.following = Some(primary.to_owned());
+        state.asked_record = Some(process::since_boot());
         self.state_file.save(state)?;
+        if record.is_none() && self.cluster.is_present() {
+            // It may hold what the primary does not have, and nobody could tell.
+            return Err(Failure::generic(format!(
+                "{primary} is promoted, and there is no record of it in the CIB: its next monitor writes one, and this server follows then"
+            )));
+        }
         if let Some(other) = record.filter(|r| r.node != primary) {
             return Err(Failure::generic(format!("{primary} is promoted, but the record names {}: waiting for the record", other.node)));
         }
@@ -235,6 +243,7 @@ impl MySql {
 
     fn tend(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation, sound: bool) -> Outcome {
         self.wait_no_more(server, seen)?;
+        self.follow_the_record(context, state)?;
         let Some(primary) = self.whom_to_follow(context, state, seen)? else { return Ok(()) };
         let host = self.address_of(context, state, &primary);
         let port = self.params.replication.port;
@@ -287,6 +296,22 @@ impl MySql {
                 Ok(())
             }
         }
+    }
+
+    /// A replica that was told of no promotion, because its node was in maintenance or nobody could reach it, learns of the new primary
+    /// from the record. The old one may be alive, and then nothing else would tell.
+    fn follow_the_record(&self, context: &Context, state: &mut State) -> Outcome {
+        let now = process::since_boot();
+        let due = state.asked_record.is_none_or(|at| now.saturating_sub(at) > ASKED_EVERY) || state.broken_for > 0;
+        let Some(following) = state.following.clone().filter(|_| due && self.cluster.is_present()) else { return Ok(()) };
+        state.asked_record = Some(now);
+        let Some(record) = self.record()?.filter(|r| !r.decided() && r.node != following) else { return Ok(()) };
+        if record.node != self.node()? {
+            context.log.warning(format!("this server follows {following}, and the record names {}: following the record", record.node));
+            state.following = Some(record.node.clone());
+            state.record = Some(record.to_string());
+        }
+        Ok(())
     }
 
     /// Whom this server is to follow. When it was not told (an election whose end it did not hear, a replication that ran

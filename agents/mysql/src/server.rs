@@ -50,6 +50,14 @@ impl From<Fault> for ocf::Failure {
 /// The step of a backup of MariaDB that waits until no commit is under way, and keeps others from beginning.
 pub(crate) const LAST_OF_BACKUP: &str = "BACKUP STAGE BLOCK_COMMIT";
 
+/// A replica as its source lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Attached {
+    /// What it reports as its name: our servers report their node's. Empty when it reports none.
+    pub(crate) host: String,
+    pub(crate) server_id: String,
+}
+
 /// How semi-synchronous replication stands on a source.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SemiSyncStatus {
@@ -269,10 +277,11 @@ impl Server {
         })
     }
 
-    /// The nodes whose servers are connected as replicas: our servers report their node's name.
-    pub(crate) fn replicas(&mut self) -> Result<Vec<String>, Fault> {
+    /// The replicas that are connected to it.
+    pub(crate) fn replicas(&mut self) -> Result<Vec<Attached>, Fault> {
         let rows = self.rows(self.dialect.replicas())?;
-        Ok(rows.into_iter().filter_map(|mut row| row.remove("host").filter(|h| !h.is_empty())).collect())
+        let of = |row: &Row, name: &str| row.get(name).cloned().unwrap_or_default();
+        Ok(rows.iter().map(|row| Attached { host: of(row, "host"), server_id: of(row, "server_id") }).collect())
     }
 
     /// Ends the sessions whose commits wait for an acknowledgement while a backup waits for them, which keeps others from
