@@ -28,6 +28,9 @@ const MOMENT: Duration = Duration::from_millis(50);
 /// How many barriers may be waiting in the server.
 const BARRIERS: usize = 3;
 
+/// How long the replicas may take to attach to a new primary before it is said that nobody acknowledges.
+const ARRIVING: Duration = Duration::from_secs(5);
+
 /// How long a server that was started may take to connect before the cluster goes on without it.
 const CONNECTING: Duration = Duration::from_millis(300);
 
@@ -72,8 +75,10 @@ impl MySql {
         }
         let stuck = self.push_on(context, state, server, seen.waits && waiting > 0, acknowledging >= record.acknowledgements)?;
         // MySQL counts replicas that have ceased to acknowledge: when commits are stuck, the wishes are looked up.
+        let seems_blocked = seen.waits && (acknowledging.min(attached.len()) < record.acknowledgements || stuck);
         let settled = attached == record.active && acknowledging >= attached.len() && seen.waits && !due && !stuck;
         if settled && state.joining.is_empty() && state.leaving.is_empty() {
+            Self::tell_blocked(context, state, &record, &attached, false);
             return Ok(());
         }
         // Who was announced by the notification of its start does not acknowledge yet. It needs no asking: when it is recorded, it
@@ -109,7 +114,40 @@ impl MySql {
         if blocked && begins || meets && speaks(&told) {
             self.begin_to_be_acknowledged(context, state, server, &record)?;
         }
+        // It may be over by now.
+        let still = seems_blocked && {
+            let status = server.semi_sync_status()?;
+            attached = self.connected(state, server, false)?.nodes;
+            status.acknowledging.min(attached.len()) < record.acknowledgements || stuck && status.waiting > 0
+        };
+        Self::tell_blocked(context, state, &record, &attached, still);
         Ok(())
+    }
+
+    /// Says that no write is acknowledged, for whom the primary waits, and when that is over.
+    fn tell_blocked(context: &Context, state: &mut State, record: &Record, attached: &BTreeSet<String>, blocked: bool) {
+        let now = process::since_boot();
+        match (&state.blocked, blocked) {
+            (Some((_, since)), false) => {
+                context.log.notice(format!("writes are acknowledged again, after {} s", now.saturating_sub(*since).as_secs()));
+                state.blocked = None;
+            }
+            // Right after a promotion the replicas are on their way.
+            (None, true) if state.opened.is_none_or(|at| now.saturating_sub(at) > ARRIVING) => {
+                let list = |nodes: &BTreeSet<String>| nodes.iter().cloned().collect::<Vec<_>>().join(", ");
+                let whom = match (attached.is_empty(), record.active.is_empty()) {
+                    (false, _) => format!("{} is attached and does not acknowledge", list(attached)),
+                    (true, false) => format!("waiting for {}", list(&record.active)),
+                    (true, true) => "no replica is attached".to_owned(),
+                };
+                let why = format!(
+                    "writes wait: no replica acknowledges ({whom}); start one, or set durability=async-allowed and accept the loss"
+                );
+                context.log.error(&why);
+                state.blocked = Some((why, now));
+            }
+            _ => {}
+        }
     }
 
     /// What an acknowledgement of a replica that no election asks is worth: nothing. Whose it was, the server does not say.

@@ -18,6 +18,8 @@ use crate::state::{Reign, Stage, State};
 
 /// Below this the disk counts as full: the server's next file would not fit. Bytes.
 const ROOM_TO_WRITE: u64 = 16 * 1024 * 1024;
+/// For how many monitors a server may follow nobody before that is said: at a start the primary comes in a moment.
+const ALONE: u32 = 2;
 /// How long the published reader attribute is taken to be still there.
 const PUBLISHED_FOR: Duration = Duration::from_secs(120);
 
@@ -341,11 +343,26 @@ impl MySql {
             state.weakened.clone()
         } else if state.promoted && self.must_wait(state) && !seen.waits {
             Some("the primary does not wait for replicas yet: it will when enough of them acknowledge".to_owned())
-        } else if !state.promoted && state.broken_for > 1 {
+        } else if state.promoted && state.blocked.is_some() {
+            state.blocked.as_ref().map(|(why, _)| why.clone())
+        } else if state.promoted {
+            None
+        } else if state.broken_for > 1 {
             state.broken.clone()
+        } else if state.refused.is_some() {
+            state.refused.as_ref().map(|why| format!("not promoted: {why}"))
+        } else if state.trouble.is_some() {
+            state.trouble.clone()
+        } else if state.alone_for > ALONE && self.cluster.is_present() {
+            Some("this server follows nobody: no primary is promoted; see the log of the promotion's candidate for the reason".to_owned())
+        } else if let Some(limit) =
+            self.params.max_lag.filter(|limit| seen.replica.as_ref().and_then(|r| r.behind).is_some_and(|b| b > *limit))
+        {
+            Some(format!("more than {limit} s behind the primary (max_slave_lag): look for a long transaction, or a slow disk"))
         } else {
-            premises::shown(findings).map(str::to_owned)
+            None
         };
+        let complaint = complaint.or_else(|| premises::shown(findings).map(str::to_owned));
         match (complaint, state.promoted) {
             (None, true) => Status::Promoted,
             (None, false) => Status::Running,

@@ -206,22 +206,57 @@ impl Replica {
             return Some(format!("the applier stopped with error {number} ({text}): correct the data, or make this replica anew"));
         }
         let (number, text) = self.receiver_error.as_ref().filter(|_| self.receiver != Thread::Running)?;
-        let remedy = match number {
-            1045 | 2061 | 1698 => "correct replication_user and replication_passwd",
-            1236 | 13114 if text.contains("purged") => "the primary has purged what is missing here: make this replica anew",
-            1236 | 13114 => {
-                "this server has transactions that the primary does not have, or the primary has lost some: compare their GTIDs"
+        let (host, port) = (&self.host, self.port);
+        Some(match number {
+            1045 | 2061 | 1698 => {
+                format!("{host} refuses the login of replicas (error {number}): correct replication_user and replication_passwd ({text})")
             }
-            2003 | 2002 | 2005 => "check that the name resolves, the port is open and the primary runs",
-            _ => "see the server's error log",
-        };
-        Some(format!("the receiver cannot get on: error {number} ({text}); {remedy}"))
+            1130 => format!(
+                "{host} lets no replica in from here (error {number}): create the accounts there, with mysql-accounts-*.sql ({text})"
+            ),
+            1593 => format!(
+                "another server has the server_id or server_uuid of this one (error {number}): write another server_id into the option file, or \
+                 delete auto.cnf in datadir, and restart ({text})"
+            ),
+            1236 | 13114 if text.contains("purged") => {
+                format!("{host} has purged what is missing here (error {number}): make this replica anew ({text})")
+            }
+            1236 | 13114 => format!(
+                "this server has transactions that {host} does not have, or that one has lost some (error {number}): compare their GTIDs ({text})"
+            ),
+            2003 | 2002 | 2005 => format!(
+                "{host}:{port} cannot be reached (error {number}): check that the name resolves, the port is open and the primary runs ({text})"
+            ),
+            _ => format!("the receiver stopped with error {number} ({text}): see the server's error log"),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_common_errors_of_a_receiver_name_the_cause_first_and_the_remedy() {
+        let dialect = Dialect::of(&[Row::from([("variable_name".to_owned(), "gtid_binlog_state".to_owned())])]).unwrap();
+        let said = |number: &str| {
+            let row = [("master_host", "lxc1"), ("master_port", "3306"), ("slave_io_running", "No"), ("using_gtid", "Slave_Pos")];
+            let error = [("last_io_errno", number), ("last_io_error", "what the server says, at length")];
+            let row: Row = row.into_iter().chain(error).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            Replica::of(&dialect, &[row]).unwrap().unwrap().broken().unwrap()
+        };
+        for (number, begins, remedy) in [
+            ("1045", "lxc1 refuses the login of replicas", "replication_passwd"),
+            ("1130", "lxc1 lets no replica in", "mysql-accounts-*.sql"),
+            ("1593", "another server has the server_id", "write another server_id"),
+            ("2003", "lxc1:3306 cannot be reached", "the port is open"),
+        ] {
+            let said = said(number);
+            assert!(said.starts_with(begins) && said.contains(number), "{said}");
+            // What crm_mon shows of it.
+            assert!(said.chars().take(160).collect::<String>().contains(remedy), "{said}");
+        }
+    }
 
     #[test]
     fn a_commit_that_waits_is_in_the_log() {

@@ -138,6 +138,7 @@ impl MySql {
         }
         state.broken = None;
         state.broken_for = 0;
+        state.refused = None;
         self.state_file.save(state)?;
         let how = if state.acknowledges { ", acknowledging" } else { "" };
         context.log.notice(format!("following {primary}{how}"));
@@ -236,14 +237,21 @@ impl MySql {
     /// On a replica, with each monitor: it follows whom it should, acknowledges when it may, and says what is wrong.
     /// `sound`: its settings allow it to acknowledge.
     pub(crate) fn tend_replication(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation, sound: bool) {
-        if let Err(failure) = self.tend(context, state, server, seen, sound) {
-            context.log.warning(failure.reason);
-        }
+        state.trouble = match self.tend(context, state, server, seen, sound) {
+            Ok(()) => None,
+            Err(failure) => {
+                context.log.warning(&failure.reason);
+                Some(failure.reason)
+            }
+        };
+        state.alone_for = if seen.replica.is_none() && state.following.is_none() { state.alone_for.saturating_add(1) } else { 0 };
     }
 
     fn tend(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation, sound: bool) -> Outcome {
         self.wait_no_more(server, seen)?;
-        self.follow_the_record(context, state)?;
+        if let Err(failure) = self.follow_the_record(context, state) {
+            context.log.warning(failure.reason);
+        }
         let Some(primary) = self.whom_to_follow(context, state, seen)? else { return Ok(()) };
         let host = self.address_of(context, state, &primary);
         let port = self.params.replication.port;
@@ -262,8 +270,11 @@ impl MySql {
             return self.rejoin(context, state, server, &primary, record.as_ref());
         };
         if state.record.is_none() {
-            // Asked now, so that an election need not wait for it.
-            state.record = self.record()?.map(|r| r.to_string());
+            // Asked now, so that an election need not wait for it. That the cluster cannot be asked is no fault of this server.
+            match self.record() {
+                Ok(record) => state.record = record.map(|r| r.to_string()),
+                Err(failure) => context.log.warning(failure.reason),
+            }
         }
         let record = state.known_record();
         if let Some(errant) = record.as_ref().and_then(|r| election::errant(&seen.executed, r)) {

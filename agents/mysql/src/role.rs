@@ -119,6 +119,11 @@ impl MySql {
         state.broken_for = 0;
         state.leaving.clear();
         state.joining.clear();
+        state.refused = None;
+        state.alone_for = 0;
+        state.trouble = None;
+        state.blocked = None;
+        state.opened = Some(process::since_boot());
         self.state_file.save(&state)?;
         fault_point("remembered");
         server.run(server.dialect().open_writes())?;
@@ -323,6 +328,8 @@ impl MySql {
     fn end_reign(state: &mut State) {
         state.promoted = false;
         state.claim = None;
+        state.alone_for = 0;
+        state.blocked = None;
         state.leaving.clear();
         state.joining.clear();
         if let Some(reign) = state.reign.as_mut() {

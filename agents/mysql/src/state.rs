@@ -139,6 +139,16 @@ pub(crate) struct State {
     pub(crate) strangers: Vec<String>,
     /// On the primary: why an acknowledgement may be worth nothing.
     pub(crate) intruded: Option<String>,
+    /// On the primary: why no write is acknowledged, since when it is so, since boot.
+    pub(crate) blocked: Option<(String, Duration)>,
+    /// When writes were opened, since boot.
+    pub(crate) opened: Option<Duration>,
+    /// On a replica: what its last monitor could not do.
+    pub(crate) trouble: Option<String>,
+    /// On a replica: for how many monitors it follows nobody.
+    pub(crate) alone_for: u32,
+    /// Why this node was not promoted, until somebody is.
+    pub(crate) refused: Option<String>,
     /// On the primary: why its commits do not wait for replicas as they should.
     pub(crate) weakened: Option<String>,
     /// Where the nodes' servers are reached, as far as asked.

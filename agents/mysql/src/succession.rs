@@ -198,6 +198,7 @@ impl MySql {
             }
             Verdict::Refuse(reason) => {
                 context.log.error(format!("refusing the promotion: {reason}"));
+                state.refused = Some(reason.clone());
                 (Score::NEVER, reason)
             }
         };
@@ -271,6 +272,7 @@ impl MySql {
         state.following = Some(primary.clone());
         state.promoted = false;
         state.stands_back = None;
+        state.refused = None;
         state.record = None;
         self.state_file.save(&state)?;
         let record = self.record()?;

@@ -21,6 +21,7 @@ mod memory;
 mod premises;
 mod proxysql;
 mod replica;
+mod says;
 mod secrets;
 mod steady;
 mod strangers;
