@@ -53,6 +53,8 @@ pub(crate) struct Dialect {
     pub(crate) plugin_directory: String,
     /// `None` when the plugins are not loaded.
     pub(crate) semi_sync: Option<SemiSync>,
+    /// [`Self::counts_what_began_to_arrive`].
+    counts_begun: bool,
     /// Which of [`SETTINGS`] it has.
     #[serde(default)]
     pub(crate) settings: Vec<String>,
@@ -83,6 +85,8 @@ const TELLING: &[&str] = &[
     "super_read_only",
     "gtid_executed",
     "gtid_binlog_state",
+    // Since 5.7.
+    "gtid_executed_compression_period",
     "log_replica_updates",
     "caching_sha2_password_auto_generate_rsa_keys",
     "rpl_semi_sync_source_enabled",
@@ -138,6 +142,7 @@ impl Dialect {
             flavour,
             words: if has("log_replica_updates") && flavour == Flavour::MySql { Words::New } else { Words::Old },
             super_read_only: has("super_read_only"),
+            counts_begun: flavour == Flavour::MySql && !has("gtid_executed_compression_period"),
             public_keys: has("caching_sha2_password_auto_generate_rsa_keys"),
             plugin_directory: text("plugin_dir"),
             semi_sync,
@@ -157,6 +162,7 @@ impl Dialect {
             flavour: Flavour::MySql,
             words: Words::Old,
             super_read_only: false,
+            counts_begun: false,
             public_keys: false,
             plugin_directory: String::new(),
             semi_sync: None,
@@ -176,7 +182,7 @@ impl Dialect {
 
     /// Whether what it says it received may hold a transaction that did not arrive whole (MySQL 5.6).
     pub(crate) fn counts_what_began_to_arrive(&self) -> bool {
-        self.flavour == Flavour::MySql && self.old() && !self.can_be_lossless()
+        self.counts_begun
     }
 
     fn old(&self) -> bool {
@@ -279,8 +285,9 @@ impl Dialect {
 
     /// The sessions of the applier's workers, where they can be ended one by one.
     pub(crate) fn appliers(&self) -> Option<&'static str> {
-        (self.flavour == Flavour::MySql && !self.old())
-            .then_some("SELECT processlist_id AS id FROM performance_schema.threads WHERE name LIKE '%replica_worker%'")
+        (self.flavour == Flavour::MySql).then_some(
+            "SELECT processlist_id AS id FROM performance_schema.threads WHERE name LIKE '%replica_worker%' OR name LIKE '%slave_worker%'",
+        )
     }
 
     /// Whether starting a stopped applier while the receiver is stopped, too, deletes what was received.
@@ -561,6 +568,7 @@ mod tests {
         "version",
         "super_read_only",
         "gtid_executed",
+        "gtid_executed_compression_period",
         "log_replica_updates",
         "caching_sha2_password_auto_generate_rsa_keys",
         "rpl_semi_sync_source_enabled",
@@ -584,6 +592,9 @@ mod tests {
         assert!(new.wait_for_replicas(2).contains(&"SET GLOBAL rpl_semi_sync_source_wait_for_replica_count=2".to_owned()));
         let old = dialect(MYSQL_56);
         assert!(!old.can_be_lossless() && new.can_be_lossless());
+        assert!(old.counts_what_began_to_arrive() && !new.counts_what_began_to_arrive());
+        let without_plugins = dialect(&["gtid_executed", "gtid_executed_compression_period", "super_read_only"]);
+        assert!(!without_plugins.counts_what_began_to_arrive(), "5.7 is no 5.6, whatever it has loaded");
         assert_eq!((old.close_writes(), new.close_writes()), ("SET GLOBAL read_only=1", "SET GLOBAL super_read_only=1"));
         assert!(old.follow(&source())[0].contains("MASTER_AUTO_POSITION=1") && !old.follow(&source())[0].contains("PUBLIC_KEY"));
         let maria = dialect(MARIADB);

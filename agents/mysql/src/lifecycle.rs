@@ -390,8 +390,13 @@ impl MySql {
             let _ = fs::remove_file(file);
         }
         self.publish_readable(context, &mut state, false);
-        let stopped =
-            State { membership: state.membership.clone(), readable: state.readable, published: state.published, ..State::default() };
+        let stopped = State {
+            membership: state.membership.clone(),
+            membership_at: state.membership_at,
+            readable: state.readable,
+            published: state.published,
+            ..State::default()
+        };
         // A state directory that is full must not fail a stop: the process is gone, and its record names it alone.
         if let Err(e) = self.state_file.save(&stopped) {
             context.log.warning(e.reason);
@@ -473,5 +478,8 @@ fn explain(failure: &Failure, spawned: &mut Spawned, log: &Path, log_begin: u64)
 
 /// Why a server ended, by what it said: the first error is the cause, the others follow from it; "Aborting" never helps.
 fn cause(said: &str) -> Option<&str> {
-    said.lines().find(|l| l.contains("[ERROR]") && !l.contains("Aborting")).map(str::trim)
+    let useful = |l: &&str| !l.contains("Aborting") && !l.contains("Program aborted");
+    let told = said.lines().filter(useful).find(|l| l.contains("[ERROR]"));
+    // Before it has a log it says so by the words of its library, as "error: Found option without preceding group in config file".
+    told.or_else(|| said.lines().filter(useful).find(|l| l.to_lowercase().contains("error:") || l.contains("Can't read"))).map(str::trim)
 }

@@ -171,7 +171,9 @@ impl MySql {
         record: &Record,
         active: bool,
     ) -> Outcome {
-        let weakened = premises::wait_is_weakened(server.dialect(), seen, record.acknowledgements).filter(|_| seen.waits);
+        let weakened = premises::wait_is_weakened(server.dialect(), seen, record.acknowledgements)
+            // A reign that did not begin with a promotion of ours begins to wait later.
+            .filter(|_| seen.waits || state.opened.is_some());
         if let Some(why) = &weakened {
             server.run_all(server.dialect().wait_for_replicas(record.acknowledgements))?;
             context.log.error(format!("{why}: set back; writes of the time between may be on the primary alone"));
@@ -388,6 +390,7 @@ impl MySql {
             server.run_all(server.dialect().wait_for_nobody())?;
         }
         state.reign = Some(Reign { epoch: record.epoch, server: process, stage: Stage::Open });
+        state.opened = None;
         self.state_file.save(state)?;
         self.write_record(context, state, &record)
     }

@@ -32,6 +32,8 @@ const RECORDED_AT_START: Duration = Duration::from_millis(500);
 /// comes in this time.
 const SOON: Duration = Duration::from_secs(30);
 const SOON_STEP: Duration = Duration::from_millis(500);
+/// How long what was told is taken to be still there: Pacemaker may have been restarted meanwhile.
+const PUBLISHED_FOR: Duration = Duration::from_secs(120);
 /// How many monitors in a row may find replication broken before the replica ceases to acknowledge.
 const PATIENCE: u32 = 2;
 
@@ -404,6 +406,7 @@ impl MySql {
             (Some(_), Some(primary)) if replica.applier_error.is_none() => {
                 self.stop_replica(context, state, server)?;
                 state.memory.change(|m| m.point(record.stamp()));
+                state.addresses.remove(&primary);
                 self.state_file.save(state)?;
                 let host = self.address_of(context, state, &primary);
                 self.point_to(server, &host)?;
@@ -436,11 +439,14 @@ impl MySql {
 
     fn tell_membership(&self, state: &mut State, membership: Membership) -> Outcome {
         let text = membership.print();
-        if state.membership.as_ref() == Some(&text) {
+        let now = process::since_boot();
+        let stands = state.membership_at.is_some_and(|at| now.saturating_sub(at) < PUBLISHED_FOR);
+        if state.membership.as_ref() == Some(&text) && stands {
             return Ok(());
         }
         self.cluster.publish_private(MEMBERSHIP, &text).map_err(cluster_failure)?;
         state.membership = Some(text);
+        state.membership_at = Some(now);
         self.state_file.save(state)
     }
 

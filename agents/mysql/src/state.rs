@@ -109,6 +109,8 @@ pub(crate) struct State {
     pub(crate) broken_for: u32,
     /// What was published of the wish to acknowledge.
     pub(crate) membership: Option<String>,
+    /// When, since boot.
+    pub(crate) membership_at: Option<Duration>,
     /// The record as it was read last. Good for one election.
     pub(crate) record: Option<String>,
     /// The position that was published last, and when, since boot.
@@ -196,6 +198,7 @@ impl State {
             addresses: self.addresses.clone(),
             published: self.published.clone(),
             membership: self.membership.clone(),
+            membership_at: self.membership_at,
             readable: self.readable,
             ..Self::default()
         }

@@ -148,13 +148,15 @@ fn a_primary_whose_waiting_somebody_weakened_says_so_and_waits_again() {
         return;
     }
     let source = a.server.source();
-    let mut inputs = vec![format!("{source}_timeout"), format!("{source}_wait_point")];
+    let mut inputs = vec![format!("{source}_timeout"), format!("{source}_wait_point"), format!("{source}_enabled")];
     if a.server == Server::MySql {
         inputs.push(format!("{source}_wait_for_replica_count"));
     }
     for name in inputs {
         let value = if name.ends_with("timeout") {
             "10"
+        } else if name.ends_with("enabled") {
+            "0"
         } else if name.ends_with("count") {
             "2"
         } else {

@@ -13,6 +13,8 @@ fn a_normal_life_writes_no_warning() {
         group.notify(name, "post", "demote", &demote);
     }
     group.promote("b", &["a", "b", "c"]).ok();
+    // A MySQL that was demoted follows with its next monitor.
+    group.node("a").agent().run("monitor");
     group.wait_attached("a");
     group.wait_attached("c");
     group.settle();

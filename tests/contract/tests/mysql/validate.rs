@@ -75,6 +75,10 @@ fn a_server_that_does_not_come_up_says_why() {
     node.configure("no_such_variable=1");
     let answer = node.agent().run("start");
     answer.refused(1, &["no_such_variable"]);
+    // Said by the library that reads the file, before there is a log.
+    let text = std::fs::read_to_string(node.config()).unwrap();
+    std::fs::write(node.config(), format!("port=1\n{text}")).unwrap();
+    node.agent().run("start").refused(1, &["group", node.config().to_str().unwrap()]);
     assert!(node.servers().is_empty());
     node.agent().run("stop").ok();
 }
