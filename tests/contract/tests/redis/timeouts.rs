@@ -146,3 +146,52 @@ fn stop_finds_the_server_when_everything_else_is_gone() {
     agent.run("stop").ok();
     assert!(node.servers().is_empty(), "the server still runs");
 }
+
+/// Makes the server hang as on a dead disk: it sleeps, is not stopped, uses no processor time, and accepts nobody.
+fn hang(node: &Node) {
+    let mut client = node.client();
+    std::thread::spawn(move || client.ask(&["DEBUG", "SLEEP", "120"]));
+    eventually("the server hangs", || {
+        let mut probe = node.client();
+        let (told, answer) = std::sync::mpsc::channel();
+        std::thread::spawn(move || told.send(probe.ask(&["PING"])));
+        answer.recv_timeout(Duration::from_millis(300)).is_err()
+    });
+}
+
+/// Fills the queue of those who wait for the server to accept them, as the clients of a hung server soon do.
+fn fill_the_queue(node: &Node) {
+    for _ in 0..9 {
+        let socket = node.socket();
+        std::thread::spawn(move || {
+            let waiting = std::os::unix::net::UnixStream::connect(socket);
+            std::thread::sleep(Duration::from_secs(60));
+            drop(waiting);
+        });
+    }
+    std::thread::sleep(Duration::from_millis(300));
+}
+
+/// 3 s are 3 s: they were waited for each reply of the exchange, and without an end for a connection that nobody accepts.
+#[test]
+fn a_hung_primary_is_found_within_the_limit_whether_or_not_it_can_be_connected_to() {
+    for full in [false, true] {
+        let node = Node::alone();
+        node.configure("enable-debug-command yes\ntcp-backlog 2");
+        node.start_promoted();
+        let hung = node.server().pid;
+        hang(&node);
+        if full {
+            fill_the_queue(&node);
+        }
+        let answer = node.agent().run("monitor");
+        println!("monitor of a hung primary, queue full: {full}: {:?}", answer.elapsed);
+        answer.refused(9, &["stuck"]);
+        assert!(answer.counted < Duration::from_secs(4), "{answer:?}");
+        let answer = node.agent().run("demote");
+        println!("demote of a hung primary, queue full: {full}: {:?}", answer.elapsed);
+        answer.ok();
+        assert!(answer.counted < Duration::from_secs(3), "{answer:?}");
+        assert!(node.servers().iter().all(|p| p.pid != hung), "a hung primary wakes up as a primary");
+    }
+}
