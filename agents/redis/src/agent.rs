@@ -1,8 +1,9 @@
 //! The agent: its parts, and what every action needs of them.
 
 use std::cell::OnceCell;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ocf::{Context, Description, Failure, Notification, Outcome, ResourceAgent, Status, Timeouts, Values};
 use pacemaker::{Cluster, Membership, Watcher};
@@ -183,8 +184,49 @@ impl Redis {
             Err(_) => Ok(Login { user: self.params.acl_user.clone().unwrap_or_default(), password: None }),
             Ok(login) => Ok(login),
         };
-        let attempt = |login: &Login| Server::connect(&self.params.socket, login, limit);
+        let until = Instant::now() + limit;
+        let attempt = |login: &Login| match Server::connect(&self.params.socket, login, until, limit) {
+            Err(Fault::Absent(_)) if process::listens(&self.params.socket) => self.detour(login, until, limit),
+            other => other,
+        };
         with_login(&self.remembered_login, given, attempt, |fault| matches!(fault, Fault::Denied(_)))
+    }
+
+    /// The way to a server that listens on a socket whose file somebody has deleted (systemd does, with the directory of a unit that
+    /// cannot start): over its port, if it is that server who answers there.
+    fn detour(&self, login: &Login, until: Instant, limit: Duration) -> Result<Server, Fault> {
+        let remedy = format!(
+            "the file of socket {} is gone; at a quiet time, start the server anew: crm node standby NODE, then online",
+            self.params.socket.display()
+        );
+        let ours = self.state_file.load().server.map(|server| server.pid);
+        let here = || vec![SocketAddr::from(([127, 0, 0, 1], self.params.port))];
+        for address in self.conf().map_or_else(|_| here(), Conf::addresses) {
+            let reached = Server::connect_by_tcp(address, login, until, limit, &remedy).and_then(|mut server| {
+                let process = server.process_id()?;
+                Ok((server, process))
+            });
+            match reached {
+                Ok((server, process)) if Some(process) == ours => return Ok(server),
+                Err(fault @ Fault::Denied(_)) => return Err(fault),
+                _ => {}
+            }
+        }
+        Err(Fault::Unreachable(remedy))
+    }
+
+    /// What an operator should correct although the server answers: the next start will fail of it.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        if let Err(failure) = self.conf() {
+            return vec![failure.reason];
+        }
+        match self.login() {
+            Err(failure) => vec![failure.reason],
+            Ok(login) if self.remembered_login.load().is_some_and(|last| last != login) => {
+                vec!["the server takes the former password, another is configured: finish its change (docs/redis.md)".to_owned()]
+            }
+            Ok(_) => vec![],
+        }
     }
 
     /// The record in the CIB.

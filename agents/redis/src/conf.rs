@@ -2,6 +2,7 @@
 //!
 //! Only for what has to be known without asking the server: its password, and where its data and its log are.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ocf::{Failure, Secret};
@@ -72,6 +73,22 @@ impl Conf {
     /// The data directory; where the server is started when none is set.
     pub(crate) fn data_directory(&self) -> PathBuf {
         PathBuf::from(self.last("dir").unwrap_or("./"))
+    }
+
+    /// Where the server listens for those who speak no TLS, this machine's own address first.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        let port = self.last("port").map_or(Some(6379), |port| port.parse().ok()).filter(|port| *port > 0);
+        let Some(port) = port else { return vec![] };
+        let everywhere = ["*".to_owned()];
+        let bound = self.last_all("bind").filter(|bound| !bound.is_empty()).unwrap_or(&everywhere);
+        let address = |text: &String| match text.trim_start_matches('-') {
+            "*" | "0.0.0.0" | "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            "::*" | "::" => Some(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+            other => other.parse().ok(),
+        };
+        let mut addresses: Vec<IpAddr> = bound.iter().filter_map(address).collect();
+        addresses.sort_by_key(|address| !address.is_loopback());
+        addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect()
     }
 
     /// The log file, `None` when the server writes to stdout.
@@ -220,6 +237,21 @@ fn matches_pattern(name: &[u8], pattern: &[u8]) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn where_a_server_listens_without_tls() {
+        let addresses = |text: &str| {
+            let conf = Conf { directives: directives(text).unwrap() };
+            conf.addresses().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(addresses(""), ["127.0.0.1:6379"]);
+        assert_eq!(addresses("bind * -::*\nport 7000"), ["127.0.0.1:7000", "[::1]:7000"]);
+        assert_eq!(addresses("bind 10.0.0.1 127.0.0.1 name"), ["127.0.0.1:6379", "10.0.0.1:6379"]);
+        assert_eq!(addresses("bind 10.0.0.1"), ["10.0.0.1:6379"]);
+        for none in ["port 0", "port x", "port 99999"] {
+            assert_eq!(addresses(none), Vec::<String>::new(), "{none}");
+        }
+    }
 
     #[test]
     fn words_are_split_as_the_server_splits_them() {

@@ -15,8 +15,10 @@ use crate::record::Record;
 /// Why a server is no candidate whatever its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unfit {
-    /// Its process is gone or does not answer.
+    /// Its process is gone.
     NoServer,
+    /// It is alive and could not be asked: it may hold more than anybody else.
+    Unasked,
     /// It is loading its data from disk: the position is not known yet.
     Loading,
     /// It is receiving a first copy: its data are incomplete.
@@ -76,6 +78,7 @@ impl Position {
         if let Some(unfit) = self.unfit {
             flags.push(match unfit {
                 Unfit::NoServer => 'D',
+                Unfit::Unasked => 'U',
                 Unfit::Loading => 'L',
                 Unfit::Syncing => 'S',
                 Unfit::Never => 'N',
@@ -100,6 +103,7 @@ impl Position {
             match letter {
                 'k' | 'l' | 'c' => {}
                 'D' => unfit = Some(Unfit::NoServer),
+                'U' => unfit = Some(Unfit::Unasked),
                 'L' => unfit = Some(Unfit::Loading),
                 'S' => unfit = Some(Unfit::Syncing),
                 'N' => unfit = Some(Unfit::Never),
@@ -209,6 +213,7 @@ fn choose(q: &Question<'_>, node: &str, reason: String) -> Verdict {
 fn unfit_candidate(q: &Question<'_>, mine: &Position) -> Verdict {
     let why = match mine.unfit {
         Some(Unfit::NoServer) => "its server does not run; start it, or see its log",
+        Some(Unfit::Unasked) => "its server cannot be asked; correct what its monitor says, and wait for the next attempt",
         Some(Unfit::Loading) => "it is loading its data; wait",
         Some(Unfit::Syncing) => "it is receiving its first copy; wait",
         Some(Unfit::Never) | None => "its replica-priority is 0; raise it to allow promotion",
@@ -231,6 +236,9 @@ fn decided(q: &Question<'_>, record: &Record) -> Verdict {
 
 /// The first promotion of all: nothing is recorded.
 fn fresh(q: &Question<'_>) -> Verdict {
+    if let Some(refusal) = unasked(q) {
+        return refusal;
+    }
     let with_data: Vec<(&String, &Position)> = q.positions.iter().filter(|(_, p)| p.has_keys).collect();
     let Some((_, first)) = with_data.first() else { return nobody_has_data(q) };
     if let Some((other, _)) = with_data.iter().find(|(_, p)| !p.counts_in(&first.history) && !first.counts_in(&p.history)) {
@@ -245,10 +253,21 @@ fn fresh(q: &Question<'_>) -> Verdict {
     }
 }
 
+/// A server that lives and was not understood may hold more than all others. What it lacks is usually a login, and nobody's data are worth
+/// less than that.
+fn unasked(q: &Question<'_>) -> Option<Verdict> {
+    let (node, _) = q.positions.iter().find(|(_, p)| p.unfit == Some(Unfit::Unasked))?;
+    Some(Verdict::Refuse(format!(
+        "the server on {node} is alive and cannot be asked what it holds: correct what its monitor says, or stop it, and wait for the next \
+         attempt, or decide with: {}",
+        q.decide
+    )))
+}
+
 /// Nobody who was heard has data. That is harmless only when everybody was heard: an absent server may have some, and
 /// would lose them when it comes back as a replica of an empty primary.
 fn nobody_has_data(q: &Question<'_>) -> Verdict {
-    let silent = q.positions.values().filter(|p| matches!(p.unfit, Some(Unfit::NoServer | Unfit::Loading))).count();
+    let silent = q.positions.values().filter(|p| matches!(p.unfit, Some(Unfit::NoServer | Unfit::Unasked | Unfit::Loading))).count();
     let missing = q.servers.map_or(silent, |n| n.saturating_sub(q.positions.len()) + silent);
     if missing > 0 {
         return Verdict::Refuse(format!(
@@ -276,6 +295,9 @@ fn successor(q: &Question<'_>, record: &Record, history: &str) -> Verdict {
             }
             _ => choose(q, &record.node, format!("nobody but {} holds all its data ({} bytes)", record.node, p.offset)),
         };
+    }
+    if let Some(refusal) = unasked(q) {
+        return refusal;
     }
     let live = q.positions.values().any(|p| current(p) && p.live && p.unfit.is_none());
     if !live && q.wait_last_known_primary && recorded.is_none_or(|p| p.unfit.is_some()) {

@@ -148,6 +148,16 @@ fn the_table_of_elections() {
         ("alone with the history", "b", Some(&r), vec![("b", at(9))], "+"),
         ("planned move, the target holds all", "b", Some(&r), vec![("a", Position { complete: true, ..at(9) }), ("b", at(9))], "+"),
         ("planned move, the target is behind", "b", Some(&r), vec![("a", Position { complete: true, ..at(9) }), ("b", at(8))], "a"),
+        ("one is alive and cannot be asked", "b", Some(&r), vec![("b", at(9)), ("c", unfit(Unfit::Unasked))], "!on c is alive"),
+        ("the candidate cannot be asked", "b", Some(&r), vec![("b", unfit(Unfit::Unasked)), ("c", at(9))], "!b cannot be promoted"),
+        ("fresh, and one is alive and cannot be asked", "b", None, vec![("b", at(9)), ("c", unfit(Unfit::Unasked))], "!on c is alive"),
+        (
+            "planned move beside one that cannot be asked",
+            "b",
+            Some(&r),
+            vec![("a", Position { complete: true, ..at(9) }), ("b", at(9)), ("c", unfit(Unfit::Unasked))],
+            "+",
+        ),
         ("loading", "b", Some(&r), vec![("b", unfit(Unfit::Loading))], "!loading"),
         ("replica-priority 0", "b", Some(&r), vec![("b", Position { unfit: Some(Unfit::Never), ..at(9) })], "!replica-priority"),
         (
@@ -310,14 +320,14 @@ proptest! {
     fn a_position_reads_back(
         round in "[0-9]{1,5}-[0-9a-z.-]{0,12}", history in "[0-9a-f]{0,40}", offset: u64,
         before in proptest::option::of(("[0-9a-f]{40}", any::<u64>())), has_keys: bool, live: bool, complete: bool, priority: u32,
-        unfit in proptest::option::of(prop_oneof![Just(Unfit::NoServer), Just(Unfit::Loading), Just(Unfit::Syncing), Just(Unfit::Never)]),
+        unfit in proptest::option::of(prop_oneof![Just(Unfit::NoServer), Just(Unfit::Unasked), Just(Unfit::Loading), Just(Unfit::Syncing), Just(Unfit::Never)]),
     ) {
         let position = Position { round, history, offset, before, has_keys, live, complete, priority, unfit };
         prop_assert_eq!(Position::parse(&position.print()), Some(position));
     }
 
     #[test]
-    fn any_text_is_read_without_a_panic(text in "[0-9a-fklcDLSN:-]{0,80}|\\PC{0,40}") {
+    fn any_text_is_read_without_a_panic(text in "[0-9a-fklcDULSN:-]{0,80}|\\PC{0,40}") {
         let _ = Position::parse(&text);
     }
 }

@@ -24,6 +24,9 @@ use crate::state::State;
 const LOADING_PATIENCE: Duration = Duration::from_secs(5);
 /// How long before the deadline of `stop` the server is killed.
 const KILL_RESERVE: Duration = Duration::from_secs(4);
+/// How long a server that the agent has started may take until it listens, and one that somebody else has started.
+const COMING_UP: Duration = Duration::from_secs(10);
+const SOMEBODY_ELSES: Duration = Duration::from_secs(1);
 /// Files that the server may open; it lowers its number of clients when it gets fewer. Redis's own units ask for it.
 const OPEN_FILES: u64 = 65_535;
 
@@ -68,10 +71,12 @@ impl Redis {
 
     /// `start` of a server that runs: nothing to do but to make sure that it is no primary by its own opinion.
     fn start_running(&self, context: &Context, mut state: State, process: &Identity) -> Outcome {
+        let begin = Instant::now();
+        let patience = if state.ours { COMING_UP } else { SOMEBODY_ELSES };
         let look = loop {
             match self.ask(process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2)) {
                 // A start before this one was killed, and its server is not up yet.
-                Look::Refuses(Fault::Absent(_)) if process.is_alive() && !context.deadline.passed() => {
+                Look::Deaf(_) if begin.elapsed() < patience && !context.deadline.passed() => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 look => break look,
@@ -93,10 +98,21 @@ impl Redis {
                 }
             }
             Look::Engaged(_) => {}
+            // Started by the agent, so it is closed for writes; the monitor says what is to be corrected.
+            Look::Unasked(fault) if state.ours => context.log.warning(format!("the server runs and cannot be asked: {fault}")),
+            Look::Unasked(fault) => return Err(at_start(fault)),
+            Look::Ended => return Err(Failure::generic("the server that was running ended just now; see its log")),
+            Look::Deaf(_) => {
+                return Err(Failure::generic(format!(
+                    "a server that somebody else started (pid {}) runs on these data, without the socket {}: stop it for good, for example \
+                     with: systemctl disable --now redis-server",
+                    process.pid,
+                    self.params.socket.display()
+                )));
+            }
             Look::Stuck(why) => {
                 return Err(Failure::generic(format!("the server (pid {}) runs but is stuck: {why}; stop it", process.pid)));
             }
-            Look::Refuses(fault) => return Err(fault.into()),
         }
         state.server = Some(process.clone());
         self.state_file.save(&state)?;
@@ -212,7 +228,7 @@ impl Redis {
         if secret.is_none() && self.params.masteruser.is_none() {
             return Ok(());
         }
-        let mut server = self.connect(Params::ANSWER_LIMIT)?;
+        let mut server = self.connect_between(Params::ANSWER_LIMIT)?;
         if let Some(user) = &self.params.masteruser {
             server.set("masteruser", user)?;
         }
@@ -242,8 +258,9 @@ impl Redis {
                     context.log.notice("the server is still loading its data");
                     return Ok(None);
                 }
-                Ok(_) | Err(Fault::Absent(_) | Fault::Engaged(_) | Fault::Silent(_)) => {}
-                Err(fault) => return Err(fault.into()),
+                // Clients that come back all at once may leave no connection to us.
+                Ok(_) | Err(Fault::Absent(_) | Fault::Engaged(_) | Fault::Silent(_) | Fault::Closed(_)) => {}
+                Err(fault) => return Err(at_start(fault)),
             }
             if context.deadline.passed() {
                 return Err(Failure::generic(format!("the server does not answer on {}", self.params.socket.display())));
@@ -339,9 +356,28 @@ impl Redis {
         Ok(())
     }
 
-    /// Connects to a server that is known to run, waiting for nobody.
+    /// Connects to a server that is known to run.
     pub(crate) fn reach(&self, context: &Context) -> Result<Server, Fault> {
-        self.connect(Params::ANSWER_LIMIT.min(context.deadline.left() / 2))
+        self.connect_between(Params::ANSWER_LIMIT.min(context.deadline.left() / 2))
+    }
+
+    /// Connects as soon as the server has a connection free.
+    fn connect_between(&self, limit: Duration) -> Result<Server, Fault> {
+        let until = Instant::now() + limit;
+        loop {
+            match self.connect(limit) {
+                Err(Fault::Closed(_)) if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
+                other => return other,
+            }
+        }
+    }
+}
+
+/// Why a server cannot be started: a login that it refuses is wrong on this node, until somebody corrects it.
+fn at_start(fault: Fault) -> Failure {
+    match fault {
+        Fault::Denied(text) => Failure::permission(text),
+        other => other.into(),
     }
 }
 

@@ -17,6 +17,11 @@ use crate::state::State;
 /// How long a replica's link may be down before the log says so.
 const LINK_PATIENCE_SECONDS: u64 = 10;
 
+/// How long a server may take to end that does not listen any more.
+pub(crate) const ENDING: Duration = Duration::from_secs(1);
+/// How long a process may outlive its connections when it was killed.
+const LAST_MOMENT: Duration = Duration::from_millis(50);
+
 /// What somebody finds who looks at the server.
 pub(crate) enum Look {
     /// It answered.
@@ -25,8 +30,13 @@ pub(crate) enum Look {
     Engaged(String),
     /// It is alive and does nothing: stopped by a signal, stuck on its disk.
     Stuck(String),
-    /// It refuses to talk to us.
-    Refuses(Fault),
+    /// It is alive and serves, and cannot be asked: a refused login, no free connection, a socket file that is gone, an answer that
+    /// makes no sense. That the agent cannot see says nothing of the server.
+    Unasked(Fault),
+    /// It is alive, and nobody listens on its socket: it is about to end, or not up yet, or it is somebody else's.
+    Deaf(String),
+    /// It ended while it was looked at.
+    Ended,
 }
 
 impl Redis {
@@ -39,11 +49,19 @@ impl Redis {
             Look::Answered(server, seen) => self.judge(context, state, &before, server, &seen),
             Look::Engaged(why) => {
                 context.log.warning(format!("the server is alive and busy: {why}"));
-                Ok(if state.promoted { Status::Promoted } else { Status::Running })
+                Ok(status(&state, &[]))
             }
+            Look::Unasked(fault) => {
+                if state != before {
+                    self.state_file.save(&state)?;
+                }
+                let wrong = self.conf().err().filter(|_| matches!(fault, Fault::Denied(_))).map(|failure| failure.reason);
+                Ok(status(&state, &wrong.into_iter().chain([fault.to_string()]).collect::<Vec<_>>()))
+            }
+            Look::Ended => self.found_dead(context, &before),
+            Look::Deaf(_) if process.wait_gone(ENDING.min(context.deadline.left())) => self.found_dead(context, &before),
+            Look::Deaf(why) => self.broken(context, &state, &format!("the server (pid {}) runs and does not listen: {why}", process.pid)),
             Look::Stuck(why) => self.broken(context, &state, &format!("the server (pid {}) is stuck: {why}", process.pid)),
-            Look::Refuses(Fault::Denied(why)) if !state.promoted => Err(Failure::permission(why)),
-            Look::Refuses(fault) => self.broken(context, &state, &fault.to_string()),
         }
     }
 
@@ -55,17 +73,23 @@ impl Redis {
         }
         let worked = cpu_ticks(process);
         let begin = Instant::now();
-        let answer = self.connect(limit).and_then(|mut server| server.observe().map(|seen| (server, seen)));
+        let answer = self.connect(limit).and_then(|mut server| server.observe_by(begin + limit).map(|seen| (server, seen)));
         match answer {
             Ok((server, seen)) => Look::Answered(server, Box::new(seen)),
             Err(Fault::Engaged(why)) => Look::Engaged(why),
             Err(Fault::Silent(why)) => {
+                if !process.is_alive() {
+                    return Look::Ended;
+                }
                 if cpu_ticks(process) > worked && process.state() == ProcessState::Alive {
                     return Look::Engaged(format!("{why}, but it is working"));
                 }
                 Look::Stuck(format!("no answer and no work done in {} ms", begin.elapsed().as_millis()))
             }
-            Err(fault) => Look::Refuses(fault),
+            // Its connections end a moment before it does.
+            Err(Fault::Absent(_) | Fault::Closed(_)) if process.wait_gone(LAST_MOMENT) => Look::Ended,
+            Err(Fault::Absent(why)) => Look::Deaf(why),
+            Err(fault) => Look::Unasked(fault),
         }
     }
 
@@ -138,7 +162,7 @@ impl Redis {
             if state != *before {
                 self.state_file.save(&state)?;
             }
-            return Ok(status(&state, seen));
+            return Ok(status(&state, &observed(seen)));
         }
         if !state.ours {
             self.adopt(context, &mut server, seen)?;
@@ -162,7 +186,7 @@ impl Redis {
                 }
             }
         }
-        Ok(status(&state, seen))
+        Ok(status(&state, &[observed(seen), self.complaints()].concat()))
     }
 
     /// A server that somebody else started lacks what our command line would have set.
@@ -363,13 +387,20 @@ impl Redis {
     }
 }
 
-fn status(state: &State, seen: &Observation) -> Status {
-    if seen.info.save_failed {
-        let why =
-            "the last save to disk failed: free space, or correct owner and mode of the data directory; see the server's log".to_owned();
-        return if state.promoted { Status::DegradedPromoted(why) } else { Status::Degraded(why) };
+/// What a server says of itself that somebody should mend.
+fn observed(seen: &Observation) -> Vec<String> {
+    let unsaved = "the last save to disk failed: free space, or correct owner and mode of the data directory; see the server's log";
+    seen.info.save_failed.then(|| unsaved.to_owned()).into_iter().chain(seen.complaint.clone()).collect()
+}
+
+/// It runs; whether all is well.
+fn status(state: &State, wrong: &[String]) -> Status {
+    match (state.promoted, wrong) {
+        (true, []) => Status::Promoted,
+        (false, []) => Status::Running,
+        (true, _) => Status::DegradedPromoted(wrong.join("; ")),
+        (false, _) => Status::Degraded(wrong.join("; ")),
     }
-    if state.promoted { Status::Promoted } else { Status::Running }
 }
 
 /// Processor time that a process has used, in clock ticks.

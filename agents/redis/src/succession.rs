@@ -16,7 +16,7 @@ use crate::info::{Info, ReplicationRole};
 use crate::monitor::Look;
 use crate::preference::{HANDED_OVER, PRIMARY, STEPPED_BACK};
 use crate::record::{PROPERTY, Record};
-use crate::server::Server;
+use crate::server::{Fault, Server};
 use crate::state::State;
 
 /// The private attribute that holds a node's position.
@@ -203,13 +203,15 @@ impl Redis {
         let Some(process) = self.find_server(state) else { return Ok(nowhere(Unfit::NoServer)) };
         let (mut server, seen) = match self.ask(&process, ANSWER_IN_NOTIFY) {
             Look::Answered(server, seen) => (server, seen),
-            Look::Engaged(why) | Look::Stuck(why) => {
+            Look::Ended => return Ok(nowhere(Unfit::NoServer)),
+            // It may hold what nobody else has, so nobody may be promoted as if it held nothing.
+            Look::Engaged(why) | Look::Stuck(why) | Look::Deaf(why) => {
                 context.log.warning(format!("no position: {why}"));
-                return Ok(nowhere(Unfit::NoServer));
+                return Ok(nowhere(Unfit::Unasked));
             }
-            Look::Refuses(fault) => {
+            Look::Unasked(fault) => {
                 context.log.warning(format!("no position: {fault}"));
-                return Ok(nowhere(Unfit::NoServer));
+                return Ok(nowhere(Unfit::Unasked));
             }
         };
         if seen.info.loading {
@@ -220,7 +222,13 @@ impl Redis {
             state.linked = true;
             self.state_file.save(state)?;
         }
-        let at_rest = bring_to_rest(&mut server, &seen.info)?;
+        let at_rest = match bring_to_rest(&mut server, &seen.info) {
+            Ok(info) => info,
+            Err(fault) => {
+                context.log.warning(format!("no position: {fault}"));
+                return Ok(nowhere(Unfit::Unasked));
+            }
+        };
         let complete = state.reigned(round);
         Ok(Position {
             round: round.to_owned(),
@@ -288,7 +296,7 @@ impl Redis {
 /// Waits until a replica's position stands still. A dead primary's last bytes are still in the socket: they end with
 /// the link. When the link stays up (a power cut sends no farewell), the position has to stand still for a while, and
 /// the link is cut then.
-fn bring_to_rest(server: &mut Server, seen: &Info) -> Result<Info, Failure> {
+fn bring_to_rest(server: &mut Server, seen: &Info) -> Result<Info, Fault> {
     if seen.role == ReplicationRole::Primary || !seen.link_up {
         return Ok(seen.clone());
     }
@@ -305,5 +313,5 @@ fn bring_to_rest(server: &mut Server, seen: &Info) -> Result<Info, Failure> {
         last = now;
     }
     server.follow_nobody()?;
-    Ok(server.replication()?)
+    server.replication()
 }

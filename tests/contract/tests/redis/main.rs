@@ -7,6 +7,7 @@
 //! of the sandbox and prints the agent's log.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of this is tests")]
 
+mod demote;
 mod disk;
 mod durability;
 mod election;
@@ -21,5 +22,6 @@ mod steady;
 mod tester;
 mod timeouts;
 mod tools;
+mod unseen;
 mod validate;
 mod writable;
