@@ -263,7 +263,8 @@ impl Redis {
         }
         let found = self.by_pidfile().or_else(|| self.by_socket())?;
         // Whatever was remembered was of another process.
-        *state = State { server: Some(found.clone()), reign: state.reign.take(), ..State::default() };
+        *state =
+            State { server: Some(found.clone()), reign: state.reign.take(), nodes: std::mem::take(&mut state.nodes), ..State::default() };
         Some(found)
     }
 

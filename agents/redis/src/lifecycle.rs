@@ -166,7 +166,8 @@ impl Redis {
             log: None,
         };
         let old = self.state_file.load();
-        let mut state = State { ours: true, following: primary, held_until: old.held_until, record: old.record, ..State::default() };
+        let mut state =
+            State { ours: true, following: primary, held_until: old.held_until, record: old.record, nodes: old.nodes, ..State::default() };
         // Remembered before it runs: a stop must find it, whenever this agent is killed.
         let remember = |server: &Identity| {
             state.server = Some(server.clone());
@@ -309,7 +310,7 @@ impl Redis {
         }
         let kept = self.conf().and_then(|conf| {
             let name = |directive, default| conf.last(directive).unwrap_or(default).to_owned();
-            keep_files(&conf.data_directory(), &name("dbfilename", "dump.rdb"), &name("appenddirname", "appendonlydir"))
+            keep_files(&conf.data_directory(), &name("dbfilename", "dump.rdb"), &name("appenddirname", "appendonlydir"), excess)
                 .map_err(|e| Failure::generic(e.to_string()))
         });
         match kept {
@@ -444,8 +445,12 @@ fn is_complaint(line: &str) -> bool {
         && !noise.iter().any(|n| line.contains(n))
 }
 
-/// Links the data files into `systole-kept` beside them, in place of what was kept before. Empty when there are none.
-fn keep_files(directory: &Path, snapshot: &str, append_directory: &str) -> std::io::Result<PathBuf> {
+/// How many copies are kept whose data could not be compared: after a crash or two, such a copy holds nothing but what is in the next.
+const KEPT_UNCOMPARED: usize = 3;
+
+/// Links the data files into a directory of their own under `systole-kept` beside them, named by a number and by what only they have.
+/// Nothing that was kept before is replaced; of copies that could not be compared only the last ones stay. Empty when there are no files.
+fn keep_files(directory: &Path, snapshot: &str, append_directory: &str, excess: Option<u64>) -> std::io::Result<PathBuf> {
     let mut files: Vec<(PathBuf, PathBuf)> = Vec::new();
     if directory.join(snapshot).is_file() {
         files.push((directory.join(snapshot), PathBuf::from(snapshot)));
@@ -456,8 +461,14 @@ fn keep_files(directory: &Path, snapshot: &str, append_directory: &str) -> std::
     if files.is_empty() {
         return Ok(PathBuf::new());
     }
-    // Prepared beside it and renamed, so that a kill in between loses neither the old nor the new copy.
-    let (kept, fresh) = (directory.join("systole-kept"), directory.join("systole-kept.new"));
+    let all = directory.join("systole-kept");
+    fs::create_dir_all(&all)?;
+    let mut kept: Vec<(u64, String)> = fs::read_dir(&all)?.flatten().filter_map(|e| generation(&e.file_name().to_string_lossy())).collect();
+    kept.sort();
+    let what = excess.map_or_else(|| NOT_COMPARED.to_owned(), |bytes| format!("at-most-{bytes}-bytes"));
+    let number = kept.last().map_or(1, |(number, _)| number + 1);
+    // Prepared beside it and renamed, so that a kill in between leaves no half of a copy that looks whole.
+    let (whole, fresh) = (all.join(format!("{number:04}-{what}")), all.join("new"));
     if fresh.exists() {
         fs::remove_dir_all(&fresh)?;
     }
@@ -466,32 +477,52 @@ fn keep_files(directory: &Path, snapshot: &str, append_directory: &str) -> std::
         fs::create_dir_all(to.parent().unwrap_or(&fresh))?;
         fs::hard_link(from, to)?;
     }
-    if kept.exists() {
-        fs::remove_dir_all(&kept)?;
+    fs::rename(&fresh, &whole)?;
+    let uncompared: Vec<&String> = kept.iter().map(|(_, name)| name).filter(|name| name.ends_with(NOT_COMPARED)).collect();
+    if what == NOT_COMPARED && uncompared.len() >= KEPT_UNCOMPARED {
+        for name in &uncompared[..=uncompared.len() - KEPT_UNCOMPARED] {
+            fs::remove_dir_all(all.join(name))?;
+        }
     }
-    fs::rename(&fresh, &kept)?;
-    Ok(kept)
+    Ok(whole)
+}
+
+/// What is written behind the number of a copy whose data could not be compared.
+const NOT_COMPARED: &str = "not-comparable";
+
+/// The number of a copy, from its name.
+fn generation(name: &str) -> Option<(u64, String)> {
+    Some((name.split('-').next()?.parse().ok()?, name.to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A second crash within minutes replaced the copy that held what nobody else had by one that held nothing special.
     #[test]
-    fn kept_files_survive_the_servers_next_save_and_replace_the_older_copy() {
+    fn kept_files_survive_the_servers_next_save_and_the_next_crash() {
         let directory = std::env::temp_dir().join(format!("systole-keep-{}", std::process::id()));
         fs::create_dir_all(directory.join("appendonlydir")).unwrap();
-        assert_eq!(keep_files(&directory, "dump.rdb", "appendonlydir").unwrap(), PathBuf::new());
+        let keep = |excess| keep_files(&directory, "dump.rdb", "appendonlydir", excess).unwrap();
+        assert_eq!(keep(Some(7)), PathBuf::new());
         fs::write(directory.join("dump.rdb"), "one").unwrap();
         fs::write(directory.join("appendonlydir/a.aof"), "log").unwrap();
-        let kept = keep_files(&directory, "dump.rdb", "appendonlydir").unwrap();
-        // The server saves into a temporary file and renames it.
-        fs::write(directory.join("temp.rdb"), "two").unwrap();
-        fs::rename(directory.join("temp.rdb"), directory.join("dump.rdb")).unwrap();
-        assert_eq!(fs::read_to_string(kept.join("dump.rdb")).unwrap(), "one");
-        assert_eq!(fs::read_to_string(kept.join("appendonlydir/a.aof")).unwrap(), "log");
-        keep_files(&directory, "dump.rdb", "appendonlydir").unwrap();
-        assert_eq!(fs::read_to_string(kept.join("dump.rdb")).unwrap(), "two");
+        let first = keep(Some(7));
+        assert!(first.ends_with("systole-kept/0001-at-most-7-bytes"), "{}", first.display());
+        let is_first = || fs::read_to_string(first.join("dump.rdb")).unwrap() == "one";
+        for n in 2..12 {
+            // The server saves into a temporary file and renames it.
+            fs::write(directory.join("temp.rdb"), n.to_string()).unwrap();
+            fs::rename(directory.join("temp.rdb"), directory.join("dump.rdb")).unwrap();
+            let kept = keep(None);
+            assert!(kept.ends_with(format!("systole-kept/{n:04}-not-comparable")), "{}", kept.display());
+            assert_eq!(fs::read_to_string(kept.join("dump.rdb")).unwrap(), n.to_string());
+            assert!(is_first(), "replaced by {}", kept.display());
+            let there = fs::read_dir(directory.join("systole-kept")).unwrap().count();
+            assert_eq!(there, 1 + (n - 1).min(KEPT_UNCOMPARED));
+        }
+        assert_eq!(fs::read_to_string(first.join("appendonlydir/a.aof")).unwrap(), "log");
         fs::remove_dir_all(directory).unwrap();
     }
 }

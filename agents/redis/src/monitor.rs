@@ -7,7 +7,7 @@ use pacemaker::Score;
 use process::{Identity, State as ProcessState};
 
 use crate::agent::{Redis, cluster_failure};
-use crate::info::ReplicationRole;
+use crate::info::{LOST_AFTER, ReplicationRole};
 use crate::params::Params;
 use crate::preference::{self, Circumstances};
 use crate::record::{PROPERTY, Record};
@@ -238,6 +238,17 @@ impl Redis {
             return Ok(None);
         }
         if !seen.gate_open {
+            if let Some(primary) = state.following.clone().filter(|node| record.as_ref().is_some_and(|r| r.node == *node) && node != me) {
+                context.log.warning(format!(
+                    "somebody made the server a primary (closed for writes), and {primary} is the recorded one: making it follow"
+                ));
+                if state.may_part_with_data() {
+                    self.part_with_data(context, &seen.info);
+                }
+                let (host, port) = self.params.address_of(&primary);
+                server.follow(&host, port)?;
+                return Ok(Some(Status::Running));
+            }
             // It takes no writes. A promotion that was killed half-way; Pacemaker promotes or demotes it next.
             return Ok(Some(Status::Running));
         }
@@ -256,7 +267,9 @@ impl Redis {
         let result = if state.reign.is_none() {
             self.record_takeover(context, state, seen)
         } else {
-            self.record_history(context, state, &seen.info).and_then(|()| self.let_leave(context, state, server, seen))
+            self.record_history(context, state, &seen.info)
+                .and_then(|()| self.count_followers(context, state, &seen.info))
+                .and_then(|()| self.let_leave(context, state, server, seen))
         };
         if let Err(e) = result {
             context.log.warning(format!("the record is not up to date: {e}"));
@@ -304,6 +317,44 @@ impl Redis {
     pub(crate) fn own_record(&self) -> Result<Record, Failure> {
         let record = self.record()?.ok_or_else(|| Failure::generic("the record is gone from the CIB"))?;
         if record.node == self.node()? { Ok(record) } else { Err(Failure::generic(format!("the record names {}", record.node))) }
+    }
+
+    /// Who attached is a holder, also when nobody told this node that it would start, or it was away. Who has been away for long is none
+    /// any more: what it holds is old. With durability=quorum it stays one, because it may confirm a write the moment it is back.
+    fn count_followers(&self, context: &Context, state: &mut State, info: &crate::info::Info) -> Result<(), Failure> {
+        let Some(holders) = self.followers(context, state, info)? else { return Ok(()) };
+        let mut record = self.own_record()?;
+        record.holders.extend(holders);
+        self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
+        context.log.notice(format!("recorded: {record}"));
+        state.holders = record.holders;
+        Ok(())
+    }
+
+    /// Whether a replica is one of the cluster's, as far as its lists have told. Before they have, a name is believed: nobody but our
+    /// servers announces one.
+    fn is_known(&self, state: &State, replica: &str) -> bool {
+        let is_address = |name: &str| name.parse::<std::net::IpAddr>().is_ok();
+        let told = state.nodes.contains(replica) || state.holders.contains(replica);
+        told || state.nodes.is_empty() && (!is_address(replica) || self.node().is_ok_and(is_address))
+    }
+
+    /// Holders that are missing in the record, if any; remembers since when those are away that stand there.
+    fn followers(&self, context: &Context, state: &mut State, info: &crate::info::Info) -> Result<Option<Vec<String>>, Failure> {
+        let me = self.node()?;
+        let attached = |node: &str| info.replicas.iter().any(|r| r.node == node);
+        let now = process::since_boot();
+        state.away.retain(|node, _| !attached(node) && state.holders.contains(node));
+        for node in state.holders.iter().filter(|node| *node != me && !attached(node)) {
+            state.away.entry(node.clone()).or_insert(now);
+        }
+        if self.confirmations(context).is_none() {
+            let lost = state.away.iter().filter(|(_, since)| now.saturating_sub(**since) >= LOST_AFTER).map(|(node, _)| node.clone());
+            state.leaving.extend(lost);
+        }
+        let missing: Vec<String> =
+            info.replicas.iter().map(|r| &r.node).filter(|n| self.is_known(state, n) && !state.holders.contains(*n)).cloned().collect();
+        Ok(Some(missing).filter(|missing| !missing.is_empty()))
     }
 
     /// Takes those out of the record whose server was stopped, once what they may have confirmed is held by enough
@@ -390,7 +441,9 @@ impl Redis {
 /// What a server says of itself that somebody should mend.
 fn observed(seen: &Observation) -> Vec<String> {
     let unsaved = "the last save to disk failed: free space, or correct owner and mode of the data directory; see the server's log";
-    seen.info.save_failed.then(|| unsaved.to_owned()).into_iter().chain(seen.complaint.clone()).collect()
+    let emptied = "it threw its data away for a copy that it could not load: see the server's log (is it older than the primary?)";
+    let told = [(seen.info.save_failed, unsaved), (seen.info.emptied(), emptied)];
+    told.into_iter().filter(|(is, _)| *is).map(|(_, what)| what.to_owned()).chain(seen.complaint.clone()).collect()
 }
 
 /// It runs; whether all is well.

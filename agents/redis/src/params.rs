@@ -58,7 +58,7 @@ const REPLICA_LAG: Parameter =
         .about("With durability=quorum, a replica that has not reported for this many seconds does not count (min-replicas-max-lag).");
 const KEEP_DIVERGED: Parameter = Parameter::new("keep_diverged", Kind::Boolean, "keep data files that would be given up")
     .or("yes")
-    .about("When a server was started with data that the primary does not have, or that cannot be compared with the primary's, keep its data files under the name systole-kept in the data directory before it attaches and gets a copy (hard links: they cost no copying). What was kept before is replaced.");
+    .about("When a server was started with data that the primary does not have, or that cannot be compared with the primary's, keep its data files in a numbered directory under systole-kept in the data directory before it attaches and gets a copy (hard links: they cost no copying).");
 
 /// All of them, in the order of the documentation.
 pub(crate) const ALL: &[Parameter] = &[

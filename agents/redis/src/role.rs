@@ -212,7 +212,9 @@ impl Redis {
             if server.replication()?.role != ReplicationRole::Replica {
                 return Err(Fault::Refused("it keeps the role of a primary".into()));
             }
-            state.following = None;
+            // One that was a primary beside the real one follows that again.
+            let others = Peers::read(&context.environment);
+            state.following = others.still_promoted().filter(|node| self.node().is_ok_and(|me| me != *node)).map(str::to_owned);
             context.log.notice("demoted");
         }
         Self::forget_reign(state);

@@ -1,10 +1,11 @@
 //! What this node remembers of its own server until the next boot. Not the truth: that is the server itself, and the
 //! record in the CIB. It saves the monitor from asking the cluster each time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ocf::Peers;
 use process::Identity;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,10 @@ pub(crate) struct State {
     pub(crate) history: String,
     /// The holders as recorded, on the primary.
     pub(crate) holders: BTreeSet<String>,
+    /// The nodes that the cluster's lists have named.
+    pub(crate) nodes: BTreeSet<String>,
+    /// Holders that are not attached, on the primary, and since when, since boot.
+    pub(crate) away: BTreeMap<String, Duration>,
     /// Holders whose server was stopped, on the primary; they leave the record when what they held is elsewhere.
     pub(crate) leaving: BTreeSet<String>,
 }
@@ -84,6 +89,13 @@ impl StateFile {
 }
 
 impl State {
+    /// Remembers the nodes that the lists name. Whether any was new.
+    pub(crate) fn meet(&mut self, peers: &Peers) -> bool {
+        let before = self.nodes.len();
+        self.nodes.extend(peers.running_nodes());
+        self.nodes.len() > before
+    }
+
     /// The record as it was read last; `None` when it has to be read.
     pub(crate) fn known_record(&self) -> Option<Record> {
         self.record.as_deref().and_then(|text| Record::parse(text).ok())

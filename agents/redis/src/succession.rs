@@ -36,8 +36,12 @@ const LAST_BYTES: Duration = Duration::from_millis(150);
 impl Redis {
     /// Reacts to what happens to the other instances.
     pub(crate) fn react(&self, context: &Context, notification: &Notification) -> Outcome {
+        let mut state = self.state_file.load();
+        if state.meet(&notification.peers) {
+            self.state_file.save(&state)?;
+        }
         match (notification.phase, notification.operation) {
-            (Phase::Post, Operation::Demote) => self.after_demotion(context),
+            (Phase::Post, Operation::Demote) if notification.peers.still_promoted().is_none() => self.after_demotion(context),
             (Phase::Pre, Operation::Promote) => self.before_promotion(context, notification),
             (Phase::Post, Operation::Promote) => self.after_promotion(context, notification),
             (Phase::Pre, Operation::Start) => self.before_start(context, notification),
@@ -239,9 +243,10 @@ impl Redis {
             live: state.linked || complete,
             complete,
             priority: seen.info.priority,
-            unfit: match (seen.info.syncing, seen.info.priority) {
-                (true, _) => Some(Unfit::Syncing),
-                (_, 0) => Some(Unfit::Never),
+            unfit: match &seen.info {
+                info if info.syncing => Some(Unfit::Syncing),
+                info if info.emptied() => Some(Unfit::Emptied),
+                info if info.priority == 0 => Some(Unfit::Never),
                 _ => None,
             },
         })
