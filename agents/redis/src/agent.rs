@@ -119,7 +119,7 @@ impl ocf::Reloadable for Redis {
         let _lock = self.lock(context)?;
         let state = self.state_file.load();
         if state.promoted {
-            let (replicas, lag) = self.gate(context);
+            let (replicas, lag) = self.gate(context)?;
             self.connect(Params::ANSWER_LIMIT)?.open_gate(replicas, lag)?;
         }
         Ok(())
@@ -129,6 +129,7 @@ impl ocf::Reloadable for Redis {
 impl Redis {
     /// One action at a time that changes something. A monitor takes no lock: it must answer while a start waits.
     fn lock(&self, context: &Context) -> Result<Locked, Failure> {
+        self.state_file.check()?;
         let directory = &self.membership.state_directory;
         let explain = |e: std::io::Error| Failure::generic(format!("{}: {e}", directory.display()));
         std::fs::create_dir_all(directory).map_err(explain)?;
@@ -171,7 +172,10 @@ impl Redis {
         let password = match (&self.params.password, &self.params.password_file) {
             (Some(password), _) => Some(password.clone()),
             (None, Some(file)) => Some(read_secret(file, "password_file")?),
-            (None, None) => self.conf()?.requirepass(),
+            (None, None) => {
+                self.conf()?.check_passwords()?;
+                self.conf()?.requirepass()
+            }
         };
         Ok(Login { user: self.params.acl_user.clone().unwrap_or_default(), password })
     }
@@ -245,13 +249,24 @@ impl Redis {
     }
 
     /// How many replicas must be attached for the gate to be open, and how old their last report may be.
-    pub(crate) fn gate(&self, context: &Context) -> (u32, u32) {
-        (self.confirmations(context).map_or(0, |k| u32::try_from(k).unwrap_or(1)), self.params.replica_lag)
+    ///
+    /// # Errors
+    /// With durability=quorum, when nobody said how many servers there are: none would be as good as all.
+    pub(crate) fn gate(&self, context: &Context) -> Result<(u32, u32), Failure> {
+        let lag = self.params.replica_lag;
+        match (self.params.durability, context.environment.clone_max()) {
+            (params::Durability::Async, _) => Ok((0, lag)),
+            (params::Durability::Quorum, Some(servers)) => Ok((servers / 2, lag)),
+            (params::Durability::Quorum, None) => Err(Failure::generic(
+                "durability=quorum needs the number of servers, and the cluster did not say it: make the resource a clone with meta clone-max",
+            )),
+        }
     }
 
-    /// With durability=quorum, how many replicas make a majority together with the primary; `None` with async.
+    /// With durability=quorum, how many replicas make a majority together with the primary; `None` with async. Where nobody said how many
+    /// servers there are, one: then whoever is silent may hold a confirmed write.
     pub(crate) fn confirmations(&self, context: &Context) -> Option<usize> {
-        let servers = context.environment.clone_max().unwrap_or(1);
+        let servers = context.environment.clone_max().unwrap_or(2);
         (self.params.durability == params::Durability::Quorum).then_some(servers as usize / 2)
     }
 

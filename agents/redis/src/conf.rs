@@ -65,6 +65,23 @@ impl Conf {
         self.directives.iter().rev().find(|d| d[0] == name).map(|d| &d[1..])
     }
 
+    /// Whether the passwords of the file can be sent as they stand there.
+    ///
+    /// # Errors
+    /// When one holds bytes that are no UTF-8: what the agent and the replicas would send is another password. Never the password.
+    pub(crate) fn check_passwords(&self) -> Result<(), Failure> {
+        let unreadable = |name: &&&str| self.last(name).is_some_and(|value| value.contains(char::REPLACEMENT_CHARACTER));
+        match ["requirepass", "masterauth", "masteruser"].iter().find(unreadable) {
+            Some(name) => Err(Failure::installed(format!("{name} in the configuration is not UTF-8: write the password in UTF-8"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The commands that `rename-command` takes away, in lower case.
+    pub(crate) fn renamed_commands(&self) -> impl Iterator<Item = String> + '_ {
+        self.directives.iter().filter(|d| d[0] == "rename-command").filter_map(|d| Some(d.get(1)?.to_ascii_lowercase()))
+    }
+
     /// `requirepass`, when it is set and not empty.
     pub(crate) fn requirepass(&self) -> Option<Secret> {
         self.last("requirepass").filter(|p| !p.is_empty()).map(Secret::new)

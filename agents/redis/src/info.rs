@@ -24,6 +24,8 @@ pub(crate) struct AttachedReplica {
     pub(crate) online: bool,
     /// The offset up to which it acknowledged.
     pub(crate) offset: u64,
+    /// Seconds since it reported last.
+    pub(crate) lag: u64,
 }
 
 /// What the agent wants to know of a server.
@@ -130,6 +132,7 @@ fn attached(value: &str) -> Option<AttachedReplica> {
         node: (*fields.get("ip")?).to_owned(),
         online: fields.get("state") == Some(&"online"),
         offset: fields.get("offset")?.parse().ok()?,
+        lag: fields.get("lag").and_then(|lag| lag.parse().ok()).unwrap_or_default(),
     })
 }
 
@@ -149,7 +152,7 @@ mod tests {
         let info = Info::parse(PRIMARY).unwrap();
         assert_eq!((info.role, info.pid, info.offset, info.has_keys), (ReplicationRole::Primary, Some(42), 1100, true));
         assert_eq!((info.replid2, info.second_offset), (None, None));
-        assert_eq!(info.replicas[0], AttachedReplica { node: "lxc2".into(), online: true, offset: 1042 });
+        assert_eq!(info.replicas[0], AttachedReplica { node: "lxc2".into(), online: true, offset: 1042, lag: 0 });
         assert!(!info.replicas[1].online);
     }
 

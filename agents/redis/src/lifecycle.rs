@@ -37,6 +37,7 @@ impl Redis {
             return Err(failure);
         }
         self.check_node(context)?;
+        self.gate(context)?;
         let mut state = self.state_file.load();
         if let Some(process) = self.find_server(&mut state) {
             return self.start_running(context, state, &process);
@@ -97,7 +98,7 @@ impl Redis {
                         .notice("the server was running as a primary: closed for writes, and a replica of nobody until the election");
                 }
             }
-            Look::Engaged(_) => {}
+            Look::Engaged(_) | Look::Working(_) => {}
             // Started by the agent, so it is closed for writes; the monitor says what is to be corrected.
             Look::Unasked(fault) if state.ours => context.log.warning(format!("the server runs and cannot be asked: {fault}")),
             Look::Unasked(fault) => return Err(at_start(fault)),
@@ -247,7 +248,7 @@ impl Redis {
             }
             match self.connect(Duration::from_millis(500)).and_then(|mut s| s.observe()) {
                 Ok(seen) if !seen.info.loading => {
-                    if seen.info.role == ReplicationRole::Primary || seen.gate_open {
+                    if seen.info.role == ReplicationRole::Primary || seen.gate_open() {
                         spawned.identity.kill();
                         return Err(Failure::generic(
                             "the server came up open for writes and was killed: is bin really a Redis or Valkey server?",
@@ -383,7 +384,7 @@ fn at_start(fault: Fault) -> Failure {
 }
 
 /// What the file got since `from`, its last lines.
-fn tail(path: &Path, from: u64) -> String {
+pub(crate) fn tail(path: &Path, from: u64) -> String {
     let read = || -> std::io::Result<String> {
         let mut file = fs::File::open(path)?;
         let length = file.metadata()?.len();

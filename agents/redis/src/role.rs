@@ -31,6 +31,7 @@ impl Redis {
     /// Killed before the record, it is a server with the role of a primary that takes no writes; killed after it, the
     /// next run finds the record and opens the gate.
     pub(crate) fn take_over(&self, context: &Context) -> Outcome {
+        self.gate(context)?;
         let mut state = self.state_file.load();
         let process =
             self.find_server(&mut state).ok_or_else(|| Failure::generic("the server does not run: start it before it is promoted"))?;
@@ -38,12 +39,13 @@ impl Redis {
         let seen = server.observe()?;
         // A demotion that was killed may have left the clients' writes paused.
         permitted(context, server.resume_writes())?;
-        if state.promoted && seen.info.role == ReplicationRole::Primary && seen.gate_open {
+        if state.promoted && seen.info.role == ReplicationRole::Primary && seen.gate_open() {
             return Ok(());
         }
         let record = self.record()?;
         let peers = Peers::read(&context.environment);
         let running = peers.running_nodes();
+        state.meet(&peers);
         let me = self.node()?.to_owned();
         // Killed after the record was written: it names this very history, in which nobody can have written yet.
         let recorded = record
@@ -121,11 +123,12 @@ impl Redis {
         state.linked = true;
         state.held_until = None;
         state.stands_back = None;
+        state.refused = None;
         state.history = record.history.clone().unwrap_or_default();
         state.holders.clone_from(&record.holders);
         state.leaving.clear();
         self.state_file.save(&state)?;
-        let (replicas, lag) = self.gate(context);
+        let (replicas, lag) = self.gate(context)?;
         server.open_gate(replicas, lag)?;
         context.log.notice(format!("promoted: {record}"));
         Ok(())
@@ -177,7 +180,7 @@ impl Redis {
                     // The next look tells a busy one from a frozen one.
                     Err(fault) => (!matches!(fault, Fault::Denied(_) | Fault::Refused(_)), fault.to_string()),
                 },
-                Look::Engaged(why) => (true, why),
+                Look::Engaged(why) | Look::Working(why) => (true, why),
                 Look::Unasked(fault) => (matches!(fault, Fault::Closed(_)), fault.to_string()),
                 Look::Deaf(_) if process.wait_gone(ENDING.min(context.deadline.left() / 3)) => return Err(Resort::Gone),
                 Look::Deaf(why) => (false, why),

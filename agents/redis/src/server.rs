@@ -60,10 +60,17 @@ impl From<Fault> for ocf::Failure {
 #[derive(Clone, Debug)]
 pub(crate) struct Observation {
     pub(crate) info: Info,
-    /// Whether it would take writes, were it a primary.
-    pub(crate) gate_open: bool,
+    /// How many replicas have to be attached before it takes writes as a primary, `GATE_CLOSED` when it takes none.
+    pub(crate) gate: u32,
     /// What somebody has to mend although it answers.
     pub(crate) complaint: Option<String>,
+}
+
+impl Observation {
+    /// Whether it would take writes, were it a primary.
+    pub(crate) fn gate_open(&self) -> bool {
+        self.gate < GATE_CLOSED
+    }
 }
 
 /// One connection to the local server.
@@ -136,8 +143,9 @@ impl Server {
         let replies = self.exchange(what, &[&info, &["CONFIG", "GET", "min-replicas-to-write"]], until)?;
         let [Reply::Text(text), Reply::List(gate)] = &replies[..] else { return Err(not_understood(what)) };
         let info = Info::parse(text).ok_or_else(|| not_understood(what))?;
-        let gate_open = matches!(gate.get(1), Some(Reply::Text(n)) if n.parse::<u32>().is_ok_and(|n| n < GATE_CLOSED));
-        Ok(Observation { info, gate_open, complaint: self.detour.clone() })
+        // What cannot be read counts as closed: the server was asked for a number.
+        let gate = gate.get(1).and_then(|n| if let Reply::Text(n) = n { n.parse().ok() } else { None }).unwrap_or(GATE_CLOSED);
+        Ok(Observation { info, gate, complaint: self.detour.clone() })
     }
 
     /// The same, within the limit of each exchange.

@@ -112,6 +112,7 @@ impl Redis {
             }
             Verdict::Refuse(reason) => {
                 context.log.error(format!("refusing the promotion: {reason}"));
+                state.refused = Some(reason.clone());
                 (Score::NEVER, reason)
             }
         };
@@ -158,6 +159,7 @@ impl Redis {
         state.following = Some(primary.to_owned());
         state.promoted = false;
         state.stands_back = None;
+        state.refused = None;
         state.record = None;
         self.state_file.save(&state)?;
         let mut server = self.connect(ANSWER_IN_NOTIFY)?;
@@ -209,7 +211,7 @@ impl Redis {
             Look::Answered(server, seen) => (server, seen),
             Look::Ended => return Ok(nowhere(Unfit::NoServer)),
             // It may hold what nobody else has, so nobody may be promoted as if it held nothing.
-            Look::Engaged(why) | Look::Stuck(why) | Look::Deaf(why) => {
+            Look::Engaged(why) | Look::Working(why) | Look::Stuck(why) | Look::Deaf(why) => {
                 context.log.warning(format!("no position: {why}"));
                 return Ok(nowhere(Unfit::Unasked));
             }

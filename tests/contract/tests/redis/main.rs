@@ -16,6 +16,7 @@ mod hostile;
 mod killed;
 mod monitor;
 mod notify;
+mod premises;
 mod secrets;
 mod startup;
 mod steady;

@@ -195,3 +195,25 @@ fn a_hung_primary_is_found_within_the_limit_whether_or_not_it_can_be_connected_t
         assert!(node.servers().iter().all(|p| p.pid != hung), "a hung primary wakes up as a primary");
     }
 }
+
+/// Busy has an end: a server that says nothing in thirty monitors and works is stuck.
+#[test]
+fn a_server_that_only_works_is_busy_for_long_and_not_for_ever() {
+    let node = Node::alone();
+    node.configure("busy-reply-threshold 60000");
+    node.start_promoted();
+    let port = node.port;
+    let script = std::thread::spawn(move || {
+        let endless = "local t = redis.call('TIME')[1] while redis.call('TIME')[1] - t < 9 do end return 1";
+        testkit::Client::tcp(port).unwrap().ask(&["EVAL", endless, "0"])
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    node.agent().run("monitor").expect(&[8]);
+    let state = std::fs::read_to_string(node.state_file()).unwrap();
+    assert!(state.contains("\"working_for\":1,"), "{state}");
+    std::fs::write(node.state_file(), state.replace("\"working_for\":1,", "\"working_for\":29,")).unwrap();
+    node.agent().run("monitor").refused(9, &["stuck", "in 30 monitors"]);
+    let _ = script.join();
+    node.agent().run("monitor").expect(&[8]);
+    assert!(std::fs::read_to_string(node.state_file()).unwrap().contains("\"working_for\":0,"), "counted anew");
+}
