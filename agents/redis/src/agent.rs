@@ -1,8 +1,9 @@
 //! The agent: its parts, and what every action needs of them.
 
 use std::cell::OnceCell;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ocf::{Context, Description, Failure, Notification, Outcome, ResourceAgent, Status, Timeouts, Values};
 use pacemaker::{Cluster, Membership, Watcher};
@@ -118,7 +119,7 @@ impl ocf::Reloadable for Redis {
         let _lock = self.lock(context)?;
         let state = self.state_file.load();
         if state.promoted {
-            let (replicas, lag) = self.gate(context);
+            let (replicas, lag) = self.gate(context)?;
             self.connect(Params::ANSWER_LIMIT)?.open_gate(replicas, lag)?;
         }
         Ok(())
@@ -128,6 +129,7 @@ impl ocf::Reloadable for Redis {
 impl Redis {
     /// One action at a time that changes something. A monitor takes no lock: it must answer while a start waits.
     fn lock(&self, context: &Context) -> Result<Locked, Failure> {
+        self.state_file.check()?;
         let directory = &self.membership.state_directory;
         let explain = |e: std::io::Error| Failure::generic(format!("{}: {e}", directory.display()));
         std::fs::create_dir_all(directory).map_err(explain)?;
@@ -170,7 +172,10 @@ impl Redis {
         let password = match (&self.params.password, &self.params.password_file) {
             (Some(password), _) => Some(password.clone()),
             (None, Some(file)) => Some(read_secret(file, "password_file")?),
-            (None, None) => self.conf()?.requirepass(),
+            (None, None) => {
+                self.conf()?.check_passwords()?;
+                self.conf()?.requirepass()
+            }
         };
         Ok(Login { user: self.params.acl_user.clone().unwrap_or_default(), password })
     }
@@ -183,10 +188,51 @@ impl Redis {
             Err(_) => Ok(Login { user: self.params.acl_user.clone().unwrap_or_default(), password: None }),
             Ok(login) => Ok(login),
         };
-        let attempt = |login: &Login| Server::connect(&self.params.socket, login, limit);
+        let until = Instant::now() + limit;
+        let attempt = |login: &Login| match Server::connect(&self.params.socket, login, until, limit) {
+            Err(Fault::Absent(_)) if process::listens(&self.params.socket) => self.detour(login, until, limit),
+            other => other,
+        };
         with_login(&self.remembered_login, self.params.acl_user.as_deref().unwrap_or_default(), given, attempt, |fault| {
             matches!(fault, Fault::Denied(_))
         })
+    }
+
+    /// The way to a server that listens on a socket whose file somebody has deleted (systemd does, with the directory of a unit that
+    /// cannot start): over its port, if it is that server who answers there.
+    fn detour(&self, login: &Login, until: Instant, limit: Duration) -> Result<Server, Fault> {
+        let remedy = format!(
+            "the file of socket {} is gone; at a quiet time, start the server anew: crm node standby NODE, then online",
+            self.params.socket.display()
+        );
+        let ours = self.state_file.load().server.map(|server| server.pid);
+        let here = || vec![SocketAddr::from(([127, 0, 0, 1], self.params.port))];
+        for address in self.conf().map_or_else(|_| here(), Conf::addresses) {
+            let reached = Server::connect_by_tcp(address, login, until, limit, &remedy).and_then(|mut server| {
+                let process = server.process_id()?;
+                Ok((server, process))
+            });
+            match reached {
+                Ok((server, process)) if Some(process) == ours => return Ok(server),
+                Err(fault @ Fault::Denied(_)) => return Err(fault),
+                _ => {}
+            }
+        }
+        Err(Fault::Unreachable(remedy))
+    }
+
+    /// What an operator should correct although the server answers: the next start will fail of it.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        if let Err(failure) = self.conf() {
+            return vec![failure.reason];
+        }
+        match self.login() {
+            Err(failure) => vec![failure.reason],
+            Ok(login) if self.remembered_login.load().is_some_and(|last| last != login) => {
+                vec!["the server takes the former password, another is configured: finish its change (docs/redis.md)".to_owned()]
+            }
+            Ok(_) => vec![],
+        }
     }
 
     /// The record in the CIB.
@@ -205,13 +251,24 @@ impl Redis {
     }
 
     /// How many replicas must be attached for the gate to be open, and how old their last report may be.
-    pub(crate) fn gate(&self, context: &Context) -> (u32, u32) {
-        (self.confirmations(context).map_or(0, |k| u32::try_from(k).unwrap_or(1)), self.params.replica_lag)
+    ///
+    /// # Errors
+    /// With durability=quorum, when nobody said how many servers there are: none would be as good as all.
+    pub(crate) fn gate(&self, context: &Context) -> Result<(u32, u32), Failure> {
+        let lag = self.params.replica_lag;
+        match (self.params.durability, context.environment.clone_max()) {
+            (params::Durability::Async, _) => Ok((0, lag)),
+            (params::Durability::Quorum, Some(servers)) => Ok((servers / 2, lag)),
+            (params::Durability::Quorum, None) => Err(Failure::generic(
+                "durability=quorum needs the number of servers, and the cluster did not say it: make the resource a clone with meta clone-max",
+            )),
+        }
     }
 
-    /// With durability=quorum, how many replicas make a majority together with the primary; `None` with async.
+    /// With durability=quorum, how many replicas make a majority together with the primary; `None` with async. Where nobody said how many
+    /// servers there are, one: then whoever is silent may hold a confirmed write.
     pub(crate) fn confirmations(&self, context: &Context) -> Option<usize> {
-        let servers = context.environment.clone_max().unwrap_or(1);
+        let servers = context.environment.clone_max().unwrap_or(2);
         (self.params.durability == params::Durability::Quorum).then_some(servers as usize / 2)
     }
 
@@ -223,7 +280,8 @@ impl Redis {
         }
         let found = self.by_pidfile().or_else(|| self.by_socket())?;
         // Whatever was remembered was of another process.
-        *state = State { server: Some(found.clone()), reign: state.reign.take(), ..State::default() };
+        *state =
+            State { server: Some(found.clone()), reign: state.reign.take(), nodes: std::mem::take(&mut state.nodes), ..State::default() };
         Some(found)
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Only for what has to be known without asking the server: its password, and where its data and its log are.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ocf::{Failure, Secret};
@@ -64,6 +65,23 @@ impl Conf {
         self.directives.iter().rev().find(|d| d[0] == name).map(|d| &d[1..])
     }
 
+    /// Whether the passwords of the file can be sent as they stand there.
+    ///
+    /// # Errors
+    /// When one holds bytes that are no UTF-8: what the agent and the replicas would send is another password. Never the password.
+    pub(crate) fn check_passwords(&self) -> Result<(), Failure> {
+        let unreadable = |name: &&&str| self.last(name).is_some_and(|value| value.contains(char::REPLACEMENT_CHARACTER));
+        match ["requirepass", "masterauth", "masteruser"].iter().find(unreadable) {
+            Some(name) => Err(Failure::installed(format!("{name} in the configuration is not UTF-8: write the password in UTF-8"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The commands that `rename-command` takes away, in lower case.
+    pub(crate) fn renamed_commands(&self) -> impl Iterator<Item = String> + '_ {
+        self.directives.iter().filter(|d| d[0] == "rename-command").filter_map(|d| Some(d.get(1)?.to_ascii_lowercase()))
+    }
+
     /// `requirepass`, when it is set and not empty.
     pub(crate) fn requirepass(&self) -> Option<Secret> {
         self.last("requirepass").filter(|p| !p.is_empty()).map(Secret::new)
@@ -72,6 +90,22 @@ impl Conf {
     /// The data directory; where the server is started when none is set.
     pub(crate) fn data_directory(&self) -> PathBuf {
         PathBuf::from(self.last("dir").unwrap_or("./"))
+    }
+
+    /// Where the server listens for those who speak no TLS, this machine's own address first.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        let port = self.last("port").map_or(Some(6379), |port| port.parse().ok()).filter(|port| *port > 0);
+        let Some(port) = port else { return vec![] };
+        let everywhere = ["*".to_owned()];
+        let bound = self.last_all("bind").filter(|bound| !bound.is_empty()).unwrap_or(&everywhere);
+        let address = |text: &String| match text.trim_start_matches('-') {
+            "*" | "0.0.0.0" | "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            "::*" | "::" => Some(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+            other => other.parse().ok(),
+        };
+        let mut addresses: Vec<IpAddr> = bound.iter().filter_map(address).collect();
+        addresses.sort_by_key(|address| !address.is_loopback());
+        addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect()
     }
 
     /// The log file, `None` when the server writes to stdout.
@@ -220,6 +254,21 @@ fn matches_pattern(name: &[u8], pattern: &[u8]) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn where_a_server_listens_without_tls() {
+        let addresses = |text: &str| {
+            let conf = Conf { directives: directives(text).unwrap() };
+            conf.addresses().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(addresses(""), ["127.0.0.1:6379"]);
+        assert_eq!(addresses("bind * -::*\nport 7000"), ["127.0.0.1:7000", "[::1]:7000"]);
+        assert_eq!(addresses("bind 10.0.0.1 127.0.0.1 name"), ["127.0.0.1:6379", "10.0.0.1:6379"]);
+        assert_eq!(addresses("bind 10.0.0.1"), ["10.0.0.1:6379"]);
+        for none in ["port 0", "port x", "port 99999"] {
+            assert_eq!(addresses(none), Vec::<String>::new(), "{none}");
+        }
+    }
 
     #[test]
     fn words_are_split_as_the_server_splits_them() {

@@ -7,6 +7,9 @@
 //!     history (replication id), or in one that led up to it; other offsets say nothing about each other.
 //! R4. With durability=quorum, whatever `WAIT k` confirmed is in the elected data: k of the recorded holders have it,
 //!     so of n such replicas n - k + 1 must be heard before one of them can be known to be ahead of all confirmations.
+//! R5. A server that has not followed for long is not taken for one that has: a primary in office takes it out of the recorded holders.
+//!     It wins over nobody who has the recorded primary's data, and not while a holder is silent.
+//! R6. Nobody is elected over a server that is alive and could not be asked, unless the old primary was demoted in order.
 
 use std::collections::BTreeMap;
 
@@ -15,12 +18,16 @@ use crate::record::Record;
 /// Why a server is no candidate whatever its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unfit {
-    /// Its process is gone or does not answer.
+    /// Its process is gone.
     NoServer,
+    /// It is alive and could not be asked: it may hold more than anybody else.
+    Unasked,
     /// It is loading its data from disk: the position is not known yet.
     Loading,
     /// It is receiving a first copy: its data are incomplete.
     Syncing,
+    /// It threw its data away for a copy that it could not load.
+    Emptied,
     /// The operator said never (replica-priority 0).
     Never,
 }
@@ -76,8 +83,10 @@ impl Position {
         if let Some(unfit) = self.unfit {
             flags.push(match unfit {
                 Unfit::NoServer => 'D',
+                Unfit::Unasked => 'U',
                 Unfit::Loading => 'L',
                 Unfit::Syncing => 'S',
+                Unfit::Emptied => 'E',
                 Unfit::Never => 'N',
             });
         }
@@ -100,8 +109,10 @@ impl Position {
             match letter {
                 'k' | 'l' | 'c' => {}
                 'D' => unfit = Some(Unfit::NoServer),
+                'U' => unfit = Some(Unfit::Unasked),
                 'L' => unfit = Some(Unfit::Loading),
                 'S' => unfit = Some(Unfit::Syncing),
+                'E' => unfit = Some(Unfit::Emptied),
                 'N' => unfit = Some(Unfit::Never),
                 _ => return None,
             }
@@ -189,14 +200,15 @@ pub(crate) fn elect(q: &Question<'_>) -> Verdict {
     }
 }
 
-/// Candidates in the order of preference: the highest offset, then the operator's preference, then the candidate
-/// itself (a move would cost time for nothing), then the name.
+/// Candidates in the order of preference: one that holds data, the highest offset, then the operator's preference, then the
+/// candidate itself (a move would cost time for nothing), then the name.
 fn best<'a>(q: &Question<'a>, among: impl Fn(&Position) -> bool) -> Option<(&'a str, &'a Position)> {
     q.positions
         .iter()
         .filter(|(_, p)| p.unfit.is_none() && among(p))
         .max_by(|(a, x), (b, y)| {
-            x.offset.cmp(&y.offset).then(y.priority.cmp(&x.priority)).then((*a == q.me).cmp(&(*b == q.me))).then(b.cmp(a))
+            let rank = |p: &Position| (p.has_keys, p.offset);
+            rank(x).cmp(&rank(y)).then(y.priority.cmp(&x.priority)).then((*a == q.me).cmp(&(*b == q.me))).then(b.cmp(a))
         })
         .map(|(node, position)| (node.as_str(), position))
 }
@@ -209,8 +221,12 @@ fn choose(q: &Question<'_>, node: &str, reason: String) -> Verdict {
 fn unfit_candidate(q: &Question<'_>, mine: &Position) -> Verdict {
     let why = match mine.unfit {
         Some(Unfit::NoServer) => "its server does not run; start it, or see its log",
+        Some(Unfit::Unasked) => "its server cannot be asked; correct what its monitor says, and wait for the next attempt",
         Some(Unfit::Loading) => "it is loading its data; wait",
         Some(Unfit::Syncing) => "it is receiving its first copy; wait",
+        Some(Unfit::Emptied) => {
+            "it threw its data away for a copy that it could not load; see its log (an older version?), and start another that holds data"
+        }
         Some(Unfit::Never) | None => "its replica-priority is 0; raise it to allow promotion",
     };
     Verdict::Refuse(format!("{} cannot be promoted: {why}", q.me))
@@ -231,6 +247,9 @@ fn decided(q: &Question<'_>, record: &Record) -> Verdict {
 
 /// The first promotion of all: nothing is recorded.
 fn fresh(q: &Question<'_>) -> Verdict {
+    if let Some(refusal) = unasked(q) {
+        return refusal;
+    }
     let with_data: Vec<(&String, &Position)> = q.positions.iter().filter(|(_, p)| p.has_keys).collect();
     let Some((_, first)) = with_data.first() else { return nobody_has_data(q) };
     if let Some((other, _)) = with_data.iter().find(|(_, p)| !p.counts_in(&first.history) && !first.counts_in(&p.history)) {
@@ -245,10 +264,27 @@ fn fresh(q: &Question<'_>) -> Verdict {
     }
 }
 
+/// A server that lives and was not understood may hold more than all others. What it lacks is usually a login, and nobody's data are worth
+/// less than that.
+fn unasked(q: &Question<'_>) -> Option<Verdict> {
+    let (node, _) = q.positions.iter().find(|(_, p)| p.unfit == Some(Unfit::Unasked))?;
+    Some(Verdict::Refuse(format!(
+        "the server on {node} is alive and cannot be asked what it holds: correct what its monitor says, or stop it, and wait for the next \
+         attempt, or decide with: {}",
+        q.decide
+    )))
+}
+
 /// Nobody who was heard has data. That is harmless only when everybody was heard: an absent server may have some, and
 /// would lose them when it comes back as a replica of an empty primary.
 fn nobody_has_data(q: &Question<'_>) -> Verdict {
-    let silent = q.positions.values().filter(|p| matches!(p.unfit, Some(Unfit::NoServer | Unfit::Loading))).count();
+    if let Some((node, _)) = q.positions.iter().find(|(_, p)| p.has_keys && p.unfit == Some(Unfit::Never)) {
+        return Verdict::Refuse(format!(
+            "{node} alone holds data, and its replica-priority is 0: raise it there, or decide with: {}",
+            q.decide
+        ));
+    }
+    let silent = q.positions.values().filter(|p| matches!(p.unfit, Some(Unfit::NoServer | Unfit::Unasked | Unfit::Loading))).count();
     let missing = q.servers.map_or(silent, |n| n.saturating_sub(q.positions.len()) + silent);
     if missing > 0 {
         return Verdict::Refuse(format!(
@@ -270,14 +306,17 @@ fn successor(q: &Question<'_>, record: &Record, history: &str) -> Verdict {
     let recorded = q.positions.get(&record.node);
     if let Some(p) = recorded.filter(|p| p.complete && p.unfit.is_none()) {
         // A planned move, or a demotion in between: the old primary holds everything. Equal offsets go on.
-        return match best(q, same) {
-            Some((node, position)) if position.offset >= p.offset => {
-                choose(q, node, format!("{node} holds all {} bytes of the old primary {}", p.offset, record.node))
-            }
-            _ => choose(q, &record.node, format!("nobody but {} holds all its data ({} bytes)", record.node, p.offset)),
+        return match best(q, |x| same(x) && x.offset >= p.offset && (x.has_keys || !p.has_keys)) {
+            Some((node, _)) => choose(q, node, format!("{node} holds all {} bytes of the old primary {}", p.offset, record.node)),
+            None => choose(q, &record.node, format!("nobody but {} holds all its data ({} bytes)", record.node, p.offset)),
         };
     }
-    let live = q.positions.values().any(|p| current(p) && p.live && p.unfit.is_none());
+    if let Some(refusal) = unasked(q) {
+        return refusal;
+    }
+    // A primary in office takes out of the record who has not followed it for long.
+    let followed = |node: &str| record.holders.is_empty() || record.holders.contains(node);
+    let live = q.positions.iter().any(|(node, p)| current(p) && p.live && p.unfit.is_none() && followed(node));
     if !live && q.wait_last_known_primary && recorded.is_none_or(|p| p.unfit.is_some()) {
         return Verdict::Refuse(format!(
             "wait_last_known_master is set and {} does not run: start it, or decide with: {}",
@@ -290,6 +329,18 @@ fn successor(q: &Question<'_>, record: &Record, history: &str) -> Verdict {
             q.decide
         ));
     }
+    let verdict = by_data(q, record, live, same);
+    let winner = match &verdict {
+        Verdict::GoOn(_) => q.positions.get(q.me),
+        Verdict::HandOver { to, .. } => q.positions.get(to),
+        Verdict::Refuse(_) => None,
+    };
+    winner.and_then(|winner| confirmed_elsewhere(q, record, current, winner)).unwrap_or(verdict)
+}
+
+/// Who holds the most. `live`: somebody followed until the end; `same`: a position counts in what was recorded.
+fn by_data(q: &Question<'_>, record: &Record, live: bool, same: impl Fn(&Position) -> bool) -> Verdict {
+    let recorded = q.positions.get(&record.node);
     // Nobody followed until the end. The recorded primary, restarted from an append-only file, has all the data but
     // no position to compare (only a snapshot restores one).
     let primary_without_position = recorded.filter(|p| !live && p.has_keys && p.unfit.is_none() && !same(p));
@@ -297,6 +348,16 @@ fn successor(q: &Question<'_>, record: &Record, history: &str) -> Verdict {
         return choose(q, &record.node, format!("all servers restarted and {} was the primary", record.node));
     }
     if let Some((node, p)) = best(q, |p| same(p) && (p.has_keys || p.live)) {
+        if let Some(refusal) = left_behind(q, record, node) {
+            return refusal;
+        }
+        let with_data = q.positions.iter().find(|(_, other)| !p.has_keys && other.has_keys && other.unfit.is_none());
+        if let Some((other, _)) = with_data {
+            return Verdict::Refuse(format!(
+                "{node} followed to the end and is empty, and {other} holds data that cannot be compared: name the node whose data are right with: {}",
+                q.decide
+            ));
+        }
         return choose(q, node, format!("{node} holds most of the history of {} ({} bytes)", record.node, p.offset));
     }
     without_history(q, record)
@@ -315,15 +376,51 @@ fn unrecorded_history<'a>(q: &'a Question<'_>, record: &Record, history: &str) -
 /// followed without a restart: what a disk had may be less than what was confirmed.
 fn silent_confirmations(q: &Question<'_>, record: &Record, current: impl Fn(&Position) -> bool) -> Option<String> {
     let k = q.confirmations?;
-    let fit = |node: &String| q.positions.get(node).filter(|p| p.unfit.is_none());
+    // Who may never be promoted is heard all the same.
+    let heard = |node: &String| q.positions.get(node).filter(|p| matches!(p.unfit, None | Some(Unfit::Never)));
     // Everybody restarted and everybody is here: nobody can come who has more.
-    if record.holders.iter().all(|node| fit(node).is_some()) {
+    if record.holders.iter().all(|node| heard(node).is_some()) {
         return None;
     }
     let active = record.holders.iter().filter(|node| **node != record.node);
-    let silent: Vec<&str> = active.filter(|node| !fit(node).is_some_and(|p| p.live && current(p))).map(String::as_str).collect();
+    let silent: Vec<&str> = active.filter(|node| !heard(node).is_some_and(|p| p.live && current(p))).map(String::as_str).collect();
     // Fewer than k are silent: they alone cannot have confirmed anything.
     (silent.len() >= k).then(|| silent.join(", "))
+}
+
+/// A winner that has not followed for long, while somebody who has is silent.
+fn left_behind(q: &Question<'_>, record: &Record, winner: &str) -> Option<Verdict> {
+    let silent = |holder: &&String| q.positions.get(*holder).is_none_or(|p| p.unfit == Some(Unfit::NoServer));
+    let silent: Vec<&str> = record.holders.iter().filter(silent).map(String::as_str).collect();
+    if silent.is_empty() || record.holders.contains(winner) {
+        return None;
+    }
+    Some(Verdict::Refuse(format!(
+        "{winner} has not followed {} for long, and {} may hold more: start the server there, or accept the loss with: {}",
+        record.node,
+        silent.join(", "),
+        q.decide
+    )))
+}
+
+/// With durability=quorum, a holder that is not elected (its priority is 0, or it holds no keys) may have confirmed what the winner lacks.
+fn confirmed_elsewhere(q: &Question<'_>, record: &Record, current: impl Fn(&Position) -> bool, winner: &Position) -> Option<Verdict> {
+    let k = q.confirmations?;
+    let more = |p: &Position| p.live && current(p) && (!current(winner) || p.offset > winner.offset);
+    let never = |p: &Position| matches!(p.unfit, None | Some(Unfit::Never)) && more(p);
+    let ahead: Vec<&str> = record
+        .holders
+        .iter()
+        .filter(|node| **node != record.node && q.positions.get(*node).is_some_and(never))
+        .map(String::as_str)
+        .collect();
+    (ahead.len() >= k).then(|| {
+        Verdict::Refuse(format!(
+            "a write confirmed by {k} replica(s) may be on {} alone, which is empty or has replica-priority 0: raise that, or accept the loss with: {}",
+            ahead.join(", "),
+            q.decide
+        ))
+    })
 }
 
 /// Nobody holds the recorded history any more.
@@ -339,6 +436,7 @@ fn without_history(q: &Question<'_>, record: &Record) -> Verdict {
     // The primary itself came back without its data: what is left is on these.
     let primary_heard = q.positions.get(&record.node).is_some_and(|p| p.unfit.is_none());
     match best(q, |p| p.has_keys).filter(|_| primary_heard) {
+        Some((node, _)) if left_behind(q, record, node).is_some() => left_behind(q, record, node).unwrap_or(nobody_has_data(q)),
         Some((node, _)) => choose(q, node, format!("{} lost its data, and {node} has the most of what is left", record.node)),
         None => Verdict::Refuse(format!(
             "{first} holds other data than {} wrote as the primary, and {} does not run: start it, or name the node whose data are right with: {}",

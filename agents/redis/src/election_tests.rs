@@ -148,6 +148,24 @@ fn the_table_of_elections() {
         ("alone with the history", "b", Some(&r), vec![("b", at(9))], "+"),
         ("planned move, the target holds all", "b", Some(&r), vec![("a", Position { complete: true, ..at(9) }), ("b", at(9))], "+"),
         ("planned move, the target is behind", "b", Some(&r), vec![("a", Position { complete: true, ..at(9) }), ("b", at(8))], "a"),
+        ("one is alive and cannot be asked", "b", Some(&r), vec![("b", at(9)), ("c", unfit(Unfit::Unasked))], "!on c is alive"),
+        ("the candidate cannot be asked", "b", Some(&r), vec![("b", unfit(Unfit::Unasked)), ("c", at(9))], "!b cannot be promoted"),
+        ("fresh, and one is alive and cannot be asked", "b", None, vec![("b", at(9)), ("c", unfit(Unfit::Unasked))], "!on c is alive"),
+        (
+            "planned move beside one that cannot be asked",
+            "b",
+            Some(&r),
+            vec![("a", Position { complete: true, ..at(9) }), ("b", at(9)), ("c", unfit(Unfit::Unasked))],
+            "+",
+        ),
+        (
+            "who threw its data away is not where it was",
+            "b",
+            Some(&r),
+            vec![("b", at(8)), ("c", Position { has_keys: false, unfit: Some(Unfit::Emptied), ..at(9) })],
+            "+",
+        ),
+        ("data before offset", "b", Some(&r), vec![("b", at(8)), ("c", Position { has_keys: false, ..at(9) })], "+"),
         ("loading", "b", Some(&r), vec![("b", unfit(Unfit::Loading))], "!loading"),
         ("replica-priority 0", "b", Some(&r), vec![("b", Position { unfit: Some(Unfit::Never), ..at(9) })], "!replica-priority"),
         (
@@ -187,6 +205,32 @@ fn quorum_waits_for_a_replica_that_may_hold_a_confirmed_write_and_not_for_one_th
     assert_eq!(short(&ask("b", Some(&record(&["a", "b", "c"])), &all_restarted, Some(1))), "+", "nobody can come who has more");
     let two_confirm = ask("b", Some(&record(&["a", "b", "c"])), &[("b", at(9))], Some(2));
     assert_eq!(short(&two_confirm), "+", "with two confirmations b itself holds every confirmed write");
+}
+
+/// A replica that nobody may promote was taken for silent, and no failover was possible any more.
+#[test]
+fn who_is_never_promoted_is_heard_all_the_same() {
+    let never = |offset| Position { unfit: Some(Unfit::Never), ..at(offset) };
+    let r = record(&["a", "b", "c"]);
+    assert_eq!(short(&ask("b", Some(&r), &[("b", at(9)), ("c", never(9))], Some(1))), "+");
+    assert_eq!(short(&ask("b", Some(&r), &[("b", at(9)), ("c", never(8))], Some(1))), "+");
+    let ahead = short(&ask("b", Some(&r), &[("b", at(8)), ("c", never(9))], Some(1)));
+    assert!(ahead.contains("may be on c alone") && ahead.contains("raise that"), "{ahead}");
+    assert_eq!(short(&ask("b", Some(&r), &[("b", at(8)), ("c", never(9))], None)), "+", "nothing was promised");
+}
+
+/// A replica that lost its link hours ago won over the primary that came back from its append-only file with everything.
+#[test]
+fn who_has_not_followed_for_long_wins_over_nobody_who_has_the_data() {
+    let left = record(&["a", "b"]);
+    assert_eq!(short(&ask("c", Some(&left), &[("a", incomparable("x")), ("c", at(8))], None)), "a");
+    assert_eq!(short(&ask("c", Some(&left), &[("b", at(9)), ("c", at(8))], None)), "b");
+    for silent in [vec![("c", at(8))], vec![("c", at(8)), ("a", unfit(Unfit::NoServer))]] {
+        let refused = short(&ask("c", Some(&left), &silent, None));
+        assert!(refused.contains("has not followed a for long") && refused.contains("DECIDE"), "{refused}");
+    }
+    // Everybody else came back with nothing: it is what is left.
+    assert_eq!(short(&ask("c", Some(&left), &[("a", empty("x")), ("b", empty("y")), ("c", at(8))], None)), "+");
 }
 
 #[test]
@@ -259,6 +303,89 @@ fn all_worlds(r: &Record, k: Option<usize>) -> Vec<(BTreeMap<String, Position>, 
     worlds
 }
 
+/// What follows holds in every election of three servers, whoever is recorded as a holder, with and without a promise.
+#[test]
+fn the_invariants_hold_in_every_election() {
+    let mut more = states();
+    more.extend([Unfit::Unasked, Unfit::Emptied, Unfit::Syncing].map(|why| Some(unfit(why))));
+    more.push(Some(Position { unfit: Some(Unfit::Never), ..at(3) }));
+    more.push(Some(Position { has_keys: false, ..at(3) }));
+    let complete = Some(Position { complete: true, ..at(2) });
+    let (mut elections, mut refusals) = (0, 0);
+    for holders in [&["a", "b", "c"][..], &["a", "b"], &["a", "c"], &["a"]] {
+        let record = record(holders);
+        for k in [None, Some(1)] {
+            for a in more.iter().chain([&complete]) {
+                for b in &more {
+                    for c in &more {
+                        let all = [("a", a), ("b", b), ("c", c)];
+                        let positions: BTreeMap<String, Position> =
+                            all.iter().filter_map(|(n, p)| Some(((*n).to_owned(), (*p).clone()?))).collect();
+                        let verdict = elect(&Question {
+                            me: "b",
+                            record: Some(&record),
+                            positions: &positions,
+                            servers: Some(3),
+                            confirmations: k,
+                            wait_last_known_primary: false,
+                            decide: "DECIDE",
+                        });
+                        let elected = match &verdict {
+                            Verdict::GoOn(_) => "b",
+                            Verdict::HandOver { to, .. } => to,
+                            Verdict::Refuse(_) => {
+                                refusals += 1;
+                                continue;
+                            }
+                        };
+                        elections += 1;
+                        hold(&record, &positions, k, elected);
+                    }
+                }
+            }
+        }
+    }
+    assert!(elections > 5000 && refusals > 5000, "neither refusing nor electing always: {elections}, {refusals}");
+}
+
+/// The invariants of one election.
+#[track_caller]
+fn hold(record: &Record, positions: &BTreeMap<String, Position>, k: Option<usize>, elected: &str) {
+    let winner = &positions[elected];
+    let what = || format!("{elected} of {positions:?}, holders {:?}, k {k:?}", record.holders);
+    assert!(winner.unfit.is_none(), "no candidate: {}", what());
+    let in_order = positions.get("a").filter(|p| p.complete);
+    if let Some(old) = in_order {
+        assert!(winner.offset >= old.offset, "less than the old primary gave away: {}", what());
+        return;
+    }
+    assert!(positions.values().all(|p| p.unfit != Some(Unfit::Unasked)), "over one that is alive and unknown: {}", what());
+    let fit = || positions.values().filter(|p| p.unfit.is_none());
+    assert!(winner.has_keys || fit().all(|p| !p.has_keys), "without data over one with data: {}", what());
+    let gone = |node: &String| positions.get(node).is_none_or(|p| p.unfit == Some(Unfit::NoServer));
+    if winner.has_keys && !record.holders.contains(elected) {
+        assert!(!record.holders.iter().any(gone), "left behind, and a holder is silent: {}", what());
+        let primary = positions.get("a").filter(|p| p.unfit.is_none() && p.has_keys && !p.counts_in(H));
+        let with_a_holder = record.holders.iter().any(|n| positions.get(n).is_some_and(|p| p.unfit.is_none() && p.live && p.counts_in(H)));
+        assert!(primary.is_none() || !winner.live || with_a_holder, "left behind, and the primary is back with its data: {}", what());
+    }
+    let followed = |p: &Position| p.live && p.counts_in(H) && p.has_keys;
+    if fit().any(|p| p.has_keys && followed(p)) && followed(winner) {
+        assert!(fit().filter(|p| followed(p)).all(|p| p.offset <= winner.offset), "less than another: {}", what());
+    }
+    if k == Some(1) {
+        for holder in record.holders.iter().filter(|n| *n != "a") {
+            let knows = positions.get(holder).filter(|p| matches!(p.unfit, None | Some(Unfit::Never)));
+            let everybody = record.holders.iter().all(|n| positions.get(n).is_some_and(|p| matches!(p.unfit, None | Some(Unfit::Never))));
+            assert!(everybody || knows.is_some_and(|p| p.live), "a write may be on {holder}: {}", what());
+            let current = |p: &Position| p.live && p.counts_in(H);
+            if let Some(p) = knows.filter(|p| current(p)) {
+                assert!(winner.counts_in(H) && p.offset <= winner.offset, "{holder} may have confirmed more: {}", what());
+            }
+        }
+    }
+}
+
 /// R1 and R3 over every combination.
 #[test]
 fn nobody_with_less_is_elected_over_one_with_comparable_more() {
@@ -310,14 +437,14 @@ proptest! {
     fn a_position_reads_back(
         round in "[0-9]{1,5}-[0-9a-z.-]{0,12}", history in "[0-9a-f]{0,40}", offset: u64,
         before in proptest::option::of(("[0-9a-f]{40}", any::<u64>())), has_keys: bool, live: bool, complete: bool, priority: u32,
-        unfit in proptest::option::of(prop_oneof![Just(Unfit::NoServer), Just(Unfit::Loading), Just(Unfit::Syncing), Just(Unfit::Never)]),
+        unfit in proptest::option::of(prop_oneof![Just(Unfit::NoServer), Just(Unfit::Unasked), Just(Unfit::Loading), Just(Unfit::Syncing), Just(Unfit::Emptied), Just(Unfit::Never)]),
     ) {
         let position = Position { round, history, offset, before, has_keys, live, complete, priority, unfit };
         prop_assert_eq!(Position::parse(&position.print()), Some(position));
     }
 
     #[test]
-    fn any_text_is_read_without_a_panic(text in "[0-9a-fklcDLSN:-]{0,80}|\\PC{0,40}") {
+    fn any_text_is_read_without_a_panic(text in "[0-9a-fklcDUELSN:-]{0,80}|\\PC{0,40}") {
         let _ = Position::parse(&text);
     }
 }

@@ -1,6 +1,10 @@
 //! The server's `INFO`, parsed. No I/O.
 
 use std::collections::HashMap;
+use std::time::Duration;
+
+/// How long a replica may be away before it does not count as one that follows.
+pub(crate) const LOST_AFTER: Duration = Duration::from_secs(60);
 
 /// Role of a server in replication, as it sees itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +24,8 @@ pub(crate) struct AttachedReplica {
     pub(crate) online: bool,
     /// The offset up to which it acknowledged.
     pub(crate) offset: u64,
+    /// Seconds since it reported last.
+    pub(crate) lag: u64,
 }
 
 /// What the agent wants to know of a server.
@@ -44,6 +50,8 @@ pub(crate) struct Info {
     /// Whether it keeps a backlog of the stream. The first replica that attaches to a primary without one makes it
     /// begin a new history, and so does the end of the backlog (repl-backlog-ttl).
     pub(crate) backlog: bool,
+    /// A replica's offset from before it gave up its data for a copy of the primary's.
+    pub(crate) stale_offset: Option<u64>,
     /// A replica's primary, as host and port.
     pub(crate) primary: Option<(String, u16)>,
     /// A replica's link to its primary is up.
@@ -61,6 +69,16 @@ pub(crate) struct Info {
 }
 
 impl Info {
+    /// A replica that threw its data away for a whole copy, which did not arrive or could not be loaded. It still shows where it was.
+    pub(crate) fn emptied(&self) -> bool {
+        self.stale_offset.is_some() && !self.has_keys && !self.link_up && !self.syncing && !self.loading
+    }
+
+    /// A replica that has not heard of its primary for so long that the primary has gone on without it, if it lives.
+    pub(crate) fn lost(&self) -> bool {
+        self.role == ReplicationRole::Replica && !self.link_up && self.link_down_seconds.is_some_and(|s| s >= LOST_AFTER.as_secs())
+    }
+
     /// Reads the text of `INFO`; `None` when it holds no role, which every server answers.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let fields: HashMap<&str, &str> = text.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
@@ -70,6 +88,8 @@ impl Info {
             "slave" => ReplicationRole::Replica,
             _ => return None,
         };
+        let (applied, stream) = (number("slave_repl_offset").unwrap_or_default(), number("master_repl_offset").unwrap_or_default());
+        let backlog = number("repl_backlog_active").is_some_and(|n| n != 0);
         let replid2 = fields.get("master_replid2").filter(|id| id.bytes().any(|b| b != b'0')).map(|id| (*id).to_owned());
         let keys = |(name, value): (&&str, &&str)| {
             name.strip_prefix("db").is_some_and(|n| n.parse::<u32>().is_ok()) && value.starts_with("keys=") && !value.starts_with("keys=0,")
@@ -83,16 +103,17 @@ impl Info {
             loading: number("loading").is_some_and(|n| n != 0) || number("async_loading").is_some_and(|n| n != 0),
             has_keys: fields.iter().any(keys),
             replid: fields.get("master_replid").copied().unwrap_or_default().to_owned(),
-            // A replica's slave_repl_offset counts what it applied; master_repl_offset is the same on both roles once
-            // a replica has a backlog, and 0 before.
             offset: match role {
-                ReplicationRole::Primary => number("master_repl_offset"),
-                ReplicationRole::Replica => number("slave_repl_offset").max(number("master_repl_offset")),
-            }
-            .unwrap_or_default(),
+                ReplicationRole::Primary => stream,
+                // What it applied, while it knows its primary: 1 when it does not. The other one counts its backlog, and stays where it was
+                // when the data are gone.
+                ReplicationRole::Replica if applied <= 1 && backlog => applied.max(stream),
+                ReplicationRole::Replica => applied,
+            },
             replid2,
             second_offset: number("second_repl_offset"),
-            backlog: number("repl_backlog_active").is_some_and(|n| n != 0),
+            backlog,
+            stale_offset: (role == ReplicationRole::Replica && applied <= 1 && !backlog && stream > 1).then_some(stream),
             primary: fields.get("master_host").and_then(|host| Some(((*host).to_owned(), fields.get("master_port")?.parse().ok()?))),
             link_up: fields.get("master_link_status") == Some(&"up"),
             syncing: number("master_sync_in_progress").is_some_and(|n| n != 0),
@@ -111,6 +132,7 @@ fn attached(value: &str) -> Option<AttachedReplica> {
         node: (*fields.get("ip")?).to_owned(),
         online: fields.get("state") == Some(&"online"),
         offset: fields.get("offset")?.parse().ok()?,
+        lag: fields.get("lag").and_then(|lag| lag.parse().ok()).unwrap_or_default(),
     })
 }
 
@@ -130,7 +152,7 @@ mod tests {
         let info = Info::parse(PRIMARY).unwrap();
         assert_eq!((info.role, info.pid, info.offset, info.has_keys), (ReplicationRole::Primary, Some(42), 1100, true));
         assert_eq!((info.replid2, info.second_offset), (None, None));
-        assert_eq!(info.replicas[0], AttachedReplica { node: "lxc2".into(), online: true, offset: 1042 });
+        assert_eq!(info.replicas[0], AttachedReplica { node: "lxc2".into(), online: true, offset: 1042, lag: 0 });
         assert!(!info.replicas[1].online);
     }
 
@@ -145,6 +167,24 @@ mod tests {
         assert_eq!((info.role, info.link_up, info.offset, info.priority), (ReplicationRole::Replica, false, 77, 10));
         assert_eq!((info.replid2.as_deref(), info.second_offset, info.has_keys), (Some("aa"), Some(50), false));
         assert_eq!(info.primary, Some(("lxc1".into(), 6379)));
+    }
+
+    /// As Redis 7.0 shows itself when a copy that it received cannot be loaded, for example that of a newer primary.
+    #[test]
+    fn a_replica_that_threw_its_data_away_is_not_where_it_was() {
+        let text = "role:slave\nmaster_link_status:down\nmaster_sync_in_progress:0\nslave_repl_offset:1\nmaster_replid:bb\n\
+            master_repl_offset:6407\nrepl_backlog_active:0\n";
+        let info = Info::parse(text).unwrap();
+        assert_eq!((info.offset, info.emptied()), (1, true));
+        let with_keys = Info::parse(&format!("{text}db0:keys=1,expires=0\n")).unwrap();
+        assert!(!with_keys.emptied());
+        // A primary that broke the protocol is forgotten by its replica, and the data are as they were.
+        let forgotten = Info::parse(&text.replace("active:0", "active:1")).unwrap();
+        assert_eq!((forgotten.offset, forgotten.emptied()), (6407, false));
+        let syncing = Info::parse(&text.replace("in_progress:0", "in_progress:1")).unwrap();
+        assert!(!syncing.emptied());
+        let fresh = Info::parse(&text.replace("6407", "0")).unwrap();
+        assert_eq!((fresh.offset, fresh.emptied()), (1, false));
     }
 
     #[test]

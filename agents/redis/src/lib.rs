@@ -12,6 +12,7 @@ mod monitor;
 mod params;
 mod preference;
 mod record;
+mod resp;
 mod role;
 mod server;
 mod state;

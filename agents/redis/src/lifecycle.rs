@@ -24,6 +24,9 @@ use crate::state::State;
 const LOADING_PATIENCE: Duration = Duration::from_secs(5);
 /// How long before the deadline of `stop` the server is killed.
 const KILL_RESERVE: Duration = Duration::from_secs(4);
+/// How long a server that the agent has started may take until it listens, and one that somebody else has started.
+const COMING_UP: Duration = Duration::from_secs(10);
+const SOMEBODY_ELSES: Duration = Duration::from_secs(1);
 /// Files that the server may open; it lowers its number of clients when it gets fewer. Redis's own units ask for it.
 const OPEN_FILES: u64 = 65_535;
 
@@ -34,6 +37,7 @@ impl Redis {
             return Err(failure);
         }
         self.check_node(context)?;
+        self.gate(context)?;
         let mut state = self.state_file.load();
         if let Some(process) = self.find_server(&mut state) {
             return self.start_running(context, state, &process);
@@ -68,10 +72,12 @@ impl Redis {
 
     /// `start` of a server that runs: nothing to do but to make sure that it is no primary by its own opinion.
     fn start_running(&self, context: &Context, mut state: State, process: &Identity) -> Outcome {
+        let begin = Instant::now();
+        let patience = if state.ours { COMING_UP } else { SOMEBODY_ELSES };
         let look = loop {
             match self.ask(process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2)) {
                 // A start before this one was killed, and its server is not up yet.
-                Look::Refuses(Fault::Absent(_)) if process.is_alive() && !context.deadline.passed() => {
+                Look::Deaf(_) if begin.elapsed() < patience && !context.deadline.passed() => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 look => break look,
@@ -92,11 +98,22 @@ impl Redis {
                         .notice("the server was running as a primary: closed for writes, and a replica of nobody until the election");
                 }
             }
-            Look::Engaged(_) => {}
+            Look::Engaged(_) | Look::Working(_) => {}
+            // Started by the agent, so it is closed for writes; the monitor says what is to be corrected.
+            Look::Unasked(fault) if state.ours => context.log.warning(format!("the server runs and cannot be asked: {fault}")),
+            Look::Unasked(fault) => return Err(at_start(fault)),
+            Look::Ended => return Err(Failure::generic("the server that was running ended just now; see its log")),
+            Look::Deaf(_) => {
+                return Err(Failure::generic(format!(
+                    "a server that somebody else started (pid {}) runs on these data, without the socket {}: stop it for good, for example \
+                     with: systemctl disable --now redis-server",
+                    process.pid,
+                    self.params.socket.display()
+                )));
+            }
             Look::Stuck(why) => {
                 return Err(Failure::generic(format!("the server (pid {}) runs but is stuck: {why}; stop it", process.pid)));
             }
-            Look::Refuses(fault) => return Err(fault.into()),
         }
         state.server = Some(process.clone());
         self.state_file.save(&state)?;
@@ -150,7 +167,8 @@ impl Redis {
             log: None,
         };
         let old = self.state_file.load();
-        let mut state = State { ours: true, following: primary, held_until: old.held_until, record: old.record, ..State::default() };
+        let mut state =
+            State { ours: true, following: primary, held_until: old.held_until, record: old.record, nodes: old.nodes, ..State::default() };
         // Remembered before it runs: a stop must find it, whenever this agent is killed.
         let remember = |server: &Identity| {
             state.server = Some(server.clone());
@@ -212,7 +230,7 @@ impl Redis {
         if secret.is_none() && self.params.masteruser.is_none() {
             return Ok(());
         }
-        let mut server = self.connect(Params::ANSWER_LIMIT)?;
+        let mut server = self.connect_between(Params::ANSWER_LIMIT)?;
         if let Some(user) = &self.params.masteruser {
             server.set("masteruser", user)?;
         }
@@ -230,7 +248,7 @@ impl Redis {
             }
             match self.connect(Duration::from_millis(500)).and_then(|mut s| s.observe()) {
                 Ok(seen) if !seen.info.loading => {
-                    if seen.info.role == ReplicationRole::Primary || seen.gate_open {
+                    if seen.info.role == ReplicationRole::Primary || seen.gate_open() {
                         spawned.identity.kill();
                         return Err(Failure::generic(
                             "the server came up open for writes and was killed: is bin really a Redis or Valkey server?",
@@ -242,8 +260,9 @@ impl Redis {
                     context.log.notice("the server is still loading its data");
                     return Ok(None);
                 }
-                Ok(_) | Err(Fault::Absent(_) | Fault::Engaged(_) | Fault::Silent(_)) => {}
-                Err(fault) => return Err(fault.into()),
+                // Clients that come back all at once may leave no connection to us.
+                Ok(_) | Err(Fault::Absent(_) | Fault::Engaged(_) | Fault::Silent(_) | Fault::Closed(_)) => {}
+                Err(fault) => return Err(at_start(fault)),
             }
             if context.deadline.passed() {
                 return Err(Failure::generic(format!("the server does not answer on {}", self.params.socket.display())));
@@ -292,7 +311,7 @@ impl Redis {
         }
         let kept = self.conf().and_then(|conf| {
             let name = |directive, default| conf.last(directive).unwrap_or(default).to_owned();
-            keep_files(&conf.data_directory(), &name("dbfilename", "dump.rdb"), &name("appenddirname", "appendonlydir"))
+            keep_files(&conf.data_directory(), &name("dbfilename", "dump.rdb"), &name("appenddirname", "appendonlydir"), excess)
                 .map_err(|e| Failure::generic(e.to_string()))
         });
         match kept {
@@ -339,14 +358,33 @@ impl Redis {
         Ok(())
     }
 
-    /// Connects to a server that is known to run, waiting for nobody.
+    /// Connects to a server that is known to run.
     pub(crate) fn reach(&self, context: &Context) -> Result<Server, Fault> {
-        self.connect(Params::ANSWER_LIMIT.min(context.deadline.left() / 2))
+        self.connect_between(Params::ANSWER_LIMIT.min(context.deadline.left() / 2))
+    }
+
+    /// Connects as soon as the server has a connection free.
+    fn connect_between(&self, limit: Duration) -> Result<Server, Fault> {
+        let until = Instant::now() + limit;
+        loop {
+            match self.connect(limit) {
+                Err(Fault::Closed(_)) if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
+                other => return other,
+            }
+        }
+    }
+}
+
+/// Why a server cannot be started: a login that it refuses is wrong on this node, until somebody corrects it.
+fn at_start(fault: Fault) -> Failure {
+    match fault {
+        Fault::Denied(text) => Failure::permission(text),
+        other => other.into(),
     }
 }
 
 /// What the file got since `from`, its last lines.
-fn tail(path: &Path, from: u64) -> String {
+pub(crate) fn tail(path: &Path, from: u64) -> String {
     let read = || -> std::io::Result<String> {
         let mut file = fs::File::open(path)?;
         let length = file.metadata()?.len();
@@ -408,8 +446,12 @@ fn is_complaint(line: &str) -> bool {
         && !noise.iter().any(|n| line.contains(n))
 }
 
-/// Links the data files into `systole-kept` beside them, in place of what was kept before. Empty when there are none.
-fn keep_files(directory: &Path, snapshot: &str, append_directory: &str) -> std::io::Result<PathBuf> {
+/// How many copies are kept whose data could not be compared: after a crash or two, such a copy holds nothing but what is in the next.
+const KEPT_UNCOMPARED: usize = 3;
+
+/// Links the data files into a directory of their own under `systole-kept` beside them, named by a number and by what only they have.
+/// Nothing that was kept before is replaced; of copies that could not be compared only the last ones stay. Empty when there are no files.
+fn keep_files(directory: &Path, snapshot: &str, append_directory: &str, excess: Option<u64>) -> std::io::Result<PathBuf> {
     let mut files: Vec<(PathBuf, PathBuf)> = Vec::new();
     if directory.join(snapshot).is_file() {
         files.push((directory.join(snapshot), PathBuf::from(snapshot)));
@@ -420,8 +462,14 @@ fn keep_files(directory: &Path, snapshot: &str, append_directory: &str) -> std::
     if files.is_empty() {
         return Ok(PathBuf::new());
     }
-    // Prepared beside it and renamed, so that a kill in between loses neither the old nor the new copy.
-    let (kept, fresh) = (directory.join("systole-kept"), directory.join("systole-kept.new"));
+    let all = directory.join("systole-kept");
+    fs::create_dir_all(&all)?;
+    let mut kept: Vec<(u64, String)> = fs::read_dir(&all)?.flatten().filter_map(|e| generation(&e.file_name().to_string_lossy())).collect();
+    kept.sort();
+    let what = excess.map_or_else(|| NOT_COMPARED.to_owned(), |bytes| format!("at-most-{bytes}-bytes"));
+    let number = kept.last().map_or(1, |(number, _)| number + 1);
+    // Prepared beside it and renamed, so that a kill in between leaves no half of a copy that looks whole.
+    let (whole, fresh) = (all.join(format!("{number:04}-{what}")), all.join("new"));
     if fresh.exists() {
         fs::remove_dir_all(&fresh)?;
     }
@@ -430,32 +478,52 @@ fn keep_files(directory: &Path, snapshot: &str, append_directory: &str) -> std::
         fs::create_dir_all(to.parent().unwrap_or(&fresh))?;
         fs::hard_link(from, to)?;
     }
-    if kept.exists() {
-        fs::remove_dir_all(&kept)?;
+    fs::rename(&fresh, &whole)?;
+    let uncompared: Vec<&String> = kept.iter().map(|(_, name)| name).filter(|name| name.ends_with(NOT_COMPARED)).collect();
+    if what == NOT_COMPARED && uncompared.len() >= KEPT_UNCOMPARED {
+        for name in &uncompared[..=uncompared.len() - KEPT_UNCOMPARED] {
+            fs::remove_dir_all(all.join(name))?;
+        }
     }
-    fs::rename(&fresh, &kept)?;
-    Ok(kept)
+    Ok(whole)
+}
+
+/// What is written behind the number of a copy whose data could not be compared.
+const NOT_COMPARED: &str = "not-comparable";
+
+/// The number of a copy, from its name.
+fn generation(name: &str) -> Option<(u64, String)> {
+    Some((name.split('-').next()?.parse().ok()?, name.to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A second crash within minutes replaced the copy that held what nobody else had by one that held nothing special.
     #[test]
-    fn kept_files_survive_the_servers_next_save_and_replace_the_older_copy() {
+    fn kept_files_survive_the_servers_next_save_and_the_next_crash() {
         let directory = std::env::temp_dir().join(format!("systole-keep-{}", std::process::id()));
         fs::create_dir_all(directory.join("appendonlydir")).unwrap();
-        assert_eq!(keep_files(&directory, "dump.rdb", "appendonlydir").unwrap(), PathBuf::new());
+        let keep = |excess| keep_files(&directory, "dump.rdb", "appendonlydir", excess).unwrap();
+        assert_eq!(keep(Some(7)), PathBuf::new());
         fs::write(directory.join("dump.rdb"), "one").unwrap();
         fs::write(directory.join("appendonlydir/a.aof"), "log").unwrap();
-        let kept = keep_files(&directory, "dump.rdb", "appendonlydir").unwrap();
-        // The server saves into a temporary file and renames it.
-        fs::write(directory.join("temp.rdb"), "two").unwrap();
-        fs::rename(directory.join("temp.rdb"), directory.join("dump.rdb")).unwrap();
-        assert_eq!(fs::read_to_string(kept.join("dump.rdb")).unwrap(), "one");
-        assert_eq!(fs::read_to_string(kept.join("appendonlydir/a.aof")).unwrap(), "log");
-        keep_files(&directory, "dump.rdb", "appendonlydir").unwrap();
-        assert_eq!(fs::read_to_string(kept.join("dump.rdb")).unwrap(), "two");
+        let first = keep(Some(7));
+        assert!(first.ends_with("systole-kept/0001-at-most-7-bytes"), "{}", first.display());
+        let is_first = || fs::read_to_string(first.join("dump.rdb")).unwrap() == "one";
+        for n in 2..12 {
+            // The server saves into a temporary file and renames it.
+            fs::write(directory.join("temp.rdb"), n.to_string()).unwrap();
+            fs::rename(directory.join("temp.rdb"), directory.join("dump.rdb")).unwrap();
+            let kept = keep(None);
+            assert!(kept.ends_with(format!("systole-kept/{n:04}-not-comparable")), "{}", kept.display());
+            assert_eq!(fs::read_to_string(kept.join("dump.rdb")).unwrap(), n.to_string());
+            assert!(is_first(), "replaced by {}", kept.display());
+            let there = fs::read_dir(directory.join("systole-kept")).unwrap().count();
+            assert_eq!(there, 1 + (n - 1).min(KEPT_UNCOMPARED));
+        }
+        assert_eq!(fs::read_to_string(first.join("appendonlydir/a.aof")).unwrap(), "log");
         fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -7,7 +7,9 @@ use pacemaker::Score;
 use process::{Identity, State as ProcessState};
 
 use crate::agent::{Redis, cluster_failure};
-use crate::info::ReplicationRole;
+use crate::conf::Conf;
+use crate::info::{LOST_AFTER, ReplicationRole};
+use crate::lifecycle::tail;
 use crate::params::Params;
 use crate::preference::{self, Circumstances};
 use crate::record::{PROPERTY, Record};
@@ -15,7 +17,14 @@ use crate::server::{Fault, Observation, Server};
 use crate::state::State;
 
 /// How long a replica's link may be down before the log says so.
-const LINK_PATIENCE_SECONDS: u64 = 10;
+const LINK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// For how many monitors in a row a server may say nothing and work: five minutes and more, because what ends with it may be all data.
+const WORKS_AT_MOST: u32 = 30;
+/// How long a server may take to end that does not listen any more.
+pub(crate) const ENDING: Duration = Duration::from_secs(1);
+/// How long a process may outlive its connections when it was killed.
+const LAST_MOMENT: Duration = Duration::from_millis(50);
 
 /// What somebody finds who looks at the server.
 pub(crate) enum Look {
@@ -23,10 +32,17 @@ pub(crate) enum Look {
     Answered(Server, Box<Observation>),
     /// It is alive and busy, and cannot be asked.
     Engaged(String),
+    /// It says nothing, and works.
+    Working(String),
     /// It is alive and does nothing: stopped by a signal, stuck on its disk.
     Stuck(String),
-    /// It refuses to talk to us.
-    Refuses(Fault),
+    /// It is alive and serves, and cannot be asked: a refused login, no free connection, a socket file that is gone, an answer that
+    /// makes no sense. That the agent cannot see says nothing of the server.
+    Unasked(Fault),
+    /// It is alive, and nobody listens on its socket: it is about to end, or not up yet, or it is somebody else's.
+    Deaf(String),
+    /// It ended while it was looked at.
+    Ended,
 }
 
 impl Redis {
@@ -34,16 +50,39 @@ impl Redis {
     pub(crate) fn look(&self, context: &Context) -> Result<Status, Failure> {
         let mut state = self.state_file.load();
         let before = state.clone();
+        let unknown_memory = self.state_file.check().err().filter(|_| !context.environment.is_probe());
         let Some(process) = self.find_server(&mut state) else { return self.found_dead(context, &before) };
         match self.ask(&process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2)) {
+            Look::Answered(_, seen) if unknown_memory.is_some() => {
+                // What it is can be seen; nothing is decided and nothing written.
+                state.promoted = seen.info.role == ReplicationRole::Primary && seen.gate_open();
+                Ok(status(&state, &unknown_memory.map(|failure| failure.reason).into_iter().collect::<Vec<_>>()))
+            }
             Look::Answered(server, seen) => self.judge(context, state, &before, server, &seen),
             Look::Engaged(why) => {
                 context.log.warning(format!("the server is alive and busy: {why}"));
-                Ok(if state.promoted { Status::Promoted } else { Status::Running })
+                Ok(status(&state, &[]))
             }
+            Look::Working(why) if state.working_for + 1 >= WORKS_AT_MOST => {
+                self.broken(context, &state, &format!("the server (pid {}) is stuck: in {WORKS_AT_MOST} monitors, {why}", process.pid))
+            }
+            Look::Working(why) => {
+                context.log.warning(format!("the server is alive and busy: {why}"));
+                state.working_for += 1;
+                self.state_file.save(&state)?;
+                Ok(status(&state, &[]))
+            }
+            Look::Unasked(fault) => {
+                if state != before {
+                    self.state_file.save(&state)?;
+                }
+                let wrong = self.conf().err().filter(|_| matches!(fault, Fault::Denied(_))).map(|failure| failure.reason);
+                Ok(status(&state, &wrong.into_iter().chain([fault.to_string()]).collect::<Vec<_>>()))
+            }
+            Look::Ended => self.found_dead(context, &before),
+            Look::Deaf(_) if process.wait_gone(ENDING.min(context.deadline.left())) => self.found_dead(context, &before),
+            Look::Deaf(why) => self.broken(context, &state, &format!("the server (pid {}) runs and does not listen: {why}", process.pid)),
             Look::Stuck(why) => self.broken(context, &state, &format!("the server (pid {}) is stuck: {why}", process.pid)),
-            Look::Refuses(Fault::Denied(why)) if !state.promoted => Err(Failure::permission(why)),
-            Look::Refuses(fault) => self.broken(context, &state, &fault.to_string()),
         }
     }
 
@@ -55,17 +94,23 @@ impl Redis {
         }
         let worked = cpu_ticks(process);
         let begin = Instant::now();
-        let answer = self.connect(limit).and_then(|mut server| server.observe().map(|seen| (server, seen)));
+        let answer = self.connect(limit).and_then(|mut server| server.observe_by(begin + limit).map(|seen| (server, seen)));
         match answer {
             Ok((server, seen)) => Look::Answered(server, Box::new(seen)),
             Err(Fault::Engaged(why)) => Look::Engaged(why),
             Err(Fault::Silent(why)) => {
+                if !process.is_alive() {
+                    return Look::Ended;
+                }
                 if cpu_ticks(process) > worked && process.state() == ProcessState::Alive {
-                    return Look::Engaged(format!("{why}, but it is working"));
+                    return Look::Working(format!("{why}, but it is working"));
                 }
                 Look::Stuck(format!("no answer and no work done in {} ms", begin.elapsed().as_millis()))
             }
-            Err(fault) => Look::Refuses(fault),
+            // Its connections end a moment before it does.
+            Err(Fault::Absent(_) | Fault::Closed(_)) if process.wait_gone(LAST_MOMENT) => Look::Ended,
+            Err(Fault::Absent(why)) => Look::Deaf(why),
+            Err(fault) => Look::Unasked(fault),
         }
     }
 
@@ -104,6 +149,7 @@ impl Redis {
         mut server: Server,
         seen: &Observation,
     ) -> Result<Status, Failure> {
+        state.working_for = 0;
         let info = &seen.info;
         if info.role == ReplicationRole::Primary && !state.promoted {
             match self.unexpected_primary(context, &mut state, &mut server, seen)? {
@@ -116,7 +162,7 @@ impl Redis {
             context.log.warning("the primary has become a replica without a demotion");
             state.promoted = false;
         }
-        if state.promoted && !seen.gate_open {
+        if state.promoted && !seen.gate_open() {
             return Err(Failure::promoted(
                 "the primary is closed for writes (min-replicas-to-write): somebody changed it, or its promotion did not end",
             ));
@@ -138,17 +184,18 @@ impl Redis {
             if state != *before {
                 self.state_file.save(&state)?;
             }
-            return Ok(status(&state, seen));
+            return Ok(status(&state, &observed(seen)));
         }
         if !state.ours {
             self.adopt(context, &mut server, seen)?;
             state.ours = true;
         }
-        if state.promoted {
+        let noticed = if state.promoted {
             self.tend_record(context, &mut state, &mut server, seen);
+            self.tend_gate(context, &mut state, &mut server, seen)?
         } else {
-            self.tend_link(context, &mut state, &mut server, seen);
-        }
+            self.tend_link(context, &mut state, &mut server, seen)
+        };
         if state != *before {
             self.state_file.save(&state)?;
         }
@@ -162,7 +209,7 @@ impl Redis {
                 }
             }
         }
-        Ok(status(&state, seen))
+        Ok(status(&state, &[observed(seen), noticed.into_iter().collect(), self.complaints()].concat()))
     }
 
     /// A server that somebody else started lacks what our command line would have set.
@@ -203,7 +250,7 @@ impl Redis {
                 record.node == me && (known(&seen.info.replid) || seen.info.replid2.as_ref().is_some_and(known))
             }
         };
-        if ours && seen.gate_open {
+        if ours && seen.gate_open() {
             context.log.notice("taking over a running primary");
             state.promoted = true;
             if let (Some(record), Some(process)) = (record, &state.server) {
@@ -213,7 +260,18 @@ impl Redis {
             }
             return Ok(None);
         }
-        if !seen.gate_open {
+        if !seen.gate_open() {
+            if let Some(primary) = state.following.clone().filter(|node| record.as_ref().is_some_and(|r| r.node == *node) && node != me) {
+                context.log.warning(format!(
+                    "somebody made the server a primary (closed for writes), and {primary} is the recorded one: making it follow"
+                ));
+                if state.may_part_with_data() {
+                    self.part_with_data(context, &seen.info);
+                }
+                let (host, port) = self.params.address_of(&primary);
+                server.follow(&host, port)?;
+                return Ok(Some(Status::Running));
+            }
             // It takes no writes. A promotion that was killed half-way; Pacemaker promotes or demotes it next.
             return Ok(Some(Status::Running));
         }
@@ -232,7 +290,9 @@ impl Redis {
         let result = if state.reign.is_none() {
             self.record_takeover(context, state, seen)
         } else {
-            self.record_history(context, state, &seen.info).and_then(|()| self.let_leave(context, state, server, seen))
+            self.record_history(context, state, &seen.info)
+                .and_then(|()| self.count_followers(context, state, &seen.info))
+                .and_then(|()| self.let_leave(context, state, server, seen))
         };
         if let Err(e) = result {
             context.log.warning(format!("the record is not up to date: {e}"));
@@ -241,14 +301,10 @@ impl Redis {
 
     /// A primary that was running before we came has no record yet.
     fn record_takeover(&self, context: &Context, state: &mut State, seen: &Observation) -> Result<(), Failure> {
-        if let Some(stranger) = seen.info.replicas.iter().find(|r| r.node.parse::<std::net::IpAddr>().is_ok()) {
-            return Err(Failure::generic(format!(
-                "the replica at {} has not announced its node's name yet: its own monitor sees to that",
-                stranger.node
-            )));
-        }
         let me = self.node()?.to_owned();
-        let mut holders: std::collections::BTreeSet<String> = seen.info.replicas.iter().map(|r| r.node.clone()).collect();
+        // Who has not announced its node's name yet is added by a monitor to come.
+        let known = seen.info.replicas.iter().map(|r| r.node.clone()).filter(|node| self.is_known(state, node));
+        let mut holders: std::collections::BTreeSet<String> = known.collect();
         holders.insert(me.clone());
         let (id, offset) = (&seen.info.replid, seen.info.offset);
         let record = Record::succeeded_by(self.record()?.as_ref(), me, id, offset, id.clone(), holders);
@@ -282,6 +338,44 @@ impl Redis {
         if record.node == self.node()? { Ok(record) } else { Err(Failure::generic(format!("the record names {}", record.node))) }
     }
 
+    /// Who attached is a holder, also when nobody told this node that it would start, or it was away. Who has been away for long is none
+    /// any more: what it holds is old. With durability=quorum it stays one, because it may confirm a write the moment it is back.
+    fn count_followers(&self, context: &Context, state: &mut State, info: &crate::info::Info) -> Result<(), Failure> {
+        let Some(holders) = self.followers(context, state, info)? else { return Ok(()) };
+        let mut record = self.own_record()?;
+        record.holders.extend(holders);
+        self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
+        context.log.notice(format!("recorded: {record}"));
+        state.holders = record.holders;
+        Ok(())
+    }
+
+    /// Whether a replica is one of the cluster's, as far as its lists have told. Before they have, a name is believed: nobody but our
+    /// servers announces one.
+    fn is_known(&self, state: &State, replica: &str) -> bool {
+        let is_address = |name: &str| name.parse::<std::net::IpAddr>().is_ok();
+        let told = state.nodes.contains(replica) || state.holders.contains(replica);
+        told || state.nodes.is_empty() && (!is_address(replica) || self.node().is_ok_and(is_address))
+    }
+
+    /// Holders that are missing in the record, if any; remembers since when those are away that stand there.
+    fn followers(&self, context: &Context, state: &mut State, info: &crate::info::Info) -> Result<Option<Vec<String>>, Failure> {
+        let me = self.node()?;
+        let attached = |node: &str| info.replicas.iter().any(|r| r.node == node);
+        let now = process::since_boot();
+        state.away.retain(|node, _| !attached(node) && state.holders.contains(node));
+        for node in state.holders.iter().filter(|node| *node != me && !attached(node)) {
+            state.away.entry(node.clone()).or_insert(now);
+        }
+        if self.confirmations(context).is_none() {
+            let lost = state.away.iter().filter(|(_, since)| now.saturating_sub(**since) >= LOST_AFTER).map(|(node, _)| node.clone());
+            state.leaving.extend(lost);
+        }
+        let missing: Vec<String> =
+            info.replicas.iter().map(|r| &r.node).filter(|n| self.is_known(state, n) && !state.holders.contains(*n)).cloned().collect();
+        Ok(Some(missing).filter(|missing| !missing.is_empty()))
+    }
+
     /// Takes those out of the record whose server was stopped, once what they may have confirmed is held by enough
     /// others: with k confirmations, k others.
     fn let_leave(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) -> Result<(), Failure> {
@@ -309,28 +403,86 @@ impl Redis {
         Ok(())
     }
 
-    /// On a replica: it follows whom it should, and an operator learns when it cannot.
-    fn tend_link(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) {
-        if seen.info.role != ReplicationRole::Replica || seen.info.loading {
-            return;
+    /// On a primary with durability=quorum: writes wait for enough of the cluster's own replicas, and for nobody else's. Says what an
+    /// operator has to see.
+    fn tend_gate(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) -> Result<Option<String>, Failure> {
+        if self.confirmations(context).is_none() {
+            state.short_since = None;
+            return Ok(None);
         }
-        if let Some(primary) = &state.following {
-            let (host, port) = self.params.address_of(primary);
-            if seen.info.primary != Some((host.clone(), port)) {
-                context.log.warning(format!("the server does not follow {primary}: making it follow"));
-                if state.may_part_with_data() {
-                    self.part_with_data(context, &seen.info);
-                }
-                if let Err(e) = server.follow(&host, port) {
-                    context.log.warning(format!("it could not be made to follow {primary}: {e}"));
-                }
-            } else if !seen.info.link_up && !seen.info.syncing && seen.info.link_down_seconds.is_none_or(|s| s >= LINK_PATIENCE_SECONDS) {
-                context.log.warning(format!(
-                    "the link to the primary on {primary} ({host}:{port}) is down: check that the name resolves, the port is open (bind) and \
-                     masteruser/masterauth are right; the server's log says more"
-                ));
+        let (needed, lag) = self.gate(context)?;
+        let attached = || seen.info.replicas.iter().filter(|r| r.online);
+        let strangers: Vec<&str> = attached().map(|r| r.node.as_str()).filter(|node| !self.is_known(state, node)).collect();
+        // The server counts them all.
+        let gate = needed + u32::try_from(strangers.len()).unwrap_or_default();
+        if seen.gate != gate {
+            context.log.notice(format!("writes need {gate} attached replicas from now on (min-replicas-to-write was {})", seen.gate));
+            server.open_gate(gate, lag)?;
+        }
+        let good = attached().filter(|r| r.lag <= u64::from(lag)).count();
+        let now = process::since_boot();
+        if good >= gate as usize {
+            if let Some(since) = state.short_since.take() {
+                context.log.notice(format!("writes are taken again after {} s", now.saturating_sub(since).as_secs()));
             }
+        } else if state.short_since.is_none() {
+            state.short_since = Some(now);
+            context.log.warning(format!("writes are refused from now on: {good} of {gate} replicas are attached (durability=quorum)"));
         }
+        Ok(if state.short_since.is_some() {
+            Some(format!(
+                "writes are refused: {good} of {gate} replicas are attached and report (durability=quorum): start them, or accept their \
+                 loss with: crm resource param {} set durability async",
+                context.environment.resource()
+            ))
+        } else if strangers.is_empty() {
+            None
+        } else {
+            Some(format!(
+                "a replica that is none of the cluster's is attached ({}), and WAIT counts it: detach it, or wait for {gate} replicas",
+                strangers.join(", ")
+            ))
+        })
+    }
+
+    /// On a replica: it follows whom it should, and an operator learns when it cannot.
+    fn tend_link(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) -> Option<String> {
+        if seen.info.role != ReplicationRole::Replica || seen.info.loading {
+            return None;
+        }
+        if seen.info.link_up {
+            state.detached_since = None;
+        }
+        let now = process::since_boot();
+        let detached = if seen.info.link_up { now } else { *state.detached_since.get_or_insert(now) };
+        let for_long = now.saturating_sub(detached) >= LINK_PATIENCE;
+        let Some(primary) = state.following.clone() else {
+            let why = state
+                .refused
+                .as_ref()
+                .map_or("see the log of whom the cluster asked last".to_owned(), |why| format!("not promoted: {why}"));
+            return (for_long && self.cluster.is_present()).then(|| format!("nobody is promoted, so the server follows nobody: {why}"));
+        };
+        let (host, port) = self.params.address_of(&primary);
+        if seen.info.primary != Some((host.clone(), port)) {
+            context.log.warning(format!("the server does not follow {primary}: making it follow"));
+            if state.may_part_with_data() {
+                self.part_with_data(context, &seen.info);
+            }
+            return match server.follow(&host, port) {
+                Ok(()) => None,
+                Err(e) => Some(format!("it could not be made to follow {primary}: {e}")),
+            };
+        }
+        // A link that was never up has no age.
+        let for_long = for_long || seen.info.link_down_seconds.is_some_and(|s| s >= LINK_PATIENCE.as_secs());
+        if seen.info.link_up || !for_long {
+            return None;
+        }
+        let cause = self.conf().ok().and_then(Conf::log_file).map_or(LinkTrouble::Unknown, |log| LinkTrouble::of(&tail_of(&log)));
+        // Whose login is refused tries the older way to get a copy, each second, and says so for a moment.
+        (!seen.info.syncing || cause == LinkTrouble::Login)
+            .then(|| format!("the link to the primary on {primary} ({host}:{port}) is down: {}", cause.remedy()))
     }
 
     /// Publishes the promotion score when it changed.
@@ -363,16 +515,94 @@ impl Redis {
     }
 }
 
-fn status(state: &State, seen: &Observation) -> Status {
-    if seen.info.save_failed {
-        let why =
-            "the last save to disk failed: free space, or correct owner and mode of the data directory; see the server's log".to_owned();
-        return if state.promoted { Status::DegradedPromoted(why) } else { Status::Degraded(why) };
+/// The end of a server's log.
+fn tail_of(log: &std::path::Path) -> String {
+    tail(log, std::fs::metadata(log).map_or(0, |m| m.len().saturating_sub(4096)))
+}
+
+/// Why a replica does not reach its primary, as far as its log tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LinkTrouble {
+    /// The primary does not accept its login.
+    Login,
+    /// Nobody answers there.
+    Network,
+    /// The name is not known.
+    Name,
+    Unknown,
+}
+
+impl LinkTrouble {
+    /// From the newest line of the log that says anything of it. What else stands in the line is nobody's business.
+    fn of(log: &str) -> Self {
+        let of_line = |line: &str| {
+            let says = |words: &[&str]| words.iter().any(|word| line.contains(word));
+            if says(&["sync: receiving", "sync: Finished", "Full resync from master"]) {
+                Some(Self::Unknown)
+            } else if says(&["Unable to AUTH", "NOAUTH", "WRONGPASS", "NOPERM"]) {
+                Some(Self::Login)
+            } else if says(&["Name or service not known", "Temporary failure in name resolution"]) {
+                Some(Self::Name)
+            } else if says(&["Unable to connect to MASTER", "Connection refused", "Timeout connecting", "No route to host"]) {
+                Some(Self::Network)
+            } else {
+                None
+            }
+        };
+        log.lines().rev().find_map(of_line).unwrap_or(Self::Unknown)
     }
-    if state.promoted { Status::Promoted } else { Status::Running }
+
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Login => "the primary refuses its login; correct masterauth and masteruser (docs/redis.md, changing the password)",
+            Self::Network => "nobody answers there; see that its server runs, and check bind, port and firewall",
+            Self::Name => "the name is not known here; write it into /etc/hosts",
+            Self::Unknown => "check that the name resolves, bind, firewall and masterauth; the server's log says more",
+        }
+    }
+}
+
+/// What a server says of itself that somebody should mend.
+fn observed(seen: &Observation) -> Vec<String> {
+    let unsaved = "the last save to disk failed: free space, or correct owner and mode of the data directory; see the server's log";
+    let emptied = "it threw its data away for a copy that it could not load: see the server's log (is it older than the primary?)";
+    let told = [(seen.info.save_failed, unsaved), (seen.info.emptied(), emptied)];
+    told.into_iter().filter(|(is, _)| *is).map(|(_, what)| what.to_owned()).chain(seen.complaint.clone()).collect()
+}
+
+/// It runs; whether all is well.
+fn status(state: &State, wrong: &[String]) -> Status {
+    match (state.promoted, wrong) {
+        (true, []) => Status::Promoted,
+        (false, []) => Status::Running,
+        (true, _) => Status::DegradedPromoted(wrong.join("; ")),
+        (false, _) => Status::Degraded(wrong.join("; ")),
+    }
 }
 
 /// Processor time that a process has used, in clock ticks.
 fn cpu_ticks(process: &Identity) -> u64 {
     process.cpu_ticks().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_link_is_down_stands_in_the_newest_line_that_tells() {
+        let refused = "1:S 29 Nov 2026 # Unable to AUTH to MASTER: -WRONGPASS invalid username-password pair\n";
+        let nobody = "1:S 29 Nov 2026 # Error condition on socket for SYNC: Connection refused\n";
+        let name = "1:S 29 Nov 2026 # Unable to connect to MASTER: Name or service not known\n";
+        let copy = "1:S 29 Nov 2026 * MASTER <-> REPLICA sync: receiving 175 bytes from master to disk\n";
+        for (log, cause) in [
+            (String::new(), LinkTrouble::Unknown),
+            (format!("{nobody}{refused}something else\n"), LinkTrouble::Login),
+            (format!("{refused}{nobody}"), LinkTrouble::Network),
+            (name.to_owned(), LinkTrouble::Name),
+            (format!("{refused}{copy}"), LinkTrouble::Unknown),
+        ] {
+            assert_eq!(LinkTrouble::of(&log), cause, "{log}");
+        }
+    }
 }

@@ -21,9 +21,9 @@ const RUNDIR: Parameter = Parameter::new("rundir", Kind::Path, "directory of the
     .unique("rundir")
     .about("The directory of the Unix socket and the pid file. It is created, and given to the user, when it is missing.");
 const PIDFILE_NAME: Parameter = Parameter::new("pidfile_name", Kind::Name, "name of the pid file in rundir").or("redis-server.pid");
-const SOCKET_NAME: Parameter = Parameter::new("socket_name", Kind::Name, "name of the Unix socket in rundir")
-    .or("redis.sock")
-    .about("The name of the Unix socket in rundir. The agent talks to its server over this socket only.");
+const SOCKET_NAME: Parameter = Parameter::new("socket_name", Kind::Name, "name of the Unix socket in rundir").or("redis.sock").about(
+    "The name of the Unix socket in rundir. The agent talks to its server over this socket, and over the port when its file is gone.",
+);
 const PORT: Parameter = Parameter::new("port", Kind::Integer { min: 1, max: 65535 }, "port for replication")
     .or("6379")
     .about("The port at which the replicas reach the primary. With tls-replication it is the server's tls-port.");
@@ -58,7 +58,7 @@ const REPLICA_LAG: Parameter =
         .about("With durability=quorum, a replica that has not reported for this many seconds does not count (min-replicas-max-lag).");
 const KEEP_DIVERGED: Parameter = Parameter::new("keep_diverged", Kind::Boolean, "keep data files that would be given up")
     .or("yes")
-    .about("When a server was started with data that the primary does not have, or that cannot be compared with the primary's, keep its data files under the name systole-kept in the data directory before it attaches and gets a copy (hard links: they cost no copying). What was kept before is replaced.");
+    .about("When a server was started with data that the primary does not have, or that cannot be compared with the primary's, keep its data files in a numbered directory under systole-kept in the data directory before it attaches and gets a copy (hard links: they cost no copying).");
 
 /// All of them, in the order of the documentation.
 pub(crate) const ALL: &[Parameter] = &[

@@ -38,7 +38,7 @@ pub(crate) fn score(info: &Info, circumstances: Circumstances) -> Score {
     if promoted {
         return if info.save_failed { PRIMARY_THAT_CANNOT_SAVE } else { PRIMARY };
     }
-    if info.loading || info.priority == 0 {
+    if info.loading || info.priority == 0 || info.emptied() {
         return Score::NEVER;
     }
     if info.syncing {
@@ -47,7 +47,7 @@ pub(crate) fn score(info: &Info, circumstances: Circumstances) -> Score {
     if info.save_failed {
         return REPLICA_THAT_CANNOT_SAVE;
     }
-    if linked || info.link_up {
+    if (linked && !info.lost()) || info.link_up {
         // replica-priority 100, the default, is a score of 100; a lower number is preferred.
         return Score::new(200 - i32::try_from(info.priority.min(199)).unwrap_or(199));
     }
@@ -74,6 +74,7 @@ mod tests {
         let attached = score(&info("master_link_status:up"), none);
         let preferred = score(&info("master_link_status:up\nslave_priority:10"), none);
         let was_attached = score(&info(""), Circumstances { linked: true, ..none });
+        let lost = score(&info("master_link_down_since_seconds:3600\ndb0:keys=1"), Circumstances { linked: true, ..none });
         let cold_primary = score(&info("db0:keys=1"), Circumstances { recorded: true, ..none });
         let cold = score(&info("db0:keys=1"), none);
         let empty = score(&info(""), none);
@@ -82,6 +83,7 @@ mod tests {
         let primary = Circumstances { promoted: true, ..none };
         assert!(attached > score(&info(full), primary), "a replica that can save takes over from a primary that cannot");
         assert!(score(&info(full), primary) > score(&info(full), none), "the primary stays when nobody can save");
+        assert!(lost < cold_primary, "the primary that came back with its data is asked before one that lost it long ago");
         assert!(PRIMARY > HANDED_OVER && HANDED_OVER > preferred && preferred > attached);
         assert!(
             attached == was_attached
@@ -96,7 +98,7 @@ mod tests {
     #[test]
     fn no_candidate_while_loading_held_or_told_so() {
         let none = Circumstances { promoted: false, linked: true, held: false, recorded: true };
-        for text in ["loading:1", "slave_priority:0", "slave_priority:0\nmaster_sync_in_progress:1"] {
+        for text in ["loading:1", "slave_priority:0", "slave_priority:0\nmaster_sync_in_progress:1", "master_repl_offset:99"] {
             assert_eq!(score(&Info::parse(&format!("role:slave\n{text}")).unwrap(), none), Score::NEVER, "{text}");
         }
         let held = Circumstances { linked: false, held: true, ..none };

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use ocf::{Context, Failure, Outcome, Peers};
-use process::Identity;
+use process::{Identity, State as ProcessState};
 
 use crate::agent::{Redis, cluster_failure};
 use crate::election::Verdict;
 use crate::info::{Info, ReplicationRole};
-use crate::monitor::Look;
+use crate::monitor::{ENDING, Look};
 use crate::record::{PROPERTY, Record};
 use crate::server::{Fault, Server};
 use crate::state::{Reign, State};
@@ -31,19 +31,21 @@ impl Redis {
     /// Killed before the record, it is a server with the role of a primary that takes no writes; killed after it, the
     /// next run finds the record and opens the gate.
     pub(crate) fn take_over(&self, context: &Context) -> Outcome {
+        self.gate(context)?;
         let mut state = self.state_file.load();
         let process =
             self.find_server(&mut state).ok_or_else(|| Failure::generic("the server does not run: start it before it is promoted"))?;
         let mut server = self.reach(context)?;
         let seen = server.observe()?;
         // A demotion that was killed may have left the clients' writes paused.
-        server.resume_writes()?;
-        if state.promoted && seen.info.role == ReplicationRole::Primary && seen.gate_open {
+        permitted(context, server.resume_writes())?;
+        if state.promoted && seen.info.role == ReplicationRole::Primary && seen.gate_open() {
             return Ok(());
         }
         let record = self.record()?;
         let peers = Peers::read(&context.environment);
         let running = peers.running_nodes();
+        state.meet(&peers);
         let me = self.node()?.to_owned();
         // Killed after the record was written: it names this very history, in which nobody can have written yet.
         let recorded = record
@@ -121,32 +123,42 @@ impl Redis {
         state.linked = true;
         state.held_until = None;
         state.stands_back = None;
+        state.refused = None;
         state.history = record.history.clone().unwrap_or_default();
         state.holders.clone_from(&record.holders);
         state.leaving.clear();
         self.state_file.save(&state)?;
-        let (replicas, lag) = self.gate(context);
+        let (replicas, lag) = self.gate(context)?;
         server.open_gate(replicas, lag)?;
         context.log.notice(format!("promoted: {record}"));
         Ok(())
     }
 
-    /// Makes sure that this server is not a primary: a replica if it can be made one, otherwise dead.
+    /// Makes sure that this server is not a primary: a replica if it can be made one, otherwise ended.
+    ///
+    /// The time is for the orderly way first (half of it); then the server is told to end, and gives its replicas what it has, as a server
+    /// does that ends by itself; and only one that cannot act on that is killed.
     pub(crate) fn step_down(&self, context: &Context) -> Outcome {
         let mut state = self.state_file.load();
         let Some(process) = self.find_server(&mut state) else {
             context.log.notice("the server is dead: it is not a primary any more");
             return self.restart_demoted(context, state);
         };
-        match self.ask(&process, DEMOTE_PATIENCE.min(context.deadline.left() / 3)) {
-            Look::Answered(mut server, seen) => match self.hand_down(context, &mut state, &mut server, &seen.info) {
-                Ok(()) => return Ok(()),
-                Err(failure) => context.log.error(format!("the server cannot be demoted, so it is killed: {failure}")),
-            },
-            Look::Engaged(why) | Look::Stuck(why) => context.log.error(format!("the server cannot be demoted, so it is killed: {why}")),
-            Look::Refuses(fault) => context.log.error(format!("the server cannot be demoted, so it is killed: {fault}")),
+        match self.hand_down_in_time(context, &mut state, &process) {
+            Ok(()) => return Ok(()),
+            Err(Resort::Gone) => context.log.notice("the server has ended: it is not a primary any more"),
+            Err(Resort::End(why)) => {
+                context.log.error(format!("the server cannot be demoted, so it is told to end: {why}"));
+                if !end_in_order(&process, context.deadline.left() / 2) {
+                    context.log.error("the server did not end in time, so it is killed");
+                    process.kill();
+                }
+            }
+            Err(Resort::Kill(why)) => {
+                context.log.error(format!("the server cannot be demoted, so it is killed: {why}"));
+                process.kill();
+            }
         }
-        process.kill();
         if !process.wait_gone(context.deadline.left().max(Duration::from_secs(1))) {
             return Err(Failure::generic(format!(
                 "the server (pid {}) can neither be demoted nor killed: it hangs in the kernel, probably on its disk",
@@ -156,11 +168,40 @@ impl Redis {
         self.restart_demoted(context, state)
     }
 
+    /// The orderly way, tried until half of the time is gone when the server is busy: what it works on ends, and what it holds is worth
+    /// more than the time.
+    fn hand_down_in_time(&self, context: &Context, state: &mut State, process: &Identity) -> Result<(), Resort> {
+        let until = Instant::now() + context.deadline.left() / 2;
+        let mut told = false;
+        loop {
+            let (busy, why) = match self.ask(process, DEMOTE_PATIENCE.min(context.deadline.left() / 3)) {
+                Look::Answered(mut server, seen) => match self.hand_down(context, state, &mut server, &seen.info) {
+                    Ok(()) => return Ok(()),
+                    // The next look tells a busy one from a frozen one.
+                    Err(fault) => (!matches!(fault, Fault::Denied(_) | Fault::Refused(_)), fault.to_string()),
+                },
+                Look::Engaged(why) | Look::Working(why) => (true, why),
+                Look::Unasked(fault) => (matches!(fault, Fault::Closed(_)), fault.to_string()),
+                Look::Deaf(_) if process.wait_gone(ENDING.min(context.deadline.left() / 3)) => return Err(Resort::Gone),
+                Look::Deaf(why) => (false, why),
+                Look::Ended => return Err(Resort::Gone),
+                Look::Stuck(why) => return Err(Resort::Kill(why)),
+            };
+            if !busy || Instant::now() >= until {
+                return Err(Resort::End(why));
+            }
+            if !std::mem::replace(&mut told, true) {
+                context.log.warning(format!("waiting until the server can be demoted: {why}"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// The orderly way: gate closed → the replicas get everything → clients cut → replica of nobody.
     ///
     /// The gate and not a pause: a client learns at once that its write was refused, and the replicas can be asked
     /// how far they are, which a paused server does not do.
-    fn hand_down(&self, context: &Context, state: &mut State, server: &mut Server, info: &Info) -> Outcome {
+    fn hand_down(&self, context: &Context, state: &mut State, server: &mut Server, info: &Info) -> Result<(), Fault> {
         server.close_gate()?;
         if info.role == ReplicationRole::Primary {
             let limit = DRAIN.min(context.deadline.left() / 3);
@@ -168,18 +209,23 @@ impl Redis {
                 Some(behind) => context.log.warning(format!("going on with the demotion although {behind}")),
                 None => context.log.notice("the replicas have everything"),
             }
-            server.cut_clients()?;
+            // Whoever stays connected to a replica is refused there.
+            permitted(context, server.cut_clients())?;
             server.follow_nobody()?;
             if server.replication()?.role != ReplicationRole::Replica {
-                return Err(Failure::generic("it keeps the role of a primary"));
+                return Err(Fault::Refused("it keeps the role of a primary".into()));
             }
-            state.following = None;
+            // One that was a primary beside the real one follows that again.
+            let others = Peers::read(&context.environment);
+            state.following = others.still_promoted().filter(|node| self.node().is_ok_and(|me| me != *node)).map(str::to_owned);
             context.log.notice("demoted");
         }
         Self::forget_reign(state);
-        self.state_file.save(state)?;
-        server.resume_writes()?;
-        Ok(())
+        // It is a replica, whatever can be remembered of that.
+        if let Err(failure) = self.state_file.save(state) {
+            context.log.warning(failure.reason);
+        }
+        permitted(context, server.resume_writes())
     }
 
     /// Starts a dead primary again, as a replica of nobody, without waiting for its data. Otherwise the first monitor
@@ -196,6 +242,39 @@ impl Redis {
             context.log.error(format!("the dead server cannot be started again: {failure}"));
         }
         Ok(())
+    }
+}
+
+/// What is left when the orderly way is not to be had.
+enum Resort {
+    /// Nothing: the server has ended.
+    Gone,
+    /// It is told to end.
+    End(String),
+    /// It cannot act on anything, and would be a primary again when it wakes up.
+    Kill(String),
+}
+
+/// Tells a server to end and waits for that. `false` when it cannot: stopped by a signal, or the time is over.
+fn end_in_order(process: &Identity, limit: Duration) -> bool {
+    let until = Instant::now() + limit;
+    process.terminate();
+    while Instant::now() < until && process.state() != ProcessState::Frozen {
+        if process.wait_gone(Duration::from_millis(50)) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Passes over a step that the agent is not allowed to take and that nobody's data depend on.
+fn permitted(context: &Context, step: Result<(), Fault>) -> Result<(), Fault> {
+    match step {
+        Err(Fault::Denied(why)) => {
+            context.log.warning(format!("going on without that: {why}"));
+            Ok(())
+        }
+        other => other,
     }
 }
 
@@ -216,14 +295,14 @@ fn targets(context: &Context) -> Option<String> {
 /// Waits until the target, or every attached replica, has acknowledged everything, and leaves the server paused: even
 /// without clients a primary writes (it expires keys, it pings), and that must not move the position any more. Returns
 /// what was missing at the end.
-fn drain(server: &mut Server, target: &Option<String>, limit: Duration) -> Result<Option<String>, Failure> {
+fn drain(server: &mut Server, target: &Option<String>, limit: Duration) -> Result<Option<String>, Fault> {
     let begin = Instant::now();
     loop {
         let everything = server.replication()?.offset;
         match server.request_acknowledgements() {
             // Without the right to ask, they say it by themselves, once a second.
             Ok(()) | Err(Fault::Denied(_)) => {}
-            Err(fault) => return Err(fault.into()),
+            Err(fault) => return Err(fault),
         }
         let asked = Instant::now();
         let (info, missing) = loop {
@@ -236,11 +315,19 @@ fn drain(server: &mut Server, target: &Option<String>, limit: Duration) -> Resul
             std::thread::sleep(Duration::from_millis(1));
         };
         if missing.is_none() || begin.elapsed() >= limit || !info.replicas.iter().any(|r| r.online) {
-            server.pause_writes(PAUSE)?;
+            match server.pause_writes(PAUSE) {
+                // The gate keeps the clients out; what the server writes by itself the election finds.
+                Err(Fault::Denied(_)) => return Ok(missing),
+                paused => paused?,
+            }
             if missing.is_some() || server.replication()?.offset == info.offset {
                 return Ok(missing);
             }
-            server.resume_writes()?;
+            match server.resume_writes() {
+                // The pause ends by itself.
+                Err(Fault::Denied(_)) => return Ok(missing),
+                resumed => resumed?,
+            }
         }
     }
 }

@@ -4,13 +4,14 @@
 //! one: `min-replicas-to-write` higher than any cluster. Servers are started with it closed, `promote` opens it last,
 //! `demote` closes it first. Unlike CLIENT PAUSE it does not end by itself when an agent is killed half-way.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use promotable::Login;
-use redis::{Connection, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, ProtocolVersion, RedisConnectionInfo, RedisError};
 
 use crate::info::Info;
+use crate::resp::{Broken, Connection, Reply};
 
 /// More replicas than anybody has.
 pub(crate) const GATE_CLOSED: u32 = 1_000_000;
@@ -24,27 +25,34 @@ pub(crate) enum Fault {
     Absent(String),
     /// It listens, and said nothing in time.
     Silent(String),
-    /// It is executing a script or has no connection left: alive, but closed to us.
+    /// It is executing a script: alive, but closed to us.
     Engaged(String),
+    /// It hung up: it has no free connection, or is about to end.
+    Closed(String),
+    /// It listens, but the socket's file is gone and there is no other way to it.
+    Unreachable(String),
     /// The login or the command was refused.
     Denied(String),
-    /// It answered with another error.
+    /// It answered with another error, or with something that is no answer.
     Refused(String),
 }
 
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Self::Absent(text) | Self::Silent(text) | Self::Engaged(text) | Self::Denied(text) | Self::Refused(text)) = self;
+        let (Self::Absent(text)
+        | Self::Silent(text)
+        | Self::Engaged(text)
+        | Self::Closed(text)
+        | Self::Unreachable(text)
+        | Self::Denied(text)
+        | Self::Refused(text)) = self;
         f.write_str(text)
     }
 }
 
 impl From<Fault> for ocf::Failure {
     fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Denied(text) => Self::permission(text),
-            other => Self::generic(other.to_string()),
-        }
+        Self::generic(fault.to_string())
     }
 }
 
@@ -52,98 +60,138 @@ impl From<Fault> for ocf::Failure {
 #[derive(Clone, Debug)]
 pub(crate) struct Observation {
     pub(crate) info: Info,
+    /// How many replicas have to be attached before it takes writes as a primary, `GATE_CLOSED` when it takes none.
+    pub(crate) gate: u32,
+    /// What somebody has to mend although it answers.
+    pub(crate) complaint: Option<String>,
+}
+
+impl Observation {
     /// Whether it would take writes, were it a primary.
-    pub(crate) gate_open: bool,
+    pub(crate) fn gate_open(&self) -> bool {
+        self.gate < GATE_CLOSED
+    }
 }
 
 /// One connection to the local server.
 pub(crate) struct Server {
     connection: Connection,
+    /// How long each exchange may take.
+    limit: Duration,
+    /// Why it is not asked over its socket, and what to do.
+    detour: Option<String>,
 }
 
 impl Server {
-    /// Connects and logs in, within `limit`, which then bounds each command.
-    pub(crate) fn connect(socket: &Path, login: &Login, limit: Duration) -> Result<Self, Fault> {
-        let limit = limit.max(Duration::from_millis(10));
-        let information = ConnectionInfo {
-            addr: ConnectionAddr::Unix(socket.to_owned()),
-            redis: RedisConnectionInfo {
-                db: 0,
-                username: Some(login.user.clone()).filter(|user| !user.is_empty()),
-                password: login.password.as_ref().map(|p| p.expose().to_owned()),
-                protocol: ProtocolVersion::RESP2,
-            },
+    /// Connects and logs in before `until`; `limit` then bounds each exchange.
+    pub(crate) fn connect(socket: &Path, login: &Login, until: Instant, limit: Duration) -> Result<Self, Fault> {
+        let begin = Instant::now();
+        let connection = Connection::unix(socket, until).map_err(|e| broken("connecting", e, begin))?;
+        Self { connection, limit, detour: None }.logged_in(login, until)
+    }
+
+    /// The same over TCP, because of `detour`.
+    pub(crate) fn connect_by_tcp(address: SocketAddr, login: &Login, until: Instant, limit: Duration, detour: &str) -> Result<Self, Fault> {
+        let begin = Instant::now();
+        let connection = Connection::tcp(address, until).map_err(|e| broken("connecting over TCP", e, begin))?;
+        Self { connection, limit, detour: Some(detour.to_owned()) }.logged_in(login, until)
+    }
+
+    fn logged_in(mut self, login: &Login, until: Instant) -> Result<Self, Fault> {
+        let Some(password) = &login.password else {
+            // Without a password only a command shows whether one is needed.
+            return self.exchange("INFO", &[&["INFO", "server"]], until).map(|_| self);
         };
-        let begin = Instant::now();
-        let connection = redis::Client::open(information)
-            .and_then(|client| client.get_connection_with_timeout(limit))
-            .map_err(|e| fault("connecting", &e, begin))?;
-        let server = Self { connection };
-        server.limit(limit).map_err(|e| fault("connecting", &e, begin))?;
-        Ok(server)
-    }
-
-    fn limit(&self, limit: Duration) -> redis::RedisResult<()> {
-        self.connection.set_read_timeout(Some(limit))?;
-        self.connection.set_write_timeout(Some(limit))
-    }
-
-    fn command<T: FromRedisValue>(&mut self, words: &[&str]) -> Result<T, Fault> {
-        let begin = Instant::now();
-        let mut command = redis::cmd(words[0]);
-        for word in &words[1..] {
-            command.arg(*word);
+        let words = ["AUTH", &login.user, password.expose()];
+        let named = if login.user.is_empty() { &[words[0], words[2]][..] } else { &words[..] };
+        match self.exchange("connecting", &[named], until) {
+            Ok(_) => Ok(self),
+            // Of whatever else is wrong with a login, the server's sentence tells nothing more.
+            Err(Fault::Refused(text)) => Err(Fault::Denied(login_refused(&text))),
+            Err(fault) => Err(fault),
         }
+    }
+
+    /// Sends commands, and takes a reply for each. The first error among them is the fault.
+    fn exchange(&mut self, what: &str, commands: &[&[&str]], until: Instant) -> Result<Vec<Reply>, Fault> {
+        let begin = Instant::now();
+        let replies = self.connection.exchange(commands, until).map_err(|e| broken(what, e, begin))?;
+        match replies.iter().find_map(|reply| if let Reply::Error(text) = reply { Some(text) } else { None }) {
+            Some(text) => Err(refusal(what, text)),
+            None => Ok(replies),
+        }
+    }
+
+    fn command(&mut self, words: &[&str]) -> Result<Reply, Fault> {
         // Only the first two words: what follows may be a password.
         let name = words[..words.len().min(2)].join(" ");
-        command.query(&mut self.connection).map_err(|e| fault(&name, &e, begin))
+        let until = Instant::now() + self.limit;
+        self.exchange(&name, &[words], until)?.pop().ok_or_else(|| not_understood(&name))
     }
 
-    /// Looks at the server: one round trip.
+    fn text(&mut self, words: &[&str]) -> Result<String, Fault> {
+        match self.command(words)? {
+            Reply::Text(text) => Ok(text),
+            _ => Err(not_understood(words[0])),
+        }
+    }
+
+    /// Looks at the server before `until`: one round trip.
+    pub(crate) fn observe_by(&mut self, until: Instant) -> Result<Observation, Fault> {
+        let what = "INFO, CONFIG GET";
+        let info = ["INFO", "server", "persistence", "replication", "keyspace"];
+        let replies = self.exchange(what, &[&info, &["CONFIG", "GET", "min-replicas-to-write"]], until)?;
+        let [Reply::Text(text), Reply::List(gate)] = &replies[..] else { return Err(not_understood(what)) };
+        let info = Info::parse(text).ok_or_else(|| not_understood(what))?;
+        // What cannot be read counts as closed: the server was asked for a number.
+        let gate = gate.get(1).and_then(|n| if let Reply::Text(n) = n { n.parse().ok() } else { None }).unwrap_or(GATE_CLOSED);
+        Ok(Observation { info, gate, complaint: self.detour.clone() })
+    }
+
+    /// The same, within the limit of each exchange.
     pub(crate) fn observe(&mut self) -> Result<Observation, Fault> {
-        let begin = Instant::now();
-        let (text, gate): (String, Vec<String>) = redis::pipe()
-            .cmd("INFO")
-            .arg(&["server", "persistence", "replication", "keyspace"])
-            .cmd("CONFIG")
-            .arg(&["GET", "min-replicas-to-write"])
-            .query(&mut self.connection)
-            .map_err(|e| fault("INFO, CONFIG GET", &e, begin))?;
-        let info = Info::parse(&text).ok_or_else(|| Fault::Refused("the server's INFO holds no role: is it Redis or Valkey?".into()))?;
-        let gate_open = gate.get(1).and_then(|v| v.parse::<u32>().ok()).is_some_and(|n| n < GATE_CLOSED);
-        Ok(Observation { info, gate_open })
+        self.observe_by(Instant::now() + self.limit)
     }
 
     /// The replication part alone, for loops.
     pub(crate) fn replication(&mut self) -> Result<Info, Fault> {
-        let text: String = self.command(&["INFO", "replication"])?;
-        Info::parse(&text).ok_or_else(|| Fault::Refused("the server's INFO holds no role: is it Redis or Valkey?".into()))
+        let text = self.text(&["INFO", "replication"])?;
+        Info::parse(&text).ok_or_else(|| not_understood("INFO"))
+    }
+
+    /// The number of its process, as it says itself.
+    pub(crate) fn process_id(&mut self) -> Result<i32, Fault> {
+        let text = self.text(&["INFO", "server"])?;
+        text.lines().find_map(|line| line.trim_end().strip_prefix("process_id:")?.parse().ok()).ok_or_else(|| not_understood("INFO"))
     }
 
     /// A configuration value as the server has it, `None` when it does not know the name.
     pub(crate) fn setting(&mut self, name: &str) -> Result<Option<String>, Fault> {
-        Ok(self.command::<Vec<String>>(&["CONFIG", "GET", name])?.into_iter().nth(1))
+        match self.command(&["CONFIG", "GET", name])? {
+            Reply::List(mut pair) if pair.len() > 1 => Ok(if let Reply::Text(value) = pair.swap_remove(1) { Some(value) } else { None }),
+            Reply::List(_) => Ok(None),
+            _ => Err(not_understood("CONFIG GET")),
+        }
     }
 
     /// Cuts a replica's link to its primary; it attaches again by itself.
     pub(crate) fn cut_link(&mut self) -> Result<(), Fault> {
-        self.command::<i64>(&["CLIENT", "KILL", "TYPE", "master"]).map(drop)
+        self.command(&["CLIENT", "KILL", "TYPE", "master"]).map(drop)
     }
 
     /// Passes for a replica that asks for a copy, so that a new primary begins its backlog. The caller sees to it that
     /// no copy is made; the connection ends when this returns.
     pub(crate) fn pass_for_replica(mut self) -> Result<(), Fault> {
-        let () = self.command(&["REPLCONF", "capa", "eof"])?;
+        self.command(&["REPLCONF", "capa", "eof"])?;
         let begin = Instant::now();
-        let request = redis::cmd("PSYNC").arg("?").arg("-1").get_packed_command();
-        self.connection.send_packed_command(&request).map_err(|e| fault("PSYNC", &e, begin))?;
+        self.connection.send(&[&["PSYNC", "?", "-1"]], begin + self.limit).map_err(|e| broken("PSYNC", e, begin))?;
         // Not answered before a copy is begun; the next command on another connection comes after it.
         Ok(())
     }
 
     /// Sets a configuration value in the running server.
     pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<(), Fault> {
-        self.command(&["CONFIG", "SET", name, value])
+        self.command(&["CONFIG", "SET", name, value]).map(drop)
     }
 
     /// Lets no client write, in the role of a primary, from now on.
@@ -161,7 +209,7 @@ impl Server {
 
     /// Makes it a replica of that address. Its data stay until that one has sent others.
     pub(crate) fn follow(&mut self, host: &str, port: u16) -> Result<(), Fault> {
-        self.command(&["REPLICAOF", host, &port.to_string()])
+        self.command(&["REPLICAOF", host, &port.to_string()]).map(drop)
     }
 
     /// Makes it a replica of nobody: not a primary, and its position stays where it is.
@@ -171,55 +219,79 @@ impl Server {
 
     /// Gives it the role of a primary. It takes no writes while the gate is closed.
     pub(crate) fn become_primary(&mut self) -> Result<(), Fault> {
-        self.command(&["REPLICAOF", "NO", "ONE"])
+        self.command(&["REPLICAOF", "NO", "ONE"]).map(drop)
     }
 
     /// Makes the replicas say how far they are now; by themselves they do once a second. `WAIT` asks them when it
     /// waits for more than there are.
     pub(crate) fn request_acknowledgements(&mut self) -> Result<(), Fault> {
-        self.command::<i64>(&["WAIT", &GATE_CLOSED.to_string(), "1"]).map(drop)
+        self.command(&["WAIT", &GATE_CLOSED.to_string(), "1"]).map(drop)
     }
 
     /// Holds clients' writes back for at most `limit`; the server itself writes nothing either.
     pub(crate) fn pause_writes(&mut self, limit: Duration) -> Result<(), Fault> {
-        self.command(&["CLIENT", "PAUSE", &limit.as_millis().to_string(), "WRITE"])
+        self.command(&["CLIENT", "PAUSE", &limit.as_millis().to_string(), "WRITE"]).map(drop)
     }
 
     /// Ends the pause.
     pub(crate) fn resume_writes(&mut self) -> Result<(), Fault> {
-        self.command(&["CLIENT", "UNPAUSE"])
+        self.command(&["CLIENT", "UNPAUSE"]).map(drop)
     }
 
     /// Cuts the clients' connections, so that none waits for an answer that another server has to give.
     pub(crate) fn cut_clients(&mut self) -> Result<(), Fault> {
-        let _: i64 = self.command(&["CLIENT", "KILL", "TYPE", "pubsub"])?;
-        let _: i64 = self.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])?;
+        self.command(&["CLIENT", "KILL", "TYPE", "pubsub"])?;
+        self.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])?;
         Ok(())
     }
 }
 
-/// Sorts an error. Its text never holds an argument of ours.
-fn fault(what: &str, error: &RedisError, begin: Instant) -> Fault {
-    let waited = begin.elapsed().as_millis();
-    let text =
-        format!("{what}: {}", error.detail().map_or_else(|| error.to_string(), |d| format!("{} {d}", error.code().unwrap_or("error"))));
-    let says = |word: &str| error.code() == Some(word) || error.to_string().contains(word);
-    if error.is_timeout() || error.is_io_error() && error.to_string().contains("temporarily unavailable") {
-        return Fault::Silent(format!("{what}: no answer from the server within {waited} ms"));
+/// Sorts what is wrong with a connection.
+fn broken(what: &str, broken: Broken, begin: Instant) -> Fault {
+    match broken {
+        Broken::Absent(why) => Fault::Absent(format!("{what}: {why}")),
+        Broken::Late => Fault::Silent(format!("{what}: no answer from the server within {} ms", begin.elapsed().as_millis())),
+        Broken::Closed => Fault::Closed("the server hangs up: it has no free connection; close idle clients, or raise maxclients".into()),
+        Broken::Garbled(why) => Fault::Refused(format!("{what}: {why}")),
     }
-    if error.is_connection_refusal() || error.kind() == ErrorKind::IoError && says("No such file") {
-        return Fault::Absent(text);
+}
+
+/// Sorts an error of the server. The text that is made of it never holds an argument of ours.
+fn refusal(what: &str, text: &str) -> Fault {
+    let code = text.split(' ').next().unwrap_or_default();
+    match code {
+        _ if text.contains("max number of clients") => broken(what, Broken::Closed, Instant::now()),
+        "BUSY" => Fault::Engaged(format!("{what}: {text}")),
+        "NOAUTH" | "WRONGPASS" => Fault::Denied(login_refused(code)),
+        "NOPERM" => {
+            Fault::Denied(format!("the server refuses the agent {what} ({code}): give acl_user the rules that docs/redis.md lists"))
+        }
+        _ => Fault::Refused(format!("{what}: {text}")),
     }
-    if says("BUSY") || says("max number of clients") {
-        return Fault::Engaged(text);
+}
+
+fn login_refused(why: &str) -> String {
+    format!(
+        "the server refuses the agent's login ({}): correct requirepass in the configuration, or password_file and acl_user",
+        why.trim_start_matches("connecting: ")
+    )
+}
+
+fn not_understood(what: &str) -> Fault {
+    Fault::Refused(format!("{what}: the answer is not that of Redis or Valkey; see what listens there"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_is_sorted_by_what_can_be_done() {
+        assert!(matches!(refusal("AUTH", "ERR max number of clients reached"), Fault::Closed(_)));
+        assert!(matches!(refusal("INFO", "BUSY Redis is busy running a script."), Fault::Engaged(_)));
+        for text in ["NOAUTH Authentication required.", "WRONGPASS invalid username-password pair", "NOPERM this user has no permissions"] {
+            assert!(matches!(refusal("INFO", text), Fault::Denied(_)), "{text}");
+        }
+        assert!(matches!(refusal("CONFIG GET", "ERR unknown command 'CONFIG'"), Fault::Refused(_)));
     }
-    if says("NOAUTH") || says("WRONGPASS") || says("NOPERM") || error.kind() == ErrorKind::AuthenticationFailed {
-        return Fault::Denied(format!(
-            "the server refuses the agent's login or command ({text}): correct password_file and acl_user, or requirepass in the configuration"
-        ));
-    }
-    if error.is_io_error() || error.is_connection_dropped() {
-        return Fault::Absent(text);
-    }
-    Fault::Refused(text)
 }

@@ -1,10 +1,11 @@
 //! What this node remembers of its own server until the next boot. Not the truth: that is the server itself, and the
 //! record in the CIB. It saves the monitor from asking the cluster each time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ocf::Peers;
 use process::Identity;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,8 @@ pub(crate) struct Reign {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct State {
+    /// Of the file's form; 1 where it is not said.
+    pub(crate) version: u32,
     /// The server that was started or taken over.
     pub(crate) server: Option<Identity>,
     /// Whether it is promoted: set when the promotion is recorded, before writes open.
@@ -51,9 +54,24 @@ pub(crate) struct State {
     pub(crate) history: String,
     /// The holders as recorded, on the primary.
     pub(crate) holders: BTreeSet<String>,
+    /// For how many monitors in a row the server has said nothing and worked.
+    pub(crate) working_for: u32,
+    /// Since when it is attached to nobody, since boot, as its monitors saw it.
+    pub(crate) detached_since: Option<Duration>,
+    /// On the primary: since when its writes are refused for want of replicas, since boot.
+    pub(crate) short_since: Option<Duration>,
+    /// Why this node was not promoted, until somebody is.
+    pub(crate) refused: Option<String>,
+    /// The nodes that the cluster's lists have named.
+    pub(crate) nodes: BTreeSet<String>,
+    /// Holders that are not attached, on the primary, and since when, since boot.
+    pub(crate) away: BTreeMap<String, Duration>,
     /// Holders whose server was stopped, on the primary; they leave the record when what they held is elsewhere.
     pub(crate) leaving: BTreeSet<String>,
 }
+
+/// The form of the file that this agent writes.
+const VERSION: u32 = 1;
 
 /// The file that holds the memory.
 #[derive(Debug)]
@@ -66,10 +84,33 @@ impl StateFile {
         Self { path: directory.join(format!("systole-{resource}.state")) }
     }
 
-    /// What is remembered; nothing when there is no file, or not a whole one (it is replaced whole, so that is from
-    /// another version).
+    /// What is remembered; nothing when there is no file, none that can be read, or [`Self::check`] fails.
     pub(crate) fn load(&self) -> State {
-        std::fs::read(&self.path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+        self.read().ok().flatten().unwrap_or_default()
+    }
+
+    /// Whether the file is of a form that this agent knows.
+    ///
+    /// # Errors
+    /// That it is not, with the remedy. Nothing may be decided by an empty memory in its place: a primary would take itself for a
+    /// stranger.
+    pub(crate) fn check(&self) -> Result<(), ocf::Failure> {
+        self.read().map(drop).map_err(|version| {
+            let file = self.path.display();
+            ocf::Failure::generic(format!(
+                "{file} was not written by this version of systole (version {version}): install the other version again, or rm {file}"
+            ))
+        })
+    }
+
+    /// `Err` is a version that is not known.
+    fn read(&self) -> Result<Option<State>, u64> {
+        let Ok(bytes) = std::fs::read(&self.path) else { return Ok(None) };
+        let Ok(value) = serde_json::from_slice::<serde_json::Value>(&bytes) else { return Ok(None) };
+        match value.get("version").and_then(serde_json::Value::as_u64) {
+            Some(version) if version > u64::from(VERSION) => Err(version),
+            _ => Ok(serde_json::from_value(value).ok()),
+        }
     }
 
     /// Remembers.
@@ -77,13 +118,20 @@ impl StateFile {
     /// # Errors
     /// What the file system says, with the path.
     pub(crate) fn save(&self, state: &State) -> Result<(), ocf::Failure> {
-        let bytes = serde_json::to_vec(state).map_err(|e| ocf::Failure::generic(e.to_string()))?;
+        let bytes = serde_json::to_vec(&State { version: VERSION, ..state.clone() }).map_err(|e| ocf::Failure::generic(e.to_string()))?;
         process::write_atomically(&self.path, &bytes, 0o600)
             .map_err(|e| ocf::Failure::generic(format!("{} cannot be written: {e}; free space or correct the mode", self.path.display())))
     }
 }
 
 impl State {
+    /// Remembers the nodes that the lists name. Whether any was new.
+    pub(crate) fn meet(&mut self, peers: &Peers) -> bool {
+        let before = self.nodes.len();
+        self.nodes.extend(peers.running_nodes());
+        self.nodes.len() > before
+    }
+
     /// The record as it was read last; `None` when it has to be read.
     pub(crate) fn known_record(&self) -> Option<Record> {
         self.record.as_deref().and_then(|text| Record::parse(text).ok())
@@ -97,5 +145,27 @@ impl State {
     /// Whether the process that runs now is the one whose promotion the round follows: it holds everything.
     pub(crate) fn reigned(&self, round: &str) -> bool {
         self.reign.as_ref().is_some_and(|r| r.round == round && Some(&r.server) == self.server.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_memory_of_a_version_to_come_is_refused_and_not_taken_for_an_empty_one() {
+        let directory = std::env::temp_dir().join(format!("systole-redis-state-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let file = StateFile::of(&directory, "r");
+        assert!(file.check().is_ok(), "none is no other version");
+        let state = State { promoted: true, ..State::default() };
+        file.save(&state).unwrap();
+        assert_eq!(file.load(), State { version: VERSION, ..state });
+        std::fs::write(&file.path, r#"{"promoted":true}"#).unwrap();
+        assert!(file.load().promoted && file.check().is_ok(), "a release before");
+        std::fs::write(&file.path, r#"{"promoted":true,"version":2,"server":"other"}"#).unwrap();
+        let failure = file.check().unwrap_err();
+        assert!(failure.reason.contains("version 2") && failure.reason.contains("rm "), "{failure}");
+        std::fs::remove_dir_all(directory).unwrap();
     }
 }

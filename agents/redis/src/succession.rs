@@ -16,7 +16,7 @@ use crate::info::{Info, ReplicationRole};
 use crate::monitor::Look;
 use crate::preference::{HANDED_OVER, PRIMARY, STEPPED_BACK};
 use crate::record::{PROPERTY, Record};
-use crate::server::Server;
+use crate::server::{Fault, Server};
 use crate::state::State;
 
 /// The private attribute that holds a node's position.
@@ -36,8 +36,12 @@ const LAST_BYTES: Duration = Duration::from_millis(150);
 impl Redis {
     /// Reacts to what happens to the other instances.
     pub(crate) fn react(&self, context: &Context, notification: &Notification) -> Outcome {
+        let mut state = self.state_file.load();
+        if state.meet(&notification.peers) {
+            self.state_file.save(&state)?;
+        }
         match (notification.phase, notification.operation) {
-            (Phase::Post, Operation::Demote) => self.after_demotion(context),
+            (Phase::Post, Operation::Demote) if notification.peers.still_promoted().is_none() => self.after_demotion(context),
             (Phase::Pre, Operation::Promote) => self.before_promotion(context, notification),
             (Phase::Post, Operation::Promote) => self.after_promotion(context, notification),
             (Phase::Pre, Operation::Start) => self.before_start(context, notification),
@@ -108,6 +112,7 @@ impl Redis {
             }
             Verdict::Refuse(reason) => {
                 context.log.error(format!("refusing the promotion: {reason}"));
+                state.refused = Some(reason.clone());
                 (Score::NEVER, reason)
             }
         };
@@ -154,6 +159,7 @@ impl Redis {
         state.following = Some(primary.to_owned());
         state.promoted = false;
         state.stands_back = None;
+        state.refused = None;
         state.record = None;
         self.state_file.save(&state)?;
         let mut server = self.connect(ANSWER_IN_NOTIFY)?;
@@ -203,13 +209,15 @@ impl Redis {
         let Some(process) = self.find_server(state) else { return Ok(nowhere(Unfit::NoServer)) };
         let (mut server, seen) = match self.ask(&process, ANSWER_IN_NOTIFY) {
             Look::Answered(server, seen) => (server, seen),
-            Look::Engaged(why) | Look::Stuck(why) => {
+            Look::Ended => return Ok(nowhere(Unfit::NoServer)),
+            // It may hold what nobody else has, so nobody may be promoted as if it held nothing.
+            Look::Engaged(why) | Look::Working(why) | Look::Stuck(why) | Look::Deaf(why) => {
                 context.log.warning(format!("no position: {why}"));
-                return Ok(nowhere(Unfit::NoServer));
+                return Ok(nowhere(Unfit::Unasked));
             }
-            Look::Refuses(fault) => {
+            Look::Unasked(fault) => {
                 context.log.warning(format!("no position: {fault}"));
-                return Ok(nowhere(Unfit::NoServer));
+                return Ok(nowhere(Unfit::Unasked));
             }
         };
         if seen.info.loading {
@@ -220,7 +228,13 @@ impl Redis {
             state.linked = true;
             self.state_file.save(state)?;
         }
-        let at_rest = bring_to_rest(&mut server, &seen.info)?;
+        let at_rest = match bring_to_rest(&mut server, &seen.info) {
+            Ok(info) => info,
+            Err(fault) => {
+                context.log.warning(format!("no position: {fault}"));
+                return Ok(nowhere(Unfit::Unasked));
+            }
+        };
         let complete = state.reigned(round);
         Ok(Position {
             round: round.to_owned(),
@@ -231,9 +245,10 @@ impl Redis {
             live: state.linked || complete,
             complete,
             priority: seen.info.priority,
-            unfit: match (seen.info.syncing, seen.info.priority) {
-                (true, _) => Some(Unfit::Syncing),
-                (_, 0) => Some(Unfit::Never),
+            unfit: match &seen.info {
+                info if info.syncing => Some(Unfit::Syncing),
+                info if info.emptied() => Some(Unfit::Emptied),
+                info if info.priority == 0 => Some(Unfit::Never),
                 _ => None,
             },
         })
@@ -288,7 +303,7 @@ impl Redis {
 /// Waits until a replica's position stands still. A dead primary's last bytes are still in the socket: they end with
 /// the link. When the link stays up (a power cut sends no farewell), the position has to stand still for a while, and
 /// the link is cut then.
-fn bring_to_rest(server: &mut Server, seen: &Info) -> Result<Info, Failure> {
+fn bring_to_rest(server: &mut Server, seen: &Info) -> Result<Info, Fault> {
     if seen.role == ReplicationRole::Primary || !seen.link_up {
         return Ok(seen.clone());
     }
@@ -305,5 +320,5 @@ fn bring_to_rest(server: &mut Server, seen: &Info) -> Result<Info, Failure> {
         last = now;
     }
     server.follow_nobody()?;
-    Ok(server.replication()?)
+    server.replication()
 }

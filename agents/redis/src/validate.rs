@@ -9,6 +9,9 @@ use promotable::read_secret;
 use crate::agent::Redis;
 use crate::params::Durability;
 
+/// What the agent says to its server and to nobody else.
+const NEEDED: [&str; 7] = ["config", "info", "replicaof", "client", "auth", "psync", "replconf"];
+
 /// Below this a partial resynchronisation fails under any load: the default of 1 MB is a fraction of a second.
 const BACKLOG_WORTH_HAVING: u64 = 16 * 1024 * 1024;
 
@@ -55,8 +58,21 @@ impl Redis {
         if let Some(file) = &self.params.masterauth_file {
             read_secret(file, "masterauth_file")?;
         }
+        conf.check_passwords()?;
+        if let Some(name) = conf.renamed_commands().find(|name| NEEDED.contains(&name.as_str())) {
+            return Err(Failure::installed(format!(
+                "rename-command takes {} from the agent, which needs it: remove the line, and keep others from it with an ACL",
+                name.to_ascii_uppercase()
+            )));
+        }
         let directory = conf.data_directory();
-        if directory.is_absolute() && !directory.is_dir() {
+        if !directory.is_absolute() {
+            return Err(Failure::installed(
+                "the configuration names no data directory (dir) from the root on, so the data would be gone with the next boot: \
+                 write `dir /var/lib/redis`",
+            ));
+        }
+        if !directory.is_dir() {
             return Err(Failure::installed(format!(
                 "data directory {} (dir in the configuration) does not exist: create it for user {}",
                 directory.display(),
@@ -89,7 +105,7 @@ impl Redis {
             advice.push("the configuration binds loopback addresses only, so that no replica can attach: write `bind * -::*`".into());
         }
         let protected = conf.last("protected-mode").is_none_or(|v| v.eq_ignore_ascii_case("yes"));
-        if several && protected && conf.requirepass().is_none() && conf.last_all("bind").is_none() && conf.last("aclfile").is_none() {
+        if several && protected && conf.requirepass().is_none() && conf.last("user").is_none() && conf.last("aclfile").is_none() {
             advice.push("protected-mode without a password lets no replica attach: write `requirepass` and `masterauth`, or `protected-mode no` in a closed network".into());
         }
         if conf.last("repl-backlog-size").and_then(bytes).unwrap_or(1024 * 1024) < BACKLOG_WORTH_HAVING {

@@ -94,6 +94,11 @@ impl Peers {
         nodes
     }
 
+    /// A node whose instance is promoted and is not being demoted: a demotion elsewhere is of one that should not have been promoted.
+    pub fn still_promoted(&self) -> Option<&str> {
+        self.promoted.iter().map(|m| m.node.as_str()).find(|node| self.demote.iter().all(|m| m.node != *node))
+    }
+
     /// The node that is or was to be promoted.
     pub fn candidate(&self) -> Option<&str> {
         self.promote.first().map(|m| m.node.as_str())

@@ -78,6 +78,11 @@ impl FakeCluster {
         std::fs::write(self.directory.join(format!("values/property.systole-{resource}-primary")), text).unwrap();
     }
 
+    /// Takes the record away, as before a replication came under the cluster.
+    pub fn forget_record(&self, resource: &str) {
+        let _ = std::fs::remove_file(self.directory.join(format!("values/property.systole-{resource}-primary")));
+    }
+
     /// Sets a property of the cluster, as an administrator does.
     pub fn set_property(&self, name: &str, value: &str) {
         std::fs::write(self.directory.join(format!("values/property.{name}")), value).unwrap();

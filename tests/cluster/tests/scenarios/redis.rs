@@ -103,7 +103,7 @@ fn what_only_a_lost_primary_has_is_counted_and_kept_when_it_returns() {
         })?;
         let log = site.log_of(&primary)?;
         expect(log.contains("on this server only, and are given up"), &format!("the loss is counted: {log}"))?;
-        expect(primary.sh("ls /var/lib/redis/systole-kept")?.stdout.contains("dump.rdb"), "the snapshot is kept")
+        expect(primary.sh("ls -R /var/lib/redis/systole-kept")?.stdout.contains("dump.rdb"), "the snapshot is kept")
     });
 }
 

@@ -20,7 +20,7 @@ fn without_a_replica_writes_are_refused_and_with_one_they_are_taken() {
     quorum(a).lists(&lists, group.spelling).run("promote").ok();
     let error = a.write("alone").expect_err("no replica is attached");
     assert!(error.starts_with("NOREPLICAS"), "{error}");
-    quorum(a).run("monitor").expect(&[8]);
+    quorum(a).run("monitor").refused(191, &["writes are refused"]);
     quorum(b).notifying("post", "promote", &lists, group.spelling).run("notify").ok();
     eventually("writes are taken with a replica", || a.write("with one").is_ok());
     assert_eq!(a.ask(&["WAIT", "1", "1000"]).unwrap(), "1");

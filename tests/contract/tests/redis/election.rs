@@ -302,3 +302,101 @@ fn wait_last_known_master_refuses_another() {
     agent.clone().notifying("pre", "promote", &lists, group.spelling).run("notify").ok();
     agent.lists(&lists, group.spelling).run("promote").refused(1, &["wait_last_known_master", "start it"]);
 }
+
+/// A primary that sends a copy which no server of this version can load, as a newer one does.
+fn newer_primary() -> u16 {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            for line in lines.map_while(Result::ok) {
+                let answer = match line.to_ascii_uppercase().as_str() {
+                    "PING" => "+PONG\r\n".to_owned(),
+                    "REPLCONF" => "+OK\r\n".to_owned(),
+                    "PSYNC" => format!("+FULLRESYNC {} 0\r\n$20\r\nREDIS9999{}", "ab".repeat(20), "x".repeat(11)),
+                    _ => continue,
+                };
+                if stream.write_all(answer.as_bytes()).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    port
+}
+
+/// It still shows the position of the data that it has thrown away: 6407 bytes and no key, and everybody else was wiped by it.
+#[test]
+fn a_replica_that_threw_its_data_away_for_a_copy_that_it_cannot_load_is_no_candidate() {
+    let group = Group::established(ALL);
+    let (b, c) = (group.node("b"), group.node("c"));
+    b.ask(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
+    group.node("a").write("only on c").unwrap();
+    group.wait_caught_up("a", "c");
+    let offset = c.info("master_repl_offset");
+    c.ask(&["REPLICAOF", "127.0.0.1", &newer_primary().to_string()]).unwrap();
+    eventually("c is empty", || c.ask(&["DBSIZE"]).is_ok_and(|n| n == "0") && c.info("repl_backlog_active") == "0");
+    c.ask(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
+    assert_eq!(c.info("master_repl_offset"), offset, "it has to show its old position for this test");
+    group.node("a").kill_server();
+    let answer = c.agent().run("monitor");
+    answer.expect(&[190]);
+    assert!(answer.reason().contains("threw its data away"), "{}", answer.reason());
+    assert_eq!(c.score(), "-INFINITY");
+    group.promote("c", &["b", "c"]).refused(1, &["c cannot be promoted", "threw its data away"]);
+    group.promote("b", &["b", "c"]).ok();
+    group.wait_attached("c");
+    assert_eq!((b.ask(&["DBSIZE"]).unwrap(), c.ask(&["DBSIZE"]).unwrap()), ("1".into(), "1".into()));
+}
+
+/// Sets the time since which the primary misses a holder to the boot.
+fn away_since_the_boot(node: &testkit::Node, holder: &str) {
+    let text = std::fs::read_to_string(node.state_file()).unwrap();
+    let begin = text.find(&format!("\"away\":{{\"{holder}\":{{\"secs\":")).unwrap_or_else(|| panic!("{holder} is not missed: {text}"));
+    let begin = begin + text[begin..].find("secs\":").unwrap() + 6;
+    let end = begin + text[begin..].find(',').unwrap();
+    std::fs::write(node.state_file(), format!("{}0{}", &text[..begin], &text[end..])).unwrap();
+}
+
+/// Its data are old: it is no holder any more, is asked last, and wins over nobody who may have the others' data.
+#[test]
+fn a_replica_that_lost_its_primary_long_ago_is_no_holder_until_it_is_back() {
+    let group = Group::established(ALL);
+    let (a, c) = (group.node("a"), group.node("c"));
+    cut_off(&group, "c");
+    a.agent().run("monitor").expect(&[8]);
+    assert!(group.record().ends_with("holders=a,b,c"), "at once: {}", group.record());
+    away_since_the_boot(a, "c");
+    a.agent().run("monitor").expect(&[8]);
+    assert!(group.record().ends_with("holders=a,b"), "{}", group.record());
+    // Back, by its own monitor: recorded again by the primary's.
+    c.agent().run("monitor").expect(&[0]);
+    group.wait_attached("c");
+    a.agent().run("monitor").expect(&[8]);
+    assert!(group.record().ends_with("holders=a,b,c"), "{}", group.record());
+    // Lost again, and the others with it.
+    cut_off(&group, "c");
+    a.agent().run("monitor").expect(&[8]);
+    away_since_the_boot(a, "c");
+    a.agent().run("monitor").expect(&[8]);
+    a.write("not on c").unwrap();
+    a.kill_server();
+    group.node("b").kill_server();
+    group.promote("c", &["c"]).refused(1, &["c has not followed a for long", "b may hold more", "crm_attribute"]);
+}
+
+/// With durability=quorum, WAIT was answered by a replica that the record did not know, and what it had confirmed was lost.
+#[test]
+fn a_replica_whose_start_was_not_notified_is_recorded_by_the_next_monitor() {
+    let group = Group::established(ALL);
+    let a = group.node("a");
+    let forget = |text: String| text.replace("[\"a\",\"b\",\"c\"]", "[\"a\",\"b\"]");
+    let state = std::fs::read_to_string(a.state_file()).unwrap();
+    assert_ne!(forget(state.clone()), state);
+    std::fs::write(a.state_file(), state.replace("\"holders\":[\"a\",\"b\",\"c\"]", "\"holders\":[\"a\",\"b\"]")).unwrap();
+    group.cluster.set_record("redis", &group.record().replace("holders=a,b,c", "holders=a,b"));
+    a.agent().parameter("durability", "quorum").run("monitor");
+    assert!(group.record().ends_with("holders=a,b,c"), "{}", group.record());
+}

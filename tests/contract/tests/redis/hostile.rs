@@ -82,8 +82,8 @@ fn stop_and_probe_work_with_parameters_that_exclude_each_other_or_make_no_sense(
         let agent = pairs.iter().fold(node.agent(), |agent, (name, value)| agent.parameter(name, value));
         let started = agent.run("start");
         assert_eq!(started.status, 6, "{pairs:?}: the same on all nodes: {}", started.stderr);
-        // 4: it runs, and does not know this password.
-        agent.clone().probing().run("monitor").expect(&[0, 4]);
+        // It runs, and the parameters are complained of.
+        agent.clone().probing().run("monitor").expect(&[190]);
         agent.run("stop").ok();
         assert!(node.servers().is_empty(), "{pairs:?}: the server still runs");
     }
@@ -95,9 +95,7 @@ fn values_that_are_no_utf_8() {
         let node = Node::alone();
         node.start();
         let agent = node.agent().parameter(name, std::ffi::OsString::from_vec(b"/tmp/\xff\xfe".to_vec()));
-        for (action, statuses) in
-            [("validate-all", &[0, 5, 6][..]), ("monitor", &[0, 4, 5, 6]), ("stop", &[0]), ("start", &[0, 1, 4, 5, 6])]
-        {
+        for (action, statuses) in [("validate-all", &[0, 5, 6][..]), ("monitor", &[0, 190]), ("stop", &[0]), ("start", &[0, 1, 4, 5, 6])] {
             let answer = agent.run(action);
             assert!(statuses.contains(&answer.status), "{name}: {action} ended with {}: {}", answer.status, answer.stderr);
             expect_one_clean_reason(&answer.stderr, name);
@@ -189,13 +187,8 @@ fn a_wrong_password_is_a_refusal_with_the_remedy() {
     assert!(!answer.stderr.contains("right"), "{}", answer.stderr);
     node.agent().run("stop").ok();
     node.start();
-    wrong.run("monitor").refused(4, &["password_file"]);
+    // What worked last still does: who edits a password in one place has not broken a server.
+    wrong.run("monitor").refused(190, &["former password"]);
     wrong.run("stop").ok();
     assert!(node.servers().is_empty(), "a wrong password must not keep a server alive");
-    node.start();
-    node.agent().run("promote").ok();
-    wrong.run("monitor").expect(&[9]);
-    let server = node.server();
-    wrong.run("demote").ok();
-    assert!(!server.is_there(), "a primary that cannot be demoted has to die");
 }

@@ -75,7 +75,11 @@ fn the_data_of_a_dead_primary_are_kept_when_it_comes_back_after_its_successor() 
     let lists = Lists { promoted: vec!["b"], start: vec!["a"], ..Lists::default() };
     a.agent().lists(&lists, group.spelling).run("start").ok();
     group.wait_attached("a");
-    assert_eq!(std::fs::read(a.data().join("systole-kept/dump.rdb")).unwrap(), saved);
+    let kept: Vec<_> = std::fs::read_dir(a.data().join("systole-kept")).unwrap().flatten().map(|e| e.path()).collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    let name = kept[0].file_name().unwrap().to_string_lossy().into_owned();
+    assert!(name.starts_with("0001-at-most-") && name.ends_with("-bytes"), "{name}");
+    assert_eq!(std::fs::read(kept[0].join("dump.rdb")).unwrap(), saved);
 }
 
 /// A score that a later start published must not be lowered for the server before it.

@@ -7,6 +7,7 @@
 //! of the sandbox and prints the agent's log.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of this is tests")]
 
+mod demote;
 mod disk;
 mod durability;
 mod election;
@@ -15,11 +16,13 @@ mod hostile;
 mod killed;
 mod monitor;
 mod notify;
+mod premises;
 mod secrets;
 mod startup;
 mod steady;
 mod tester;
 mod timeouts;
 mod tools;
+mod unseen;
 mod validate;
 mod writable;

@@ -93,13 +93,15 @@ fn a_replica_that_missed_the_notification_follows_at_its_next_monitor() {
     group.wait_caught_up("b", "c");
 }
 
+/// One that is not heard at all, as on a node that was lost a moment ago. (A server that is alive and cannot be asked is another matter.)
 #[test]
 fn a_silent_node_does_not_hold_up_an_election() {
     let group = Group::established(&["a", "b", "c"]);
     group.node("a").kill_server();
-    group.node("c").server().freeze();
     let limit = pace::Limit::of(Duration::from_secs(5));
-    group.promote("b", &["b", "c"]).ok();
+    let lists = Lists::promoting("b", &["b", "c"]);
+    group.notify("b", "pre", "promote", &lists);
+    group.node("b").agent().lists(&lists, group.spelling).run("promote").ok();
     assert!(!limit.is_over(), "{:?}", limit.elapsed());
     assert!(group.record().contains("node=b"), "{}", group.record());
 }
@@ -130,4 +132,36 @@ fn a_primary_that_is_not_recorded_changes_no_record() {
     group.notify("a", "post", "stop", &stopped);
     let _ = group.node("a").agent().run("monitor");
     assert_eq!(group.record(), theirs);
+}
+
+/// Every replica was cut from the primary that lives, until its next monitor.
+#[test]
+fn a_demotion_beside_the_primary_cuts_nobody_off_and_who_was_demoted_follows_again() {
+    let group = Group::established(&["a", "b", "c"]);
+    let (a, b) = (group.node("a"), group.node("b"));
+    b.ask(&["REPLICAOF", "NO", "ONE"]).unwrap();
+    let lists = Lists { promoted: vec!["a", "b"], unpromoted: vec!["c"], demote: vec!["b"], ..Lists::default() };
+    b.agent().lists(&lists, group.spelling).run("demote").ok();
+    group.notify_all("post", "demote", &lists);
+    assert_eq!(group.node("c").info("master_link_status"), "up");
+    assert_eq!(a.info("connected_slaves"), "1");
+    eventually("b follows a again", || {
+        b.agent().run("monitor").expect(&[0]);
+        b.info("master_link_status") == "up"
+    });
+    a.write("after").unwrap();
+    group.wait_caught_up("a", "b");
+}
+
+/// Four monitors answered 0 with an empty log, and the replica was away for good.
+#[test]
+fn a_replica_that_somebody_made_a_primary_follows_again_at_its_next_monitor() {
+    let group = Group::established(&["a", "b"]);
+    let b = group.node("b");
+    b.ask(&["REPLICAOF", "NO", "ONE"]).unwrap();
+    b.agent().run("monitor").expect(&[0]);
+    assert!(b.log().contains("somebody made the server a primary"), "{}", b.log());
+    group.wait_attached("b");
+    assert_eq!(group.writable(), ["a"]);
+    b.agent().run("monitor").expect(&[0]);
 }

@@ -146,3 +146,74 @@ fn stop_finds_the_server_when_everything_else_is_gone() {
     agent.run("stop").ok();
     assert!(node.servers().is_empty(), "the server still runs");
 }
+
+/// Makes the server hang as on a dead disk: it sleeps, is not stopped, uses no processor time, and accepts nobody.
+fn hang(node: &Node) {
+    let mut client = node.client();
+    std::thread::spawn(move || client.ask(&["DEBUG", "SLEEP", "120"]));
+    eventually("the server hangs", || {
+        let mut probe = node.client();
+        let (told, answer) = std::sync::mpsc::channel();
+        std::thread::spawn(move || told.send(probe.ask(&["PING"])));
+        answer.recv_timeout(Duration::from_millis(300)).is_err()
+    });
+}
+
+/// Fills the queue of those who wait for the server to accept them, as the clients of a hung server soon do.
+fn fill_the_queue(node: &Node) {
+    for _ in 0..9 {
+        let socket = node.socket();
+        std::thread::spawn(move || {
+            let waiting = std::os::unix::net::UnixStream::connect(socket);
+            std::thread::sleep(Duration::from_secs(60));
+            drop(waiting);
+        });
+    }
+    std::thread::sleep(Duration::from_millis(300));
+}
+
+/// 3 s are 3 s: they were waited for each reply of the exchange, and without an end for a connection that nobody accepts.
+#[test]
+fn a_hung_primary_is_found_within_the_limit_whether_or_not_it_can_be_connected_to() {
+    for full in [false, true] {
+        let node = Node::alone();
+        node.configure("enable-debug-command yes\ntcp-backlog 2");
+        node.start_promoted();
+        let hung = node.server().pid;
+        hang(&node);
+        if full {
+            fill_the_queue(&node);
+        }
+        let answer = node.agent().run("monitor");
+        println!("monitor of a hung primary, queue full: {full}: {:?}", answer.elapsed);
+        answer.refused(9, &["stuck"]);
+        assert!(answer.counted < Duration::from_secs(4), "{answer:?}");
+        let answer = node.agent().run("demote");
+        println!("demote of a hung primary, queue full: {full}: {:?}", answer.elapsed);
+        answer.ok();
+        assert!(answer.counted < Duration::from_secs(3), "{answer:?}");
+        assert!(node.servers().iter().all(|p| p.pid != hung), "a hung primary wakes up as a primary");
+    }
+}
+
+/// Busy has an end: a server that says nothing in thirty monitors and works is stuck.
+#[test]
+fn a_server_that_only_works_is_busy_for_long_and_not_for_ever() {
+    let node = Node::alone();
+    node.configure("busy-reply-threshold 60000");
+    node.start_promoted();
+    let port = node.port;
+    let script = std::thread::spawn(move || {
+        let endless = "local t = redis.call('TIME')[1] while redis.call('TIME')[1] - t < 9 do end return 1";
+        testkit::Client::tcp(port).unwrap().ask(&["EVAL", endless, "0"])
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    node.agent().run("monitor").expect(&[8]);
+    let state = std::fs::read_to_string(node.state_file()).unwrap();
+    assert!(state.contains("\"working_for\":1,"), "{state}");
+    std::fs::write(node.state_file(), state.replace("\"working_for\":1,", "\"working_for\":29,")).unwrap();
+    node.agent().run("monitor").refused(9, &["stuck", "in 30 monitors"]);
+    let _ = script.join();
+    node.agent().run("monitor").expect(&[8]);
+    assert!(std::fs::read_to_string(node.state_file()).unwrap().contains("\"working_for\":0,"), "counted anew");
+}

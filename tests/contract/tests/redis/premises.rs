@@ -1,0 +1,231 @@
+//! What the agent takes for granted and has to look at: whose replicas are attached, what the configuration lacks or takes away.
+
+use testkit::{Agent, Group, Lists, Node, eventually};
+
+fn quorum(node: &Node) -> Agent {
+    node.agent().parameter("durability", "quorum").parameter("replica_lag", "2")
+}
+
+#[track_caller]
+fn says(agent: &Agent, status: i32, words: &[&str]) {
+    let answer = agent.run("monitor");
+    answer.expect(&[status]);
+    for word in words {
+        assert!(answer.reason().contains(word), "without {word:?}: {}", answer.reason());
+    }
+}
+
+/// A replica of another site, a backup: a server of nobody's, attached to a's.
+fn attach_a_stranger(group: &Group) -> Node {
+    let stranger = Node::alone();
+    stranger.start();
+    // It announces nothing, and stands in the primary's list with its address.
+    stranger.ask(&["CONFIG", "SET", "replica-announce-ip", ""]).unwrap();
+    stranger.ask(&["REPLICAOF", "127.0.0.1", &group.node("a").port.to_string()]).unwrap();
+    eventually("the stranger is attached", || {
+        let replicas = group.node("a").ask(&["INFO", "replication"]).unwrap();
+        replicas.lines().any(|l| l.contains("ip=127.0.0.1,") && l.contains("state=online"))
+    });
+    stranger
+}
+
+#[test]
+fn a_replica_of_somebody_else_does_not_count_for_quorum_and_is_shown() {
+    let group = Group::established(&["a", "b", "c"]);
+    let a = group.node("a");
+    quorum(a).run("reload-agent").ok();
+    quorum(a).run("monitor").expect(&[8]);
+    let _stranger = attach_a_stranger(&group);
+    says(&quorum(a), 191, &["127.0.0.1", "none of the cluster's", "WAIT"]);
+    assert!(group.record().ends_with("holders=a,b,c"), "{}", group.record());
+    for name in ["b", "c"] {
+        group.node(name).agent().run("stop").ok();
+    }
+    eventually("writes are refused with the stranger alone", || a.write("k").is_err_and(|e| e.starts_with("NOREPLICAS")));
+    // With async nothing was promised.
+    a.agent().run("reload-agent").ok();
+    a.agent().run("monitor").expect(&[8]);
+}
+
+#[test]
+fn a_primary_without_enough_replicas_says_so_within_a_monitor_and_since_when() {
+    let group = Group::established(&["a", "b"]);
+    let (a, b) = (group.node("a"), group.node("b"));
+    quorum(a).run("reload-agent").ok();
+    quorum(a).run("monitor").expect(&[8]);
+    b.agent().run("stop").ok();
+    eventually("writes are refused", || a.write("k").is_err());
+    says(&quorum(a), 191, &["writes are refused", "0 of 1", "durability async"]);
+    quorum(a).run("monitor").expect(&[191]);
+    assert_eq!(a.log().matches("writes are refused from now on").count(), 1, "{}", a.log());
+    let lists = Lists { promoted: vec!["a"], start: vec!["b"], ..Lists::default() };
+    b.agent().lists(&lists, group.spelling).run("start").ok();
+    group.wait_attached("b");
+    quorum(a).run("monitor").expect(&[8]);
+    assert!(a.log().contains("writes are taken again after"), "{}", a.log());
+}
+
+/// Somebody set it to nothing, and WAIT was the only promise left.
+#[test]
+fn a_majority_that_somebody_took_away_is_restored() {
+    let group = Group::established(&["a", "b"]);
+    let a = group.node("a");
+    quorum(a).run("reload-agent").ok();
+    a.ask(&["CONFIG", "SET", "min-replicas-to-write", "0"]).unwrap();
+    quorum(a).run("monitor").expect(&[8]);
+    assert_eq!(a.ask(&["CONFIG", "GET", "min-replicas-to-write"]).unwrap().lines().last(), Some("1"));
+}
+
+#[test]
+fn quorum_with_an_unknown_number_of_servers_is_refused() {
+    let group = Group::of(&["a"]);
+    let agent = quorum(group.node("a")).without("OCF_RESKEY_CRM_meta_clone_max");
+    agent.run("start").refused(1, &["clone-max"]);
+    group.node("a").start();
+    agent.run("promote").refused(1, &["clone-max"]);
+}
+
+/// 4 rounds of monitors, and no record: it had not announced its name, because its first copy was on the way.
+#[test]
+fn a_running_replication_is_recorded_while_a_first_copy_is_on_its_way() {
+    let group = Group::established(&["a", "b"]);
+    let (a, b) = (group.node("a"), group.node("b"));
+    group.cluster.forget_record("redis");
+    std::fs::remove_file(a.state_file()).unwrap();
+    let _stranger = attach_a_stranger(&group);
+    a.agent().run("monitor").expect(&[8]);
+    assert!(group.record().contains("node=a"), "not recorded: {}", a.log());
+    assert!(group.record().ends_with("holders=a,b"), "{}", group.record());
+    b.agent().run("monitor").expect(&[0]);
+}
+
+#[test]
+fn what_the_configuration_lacks_or_takes_away_is_refused_with_the_line() {
+    let node = Node::alone();
+    for action in ["validate-all", "start"] {
+        node.configure("dir ./");
+        node.agent().run(action).refused(5, &["dir /var/lib/redis"]);
+        let text = std::fs::read_to_string(node.config()).unwrap();
+        let without: String = text.lines().filter(|l| !l.starts_with("dir ")).map(|l| format!("{l}\n")).collect();
+        std::fs::write(node.config(), without).unwrap();
+        node.agent().run(action).refused(5, &["dir /var/lib/redis"]);
+        for command in ["CONFIG", "info", "REPLICAOF", "CLIENT"] {
+            node.configure(&format!("rename-command {command} \"\""));
+            node.agent().run(action).refused(5, &["rename-command", &command.to_uppercase(), "remove the line"]);
+        }
+        node.configure("rename-command FLUSHALL \"\"");
+        node.agent().run("validate-all").ok();
+        for password in [&b"requirepass hunter2\xe4\n"[..], b"requirepass \"hunter2\\xe4\"\n", b"masterauth hunter2\xff\n"] {
+            node.configure("");
+            let mut text = std::fs::read(node.config()).unwrap();
+            text.extend_from_slice(password);
+            std::fs::write(node.config(), text).unwrap();
+            let answer = node.agent().run(action);
+            answer.refused(5, &["UTF-8"]);
+            assert!(!answer.stderr.contains("hunter2"));
+        }
+    }
+    assert!(node.servers().is_empty());
+}
+
+/// Redis 7 refuses everybody from outside then, whatever is bound.
+#[test]
+fn protected_mode_without_a_password_is_advised_against_whatever_is_bound() {
+    let group = Group::of(&["a"]);
+    let node = group.node("a");
+    let agent = node.agent().without("OCF_RESKEY_tunnel_port_map").meta("clone_max", "3").variable("OCF_CHECK_LEVEL", "10");
+    node.configure("bind * -::*");
+    agent.run("validate-all").refused(5, &["protected-mode"]);
+    for good in ["protected-mode no", "requirepass x", "user default on >x ~* &* +@all"] {
+        node.configure(&format!("bind * -::*\n{good}"));
+        agent.run("validate-all").ok();
+    }
+}
+
+#[test]
+fn a_memory_of_a_version_to_come_is_said_and_stops_nobody() {
+    let group = Group::established(&["a", "b"]);
+    let (a, b) = (group.node("a"), group.node("b"));
+    let servers = [a.server().pid, b.server().pid];
+    for node in [a, b] {
+        let text = std::fs::read_to_string(node.state_file()).unwrap();
+        std::fs::write(node.state_file(), text.replace("\"version\":1", "\"version\":9")).unwrap();
+    }
+    says(&a.agent(), 191, &["version 9", "rm "]);
+    says(&b.agent(), 190, &["version 9", "rm "]);
+    a.agent().run("demote").refused(1, &["version 9"]);
+    b.agent().run("promote").refused(1, &["version 9"]);
+    assert_eq!(group.writable(), ["a"]);
+    assert_eq!([a.server().pid, b.server().pid], servers);
+    // The remedy. What the servers are stands in the record, and in them.
+    for node in [a, b] {
+        std::fs::remove_file(node.state_file()).unwrap();
+    }
+    a.agent().run("monitor").expect(&[8]);
+    b.agent().run("monitor").expect(&[0]);
+    for node in [a, b] {
+        std::fs::write(node.state_file(), "{\"version\":9}").unwrap();
+        node.agent().run("stop").ok();
+        assert!(node.servers().is_empty(), "a stop always ends");
+    }
+}
+
+/// A warning that is always there is read by nobody.
+#[test]
+fn a_normal_start_warns_of_nothing() {
+    let group = Group::established(&["a", "b", "c"]);
+    for (name, status) in [("a", 8), ("b", 0), ("c", 0)] {
+        for _ in 0..2 {
+            group.node(name).agent().run("monitor").expect(&[status]);
+        }
+        let log = group.node(name).log();
+        assert!(!log.contains("WARNING") && !log.contains("ERROR"), "{log}");
+    }
+}
+
+#[test]
+fn a_replica_that_cannot_log_in_or_follows_nobody_is_shown_with_the_way_out() {
+    let group = Group::established(&["a", "b"]);
+    let (a, b) = (group.node("a"), group.node("b"));
+    a.ask(&["CONFIG", "SET", "requirepass", "x"]).unwrap();
+    a.client().ask(&["AUTH", "x"]).unwrap();
+    b.ask(&["CLIENT", "KILL", "TYPE", "master"]).unwrap();
+    let down = || b.info("master_link_down_since_seconds").parse::<i64>().unwrap_or(-1);
+    eventually("the link is down for 10 s", || down() >= 10);
+    says(&b.agent(), 190, &["is down", "refuses its login", "masterauth"]);
+    // Nobody is promoted, and this node knows why.
+    a.kill_server();
+    a.agent().run("stop").ok();
+    b.kill_server();
+    b.agent().run("stop").ok();
+    b.start();
+    group.promote("b", &["b"]).refused(1, &["empty"]);
+    b.agent().run("monitor").expect(&[0]);
+    detached_since_the_boot(b);
+    says(&b.agent(), 190, &["nobody is promoted", "not promoted: b is empty"]);
+}
+
+/// Sets the time since which a replica is attached to nobody to the boot.
+fn detached_since_the_boot(node: &Node) {
+    let text = std::fs::read_to_string(node.state_file()).unwrap();
+    let begin = text.find("\"detached_since\":{\"secs\":").expect("it is attached to nobody") + 25;
+    let end = begin + text[begin..].find(',').unwrap();
+    std::fs::write(node.state_file(), format!("{}0{}", &text[..begin], &text[end..])).unwrap();
+}
+
+/// A link that was never up has no age of its own.
+#[test]
+fn a_replica_that_never_attached_is_shown_after_a_while_and_not_at_once() {
+    let group = Group::established(&["a", "b"]);
+    let (a, b) = (group.node("a"), group.node("b"));
+    b.agent().run("stop").ok();
+    a.ask(&["CONFIG", "SET", "requirepass", "x"]).unwrap();
+    let lists = Lists { promoted: vec!["a"], start: vec!["b"], ..Lists::default() };
+    b.agent().lists(&lists, group.spelling).run("start").ok();
+    b.agent().run("monitor").expect(&[0]);
+    detached_since_the_boot(b);
+    eventually("the server has said why", || {
+        let answer = b.agent().run("monitor");
+        answer.status == 190 && answer.reason().contains("refuses its login")
+    });
+}
