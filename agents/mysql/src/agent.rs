@@ -250,10 +250,10 @@ impl MySql {
         }
     }
 
-    /// The server's process, if one runs: the remembered one, or one that somebody else started on our socket or pid
+    /// The server's process, if one runs. One that was killed is none, whatever it still holds. The remembered one, or one that somebody else started on our socket or pid
     /// file (a manual start, the stock agent before us). What is found is remembered by the next save.
     pub(crate) fn find_server(&self, state: &mut State) -> Option<Identity> {
-        if let Some(server) = state.server.as_ref().filter(|s| s.is_alive()) {
+        if let Some(server) = state.server.as_ref().filter(|s| s.runs()) {
             return Some(server.clone());
         }
         let found = self.by_pidfile().or_else(|| self.by_socket())?;
@@ -265,7 +265,7 @@ impl MySql {
     /// A pid file names a number; only the program behind it tells whether it is our server.
     fn by_pidfile(&self) -> Option<Identity> {
         let pid = std::fs::read_to_string(&self.params.pidfile).ok()?.trim().parse().ok()?;
-        let identity = Identity::of(pid).filter(Identity::is_alive)?;
+        let identity = Identity::of(pid).filter(Identity::runs)?;
         // The server of another resource runs the same program: ours works in the data directory.
         let theirs = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
         let ours = std::fs::canonicalize(&self.params.datadir).ok();
@@ -275,7 +275,7 @@ impl MySql {
     /// Whoever listens on our socket is our server, unless it is dying: its last thread holds the socket for a moment.
     fn by_socket(&self) -> Option<Identity> {
         std::fs::metadata(&self.params.socket).ok()?;
-        Identity::of(Server::listener(&self.params.socket)?).filter(Identity::is_alive)
+        Identity::of(Server::listener(&self.params.socket)?).filter(Identity::runs)
     }
 
     /// The account that the server runs under.

@@ -49,6 +49,9 @@ impl MySql {
                 context.log.warning(format!("the server waits for room on its disk: {why}"));
                 Ok(Status::Degraded(self.full_disk()))
             }
+            Look::Engaged(why) if !state.dying.is_empty() && !state.answered && !state.promoted => {
+                Ok(Status::Degraded(format!("the server does not run yet: {why}")))
+            }
             Look::Engaged(why) => {
                 context.log.warning(format!("the server is alive and busy: {why}"));
                 Ok(if state.promoted { Status::Promoted } else { Status::Running })
@@ -64,6 +67,10 @@ impl MySql {
     pub(crate) fn ask(&self, state: &State, process: &Identity, limit: Duration) -> Look {
         if process.state() == ProcessState::Frozen {
             return Look::Stuck("it is stopped by a signal (state T)".into());
+        }
+        if let Some(before) = state.dying.iter().find(|before| !before.wait_gone(Duration::ZERO)) {
+            // Whoever answers on the socket now is that one.
+            return Look::Engaged(format!("it starts when the one before (pid {}) is gone, which {}", before.pid, what_keeps(before)));
         }
         let worked = cpu_ticks(process);
         let begin = Instant::now();
@@ -298,6 +305,11 @@ impl MySql {
     pub(crate) fn must_wait(&self, state: &State) -> bool {
         state.dialect.as_ref().is_some_and(|d| self.lossless(d)) && self.cluster.is_present()
     }
+}
+
+/// Why a killed process is still there.
+fn what_keeps(process: &Identity) -> &'static str {
+    if process.state() == ProcessState::Gone { "gives its memory back" } else { "hangs in the kernel, probably on its disk" }
 }
 
 /// Processor time that a process has used, in clock ticks.

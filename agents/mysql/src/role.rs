@@ -251,13 +251,16 @@ impl MySql {
         self.restart_demoted(context, state)
     }
 
+    /// Kills it, and waits until it is no primary any more: when nothing of it will run again. It answers no client then, acknowledges
+    /// no write and sends none to a replica. What a thread of it had asked of the kernel before may yet come to its disk, where a crash
+    /// could have left it as well: nobody was told of it. Its memory and the locks of its files are waited for by what starts the next one.
     fn kill_surely(&self, context: &Context, process: &Identity) -> Outcome {
         process.kill();
-        if process.wait_gone(context.deadline.left().max(Duration::from_secs(1))) {
+        if process.wait_dead(context.deadline.left().max(Duration::from_secs(1))) {
             return Ok(());
         }
         Err(Failure::generic(format!(
-            "the server (pid {}) can neither be demoted nor killed: it hangs in the kernel, probably on its disk",
+            "the server (pid {}) can neither be demoted nor killed: see what holds it (a debugger, a frozen control group)",
             process.pid
         )))
     }

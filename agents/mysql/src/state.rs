@@ -75,6 +75,9 @@ impl SavedMemory {
 pub(crate) struct State {
     /// The server that was started or taken over.
     pub(crate) server: Option<Identity>,
+    /// Servers before it that may still hold their data: killed ones whose memory the kernel has not taken back, or that hang on a disk.
+    /// No other is started while they do.
+    pub(crate) dying: Vec<Identity>,
     /// Whether the agent started it, or has taken it over completely.
     pub(crate) ours: bool,
     /// Whether it has answered since it was started: before that, silence is recovery.
@@ -151,9 +154,15 @@ impl State {
         self.reign_of(record).is_some_and(|r| r.stage != Stage::Over)
     }
 
+    /// The servers that were here, the last one included, as far as they still hold their data.
+    pub(crate) fn still_there(&self) -> Vec<Identity> {
+        self.dying.iter().chain(&self.server).filter(|process| !process.wait_gone(Duration::ZERO)).cloned().collect()
+    }
+
     /// What stays of it when the server is started anew.
     pub(crate) fn of_new_process(&self) -> Self {
         Self {
+            dying: self.still_there(),
             held_until: self.held_until,
             record: self.record.clone(),
             addresses: self.addresses.clone(),

@@ -14,6 +14,10 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::{Cluster, Membership};
 use crate::score::Score;
 
+/// How often it looks at a server whose process is still there. The process is gone only when the kernel has taken its memory back, which
+/// takes about a second for 8 GiB; that it was killed can be seen at once. A look is one read in /proc.
+const LOOKS: Duration = Duration::from_millis(100);
+
 /// The watcher of one server, as its state file knows it.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
@@ -110,7 +114,7 @@ pub fn watch(arguments: &[String]) -> u8 {
     );
     // Another process under this number means that ours is dead already.
     if let Some(server) = Identity::of(pid).filter(|p| p.start_ticks == start_ticks) {
-        server.wait_gone_forever();
+        server.wait_dead_forever(LOOKS);
     }
     // Pacemaker may be restarting: try for a while. After that its own monitors will have found the dead server.
     for _ in 0..10 {

@@ -15,6 +15,7 @@ mod copy;
 mod demote;
 mod disk;
 mod election;
+mod hang;
 mod hostile;
 mod killed;
 mod proxysql;
