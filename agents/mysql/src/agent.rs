@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ocf::{Context, Description, Failure, Notification, Outcome, ResourceAgent, Secret, Status, Timeouts, Values};
-use pacemaker::{Cluster, Membership, Watcher};
+use pacemaker::{Cluster, Disks, Membership, Watcher};
 use process::{Account, Identity, Locked};
 use promotable::{Login, RememberedLogin, read_secret, with_login};
 
@@ -155,6 +155,18 @@ impl MySql {
     /// The watcher of this resource.
     pub(crate) fn watcher(&self) -> Watcher {
         Watcher::new(&Path::new(LIBEXEC).join("systole-watch"), self.membership.clone())
+    }
+
+    /// The same for the server that is remembered, and its disks.
+    pub(crate) fn watcher_of(&self, state: &State) -> Watcher {
+        self.watcher().of_disks(state.disks.clone())
+    }
+
+    /// The disks that these directories are on, to be written to as the server's user.
+    pub(crate) fn disks_of(&self, directories: impl IntoIterator<Item = PathBuf>) -> Option<Disks> {
+        let account = self.account().ok()?;
+        let directories = process::one_each(std::iter::once(self.params.datadir.clone()).chain(directories));
+        Some(Disks { uid: account.uid, gid: account.gid, directories })
     }
 
     /// This node's name.

@@ -150,6 +150,10 @@ impl MySql {
         if few && self.lossless(server.dialect()) {
             context.log.notice("durability=lossless with so few servers: the loss of a replica stops writes");
         }
+        match server.directories(&self.params.datadir) {
+            Ok(directories) => state.disks = self.disks_of(directories),
+            Err(fault) => context.log.warning(format!("only the disk of {} is watched: {fault}", self.params.datadir.display())),
+        }
         state.dialect = Some(server.dialect().clone());
         state.answered = true;
         state.ours = true;
@@ -198,7 +202,8 @@ impl MySql {
             // A server that `demote` starts again outlives this agent before it has opened its log.
             log: Some(self.params.log.clone()),
         };
-        let mut state = State { ours: true, ..self.state_file.load().of_new_process() };
+        let disks = if dying.is_empty() { self.disks_of([]) } else { None };
+        let mut state = State { ours: true, disks, ..self.state_file.load().of_new_process() };
         state.memory.change(|m| m.start_over(None));
         // Remembered before it runs: a stop must find it, whenever this agent is killed.
         let remember = |server: &Identity| {
@@ -210,7 +215,8 @@ impl MySql {
             other => Failure::installed(other.to_string()),
         };
         let watched = |server: &Identity| {
-            if let Err(e) = self.node().map_err(|f| f.reason).and_then(|node| self.watcher().ensure(server, node)) {
+            let watcher = self.watcher_of(&self.state_file.load());
+            if let Err(e) = self.node().map_err(|f| f.reason).and_then(|node| watcher.ensure(server, node)) {
                 context.log.warning(format!("a crash will be found by the next monitor only: {e}"));
             }
         };

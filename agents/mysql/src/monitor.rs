@@ -1,5 +1,6 @@
 //! `monitor`: what the server does, and what the cluster should know of it. With nothing changed it starts no process.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ocf::{Context, Failure, Status};
@@ -41,6 +42,9 @@ impl MySql {
         let mut state = self.state_file.load();
         let before = state.clone();
         let Some(process) = self.find_server(&mut state) else { return self.found_dead(context, &before) };
+        if let Some(directory) = self.watcher().hanging_disk(&process) {
+            return self.disk_hangs(context, &state, &directory);
+        }
         match self.ask(&state, &process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2)) {
             Look::Answered(_, seen) if lock.is_none() => Ok(self.status(&state, &seen)),
             Look::Answered(server, seen) => self.judge(context, state, &before, server, &seen),
@@ -102,6 +106,19 @@ impl MySql {
         Ok(Status::NotRunning)
     }
 
+    /// The server answers from its memory, and each commit waits for the disk. A replica stays: to stop it would fail, and fencing it
+    /// would take away what else its node does.
+    fn disk_hangs(&self, context: &Context, state: &State, directory: &Path) -> Result<Status, Failure> {
+        let why = format!("the disk of {} hangs: a block that was written to it does not come to its end", directory.display());
+        if state.promoted {
+            return self.broken(context, state, &why);
+        }
+        if !context.environment.is_probe() {
+            self.lower(context);
+        }
+        Ok(Status::Degraded(why))
+    }
+
     fn broken(&self, context: &Context, state: &State, why: &str) -> Result<Status, Failure> {
         if context.environment.is_probe() {
             return Err(Failure::generic(why));
@@ -146,7 +163,7 @@ impl MySql {
             }
             return Ok(if state.promoted { Status::Promoted } else { Status::Running });
         }
-        if !state.ours || !state.answered || state.dialect.is_none() {
+        if !state.ours || !state.answered || state.dialect.is_none() || state.disks.is_none() {
             self.take_charge(context, &mut state, &mut server)?;
         }
         if context.environment.check_level() >= 10 {
@@ -226,7 +243,7 @@ impl MySql {
 
     fn keep_watched(&self, context: &Context, state: &State) {
         let Some(process) = &state.server else { return };
-        let watcher = self.watcher();
+        let watcher = self.watcher_of(state);
         if !self.cluster.is_present() || watcher.is_watching(process) {
             return;
         }

@@ -43,6 +43,12 @@ impl MySql {
         let mut state = self.state_file.load();
         let process =
             self.find_server(&mut state).ok_or_else(|| Failure::generic("the server does not run: start it before it is promoted"))?;
+        if let Some(directory) = self.watcher().hanging_disk(&process) {
+            return Err(Failure::generic(format!(
+                "not promoted: the disk of {} hangs, and no write would come to its end",
+                directory.display()
+            )));
+        }
         let mut server = self.reach(context, &state)?;
         let seen = server.observe()?;
         if state.promoted && !seen.closed {

@@ -3,7 +3,7 @@
 //! Every call has a time limit. After one that was not answered in time the connection is of no more use: an answer that
 //! came later would be taken for that of the next question.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
@@ -224,6 +224,17 @@ impl Server {
             self.run_all(self.dialect.let_administrators_write(false))?;
         }
         loaded
+    }
+
+    /// The directories that it writes to beside its data directory, which relative paths are in.
+    pub(crate) fn directories(&mut self, datadir: &Path) -> Result<Vec<PathBuf>, Fault> {
+        let named =
+            self.rows(Dialect::places())?.into_iter().filter_map(|mut row| Some((row.remove("variable_name")?, row.remove("value")?)));
+        let places = named.filter(|(_, value)| !value.is_empty()).map(|(name, value)| {
+            let path = datadir.join(value);
+            if name.ends_with("_basename") { path.parent().map(Path::to_path_buf).unwrap_or(path) } else { path }
+        });
+        Ok(places.collect())
     }
 
     /// Replicas that are connected and acknowledge, and sessions that wait for one.

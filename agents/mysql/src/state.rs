@@ -78,6 +78,8 @@ pub(crate) struct State {
     /// Servers before it that may still hold their data: killed ones whose memory the kernel has not taken back, or that hang on a disk.
     /// No other is started while they do.
     pub(crate) dying: Vec<Identity>,
+    /// The disks that it writes to, which are watched.
+    pub(crate) disks: Option<pacemaker::Disks>,
     /// Whether the agent started it, or has taken it over completely.
     pub(crate) ours: bool,
     /// Whether it has answered since it was started: before that, silence is recovery.

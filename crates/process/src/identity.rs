@@ -158,8 +158,8 @@ impl Identity {
         true
     }
 
-    /// Waits until it will never run again, however long that takes. It is known at most `every` later.
-    pub fn wait_dead_forever(&self, every: Duration) {
+    /// Waits until it will never run again, however long that takes. It is known at most `every` later, when `look` was called as well.
+    pub fn wait_dead_forever(&self, every: Duration, mut look: impl FnMut()) {
         let Some(fd) = self.pidfd() else { return };
         // Opened once: it stays with this process, whoever gets its number later. In .../task, because the file above adds up what all
         // threads have used, and a server has thousands.
@@ -172,6 +172,7 @@ impl Identity {
             if !matches!(seen, Some(Thread::Runs | Thread::Stopped)) && !self.runs() {
                 return;
             }
+            look();
         }
     }
 
@@ -310,7 +311,7 @@ mod tests {
         assert!(!identity.runs(), "killed, and {:?}", identity.state());
         let begin = Instant::now();
         assert!(identity.wait_dead(Duration::ZERO));
-        identity.wait_dead_forever(Duration::from_millis(1));
+        identity.wait_dead_forever(Duration::from_millis(1), || ());
         let dead = begin.elapsed();
         assert!(!identity.wait_gone(Duration::ZERO), "1 GiB was given back in {dead:?}");
         assert!(identity.wait_gone(Duration::from_secs(20)));
