@@ -1,7 +1,7 @@
 //! The agent: its parts, and what every action needs of them.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ocf::{Context, Description, Failure, Notification, Outcome, ResourceAgent, Secret, Status, Timeouts, Values};
 use pacemaker::{Cluster, Disks, Membership, Watcher};
@@ -121,8 +121,7 @@ impl MySql {
         let log = std::rc::Rc::clone(&context.log);
         Self {
             params,
-            cluster: Cluster::new(membership.clone(), move |line| log.trace(line))
-                .answering_by(std::time::Instant::now() + context.deadline.left()),
+            cluster: Cluster::new(membership.clone(), move |line| log.trace(line)).answering_by(Instant::now() + context.deadline.left()),
             state_file: StateFile::of(&membership.state_directory, &membership.resource),
             remembered_login: RememberedLogin::of(&membership.state_directory, &membership.resource),
             membership,
@@ -203,7 +202,8 @@ impl MySql {
     /// Connects to the local server, with the login that it accepted last or that of now, speaking as it is known to want.
     pub(crate) fn connect(&self, known: Option<&Dialect>, limit: Duration) -> Result<Server, Fault> {
         let given = || self.login().map_err(|failure| Fault::Denied(failure.reason));
-        let attempt = |login: &Login| Server::connect(&self.params.socket, login, known, limit);
+        let until = Instant::now() + limit;
+        let attempt = |login: &Login| Server::connect(&self.params.socket, login, known, until.saturating_duration_since(Instant::now()));
         with_login(&self.remembered_login, given, attempt, |fault| matches!(fault, Fault::Denied(_)))
     }
 

@@ -115,7 +115,7 @@ impl MySql {
                     context.log.notice("the server was running open for writes: closed until the election");
                 }
             }
-            Look::Engaged(_) => {}
+            Look::Engaged(_) | Look::Working(_) => {}
             Look::Stuck(why) => {
                 return Err(Failure::generic(format!("the server (pid {}) runs but is stuck: {why}; stop it", process.pid)));
             }
@@ -442,7 +442,7 @@ impl MySql {
                     .warning(format!("{waiting} commits wait for a replica: the server is killed, so that none of them is acknowledged"));
                 Duration::ZERO
             }
-            Look::Engaged(why) if !state.promoted => {
+            Look::Engaged(why) | Look::Working(why) if !state.promoted => {
                 context.log.notice(format!("the server is busy: {why}"));
                 // MariaDB sometimes never ends when it is told to while it starts. A recovery that is killed begins anew, and
                 // after a crash the promotion of the successor waits for this stop.
@@ -456,7 +456,7 @@ impl MySql {
                 context.log.notice(format!("the server cannot be asked: {fault}"));
                 grace
             }
-            Look::Engaged(why) | Look::Stuck(why) => {
+            Look::Engaged(why) | Look::Working(why) | Look::Stuck(why) => {
                 context.log.warning(format!("killing the server: {why}"));
                 Duration::ZERO
             }

@@ -19,12 +19,18 @@ const ROOM_TO_WRITE: u64 = 16 * 1024 * 1024;
 /// How long the published reader attribute is taken to be still there.
 const PUBLISHED_FOR: Duration = Duration::from_secs(120);
 
+/// How many looks in a row may find a primary that works and says nothing: about a minute, which is what dropping a large table may take.
+/// One that has greeted nobody for longer serves nobody, whatever it is at.
+const WORKING: u32 = 6;
+
 /// What somebody finds who looks at the server.
 pub(crate) enum Look {
     /// It answered.
     Answered(Server, Box<Observation>),
     /// It is alive and busy, and cannot be asked.
     Engaged(String),
+    /// It is alive and says nothing, but it works.
+    Working(String),
     /// It is alive and does nothing: stopped by a signal, stuck on its disk.
     Stuck(String),
     /// It refuses to talk to us.
@@ -47,9 +53,12 @@ impl MySql {
         }
         match self.ask(&state, &process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2)) {
             Look::Answered(_, seen) if lock.is_none() => Ok(self.status(&state, &seen)),
-            Look::Answered(server, seen) => self.judge(context, state, &before, server, &seen),
+            Look::Answered(server, seen) => {
+                state.silent = 0;
+                self.judge(context, state, &before, server, &seen)
+            }
             // It goes on when there is room. A restart would fail, and need an operator.
-            Look::Engaged(why) | Look::Stuck(why) if !state.promoted && self.is_cramped() => {
+            Look::Engaged(why) | Look::Working(why) | Look::Stuck(why) if !state.promoted && self.is_cramped() => {
                 context.log.warning(format!("the server waits for room on its disk: {why}"));
                 Ok(Status::Degraded(self.full_disk()))
             }
@@ -60,6 +69,7 @@ impl MySql {
                 context.log.warning(format!("the server is alive and busy: {why}"));
                 Ok(if state.promoted { Status::Promoted } else { Status::Running })
             }
+            Look::Working(why) => self.works_silently(context, state, &process, lock.is_some(), &why),
             Look::Stuck(why) => self.broken(context, &state, &format!("the server (pid {}) is stuck: {why}", process.pid)),
             Look::Refuses(Fault::Denied(why)) if !state.promoted => Err(Failure::permission(why)),
             Look::Refuses(fault) => self.broken(context, &state, &fault.to_string()),
@@ -78,7 +88,10 @@ impl MySql {
         }
         let worked = cpu_ticks(process);
         let begin = Instant::now();
-        let answer = self.connect(state.dialect.as_ref(), limit).and_then(|mut server| server.observe().map(|seen| (server, seen)));
+        let answer = self.connect(state.dialect.as_ref(), limit).and_then(|mut server| {
+            let seen = server.observe_within(limit.saturating_sub(begin.elapsed()))?;
+            Ok((server, seen))
+        });
         match answer {
             Ok((server, seen)) => Look::Answered(server, Box::new(seen)),
             Err(Fault::Engaged(why)) => Look::Engaged(why),
@@ -86,7 +99,7 @@ impl MySql {
             Err(Fault::Absent(_)) if !state.answered && process.is_alive() => Look::Engaged("it is recovering its data".into()),
             Err(Fault::Silent(why)) => {
                 if cpu_ticks(process) > worked && process.state() == ProcessState::Alive {
-                    return Look::Engaged(format!("{why}, but it is working"));
+                    return Look::Working(format!("{why}, but it is working"));
                 }
                 Look::Stuck(format!("{why}, and no work done in {} ms", begin.elapsed().as_millis()))
             }
@@ -104,6 +117,28 @@ impl MySql {
             }
         }
         Ok(Status::NotRunning)
+    }
+
+    /// It says nothing and uses the processor: for whom, nobody can see from here. `counts`: no other action is at work, which may keep it busy.
+    fn works_silently(&self, context: &Context, mut state: State, process: &Identity, counts: bool, why: &str) -> Result<Status, Failure> {
+        if counts && !context.environment.is_probe() && state.answered {
+            state.silent = state.silent.saturating_add(1);
+            self.state_file.save(&state)?;
+        }
+        let why = format!("{why}, in {} looks so far", state.silent.max(1));
+        match (state.promoted, state.silent >= WORKING) {
+            (true, true) => self.broken(context, &state, &format!("the server (pid {}) is stuck: {why}", process.pid)),
+            (true, false) => {
+                context.log.warning(format!("the server is alive and busy: {why}"));
+                Ok(Status::Promoted)
+            }
+            // Nobody waits for a replica.
+            (false, true) => Ok(Status::Degraded(format!("the server is alive and busy: {why}"))),
+            (false, false) => {
+                context.log.warning(format!("the server is alive and busy: {why}"));
+                Ok(Status::Running)
+            }
+        }
     }
 
     /// The server answers from its memory, and each commit waits for the disk. A replica stays: to stop it would fail, and fencing it

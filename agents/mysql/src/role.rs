@@ -244,12 +244,12 @@ impl MySql {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure.reason,
             },
-            Look::Engaged(why) if !state.answered => {
+            Look::Engaged(why) | Look::Working(why) if !state.answered => {
                 // It never was a primary: it is recovering.
                 context.log.notice(why);
                 return Ok(());
             }
-            Look::Engaged(why) | Look::Stuck(why) => why,
+            Look::Engaged(why) | Look::Working(why) | Look::Stuck(why) => why,
             Look::Refuses(fault) => fault.to_string(),
         };
         context.log.error(format!("the server cannot be demoted, so it is killed: {why}"));

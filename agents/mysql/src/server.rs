@@ -50,6 +50,11 @@ impl From<Fault> for ocf::Failure {
 /// The step of a backup of MariaDB that waits until no commit is under way, and keeps others from beginning.
 pub(crate) const LAST_OF_BACKUP: &str = "BACKUP STAGE BLOCK_COMMIT";
 
+/// How often it is tried to get into a full queue of connections, which the kernel refuses at once.
+const ELBOWING: Duration = Duration::from_millis(20);
+/// How long it may take to find out who listens.
+const LISTENING: Duration = Duration::from_millis(500);
+
 /// A connection.
 pub(crate) struct Server {
     runtime: Runtime,
@@ -75,7 +80,17 @@ impl Server {
             .wait_timeout(Some(60))
             .stmt_cache_size(0);
         let begin = Instant::now();
-        let conn = runtime.block_on(async { tokio::time::timeout(limit, Conn::new(options)).await });
+        let conn = runtime.block_on(async {
+            tokio::time::timeout(limit, async {
+                loop {
+                    match Conn::new(options.clone()).await {
+                        Err(Error::Io(mysql_async::IoError::Io(e))) if is_crowded(&e) => tokio::time::sleep(ELBOWING).await,
+                        other => return other,
+                    }
+                }
+            })
+            .await
+        });
         let conn = match conn {
             Ok(Ok(conn)) => conn,
             Ok(Err(error)) => return Err(fault_of(&error, socket, &login.user)),
@@ -85,17 +100,42 @@ impl Server {
         };
         let mut server = Self { runtime, conn: Some(conn), limit, dialect: known.cloned().unwrap_or_else(Dialect::unknown) };
         if known.is_none() {
+            server.limit = limit.saturating_sub(begin.elapsed());
             server.probe()?;
+            server.limit = limit;
         }
         Ok(server)
     }
 
     /// Which process listens on the socket, whatever it says.
     pub(crate) fn listener(socket: &Path) -> Option<i32> {
-        let runtime = runtime().ok()?;
-        let connected =
-            runtime.block_on(async { tokio::time::timeout(Duration::from_millis(500), tokio::net::UnixStream::connect(socket)).await });
+        let connected = runtime().ok()?.block_on(async {
+            tokio::time::timeout(LISTENING, async {
+                loop {
+                    match tokio::net::UnixStream::connect(socket).await {
+                        Err(e) if is_crowded(&e) => tokio::time::sleep(ELBOWING).await,
+                        other => return other,
+                    }
+                }
+            })
+            .await
+        });
         connected.ok()?.ok()?.peer_cred().ok()?.pid()
+    }
+
+    /// What [`Self::observe`] does, with all that is asked for in this time.
+    pub(crate) fn observe_within(&mut self, limit: Duration) -> Result<Observation, Fault> {
+        let until = Instant::now() + limit;
+        let usual = std::mem::replace(&mut self.limit, limit);
+        let rows = self.rows(&self.dialect.observe());
+        self.limit = until.saturating_duration_since(Instant::now());
+        let seen = rows.and_then(|rows| {
+            let replica = self.replica()?;
+            let row = rows.into_iter().next().unwrap_or_default();
+            Observation::of(&self.dialect, row, replica).map_err(Fault::Refused)
+        });
+        self.limit = usual;
+        seen
     }
 
     /// How this server is spoken to.
@@ -153,10 +193,7 @@ impl Server {
 
     /// All that the agent wants to know, in two statements.
     pub(crate) fn observe(&mut self) -> Result<Observation, Fault> {
-        let rows = self.rows(&self.dialect.observe())?;
-        let replica = self.replica()?;
-        let row = rows.into_iter().next().unwrap_or_default();
-        Observation::of(&self.dialect, row, replica).map_err(Fault::Refused)
+        self.observe_within(self.limit)
     }
 
     /// How its replication stands; `None` when it follows nobody.
@@ -360,6 +397,11 @@ impl Drop for Server {
     }
 }
 
+/// Somebody listens, and does not take the connections that wait for him: he is there, and silent.
+fn is_crowded(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::WouldBlock
+}
+
 /// One thread, made when it is needed: an action that asks nobody pays for nothing.
 fn runtime() -> Result<Runtime, Fault> {
     tokio::runtime::Builder::new_current_thread()
@@ -436,6 +478,32 @@ mod tests {
     #[test]
     fn what_is_told_of_a_statement_holds_no_secret() {
         assert_eq!(head("CHANGE MASTER TO MASTER_HOST='a', MASTER_PASSWORD='geheim'"), "CHANGE MASTER TO");
+    }
+
+    /// A server that takes no connections any more leaves them in a queue, and when that is full, the kernel refuses at once: that is no server
+    /// that has ended.
+    #[test]
+    fn a_full_queue_of_connections_is_a_silent_server() {
+        let socket = std::env::temp_dir().join(format!("systole-full-{}", std::process::id()));
+        let held = runtime().unwrap();
+        let (_listener, queue) = held.block_on(async {
+            let own = tokio::net::UnixSocket::new_stream().unwrap();
+            own.bind(&socket).unwrap();
+            let listener = own.listen(1).unwrap();
+            let mut queue = Vec::new();
+            while let Ok(one) = tokio::net::UnixStream::connect(&socket).await {
+                queue.push(one);
+            }
+            (listener, queue)
+        });
+        assert!(!queue.is_empty());
+        let begin = Instant::now();
+        let login = Login { user: "root".into(), password: None };
+        let fault = Server::connect(&socket, &login, None, Duration::from_millis(300)).err();
+        assert!(matches!(fault, Some(Fault::Silent(_))), "{fault:?}");
+        assert!(begin.elapsed() >= Duration::from_millis(300));
+        assert_eq!(Server::listener(&socket), None);
+        std::fs::remove_file(&socket).unwrap();
     }
 
     #[test]

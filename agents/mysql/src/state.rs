@@ -78,6 +78,8 @@ pub(crate) struct State {
     /// Servers before it that may still hold their data: killed ones whose memory the kernel has not taken back, or that hang on a disk.
     /// No other is started while they do.
     pub(crate) dying: Vec<Identity>,
+    /// How many monitors in a row found it silent, though it works.
+    pub(crate) silent: u32,
     /// The disks that it writes to, which are watched.
     pub(crate) disks: Option<pacemaker::Disks>,
     /// Whether the agent started it, or has taken it over completely.

@@ -21,6 +21,7 @@ mod killed;
 mod proxysql;
 mod replica;
 mod secrets;
+mod silent;
 mod steady;
 mod tester;
 mod tools;
