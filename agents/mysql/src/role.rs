@@ -19,6 +19,10 @@ use crate::succession::HEARING;
 /// How long a server may take to become read-only before the sessions that may keep it from that are ended, and once
 /// more after they are. What is written meanwhile is not lost, but the clients wait.
 const CLOSING: Duration = Duration::from_millis(500);
+/// How long commits may wait for replicas that are there: a replica whose disk stalls for a moment is no reason to kill its primary.
+const PLANNED_PATIENCE: Duration = Duration::from_millis(1500);
+/// How long the applier of a candidate may stand still before the sessions of clients are ended, one of which may hold a lock that it needs.
+const STANDSTILL: Duration = Duration::from_secs(2);
 /// How long a server may stay silent in a demotion before it is killed.
 const DEMOTE_PATIENCE: Duration = Duration::from_millis(1500);
 /// How long a dead primary that was started again stays no candidate, unless it attaches before.
@@ -188,6 +192,7 @@ impl MySql {
         let begin = Instant::now();
         let mut reported = begin;
         let (mut idle, mut last) = (0, seen.executed.clone());
+        let (mut moved_at, mut cut) = (begin, false);
         loop {
             let now = server.observe()?;
             if now.executed.contains(&wanted) {
@@ -209,6 +214,19 @@ impl MySql {
             let moved = now.executed != last;
             last = now.executed.clone();
             idle = if moved || !replica.applier_idle { 0 } else { idle + 1 };
+            if moved {
+                moved_at = Instant::now();
+            }
+            // A large transaction stands still as well: so without a lock to be seen only once.
+            if moved_at.elapsed() > STANDSTILL && (!cut || server.applier_waits_for_a_lock()?) {
+                let ended = server.cut_clients()?;
+                if ended > 0 {
+                    context.log.warning(format!(
+                        "the applier does not get on: {ended} sessions of clients ended, which may hold a lock that it needs"
+                    ));
+                }
+                (moved_at, cut) = (Instant::now(), true);
+            }
             if idle > NOTHING_MORE && server.dialect().counts_what_began_to_arrive() {
                 let rest = wanted.difference(&now.executed).unwrap_or_default();
                 context.log.warning(format!("the applier is through, without {rest}: it did not arrive whole"));
@@ -310,9 +328,20 @@ impl MySql {
         }
         let state = self.state_file.load();
         *server = self.reach(context, &state)?;
-        let stuck = server.stuck_commits()?;
+        // With replicas there, what waits is on its way; without them nothing comes.
+        let awaited = !server.replicas()?.is_empty();
+        let begin = Instant::now();
+        let stuck = if awaited { server.stuck_commits_within(PLANNED_PATIENCE)? } else { server.stuck_commits()? };
         if stuck > 0 {
             return Err(Failure::generic(format!("{stuck} commits wait for a replica")));
+        }
+        // It was they that kept the server from closing, perhaps.
+        server.run(server.dialect().lock_patience())?;
+        if begin.elapsed() > CLOSING / 5 && server.run_within(close, CLOSING).is_ok() {
+            return Ok(());
+        }
+        if !server.is_connected() {
+            *server = self.reach(context, &state)?;
         }
         context.log.warning(format!("the server does not become read-only ({first}): ending the sessions of clients"));
         server.cut_clients()?;

@@ -52,6 +52,8 @@ pub(crate) const LAST_OF_BACKUP: &str = "BACKUP STAGE BLOCK_COMMIT";
 
 /// How often it is tried to get into a full queue of connections, which the kernel refuses at once.
 const ELBOWING: Duration = Duration::from_millis(20);
+/// How often waiting commits are looked at.
+const LOOK: Duration = Duration::from_millis(100);
 /// How long it may take to find out who listens.
 const LISTENING: Duration = Duration::from_millis(500);
 
@@ -348,14 +350,39 @@ impl Server {
 
     /// How many commits wait for an acknowledgement and do not get on.
     pub(crate) fn stuck_commits(&mut self) -> Result<u64, Fault> {
+        self.stuck_commits_within(LOOK)
+    }
+
+    /// How many do not get on for all this time.
+    pub(crate) fn stuck_commits_within(&mut self, patience: Duration) -> Result<u64, Fault> {
         let (_, waiting) = self.semi_sync_status()?;
         if waiting == 0 {
             return Ok(0);
         }
+        let begin = Instant::now();
         let before = self.logged()?;
-        std::thread::sleep(Duration::from_millis(100));
-        let (_, waiting) = self.semi_sync_status()?;
-        Ok(if self.logged()? == before { waiting } else { 0 })
+        loop {
+            std::thread::sleep(LOOK.min(patience));
+            let (_, waiting) = self.semi_sync_status()?;
+            if waiting == 0 || self.logged()? != before {
+                return Ok(0);
+            }
+            if begin.elapsed() >= patience {
+                return Ok(waiting);
+            }
+        }
+    }
+
+    /// Whether an applier waits for a lock that a client may hold. A row's lock is not seen so.
+    pub(crate) fn applier_waits_for_a_lock(&mut self) -> Result<bool, Fault> {
+        let sessions = self.rows(self.dialect.sessions())?;
+        let waits = |state: &String| state.starts_with("Waiting for") && state.contains("lock");
+        Ok(sessions.iter().any(|s| !is_client(s) && s.get("state").is_some_and(waits)))
+    }
+
+    /// Whether it can still be asked: a question that was not answered in time was its last.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.conn.is_some()
     }
 
     /// How many sessions are at this statement, whether anybody waits for its end or not.
