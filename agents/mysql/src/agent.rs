@@ -1,10 +1,10 @@
 //! The agent: its parts, and what every action needs of them.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ocf::{Context, Description, Failure, Notification, Outcome, ResourceAgent, Secret, Status, Timeouts, Values};
-use pacemaker::{Cluster, Membership, Watcher};
+use pacemaker::{Cluster, Disks, Membership, Watcher};
 use process::{Account, Identity, Locked};
 use promotable::{Login, RememberedLogin, read_secret, with_login};
 
@@ -122,8 +122,7 @@ impl MySql {
         let log = std::rc::Rc::clone(&context.log);
         Self {
             params,
-            cluster: Cluster::new(membership.clone(), move |line| log.trace(line))
-                .answering_by(std::time::Instant::now() + context.deadline.left()),
+            cluster: Cluster::new(membership.clone(), move |line| log.trace(line)).answering_by(Instant::now() + context.deadline.left()),
             state_file: StateFile::of(&membership.state_directory, &membership.resource),
             remembered_login: RememberedLogin::of(&membership.state_directory, &membership.resource),
             membership,
@@ -157,6 +156,18 @@ impl MySql {
     /// The watcher of this resource.
     pub(crate) fn watcher(&self) -> Watcher {
         Watcher::new(&Path::new(LIBEXEC).join("systole-watch"), self.membership.clone())
+    }
+
+    /// The same for the server that is remembered, and its disks.
+    pub(crate) fn watcher_of(&self, state: &State) -> Watcher {
+        self.watcher().of_disks(state.disks.clone())
+    }
+
+    /// The disks that these directories are on, to be written to as the server's user.
+    pub(crate) fn disks_of(&self, directories: impl IntoIterator<Item = PathBuf>) -> Option<Disks> {
+        let account = self.account().ok()?;
+        let directories = process::one_each(std::iter::once(self.params.datadir.clone()).chain(directories));
+        Some(Disks { uid: account.uid, gid: account.gid, directories })
     }
 
     /// This node's name.
@@ -204,7 +215,8 @@ impl MySql {
     /// Connects to the local server, with the login that it accepted last or that of now, speaking as it is known to want.
     pub(crate) fn connect(&self, known: Option<&Dialect>, limit: Duration) -> Result<Server, Fault> {
         let given = || self.login().map_err(|failure| Fault::Denied(failure.reason));
-        let attempt = |login: &Login| Server::connect(&self.params.socket, login, known, limit);
+        let until = Instant::now() + limit;
+        let attempt = |login: &Login| Server::connect(&self.params.socket, login, known, until.saturating_duration_since(Instant::now()));
         with_login(&self.remembered_login, &self.params.test_user, given, attempt, |fault| matches!(fault, Fault::Denied(_)))
     }
 
@@ -268,10 +280,10 @@ impl MySql {
         }
     }
 
-    /// The server's process, if one runs: the remembered one, or one that somebody else started on our socket or pid
+    /// The server's process, if one runs. One that was killed is none, whatever it still holds. The remembered one, or one that somebody else started on our socket or pid
     /// file (a manual start, the stock agent before us). What is found is remembered by the next save.
     pub(crate) fn find_server(&self, state: &mut State) -> Option<Identity> {
-        if let Some(server) = state.server.as_ref().filter(|s| s.is_alive()) {
+        if let Some(server) = state.server.as_ref().filter(|s| s.runs()) {
             return Some(server.clone());
         }
         let found = self.by_pidfile().or_else(|| self.by_socket())?;
@@ -283,7 +295,7 @@ impl MySql {
     /// A pid file names a number; only the program behind it tells whether it is our server.
     fn by_pidfile(&self) -> Option<Identity> {
         let pid = std::fs::read_to_string(&self.params.pidfile).ok()?.trim().parse().ok()?;
-        let identity = Identity::of(pid).filter(Identity::is_alive)?;
+        let identity = Identity::of(pid).filter(Identity::runs)?;
         // The server of another resource runs the same program: ours works in the data directory.
         let theirs = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
         let ours = std::fs::canonicalize(&self.params.datadir).ok();
@@ -293,7 +305,7 @@ impl MySql {
     /// Whoever listens on our socket is our server, unless it is dying: its last thread holds the socket for a moment.
     fn by_socket(&self) -> Option<Identity> {
         std::fs::metadata(&self.params.socket).ok()?;
-        Identity::of(Server::listener(&self.params.socket)?).filter(Identity::is_alive)
+        Identity::of(Server::listener(&self.params.socket)?).filter(Identity::runs)
     }
 
     /// The account that the server runs under.

@@ -253,6 +253,12 @@ impl Dialect {
         }
     }
 
+    /// Where it writes, beside its data directory.
+    pub(crate) fn places() -> &'static str {
+        "SHOW GLOBAL VARIABLES WHERE Variable_name IN \
+         ('log_bin_basename', 'relay_log_basename', 'innodb_log_group_home_dir', 'innodb_data_home_dir', 'innodb_undo_directory')"
+    }
+
     pub(crate) fn replica_status(&self) -> &'static str {
         match (self.flavour, self.words) {
             (Flavour::MariaDb, _) => "SHOW ALL SLAVES STATUS",

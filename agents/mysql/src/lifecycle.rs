@@ -29,10 +29,10 @@ const PROGRESS: Duration = Duration::from_secs(5);
 const STARTING_GRACE: Duration = Duration::from_secs(15);
 /// How long before the deadline of `stop` the server is killed.
 const KILL_RESERVE: Duration = Duration::from_secs(6);
-/// How long the threads of a killed server may take to end.
-const DYING: Duration = Duration::from_secs(2);
 /// How long a server that nobody has used may take to end.
 const ENDS_AT_ONCE: Duration = Duration::from_secs(10);
+/// How long a start that waits for nothing waits all the same for a killed server to let go of the data: a small one does it in this time.
+const LETTING_GO: Duration = Duration::from_millis(100);
 /// Files that the server may open; it opens fewer tables when it gets fewer.
 const OPEN_FILES: u64 = 65_535;
 
@@ -118,7 +118,7 @@ impl MySql {
                     context.log.notice("the server was running open for writes: closed until the election");
                 }
             }
-            Look::Engaged(_) => {}
+            Look::Engaged(_) | Look::Working(_) => {}
             Look::Stuck(why) => {
                 return Err(Failure::generic(format!("the server (pid {}) runs but is stuck: {why}; stop it", process.pid)));
             }
@@ -147,6 +147,10 @@ impl MySql {
         let few = context.environment.clone_max().is_some_and(|n| n as usize <= self.params.acknowledgements + 1);
         if few && self.wanted().lossless {
             context.log.notice("durability=lossless with so few servers: the loss of a replica stops writes");
+        }
+        match server.directories(&self.params.datadir) {
+            Ok(directories) => state.disks = self.disks_of(directories),
+            Err(fault) => context.log.warning(format!("only the disk of {} is watched: {fault}", self.params.datadir.display())),
         }
         state.dialect = Some(server.dialect().clone());
         state.answered = true;
@@ -186,11 +190,10 @@ impl MySql {
     /// What the server said before it ended.
     pub(crate) fn launch(&self, context: &Context, patience: Duration) -> Result<Option<(Server, Box<Observation>)>, Failure> {
         let account = self.account()?;
-        if let Some(before) = &self.state_file.load().server {
-            // A killed server counts as dead before its last thread has let go of the data.
-            before.wait_gone(DYING);
+        let dying = Self::await_end(&self.state_file.load(), patience.max(LETTING_GO));
+        if dying.is_empty() {
+            self.prepare_directories(&account)?;
         }
-        self.prepare_directories(&account)?;
         let log_begin = fs::metadata(&self.params.log).map_or(0, |m| m.len());
         let daemon = Daemon {
             program: self.params.program(),
@@ -202,19 +205,32 @@ impl MySql {
             // A server that `demote` starts again outlives this agent before it has opened its log.
             log: Some(self.params.log.clone()),
         };
-        let mut state = State { ours: true, ..self.state_file.load().of_new_process() };
+        let disks = if dying.is_empty() { self.disks_of([]) } else { None };
+        let mut state = State { ours: true, disks, ..self.state_file.load().of_new_process() };
         // Remembered before it runs: a stop must find it, whenever this agent is killed.
         let remember = |server: &Identity| {
             state.server = Some(server.clone());
             self.state_file.save(&state).map_err(|failure| failure.reason)
         };
-        let mut spawned = daemon.spawn_remembered(remember).map_err(|e| match e {
+        let explained = |e| match e {
             DaemonError::NotRemembered(why) => Failure::generic(why),
             other => Failure::installed(other.to_string()),
-        })?;
-        if let Err(e) = self.watcher().ensure(&spawned.identity, self.node()?) {
-            context.log.warning(format!("a crash will be found by the next monitor only: {e}"));
+        };
+        let watched = |server: &Identity| {
+            let watcher = self.watcher_of(&self.state_file.load());
+            if let Err(e) = self.node().map_err(|f| f.reason).and_then(|node| watcher.ensure(server, node)) {
+                context.log.warning(format!("a crash will be found by the next monitor only: {e}"));
+            }
+        };
+        if let Some(before) = dying.first() {
+            // Nobody waits for that: it takes a second for 8 GiB of memory, and for ever on a disk that hangs.
+            let waiting = daemon.spawn_after(&dying, remember).map_err(explained)?;
+            watched(&waiting);
+            context.log.notice(format!("the server (pid {}) starts when the one before (pid {}) is gone", waiting.pid, before.pid));
+            return Ok(None);
         }
+        let mut spawned = daemon.spawn_remembered(remember).map_err(explained)?;
+        watched(&spawned.identity);
         let answered = self
             .wait_for_server(context, &mut spawned, patience)
             .map_err(|failure| explain(&failure, &mut spawned, &self.params.log, log_begin))?;
@@ -229,6 +245,15 @@ impl MySql {
         )?;
         self.state_file.save(&state)?;
         Ok(Some((server, seen)))
+    }
+
+    /// Waits for the servers that were here to be gone, and returns those that are not after `limit`. A killed one counts as dead long
+    /// before it has let go of the data.
+    fn await_end(state: &State, limit: Duration) -> Vec<Identity> {
+        let until = Instant::now() + limit;
+        let mut dying = state.still_there();
+        dying.retain(|process| !process.wait_gone(until.saturating_duration_since(Instant::now())));
+        dying
     }
 
     /// The command line. What keeps the server closed comes last, so that nothing overrules it.
@@ -378,13 +403,15 @@ impl MySql {
                     ));
                 }
                 process.kill();
-                if !process.wait_gone(context.deadline.left().max(Duration::from_secs(1))) {
-                    return Err(Failure::generic(format!(
-                        "the server (pid {}) cannot be killed: it hangs in the kernel, probably on its disk",
-                        process.pid
-                    )));
-                }
             }
+        }
+        // Whoever was killed, now or before: what comes after a stop may use the data.
+        let limit = context.deadline.left().max(Duration::from_secs(1));
+        if let Some(process) = Self::await_end(&state, limit).first() {
+            return Err(Failure::generic(format!(
+                "the server (pid {}) cannot be killed: it hangs in the kernel, probably on its disk",
+                process.pid
+            )));
         }
         for file in [&self.params.socket, &self.params.pidfile] {
             let _ = fs::remove_file(file);
@@ -424,7 +451,7 @@ impl MySql {
                     .warning(format!("{waiting} commits wait for a replica: the server is killed, so that none of them is acknowledged"));
                 Duration::ZERO
             }
-            Look::Engaged(why) if !state.promoted => {
+            Look::Engaged(why) | Look::Working(why) if !state.promoted => {
                 context.log.notice(format!("the server is busy: {why}"));
                 // MariaDB sometimes never ends when it is told to while it starts. A recovery that is killed begins anew, and
                 // after a crash the promotion of the successor waits for this stop.
@@ -438,7 +465,7 @@ impl MySql {
                 context.log.notice(format!("the server cannot be asked: {fault}"));
                 grace
             }
-            Look::Engaged(why) | Look::Stuck(why) => {
+            Look::Engaged(why) | Look::Working(why) | Look::Stuck(why) => {
                 context.log.warning(format!("killing the server: {why}"));
                 Duration::ZERO
             }

@@ -1,5 +1,6 @@
 //! `monitor`: what the server does, and what the cluster should know of it. With nothing changed it starts no process.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ocf::{Context, Failure, Status};
@@ -23,12 +24,18 @@ const ALONE: u32 = 2;
 /// How long the published reader attribute is taken to be still there.
 const PUBLISHED_FOR: Duration = Duration::from_secs(120);
 
+/// How many looks in a row may find a primary that works and says nothing: about a minute, which is what dropping a large table may take.
+/// One that has greeted nobody for longer serves nobody, whatever it is at.
+const WORKING: u32 = 6;
+
 /// What somebody finds who looks at the server.
 pub(crate) enum Look {
     /// It answered.
     Answered(Server, Box<Observation>),
     /// It is alive and busy, and cannot be asked.
     Engaged(String),
+    /// It is alive and says nothing, but it works.
+    Working(String),
     /// It is alive and does nothing: stopped by a signal, stuck on its disk.
     Stuck(String),
     /// It refuses to talk to us.
@@ -49,18 +56,28 @@ impl MySql {
         let mut state = self.state_file.load();
         let before = state.clone();
         let Some(process) = self.find_server(&mut state) else { return self.found_dead(context, &before) };
+        if let Some(directory) = self.watcher().hanging_disk(&process) {
+            return self.disk_hangs(context, &state, &directory);
+        }
         match self.ask(&state, &process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2)) {
             Look::Answered(server, seen) if lock.is_none() => Ok(self.status(&state, &seen, &self.findings(&state, &server, &seen))),
-            Look::Answered(server, seen) => self.judge(context, state, &before, server, &seen),
+            Look::Answered(server, seen) => {
+                state.silent = 0;
+                self.judge(context, state, &before, server, &seen)
+            }
             // It goes on when there is room. A restart would fail, and need an operator.
-            Look::Engaged(why) | Look::Stuck(why) if !state.promoted && self.is_cramped() => {
+            Look::Engaged(why) | Look::Working(why) | Look::Stuck(why) if !state.promoted && self.is_cramped() => {
                 context.log.warning(format!("the server waits for room on its disk: {why}"));
                 Ok(Status::Degraded(self.full_disk()))
+            }
+            Look::Engaged(why) if !state.dying.is_empty() && !state.answered && !state.promoted => {
+                Ok(Status::Degraded(format!("the server does not run yet: {why}")))
             }
             Look::Engaged(why) => {
                 context.log.warning(format!("the server is alive and busy: {why}"));
                 Ok(if state.promoted { Status::Promoted } else { Status::Running })
             }
+            Look::Working(why) => self.works_silently(context, state, &process, lock.is_some(), &why),
             Look::Stuck(why) => self.broken(context, &state, &format!("the server (pid {}) is stuck: {why}", process.pid)),
             Look::Refuses(Fault::Absent(_)) if process::listens(&self.params.socket) => {
                 let socket = self.params.socket.display();
@@ -99,9 +116,16 @@ impl MySql {
         if process.state() == ProcessState::Frozen {
             return Look::Stuck("it is stopped by a signal (state T)".into());
         }
+        if let Some(before) = state.dying.iter().find(|before| !before.wait_gone(Duration::ZERO)) {
+            // Whoever answers on the socket now is that one.
+            return Look::Engaged(format!("it starts when the one before (pid {}) is gone, which {}", before.pid, what_keeps(before)));
+        }
         let worked = cpu_ticks(process);
         let begin = Instant::now();
-        let answer = self.connect(state.dialect.as_ref(), limit).and_then(|mut server| server.observe().map(|seen| (server, seen)));
+        let answer = self.connect(state.dialect.as_ref(), limit).and_then(|mut server| {
+            let seen = server.observe_within(limit.saturating_sub(begin.elapsed()))?;
+            Ok((server, seen))
+        });
         match answer {
             Ok((server, seen)) => Look::Answered(server, Box::new(seen)),
             Err(Fault::Engaged(why)) => Look::Engaged(why),
@@ -109,7 +133,7 @@ impl MySql {
             Err(Fault::Absent(_)) if !state.answered && process.is_alive() => Look::Engaged("it is recovering its data".into()),
             Err(Fault::Silent(why)) => {
                 if cpu_ticks(process) > worked && process.state() == ProcessState::Alive {
-                    return Look::Engaged(format!("{why}, but it is working"));
+                    return Look::Working(format!("{why}, but it is working"));
                 }
                 Look::Stuck(format!("{why}, and no work done in {} ms", begin.elapsed().as_millis()))
             }
@@ -127,6 +151,41 @@ impl MySql {
             }
         }
         Ok(Status::NotRunning)
+    }
+
+    /// It says nothing and uses the processor: for whom, nobody can see from here. `counts`: no other action is at work, which may keep it busy.
+    fn works_silently(&self, context: &Context, mut state: State, process: &Identity, counts: bool, why: &str) -> Result<Status, Failure> {
+        if counts && !context.environment.is_probe() && state.answered {
+            state.silent = state.silent.saturating_add(1);
+            self.state_file.save(&state)?;
+        }
+        let why = format!("{why}, in {} looks so far", state.silent.max(1));
+        match (state.promoted, state.silent >= WORKING) {
+            (true, true) => self.broken(context, &state, &format!("the server (pid {}) is stuck: {why}", process.pid)),
+            (true, false) => {
+                context.log.warning(format!("the server is alive and busy: {why}"));
+                Ok(Status::Promoted)
+            }
+            // Nobody waits for a replica.
+            (false, true) => Ok(Status::Degraded(format!("the server is alive and busy: {why}"))),
+            (false, false) => {
+                context.log.warning(format!("the server is alive and busy: {why}"));
+                Ok(Status::Running)
+            }
+        }
+    }
+
+    /// The server answers from its memory, and each commit waits for the disk. A replica stays: to stop it would fail, and fencing it
+    /// would take away what else its node does.
+    fn disk_hangs(&self, context: &Context, state: &State, directory: &Path) -> Result<Status, Failure> {
+        let why = format!("the disk of {} hangs: a block that was written to it does not come to its end", directory.display());
+        if state.promoted {
+            return self.broken(context, state, &why);
+        }
+        if !context.environment.is_probe() {
+            self.lower(context);
+        }
+        Ok(Status::Degraded(why))
     }
 
     fn broken(&self, context: &Context, state: &State, why: &str) -> Result<Status, Failure> {
@@ -173,11 +232,16 @@ impl MySql {
             }
             return Ok(if state.promoted { Status::Promoted } else { Status::Running });
         }
-        if !state.ours || !state.answered || state.dialect.is_none() {
-            if let Err(failure) = self.take_charge(context, &mut state, &mut server) {
-                // It was running before us, and others may be using it: nothing is promised for it, and nothing is done to it.
-                self.state_file.save(&state)?;
-                return Ok(self.unseen(context, &state, &failure.reason));
+        let new = !state.ours || !state.answered || state.dialect.is_none();
+        if new || state.disks.is_none() {
+            match self.take_charge(context, &mut state, &mut server) {
+                Ok(()) => {}
+                Err(failure) if new => {
+                    // It was running before us, and others may be using it: nothing is promised for it, and nothing is done to it.
+                    self.state_file.save(&state)?;
+                    return Ok(self.unseen(context, &state, &failure.reason));
+                }
+                Err(failure) => context.log.warning(failure.reason),
             }
         }
         if let Err(failure) = self.publish_server_id(&mut state, seen) {
@@ -275,7 +339,7 @@ impl MySql {
 
     fn keep_watched(&self, context: &Context, state: &State) {
         let Some(process) = &state.server else { return };
-        let watcher = self.watcher();
+        let watcher = self.watcher_of(state);
         if !self.cluster.is_present() || watcher.is_watching(process) {
             return;
         }
@@ -375,6 +439,11 @@ impl MySql {
     pub(crate) fn must_wait(&self, state: &State) -> bool {
         state.dialect.as_ref().is_some_and(Dialect::can_be_lossless) && self.wanted().lossless
     }
+}
+
+/// Why a killed process is still there.
+fn what_keeps(process: &Identity) -> &'static str {
+    if process.state() == ProcessState::Gone { "gives its memory back" } else { "hangs in the kernel, probably on its disk" }
 }
 
 /// Processor time that a process has used, in clock ticks.

@@ -3,7 +3,7 @@
 //! Every call has a time limit. After one that was not answered in time the connection is of no more use: an answer that
 //! came later would be taken for that of the next question.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
@@ -69,6 +69,13 @@ pub(crate) struct SemiSyncStatus {
     pub(crate) active: bool,
 }
 
+/// How often it is tried to get into a full queue of connections, which the kernel refuses at once.
+const ELBOWING: Duration = Duration::from_millis(20);
+/// How often waiting commits are looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long it may take to find out who listens.
+const LISTENING: Duration = Duration::from_millis(500);
+
 /// A connection.
 pub(crate) struct Server {
     runtime: Runtime,
@@ -95,7 +102,17 @@ impl Server {
             .wait_timeout(Some(60))
             .stmt_cache_size(0);
         let begin = Instant::now();
-        let conn = runtime.block_on(async { tokio::time::timeout(limit, Conn::new(options)).await });
+        let conn = runtime.block_on(async {
+            tokio::time::timeout(limit, async {
+                loop {
+                    match Conn::new(options.clone()).await {
+                        Err(Error::Io(mysql_async::IoError::Io(e))) if is_crowded(&e) => tokio::time::sleep(ELBOWING).await,
+                        other => return other,
+                    }
+                }
+            })
+            .await
+        });
         let conn = match conn {
             Ok(Ok(conn)) => conn,
             Ok(Err(error)) => return Err(fault_of(&error, socket, &login.user)),
@@ -106,17 +123,42 @@ impl Server {
         let mut server =
             Self { runtime, conn: Some(conn), limit, dialect: known.cloned().unwrap_or_else(Dialect::unknown), user: login.user.clone() };
         if known.is_none() {
+            server.limit = limit.saturating_sub(begin.elapsed());
             server.probe()?;
+            server.limit = limit;
         }
         Ok(server)
     }
 
     /// Which process listens on the socket, whatever it says.
     pub(crate) fn listener(socket: &Path) -> Option<i32> {
-        let runtime = runtime().ok()?;
-        let connected =
-            runtime.block_on(async { tokio::time::timeout(Duration::from_millis(500), tokio::net::UnixStream::connect(socket)).await });
+        let connected = runtime().ok()?.block_on(async {
+            tokio::time::timeout(LISTENING, async {
+                loop {
+                    match tokio::net::UnixStream::connect(socket).await {
+                        Err(e) if is_crowded(&e) => tokio::time::sleep(ELBOWING).await,
+                        other => return other,
+                    }
+                }
+            })
+            .await
+        });
         connected.ok()?.ok()?.peer_cred().ok()?.pid()
+    }
+
+    /// What [`Self::observe`] does, with all that is asked for in this time.
+    pub(crate) fn observe_within(&mut self, limit: Duration) -> Result<Observation, Fault> {
+        let until = Instant::now() + limit;
+        let usual = std::mem::replace(&mut self.limit, limit);
+        let rows = self.rows(&self.dialect.observe());
+        self.limit = until.saturating_duration_since(Instant::now());
+        let seen = rows.and_then(|rows| {
+            let replica = self.replica()?;
+            let row = rows.into_iter().next().unwrap_or_default();
+            Observation::of(&self.dialect, row, replica).map_err(Fault::Refused)
+        });
+        self.limit = usual;
+        seen
     }
 
     /// How this server is spoken to.
@@ -174,10 +216,7 @@ impl Server {
 
     /// All that the agent wants to know, in two statements.
     pub(crate) fn observe(&mut self) -> Result<Observation, Fault> {
-        let rows = self.rows(&self.dialect.observe())?;
-        let replica = self.replica()?;
-        let row = rows.into_iter().next().unwrap_or_default();
-        Observation::of(&self.dialect, row, replica).map_err(Fault::Refused)
+        self.observe_within(self.limit)
     }
 
     /// How its replication stands; `None` when it follows nobody.
@@ -245,6 +284,17 @@ impl Server {
             self.run_all(self.dialect.let_administrators_write(false))?;
         }
         loaded
+    }
+
+    /// The directories that it writes to beside its data directory, which relative paths are in.
+    pub(crate) fn directories(&mut self, datadir: &Path) -> Result<Vec<PathBuf>, Fault> {
+        let named =
+            self.rows(Dialect::places())?.into_iter().filter_map(|mut row| Some((row.remove("variable_name")?, row.remove("value")?)));
+        let places = named.filter(|(_, value)| !value.is_empty()).map(|(name, value)| {
+            let path = datadir.join(value);
+            if name.ends_with("_basename") { path.parent().map(Path::to_path_buf).unwrap_or(path) } else { path }
+        });
+        Ok(places.collect())
     }
 
     /// What the server leaves out of its binary log: see [`crate::premises::filters`].
@@ -340,13 +390,38 @@ impl Server {
 
     /// How many commits wait for an acknowledgement and do not get on.
     pub(crate) fn stuck_commits(&mut self) -> Result<u64, Fault> {
+        self.stuck_commits_within(LOOK)
+    }
+
+    /// How many do not get on for all this time.
+    pub(crate) fn stuck_commits_within(&mut self, patience: Duration) -> Result<u64, Fault> {
         if self.semi_sync_status()?.waiting == 0 {
             return Ok(0);
         }
+        let begin = Instant::now();
         let before = self.logged()?;
-        std::thread::sleep(Duration::from_millis(100));
-        let waiting = self.semi_sync_status()?.waiting;
-        Ok(if self.logged()? == before { waiting } else { 0 })
+        loop {
+            std::thread::sleep(LOOK.min(patience));
+            let waiting = self.semi_sync_status()?.waiting;
+            if waiting == 0 || self.logged()? != before {
+                return Ok(0);
+            }
+            if begin.elapsed() >= patience {
+                return Ok(waiting);
+            }
+        }
+    }
+
+    /// Whether an applier waits for a lock that a client may hold. A row's lock is not seen so.
+    pub(crate) fn applier_waits_for_a_lock(&mut self) -> Result<bool, Fault> {
+        let sessions = self.rows(self.dialect.sessions())?;
+        let waits = |state: &String| state.starts_with("Waiting for") && state.contains("lock");
+        Ok(sessions.iter().any(|s| !is_client(s) && s.get("state").is_some_and(waits)))
+    }
+
+    /// Whether it can still be asked: a question that was not answered in time was its last.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.conn.is_some()
     }
 
     /// How many sessions are at this statement, whether anybody waits for its end or not.
@@ -386,6 +461,11 @@ impl Drop for Server {
             });
         }
     }
+}
+
+/// Somebody listens, and does not take the connections that wait for him: he is there, and silent.
+fn is_crowded(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::WouldBlock
 }
 
 /// One thread, made when it is needed: an action that asks nobody pays for nothing.
@@ -488,6 +568,32 @@ mod tests {
     #[test]
     fn what_is_told_of_a_statement_holds_no_secret() {
         assert_eq!(head("CHANGE MASTER TO MASTER_HOST='a', MASTER_PASSWORD='geheim'"), "CHANGE MASTER TO");
+    }
+
+    /// A server that takes no connections any more leaves them in a queue, and when that is full, the kernel refuses at once: that is no server
+    /// that has ended.
+    #[test]
+    fn a_full_queue_of_connections_is_a_silent_server() {
+        let socket = std::env::temp_dir().join(format!("systole-full-{}", std::process::id()));
+        let held = runtime().unwrap();
+        let (_listener, queue) = held.block_on(async {
+            let own = tokio::net::UnixSocket::new_stream().unwrap();
+            own.bind(&socket).unwrap();
+            let listener = own.listen(1).unwrap();
+            let mut queue = Vec::new();
+            while let Ok(one) = tokio::net::UnixStream::connect(&socket).await {
+                queue.push(one);
+            }
+            (listener, queue)
+        });
+        assert!(!queue.is_empty());
+        let begin = Instant::now();
+        let login = Login { user: "root".into(), password: None };
+        let fault = Server::connect(&socket, &login, None, Duration::from_millis(300)).err();
+        assert!(matches!(fault, Some(Fault::Silent(_))), "{fault:?}");
+        assert!(begin.elapsed() >= Duration::from_millis(300));
+        assert_eq!(Server::listener(&socket), None);
+        std::fs::remove_file(&socket).unwrap();
     }
 
     #[test]

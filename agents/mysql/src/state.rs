@@ -77,6 +77,13 @@ pub(crate) struct State {
     pub(crate) version: u32,
     /// The server that was started or taken over.
     pub(crate) server: Option<Identity>,
+    /// Servers before it that may still hold their data: killed ones whose memory the kernel has not taken back, or that hang on a disk.
+    /// No other is started while they do.
+    pub(crate) dying: Vec<Identity>,
+    /// How many monitors in a row found it silent, though it works.
+    pub(crate) silent: u32,
+    /// The disks that it writes to, which are watched.
+    pub(crate) disks: Option<pacemaker::Disks>,
     /// Whether the agent started it, or has taken it over completely.
     pub(crate) ours: bool,
     /// Whether it has answered since it was started: before that, silence is recovery.
@@ -185,6 +192,11 @@ impl State {
         self.reign_of(record).is_some_and(|r| r.stage != Stage::Over)
     }
 
+    /// The servers that were here, the last one included, as far as they still hold their data.
+    pub(crate) fn still_there(&self) -> Vec<Identity> {
+        self.dying.iter().chain(&self.server).filter(|process| !process.wait_gone(Duration::ZERO)).cloned().collect()
+    }
+
     /// What stays of it when there is another process of the server, whoever started it: what the one before had received, and maybe
     /// acknowledged, may be gone.
     pub(crate) fn of_new_process(&self) -> Self {
@@ -193,6 +205,7 @@ impl State {
         Self {
             memory,
             server_id: self.server_id.clone(),
+            dying: self.still_there(),
             held_until: self.held_until,
             record: self.record.clone(),
             addresses: self.addresses.clone(),

@@ -355,7 +355,7 @@ impl MySql {
         let Some(process) = self.find_server(state) else { return Ok(nowhere(Unfit::NoServer)) };
         let (mut server, seen) = match self.ask(state, &process, ANSWER_IN_NOTIFY) {
             Look::Answered(server, seen) => (server, seen),
-            Look::Engaged(why) | Look::Stuck(why) => {
+            Look::Engaged(why) | Look::Working(why) | Look::Stuck(why) => {
                 context.log.warning(format!("no position: {why}"));
                 return Ok(nowhere(if state.answered { Unfit::Unasked } else { Unfit::Recovering }));
             }
