@@ -395,44 +395,45 @@ impl MySql {
     }
 
     fn status(&self, state: &State, seen: &Observation, findings: &[Finding]) -> Status {
-        let complaint = if self.is_cramped() {
-            Some(self.full_disk())
-        } else if state.errant.is_some() {
-            Some(self.errant_reason(state))
-        } else if let Some(finding) = premises::forbidding(findings, self.wanted()) {
-            Some(finding.text.clone())
-        } else if state.promoted && state.intruded.is_some() {
-            state.intruded.clone()
-        } else if state.promoted && state.weakened.is_some() {
-            state.weakened.clone()
-        } else if state.promoted && self.must_wait(state) && !seen.waits {
-            Some("the primary does not wait for replicas yet: it will when enough of them acknowledge".to_owned())
-        } else if state.promoted && state.blocked.is_some() {
-            state.blocked.as_ref().map(|(why, _)| why.clone())
-        } else if state.promoted {
-            None
-        } else if state.broken_for > 1 {
-            state.broken.clone()
-        } else if state.refused.is_some() {
-            state.refused.as_ref().map(|why| format!("not promoted: {why}"))
-        } else if state.trouble.is_some() {
-            state.trouble.clone()
-        } else if state.alone_for > ALONE && self.cluster.is_present() {
-            Some("this server follows nobody: no primary is promoted; see the log of the promotion's candidate for the reason".to_owned())
-        } else if let Some(limit) =
-            self.params.max_lag.filter(|limit| seen.replica.as_ref().and_then(|r| r.behind).is_some_and(|b| b > *limit))
-        {
-            Some(format!("more than {limit} s behind the primary (max_slave_lag): look for a long transaction, or a slow disk"))
-        } else {
-            None
-        };
-        let complaint = complaint.or_else(|| premises::shown(findings).map(str::to_owned));
-        match (complaint, state.promoted) {
+        match (self.complaint(state, seen, findings), state.promoted) {
             (None, true) => Status::Promoted,
             (None, false) => Status::Running,
             (Some(why), true) => Status::DegradedPromoted(why),
             (Some(why), false) => Status::Degraded(why),
         }
+    }
+
+    /// What an operator should see of a server that answers: the first that is wrong, what matters most first.
+    fn complaint(&self, state: &State, seen: &Observation, findings: &[Finding]) -> Option<String> {
+        let of_its_role = || if state.promoted { self.complaint_of_primary(state, seen) } else { self.complaint_of_replica(state, seen) };
+        let full = self.is_cramped().then(|| self.full_disk());
+        full.or_else(|| state.errant.is_some().then(|| self.errant_reason(state)))
+            .or_else(|| premises::forbidding(findings, self.wanted()).map(|finding| finding.text.clone()))
+            .or_else(of_its_role)
+            .or_else(|| premises::shown(findings).map(str::to_owned))
+    }
+
+    fn complaint_of_primary(&self, state: &State, seen: &Observation) -> Option<String> {
+        let waits_not = self.must_wait(state) && !seen.waits;
+        let begins = || "the primary does not wait for replicas yet: it will when enough of them acknowledge".to_owned();
+        let weakened = state.intruded.as_ref().or(state.weakened.as_ref());
+        weakened.cloned().or_else(|| waits_not.then(begins)).or_else(|| state.blocked.as_ref().map(|(why, _)| why.clone()))
+    }
+
+    fn complaint_of_replica(&self, state: &State, seen: &Observation) -> Option<String> {
+        let broken = state.broken.clone().filter(|_| state.broken_for > 1);
+        let refused = || state.refused.as_ref().map(|why| format!("not promoted: {why}"));
+        let alone = || {
+            (state.alone_for > ALONE && self.cluster.is_present()).then(|| {
+                "this server follows nobody: no primary is promoted; see the log of the promotion's candidate for the reason".to_owned()
+            })
+        };
+        let behind = seen.replica.as_ref().and_then(|r| r.behind);
+        let lag = || {
+            let limit = self.params.max_lag.filter(|limit| behind.is_some_and(|behind| behind > *limit))?;
+            Some(format!("more than {limit} s behind the primary (max_slave_lag): look for a long transaction, or a slow disk"))
+        };
+        broken.or_else(refused).or_else(|| state.trouble.clone()).or_else(alone).or_else(lag)
     }
 
     /// Whether this server's commits must wait for replicas.
