@@ -17,10 +17,10 @@ fn restart_by_hand(node: &Node) {
     node.kill_server();
     let mut words = arguments.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().into_iter();
     let program = words.next().unwrap().to_owned();
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=mysql", "--regid=mysql", "--clear-groups", &program]).args(words);
+    let mut command = Command::new("setsid");
+    command.args(["--fork", "setpriv", "--reuid=mysql", "--regid=mysql", "--clear-groups", &program]).args(words);
     command.current_dir(node.data()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let _child = command.spawn().unwrap();
+    assert!(command.status().unwrap().success());
     eventually("the server answers", || node.administer("SELECT 1").is_ok());
 }
 
