@@ -122,7 +122,7 @@ impl MySql {
             Look::Stuck(why) => {
                 return Err(Failure::generic(format!("the server (pid {}) runs but is stuck: {why}; stop it", process.pid)));
             }
-            Look::Refuses(fault) => return Err(fault.into()),
+            Look::Refuses(fault) => return Err(fault.at_start()),
         }
         state.server = Some(process.clone());
         self.state_file.save(&state)?;
@@ -298,7 +298,7 @@ impl MySql {
                     return Ok(Some((server, Box::new(seen))));
                 }
                 Err(Fault::Absent(_) | Fault::Engaged(_) | Fault::Silent(_)) => {}
-                Err(fault) => return Err(fault.into()),
+                Err(fault) => return Err(fault.at_start()),
             }
             if begin.elapsed() >= patience {
                 if !patience.is_zero() {

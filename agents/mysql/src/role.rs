@@ -54,8 +54,15 @@ impl MySql {
                 directory.display()
             )));
         }
-        let mut server = self.reach(context, &state)?;
-        let seen = server.observe()?;
+        let reached = self.reach(context, &state).and_then(|mut server| server.observe().map(|seen| (server, seen)));
+        let (mut server, seen) = match reached {
+            // After each reload Pacemaker promotes an instance once more that is promoted already.
+            Err(fault) if state.promoted && state.reign.as_ref().is_some_and(|r| r.stage == Stage::Open) => {
+                context.log.warning(format!("it is promoted already, and cannot be asked: {fault}"));
+                return Ok(());
+            }
+            other => other?,
+        };
         if state.promoted && !seen.closed {
             return Ok(());
         }

@@ -38,11 +38,19 @@ impl std::fmt::Display for Fault {
     }
 }
 
+/// Pacemaker bans a node for a missing permission. A server that runs must not be lost for that.
 impl From<Fault> for ocf::Failure {
     fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Denied(text) => Self::permission(text),
-            other => Self::generic(other.to_string()),
+        Self::generic(fault.to_string())
+    }
+}
+
+impl Fault {
+    /// The same for a server that is only being started: that node has to be corrected first.
+    pub(crate) fn at_start(self) -> ocf::Failure {
+        match self {
+            Self::Denied(text) => ocf::Failure::permission(text),
+            other => other.into(),
         }
     }
 }

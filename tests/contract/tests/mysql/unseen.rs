@@ -53,6 +53,10 @@ fn alter(group: &Group, what: &str) {
 #[track_caller]
 fn expect_degraded(group: &Group, words: &[&str]) {
     let before: Vec<_> = group.nodes.iter().map(|n| n.process().pid).collect();
+    // Pacemaker promotes once more what is promoted, after each change of a parameter.
+    agent(group.node("a")).run("promote").ok();
+    // And nobody is banned.
+    agent(group.node("b")).run("promote").expect(&[1]);
     for _ in 0..2 {
         agent(group.node("a")).run("monitor").refused(191, words);
         for name in ["b", "c"] {
