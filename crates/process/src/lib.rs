@@ -17,4 +17,4 @@ pub use detach::{detach, kill_session};
 pub use file::{Locked, lock, room, write_atomically};
 pub use identity::{Identity, State, since_boot};
 pub use reaper::run_with_orphans;
-pub use socket::{connect, listens};
+pub use socket::{connect, listener, listens};
