@@ -200,8 +200,9 @@ impl Redis {
     /// cannot start): over its port, if it is that server who answers there.
     fn detour(&self, login: &Login, until: Instant, limit: Duration) -> Result<Server, Fault> {
         let remedy = format!(
-            "the file of socket {} is gone; at a quiet time, start the server anew: crm node standby NODE, then online",
-            self.params.socket.display()
+            "the file of socket {} is gone; at a quiet time, start the server anew: crm node standby {}, then online",
+            self.params.socket.display(),
+            self.node().unwrap_or("NODE")
         );
         let ours = self.state_file.load().server.map(|server| server.pid);
         let here = || vec![SocketAddr::from(([127, 0, 0, 1], self.params.port))];
@@ -285,7 +286,8 @@ impl Redis {
 
     /// A pid file names a number; only the program behind it tells whether it is our server.
     fn by_pidfile(&self) -> Option<Identity> {
-        let pid = std::fs::read_to_string(&self.params.pidfile).ok()?.trim().parse().ok()?;
+        // It stands in a directory of the service's user, and a stop must not wait for a FIFO.
+        let pid = String::from_utf8(process::read_file(&self.params.pidfile, 64).ok()?).ok()?.trim().parse().ok()?;
         let identity = Identity::of(pid).filter(Identity::is_alive)?;
         (self.runs_our_program(pid) && self.works_in_our_directory(pid)).then_some(identity)
     }

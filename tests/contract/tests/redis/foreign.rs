@@ -160,3 +160,27 @@ fn a_server_that_refuses_the_agent_is_found_by_its_socket() {
     node.agent().run("stop").ok();
     assert!(!server.is_there(), "it was passed over");
 }
+
+/// A FIFO held up the monitor and the stop, which gets the node fenced, and a device took all memory.
+#[test]
+fn a_pid_file_or_an_include_that_is_no_file_holds_nothing_up() {
+    use std::os::unix::fs::symlink;
+    let fifo = |path: &std::path::Path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    let device = |path: &std::path::Path| symlink("/dev/zero", path).unwrap();
+    for make in [&fifo as &dyn Fn(&std::path::Path), &device] {
+        let node = Node::alone();
+        node.start();
+        let _ = std::fs::remove_file(node.pid_file());
+        make(&node.pid_file());
+        std::fs::remove_file(node.state_file()).unwrap();
+        let included = node.directory.join("included.conf");
+        node.configure(&format!("include {}", included.display()));
+        make(&included);
+        for (action, status) in [("monitor", 190), ("start", 5), ("stop", 0)] {
+            let answer = node.agent().timeout(std::time::Duration::from_secs(8)).run(action);
+            answer.expect(&[status]);
+            assert!(answer.counted < std::time::Duration::from_secs(4), "{answer:?}");
+        }
+        assert!(node.servers().is_empty());
+    }
+}
