@@ -202,8 +202,9 @@ impl Redis {
     /// cannot start): over its port, if it is that server who answers there.
     fn detour(&self, login: &Login, until: Instant, limit: Duration) -> Result<Server, Fault> {
         let remedy = format!(
-            "the file of socket {} is gone; at a quiet time, start the server anew: crm node standby NODE, then online",
-            self.params.socket.display()
+            "the file of socket {} is gone; at a quiet time, start the server anew: crm node standby {}, then online",
+            self.params.socket.display(),
+            self.node().unwrap_or("NODE")
         );
         let ours = self.state_file.load().server.map(|server| server.pid);
         let here = || vec![SocketAddr::from(([127, 0, 0, 1], self.params.port))];
@@ -287,13 +288,10 @@ impl Redis {
 
     /// A pid file names a number; only the program behind it tells whether it is our server.
     fn by_pidfile(&self) -> Option<Identity> {
-        let pid = std::fs::read_to_string(&self.params.pidfile).ok()?.trim().parse().ok()?;
+        // It stands in a directory of the service's user, and a stop must not wait for a FIFO.
+        let pid = String::from_utf8(process::read_file(&self.params.pidfile, 64).ok()?).ok()?.trim().parse().ok()?;
         let identity = Identity::of(pid).filter(Identity::is_alive)?;
-        let program = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-        let expected = std::fs::canonicalize(&self.params.bin).unwrap_or_else(|_| self.params.bin.clone());
-        // After a package upgrade the running program's file is gone.
-        let program = program.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
-        (Path::new(&program) == expected && self.works_in_our_directory(pid)).then_some(identity)
+        (self.runs_our_program(pid) && self.works_in_our_directory(pid)).then_some(identity)
     }
 
     /// The server of another resource runs the same program: ours works in the data directory. What cannot be told
@@ -304,11 +302,20 @@ impl Redis {
         ours.is_none() || theirs.is_none() || ours == theirs
     }
 
-    /// Whoever answers on our socket is our server. One that does not answer is found by its pid file.
+    /// Whoever listens on our socket is our server, if it is the user's or runs the program. The kernel says who that is: what a server says
+    /// of itself would let it name any process for a stop to kill, and one that refuses our login says nothing.
     fn by_socket(&self) -> Option<Identity> {
-        std::fs::metadata(&self.params.socket).ok()?;
-        let pid = self.connect(Duration::from_millis(500)).ok()?.observe().ok()?.info.pid?;
-        Identity::of(pid)
+        let (pid, user) = process::listener(&self.params.socket, Duration::from_millis(500))?;
+        let ours = self.account().is_ok_and(|account| account.uid == user) || self.runs_our_program(pid);
+        Identity::of(pid).filter(|_| ours)
+    }
+
+    /// Whether a process runs the server's program.
+    fn runs_our_program(&self, pid: i32) -> bool {
+        let Ok(program) = std::fs::read_link(format!("/proc/{pid}/exe")) else { return false };
+        let expected = std::fs::canonicalize(&self.params.bin).unwrap_or_else(|_| self.params.bin.clone());
+        // After a package upgrade the running program's file is gone.
+        Path::new(program.to_string_lossy().trim_end_matches(" (deleted)")) == expected
     }
 
     /// The account that the server runs under.

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use ocf::{Failure, Secret};
 
+/// More than any configuration, in bytes.
+const LONGEST: u64 = 4 * 1024 * 1024;
 /// How deep include files may nest; the server itself has no bound and would recurse until it dies.
 const MAX_DEPTH: usize = 16;
 
@@ -29,7 +31,7 @@ impl Conf {
     }
 
     fn include(&mut self, path: &Path, depth: usize) -> Result<(), Failure> {
-        let text = std::fs::read(path).map_err(|e| {
+        let text = process::read_file(path, LONGEST).map_err(|e| {
             let reason = format!("configuration {} cannot be read: {e}; create it, or set the parameter config", path.display());
             if e.kind() == std::io::ErrorKind::PermissionDenied { Failure::permission(reason) } else { Failure::installed(reason) }
         })?;

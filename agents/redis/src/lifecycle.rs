@@ -453,6 +453,10 @@ const KEPT_UNCOMPARED: usize = 3;
 /// Nothing that was kept before is replaced; of copies that could not be compared only the last ones stay. Empty when there are no files.
 fn keep_files(directory: &Path, snapshot: &str, append_directory: &str, excess: Option<u64>) -> std::io::Result<PathBuf> {
     let mut files: Vec<(PathBuf, PathBuf)> = Vec::new();
+    // Where the server itself refuses more than a name, root must not follow it either.
+    if [snapshot, append_directory].iter().any(|name| name.contains('/') || *name == "..") {
+        return Err(std::io::Error::other("dbfilename and appenddirname have to be names without a path"));
+    }
     if directory.join(snapshot).is_file() {
         files.push((directory.join(snapshot), PathBuf::from(snapshot)));
     }

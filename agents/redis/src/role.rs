@@ -127,6 +127,9 @@ impl Redis {
         state.history = record.history.clone().unwrap_or_default();
         state.holders.clone_from(&record.holders);
         state.leaving.clear();
+        // Of a reign before this one.
+        state.away.clear();
+        state.short_since = None;
         self.state_file.save(&state)?;
         let (replicas, lag) = self.gate(context)?;
         server.open_gate(replicas, lag)?;

@@ -58,6 +58,22 @@ pub fn room(path: &Path) -> Option<u64> {
     Some(found.blocks_available().saturating_mul(found.fragment_size()))
 }
 
+/// The bytes of a file that somebody else may write: a regular file of at most `most` bytes. Without waiting, where a FIFO stands in its
+/// place, and without an end of memory, where a device does.
+///
+/// # Errors
+/// What the file system says, or that it is no file, or too large.
+pub fn read_file(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let file = File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most { Err(std::io::Error::other(format!("it is larger than {most} bytes"))) } else { Ok(bytes) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +104,21 @@ mod tests {
         assert!(lock(&path, Duration::from_millis(20)).unwrap().is_none());
         drop(first);
         assert!(lock(&path, Duration::ZERO).unwrap().is_some());
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn only_a_file_is_read_and_no_more_than_was_asked_for() {
+        let directory = std::env::temp_dir().join(format!("systole-read-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let (fifo, file) = (directory.join("fifo"), directory.join("file"));
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::fs::write(&file, "12345").unwrap();
+        for path in [&fifo, &directory, Path::new("/dev/zero"), Path::new("/no/such/file")] {
+            assert!(read_file(path, 9).is_err(), "{}", path.display());
+        }
+        assert_eq!(read_file(&file, 5).unwrap(), b"12345");
+        assert!(read_file(&file, 4).unwrap_err().to_string().contains("larger than 4"));
         std::fs::remove_dir_all(directory).unwrap();
     }
 }

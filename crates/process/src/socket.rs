@@ -26,6 +26,13 @@ pub fn connect(path: &Path, limit: Duration) -> std::io::Result<UnixStream> {
     }
 }
 
+/// Process and user of who listens on a Unix socket, as the kernel remembers them; `None` when nobody does, or within `limit` nobody is
+/// reached.
+pub fn listener(path: &Path, limit: Duration) -> Option<(i32, u32)> {
+    let peer = nix::sys::socket::getsockopt(&connect(path, limit).ok()?, sockopt::PeerCredentials).ok()?;
+    Some((peer.pid(), peer.uid()))
+}
+
 /// Whether somebody listens on a Unix socket that was made at `path`, even when its file is gone: a server whose file somebody has
 /// deleted still serves those who are connected, and over TCP. A server that ends closes its socket first.
 ///
@@ -59,6 +66,8 @@ mod tests {
         assert!(!listens(&path));
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         assert!(listens(&path));
+        let me = i32::try_from(std::process::id()).unwrap();
+        assert_eq!(super::listener(&path, Duration::from_millis(100)).map(|(pid, _)| pid), Some(me));
         let client = std::os::unix::net::UnixStream::connect(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert!(listens(&path));

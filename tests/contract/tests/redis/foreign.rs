@@ -126,3 +126,61 @@ fn a_server_without_pid_file_and_socket_is_still_found_by_stop() {
     node.agent().run("stop").ok();
     eventually("the server is gone", || node.servers().is_empty());
 }
+
+/// What a server says of itself named root's own processes, and a stop killed them.
+#[test]
+fn a_server_that_names_a_foreign_process_as_its_own() {
+    use std::io::{Read, Write};
+    let node = Node::alone();
+    let mut bystander = Bystander::new();
+    let socket = std::os::unix::net::UnixListener::bind(node.socket()).unwrap();
+    let info = format!("process_id:{}\r\nrole:slave\r\n", bystander.pid());
+    std::thread::spawn(move || {
+        for mut stream in socket.incoming().flatten() {
+            while stream.read(&mut [0; 4096]).is_ok_and(|n| n > 0) {
+                let _ = write!(stream, "${}\r\n{info}\r\n*2\r\n$1\r\nx\r\n$1\r\n0\r\n", info.len());
+            }
+        }
+    });
+    node.agent().probing().run("monitor").expect(&[7]);
+    node.agent().run("stop").ok();
+    bystander.expect_unharmed();
+}
+
+/// Nothing is remembered of it, there is no pid file, and it refuses the login: the kernel knows whose socket it is.
+#[test]
+fn a_server_that_refuses_the_agent_is_found_by_its_socket() {
+    let node = Node::alone();
+    node.start();
+    let server = node.server();
+    node.ask(&["CONFIG", "SET", "requirepass", "x"]).unwrap();
+    std::fs::remove_file(node.state_file()).unwrap();
+    std::fs::remove_file(node.pid_file()).unwrap();
+    node.agent().probing().run("monitor").expect(&[190]);
+    node.agent().run("stop").ok();
+    assert!(!server.is_there(), "it was passed over");
+}
+
+/// A FIFO held up the monitor and the stop, which gets the node fenced, and a device took all memory.
+#[test]
+fn a_pid_file_or_an_include_that_is_no_file_holds_nothing_up() {
+    use std::os::unix::fs::symlink;
+    let fifo = |path: &std::path::Path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    let device = |path: &std::path::Path| symlink("/dev/zero", path).unwrap();
+    for make in [&fifo as &dyn Fn(&std::path::Path), &device] {
+        let node = Node::alone();
+        node.start();
+        let _ = std::fs::remove_file(node.pid_file());
+        make(&node.pid_file());
+        std::fs::remove_file(node.state_file()).unwrap();
+        let included = node.directory.join("included.conf");
+        node.configure(&format!("include {}", included.display()));
+        make(&included);
+        for (action, status) in [("monitor", 190), ("start", 5), ("stop", 0)] {
+            let answer = node.agent().timeout(std::time::Duration::from_secs(8)).run(action);
+            answer.expect(&[status]);
+            assert!(answer.counted < std::time::Duration::from_secs(4), "{answer:?}");
+        }
+        assert!(node.servers().is_empty());
+    }
+}
