@@ -48,6 +48,7 @@ impl MySql {
         let durability = self.durability(server);
         let known = state.known_record().filter(|record| state.reigns(record) && record.durability == durability);
         let Some(record) = known else { return self.record_reign(context, state, server, seen, durability) };
+        let record = self.take_in_foreign(context, state, server, seen, record)?;
         if durability == Durability::AsyncAllowed {
             if seen.waits {
                 server.run_all(server.dialect().wait_for_nobody())?;
@@ -102,6 +103,23 @@ impl MySql {
             self.begin_to_be_acknowledged(context, state, server, &record)?;
         }
         Ok(())
+    }
+
+    /// Transactions that others wrote and this primary holds, since somebody replayed a log here or gave a name of his own: recorded, so
+    /// that no replica that gets them counts as diverged.
+    fn take_in_foreign(
+        &self,
+        context: &Context,
+        state: &mut State,
+        server: &mut Server,
+        seen: &Observation,
+        record: Record,
+    ) -> Result<Record, ocf::Failure> {
+        let Some(foreign) = election::errant(&seen.executed, &record) else { return Ok(record) };
+        context.log.notice(format!("transactions of other servers were written here, and are recorded: {foreign}"));
+        let next = election::renewed(&record, &server.logged()?);
+        self.write_record(context, state, &next)?;
+        Ok(next)
     }
 
     /// Every write has waited, and from now on somebody may acknowledge: what was written until that one does is not left to the next
