@@ -3,6 +3,7 @@
 //! Every call has a time limit. After one that was not answered in time the connection is of no more use: an answer that
 //! came later would be taken for that of the next question.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,9 @@ impl From<Fault> for ocf::Failure {
 
 /// The step of a backup of MariaDB that waits until no commit is under way, and keeps others from beginning.
 pub(crate) const LAST_OF_BACKUP: &str = "BACKUP STAGE BLOCK_COMMIT";
+
+/// Directories and beginnings of file names (`..._basename`), by the variable.
+pub(crate) type Places = BTreeMap<String, PathBuf>;
 
 /// How often it is tried to get into a full queue of connections, which the kernel refuses at once.
 const ELBOWING: Duration = Duration::from_millis(20);
@@ -265,15 +269,20 @@ impl Server {
         loaded
     }
 
-    /// The directories that it writes to beside its data directory, which relative paths are in.
-    pub(crate) fn directories(&mut self, datadir: &Path) -> Result<Vec<PathBuf>, Fault> {
+    /// Where it writes, by the variable that says so, without those that are not set. Absolute as far as the server says.
+    pub(crate) fn places(&mut self) -> Result<Places, Fault> {
         let named =
             self.rows(Dialect::places())?.into_iter().filter_map(|mut row| Some((row.remove("variable_name")?, row.remove("value")?)));
-        let places = named.filter(|(_, value)| !value.is_empty()).map(|(name, value)| {
-            let path = datadir.join(value);
+        Ok(named.filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name, value.into())).collect())
+    }
+
+    /// The directories that it writes to beside its data directory, which relative paths are in.
+    pub(crate) fn directories(&mut self, datadir: &Path) -> Result<Vec<PathBuf>, Fault> {
+        let directory = |(name, path): (String, PathBuf)| {
+            let path = datadir.join(path);
             if name.ends_with("_basename") { path.parent().map(Path::to_path_buf).unwrap_or(path) } else { path }
-        });
-        Ok(places.collect())
+        };
+        Ok(self.places()?.into_iter().map(directory).collect())
     }
 
     /// Replicas that are connected and acknowledge, and sessions that wait for one.
