@@ -4,6 +4,7 @@
 //! failover. What only this server had stays in its binary logs, which are kept beside the data directory. A note stands there
 //! while the copy is made: a server with that note is nobody's equal, whatever its GTIDs say, and the next start makes the copy again.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -14,11 +15,12 @@ use process::Identity;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::MySql;
-use crate::dialect::quoted;
+use crate::dialect::{Row, quoted};
+use crate::election;
 use crate::gtid::Flavour;
 use crate::params::Rejoin;
 use crate::record::Record;
-use crate::server::{Fault, Server};
+use crate::server::{Fault, Places, Server};
 use crate::state::State;
 
 /// How long a copy may take: for ever, for all that a deadline can hold.
@@ -28,6 +30,27 @@ const BREAKING_OFF: Duration = Duration::from_secs(5);
 /// How long a server may take to end before its data are replaced.
 const ENDING: Duration = Duration::from_secs(20);
 
+/// How long the question whether a copy can be made may take.
+const CHECKING: Duration = Duration::from_secs(120);
+/// What is left free on a disk that binary logs are copied to. Bytes.
+const LEFT_FREE: u64 = 256 * 1024 * 1024;
+/// The private attribute by which the nodes copy one after the other.
+const TURN: &str = "copying";
+/// How long what a node publishes may take to be known to the others.
+const KNOWN: Duration = Duration::from_secs(1);
+/// How often a node that waits for another one's copy looks.
+const WAITING: Duration = Duration::from_secs(5);
+/// The pause after a copy that failed; it doubles with each, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// How long a primary may take to record transactions of another origin: its monitor does that.
+const RECORDING: Duration = Duration::from_secs(30);
+
+/// The question to a program whether it can make a copy.
+const CHECK: &str = "--check";
+/// Where binary logs are kept that are outside of the data directory.
+const KEPT: &str = "systole-kept";
+
 /// How the copy is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Means {
@@ -35,6 +58,14 @@ enum Means {
     Plugin,
     /// A program fetches it into the empty data directory: MariaDB.
     Program,
+}
+
+/// How a copy was made, and what has to be known of it.
+enum Copied {
+    /// With what the server said of a clone before.
+    ByPlugin(Row),
+    /// With the GTIDs that it holds, which the data do not say.
+    ByProgram(String),
 }
 
 /// A copy that was begun since the node booted, in a file while it lasts.
@@ -46,8 +77,17 @@ pub(crate) struct Copying {
     primary: String,
     /// When it began, since boot.
     since: Duration,
-    /// Why it failed.
+    /// Why it failed last.
     failure: Option<String>,
+    /// How often.
+    #[serde(default)]
+    failures: u32,
+    /// When it is tried again, since boot.
+    #[serde(default)]
+    next: Option<Duration>,
+    /// Whose copy is made first.
+    #[serde(default)]
+    after: Option<String>,
 }
 
 impl MySql {
@@ -62,6 +102,10 @@ impl MySql {
         process::write_atomically(&path, &text, 0o600).map_err(|e| format!("{}: {e}", path.display()))
     }
 
+    fn change_copy(&self, change: impl FnOnce(Copying) -> Copying) -> Result<(), String> {
+        self.copying().map_or(Ok(()), |copying| self.remember_copy(&change(copying)))
+    }
+
     /// Begins to copy the primary's data, and does not wait for it.
     pub(crate) fn begin_copy(&self, context: &Context, primary: &str) -> Outcome {
         let begun = |worker: &Identity| Copying {
@@ -69,24 +113,38 @@ impl MySql {
             primary: primary.to_owned(),
             since: process::since_boot(),
             failure: None,
+            failures: 0,
+            next: None,
+            after: None,
         };
         let work = || {
             let unlimited =
                 Context { deadline: Deadline::after(FOR_EVER), environment: context.environment.clone(), log: Rc::clone(&context.log) };
             let agent = Self::with(&unlimited, self.params.clone());
-            match agent.copy(&unlimited, primary) {
-                Ok(()) => {
-                    let _ = fs::remove_file(agent.volatile_file("copy"));
-                    if let Err(failure) = agent.acknowledge_soon(&unlimited) {
-                        unlimited.log.warning(format!("this replica acknowledges with one of its next monitors: {}", failure.reason));
-                    }
+            // Tried again here, after a pause that grows: an instance that failed and was restarted for each attempt would count as failed for good
+            // after some, and would begin a whole copy with every monitor.
+            for failures in 1.. {
+                let copied = agent.copy_in_turn(&unlimited, primary);
+                agent.tell_turn("no");
+                let Err(failure) = copied else { break };
+                unlimited.log.error(format!("copy: {}", failure.reason));
+                let next = process::since_boot() + pause_after(failures);
+                // If it cannot be said, the monitor finds a copy that lasts.
+                let _ = agent.change_copy(|copying| Copying {
+                    failure: Some(failure.reason),
+                    failures,
+                    next: Some(next),
+                    after: None,
+                    ..copying
+                });
+                while process::since_boot() < next {
+                    std::thread::sleep(KNOWN);
                 }
-                Err(failure) => {
-                    unlimited.log.error(format!("copy: {}", failure.reason));
-                    let failed = agent.copying().map(|copying| Copying { failure: Some(failure.reason), ..copying });
-                    // If it cannot be said, the monitor finds nobody at work, which comes to the same.
-                    let _ = failed.map(|failed| agent.remember_copy(&failed));
-                }
+                let _ = agent.change_copy(|copying| Copying { next: None, since: process::since_boot(), ..copying });
+            }
+            let _ = fs::remove_file(agent.volatile_file("copy"));
+            if let Err(failure) = agent.acknowledge_soon(&unlimited) {
+                unlimited.log.warning(format!("this replica acknowledges with one of its next monitors: {}", failure.reason));
             }
         };
         process::detach(|worker| self.remember_copy(&begun(worker)), work)
@@ -107,27 +165,105 @@ impl MySql {
                 copying.worker.pid
             )));
         }
+        self.tell_turn("no");
         let _ = fs::remove_file(self.volatile_file("copy"));
         Ok(())
     }
 
     /// What a monitor says of it.
     pub(crate) fn copy_status(&self, copying: Copying) -> Result<Status, Failure> {
-        let Copying { worker, primary, since, failure } = copying;
-        if worker.is_alive() {
-            let seconds = process::since_boot().saturating_sub(since).as_secs();
-            return Ok(Status::Degraded(format!("the data of {primary} are being copied here, for {seconds} s so far")));
+        let Copying { worker, primary, since, failure, failures, next, after } = copying;
+        if !worker.is_alive() {
+            return Err(Failure::generic(
+                failure.unwrap_or_else(|| format!("the copy of {primary}'s data was broken off; it is begun anew")),
+            ));
         }
-        Err(Failure::generic(failure.unwrap_or_else(|| format!("the copy of {primary}'s data was broken off; it is begun anew"))))
+        let now = process::since_boot();
+        Ok(Status::Degraded(match (failure, next, after) {
+            (Some(why), Some(next), _) => {
+                let minutes = next.saturating_sub(now).as_secs().div_ceil(60);
+                format!("the copy of {primary}'s data failed {failures} times: {why}; next attempt in {minutes} min")
+            }
+            (_, _, Some(other)) => format!("the data of {primary} are copied here after those on {other}: one copy at a time"),
+            _ => format!("the data of {primary} are being copied here, for {} s so far", now.saturating_sub(since).as_secs()),
+        }))
+    }
+
+    /// A copy when no other node makes one. A primary that feeds two at once serves its clients badly, and where two servers have diverged, the
+    /// first one that is whole again is the one that acknowledges.
+    fn copy_in_turn(&self, context: &Context, primary: &str) -> Outcome {
+        self.await_turn(context);
+        // Whoever is the primary by now.
+        let recorded = self.record()?.map(|record| record.node).filter(|node| Some(node.as_str()) != self.node().ok());
+        self.copy(context, recorded.as_deref().unwrap_or(primary))
+    }
+
+    fn tell_turn(&self, what: &str) {
+        // Without it there may be two copies at a time, which is no harm to the data.
+        let _ = self.cluster.publish_private(TURN, what);
+    }
+
+    /// Returns when it is this node's turn, or when nobody can be asked.
+    fn await_turn(&self, context: &Context) {
+        let Ok(me) = self.node() else { return };
+        let mut mine = "wants";
+        while self.cluster.is_present() {
+            self.tell_turn(mine);
+            std::thread::sleep(KNOWN);
+            let told = self.cluster.private_values(TURN).unwrap_or_default();
+            let Some(other) = goes_before(me, mine, &told) else {
+                if mine == "copies" {
+                    break;
+                }
+                mine = "copies";
+                continue;
+            };
+            if mine == "wants" {
+                context.log.notice(format!("waiting for {other}, where data are copied first"));
+            }
+            mine = "wants";
+            self.tell_turn(mine);
+            let _ = self.change_copy(|copying| Copying { after: Some(other.to_owned()), ..copying });
+            std::thread::sleep(WAITING);
+        }
+        let _ = self.change_copy(|copying| Copying { after: None, since: process::since_boot(), ..copying });
     }
 
     fn copy(&self, context: &Context, primary: &str) -> Outcome {
         if self.needs_copy_first() {
             return self.fetch_copy(context, primary);
         }
-        let state = self.state_file.load();
-        let server = self.reach(context, &state)?;
+        let mut state = self.state_file.load();
+        let mut server = match self.find_server(&mut state) {
+            Some(_) => self.reach(context, &state)?,
+            // An attempt before this one ended it.
+            None => match self.launch(context, context.deadline.left())? {
+                Some((server, _)) => server,
+                None => return Err(Failure::generic("the server does not answer after its start")),
+            },
+        };
+        if !self.copy_is_unfinished() && self.has_not_diverged(context, &mut state, &mut server, primary)? {
+            return Ok(());
+        }
         self.replace_by_copy(context, state, server, primary)
+    }
+
+    /// A last look before data are replaced. What others wrote may have come from the primary itself, which records it with its next monitor.
+    fn has_not_diverged(&self, context: &Context, state: &mut State, server: &mut Server, primary: &str) -> Result<bool, Failure> {
+        let until = process::since_boot() + RECORDING;
+        loop {
+            let Some(record) = self.record()? else { return Ok(false) };
+            let seen = server.observe()?;
+            let Some(errant) = election::errant(&seen.executed, &record) else {
+                context.log.notice("the primary has all that is here: no copy is needed");
+                self.rejoin(context, state, server, primary, Some(&record))?;
+                return Ok(true);
+            };
+            if !election::came_from_elsewhere(&errant, &seen.server) || process::since_boot() >= until {
+                return Ok(false);
+            }
+            std::thread::sleep(KNOWN);
+        }
     }
 
     /// Where the binary logs are kept, and the note.
@@ -147,11 +283,21 @@ impl MySql {
 
     /// Whether no server can be started before a copy has been made, because there are no data or not all.
     pub(crate) fn needs_copy_first(&self) -> bool {
-        fs::read_to_string(self.note()).is_ok_and(|means| means.trim() == "program")
+        fs::read_to_string(self.note()).is_ok_and(|note| note.lines().next().is_some_and(|means| means.trim() == "program"))
     }
 
-    fn write_note(&self, means: Means) -> Outcome {
-        let text = if means == Means::Program { "program\n" } else { "plugin\n" };
+    /// The logs outside of the data directory that go with the data, as they stand in the note: no server runs any more that could be asked.
+    fn noted_logs(&self) -> Vec<PathBuf> {
+        let note = fs::read_to_string(self.note()).unwrap_or_default();
+        note.lines().filter_map(|line| line.strip_prefix("logs ")).map(PathBuf::from).collect()
+    }
+
+    fn write_note(&self, means: Means, logs: &[PathBuf]) -> Outcome {
+        let mut text = String::from(if means == Means::Program { "program\n" } else { "plugin\n" });
+        for log in logs {
+            text.push_str(&format!("logs {}\n", log.display()));
+        }
+        fs::create_dir_all(self.kept_directory()).map_err(|e| cannot_keep(&self.kept_directory(), e))?;
         process::write_atomically(&self.note(), text.as_bytes(), 0o600).map_err(|e| cannot_keep(&self.note(), e))
     }
 
@@ -167,21 +313,29 @@ impl MySql {
 
     /// Replaces the data of the running server by the primary's, starts it again and lets it follow.
     fn replace_by_copy(&self, context: &Context, mut state: State, mut server: Server, primary: &str) -> Outcome {
-        let kept = self.kept_directory();
-        let count = keep_binary_logs(&mut server, &kept)?;
+        let by_program = server.dialect().flavour == Flavour::MariaDb;
+        let places = server.places()?;
+        let logs = if by_program { logs_outside(&places, &self.params.datadir).map_err(Failure::generic)? } else { Vec::new() };
+        if by_program {
+            let host = self.address_of(context, &mut state, primary);
+            self.check_program(context, primary, &host)?;
+        }
+        let (count, kept) = self.keep_binary_logs(&mut server, &places)?;
         context.log.notice(format!("kept {count} binary logs in {}: what only this server had is in them", kept.display()));
-        if server.dialect().flavour == Flavour::MariaDb {
+        if by_program {
             drop(server);
-            self.end_server(&state);
+            self.end_server(&state)?;
+            self.write_note(Means::Program, &logs)?;
             return self.fetch_copy(context, primary);
         }
-        self.write_note(Means::Plugin)?;
+        self.write_note(Means::Plugin, &[])?;
         context.log.notice(format!("replacing the data by a copy of {primary}'s"));
         let host = self.address_of(context, &mut state, primary);
+        let before = clone_status(&mut server)?;
         self.clone_from(context, &mut server, &host)
             .map_err(|fault| Failure::generic(format!("the data cannot be replaced by a copy of {primary}'s: {fault}")))?;
         drop(server);
-        self.end_server(&state);
+        self.end_server(&state)?;
         // What is written here from now on must not get the names of what was given up: a new server_uuid is made.
         match fs::remove_file(self.params.datadir.join("auto.cnf")) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -189,7 +343,70 @@ impl MySql {
             }
             _ => {}
         }
-        self.start_with_copy(context, primary, None)
+        self.start_with_copy(context, primary, &Copied::ByPlugin(before))
+    }
+
+    /// Whether the program can make a copy, as far as it can say beforehand: what is here is emptied only then. A program that does not know the
+    /// question is not asked, since it would take the word for a host.
+    fn check_program(&self, context: &Context, primary: &str, host: &str) -> Outcome {
+        let program = self.params.copy_program.display().to_string();
+        if !self.params.copy_program.is_file() {
+            return Err(Failure::installed(format!(
+                "copy_program {program} does not exist: set it, or make this replica anew by hand (docs/mysql.md)"
+            )));
+        }
+        let known = fs::read(&self.params.copy_program).is_ok_and(|text| text.windows(CHECK.len()).any(|word| word == CHECK.as_bytes()));
+        if !known {
+            context.log.warning(format!("{program} does not know {CHECK}: whether it can make a copy is seen when the data are gone"));
+            return Ok(());
+        }
+        let done = process::run(&program, &[CHECK, host, &self.params.datadir.display().to_string()], CHECKING)
+            .map_err(|e| Failure::generic(format!("no copy of {primary}'s data: {e}; nothing was changed")))?;
+        if done.status.success() {
+            return Ok(());
+        }
+        let last = done.stderr.lines().rfind(|l| !l.trim().is_empty()).unwrap_or_default();
+        Err(Failure::generic(format!(
+            "no copy of {primary}'s data can be made: {last}; nothing was changed; correct that, it is tried again ({program} {CHECK} {host})"
+        )))
+    }
+
+    /// Links the server's binary logs to a place beside them in place of those kept before, or copies them beside the data directory; how
+    /// many, and where. What is copied has room there, and leaves some.
+    fn keep_binary_logs(&self, server: &mut Server, places: &Places) -> Result<(usize, PathBuf), Failure> {
+        let Some(logs) = places.get("log_bin_basename").map(PathBuf::as_path).and_then(Path::parent) else {
+            return Ok((0, self.kept_directory()));
+        };
+        let beside = self.kept_directory();
+        fs::create_dir_all(&beside).map_err(|e| cannot_keep(&beside, e))?;
+        let linked = process::one_each([beside.clone(), logs.to_owned()]).len() == 1;
+        // Not inside of the data directory: each directory there is a database.
+        let kept = if linked || is_inside(logs, &self.params.datadir) { beside.clone() } else { logs.join(KEPT) };
+        let names: Vec<String> = server.rows("SHOW BINARY LOGS")?.into_iter().filter_map(|mut row| row.remove("log_name")).collect();
+        let wrong = |e| cannot_keep(&kept, e);
+        fs::create_dir_all(&kept).map_err(wrong)?;
+        let sizes = names.iter().map(|name| fs::metadata(logs.join(name)).map_or(0, |found| found.len()));
+        let (needed, room) = (sizes.sum::<u64>(), process::room(&kept).unwrap_or_default());
+        if !linked && kept == beside && room < needed.saturating_add(LEFT_FREE) {
+            return Err(Failure::generic(format!(
+                "{}: the binary logs cannot be kept, so no copy is made: they have {} MB, and {} MB are free there, of which 256 stay free; free space, \
+                 or keep them elsewhere and purge them here",
+                kept.display(),
+                needed >> 20,
+                room >> 20
+            )));
+        }
+        for name in &names {
+            let (from, to, unfinished) = (logs.join(name), kept.join(name), kept.join(format!(".{name}")));
+            let _ = fs::remove_file(&unfinished);
+            let done = fs::hard_link(&from, &unfinished)
+                .or_else(|_| fs::copy(&from, &unfinished).map(drop))
+                .and_then(|()| fs::rename(&unfinished, &to));
+            // Two names of one file: a rename leaves both.
+            let _ = fs::remove_file(&unfinished);
+            done.map_err(wrong)?;
+        }
+        Ok((names.len(), kept))
     }
 
     /// Has the server fetch the data itself. It ends then, since it cannot restart itself under us.
@@ -215,15 +432,14 @@ impl MySql {
     fn fetch_copy(&self, context: &Context, primary: &str) -> Outcome {
         let datadir = &self.params.datadir;
         let program = self.params.copy_program.display().to_string();
-        if !self.params.copy_program.is_file() {
-            return Err(Failure::installed(format!(
-                "copy_program {program} does not exist: set it, or make this replica anew by hand (docs/mysql.md)"
-            )));
-        }
-        self.write_note(Means::Program)?;
-        empty(datadir).map_err(|e| Failure::permission(format!("datadir {} cannot be emptied: {e}", datadir.display())))?;
-        context.log.notice(format!("replacing the data by a copy of {primary}'s: {program}"));
         let host = self.address_of(context, &mut self.state_file.load(), primary);
+        // Asked again when an attempt before this one has emptied everything: the reason is a better one than what fails on the way.
+        self.check_program(context, primary, &host)?;
+        empty(datadir).map_err(|e| Failure::permission(format!("datadir {} cannot be emptied: {e}", datadir.display())))?;
+        for logs in self.noted_logs() {
+            remove_logs(&logs).map_err(|e| Failure::permission(format!("the logs {}.* cannot be removed: {e}", logs.display())))?;
+        }
+        context.log.notice(format!("replacing the data by a copy of {primary}'s: {program}"));
         let done = process::run(&program, &[&host, &datadir.display().to_string()], context.deadline.left())
             .map_err(|e| Failure::generic(format!("no copy of {primary}'s data: {e}")))?;
         if !done.status.success() {
@@ -233,23 +449,22 @@ impl MySql {
                 done.status
             )));
         }
-        let gtids = backup_position(datadir);
-        if gtids.is_none() {
+        let Some(gtids) = backup_position(datadir) else {
             return Err(Failure::generic(format!(
                 "{program} left no mariadb_backup_binlog_info in {}: without it nobody knows what the copy holds",
                 datadir.display()
             )));
-        }
-        self.start_with_copy(context, primary, gtids.as_deref())
+        };
+        self.start_with_copy(context, primary, &Copied::ByProgram(gtids))
     }
 
-    /// Starts the server with its new data and lets it follow whoever is the primary by now. `gtids`: what the copy holds, where the
-    /// data do not say so.
-    fn start_with_copy(&self, context: &Context, source: &str, gtids: Option<&str>) -> Outcome {
+    /// Starts the server with its new data and lets it follow whoever is the primary by now.
+    fn start_with_copy(&self, context: &Context, source: &str, copied: &Copied) -> Outcome {
         let started = self.launch(context, context.deadline.left())?;
-        let Some((mut server, _)) = started else { return Ok(()) };
-        if let Some(gtids) = gtids {
-            server.run(&format!("SET GLOBAL gtid_slave_pos={}", quoted(gtids)))?;
+        let Some((mut server, _)) = started else { return Err(Failure::generic("the server does not answer after its start")) };
+        match copied {
+            Copied::ByPlugin(before) => check_clone(&clone_status(&mut server)?, before)?,
+            Copied::ByProgram(gtids) => server.run(&format!("SET GLOBAL gtid_slave_pos={}", quoted(gtids)))?,
         }
         fs::remove_file(self.note()).map_err(|e| cannot_keep(&self.note(), e))?;
         context.log.notice(format!("the data are a copy of {source}'s now"));
@@ -260,15 +475,95 @@ impl MySql {
         self.rejoin(context, &mut state, &mut server, primary, record.as_ref())
     }
 
-    fn end_server(&self, state: &State) {
-        let Some(process) = &state.server else { return };
+    /// # Errors
+    /// When it cannot be ended: nothing else may touch its data then.
+    fn end_server(&self, state: &State) -> Outcome {
+        let Some(process) = &state.server else { return Ok(()) };
         self.watcher().end();
         process.terminate();
-        if !process.wait_gone(ENDING) {
-            process.kill();
-            process.wait_gone(ENDING);
+        if process.wait_gone(ENDING) {
+            return Ok(());
+        }
+        process.kill();
+        if process.wait_gone(ENDING) {
+            return Ok(());
+        }
+        Err(Failure::generic(format!("the server (pid {}) cannot be ended, so its data are not replaced", process.pid)))
+    }
+}
+
+/// Who copies before `me`, if anybody does. `mine` is what this node has published: one that copies already goes before all that want to, and
+/// of two that are at the same point, the first by name.
+fn goes_before<'a>(me: &str, mine: &str, told: &'a BTreeMap<String, String>) -> Option<&'a str> {
+    let others = || told.iter().filter(|(node, _)| *node != me);
+    let at = |what: &'static str| others().filter(move |(_, said)| *said == what).map(|(node, _)| node.as_str());
+    let rivals = |what| at(what).find(|node| *node < me);
+    if mine == "copies" { rivals("copies") } else { at("copies").next().or_else(|| rivals("wants")) }
+}
+
+/// How long after so many failures it is tried again.
+fn pause_after(failures: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE)
+}
+
+/// Whether a path is below a directory, by its real name if it has one.
+fn is_inside(path: &Path, directory: &Path) -> bool {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    real(path).starts_with(real(directory))
+}
+
+/// Logs outside of the data directory, by the beginning of their names: those that name transactions of the data that go. They are emptied with
+/// the data, since otherwise the copy would count as diverged as the data before it did, and the next copy after it.
+///
+/// # Errors
+/// What a program that fills the data directory alone cannot replace.
+fn logs_outside(places: &Places, datadir: &Path) -> Result<Vec<PathBuf>, String> {
+    let mut logs = Vec::new();
+    for (name, path) in places {
+        let (is_log, path) = (name.ends_with("_basename"), datadir.join(path));
+        let directory = if is_log { path.parent().unwrap_or(&path) } else { &path };
+        if is_inside(directory, datadir) {
+            continue;
+        }
+        if !is_log {
+            return Err(format!(
+                "no copy can be made here: {name} is {}, outside of the data directory, and copy_program fills that one alone; make this replica anew by \
+                 hand (docs/mysql.md), or put it into the data directory",
+                path.display()
+            ));
+        }
+        logs.push(path);
+    }
+    Ok(logs)
+}
+
+/// Removes the files whose names begin so, the dot included: `binlog.000001`, `binlog.index`, `binlog.state`.
+fn remove_logs(basename: &Path) -> std::io::Result<()> {
+    let (Some(directory), Some(name)) = (basename.parent(), basename.file_name()) else { return Ok(()) };
+    let begin = format!("{}.", name.to_string_lossy());
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(&begin) && !entry.file_type()?.is_dir() {
+            fs::remove_file(entry.path())?;
         }
     }
+    Ok(())
+}
+
+/// What the server says of the last clone that was made into it.
+fn clone_status(server: &mut Server) -> Result<Row, Fault> {
+    Ok(server.rows("SELECT state, begin_time, error_no, error_message FROM performance_schema.clone_status")?.pop().unwrap_or_default())
+}
+
+/// A connection that broke is how a clone ends, and how a server dies in the middle of one: it says itself, after its start, which it was.
+/// `before`: what it said before this clone.
+fn check_clone(now: &Row, before: &Row) -> Outcome {
+    let word = |name: &str| now.get(name).map(String::as_str).unwrap_or_default();
+    if word("state") == "Completed" && now.get("begin_time") != before.get("begin_time") {
+        return Ok(());
+    }
+    let state = if word("state").is_empty() || now == before { "not begun" } else { word("state") };
+    Err(Failure::generic(format!("the copy is not whole: clone_status is {state} (error {}: {})", word("error_no"), word("error_message"))))
 }
 
 fn load_clone(server: &mut Server) -> Result<(), Fault> {
@@ -280,23 +575,6 @@ fn load_clone(server: &mut Server) -> Result<(), Fault> {
 
 fn cannot_keep(path: &Path, e: std::io::Error) -> Failure {
     Failure::generic(format!("{}: {e}: the binary logs cannot be kept, so no copy is made; free space or correct the mode", path.display()))
-}
-
-/// Links the server's binary logs, or copies them to another file system, in place of those kept before.
-fn keep_binary_logs(server: &mut Server, kept: &Path) -> Result<usize, Failure> {
-    let wrong = |e| cannot_keep(kept, e);
-    let base = server.rows("SELECT @@global.log_bin_basename AS base")?.pop().and_then(|mut row| row.remove("base")).unwrap_or_default();
-    let directory = Path::new(&base).parent().map(Path::to_path_buf).unwrap_or_default();
-    let names: Vec<String> = server.rows("SHOW BINARY LOGS")?.into_iter().filter_map(|mut row| row.remove("log_name")).collect();
-    fs::create_dir_all(kept).map_err(wrong)?;
-    for name in &names {
-        let (from, to) = (directory.join(name), kept.join(name));
-        if to.exists() {
-            fs::remove_file(&to).map_err(wrong)?;
-        }
-        fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop)).map_err(wrong)?;
-    }
-    Ok(names.len())
 }
 
 /// Empties a directory, which may be a mount point itself.
@@ -332,6 +610,61 @@ mod tests {
         assert_eq!(position_in("binlog.000002\t1234\t0-1-7,1-2-9\n").as_deref(), Some("0-1-7,1-2-9"));
         assert_eq!(position_in("binlog.000002\t1234\t\n").as_deref(), Some(""));
         assert_eq!(position_in("binlog.000002\t1234\n"), None);
+    }
+
+    #[test]
+    fn a_clone_that_did_not_end_is_no_copy() {
+        let status =
+            |state: &str, begin: &str| Row::from([("state".to_owned(), state.to_owned()), ("begin_time".to_owned(), begin.to_owned())]);
+        assert!(check_clone(&status("Completed", "2"), &Row::new()).is_ok());
+        assert!(check_clone(&status("Completed", "2"), &status("Failed", "1")).is_ok());
+        assert!(check_clone(&status("In Progress", "2"), &Row::new()).unwrap_err().reason.contains("In Progress"));
+        assert!(check_clone(&status("Completed", "1"), &status("Completed", "1")).is_err(), "that was an earlier one");
+        assert!(check_clone(&Row::new(), &Row::new()).is_err());
+    }
+
+    #[test]
+    fn one_copy_at_a_time() {
+        let told =
+            |all: &[(&str, &str)]| all.iter().map(|(node, said)| ((*node).to_owned(), (*said).to_owned())).collect::<BTreeMap<_, _>>();
+        let before = |mine: &str, all: &[(&str, &str)]| goes_before("b", mine, &told(all)).map(str::to_owned);
+        assert_eq!(before("wants", &[]), None);
+        assert_eq!(before("wants", &[("b", "wants"), ("c", "wants"), ("a", "no")]), None, "the first by name");
+        assert_eq!(before("wants", &[("a", "wants")]).as_deref(), Some("a"));
+        assert_eq!(before("wants", &[("c", "copies")]).as_deref(), Some("c"), "it is at it already");
+        assert_eq!(before("copies", &[("c", "copies")]), None, "both began in one moment");
+        assert_eq!(before("copies", &[("a", "copies")]).as_deref(), Some("a"));
+        assert_eq!(before("copies", &[("a", "wants")]), None);
+    }
+
+    #[test]
+    fn the_pause_grows_up_to_an_hour() {
+        let pauses: Vec<u64> = [1, 2, 3, 8, 100, u32::MAX].into_iter().map(|n| pause_after(n).as_secs()).collect();
+        assert_eq!(pauses, [30, 60, 120, 3600, 3600, 3600]);
+    }
+
+    #[test]
+    fn logs_elsewhere_are_emptied_and_data_elsewhere_are_refused() {
+        let places = |all: &[(&str, &str)]| all.iter().map(|(name, path)| ((*name).to_owned(), PathBuf::from(path))).collect::<Places>();
+        let outside = |all: &[(&str, &str)]| logs_outside(&places(all), Path::new("/no/data"));
+        assert_eq!(outside(&[("log_bin_basename", "/no/data/binlog"), ("innodb_undo_directory", "/no/data/./")]), Ok(vec![]));
+        assert_eq!(outside(&[("log_bin_basename", "/no/log/binlog")]), Ok(vec![PathBuf::from("/no/log/binlog")]));
+        assert!(outside(&[("innodb_log_group_home_dir", "/no/redo")]).unwrap_err().contains("innodb_log_group_home_dir is /no/redo"));
+    }
+
+    #[test]
+    fn the_logs_of_one_name_go_and_others_stay() {
+        let directory = std::env::temp_dir().join(format!("systole-logs-{}", std::process::id()));
+        fs::create_dir_all(directory.join(KEPT)).unwrap();
+        for name in ["binlog.000001", "binlog.index", "binlog.state", "binlog-of-another.000001", "mysql.err"] {
+            fs::write(directory.join(name), "").unwrap();
+        }
+        remove_logs(&directory.join("binlog")).unwrap();
+        let mut left: Vec<String> =
+            fs::read_dir(&directory).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        left.sort();
+        assert_eq!(left, ["binlog-of-another.000001", "mysql.err", KEPT]);
+        fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]

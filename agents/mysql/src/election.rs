@@ -254,6 +254,17 @@ pub(crate) fn joined(record: &Record, node: &str, set: &Gtids) -> Record {
     Record { active, ..rewritten(record, set) }
 }
 
+/// The record with all that the primary has logged. For transactions that came to it from elsewhere (a log that was replayed, an empty one in
+/// the place of a replica's own): nobody else could know that it has them, and whoever got them from it would count as diverged.
+pub(crate) fn renewed(record: &Record, set: &Gtids) -> Record {
+    rewritten(record, set)
+}
+
+/// Whether all that is errant on `server` was written by others. Then the primary may have it as well, and not be recorded with it yet.
+pub(crate) fn came_from_elsewhere(errant: &str, server: &str) -> bool {
+    Gtids::parse_any(errant).is_ok_and(|set| set.errant(&Gtids::Empty, server).as_deref() == Some(errant))
+}
+
 /// Rule D: the record without those that are gone, `None` when nobody can go.
 ///
 /// Called after the barrier, with `record` read before it and with the stamp under which each node is known to have

@@ -52,7 +52,8 @@ impl MySql {
     fn members(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) -> Outcome {
         let durability = self.durability(server);
         let known = state.known_record().filter(|record| state.reigns(record) && record.durability == durability);
-        let Some(mut record) = known else { return self.record_reign(context, state, server, seen, durability) };
+        let Some(record) = known else { return self.record_reign(context, state, server, seen, durability) };
+        let mut record = self.take_in_foreign(context, state, server, seen, record)?;
         if !seen.durable && !record.relaxed {
             record = election::relaxed(&record, &server.logged()?);
             self.write_record(context, state, &record)?;
@@ -183,6 +184,23 @@ impl MySql {
         let now = weakened.map(|why| format!("{why}: it was set back, and writes of the time between may be on the primary alone"));
         state.weakened = now.or_else(|| (seen.waits && !active).then(gave_up));
         Ok(())
+    }
+
+    /// Transactions that others wrote and this primary holds, since somebody replayed a log here or gave a name of his own: recorded, so
+    /// that no replica that gets them counts as diverged.
+    fn take_in_foreign(
+        &self,
+        context: &Context,
+        state: &mut State,
+        server: &mut Server,
+        seen: &Observation,
+        record: Record,
+    ) -> Result<Record, ocf::Failure> {
+        let Some(foreign) = election::errant(&seen.executed, &record) else { return Ok(record) };
+        context.log.notice(format!("transactions of other servers were written here, and are recorded: {foreign}"));
+        let next = election::renewed(&record, &server.logged()?);
+        self.write_record(context, state, &next)?;
+        Ok(next)
     }
 
     /// Every write has waited, and from now on somebody may acknowledge: what was written until that one does is not left to the next

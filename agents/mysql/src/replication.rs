@@ -37,6 +37,9 @@ const PUBLISHED_FOR: Duration = Duration::from_secs(120);
 /// How many monitors in a row may find replication broken before the replica ceases to acknowledge.
 const PATIENCE: u32 = 2;
 
+/// How many monitors in a row may find transactions that others wrote and that the primary has not recorded: its own monitor does that.
+const FOREIGN_PATIENCE: u32 = 4;
+
 /// What a replica tells the primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Membership {
@@ -285,6 +288,7 @@ impl MySql {
         if !self.copy_is_unfinished() {
             state.errant = None;
         }
+        state.foreign_for = 0;
         match replica.broken() {
             Some(why) => self.tend_broken(context, state, server, replica, why),
             None if replica.receiver == Thread::Stopped || replica.applier == Thread::Stopped => {
@@ -372,7 +376,14 @@ impl MySql {
         let record = self.record()?;
         state.record = record.as_ref().map(ToString::to_string);
         // With the record of now: what is known may be older than the primary's last change.
-        let Some(still) = record.as_ref().and_then(|r| election::errant(&seen_again(server)?.executed, r)) else { return Ok(()) };
+        let seen = server.observe()?;
+        let Some(still) = record.as_ref().and_then(|r| election::errant(&seen.executed, r)) else { return Ok(()) };
+        // They came with the replication, probably. The primary's next monitor records them.
+        if state.errant.is_none() && state.foreign_for < FOREIGN_PATIENCE && election::came_from_elsewhere(&still, &seen.server) {
+            state.foreign_for = state.foreign_for.saturating_add(1);
+            context.log.notice(format!("{still} was written by none of the recorded primaries: waiting for {primary} to record it"));
+            return Ok(());
+        }
         if state.errant.as_deref() != Some(errant) {
             if let Some(record) = &record {
                 self.resign(context, state, server, record)?;
@@ -580,10 +591,6 @@ impl MySql {
         }
         Ok(record)
     }
-}
-
-fn seen_again(server: &mut Server) -> Option<Observation> {
-    server.observe().ok()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Every call has a time limit. After one that was not answered in time the connection is of no more use: an answer that
 //! came later would be taken for that of the next question.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -76,6 +77,9 @@ pub(crate) struct SemiSyncStatus {
     /// Commits really wait: it is switched on, and has not given up.
     pub(crate) active: bool,
 }
+
+/// Directories and beginnings of file names (`..._basename`), by the variable.
+pub(crate) type Places = BTreeMap<String, PathBuf>;
 
 /// How often it is tried to get into a full queue of connections, which the kernel refuses at once.
 const ELBOWING: Duration = Duration::from_millis(20);
@@ -294,15 +298,20 @@ impl Server {
         loaded
     }
 
-    /// The directories that it writes to beside its data directory, which relative paths are in.
-    pub(crate) fn directories(&mut self, datadir: &Path) -> Result<Vec<PathBuf>, Fault> {
+    /// Where it writes, by the variable that says so, without those that are not set. Absolute as far as the server says.
+    pub(crate) fn places(&mut self) -> Result<Places, Fault> {
         let named =
             self.rows(Dialect::places())?.into_iter().filter_map(|mut row| Some((row.remove("variable_name")?, row.remove("value")?)));
-        let places = named.filter(|(_, value)| !value.is_empty()).map(|(name, value)| {
-            let path = datadir.join(value);
+        Ok(named.filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name, value.into())).collect())
+    }
+
+    /// The directories that it writes to beside its data directory, which relative paths are in.
+    pub(crate) fn directories(&mut self, datadir: &Path) -> Result<Vec<PathBuf>, Fault> {
+        let directory = |(name, path): (String, PathBuf)| {
+            let path = datadir.join(path);
             if name.ends_with("_basename") { path.parent().map(Path::to_path_buf).unwrap_or(path) } else { path }
-        });
-        Ok(places.collect())
+        };
+        Ok(self.places()?.into_iter().map(directory).collect())
     }
 
     /// What the server leaves out of its binary log: see [`crate::premises::filters`].

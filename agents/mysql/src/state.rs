@@ -111,6 +111,8 @@ pub(crate) struct State {
     pub(crate) rested: Option<String>,
     /// Transactions that the primary does not have. The server follows nobody until an operator has decided.
     pub(crate) errant: Option<String>,
+    /// How many monitors have found transactions here that others wrote, and that the primary may have as well.
+    pub(crate) foreign_for: u32,
     /// Why its replication cannot get on, and since when: monitors ago.
     pub(crate) broken: Option<String>,
     pub(crate) broken_for: u32,

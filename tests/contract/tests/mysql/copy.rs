@@ -141,3 +141,217 @@ fn a_copied_server_acknowledges_without_a_monitor() {
         assert!(b.has("in between"));
     });
 }
+
+/// A replica that has diverged and runs, and a program that is to copy the primary's data: `saved` is what they were when `b` had not.
+struct Diverged {
+    group: Group,
+    lists: Lists,
+}
+
+impl Diverged {
+    /// `options` are those of `b`; its own directory stands for DIR.
+    fn with(program: &str, options: &str) -> Self {
+        let group = Group::of(&["a", "b"]);
+        let (a, b) = (group.node("a"), group.node("b"));
+        std::fs::create_dir(b.directory.join("logs")).unwrap();
+        b.give(&b.directory.join("logs"));
+        b.configure(&options.replace("DIR", &b.directory.display().to_string()));
+        group.start_all();
+        group.promote("a", &["a", "b"]).ok();
+        group.wait_attached("b");
+        a.write("first").unwrap();
+        group.wait_caught_up("a", "b");
+        let lists = Lists { promoted: vec!["a"], start: vec!["b"], ..Lists::default() };
+        let diverged = Self { group, lists };
+        let (a, b) = (diverged.group.node("a"), diverged.group.node("b"));
+        b.agent().run("stop").ok();
+        let saved = b.directory.join("saved");
+        assert!(std::process::Command::new("cp").arg("-a").args([b.data(), saved.clone()]).status().unwrap().success());
+        // A backup does not hold whom its server follows.
+        for name in ["master.info", "relay-log.info", "multi-master.info"] {
+            let _ = std::fs::remove_file(saved.join(name));
+        }
+        if b.server == Server::MariaDb {
+            let position = a.administer("SELECT @@GLOBAL.gtid_binlog_pos").unwrap();
+            std::fs::write(saved.join("mariadb_backup_binlog_info"), format!("binlog.000001\t1\t{position}\n")).unwrap();
+        }
+        let path = b.directory.join("copy");
+        std::fs::write(&path, format!("#!/bin/sh\nhere=$(dirname \"$0\")\necho \"$1\" >> $here/runs\n{program}\n")).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        diverged.agent().run("start").ok();
+        diverged.group.wait_attached("b");
+        b.write_behind_the_agents_back("of b alone");
+        diverged
+    }
+
+    fn agent(&self) -> Agent {
+        let b = self.group.node("b");
+        b.agent().parameter("rejoin", "clone").parameter("copy_program", b.directory.join("copy")).lists(&self.lists, self.group.spelling)
+    }
+
+    /// What the cluster does when the monitor finds it.
+    fn restart(&self) {
+        self.agent().run("monitor").refused(1, &["transactions that the primary does not have"]);
+        self.agent().run("stop").ok();
+        self.agent().run("start").ok();
+    }
+
+    fn runs(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.group.node("b").directory.join("runs")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+/// With a key that is missing the last other copy of the data was gone, and no copy came for ever.
+#[test]
+fn nothing_is_emptied_before_the_copy_is_sure_to_come() {
+    if Server::here() != Server::MariaDb {
+        return;
+    }
+    let diverged = Diverged::with("[ \"$1\" != --check ] || { echo 'root cannot log in by ssh' >&2; exit 1; }", "");
+    let b = diverged.group.node("b");
+    diverged.restart();
+    eventually("the monitor says why", || {
+        let answer = diverged.agent().run("monitor");
+        answer.status == 190 && answer.reason().contains("root cannot log in by ssh; nothing was changed")
+    });
+    let answer = diverged.agent().run("monitor");
+    assert!(answer.reason().contains("failed 1 times") && answer.reason().contains("next attempt in 1 min"), "{}", answer.reason());
+    assert_eq!(diverged.runs(), ["--check"]);
+    assert!(b.has("of b alone"), "the server and its data are as they were");
+    // An operator who has corrected it does not wait.
+    diverged.agent().run("stop").ok();
+    diverged.agent().run("start").ok();
+    eventually("it is asked again", || diverged.runs().len() == 2);
+    diverged.agent().run("stop").ok();
+    assert!(b.servers().is_empty());
+}
+
+/// The logs of the data that are gone named what only they had, so the copy counted as diverged: a whole copy with every monitor.
+#[test]
+fn logs_outside_of_the_data_directory_go_with_the_data() {
+    if Server::here() != Server::MariaDb {
+        return;
+    }
+    let program = r#"[ "$1" = --check ] || cp -a "$here/saved/." "$2""#;
+    let diverged = Diverged::with(program, "log-bin=DIR/logs/binlog\nrelay-log=DIR/logs/relay\n");
+    let b = diverged.group.node("b");
+    diverged.restart();
+    eventually("it is whole", || b.log().contains("the data are a copy of"));
+    diverged.group.wait_attached("b");
+    for _ in 0..4 {
+        eventually("the monitor is content", || diverged.agent().run("monitor").status == 0);
+        diverged.group.node("a").agent().run("monitor").expect(&[8]);
+    }
+    assert!(!b.has("of b alone") && b.has("first"));
+    assert_eq!(diverged.runs().iter().filter(|run| *run != "--check").count(), 1, "{:?}", diverged.runs());
+    let kept = b.data().with_file_name("data.systole-kept");
+    let logs = std::fs::read_dir(&kept).unwrap().flatten().filter(|e| e.file_name().to_string_lossy().starts_with("binlog.")).count();
+    assert!(logs > 0, "what only it had is kept");
+    assert!(!kept.join("copy-is-not-complete").exists());
+}
+
+/// What the program does not fill would stay what it was.
+#[test]
+fn data_outside_of_the_data_directory_are_not_replaced() {
+    if Server::here() != Server::MariaDb {
+        return;
+    }
+    let diverged = Diverged::with("", "innodb_undo_directory=DIR/logs\ninnodb_undo_tablespaces=2\n");
+    assert!(diverged.group.node("b").variable("innodb_undo_directory").ends_with("logs"));
+    diverged.restart();
+    eventually("the monitor says why", || diverged.agent().run("monitor").reason().contains("innodb_undo_directory is"));
+    assert_eq!(diverged.runs(), Vec::<String>::new());
+    assert!(diverged.group.node("b").has("of b alone"));
+}
+
+#[test]
+fn one_node_copies_at_a_time() {
+    let half = Half::with(&format!("sleep {LONG} & wait"));
+    half.group.cluster.set_attribute("systole-db-copying", "c", Some("copies"));
+    half.agent().run("start").ok();
+    eventually("it waits", || half.agent().run("monitor").reason().contains("after those on c: one copy at a time"));
+    assert!(half.copiers().is_empty());
+    half.group.cluster.set_attribute("systole-db-copying", "c", Some("no"));
+    eventually("it copies", || !half.copiers().is_empty());
+    assert_eq!(half.group.cluster.attribute("systole-db-copying", "b").as_deref(), Some("copies"));
+    half.agent().run("stop").ok();
+    assert_eq!(
+        half.group.cluster.attribute("systole-db-copying", "b").as_deref(),
+        Some("no"),
+        "nobody waits for a copy that was broken off"
+    );
+}
+
+/// The clone plugin: the server ends with the connection, as it does when it dies.
+#[test]
+fn a_clone_of_mysql_is_believed_when_the_server_says_that_it_is_complete() {
+    if Server::here() != Server::MySql {
+        return;
+    }
+    let diverged = Diverged::with("", "");
+    let (a, b) = (diverged.group.node("a"), diverged.group.node("b"));
+    a.must(&["SET SESSION sql_log_bin=0", "GRANT BACKUP_ADMIN ON *.* TO replication@'%'"]);
+    a.agent().parameter("rejoin", "clone").run("reload-agent").ok();
+    diverged.restart();
+    let whole = testkit::within(Duration::from_secs(60), || b.log().contains("the data are a copy of").then_some(()));
+    assert!(whole.is_some(), "{}", b.log());
+    diverged.group.wait_attached("b");
+    eventually("the monitor is content", || diverged.agent().run("monitor").status == 0);
+    assert!(!b.has("of b alone") && b.has("first"));
+}
+
+/// The server dies in the middle. The connection breaks as it does at the end, its schemas are gone, and its GTIDs are there.
+#[test]
+fn a_clone_whose_server_died_is_no_copy_and_is_made_again() {
+    if Server::here() != Server::MySql {
+        return;
+    }
+    let diverged = Diverged::with("", "");
+    let (a, b) = (diverged.group.node("a"), diverged.group.node("b"));
+    a.must(&["SET SESSION sql_log_bin=0", "GRANT BACKUP_ADMIN ON *.* TO replication@'%'"]);
+    a.agent().parameter("rejoin", "clone").run("reload-agent").ok();
+    diverged.restart();
+    // So slow that it lasts.
+    b.must(&["SET GLOBAL clone_autotune_concurrency=OFF", "SET GLOBAL clone_max_data_bandwidth=1"]);
+    eventually("the clone is under way", || {
+        b.administer("SELECT state FROM performance_schema.clone_status").is_ok_and(|state| state == "In Progress")
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    b.process().signal(Signal::SIGKILL);
+    let found = testkit::within(Duration::from_secs(60), || b.log().contains("the copy is not whole").then_some(()));
+    assert!(found.is_some() && !b.log().contains("the data are a copy of"), "{}", b.log());
+    eventually("the monitor says so", || {
+        let answer = diverged.agent().run("monitor");
+        answer.status == 190
+            && answer.reason().contains("failed 1 times: the copy is not whole")
+            && answer.reason().contains("next attempt")
+    });
+    // An operator does not wait.
+    diverged.agent().run("stop").ok();
+    diverged.agent().run("start").ok();
+    let whole = testkit::within(Duration::from_secs(90), || b.log().contains("the data are a copy of").then_some(()));
+    assert!(whole.is_some(), "{}", b.log());
+    diverged.group.wait_attached("b");
+    assert!(b.has("first"));
+}
+
+/// A data directory that is a mount of its own: what is kept goes to another file system, which others need as well.
+#[test]
+fn what_is_kept_fills_no_disk() {
+    let diverged = Diverged::with("exit 1", "");
+    let b = diverged.group.node("b");
+    let kept = b.data().with_file_name("data.systole-kept");
+    std::fs::create_dir_all(&kept).unwrap();
+    let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(&kept).status().unwrap();
+    assert!(mounted.success());
+    // An old MySQL has nothing to copy with.
+    if b.server != Server::MySql56 {
+        diverged.restart();
+        eventually("the monitor says why", || diverged.agent().run("monitor").reason().contains("the binary logs cannot be kept"));
+        assert!(b.has("of b alone"));
+        assert_eq!(std::fs::read_dir(&kept).unwrap().count(), 0, "nothing is left half");
+    }
+    diverged.agent().run("stop").ok();
+    let _ = std::process::Command::new("umount").arg("-l").arg(&kept).status();
+}

@@ -228,3 +228,70 @@ fn the_deep_monitor_reads_the_test_table() {
     agent.parameter("test_table", "t.missing").run("monitor").refused(9, &["t.missing"]);
     let _ = Server::here();
 }
+
+/// Somebody replays a log on the primary, or puts an empty transaction there under another's name. Its replicas get that, and nobody has
+/// diverged: the primary says that it has it.
+#[test]
+fn what_came_through_the_primary_quarantines_nobody() {
+    let group = Group::established(&["a", "b", "c"]);
+    group.settle();
+    let a = group.node("a");
+    let foreign = match a.server {
+        Server::MariaDb => vec!["SET SESSION server_id=99", "REPLACE INTO t.k VALUES ('foreign', '')"],
+        _ => vec![
+            "SET gtid_next='11111111-2222-3333-4444-555555555555:1'",
+            "REPLACE INTO t.k VALUES ('foreign', '')",
+            "SET gtid_next='AUTOMATIC'",
+        ],
+    };
+    a.must(&foreign);
+    for replica in ["b", "c"] {
+        eventually("it came", || group.node(replica).has("foreign"));
+        // Before the primary's monitor, and it goes on acknowledging.
+        group.node(replica).agent().run("monitor").expect(&[0]);
+    }
+    a.write("goes on").unwrap();
+    a.agent().run("monitor").expect(&[8]);
+    let record = group.record();
+    assert!(record.contains("11111111-2222-3333-4444-555555555555:1") || record.contains("0-99-"), "{record}");
+    for _ in 0..5 {
+        for replica in ["b", "c"] {
+            group.node(replica).agent().run("monitor").expect(&[0]);
+        }
+        a.agent().run("monitor").expect(&[8]);
+    }
+    assert_eq!(group.record(), record, "recorded once");
+    a.write("goes on still").unwrap();
+    // Nor does it count against them in an election.
+    a.kill_server();
+    group.promote("b", &["b", "c"]).ok();
+    assert!(group.node("b").has("foreign"));
+}
+
+/// The same name written on the replica itself: the primary does not have it, so that it is a divergence, a little later.
+#[test]
+fn what_is_foreign_on_a_replica_alone_is_a_divergence() {
+    let group = Group::established(&["a", "b"]);
+    group.settle();
+    let b = group.node("b");
+    match b.server {
+        Server::MariaDb => b.must(&["SET SESSION server_id=99", "REPLACE INTO t.k VALUES ('foreign', '')"]),
+        _ => b.must(&[
+            "SET GLOBAL super_read_only=0",
+            "SET gtid_next='11111111-2222-3333-4444-555555555555:1'",
+            "REPLACE INTO t.k VALUES ('foreign', '')",
+            "SET gtid_next='AUTOMATIC'",
+            "SET GLOBAL super_read_only=1",
+        ]),
+    }
+    let mut found = None;
+    for _ in 0..6 {
+        group.node("a").agent().run("monitor").expect(&[8]);
+        let answer = b.agent().run("monitor");
+        if answer.status != 0 {
+            found = Some(answer);
+        }
+    }
+    found.expect("it is found").refused(190, &["transactions that the primary does not have"]);
+    assert_eq!(b.score(), "-INFINITY");
+}
