@@ -1,15 +1,16 @@
 //! The agent: its parts, and what every action needs of them.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ocf::{Context, Description, Failure, Notification, Outcome, ResourceAgent, Secret, Status, Timeouts, Values};
-use pacemaker::{Cluster, Membership, Watcher};
+use pacemaker::{Cluster, Disks, Membership, Watcher};
 use process::{Account, Identity, Locked};
 use promotable::{Login, RememberedLogin, read_secret, with_login};
 
 use crate::dialect::Dialect;
 use crate::params::{self, Params};
+use crate::premises::Wanted;
 use crate::record::{PROPERTY, Record};
 use crate::server::{Fault, Server};
 use crate::state::{State, StateFile};
@@ -121,8 +122,7 @@ impl MySql {
         let log = std::rc::Rc::clone(&context.log);
         Self {
             params,
-            cluster: Cluster::new(membership.clone(), move |line| log.trace(line))
-                .answering_by(std::time::Instant::now() + context.deadline.left()),
+            cluster: Cluster::new(membership.clone(), move |line| log.trace(line)).answering_by(Instant::now() + context.deadline.left()),
             state_file: StateFile::of(&membership.state_directory, &membership.resource),
             remembered_login: RememberedLogin::of(&membership.state_directory, &membership.resource),
             membership,
@@ -136,6 +136,7 @@ impl MySql {
 
     /// One action at a time that changes something. A monitor takes no lock: it must answer while a start waits.
     fn lock(&self, context: &Context) -> Result<Locked, Failure> {
+        self.state_file.check()?;
         let directory = &self.membership.state_directory;
         let explain = |e: std::io::Error| Failure::generic(format!("{}: {e}", directory.display()));
         std::fs::create_dir_all(directory).map_err(explain)?;
@@ -155,6 +156,18 @@ impl MySql {
     /// The watcher of this resource.
     pub(crate) fn watcher(&self) -> Watcher {
         Watcher::new(&Path::new(LIBEXEC).join("systole-watch"), self.membership.clone())
+    }
+
+    /// The same for the server that is remembered, and its disks.
+    pub(crate) fn watcher_of(&self, state: &State) -> Watcher {
+        self.watcher().of_disks(state.disks.clone())
+    }
+
+    /// The disks that these directories are on, to be written to as the server's user.
+    pub(crate) fn disks_of(&self, directories: impl IntoIterator<Item = PathBuf>) -> Option<Disks> {
+        let account = self.account().ok()?;
+        let directories = process::one_each(std::iter::once(self.params.datadir.clone()).chain(directories));
+        Some(Disks { uid: account.uid, gid: account.gid, directories })
     }
 
     /// This node's name.
@@ -188,11 +201,23 @@ impl MySql {
         }
     }
 
+    /// Whether a replica can be told that password.
+    pub(crate) fn check_replication_password(&self, dialect: &Dialect) -> Outcome {
+        let longest = dialect.longest_password();
+        if self.replication_password()?.expose().chars().count() <= longest {
+            return Ok(());
+        }
+        Err(Failure::installed(format!(
+            "the password of replication_user is longer than the {longest} characters that a replica can be told: choose a shorter one"
+        )))
+    }
+
     /// Connects to the local server, with the login that it accepted last or that of now, speaking as it is known to want.
     pub(crate) fn connect(&self, known: Option<&Dialect>, limit: Duration) -> Result<Server, Fault> {
         let given = || self.login().map_err(|failure| Fault::Denied(failure.reason));
-        let attempt = |login: &Login| Server::connect(&self.params.socket, login, known, limit);
-        with_login(&self.remembered_login, given, attempt, |fault| matches!(fault, Fault::Denied(_)))
+        let until = Instant::now() + limit;
+        let attempt = |login: &Login| Server::connect(&self.params.socket, login, known, until.saturating_duration_since(Instant::now()));
+        with_login(&self.remembered_login, &self.params.test_user, given, attempt, |fault| matches!(fault, Fault::Denied(_)))
     }
 
     /// Connects to a server that is known to run, waiting for nobody.
@@ -226,9 +251,14 @@ impl MySql {
         self.cluster.property_remedy(PROPERTY, "node=NODE")
     }
 
-    /// Whether an acknowledged write must be on a replica: what the operator asked for, else what the server can do.
-    pub(crate) fn lossless(&self, dialect: &Dialect) -> bool {
-        self.params.lossless.unwrap_or_else(|| dialect.can_be_lossless())
+    /// What a server has to be able to do. Nobody is promised anything without a cluster.
+    pub(crate) fn wanted(&self) -> Wanted {
+        Wanted { lossless: self.params.lossless && self.cluster.is_present(), acknowledgements: self.params.acknowledgements }
+    }
+
+    /// How many replicas the server really waits for: not every one can be told a number.
+    pub(crate) fn acknowledgements(&self, dialect: &Dialect) -> usize {
+        if dialect.counts_acknowledgements() { self.params.acknowledgements } else { 1 }
     }
 
     /// Where the server of a node is reached by its replicas.
@@ -250,22 +280,22 @@ impl MySql {
         }
     }
 
-    /// The server's process, if one runs: the remembered one, or one that somebody else started on our socket or pid
+    /// The server's process, if one runs. One that was killed is none, whatever it still holds. The remembered one, or one that somebody else started on our socket or pid
     /// file (a manual start, the stock agent before us). What is found is remembered by the next save.
     pub(crate) fn find_server(&self, state: &mut State) -> Option<Identity> {
-        if let Some(server) = state.server.as_ref().filter(|s| s.is_alive()) {
+        if let Some(server) = state.server.as_ref().filter(|s| s.runs()) {
             return Some(server.clone());
         }
         let found = self.by_pidfile().or_else(|| self.by_socket())?;
         // Whatever was remembered was of another process.
-        *state = State { server: Some(found.clone()), answered: true, ..state.of_new_process() };
+        *state = State { server: Some(found.clone()), answered: true, following: state.following.take(), ..state.of_new_process() };
         Some(found)
     }
 
     /// A pid file names a number; only the program behind it tells whether it is our server.
     fn by_pidfile(&self) -> Option<Identity> {
         let pid = std::fs::read_to_string(&self.params.pidfile).ok()?.trim().parse().ok()?;
-        let identity = Identity::of(pid).filter(Identity::is_alive)?;
+        let identity = Identity::of(pid).filter(Identity::runs)?;
         // The server of another resource runs the same program: ours works in the data directory.
         let theirs = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
         let ours = std::fs::canonicalize(&self.params.datadir).ok();
@@ -275,7 +305,7 @@ impl MySql {
     /// Whoever listens on our socket is our server, unless it is dying: its last thread holds the socket for a moment.
     fn by_socket(&self) -> Option<Identity> {
         std::fs::metadata(&self.params.socket).ok()?;
-        Identity::of(Server::listener(&self.params.socket)?).filter(Identity::is_alive)
+        Identity::of(Server::listener(&self.params.socket)?).filter(Identity::runs)
     }
 
     /// The account that the server runs under.

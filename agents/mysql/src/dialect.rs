@@ -53,7 +53,30 @@ pub(crate) struct Dialect {
     pub(crate) plugin_directory: String,
     /// `None` when the plugins are not loaded.
     pub(crate) semi_sync: Option<SemiSync>,
+    /// [`Self::counts_what_began_to_arrive`].
+    counts_begun: bool,
+    /// Which of [`SETTINGS`] it has.
+    #[serde(default)]
+    pub(crate) settings: Vec<String>,
 }
+
+/// Variables that not every server has, and that the premises are about.
+const SETTINGS: &[&str] = &[
+    "port",
+    "bind_address",
+    "skip_networking",
+    "require_secure_transport",
+    "replica_exec_mode",
+    "slave_exec_mode",
+    "replica_skip_errors",
+    "slave_skip_errors",
+    "replicate_do_db",
+    "replicate_ignore_db",
+    "replicate_do_table",
+    "replicate_ignore_table",
+    "replicate_wild_do_table",
+    "replicate_wild_ignore_table",
+];
 
 /// The variables whose existence tells the dialect.
 const TELLING: &[&str] = &[
@@ -62,6 +85,8 @@ const TELLING: &[&str] = &[
     "super_read_only",
     "gtid_executed",
     "gtid_binlog_state",
+    // Since 5.7.
+    "gtid_executed_compression_period",
     "log_replica_updates",
     "caching_sha2_password_auto_generate_rsa_keys",
     "rpl_semi_sync_source_enabled",
@@ -76,7 +101,7 @@ const TELLING: &[&str] = &[
 
 /// Asks for the variables that [`Dialect::of`] needs.
 pub(crate) fn probe() -> String {
-    let names: Vec<String> = TELLING.iter().map(|name| format!("'{name}'")).collect();
+    let names: Vec<String> = TELLING.iter().chain(SETTINGS).map(|name| format!("'{name}'")).collect();
     format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({})", names.join(","))
 }
 
@@ -117,9 +142,16 @@ impl Dialect {
             flavour,
             words: if has("log_replica_updates") && flavour == Flavour::MySql { Words::New } else { Words::Old },
             super_read_only: has("super_read_only"),
+            counts_begun: flavour == Flavour::MySql && !has("gtid_executed_compression_period"),
             public_keys: has("caching_sha2_password_auto_generate_rsa_keys"),
             plugin_directory: text("plugin_dir"),
             semi_sync,
+            // A server that has a new word has the old one as well.
+            settings: SETTINGS
+                .iter()
+                .filter(|name| has(name) && !(name.starts_with("slave_") && has(&name.replacen("slave", "replica", 1))))
+                .map(|name| (*name).to_owned())
+                .collect(),
         })
     }
 
@@ -130,9 +162,11 @@ impl Dialect {
             flavour: Flavour::MySql,
             words: Words::Old,
             super_read_only: false,
+            counts_begun: false,
             public_keys: false,
             plugin_directory: String::new(),
             semi_sync: None,
+            settings: vec![],
         }
     }
 
@@ -141,9 +175,14 @@ impl Dialect {
         self.semi_sync.is_some_and(|s| s.lossless)
     }
 
+    /// Whether the number of acknowledgements can be chosen.
+    pub(crate) fn counts_acknowledgements(&self) -> bool {
+        self.semi_sync.is_some_and(|s| s.counts)
+    }
+
     /// Whether what it says it received may hold a transaction that did not arrive whole (MySQL 5.6).
     pub(crate) fn counts_what_began_to_arrive(&self) -> bool {
-        self.flavour == Flavour::MySql && self.old() && !self.can_be_lossless()
+        self.counts_begun
     }
 
     fn old(&self) -> bool {
@@ -190,6 +229,9 @@ impl Dialect {
         columns.push(if self.old() { "log_slave_updates" } else { "log_replica_updates" });
         let semi_sync: Vec<String> = self.semi_sync.map(|s| s.switches()).into_iter().flatten().collect();
         columns.extend(semi_sync.iter().map(String::as_str));
+        let waiting = self.waiting(1);
+        columns.extend(waiting.iter().map(|(name, _)| name.as_str()).filter(|name| !semi_sync.iter().any(|known| known == name)));
+        columns.extend(self.settings.iter().map(String::as_str));
         let listed: Vec<String> = columns.iter().map(|name| format!("@@global.{name} AS {name}")).collect();
         format!("SELECT {}", listed.join(", "))
     }
@@ -209,6 +251,12 @@ impl Dialect {
             Flavour::MySql => "SELECT @@global.gtid_owned AS gtid_owned, @@global.gtid_executed AS gtid_executed",
             Flavour::MariaDb => self.executed(),
         }
+    }
+
+    /// Where it writes, beside its data directory.
+    pub(crate) fn places() -> &'static str {
+        "SHOW GLOBAL VARIABLES WHERE Variable_name IN \
+         ('log_bin_basename', 'relay_log_basename', 'innodb_log_group_home_dir', 'innodb_data_home_dir', 'innodb_undo_directory')"
     }
 
     pub(crate) fn replica_status(&self) -> &'static str {
@@ -243,8 +291,9 @@ impl Dialect {
 
     /// The sessions of the applier's workers, where they can be ended one by one.
     pub(crate) fn appliers(&self) -> Option<&'static str> {
-        (self.flavour == Flavour::MySql && !self.old())
-            .then_some("SELECT processlist_id AS id FROM performance_schema.threads WHERE name LIKE '%replica_worker%'")
+        (self.flavour == Flavour::MySql).then_some(
+            "SELECT processlist_id AS id FROM performance_schema.threads WHERE name LIKE '%replica_worker%' OR name LIKE '%slave_worker%'",
+        )
     }
 
     /// Whether starting a stopped applier while the receiver is stopped, too, deletes what was received.
@@ -270,6 +319,8 @@ impl Dialect {
             format!("{prefix}_PORT={}", source.port),
             format!("{prefix}_USER={}", quoted(source.user)),
             format!("{prefix}_PASSWORD={}", quoted(source.password)),
+            // What it receives counts as acknowledged, so it is applied at once.
+            format!("{prefix}_DELAY=0"),
             // Seconds. A source that restarts is found at once; the default is a minute.
             format!("{prefix}_CONNECT_RETRY=1"),
             format!("{prefix}_HEARTBEAT_PERIOD=2"),
@@ -324,18 +375,39 @@ impl Dialect {
     /// Makes acknowledgements of replicas a condition for commits: nothing is acknowledged without them, however long
     /// that takes.
     pub(crate) fn wait_for_replicas(&self, acknowledgements: usize) -> Vec<String> {
+        self.waiting(acknowledgements).into_iter().map(|(name, value)| format!("SET GLOBAL {name}={value}")).collect()
+    }
+
+    /// The variables of that, with their values, in the order in which they are set.
+    pub(crate) fn waiting(&self, acknowledgements: usize) -> Vec<(String, String)> {
         let Some(semi_sync) = self.semi_sync else { return vec![] };
         let prefix = semi_sync.source();
-        let mut statements = vec![format!("SET GLOBAL {prefix}_timeout={WAITS_FOR_EVER}")];
+        let mut variables = vec![(format!("{prefix}_timeout"), WAITS_FOR_EVER.to_string())];
         if semi_sync.lossless {
-            statements.push(format!("SET GLOBAL {prefix}_wait_point=AFTER_SYNC"));
+            variables.push((format!("{prefix}_wait_point"), "AFTER_SYNC".to_owned()));
         }
         if semi_sync.counts {
-            statements.push(format!("SET GLOBAL {prefix}_wait_for_{}_count={acknowledgements}", semi_sync.replica_word()));
+            variables.push((format!("{prefix}_wait_for_{}_count", semi_sync.replica_word()), acknowledgements.to_string()));
         }
-        statements.push(format!("SET GLOBAL {prefix}_wait_no_{}=1", semi_sync.replica_word()));
-        statements.push(format!("SET GLOBAL {prefix}_enabled=1"));
-        statements
+        variables.push((format!("{prefix}_wait_no_{}", semi_sync.replica_word()), "1".to_owned()));
+        variables.push((format!("{prefix}_enabled"), "1".to_owned()));
+        variables
+    }
+
+    /// How many characters the password of a source may have. 5.6 cuts a longer one off without a word.
+    pub(crate) fn longest_password(&self) -> usize {
+        match self.flavour {
+            Flavour::MySql => 32,
+            Flavour::MariaDb => 96,
+        }
+    }
+
+    /// What the binary log leaves out. It is fixed when the server starts.
+    pub(crate) fn binary_log(&self) -> &'static [&'static str] {
+        match (self.flavour, self.words) {
+            (Flavour::MySql, Words::New) => &["SHOW BINARY LOG STATUS", "SHOW MASTER STATUS"],
+            _ => &["SHOW MASTER STATUS"],
+        }
     }
 
     /// Ends the waiting. It *releases* what waits, as committed: never on a server that may have been cut off.
@@ -414,6 +486,8 @@ impl Dialect {
         "--loose-skip-replica-start",
         "--event-scheduler=OFF",
         "--loose-init-rpl-role=MASTER",
+        // Containment of sets rests on it: with two transactions of one number, neither tells what a server holds.
+        "--loose-gtid-strict-mode=1",
         "--loose-rpl-semi-sync-master-enabled=0",
         "--loose-rpl-semi-sync-slave-enabled=0",
         "--loose-rpl-semi-sync-source-enabled=0",
@@ -441,9 +515,9 @@ impl SemiSync {
         [format!("{}_enabled", self.source()), format!("{}_enabled", self.replica())]
     }
 
-    /// Names of the status values: connected replicas that acknowledge, sessions that wait for one.
-    pub(crate) fn status_names(&self) -> [String; 2] {
-        [format!("{}_clients", self.source()), format!("{}_wait_sessions", self.source())]
+    /// Names of the status values: connected replicas that acknowledge, sessions that wait for one, whether they wait at all.
+    pub(crate) fn status_names(&self) -> [String; 3] {
+        ["clients", "wait_sessions", "status"].map(|name| format!("{}_{name}", self.source()))
     }
 }
 
@@ -500,6 +574,7 @@ mod tests {
         "version",
         "super_read_only",
         "gtid_executed",
+        "gtid_executed_compression_period",
         "log_replica_updates",
         "caching_sha2_password_auto_generate_rsa_keys",
         "rpl_semi_sync_source_enabled",
@@ -523,6 +598,9 @@ mod tests {
         assert!(new.wait_for_replicas(2).contains(&"SET GLOBAL rpl_semi_sync_source_wait_for_replica_count=2".to_owned()));
         let old = dialect(MYSQL_56);
         assert!(!old.can_be_lossless() && new.can_be_lossless());
+        assert!(old.counts_what_began_to_arrive() && !new.counts_what_began_to_arrive());
+        let without_plugins = dialect(&["gtid_executed", "gtid_executed_compression_period", "super_read_only"]);
+        assert!(!without_plugins.counts_what_began_to_arrive(), "5.7 is no 5.6, whatever it has loaded");
         assert_eq!((old.close_writes(), new.close_writes()), ("SET GLOBAL read_only=1", "SET GLOBAL super_read_only=1"));
         assert!(old.follow(&source())[0].contains("MASTER_AUTO_POSITION=1") && !old.follow(&source())[0].contains("PUBLIC_KEY"));
         let maria = dialect(MARIADB);

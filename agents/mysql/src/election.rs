@@ -24,10 +24,10 @@ pub(crate) enum Unfit {
     NoServer,
     /// It recovers from a crash and does not answer yet.
     Recovering,
-    /// The operator said never (node preference 0).
-    Never,
-    /// The operator excluded it.
-    Excluded,
+    /// Its process is alive and did not say what it holds: a refused login, no free connection, no answer in time. It may hold anything.
+    Unasked,
+    /// Its settings break what clients are promised.
+    Unsound,
 }
 
 /// Since when a server may acknowledge.
@@ -158,8 +158,8 @@ impl Position {
             flags.push(match unfit {
                 Unfit::NoServer => 'D',
                 Unfit::Recovering => 'R',
-                Unfit::Never => 'N',
-                Unfit::Excluded => 'X',
+                Unfit::Unasked => 'U',
+                Unfit::Unsound => 'X',
             });
         }
         let dash = || "-".to_owned();
@@ -183,8 +183,8 @@ impl Position {
                 'c' | 'k' | 'u' | 'f' => {}
                 'D' => unfit = Some(Unfit::NoServer),
                 'R' => unfit = Some(Unfit::Recovering),
-                'N' => unfit = Some(Unfit::Never),
-                'X' => unfit = Some(Unfit::Excluded),
+                'U' => unfit = Some(Unfit::Unasked),
+                'X' => unfit = Some(Unfit::Unsound),
                 _ => return None,
             }
         }
@@ -207,9 +207,9 @@ impl Position {
         self.received.as_ref().map_or_else(|| self.executed.clone(), |received| self.executed.union(received))
     }
 
-    /// Whether its sets are known. An operator's exclusion makes it no candidate, and does not make its data unknown.
+    /// Whether its sets are known. Wrong settings make it no candidate, and do not make its data unknown.
     fn speaks(&self) -> bool {
-        !matches!(self.unfit, Some(Unfit::NoServer | Unfit::Recovering))
+        !matches!(self.unfit, Some(Unfit::NoServer | Unfit::Recovering | Unfit::Unasked))
     }
 
     /// What it holds without the primary ever having had it. Each part by itself: in MariaDB the newest
@@ -267,6 +267,12 @@ pub(crate) fn left(record: &Record, gone: &BTreeMap<String, Stamp>, set: &Gtids)
     (enough && active.len() < record.active.len()).then(|| Record { active, ..rewritten(record, set) })
 }
 
+/// The record of a primary whose disk may lack what it commits, from now on and until the next promotion: a power cut counts as one that
+/// has lost something, whatever its settings are by then.
+pub(crate) fn relaxed(record: &Record, set: &Gtids) -> Record {
+    Record { relaxed: true, ..rewritten(record, set) }
+}
+
 fn rewritten(record: &Record, set: &Gtids) -> Record {
     let set = match record.durability {
         Durability::Lossless => Some(set.clone()),
@@ -289,6 +295,8 @@ pub(crate) struct Reign<'a> {
     pub(crate) durability: Durability,
     /// How many replicas acknowledge.
     pub(crate) acknowledgements: usize,
+    /// Whether a committed transaction is on its disk, by its settings.
+    pub(crate) durable: bool,
     /// The nodes whose instances run: those that were asked. Who of them was not heard may still follow this server from a reign of it
     /// before, with acknowledgements on, since nobody has switched them off: it is a member whatever it holds.
     pub(crate) running: &'a BTreeSet<String>,
@@ -322,6 +330,7 @@ pub(crate) fn successor(before: Option<&Record>, reign: &Reign<'_>, positions: &
         durability: reign.durability,
         acknowledgements: reign.acknowledgements.max(1),
         active,
+        relaxed: !reign.durable,
         set: Some(reign.set.clone()),
     }
 }
@@ -416,8 +425,8 @@ fn remedy(why: Unfit) -> &'static str {
     match why {
         Unfit::NoServer => "its server does not run; start it, or see its log",
         Unfit::Recovering => "it recovers from a crash; wait",
-        Unfit::Never => "its preference is 0; raise it to allow promotion",
-        Unfit::Excluded => "it is excluded; remove the exclusion to allow promotion",
+        Unfit::Unasked => "its server is alive and could not be asked; correct what its monitor says",
+        Unfit::Unsound => "its settings break the promise to clients; correct what its monitor says",
     }
 }
 
@@ -460,8 +469,26 @@ fn decided(q: &Question<'_>, heard: &Heard<'_>, record: &Record) -> Verdict {
     }
 }
 
+/// The servers that are alive and could not be asked what they hold.
+fn unasked(heard: &Heard<'_>) -> Option<String> {
+    let nodes: Vec<&str> = heard.iter().filter(|(_, p)| p.unfit == Some(Unfit::Unasked)).map(|(node, _)| *node).collect();
+    (!nodes.is_empty()).then(|| nodes.join(" and "))
+}
+
+/// Somebody is alive, and nobody knows what it holds.
+fn refuse_unasked(q: &Question<'_>, nodes: &str) -> Verdict {
+    Verdict::Refuse(format!(
+        "{nodes} did not say what it holds: {}, or name the node whose data are right with: {}",
+        remedy(Unfit::Unasked),
+        q.decide
+    ))
+}
+
 /// The first promotion of all: nothing is recorded, so nothing was promised, and whoever has data has the truth.
 fn fresh(q: &Question<'_>, heard: &Heard<'_>) -> Verdict {
+    if let Some(nodes) = unasked(heard) {
+        return refuse_unasked(q, &nodes);
+    }
     let silent: Vec<&str> = q.running.iter().map(String::as_str).filter(|node| !heard.contains_key(node)).collect();
     if !silent.is_empty() {
         return Verdict::Refuse(format!(
@@ -603,6 +630,9 @@ impl Election<'_> {
     /// unless everybody is here.
     fn asynchronous(&self) -> Verdict {
         let record = self.record;
+        if let Some(nodes) = unasked(self.heard) {
+            return refuse_unasked(self.q, &nodes);
+        }
         let mut all: Vec<(&str, Gtids)> =
             self.heard.iter().filter(|(_, p)| p.speaks() && p.errant(record).is_none()).map(|(node, p)| (*node, p.have())).collect();
         let mut members = [&record.node].into_iter().chain(&record.active);

@@ -21,6 +21,7 @@ fn names(nodes: &[&str]) -> BTreeSet<String> {
 /// Epoch 1, change 2: `a` wrote A:1-5 until then.
 fn record(active: &[&str]) -> Record {
     Record {
+        relaxed: false,
         epoch: 1,
         change: 2,
         node: "a".into(),
@@ -131,7 +132,7 @@ fn the_first_promotion() {
                 "!a alone holds A:3-4 and b alone holds B:1",
             ),
             ("a replication is taken over", "b", vec![("a", back("A:1-4")), ("b", at("A:1-2", "A:3-4")), ("c", nothing)], "+"),
-            ("the one with data is excluded", "b", vec![("a", unfit(Unfit::Never, back("A:1"))), ("b", back(""))], "!preference is 0"),
+            ("the one with data is excluded", "b", vec![("a", unfit(Unfit::Unsound, back("A:1"))), ("b", back(""))], "!settings break"),
             ("MariaDB, two domains", "b", vec![("a", back("0-1-5,1-1-5")), ("b", back("0-1-5,1-1-4"))], "a"),
             (
                 "MariaDB, each domain on another",
@@ -163,7 +164,7 @@ fn after_a_demotion_in_order() {
             (
                 "nobody else, and the old primary may not",
                 "b",
-                vec![("a", unfit(Unfit::Never, complete("A:1-9"))), ("b", at("A:1-8", ""))],
+                vec![("a", unfit(Unfit::Unsound, complete("A:1-9"))), ("b", at("A:1-8", ""))],
                 "!a alone holds A:9 (a cannot be promoted: its preference is 0",
             ),
             ("a server outside of active that holds all", "d", vec![("a", complete("A:1-9")), ("d", back("A:1-9"))], "+"),
@@ -208,11 +209,11 @@ fn after_a_crash() {
                 vec![("b", untouched("A:1-4")), ("c", untouched("A:1-2"))],
                 "!the record alone holds A:5",
             ),
-            ("an excluded member speaks", "b", vec![("b", at("A:1-9", "")), ("c", unfit(Unfit::Never, at("A:1-8", "")))], "+"),
+            ("an excluded member speaks", "b", vec![("b", at("A:1-9", "")), ("c", unfit(Unfit::Unsound, at("A:1-8", "")))], "+"),
             (
                 "an excluded member holds more",
                 "b",
-                vec![("b", at("A:1-8", "")), ("c", unfit(Unfit::Excluded, at("A:1-9", "")))],
+                vec![("b", at("A:1-8", "")), ("c", unfit(Unfit::Unsound, at("A:1-9", "")))],
                 "!c alone holds A:9 (c cannot be promoted: it is excluded",
             ),
             ("an errant member is heard and not elected", "c", vec![("b", at("A:1-9", "")), ("c", at("A:1-9,C:1", ""))], "b"),
@@ -255,7 +256,7 @@ fn after_a_crash() {
             (
                 "the primary may have cut its tail, and nobody has it",
                 "a",
-                vec![("a", back("A:1-9")), ("b", unfit(Unfit::Never, at("A:1-9", ""))), ("c", at("A:1-8", ""))],
+                vec![("a", back("A:1-9")), ("b", unfit(Unfit::Unsound, at("A:1-9", ""))), ("c", at("A:1-8", ""))],
                 "+",
             ),
             (
@@ -263,9 +264,9 @@ fn after_a_crash() {
                 "a",
                 vec![
                     ("a", back("A:1-9")),
-                    ("b", unfit(Unfit::Never, at("A:1-9", ""))),
+                    ("b", unfit(Unfit::Unsound, at("A:1-9", ""))),
                     ("c", at("A:1-8", "")),
-                    ("d", unfit(Unfit::Never, back("A:1-10"))),
+                    ("d", unfit(Unfit::Unsound, back("A:1-10"))),
                 ],
                 "!a may have lost its newest transactions in its crash",
             ),
@@ -291,7 +292,7 @@ fn after_a_crash() {
             ("does not run", "b", vec![("b", dead())], "!does not run"),
             ("recovers", "b", vec![("b", unfit(Unfit::Recovering, back("")))], "!wait"),
             ("not heard itself", "b", vec![("c", at("A:1-9", ""))], "!the position of b itself"),
-            ("preference 0", "b", vec![("b", unfit(Unfit::Never, at("A:1-9", ""))), ("c", at("A:1-9", ""))], "!raise it"),
+            ("preference 0", "b", vec![("b", unfit(Unfit::Unsound, at("A:1-9", ""))), ("c", at("A:1-9", ""))], "!settings break"),
             (
                 "preference among equals, when the candidate is none",
                 "d",
@@ -486,6 +487,7 @@ fn a_reign_begins() {
     let r = record(&["b", "c"]);
     let mine = set("A:1-9,B:1");
     let reign = Reign {
+        durable: true,
         node: "b",
         server: B,
         set: &mine,
@@ -501,7 +503,7 @@ fn a_reign_begins() {
         ("d", at("A:1-9,C:1", "")),
         ("e", at("A:1-9", "A:10")),
         ("f", unfit(Unfit::NoServer, back(""))),
-        ("g", unfit(Unfit::Never, back("A:1"))),
+        ("g", unfit(Unfit::Unsound, back("A:1"))),
         ("h", Position { round: "1.1-a".into(), ..back("A:1") }),
     ]
     .into_iter()
@@ -630,7 +632,7 @@ proptest! {
     fn a_position_reads_back(
         round in "[0-9]{1,5}\\.[0-9]{1,5}-[0-9a-z.-]{0,12}", complete: bool, kept: bool, untouched: bool, cramped: bool, priority: u32,
         acknowledging in proptest::option::of((any::<(u64, u64)>(), gtids())), executed in gtids(), received in proptest::option::of(gtids()),
-        unfit in proptest::option::of(prop_oneof![Just(Unfit::NoServer), Just(Unfit::Recovering), Just(Unfit::Never), Just(Unfit::Excluded)]),
+        unfit in proptest::option::of(prop_oneof![Just(Unfit::NoServer), Just(Unfit::Recovering), Just(Unfit::Unsound), Just(Unfit::Unasked)]),
     ) {
         let acknowledging = acknowledging.map(|((epoch, change), mark)| Acknowledging { stamp: stamp(epoch, change), mark });
         let position = Position { round, complete, kept, untouched, cramped, priority, acknowledging, executed, received, unfit };

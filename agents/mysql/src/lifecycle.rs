@@ -15,6 +15,7 @@ use crate::monitor::Look;
 use crate::observation::Observation;
 use crate::params::{Params, Rejoin};
 use crate::preference::{self, Circumstances};
+use crate::premises::{self, Finding};
 use crate::record::Record;
 use crate::server::{Fault, Server};
 use crate::state::State;
@@ -28,8 +29,10 @@ const PROGRESS: Duration = Duration::from_secs(5);
 const STARTING_GRACE: Duration = Duration::from_secs(15);
 /// How long before the deadline of `stop` the server is killed.
 const KILL_RESERVE: Duration = Duration::from_secs(6);
-/// How long the threads of a killed server may take to end.
-const DYING: Duration = Duration::from_secs(2);
+/// How long a server that nobody has used may take to end.
+const ENDS_AT_ONCE: Duration = Duration::from_secs(10);
+/// How long a start that waits for nothing waits all the same for a killed server to let go of the data: a small one does it in this time.
+const LETTING_GO: Duration = Duration::from_millis(100);
 /// Files that the server may open; it opens fewer tables when it gets fewer.
 const OPEN_FILES: u64 = 65_535;
 
@@ -37,7 +40,7 @@ impl MySql {
     /// Starts the server, closed for writes, following nobody or the primary. Returns whose data are to be copied here, if
     /// that remains to be done.
     pub(crate) fn start_unpromoted(&self, context: &Context) -> Result<Option<String>, Failure> {
-        if let Some(failure) = context.environment.without_notify().filter(|_| context.environment.is_promotable()) {
+        if let Some(failure) = context.environment.without_notify(true) {
             return Err(failure);
         }
         self.check_node()?;
@@ -115,11 +118,11 @@ impl MySql {
                     context.log.notice("the server was running open for writes: closed until the election");
                 }
             }
-            Look::Engaged(_) => {}
+            Look::Engaged(_) | Look::Working(_) => {}
             Look::Stuck(why) => {
                 return Err(Failure::generic(format!("the server (pid {}) runs but is stuck: {why}; stop it", process.pid)));
             }
-            Look::Refuses(fault) => return Err(fault.into()),
+            Look::Refuses(fault) => return Err(fault.at_start()),
         }
         state.server = Some(process.clone());
         self.state_file.save(&state)?;
@@ -129,31 +132,35 @@ impl MySql {
 
     /// What a server needs that we did not start, or that has just come up: its dialect, its plugins.
     pub(crate) fn take_charge(&self, context: &Context, state: &mut State, server: &mut Server) -> Outcome {
-        if let Err(fault) = server.load_semi_sync() {
-            context.log.warning(format!("semi-synchronous replication cannot be loaded: {fault}"));
+        let loaded = server.load_semi_sync();
+        state.filters = server.filters()?;
+        let seen = server.observe()?;
+        let findings = self.findings(state, server, &seen);
+        if let Some(finding) = premises::forbidding(&findings, self.wanted()) {
+            let why = loaded.err().map(|fault| format!(" (its plugins cannot be loaded: {fault})"));
+            return Err(Failure::installed(format!("{}{}", finding.text, why.unwrap_or_default())));
         }
-        if self.params.lossless == Some(true) && !server.dialect().can_be_lossless() {
-            return Err(Failure::installed(format!(
-                "durability=lossless is not possible with server {}: it acknowledges writes before a replica has them; use MySQL 5.7 or MariaDB 10.3 \
-                 or newer, or set durability=async-allowed",
-                server.dialect().version
-            )));
-        }
-        if self.params.lossless.is_none() && !server.dialect().can_be_lossless() {
-            context.log.warning(format!(
-                "server {} cannot be lossless: writes that no replica has when the primary dies are lost",
-                server.dialect().version
-            ));
+        if self.cluster.is_present() {
+            self.check_replication_password(server.dialect())?;
         }
         self.load_clone_if_wanted(context, server);
         let few = context.environment.clone_max().is_some_and(|n| n as usize <= self.params.acknowledgements + 1);
-        if few && self.lossless(server.dialect()) {
+        if few && self.wanted().lossless {
             context.log.notice("durability=lossless with so few servers: the loss of a replica stops writes");
+        }
+        match server.directories(&self.params.datadir) {
+            Ok(directories) => state.disks = self.disks_of(directories),
+            Err(fault) => context.log.warning(format!("only the disk of {} is watched: {fault}", self.params.datadir.display())),
         }
         state.dialect = Some(server.dialect().clone());
         state.answered = true;
         state.ours = true;
         Ok(())
+    }
+
+    /// What the promise rests on and does not hold.
+    pub(crate) fn findings(&self, state: &State, server: &Server, seen: &Observation) -> Vec<Finding> {
+        premises::findings(server.dialect(), seen, &state.filters, self.wanted())
     }
 
     fn first_score(&self, context: &Context, seen: &Observation, recorded: bool) -> Outcome {
@@ -183,11 +190,10 @@ impl MySql {
     /// What the server said before it ended.
     pub(crate) fn launch(&self, context: &Context, patience: Duration) -> Result<Option<(Server, Box<Observation>)>, Failure> {
         let account = self.account()?;
-        if let Some(before) = &self.state_file.load().server {
-            // A killed server counts as dead before its last thread has let go of the data.
-            before.wait_gone(DYING);
+        let dying = Self::await_end(&self.state_file.load(), patience.max(LETTING_GO));
+        if dying.is_empty() {
+            self.prepare_directories(&account)?;
         }
-        self.prepare_directories(&account)?;
         let log_begin = fs::metadata(&self.params.log).map_or(0, |m| m.len());
         let daemon = Daemon {
             program: self.params.program(),
@@ -199,38 +205,61 @@ impl MySql {
             // A server that `demote` starts again outlives this agent before it has opened its log.
             log: Some(self.params.log.clone()),
         };
-        let mut state = State { ours: true, ..self.state_file.load().of_new_process() };
-        state.memory.change(|m| m.start_over(None));
+        let disks = if dying.is_empty() { self.disks_of([]) } else { None };
+        let mut state = State { ours: true, disks, ..self.state_file.load().of_new_process() };
         // Remembered before it runs: a stop must find it, whenever this agent is killed.
         let remember = |server: &Identity| {
             state.server = Some(server.clone());
             self.state_file.save(&state).map_err(|failure| failure.reason)
         };
-        let mut spawned = daemon.spawn_remembered(remember).map_err(|e| match e {
+        let explained = |e| match e {
             DaemonError::NotRemembered(why) => Failure::generic(why),
             other => Failure::installed(other.to_string()),
-        })?;
-        if let Err(e) = self.watcher().ensure(&spawned.identity, self.node()?) {
-            context.log.warning(format!("a crash will be found by the next monitor only: {e}"));
+        };
+        let watched = |server: &Identity| {
+            let watcher = self.watcher_of(&self.state_file.load());
+            if let Err(e) = self.node().map_err(|f| f.reason).and_then(|node| watcher.ensure(server, node)) {
+                context.log.warning(format!("a crash will be found by the next monitor only: {e}"));
+            }
+        };
+        if let Some(before) = dying.first() {
+            // Nobody waits for that: it takes a second for 8 GiB of memory, and for ever on a disk that hangs.
+            let waiting = daemon.spawn_after(&dying, remember).map_err(explained)?;
+            watched(&waiting);
+            context.log.notice(format!("the server (pid {}) starts when the one before (pid {}) is gone", waiting.pid, before.pid));
+            return Ok(None);
         }
+        let mut spawned = daemon.spawn_remembered(remember).map_err(explained)?;
+        watched(&spawned.identity);
         let answered = self
             .wait_for_server(context, &mut spawned, patience)
             .map_err(|failure| explain(&failure, &mut spawned, &self.params.log, log_begin))?;
         context.log.notice(format!("started the server (pid {}), closed for writes", spawned.identity.pid));
         let Some((mut server, seen)) = answered else { return Ok(None) };
         let mut state = self.state_file.load();
-        self.take_charge(context, &mut state, &mut server).inspect_err(|_| spawned.identity.terminate())?;
+        self.take_charge(context, &mut state, &mut server).and_then(|()| self.check_server_id(context, &mut state, &seen)).inspect_err(
+            |_| {
+                spawned.identity.terminate();
+                spawned.identity.wait_gone(ENDS_AT_ONCE.min(context.deadline.left()));
+            },
+        )?;
         self.state_file.save(&state)?;
         Ok(Some((server, seen)))
+    }
+
+    /// Waits for the servers that were here to be gone, and returns those that are not after `limit`. A killed one counts as dead long
+    /// before it has let go of the data.
+    fn await_end(state: &State, limit: Duration) -> Vec<Identity> {
+        let until = Instant::now() + limit;
+        let mut dying = state.still_there();
+        dying.retain(|process| !process.wait_gone(until.saturating_duration_since(Instant::now())));
+        dying
     }
 
     /// The command line. What keeps the server closed comes last, so that nothing overrules it.
     fn arguments(&self) -> Result<Vec<String>, Failure> {
         let mut arguments = Vec::new();
-        let config = self.config_path();
-        if config.exists() {
-            arguments.push(format!("--defaults-file={}", config.display()));
-        }
+        arguments.push(format!("--defaults-file={}", self.config_path().display()));
         for (name, path) in [
             ("datadir", &self.params.datadir),
             ("socket", &self.params.socket),
@@ -269,7 +298,7 @@ impl MySql {
                     return Ok(Some((server, Box::new(seen))));
                 }
                 Err(Fault::Absent(_) | Fault::Engaged(_) | Fault::Silent(_)) => {}
-                Err(fault) => return Err(fault.into()),
+                Err(fault) => return Err(fault.at_start()),
             }
             if begin.elapsed() >= patience {
                 if !patience.is_zero() {
@@ -374,20 +403,27 @@ impl MySql {
                     ));
                 }
                 process.kill();
-                if !process.wait_gone(context.deadline.left().max(Duration::from_secs(1))) {
-                    return Err(Failure::generic(format!(
-                        "the server (pid {}) cannot be killed: it hangs in the kernel, probably on its disk",
-                        process.pid
-                    )));
-                }
             }
+        }
+        // Whoever was killed, now or before: what comes after a stop may use the data.
+        let limit = context.deadline.left().max(Duration::from_secs(1));
+        if let Some(process) = Self::await_end(&state, limit).first() {
+            return Err(Failure::generic(format!(
+                "the server (pid {}) cannot be killed: it hangs in the kernel, probably on its disk",
+                process.pid
+            )));
         }
         for file in [&self.params.socket, &self.params.pidfile] {
             let _ = fs::remove_file(file);
         }
         self.publish_readable(context, &mut state, false);
-        let stopped =
-            State { membership: state.membership.clone(), readable: state.readable, published: state.published, ..State::default() };
+        let stopped = State {
+            membership: state.membership.clone(),
+            membership_at: state.membership_at,
+            readable: state.readable,
+            published: state.published,
+            ..State::default()
+        };
         // A state directory that is full must not fail a stop: the process is gone, and its record names it alone.
         if let Err(e) = self.state_file.save(&stopped) {
             context.log.warning(e.reason);
@@ -406,7 +442,7 @@ impl MySql {
                 }
                 // A stop without a demotion. Closed first, so that nothing new comes to wait.
                 let closed = self.close(context, &mut server);
-                let waiting = server.semi_sync_status().map_or(1, |(_, waiting)| waiting);
+                let waiting = server.semi_sync_status().map_or(1, |status| status.waiting);
                 if closed.is_ok() && waiting == 0 {
                     return grace;
                 }
@@ -415,7 +451,7 @@ impl MySql {
                     .warning(format!("{waiting} commits wait for a replica: the server is killed, so that none of them is acknowledged"));
                 Duration::ZERO
             }
-            Look::Engaged(why) if !state.promoted => {
+            Look::Engaged(why) | Look::Working(why) if !state.promoted => {
                 context.log.notice(format!("the server is busy: {why}"));
                 // MariaDB sometimes never ends when it is told to while it starts. A recovery that is killed begins anew, and
                 // after a crash the promotion of the successor waits for this stop.
@@ -429,7 +465,7 @@ impl MySql {
                 context.log.notice(format!("the server cannot be asked: {fault}"));
                 grace
             }
-            Look::Engaged(why) | Look::Stuck(why) => {
+            Look::Engaged(why) | Look::Working(why) | Look::Stuck(why) => {
                 context.log.warning(format!("killing the server: {why}"));
                 Duration::ZERO
             }
@@ -469,5 +505,8 @@ fn explain(failure: &Failure, spawned: &mut Spawned, log: &Path, log_begin: u64)
 
 /// Why a server ended, by what it said: the first error is the cause, the others follow from it; "Aborting" never helps.
 fn cause(said: &str) -> Option<&str> {
-    said.lines().find(|l| l.contains("[ERROR]") && !l.contains("Aborting")).map(str::trim)
+    let useful = |l: &&str| !l.contains("Aborting") && !l.contains("Program aborted");
+    let told = said.lines().filter(useful).find(|l| l.contains("[ERROR]"));
+    // Before it has a log it says so by the words of its library, as "error: Found option without preceding group in config file".
+    told.or_else(|| said.lines().filter(useful).find(|l| l.to_lowercase().contains("error:") || l.contains("Can't read"))).map(str::trim)
 }

@@ -11,10 +11,12 @@ use ocf::{Context, Outcome};
 use crate::agent::{MySql, cluster_failure};
 use crate::election;
 use crate::gtid::Gtids;
+use crate::identity::Connected;
 use crate::observation::Observation;
+use crate::premises;
 use crate::record::{Durability, Record, Stamp};
 use crate::replication::{MEETING, MEETING_STEP, MEMBERSHIP, Membership};
-use crate::server::{Fault, LAST_OF_BACKUP, Server};
+use crate::server::{Fault, LAST_OF_BACKUP, SemiSyncStatus, Server};
 use crate::state::{Reign, Stage, State};
 
 /// How long the members that stay may take to acknowledge the barrier. It is tried again with the next monitor.
@@ -26,12 +28,15 @@ const MOMENT: Duration = Duration::from_millis(50);
 /// How many barriers may be waiting in the server.
 const BARRIERS: usize = 3;
 
+/// How long the replicas may take to attach to a new primary before it is said that nobody acknowledges.
+const ARRIVING: Duration = Duration::from_secs(5);
+
 /// How long a server that was started may take to connect before the cluster goes on without it.
 const CONNECTING: Duration = Duration::from_millis(300);
 
 /// How often the replicas' wishes are looked up although everything seems settled: MySQL counts acknowledging replicas
 /// that are gone for a while.
-const ASKED_EVERY: Duration = Duration::from_secs(120);
+pub(crate) const ASKED_EVERY: Duration = Duration::from_secs(120);
 
 impl MySql {
     /// Brings record and server into line with who is there. With nothing changed it starts no process.
@@ -47,25 +52,33 @@ impl MySql {
     fn members(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) -> Outcome {
         let durability = self.durability(server);
         let known = state.known_record().filter(|record| state.reigns(record) && record.durability == durability);
-        let Some(record) = known else { return self.record_reign(context, state, server, seen, durability) };
+        let Some(mut record) = known else { return self.record_reign(context, state, server, seen, durability) };
+        if !seen.durable && !record.relaxed {
+            record = election::relaxed(&record, &server.logged()?);
+            self.write_record(context, state, &record)?;
+        }
         if durability == Durability::AsyncAllowed {
             if seen.waits {
                 server.run_all(server.dialect().wait_for_nobody())?;
             }
             return Ok(());
         }
-        let (acknowledging, waiting) = server.semi_sync_status()?;
-        let acknowledging = usize::try_from(acknowledging).unwrap_or(usize::MAX);
-        let attached: BTreeSet<String> = server.replicas()?.into_iter().filter(|node| *node != record.node).collect();
+        let SemiSyncStatus { acknowledging, waiting, active } = server.semi_sync_status()?;
+        self.keep_waiting(context, state, server, seen, &record, active)?;
         let now = process::since_boot();
         let due = state.asked_members.is_none_or(|at| now.saturating_sub(at) > ASKED_EVERY);
+        let Connected { nodes: mut attached, strangers } = self.connected(state, server, due)?;
+        attached.remove(&record.node);
+        state.intruded = Self::twins(state).or_else(|| Self::intruders(&strangers, acknowledging, attached.len()));
         if seen.waits && waiting > 0 && server.dialect().barrier_queues() {
             self.release_held(context, server, &record)?;
         }
         let stuck = self.push_on(context, state, server, seen.waits && waiting > 0, acknowledging >= record.acknowledgements)?;
         // MySQL counts replicas that have ceased to acknowledge: when commits are stuck, the wishes are looked up.
+        let seems_blocked = seen.waits && (acknowledging.min(attached.len()) < record.acknowledgements || stuck);
         let settled = attached == record.active && acknowledging >= attached.len() && seen.waits && !due && !stuck;
         if settled && state.joining.is_empty() && state.leaving.is_empty() {
+            Self::tell_blocked(context, state, &record, &attached, false);
             return Ok(());
         }
         // Who was announced by the notification of its start does not acknowledge yet. It needs no asking: when it is recorded, it
@@ -94,13 +107,81 @@ impl MySql {
         }
         let record = self.let_leave(context, state, server, record, &told, seen.waits)?;
         let needed = blocked || record.active.len() < record.acknowledgements;
-        let connected = if needed && announced { Self::await_attached(server, &state.joining)? } else { attached.clone() };
+        let connected = if needed && announced { self.await_attached(state, server)? } else { attached.clone() };
         let joining = who_joins(&record, std::mem::take(&mut state.joining), &told, &connected, needed);
         let record = self.let_join(context, state, server, record, &joining)?;
         let begins = announced && !joining.is_disjoint(&connected);
         if blocked && begins || meets && speaks(&told) {
             self.begin_to_be_acknowledged(context, state, server, &record)?;
         }
+        // It may be over by now.
+        let still = seems_blocked && {
+            let status = server.semi_sync_status()?;
+            attached = self.connected(state, server, false)?.nodes;
+            status.acknowledging.min(attached.len()) < record.acknowledgements || stuck && status.waiting > 0
+        };
+        Self::tell_blocked(context, state, &record, &attached, still);
+        Ok(())
+    }
+
+    /// Says that no write is acknowledged, for whom the primary waits, and when that is over.
+    fn tell_blocked(context: &Context, state: &mut State, record: &Record, attached: &BTreeSet<String>, blocked: bool) {
+        let now = process::since_boot();
+        match (&state.blocked, blocked) {
+            (Some((_, since)), false) => {
+                context.log.notice(format!("writes are acknowledged again, after {} s", now.saturating_sub(*since).as_secs()));
+                state.blocked = None;
+            }
+            // Right after a promotion the replicas are on their way.
+            (None, true) if state.opened.is_none_or(|at| now.saturating_sub(at) > ARRIVING) => {
+                let list = |nodes: &BTreeSet<String>| nodes.iter().cloned().collect::<Vec<_>>().join(", ");
+                let whom = match (attached.is_empty(), record.active.is_empty()) {
+                    (false, _) => format!("{} is attached and does not acknowledge", list(attached)),
+                    (true, false) => format!("waiting for {}", list(&record.active)),
+                    (true, true) => "no replica is attached".to_owned(),
+                };
+                let why = format!(
+                    "writes wait: no replica acknowledges ({whom}); start one, or set durability=async-allowed and accept the loss"
+                );
+                context.log.error(&why);
+                state.blocked = Some((why, now));
+            }
+            _ => {}
+        }
+    }
+
+    /// What an acknowledgement of a replica that no election asks is worth: nothing. Whose it was, the server does not say.
+    fn intruders(strangers: &[String], acknowledging: usize, members: usize) -> Option<String> {
+        (!strangers.is_empty() && acknowledging > members).then(|| {
+            format!(
+                "a replica that is none of the cluster's acknowledges writes, which may be lost: {}; switch off rpl_semi_sync_slave_enabled or \
+                 rpl_semi_sync_replica_enabled there and restart its receiver",
+                strangers.join(", ")
+            )
+        })
+    }
+
+    /// Commits wait as the record promises, whatever somebody has set since.
+    fn keep_waiting(
+        &self,
+        context: &Context,
+        state: &mut State,
+        server: &mut Server,
+        seen: &Observation,
+        record: &Record,
+        active: bool,
+    ) -> Outcome {
+        let weakened = premises::wait_is_weakened(server.dialect(), seen, record.acknowledgements)
+            // A reign that did not begin with a promotion of ours begins to wait later.
+            .filter(|_| seen.waits || state.opened.is_some());
+        if let Some(why) = &weakened {
+            server.run_all(server.dialect().wait_for_replicas(record.acknowledgements))?;
+            context.log.error(format!("{why}: set back; writes of the time between may be on the primary alone"));
+        }
+        let gave_up =
+            || "the server has given up waiting for replicas, and acknowledges writes by itself until one acknowledges".to_owned();
+        let now = weakened.map(|why| format!("{why}: it was set back, and writes of the time between may be on the primary alone"));
+        state.weakened = now.or_else(|| (seen.waits && !active).then(gave_up));
         Ok(())
     }
 
@@ -109,7 +190,7 @@ impl MySql {
     fn begin_to_be_acknowledged(&self, context: &Context, state: &State, server: &mut Server, record: &Record) -> Outcome {
         let acknowledges = |membership: &Membership| matches!(membership, Membership::Acknowledges(stamp, _) if *stamp >= record.stamp());
         let told = self.memberships_when(|told| told.values().filter(|m| acknowledges(m)).count() >= record.acknowledgements)?;
-        let (_, waiting) = server.semi_sync_status()?;
+        let waiting = server.semi_sync_status()?.waiting;
         if waiting == 0 || !told.values().any(acknowledges) {
             return Ok(());
         }
@@ -122,11 +203,11 @@ impl MySql {
 
     /// Who is attached when these are, or after a moment: what was started now may still be connecting. Or it is being copied, and
     /// connects when that is done.
-    fn await_attached(server: &mut Server, nodes: &BTreeSet<String>) -> Result<BTreeSet<String>, ocf::Failure> {
+    fn await_attached(&self, state: &mut State, server: &mut Server) -> Result<BTreeSet<String>, ocf::Failure> {
         let begin = Instant::now();
         loop {
-            let attached: BTreeSet<String> = server.replicas()?.into_iter().collect();
-            if attached.is_superset(nodes) || begin.elapsed() >= CONNECTING {
+            let attached = self.connected(state, server, false)?.nodes;
+            if attached.is_superset(&state.joining) || begin.elapsed() >= CONNECTING {
                 return Ok(attached);
             }
             std::thread::sleep(MEETING_STEP);
@@ -271,7 +352,7 @@ impl MySql {
 
     /// What this server's clients are promised.
     pub(crate) fn durability(&self, server: &Server) -> Durability {
-        if self.lossless(server.dialect()) { Durability::Lossless } else { Durability::AsyncAllowed }
+        if self.params.lossless && server.dialect().can_be_lossless() { Durability::Lossless } else { Durability::AsyncAllowed }
     }
 
     /// A reign that is not recorded as it is: of a primary that was running before we came, or whose durability the
@@ -291,28 +372,25 @@ impl MySql {
             return Err(ocf::Failure::generic(format!("the record names {}", other.node)));
         }
         let logged = server.logged()?;
-        let attached: BTreeSet<String> = server.replicas()?.into_iter().collect();
+        let attached = self.connected(state, server, true)?.nodes;
         let reign = election::Reign {
             node: &me,
             server: &seen.server,
             set: &logged,
             durability,
-            acknowledgements: self.params.acknowledgements,
+            acknowledgements: self.acknowledgements(server.dialect()),
+            durable: seen.durable,
             running: &attached,
             remembered: state.memory.epoch(),
         };
         let record = election::successor(before.as_ref(), &reign, &BTreeMap::new());
-        if let Some(address) = record.active.iter().find(|node| node.parse::<std::net::IpAddr>().is_ok() || node.contains(',')) {
-            return Err(ocf::Failure::generic(format!(
-                "the replica {address} does not report its node's name: write report_host=NODE into its option file and restart it"
-            )));
-        }
         let before_us = state.reign.as_ref().is_none_or(|r| r.server != process);
         if seen.waits && before_us {
             // By somebody else's settings, with a limit perhaps. Begun anew when the replicas acknowledge under our record.
             server.run_all(server.dialect().wait_for_nobody())?;
         }
         state.reign = Some(Reign { epoch: record.epoch, server: process, stage: Stage::Open });
+        state.opened = None;
         self.state_file.save(state)?;
         self.write_record(context, state, &record)
     }

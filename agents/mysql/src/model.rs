@@ -273,6 +273,7 @@ impl State {
 
     fn record(&self, rec: Rec) -> Record {
         Record {
+            relaxed: false,
             epoch: rec.at.0.into(),
             change: rec.at.1.into(),
             node: name(rec.node),
@@ -771,6 +772,7 @@ impl Model for Protocol {
                 let set = s.gtids(s.nodes[p].executed);
                 let (node, server) = (name(p), uuid(p));
                 let reign = Reign {
+                    durable: true,
                     node: &node,
                     server: &server,
                     set: &set,

@@ -89,6 +89,21 @@ fn without_owners(text: &str) -> String {
     plain
 }
 
+/// What a replica's status calls what it leaves out.
+const FILTERS: &[&str] = &[
+    "replicate_do_db",
+    "replicate_ignore_db",
+    "replicate_do_table",
+    "replicate_ignore_table",
+    "replicate_wild_do_table",
+    "replicate_wild_ignore_table",
+    "replicate_rewrite_db",
+    "replicate_do_domain_ids",
+    "replicate_ignore_domain_ids",
+    "replicate_ignore_server_ids",
+    "source_server_ids_ignored",
+];
+
 /// How a thread of replication does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Thread {
@@ -114,6 +129,13 @@ pub(crate) struct Replica {
     pub(crate) received: Option<Gtids>,
     /// Seconds that the applier is behind, when known.
     pub(crate) behind: Option<u64>,
+    /// It asks its source for the transactions that it lacks, and not for those behind a position in a file: only then it is known what
+    /// it has received.
+    pub(crate) by_gtid: bool,
+    /// Seconds that it applies everything late.
+    pub(crate) delay: u64,
+    /// What it leaves out, as `replicate_do_db=t`; empty for nothing.
+    pub(crate) filters: String,
 }
 
 impl Replica {
@@ -140,6 +162,10 @@ impl Replica {
             Flavour::MariaDb => either("gtid_io_pos", "gtid_io_pos"),
         };
         let state = either("replica_sql_running_state", "slave_sql_running_state").to_lowercase();
+        let by_gtid = match dialect.flavour {
+            Flavour::MySql => either("auto_position", "auto_position") == "1",
+            Flavour::MariaDb => !matches!(either("using_gtid", "using_gtid").as_str(), "" | "No"),
+        };
         let (receiver, applier) =
             (thread(either("replica_io_running", "slave_io_running")), thread(either("replica_sql_running", "slave_sql_running")));
         // MariaDB deletes what was received when replication starts from a complete stop: it is as good as gone then.
@@ -154,7 +180,19 @@ impl Replica {
             applier_idle: state.contains("has read all relay log"),
             received: Some(Gtids::parse(&received, dialect.flavour)?).filter(|r| !r.is_empty() && !lost),
             behind: either("seconds_behind_source", "seconds_behind_master").parse().ok(),
+            by_gtid,
+            delay: either("sql_delay", "sql_delay").parse().unwrap_or_default(),
+            filters: FILTERS
+                .iter()
+                .filter_map(|name| row.get(*name).filter(|value| !value.is_empty()).map(|value| format!("{name}={value}")))
+                .collect::<Vec<_>>()
+                .join(" "),
         }))
+    }
+
+    /// Whether it follows as the agent points it: by GTID, without delay.
+    pub(crate) fn in_order(&self) -> bool {
+        self.by_gtid && self.delay == 0
     }
 
     /// Connected to its source and receiving.
@@ -168,22 +206,57 @@ impl Replica {
             return Some(format!("the applier stopped with error {number} ({text}): correct the data, or make this replica anew"));
         }
         let (number, text) = self.receiver_error.as_ref().filter(|_| self.receiver != Thread::Running)?;
-        let remedy = match number {
-            1045 | 2061 | 1698 => "correct replication_user and replication_passwd",
-            1236 | 13114 if text.contains("purged") => "the primary has purged what is missing here: make this replica anew",
-            1236 | 13114 => {
-                "this server has transactions that the primary does not have, or the primary has lost some: compare their GTIDs"
+        let (host, port) = (&self.host, self.port);
+        Some(match number {
+            1045 | 2061 | 1698 => {
+                format!("{host} refuses the login of replicas (error {number}): correct replication_user and replication_passwd ({text})")
             }
-            2003 | 2002 | 2005 => "check that the name resolves, the port is open and the primary runs",
-            _ => "see the server's error log",
-        };
-        Some(format!("the receiver cannot get on: error {number} ({text}); {remedy}"))
+            1130 => format!(
+                "{host} lets no replica in from here (error {number}): create the accounts there, with mysql-accounts-*.sql ({text})"
+            ),
+            1593 => format!(
+                "another server has the server_id or server_uuid of this one (error {number}): write another server_id into the option file, or \
+                 delete auto.cnf in datadir, and restart ({text})"
+            ),
+            1236 | 13114 if text.contains("purged") => {
+                format!("{host} has purged what is missing here (error {number}): make this replica anew ({text})")
+            }
+            1236 | 13114 => format!(
+                "this server has transactions that {host} does not have, or that one has lost some (error {number}): compare their GTIDs ({text})"
+            ),
+            2003 | 2002 | 2005 => format!(
+                "{host}:{port} cannot be reached (error {number}): check that the name resolves, the port is open and the primary runs ({text})"
+            ),
+            _ => format!("the receiver stopped with error {number} ({text}): see the server's error log"),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_common_errors_of_a_receiver_name_the_cause_first_and_the_remedy() {
+        let dialect = Dialect::of(&[Row::from([("variable_name".to_owned(), "gtid_binlog_state".to_owned())])]).unwrap();
+        let said = |number: &str| {
+            let row = [("master_host", "lxc1"), ("master_port", "3306"), ("slave_io_running", "No"), ("using_gtid", "Slave_Pos")];
+            let error = [("last_io_errno", number), ("last_io_error", "what the server says, at length")];
+            let row: Row = row.into_iter().chain(error).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            Replica::of(&dialect, &[row]).unwrap().unwrap().broken().unwrap()
+        };
+        for (number, begins, remedy) in [
+            ("1045", "lxc1 refuses the login of replicas", "replication_passwd"),
+            ("1130", "lxc1 lets no replica in", "mysql-accounts-*.sql"),
+            ("1593", "another server has the server_id", "write another server_id"),
+            ("2003", "lxc1:3306 cannot be reached", "the port is open"),
+        ] {
+            let said = said(number);
+            assert!(said.starts_with(begins) && said.contains(number), "{said}");
+            // What crm_mon shows of it.
+            assert!(said.chars().take(160).collect::<String>().contains(remedy), "{said}");
+        }
+    }
 
     #[test]
     fn a_commit_that_waits_is_in_the_log() {

@@ -77,8 +77,9 @@ const NODE_LIST: Parameter = Parameter::new("node_list", Kind::Text, "accepted a
     .about("Accepted so that a configuration of ocf:heartbeat:mariadb works unchanged. The nodes of the clone are known from the cluster.");
 const DURABILITY: Parameter =
     Parameter::new("durability", Kind::Choice(&["lossless", "async-allowed"]), "what an acknowledged write is worth")
+        .or("lossless")
         .reloadable()
-        .about("lossless, the default where the server can do it: the primary acknowledges a write when a replica has it (semi-synchronous, AFTER_SYNC), and blocks while there is none; an acknowledged write survives the loss of any one machine.\n\nasync-allowed: the primary acknowledges writes by itself. Those that no replica had when it dies are lost. The only choice with MySQL 5.6, and the default there.");
+        .about("lossless, the default: the primary acknowledges a write when a replica has it (semi-synchronous, AFTER_SYNC), and blocks while there is none; an acknowledged write survives the loss of any one machine.\n\nasync-allowed: the primary acknowledges writes by itself. Those that no replica had when it dies are lost. The only choice with MySQL 5.6.");
 const ACKNOWLEDGEMENTS: Parameter = Parameter::new("acknowledgements", Kind::Integer { min: 1, max: 8 }, "replicas that must have a write")
     .or("1")
     .about("With durability=lossless: how many replicas must have a write before it is acknowledged. MariaDB knows only 1.");
@@ -172,8 +173,8 @@ pub(crate) struct Params {
     pub(crate) replication_password_file: Option<PathBuf>,
     pub(crate) max_lag: Option<u64>,
     pub(crate) reader_attribute: String,
-    /// What the operator asked for; `None` for what the server can do.
-    pub(crate) lossless: Option<bool>,
+    /// Whether an acknowledged write must be on a replica.
+    pub(crate) lossless: bool,
     pub(crate) acknowledgements: usize,
     pub(crate) rejoin: Rejoin,
     pub(crate) copy_program: PathBuf,
@@ -226,7 +227,7 @@ impl Params {
             replication_password_file: values.path(&REPLICATION_PASSWD_FILE),
             max_lag: u64::try_from(values.integer(&MAX_SLAVE_LAG)).ok().filter(|lag| *lag > 0),
             reader_attribute: values.text(&READER_ATTRIBUTE).to_owned(),
-            lossless: optional(&DURABILITY).map(|word| word == "lossless"),
+            lossless: values.text(&DURABILITY) == "lossless",
             acknowledgements: usize::try_from(values.integer(&ACKNOWLEDGEMENTS)).unwrap_or(1),
             rejoin: if values.text(&REJOIN) == "clone" { Rejoin::Clone } else { Rejoin::Refuse },
             copy_program: path(&COPY_PROGRAM),
@@ -305,8 +306,8 @@ mod tests {
     }
 
     #[test]
-    fn without_a_word_durability_is_what_the_server_can_do() {
-        assert_eq!(params(&[]).unwrap().lossless, None);
-        assert_eq!(params(&[("durability", "async-allowed")]).unwrap().lossless, Some(false));
+    fn without_a_word_durability_is_lossless() {
+        assert!(params(&[]).unwrap().lossless);
+        assert!(!params(&[("durability", "async-allowed")]).unwrap().lossless);
     }
 }

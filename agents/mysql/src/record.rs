@@ -79,6 +79,8 @@ pub(crate) struct Record {
     pub(crate) acknowledgements: usize,
     /// Who may acknowledge. Never contains the primary.
     pub(crate) active: BTreeSet<String>,
+    /// Whether the primary ran with settings under which its disk may lack what it committed, at any time since it was promoted.
+    pub(crate) relaxed: bool,
     /// All that the primary had logged when this was written, whether acknowledged or not. `None` when an operator
     /// decided. With `async-allowed`: when it was promoted.
     pub(crate) set: Option<Gtids>,
@@ -104,6 +106,7 @@ impl Record {
             durability: Durability::Lossless,
             acknowledgements: 1,
             active: BTreeSet::new(),
+            relaxed: false,
             set: None,
         };
         for word in text.split_whitespace() {
@@ -114,6 +117,7 @@ impl Record {
                 ("server", value) if !value.is_empty() => record.server = Some(value.to_owned()),
                 ("durability", value) => record.durability = Durability::parse(value).ok_or_else(malformed)?,
                 ("acknowledgements", value) => record.acknowledgements = value.parse().ok().filter(|n| *n > 0).ok_or_else(malformed)?,
+                ("disk", "relaxed") => record.relaxed = true,
                 ("active", value) => record.active = value.split(',').filter(|n| !n.is_empty()).map(str::to_owned).collect(),
                 ("set", value) => record.set = Some(Gtids::parse_any(value).map_err(|why| format!("{}: {why}", malformed()))?),
                 _ => return Err(malformed()),
@@ -153,6 +157,9 @@ impl fmt::Display for Record {
         write!(f, " durability={} acknowledgements={}", self.durability.word(), self.acknowledgements)?;
         if !self.active.is_empty() {
             write!(f, " active={}", self.active.iter().cloned().collect::<Vec<_>>().join(","))?;
+        }
+        if self.relaxed {
+            f.write_str(" disk=relaxed")?;
         }
         if let Some(set) = &self.set {
             write!(f, " set={set}")?;
@@ -237,12 +244,12 @@ mod tests {
     proptest! {
         #[test]
         fn a_record_reads_back(
-            epoch: u64, change: u64, node in "[A-Z0-9.-]{1,20}", reign in proptest::option::of(("[0-9a-f-]{1,36}", gtids())), lossless: bool,
+            epoch: u64, change: u64, node in "[A-Z0-9.-]{1,20}", reign in proptest::option::of(("[0-9a-f-]{1,36}", gtids())), lossless: bool, relaxed: bool,
             acknowledgements in 1..9_usize, active in proptest::collection::btree_set("[a-z0-9.-]{1,9}", 0..4),
         ) {
             let durability = if lossless { Durability::Lossless } else { Durability::AsyncAllowed };
             let (server, set) = reign.unzip();
-            let record = Record { epoch, change, node, server, durability, acknowledgements, active: active.into_iter().filter(|n| n.chars().any(|c| c.is_ascii_lowercase())).collect(), set };
+            let record = Record { epoch, change, node, server, durability, acknowledgements, relaxed, active: active.into_iter().filter(|n| n.chars().any(|c| c.is_ascii_lowercase())).collect(), set };
             prop_assert_eq!(Record::parse(&record.to_string()), Ok(record));
         }
 

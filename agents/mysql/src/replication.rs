@@ -9,6 +9,7 @@ use crate::agent::{MySql, cluster_failure};
 use crate::dialect::{Source, quoted};
 use crate::election;
 use crate::gtid::Gtids;
+use crate::members::ASKED_EVERY;
 use crate::observation::{Observation, Replica, Thread};
 use crate::record::{Durability, Record, Stamp};
 use crate::server::{Fault, Server};
@@ -31,6 +32,8 @@ const RECORDED_AT_START: Duration = Duration::from_millis(500);
 /// comes in this time.
 const SOON: Duration = Duration::from_secs(30);
 const SOON_STEP: Duration = Duration::from_millis(500);
+/// How long what was told is taken to be still there: Pacemaker may have been restarted meanwhile.
+const PUBLISHED_FOR: Duration = Duration::from_secs(120);
 /// How many monitors in a row may find replication broken before the replica ceases to acknowledge.
 const PATIENCE: u32 = 2;
 
@@ -78,7 +81,14 @@ impl MySql {
         record: Option<&Record>,
     ) -> Outcome {
         state.following = Some(primary.to_owned());
+        state.asked_record = Some(process::since_boot());
         self.state_file.save(state)?;
+        if record.is_none() && self.cluster.is_present() {
+            // It may hold what the primary does not have, and nobody could tell.
+            return Err(Failure::generic(format!(
+                "{primary} is promoted, and there is no record of it in the CIB: its next monitor writes one, and this server follows then"
+            )));
+        }
         if let Some(other) = record.filter(|r| r.node != primary) {
             return Err(Failure::generic(format!("{primary} is promoted, but the record names {}: waiting for the record", other.node)));
         }
@@ -87,7 +97,8 @@ impl MySql {
         let mut seen = server.observe()?;
         self.wait_no_more(server, &seen)?;
         // After an election that came to nothing it is still pointed there, with everything that it received.
-        let fine = |r: &Replica| r.host == host && r.port == port && r.receiver_error.is_none() && r.applier == Thread::Running;
+        let fine =
+            |r: &Replica| r.host == host && r.port == port && r.receiver_error.is_none() && r.applier == Thread::Running && r.in_order();
         let pointed = seen.replica.as_ref().is_some_and(fine);
         if pointed {
             server.run_within(server.dialect().stop_receiver(), STOPPING)?;
@@ -129,6 +140,7 @@ impl MySql {
         }
         state.broken = None;
         state.broken_for = 0;
+        state.refused = None;
         self.state_file.save(state)?;
         let how = if state.acknowledges { ", acknowledging" } else { "" };
         context.log.notice(format!("following {primary}{how}"));
@@ -225,29 +237,46 @@ impl MySql {
     }
 
     /// On a replica, with each monitor: it follows whom it should, acknowledges when it may, and says what is wrong.
-    pub(crate) fn tend_replication(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) {
-        if let Err(failure) = self.tend(context, state, server, seen) {
-            context.log.warning(failure.reason);
-        }
+    /// `sound`: its settings allow it to acknowledge.
+    pub(crate) fn tend_replication(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation, sound: bool) {
+        state.trouble = match self.tend(context, state, server, seen, sound) {
+            Ok(()) => None,
+            Err(failure) => {
+                context.log.warning(&failure.reason);
+                Some(failure.reason)
+            }
+        };
+        state.alone_for = if seen.replica.is_none() && state.following.is_none() { state.alone_for.saturating_add(1) } else { 0 };
     }
 
-    fn tend(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) -> Outcome {
+    fn tend(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation, sound: bool) -> Outcome {
         self.wait_no_more(server, seen)?;
+        if let Err(failure) = self.follow_the_record(context, state) {
+            context.log.warning(failure.reason);
+        }
         let Some(primary) = self.whom_to_follow(context, state, seen)? else { return Ok(()) };
         let host = self.address_of(context, state, &primary);
         let port = self.params.replication.port;
-        let here = |r: &&Replica| r.host == host && r.port == port;
+        let here = |r: &&Replica| r.host == host && r.port == port && r.in_order();
         let Some(replica) = seen.replica.as_ref().filter(here) else {
             if state.errant.is_none() && !seen.waits {
-                context.log.warning(format!("the server does not follow {primary}: making it follow"));
+                let how = match &seen.replica {
+                    Some(r) if r.host == host && !r.by_gtid => format!("follows {primary} by a position in a file and not by GTID"),
+                    Some(r) if r.host == host && r.delay > 0 => format!("follows {primary} with a delay of {} s", r.delay),
+                    _ => format!("does not follow {primary}"),
+                };
+                context.log.warning(format!("the server {how}: making it follow"));
             }
             let record = self.record()?;
             state.record = record.as_ref().map(ToString::to_string);
             return self.rejoin(context, state, server, &primary, record.as_ref());
         };
         if state.record.is_none() {
-            // Asked now, so that an election need not wait for it.
-            state.record = self.record()?.map(|r| r.to_string());
+            // Asked now, so that an election need not wait for it. That the cluster cannot be asked is no fault of this server.
+            match self.record() {
+                Ok(record) => state.record = record.map(|r| r.to_string()),
+                Err(failure) => context.log.warning(failure.reason),
+            }
         }
         let record = state.known_record();
         if let Some(errant) = record.as_ref().and_then(|r| election::errant(&seen.executed, r)) {
@@ -269,11 +298,33 @@ impl MySql {
                     state.broken = None;
                     state.broken_for = 0;
                     state.held_until = None;
-                    self.tend_acknowledging(context, state, server, seen, &primary)?;
+                    if sound {
+                        self.tend_acknowledging(context, state, server, seen, &primary)?;
+                    } else if seen.acknowledges {
+                        // What it acknowledges it may not have.
+                        let record = self.record()?;
+                        record.map_or(Ok(()), |record| self.resign(context, state, server, &record))?;
+                    }
                 }
                 Ok(())
             }
         }
+    }
+
+    /// A replica that was told of no promotion, because its node was in maintenance or nobody could reach it, learns of the new primary
+    /// from the record. The old one may be alive, and then nothing else would tell.
+    fn follow_the_record(&self, context: &Context, state: &mut State) -> Outcome {
+        let now = process::since_boot();
+        let due = state.asked_record.is_none_or(|at| now.saturating_sub(at) > ASKED_EVERY) || state.broken_for > 0;
+        let Some(following) = state.following.clone().filter(|_| due && self.cluster.is_present()) else { return Ok(()) };
+        state.asked_record = Some(now);
+        let Some(record) = self.record()?.filter(|r| !r.decided() && r.node != following) else { return Ok(()) };
+        if record.node != self.node()? {
+            context.log.warning(format!("this server follows {following}, and the record names {}: following the record", record.node));
+            state.following = Some(record.node.clone());
+            state.record = Some(record.to_string());
+        }
+        Ok(())
     }
 
     /// Whom this server is to follow. When it was not told (an election whose end it did not hear, a replication that ran
@@ -355,6 +406,7 @@ impl MySql {
             (Some(_), Some(primary)) if replica.applier_error.is_none() => {
                 self.stop_replica(context, state, server)?;
                 state.memory.change(|m| m.point(record.stamp()));
+                state.addresses.remove(&primary);
                 self.state_file.save(state)?;
                 let host = self.address_of(context, state, &primary);
                 self.point_to(server, &host)?;
@@ -387,11 +439,14 @@ impl MySql {
 
     fn tell_membership(&self, state: &mut State, membership: Membership) -> Outcome {
         let text = membership.print();
-        if state.membership.as_ref() == Some(&text) {
+        let now = process::since_boot();
+        let stands = state.membership_at.is_some_and(|at| now.saturating_sub(at) < PUBLISHED_FOR);
+        if state.membership.as_ref() == Some(&text) && stands {
             return Ok(());
         }
         self.cluster.publish_private(MEMBERSHIP, &text).map_err(cluster_failure)?;
         state.membership = Some(text);
+        state.membership_at = Some(now);
         self.state_file.save(state)
     }
 

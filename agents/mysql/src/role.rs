@@ -11,6 +11,7 @@ use crate::election::{self, Position, Unfit, Verdict};
 use crate::gtid::Gtids;
 use crate::monitor::Look;
 use crate::observation::{Observation, Thread};
+use crate::premises;
 use crate::record::{Durability, Record};
 use crate::server::{Fault, Server};
 use crate::state::{Reign, Stage, State};
@@ -19,6 +20,10 @@ use crate::succession::HEARING;
 /// How long a server may take to become read-only before the sessions that may keep it from that are ended, and once
 /// more after they are. What is written meanwhile is not lost, but the clients wait.
 const CLOSING: Duration = Duration::from_millis(500);
+/// How long commits may wait for replicas that are there: a replica whose disk stalls for a moment is no reason to kill its primary.
+const PLANNED_PATIENCE: Duration = Duration::from_millis(1500);
+/// How long the applier of a candidate may stand still before the sessions of clients are ended, one of which may hold a lock that it needs.
+const STANDSTILL: Duration = Duration::from_secs(2);
 /// How long a server may stay silent in a demotion before it is killed.
 const DEMOTE_PATIENCE: Duration = Duration::from_millis(1500);
 /// How long a dead primary that was started again stays no candidate, unless it attaches before.
@@ -43,14 +48,30 @@ impl MySql {
         let mut state = self.state_file.load();
         let process =
             self.find_server(&mut state).ok_or_else(|| Failure::generic("the server does not run: start it before it is promoted"))?;
-        let mut server = self.reach(context, &state)?;
-        let seen = server.observe()?;
+        if let Some(directory) = self.watcher().hanging_disk(&process) {
+            return Err(Failure::generic(format!(
+                "not promoted: the disk of {} hangs, and no write would come to its end",
+                directory.display()
+            )));
+        }
+        let reached = self.reach(context, &state).and_then(|mut server| server.observe().map(|seen| (server, seen)));
+        let (mut server, seen) = match reached {
+            // After each reload Pacemaker promotes an instance once more that is promoted already.
+            Err(fault) if state.promoted && state.reign.as_ref().is_some_and(|r| r.stage == Stage::Open) => {
+                context.log.warning(format!("it is promoted already, and cannot be asked: {fault}"));
+                return Ok(());
+            }
+            other => other?,
+        };
         if state.promoted && !seen.closed {
             return Ok(());
         }
         let me = self.node()?.to_owned();
         if !state.ours || state.dialect.is_none() {
             self.take_charge(context, &mut state, &mut server)?;
+        }
+        if let Some(finding) = premises::forbidding(&self.findings(&state, &server, &seen), self.wanted()) {
+            return Err(Failure::generic(format!("not promoted: {}", finding.text)));
         }
         let record = self.record()?;
         let claim = state.claim.as_deref().and_then(|text| Record::parse(text).ok());
@@ -72,7 +93,7 @@ impl MySql {
         let lossless = self.durability(&server) == Durability::Lossless && self.cluster.is_present();
         server.run_all(server.dialect().acknowledge(false))?;
         if lossless {
-            server.run_all(server.dialect().wait_for_replicas(self.params.acknowledgements))?;
+            server.run_all(server.dialect().wait_for_replicas(self.acknowledgements(server.dialect())))?;
         } else {
             server.run_all(server.dialect().wait_for_nobody())?;
         }
@@ -83,7 +104,8 @@ impl MySql {
             server: &seen.server,
             set: &executed,
             durability: if lossless { Durability::Lossless } else { Durability::AsyncAllowed },
-            acknowledgements: self.params.acknowledgements,
+            acknowledgements: self.acknowledgements(server.dialect()),
+            durable: seen.durable,
             running: &self.running(context)?,
             remembered: state.memory.epoch(),
         };
@@ -114,6 +136,11 @@ impl MySql {
         state.broken_for = 0;
         state.leaving.clear();
         state.joining.clear();
+        state.refused = None;
+        state.alone_for = 0;
+        state.trouble = None;
+        state.blocked = None;
+        state.opened = Some(process::since_boot());
         self.state_file.save(&state)?;
         fault_point("remembered");
         server.run(server.dialect().open_writes())?;
@@ -173,7 +200,10 @@ impl MySql {
             server.run_within(server.dialect().stop_receiver(), STOPPING)?;
         }
         let wanted = server.observe()?.have();
-        if seen.executed.contains(&wanted) {
+        // What a replica has received that follows a position in a file is not known: it is through when nothing is left.
+        let through =
+            |now: &Observation| now.executed.contains(&wanted) && now.replica.as_ref().is_none_or(|r| r.by_gtid || r.applier_idle);
+        if through(&seen) {
             return Ok(server.observe()?);
         }
         if replica.applier == Thread::Stopped {
@@ -182,9 +212,10 @@ impl MySql {
         let begin = Instant::now();
         let mut reported = begin;
         let (mut idle, mut last) = (0, seen.executed.clone());
+        let (mut moved_at, mut cut) = (begin, false);
         loop {
             let now = server.observe()?;
-            if now.executed.contains(&wanted) {
+            if through(&now) {
                 if begin.elapsed() > Duration::from_millis(100) {
                     context.log.notice(format!("applied what had been received in {} ms", begin.elapsed().as_millis()));
                 }
@@ -203,6 +234,19 @@ impl MySql {
             let moved = now.executed != last;
             last = now.executed.clone();
             idle = if moved || !replica.applier_idle { 0 } else { idle + 1 };
+            if moved {
+                moved_at = Instant::now();
+            }
+            // A large transaction stands still as well: so without a lock to be seen only once.
+            if moved_at.elapsed() > STANDSTILL && (!cut || server.applier_waits_for_a_lock()?) {
+                let ended = server.cut_clients()?;
+                if ended > 0 {
+                    context.log.warning(format!(
+                        "the applier does not get on: {ended} sessions of clients ended, which may hold a lock that it needs"
+                    ));
+                }
+                (moved_at, cut) = (Instant::now(), true);
+            }
             if idle > NOTHING_MORE && server.dialect().counts_what_began_to_arrive() {
                 let rest = wanted.difference(&now.executed).unwrap_or_default();
                 context.log.warning(format!("the applier is through, without {rest}: it did not arrive whole"));
@@ -238,12 +282,12 @@ impl MySql {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure.reason,
             },
-            Look::Engaged(why) if !state.answered => {
+            Look::Engaged(why) | Look::Working(why) if !state.answered => {
                 // It never was a primary: it is recovering.
                 context.log.notice(why);
                 return Ok(());
             }
-            Look::Engaged(why) | Look::Stuck(why) => why,
+            Look::Engaged(why) | Look::Working(why) | Look::Stuck(why) => why,
             Look::Refuses(fault) => fault.to_string(),
         };
         context.log.error(format!("the server cannot be demoted, so it is killed: {why}"));
@@ -251,13 +295,16 @@ impl MySql {
         self.restart_demoted(context, state)
     }
 
+    /// Kills it, and waits until it is no primary any more: when nothing of it will run again. It answers no client then, acknowledges
+    /// no write and sends none to a replica. What a thread of it had asked of the kernel before may yet come to its disk, where a crash
+    /// could have left it as well: nobody was told of it. Its memory and the locks of its files are waited for by what starts the next one.
     fn kill_surely(&self, context: &Context, process: &Identity) -> Outcome {
         process.kill();
-        if process.wait_gone(context.deadline.left().max(Duration::from_secs(1))) {
+        if process.wait_dead(context.deadline.left().max(Duration::from_secs(1))) {
             return Ok(());
         }
         Err(Failure::generic(format!(
-            "the server (pid {}) can neither be demoted nor killed: it hangs in the kernel, probably on its disk",
+            "the server (pid {}) can neither be demoted nor killed: see what holds it (a debugger, a frozen control group)",
             process.pid
         )))
     }
@@ -301,9 +348,20 @@ impl MySql {
         }
         let state = self.state_file.load();
         *server = self.reach(context, &state)?;
-        let stuck = server.stuck_commits()?;
+        // With replicas there, what waits is on its way; without them nothing comes.
+        let awaited = !server.replicas()?.is_empty();
+        let begin = Instant::now();
+        let stuck = if awaited { server.stuck_commits_within(PLANNED_PATIENCE)? } else { server.stuck_commits()? };
         if stuck > 0 {
             return Err(Failure::generic(format!("{stuck} commits wait for a replica")));
+        }
+        // It was they that kept the server from closing, perhaps.
+        server.run(server.dialect().lock_patience())?;
+        if begin.elapsed() > CLOSING / 5 && server.run_within(close, CLOSING).is_ok() {
+            return Ok(());
+        }
+        if !server.is_connected() {
+            *server = self.reach(context, &state)?;
         }
         context.log.warning(format!("the server does not become read-only ({first}): ending the sessions of clients"));
         server.cut_clients()?;
@@ -315,6 +373,8 @@ impl MySql {
     fn end_reign(state: &mut State) {
         state.promoted = false;
         state.claim = None;
+        state.alone_for = 0;
+        state.blocked = None;
         state.leaving.clear();
         state.joining.clear();
         if let Some(reign) = state.reign.as_mut() {

@@ -3,7 +3,7 @@
 //! Every call has a time limit. After one that was not answered in time the connection is of no more use: an answer that
 //! came later would be taken for that of the next question.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
@@ -38,11 +38,19 @@ impl std::fmt::Display for Fault {
     }
 }
 
+/// Pacemaker bans a node for a missing permission. A server that runs must not be lost for that.
 impl From<Fault> for ocf::Failure {
     fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Denied(text) => Self::permission(text),
-            other => Self::generic(other.to_string()),
+        Self::generic(fault.to_string())
+    }
+}
+
+impl Fault {
+    /// The same for a server that is only being started: that node has to be corrected first.
+    pub(crate) fn at_start(self) -> ocf::Failure {
+        match self {
+            Self::Denied(text) => ocf::Failure::permission(text),
+            other => other.into(),
         }
     }
 }
@@ -50,12 +58,39 @@ impl From<Fault> for ocf::Failure {
 /// The step of a backup of MariaDB that waits until no commit is under way, and keeps others from beginning.
 pub(crate) const LAST_OF_BACKUP: &str = "BACKUP STAGE BLOCK_COMMIT";
 
+/// A replica as its source lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Attached {
+    /// What it reports as its name: our servers report their node's. Empty when it reports none.
+    pub(crate) host: String,
+    pub(crate) server_id: String,
+}
+
+/// How semi-synchronous replication stands on a source.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SemiSyncStatus {
+    /// Replicas that are connected and acknowledge.
+    pub(crate) acknowledging: usize,
+    /// Sessions that wait for one.
+    pub(crate) waiting: u64,
+    /// Commits really wait: it is switched on, and has not given up.
+    pub(crate) active: bool,
+}
+
+/// How often it is tried to get into a full queue of connections, which the kernel refuses at once.
+const ELBOWING: Duration = Duration::from_millis(20);
+/// How often waiting commits are looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long it may take to find out who listens.
+const LISTENING: Duration = Duration::from_millis(500);
+
 /// A connection.
 pub(crate) struct Server {
     runtime: Runtime,
     conn: Option<Conn>,
     limit: Duration,
     dialect: Dialect,
+    user: String,
 }
 
 impl Server {
@@ -75,7 +110,17 @@ impl Server {
             .wait_timeout(Some(60))
             .stmt_cache_size(0);
         let begin = Instant::now();
-        let conn = runtime.block_on(async { tokio::time::timeout(limit, Conn::new(options)).await });
+        let conn = runtime.block_on(async {
+            tokio::time::timeout(limit, async {
+                loop {
+                    match Conn::new(options.clone()).await {
+                        Err(Error::Io(mysql_async::IoError::Io(e))) if is_crowded(&e) => tokio::time::sleep(ELBOWING).await,
+                        other => return other,
+                    }
+                }
+            })
+            .await
+        });
         let conn = match conn {
             Ok(Ok(conn)) => conn,
             Ok(Err(error)) => return Err(fault_of(&error, socket, &login.user)),
@@ -83,19 +128,45 @@ impl Server {
                 return Err(Fault::Silent(format!("no greeting on {} in {} ms", socket.display(), begin.elapsed().as_millis())));
             }
         };
-        let mut server = Self { runtime, conn: Some(conn), limit, dialect: known.cloned().unwrap_or_else(Dialect::unknown) };
+        let mut server =
+            Self { runtime, conn: Some(conn), limit, dialect: known.cloned().unwrap_or_else(Dialect::unknown), user: login.user.clone() };
         if known.is_none() {
+            server.limit = limit.saturating_sub(begin.elapsed());
             server.probe()?;
+            server.limit = limit;
         }
         Ok(server)
     }
 
     /// Which process listens on the socket, whatever it says.
     pub(crate) fn listener(socket: &Path) -> Option<i32> {
-        let runtime = runtime().ok()?;
-        let connected =
-            runtime.block_on(async { tokio::time::timeout(Duration::from_millis(500), tokio::net::UnixStream::connect(socket)).await });
+        let connected = runtime().ok()?.block_on(async {
+            tokio::time::timeout(LISTENING, async {
+                loop {
+                    match tokio::net::UnixStream::connect(socket).await {
+                        Err(e) if is_crowded(&e) => tokio::time::sleep(ELBOWING).await,
+                        other => return other,
+                    }
+                }
+            })
+            .await
+        });
         connected.ok()?.ok()?.peer_cred().ok()?.pid()
+    }
+
+    /// What [`Self::observe`] does, with all that is asked for in this time.
+    pub(crate) fn observe_within(&mut self, limit: Duration) -> Result<Observation, Fault> {
+        let until = Instant::now() + limit;
+        let usual = std::mem::replace(&mut self.limit, limit);
+        let rows = self.rows(&self.dialect.observe());
+        self.limit = until.saturating_duration_since(Instant::now());
+        let seen = rows.and_then(|rows| {
+            let replica = self.replica()?;
+            let row = rows.into_iter().next().unwrap_or_default();
+            Observation::of(&self.dialect, row, replica).map_err(Fault::Refused)
+        });
+        self.limit = usual;
+        seen
     }
 
     /// How this server is spoken to.
@@ -125,7 +196,7 @@ impl Server {
                     self.conn = None;
                 }
                 Err(match &error {
-                    Error::Server(e) => refusal(e.code, &e.message),
+                    Error::Server(e) => refusal(e.code, &e.message, &self.user),
                     other => Fault::Silent(format!("the connection broke: {other}")),
                 })
             }
@@ -153,10 +224,7 @@ impl Server {
 
     /// All that the agent wants to know, in two statements.
     pub(crate) fn observe(&mut self) -> Result<Observation, Fault> {
-        let rows = self.rows(&self.dialect.observe())?;
-        let replica = self.replica()?;
-        let row = rows.into_iter().next().unwrap_or_default();
-        Observation::of(&self.dialect, row, replica).map_err(Fault::Refused)
+        self.observe_within(self.limit)
     }
 
     /// How its replication stands; `None` when it follows nobody.
@@ -182,7 +250,7 @@ impl Server {
         self.run("SET SESSION sql_mode=''")?;
         for statement in self.dialect.follow(source) {
             self.run(&statement).map_err(|fault| {
-                let hide = |text: String| if source.password.is_empty() { text } else { text.replace(source.password, "******") };
+                let hide = |text: String| without_secret(text, source.password);
                 match fault {
                     Fault::Refused(text) => Fault::Refused(hide(text)),
                     Fault::Denied(text) => Fault::Denied(hide(text)),
@@ -226,22 +294,52 @@ impl Server {
         loaded
     }
 
-    /// Replicas that are connected and acknowledge, and sessions that wait for one.
-    pub(crate) fn semi_sync_status(&mut self) -> Result<(u64, u64), Fault> {
-        let Some(semi_sync) = self.dialect.semi_sync else { return Ok((0, 0)) };
+    /// The directories that it writes to beside its data directory, which relative paths are in.
+    pub(crate) fn directories(&mut self, datadir: &Path) -> Result<Vec<PathBuf>, Fault> {
+        let named =
+            self.rows(Dialect::places())?.into_iter().filter_map(|mut row| Some((row.remove("variable_name")?, row.remove("value")?)));
+        let places = named.filter(|(_, value)| !value.is_empty()).map(|(name, value)| {
+            let path = datadir.join(value);
+            if name.ends_with("_basename") { path.parent().map(Path::to_path_buf).unwrap_or(path) } else { path }
+        });
+        Ok(places.collect())
+    }
+
+    /// What the server leaves out of its binary log: see [`crate::premises::filters`].
+    pub(crate) fn filters(&mut self) -> Result<String, Fault> {
+        let mut last = Ok(String::new());
+        for statement in self.dialect.binary_log() {
+            match self.rows(statement) {
+                Ok(rows) => return Ok(crate::premises::filters(&rows)),
+                // It has the other word.
+                Err(Fault::Refused(why)) => last = Err(Fault::Refused(why)),
+                Err(fault) => return Err(fault),
+            }
+        }
+        last
+    }
+
+    /// How semi-synchronous replication stands on the source's side.
+    pub(crate) fn semi_sync_status(&mut self) -> Result<SemiSyncStatus, Fault> {
+        let Some(semi_sync) = self.dialect.semi_sync else { return Ok(SemiSyncStatus::default()) };
         let rows = self.rows(self.dialect.semi_sync_status())?;
         let value = |name: &String| {
             let row = rows.iter().find(|r| r.get("variable_name").is_some_and(|n| n.eq_ignore_ascii_case(name)));
-            row.and_then(|r| r.get("value")?.parse().ok()).unwrap_or_default()
+            row.and_then(|r| r.get("value").cloned()).unwrap_or_default()
         };
-        let [clients, waiting] = semi_sync.status_names();
-        Ok((value(&clients), value(&waiting)))
+        let [clients, waiting, active] = semi_sync.status_names();
+        Ok(SemiSyncStatus {
+            acknowledging: value(&clients).parse().unwrap_or_default(),
+            waiting: value(&waiting).parse().unwrap_or_default(),
+            active: value(&active) == "ON",
+        })
     }
 
-    /// The nodes whose servers are connected as replicas: our servers report their node's name.
-    pub(crate) fn replicas(&mut self) -> Result<Vec<String>, Fault> {
+    /// The replicas that are connected to it.
+    pub(crate) fn replicas(&mut self) -> Result<Vec<Attached>, Fault> {
         let rows = self.rows(self.dialect.replicas())?;
-        Ok(rows.into_iter().filter_map(|mut row| row.remove("host").filter(|h| !h.is_empty())).collect())
+        let of = |row: &Row, name: &str| row.get(name).cloned().unwrap_or_default();
+        Ok(rows.iter().map(|row| Attached { host: of(row, "host"), server_id: of(row, "server_id") }).collect())
     }
 
     /// Ends the sessions whose commits wait for an acknowledgement while a backup waits for them, which keeps others from
@@ -300,14 +398,38 @@ impl Server {
 
     /// How many commits wait for an acknowledgement and do not get on.
     pub(crate) fn stuck_commits(&mut self) -> Result<u64, Fault> {
-        let (_, waiting) = self.semi_sync_status()?;
-        if waiting == 0 {
+        self.stuck_commits_within(LOOK)
+    }
+
+    /// How many do not get on for all this time.
+    pub(crate) fn stuck_commits_within(&mut self, patience: Duration) -> Result<u64, Fault> {
+        if self.semi_sync_status()?.waiting == 0 {
             return Ok(0);
         }
+        let begin = Instant::now();
         let before = self.logged()?;
-        std::thread::sleep(Duration::from_millis(100));
-        let (_, waiting) = self.semi_sync_status()?;
-        Ok(if self.logged()? == before { waiting } else { 0 })
+        loop {
+            std::thread::sleep(LOOK.min(patience));
+            let waiting = self.semi_sync_status()?.waiting;
+            if waiting == 0 || self.logged()? != before {
+                return Ok(0);
+            }
+            if begin.elapsed() >= patience {
+                return Ok(waiting);
+            }
+        }
+    }
+
+    /// Whether an applier waits for a lock that a client may hold. A row's lock is not seen so.
+    pub(crate) fn applier_waits_for_a_lock(&mut self) -> Result<bool, Fault> {
+        let sessions = self.rows(self.dialect.sessions())?;
+        let waits = |state: &String| state.starts_with("Waiting for") && state.contains("lock");
+        Ok(sessions.iter().any(|s| !is_client(s) && s.get("state").is_some_and(waits)))
+    }
+
+    /// Whether it can still be asked: a question that was not answered in time was its last.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.conn.is_some()
     }
 
     /// How many sessions are at this statement, whether anybody waits for its end or not.
@@ -349,6 +471,11 @@ impl Drop for Server {
     }
 }
 
+/// Somebody listens, and does not take the connections that wait for him: he is there, and silent.
+fn is_crowded(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::WouldBlock
+}
+
 /// One thread, made when it is needed: an action that asks nobody pays for nothing.
 fn runtime() -> Result<Runtime, Fault> {
     tokio::runtime::Builder::new_current_thread()
@@ -378,12 +505,41 @@ fn head(sql: &str) -> String {
     sql.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
-fn refusal(code: u16, message: &str) -> Fault {
-    let text = format!("{message} (error {code})");
+/// What the server says of a statement that held a secret. Servers quote the statement, or its beginning, cut off anywhere: where any part
+/// of the secret may be in it, nothing of it is passed on but the number of the error.
+fn without_secret(text: String, secret: &str) -> String {
+    let letters: Vec<char> = secret.chars().collect();
+    let shown = |part: &[char]| text.contains(&part.iter().collect::<String>());
+    let part = letters.len().min(SHORTEST_PART);
+    if part == 0 || !letters.windows(part).any(shown) {
+        return text;
+    }
+    let number = text.rfind("(error ").map_or("", |at| &text[at..]);
+    format!("the server refused the statement, and its words hold a part of the password {number}")
+}
+
+/// So many letters of a secret that stand in a text are no accident.
+const SHORTEST_PART: usize = 4;
+
+/// What the server answered instead of what was asked, with the remedy where it is about the account, `user`.
+fn refusal(code: u16, message: &str, user: &str) -> Fault {
+    let unlock = |what: &str| format!("ALTER USER {user}@localhost {what}");
     match code {
-        1040 | 1203 => Fault::Engaged(text),
-        1044 | 1045 | 1142 | 1227 | 1698 | 3118 => Fault::Denied(text),
-        _ => Fault::Refused(text),
+        1040 | 1203 => Fault::Engaged(format!("the server has no free connection (error {code}): end sessions, or raise max_connections")),
+        1044 | 1045 | 1698 => Fault::Denied(format!(
+            "the server refuses the login of {user} (error {code}): correct test_user and test_passwd, or create the account with \
+             mysql-accounts-*.sql"
+        )),
+        3118 | 4151 => Fault::Denied(format!("the account {user} is locked (error {code}): {}", unlock("ACCOUNT UNLOCK"))),
+        1820 | 1862 => Fault::Denied(format!(
+            "the password of {user} has expired (error {code}): {}",
+            unlock("PASSWORD EXPIRE NEVER, and set a new one")
+        )),
+        1226 => Fault::Denied(format!("the account {user} has used up its limit: {message} (error {code}); take the limit off")),
+        1142 | 1227 => {
+            Fault::Denied(format!("the account {user} lacks a privilege (error {code}): grant it as in mysql-accounts-*.sql ({message})"))
+        }
+        _ => Fault::Refused(format!("{message} (error {code})")),
     }
 }
 
@@ -396,12 +552,7 @@ fn fault_of(error: &Error, socket: &Path, user: &str) -> Fault {
             Fault::Absent(format!("nothing listens on {socket}"))
         }
         Error::Io(e) => Fault::Absent(format!("{socket}: {e}")),
-        Error::Server(e) => match refusal(e.code, &e.message) {
-            Fault::Denied(text) => Fault::Denied(format!(
-                "the server lets {user} not in: {text}; correct test_user and test_passwd, or create the account with mysql-accounts-*.sql"
-            )),
-            other => other,
-        },
+        Error::Server(e) => refusal(e.code, &e.message, user),
         // MySQL proposes a plugin of its choice for an account that does not exist.
         Error::Driver(e) => Fault::Denied(format!(
             "{} cannot log in on {socket}: {e}; correct test_user and test_passwd, or create the account with mysql-accounts-*.sql and an \
@@ -418,13 +569,49 @@ mod tests {
 
     #[test]
     fn a_server_without_connections_is_alive() {
-        assert!(matches!(refusal(1040, "Too many connections"), Fault::Engaged(_)));
-        assert!(matches!(refusal(1045, "Access denied"), Fault::Denied(_)));
+        assert!(matches!(refusal(1040, "Too many connections", "root"), Fault::Engaged(_)));
+        assert!(matches!(refusal(1045, "Access denied", "root"), Fault::Denied(_)));
     }
 
     #[test]
     fn what_is_told_of_a_statement_holds_no_secret() {
         assert_eq!(head("CHANGE MASTER TO MASTER_HOST='a', MASTER_PASSWORD='geheim'"), "CHANGE MASTER TO");
+    }
+
+    /// A server that takes no connections any more leaves them in a queue, and when that is full, the kernel refuses at once: that is no server
+    /// that has ended.
+    #[test]
+    fn a_full_queue_of_connections_is_a_silent_server() {
+        let socket = std::env::temp_dir().join(format!("systole-full-{}", std::process::id()));
+        let held = runtime().unwrap();
+        let (_listener, queue) = held.block_on(async {
+            let own = tokio::net::UnixSocket::new_stream().unwrap();
+            own.bind(&socket).unwrap();
+            let listener = own.listen(1).unwrap();
+            let mut queue = Vec::new();
+            while let Ok(one) = tokio::net::UnixStream::connect(&socket).await {
+                queue.push(one);
+            }
+            (listener, queue)
+        });
+        assert!(!queue.is_empty());
+        let begin = Instant::now();
+        let login = Login { user: "root".into(), password: None };
+        let fault = Server::connect(&socket, &login, None, Duration::from_millis(300)).err();
+        assert!(matches!(fault, Some(Fault::Silent(_))), "{fault:?}");
+        assert!(begin.elapsed() >= Duration::from_millis(300));
+        assert_eq!(Server::listener(&socket), None);
+        std::fs::remove_file(&socket).unwrap();
+    }
+
+    #[test]
+    fn no_part_of_a_password_is_passed_on() {
+        let secret = "x".repeat(67) + "Nachtigall";
+        let said = format!("String '{}' is too long for PASSWORD (should be no longer than 96) (error 1470)", &secret[..67]);
+        assert!(!without_secret(said, &secret).contains("xxxx"));
+        assert!(without_secret("in 'achtig' (error 1470)".into(), &secret).ends_with("(error 1470)"));
+        assert_eq!(without_secret("no such host (error 1)".into(), &secret), "no such host (error 1)");
+        assert_eq!(without_secret("anything".into(), ""), "anything");
     }
 
     #[test]

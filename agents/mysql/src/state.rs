@@ -73,14 +73,26 @@ impl SavedMemory {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct State {
+    /// What the fields mean: another number is another agent's memory. 0 is the same as 1.
+    pub(crate) version: u32,
     /// The server that was started or taken over.
     pub(crate) server: Option<Identity>,
+    /// Servers before it that may still hold their data: killed ones whose memory the kernel has not taken back, or that hang on a disk.
+    /// No other is started while they do.
+    pub(crate) dying: Vec<Identity>,
+    /// How many monitors in a row found it silent, though it works.
+    pub(crate) silent: u32,
+    /// The disks that it writes to, which are watched.
+    pub(crate) disks: Option<pacemaker::Disks>,
     /// Whether the agent started it, or has taken it over completely.
     pub(crate) ours: bool,
     /// Whether it has answered since it was started: before that, silence is recovery.
     pub(crate) answered: bool,
-    /// How it is spoken to.
+    /// How it is spoken to. Found out anew when it was written by an agent that knew other words.
+    #[serde(deserialize_with = "if_understood")]
     pub(crate) dialect: Option<Dialect>,
+    /// What it leaves out of its binary log, empty for nothing. Fixed while the process lives.
+    pub(crate) filters: String,
     /// Whether it is promoted: set when the promotion is recorded, before writes open.
     pub(crate) promoted: bool,
     /// Whether this process has been attached to a primary.
@@ -104,6 +116,8 @@ pub(crate) struct State {
     pub(crate) broken_for: u32,
     /// What was published of the wish to acknowledge.
     pub(crate) membership: Option<String>,
+    /// When, since boot.
+    pub(crate) membership_at: Option<Duration>,
     /// The record as it was read last. Good for one election.
     pub(crate) record: Option<String>,
     /// The position that was published last, and when, since boot.
@@ -122,8 +136,30 @@ pub(crate) struct State {
     pub(crate) joining: BTreeSet<String>,
     /// On the primary: what it had logged at the monitor before, if commits were waiting.
     pub(crate) stands_at: Option<String>,
+    /// On a replica: when the record was read last to see whether it names whom this server follows, since boot.
+    pub(crate) asked_record: Option<Duration>,
     /// On the primary: when the replicas' wishes were looked up last, since boot.
     pub(crate) asked_members: Option<Duration>,
+    /// What was published of the server's id, and when, since boot.
+    pub(crate) server_id: Option<(String, Duration)>,
+    /// On the primary: the ids that the nodes published, as they were read last.
+    pub(crate) server_ids: BTreeMap<String, String>,
+    /// On the primary: the replicas that are none of the cluster's, as they were found last.
+    pub(crate) strangers: Vec<String>,
+    /// On the primary: why an acknowledgement may be worth nothing.
+    pub(crate) intruded: Option<String>,
+    /// On the primary: why no write is acknowledged, since when it is so, since boot.
+    pub(crate) blocked: Option<(String, Duration)>,
+    /// When writes were opened, since boot.
+    pub(crate) opened: Option<Duration>,
+    /// On a replica: what its last monitor could not do.
+    pub(crate) trouble: Option<String>,
+    /// On a replica: for how many monitors it follows nobody.
+    pub(crate) alone_for: u32,
+    /// Why this node was not promoted, until somebody is.
+    pub(crate) refused: Option<String>,
+    /// On the primary: why its commits do not wait for replicas as they should.
+    pub(crate) weakened: Option<String>,
     /// Where the nodes' servers are reached, as far as asked.
     pub(crate) addresses: BTreeMap<String, String>,
     /// The reader attribute as published, and when, since boot.
@@ -134,6 +170,11 @@ impl State {
     /// The record as it was read last; `None` when it has to be read.
     pub(crate) fn known_record(&self) -> Option<Record> {
         self.record.as_deref().and_then(|text| Record::parse(text).ok())
+    }
+
+    /// The members of the record as it was read last.
+    pub(crate) fn recorded_members(&self) -> BTreeSet<String> {
+        self.known_record().map(|record| record.active).unwrap_or_default()
     }
 
     /// The reign of the process that runs now, if the record is of it.
@@ -151,19 +192,39 @@ impl State {
         self.reign_of(record).is_some_and(|r| r.stage != Stage::Over)
     }
 
-    /// What stays of it when the server is started anew.
+    /// The servers that were here, the last one included, as far as they still hold their data.
+    pub(crate) fn still_there(&self) -> Vec<Identity> {
+        self.dying.iter().chain(&self.server).filter(|process| !process.wait_gone(Duration::ZERO)).cloned().collect()
+    }
+
+    /// What stays of it when there is another process of the server, whoever started it: what the one before had received, and maybe
+    /// acknowledged, may be gone.
     pub(crate) fn of_new_process(&self) -> Self {
+        let mut memory = self.memory.clone();
+        memory.change(|m| m.start_over(None));
         Self {
+            memory,
+            server_id: self.server_id.clone(),
+            dying: self.still_there(),
             held_until: self.held_until,
             record: self.record.clone(),
             addresses: self.addresses.clone(),
             published: self.published.clone(),
             membership: self.membership.clone(),
+            membership_at: self.membership_at,
             readable: self.readable,
-            memory: self.memory.clone(),
             ..Self::default()
         }
     }
+}
+
+/// What this agent writes.
+const VERSION: u32 = 1;
+
+/// A part that says nothing where it cannot be understood: it can be found out anew.
+fn if_understood<'de, D: serde::Deserializer<'de>, T: serde::de::DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(serde_json::from_value(value).ok())
 }
 
 /// The file that holds the memory.
@@ -177,10 +238,32 @@ impl StateFile {
         Self { path: directory.join(format!("systole-{resource}.state")) }
     }
 
-    /// What is remembered; nothing when there is no file, or not a whole one (it is replaced whole, so that is from
-    /// another version).
+    /// What is remembered; nothing when there is no file, or [`Self::check`] fails.
     pub(crate) fn load(&self) -> State {
-        std::fs::read(&self.path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+        self.read().ok().flatten().unwrap_or_default()
+    }
+
+    /// Whether the file can be relied on. It is replaced whole, so one that cannot be understood is of another version of the agent.
+    ///
+    /// # Errors
+    /// That it cannot be, with the remedy. Nothing may be decided by an empty memory in its place: a primary would take itself for a
+    /// stranger.
+    pub(crate) fn check(&self) -> Result<(), ocf::Failure> {
+        self.read().map(drop).map_err(|why| {
+            let file = self.path.display();
+            ocf::Failure::generic(format!(
+                "{file} was not written by this version of systole ({why}): install the other version again, or rm {file}"
+            ))
+        })
+    }
+
+    fn read(&self) -> Result<Option<State>, String> {
+        let bytes = match std::fs::read(&self.path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|e| e.to_string())?,
+        };
+        let state: State = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
+        if state.version > VERSION { Err(format!("version {}", state.version)) } else { Ok(Some(state)) }
     }
 
     /// Remembers.
@@ -188,8 +271,43 @@ impl StateFile {
     /// # Errors
     /// What the file system says, with the path.
     pub(crate) fn save(&self, state: &State) -> Result<(), ocf::Failure> {
-        let bytes = serde_json::to_vec(state).map_err(|e| ocf::Failure::generic(e.to_string()))?;
+        let bytes = serde_json::to_vec(&State { version: VERSION, ..state.clone() }).map_err(|e| ocf::Failure::generic(e.to_string()))?;
         process::write_atomically(&self.path, &bytes, 0o600)
             .map_err(|e| ocf::Failure::generic(format!("{} cannot be written: {e}; free space or correct the mode", self.path.display())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_memory_of_another_version_is_refused_and_not_taken_for_an_empty_one() {
+        let directory = std::env::temp_dir().join(format!("systole-state-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let file = StateFile::of(&directory, "r");
+        assert!(file.check().is_ok(), "none is no other version");
+        let state = State { promoted: true, dialect: Some(Dialect::unknown()), ..State::default() };
+        file.save(&state).unwrap();
+        assert_eq!(file.load(), State { version: VERSION, ..state });
+        // A release before, and words that this one does not know in what can be found out anew.
+        std::fs::write(&file.path, r#"{"promoted":true,"dialect":{"words":"Newest"}}"#).unwrap();
+        assert_eq!((file.load().promoted, file.load().dialect, file.check().is_ok()), (true, None, true));
+        for text in [r#"{"promoted":true,"version":99}"#, r#"{"promoted":"perhaps"}"#, "", "half"] {
+            std::fs::write(&file.path, text).unwrap();
+            let failure = file.check().expect_err(text);
+            assert!(failure.reason.contains("rm "), "{failure}");
+        }
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn another_process_of_the_server_has_acknowledged_nothing() {
+        let mut state = State::default();
+        let record = Record::parse("epoch=2 change=3 node=a server=11 active=b set=0-11-7").unwrap();
+        state.memory.change(|m| m.learn(Stamp::default()));
+        state.memory.change(|m| m.acknowledge(&record));
+        let anew = state.of_new_process().memory.get();
+        assert_eq!((anew.acknowledging, anew.not_before), (None, None));
     }
 }

@@ -15,6 +15,7 @@ use crate::election::{Position, Question, Unfit, Verdict, elect};
 use crate::monitor::Look;
 use crate::observation::{Observation, Replica, Thread};
 use crate::preference::{HANDED_OVER, PRIMARY, STEPPED_BACK};
+use crate::premises;
 use crate::record::{Record, Stamp};
 use crate::server::{Fault, Server};
 use crate::state::{Stage, State};
@@ -197,6 +198,7 @@ impl MySql {
             }
             Verdict::Refuse(reason) => {
                 context.log.error(format!("refusing the promotion: {reason}"));
+                state.refused = Some(reason.clone());
                 (Score::NEVER, reason)
             }
         };
@@ -270,6 +272,7 @@ impl MySql {
         state.following = Some(primary.clone());
         state.promoted = false;
         state.stands_back = None;
+        state.refused = None;
         state.record = None;
         self.state_file.save(&state)?;
         let record = self.record()?;
@@ -352,13 +355,13 @@ impl MySql {
         let Some(process) = self.find_server(state) else { return Ok(nowhere(Unfit::NoServer)) };
         let (mut server, seen) = match self.ask(state, &process, ANSWER_IN_NOTIFY) {
             Look::Answered(server, seen) => (server, seen),
-            Look::Engaged(why) | Look::Stuck(why) => {
+            Look::Engaged(why) | Look::Working(why) | Look::Stuck(why) => {
                 context.log.warning(format!("no position: {why}"));
-                return Ok(nowhere(if state.answered { Unfit::NoServer } else { Unfit::Recovering }));
+                return Ok(nowhere(if state.answered { Unfit::Unasked } else { Unfit::Recovering }));
             }
             Look::Refuses(fault) => {
                 context.log.warning(format!("no position: {fault}"));
-                return Ok(nowhere(Unfit::NoServer));
+                return Ok(nowhere(Unfit::Unasked));
             }
         };
         // Remembered before the receiver is stopped: no monitor may start it again, and nobody is followed until somebody is
@@ -381,18 +384,21 @@ impl MySql {
             }
         }
         let memory = state.memory.get();
+        let unsound = premises::forbidding(&self.findings(state, &server, &seen), self.wanted()).map(|_| Unfit::Unsound);
+        let unfit = self.copy_is_unfinished().then_some(Unfit::NoServer).or(unsound);
         let recorded = record.filter(|r| r.node == self.node().unwrap_or_default() && r.server.as_ref() == Some(&seen.server));
         let over = state.reign.as_ref().is_some_and(|r| r.stage == Stage::Over) && seen.closed;
         Ok(Position {
             complete: over && record.is_some_and(|r| state.reigned(r)),
-            kept: recorded.is_some() && seen.durable,
+            kept: recorded.is_some_and(|r| !r.relaxed) && seen.durable,
             untouched: record.is_some_and(|r| memory.untouched(r)),
             cramped: self.is_cramped(),
             priority: 100,
-            acknowledging: memory.acknowledging,
+            // What a server has received that follows a position in a file is not known: it does not speak for what it acknowledged.
+            acknowledging: memory.acknowledging.filter(|_| seen.replica.as_ref().is_none_or(|r| r.by_gtid)),
             received: seen.replica.as_ref().and_then(|r| r.received.clone()),
             executed: seen.executed,
-            unfit: self.copy_is_unfinished().then_some(Unfit::NoServer),
+            unfit,
             round,
         })
     }

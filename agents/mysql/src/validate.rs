@@ -8,8 +8,6 @@ use promotable::read_secret;
 
 use crate::agent::MySql;
 use crate::dialect::{Dialect, Row};
-use crate::gtid::Flavour;
-use crate::observation::Observation;
 use crate::params::Params;
 
 impl MySql {
@@ -19,7 +17,7 @@ impl MySql {
         if level < 10 {
             return Ok(());
         }
-        if let Some(failure) = context.environment.without_notify().filter(|_| context.environment.is_promotable()) {
+        if let Some(failure) = context.environment.without_notify(false) {
             return Err(failure);
         }
         let mut state = self.state_file.load();
@@ -29,7 +27,9 @@ impl MySql {
         }
         let mut server = self.connect(None, Params::ANSWER_LIMIT)?;
         let seen = server.observe()?;
-        let mut findings = findings(server.dialect(), &seen);
+        state.filters = server.filters()?;
+        let mut findings: Vec<String> = self.findings(&state, &server, &seen).into_iter().map(|finding| finding.text).rev().collect();
+        findings.extend(unreachable(&seen.variables, &self.params));
         let grants: Vec<String> = server.rows("SHOW GRANTS")?.into_iter().flat_map(std::collections::BTreeMap::into_values).collect();
         if let Some(missing) = missing_privileges(server.dialect(), &grants) {
             findings.push(format!(
@@ -37,13 +37,7 @@ impl MySql {
                 user = self.params.test_user
             ));
         }
-        // The limit of CHANGE REPLICATION SOURCE; 5.6 cuts it off without a word.
-        let too_long = self.replication_password().is_ok_and(|p| p.expose().chars().count() > 32);
-        if server.dialect().flavour == Flavour::MySql && too_long {
-            findings.push(
-                "the password of replication_user is longer than the 32 characters that a replica can be told: choose a shorter one".into(),
-            );
-        }
+        findings.extend(self.check_replication_password(server.dialect()).err().map(|failure| failure.reason));
         if let Some(advice) =
             connections(&server.rows("SELECT @@GLOBAL.max_connections AS all_of_them, @@GLOBAL.max_user_connections AS of_one")?)
         {
@@ -77,6 +71,16 @@ impl MySql {
                 read_secret(file, parameter)?;
             }
         }
+        let config = self.config_path();
+        let metadata = std::fs::metadata(&config).map_err(|e| {
+            Failure::installed(format!("config {}: {e}; write the server's option file there, or set config", config.display()))
+        })?;
+        if metadata.permissions().mode() & 0o002 != 0 {
+            let shown = config.display();
+            return Err(Failure::permission(format!(
+                "config {shown}: everybody can write it, so the server ignores it: chmod o-w {shown}"
+            )));
+        }
         if !self.params.datadir.is_dir() && !self.params.enable_creation {
             return Err(Failure::installed(format!(
                 "datadir {} does not exist: make a database there, or set enable_creation=yes",
@@ -99,44 +103,25 @@ fn missing_privileges(dialect: &Dialect, grants: &[String]) -> Option<String> {
     (!missing.is_empty()).then(|| missing.join(", "))
 }
 
-/// Settings without which an acknowledged write can be lost, or a failover fails.
-fn findings(dialect: &Dialect, seen: &Observation) -> Vec<String> {
-    let value = |name: &str| seen.variables.get(name).map(String::as_str).unwrap_or_default();
-    let on = |name: &str| matches!(value(name), "1" | "ON");
+/// What keeps replicas from this server when it is the primary. Through tunnels it may be right.
+fn unreachable(variables: &Row, params: &Params) -> Vec<String> {
+    let value = |name: &str| variables.get(name).map(String::as_str).unwrap_or_default();
     let mut findings = Vec::new();
-    let mut wants = |fine: bool, line: &str, why: &str| {
-        if !fine {
-            findings.push(format!("{why}: write `{line}` into the option file"));
-        }
-    };
-    wants(on("log_bin"), "log_bin=binlog", "the server writes no binary log, so that nobody can follow it");
-    wants(value("sync_binlog") == "1", "sync_binlog=1", "a power cut loses committed transactions from the binary log");
-    wants(
-        value("innodb_flush_log_at_trx_commit") == "1",
-        "innodb_flush_log_at_trx_commit=1",
-        "a power cut loses committed transactions from the tables",
-    );
-    wants(value("server_id") != "0" && !value("server_id").is_empty(), "server_id=N, another number on each node", "the server has no id");
-    wants(value("binlog_format") != "STATEMENT", "binlog_format=ROW", "statements can have another effect on a replica");
-    let (updates, line) = if seen.variables.contains_key("log_replica_updates") {
-        ("log_replica_updates", "log_replica_updates=ON")
-    } else {
-        ("log_slave_updates", "log_slave_updates=ON")
-    };
-    wants(on(updates), line, "a replica does not log what it applies, so that nobody could follow it after a promotion");
-    match dialect.flavour {
-        Flavour::MySql => {
-            wants(value("gtid_mode") == "ON", "gtid_mode=ON", "transactions have no GTIDs");
-            wants(on("enforce_gtid_consistency"), "enforce_gtid_consistency=ON", "statements are possible that GTIDs cannot name");
-        }
-        Flavour::MariaDb => {
-            wants(on("gtid_strict_mode"), "gtid_strict_mode=ON", "transactions that went different ways can get the same number");
-            wants(
-                value("server_id") != "1",
-                "server_id=N, another number on each node",
-                "the server has the id that every server has by default",
-            );
-        }
+    let port = params.replication.port.to_string();
+    if !value("port").is_empty() && value("port") != port {
+        findings.push(format!(
+            "the server listens on port {}, and replicas connect to {port}: make replication_port and port equal",
+            value("port")
+        ));
+    }
+    if matches!(value("bind_address"), "127.0.0.1" | "localhost" | "::1") {
+        findings.push(format!(
+            "the server listens on {} only, so no replica can attach: write `bind_address=*` into the option file",
+            value("bind_address")
+        ));
+    }
+    if matches!(value("require_secure_transport"), "1" | "ON") && !params.replication.tls {
+        findings.push("the server takes TLS connections only, and replicas come without: set replication_require_ssl=yes".into());
     }
     findings
 }

@@ -193,7 +193,9 @@ impl Redis {
             Err(Fault::Absent(_)) if process::listens(&self.params.socket) => self.detour(login, until, limit),
             other => other,
         };
-        with_login(&self.remembered_login, given, attempt, |fault| matches!(fault, Fault::Denied(_)))
+        with_login(&self.remembered_login, self.params.acl_user.as_deref().unwrap_or_default(), given, attempt, |fault| {
+            matches!(fault, Fault::Denied(_))
+        })
     }
 
     /// The way to a server that listens on a socket whose file somebody has deleted (systemd does, with the directory of a unit that

@@ -33,7 +33,7 @@ const OPEN_FILES: u64 = 65_535;
 impl Redis {
     /// Starts the server as a replica that takes no writes.
     pub(crate) fn start_unpromoted(&self, context: &Context) -> Outcome {
-        if let Some(failure) = context.environment.without_notify().filter(|_| context.environment.is_promotable()) {
+        if let Some(failure) = context.environment.without_notify(true) {
             return Err(failure);
         }
         self.check_node(context)?;

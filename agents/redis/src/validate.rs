@@ -23,7 +23,7 @@ impl Redis {
         if level < 10 {
             return Ok(());
         }
-        if let Some(failure) = context.environment.without_notify().filter(|_| context.environment.is_promotable()) {
+        if let Some(failure) = context.environment.without_notify(false) {
             return Err(failure);
         }
         match advice.pop() {

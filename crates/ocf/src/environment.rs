@@ -96,11 +96,11 @@ impl Environment {
         self.meta("notify").map(|v| matches!(v.to_ascii_lowercase().as_str(), "true" | "yes" | "1" | "on"))
     }
 
-    /// The failure of a clone that is known to send no notifications: without them nobody can be elected. `None` when it sends them, or
-    /// that is not known.
-    pub fn without_notify(&self) -> Option<Failure> {
-        (self.notify() == Some(false))
-            .then(|| Failure::configured("the clone has notify=false, without which nobody can be elected: set meta notify=true"))
+    /// The failure of a promotable clone without notifications: without them nobody can be elected. `assumed`: whether they count as sent
+    /// where Pacemaker did not say.
+    pub fn without_notify(&self, assumed: bool) -> Option<Failure> {
+        let missing = self.is_promotable() && !self.notify().unwrap_or(assumed);
+        missing.then(|| Failure::configured("the clone has no notify=true, without which nobody can be elected: set meta notify=true"))
     }
 
     /// Whether the resource is a promotable clone, by either spelling.

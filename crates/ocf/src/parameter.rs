@@ -215,7 +215,7 @@ impl Values {
                         complaints.push(format!("{complaint}; {value} is still used"));
                         given.insert(parameter.name, value.clone());
                     }
-                    None => complaints.push(format!("{complaint}; going on without it")),
+                    None => complaints.push(format!("{complaint}; the default is used")),
                 },
             }
         }

@@ -299,7 +299,9 @@ impl<A: ResourceAgent> Agent<A> {
 }
 
 fn monitor<A: ResourceAgent>(agent: &A, context: &Context, complaints: &[String]) -> Result<u8, Failure> {
-    let status = agent.monitor(context)?.with(complaints);
+    let found = agent.monitor(context)?;
+    // A probe only says what runs.
+    let status = if context.environment.is_probe() { found } else { found.with(complaints) };
     if let Status::Degraded(why) | Status::DegradedPromoted(why) = &status {
         exit_reason(context, why);
     }

@@ -13,7 +13,7 @@ mod watch;
 
 pub use cluster::{Cluster, Error, Membership};
 pub use score::Score;
-pub use watch::{Watcher, watch};
+pub use watch::{Disks, Watcher, watch};
 
 /// The parsers, for the fuzz targets.
 pub mod parsers {

@@ -14,11 +14,40 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::{Cluster, Membership};
 use crate::score::Score;
 
+/// How often it looks at a server whose process is still there. The process is gone only when the kernel has taken its memory back, which
+/// takes about a second for 8 GiB; that it was killed can be seen at once. A look is one read in /proc.
+const LOOKS: Duration = Duration::from_millis(100);
+
+/// How long a watcher and what it has started may take to be gone.
+const ENDING: Duration = Duration::from_secs(1);
+/// What the watcher's program is called with to write to the disks.
+const WRITER: &str = "write-to-disks";
+
+/// Directories whose disks the server needs to take a write, and who may write there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disks {
+    /// The user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// One on each disk.
+    pub directories: Vec<PathBuf>,
+}
+
 /// The watcher of one server, as its state file knows it.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     watcher: Identity,
     server: Identity,
+    #[serde(default)]
+    disks: Option<Disks>,
+}
+
+/// A disk that hangs under a server, as the watcher tells it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Hang {
+    server: Identity,
+    directory: PathBuf,
 }
 
 /// Starts, finds and ends the watcher of a resource on this node.
@@ -26,12 +55,18 @@ struct Record {
 pub struct Watcher {
     program: PathBuf,
     membership: Membership,
+    disks: Option<Disks>,
 }
 
 impl Watcher {
     /// The watcher for a member; `program` is `systole-watch`.
     pub fn new(program: &Path, membership: Membership) -> Self {
-        Self { program: program.to_owned(), membership }
+        Self { program: program.to_owned(), membership, disks: None }
+    }
+
+    /// The same, which watches these disks as well.
+    pub fn of_disks(self, disks: Option<Disks>) -> Self {
+        Self { disks, ..self }
     }
 
     /// Makes sure that `server` is watched. Without a cluster there is nobody to tell.
@@ -43,20 +78,26 @@ impl Watcher {
             return Ok(());
         }
         if let Some(record) = self.record() {
-            if record.server == *server && record.watcher.is_alive() {
+            if self.does_it(&record, server) {
                 return Ok(());
             }
-            record.watcher.kill();
+            process::kill_session(&record.watcher, ENDING);
+        }
+        let _ = std::fs::remove_file(hang_file(&self.membership));
+        let mut arguments = vec![
+            server.pid.to_string(),
+            server.start_ticks.to_string(),
+            self.membership.resource.clone(),
+            node.to_owned(),
+            self.membership.state_directory.display().to_string(),
+        ];
+        if let Some(disks) = &self.disks {
+            arguments.extend([disks.uid.to_string(), disks.gid.to_string()]);
+            arguments.extend(disks.directories.iter().map(|directory| directory.display().to_string()));
         }
         let spawned = Daemon {
             program: self.program.clone(),
-            arguments: vec![
-                server.pid.to_string(),
-                server.start_ticks.to_string(),
-                self.membership.resource.clone(),
-                node.to_owned(),
-                self.membership.state_directory.display().to_string(),
-            ],
+            arguments,
             account: None,
             directory: "/".into(),
             open_files: None,
@@ -65,22 +106,34 @@ impl Watcher {
         }
         .spawn()
         .map_err(|e| format!("{e}: is systole installed completely?"))?;
-        let record = serde_json::to_vec(&Record { watcher: spawned.identity, server: server.clone() }).map_err(|e| e.to_string())?;
+        let record = Record { watcher: spawned.identity, server: server.clone(), disks: self.disks.clone() };
+        let record = serde_json::to_vec(&record).map_err(|e| e.to_string())?;
         process::write_atomically(&self.path(), &record, 0o600).map_err(|e| format!("{}: {e}", self.path().display()))
     }
 
     /// Ends the watcher, if there is one: the server is going to be stopped on purpose.
     pub fn end(&self) {
         if let Some(record) = self.record() {
-            record.watcher.kill();
-            record.watcher.wait_gone(Duration::from_secs(1));
+            // With what it has started: the disk may be about to be unmounted. What hangs on it does not keep us.
+            process::kill_session(&record.watcher, ENDING);
         }
         let _ = std::fs::remove_file(self.path());
+        let _ = std::fs::remove_file(hang_file(&self.membership));
     }
 
-    /// Whether `server` is watched.
+    /// Whether `server` is watched, with its disks.
     pub fn is_watching(&self, server: &Identity) -> bool {
-        self.record().is_some_and(|r| r.server == *server && r.watcher.is_alive())
+        self.record().is_some_and(|record| self.does_it(&record, server))
+    }
+
+    fn does_it(&self, record: &Record, server: &Identity) -> bool {
+        record.server == *server && record.watcher.is_alive() && (self.disks.is_none() || record.disks == self.disks)
+    }
+
+    /// The directory whose disk takes nothing any more of what this server writes.
+    pub fn hanging_disk(&self, server: &Identity) -> Option<PathBuf> {
+        let hang: Hang = serde_json::from_slice(&std::fs::read(hang_file(&self.membership)).ok()?).ok()?;
+        (hang.server == *server).then_some(hang.directory)
     }
 
     fn record(&self) -> Option<Record> {
@@ -92,11 +145,49 @@ impl Watcher {
     }
 }
 
+/// Where the watcher says that a disk hangs. There is no such file while none does.
+fn hang_file(membership: &Membership) -> PathBuf {
+    membership.state_directory.join(format!("systole-{}.hang", membership.resource))
+}
+
+/// What is watched beside the process.
+struct DisksOf<'a> {
+    server: Identity,
+    membership: &'a Membership,
+    cluster: &'a Cluster,
+    writer: process::Disks,
+    told: bool,
+}
+
+impl DisksOf<'_> {
+    /// A look. A disk that hangs is told once, to this node's agent and to the cluster; so is its end, to the agent, who knows what the server
+    /// is worth then.
+    fn look(&mut self) {
+        let hanging = self.writer.hanging().map(Path::to_owned);
+        if hanging.is_some() == self.told {
+            return;
+        }
+        let file = hang_file(self.membership);
+        self.told = match hanging {
+            Some(directory) => {
+                let hang = serde_json::to_vec(&Hang { server: self.server.clone(), directory }).unwrap_or_default();
+                self.cluster.forget_score();
+                process::write_atomically(&file, &hang, 0o600).is_ok() && self.cluster.publish_score(Score::NEVER).is_ok()
+            }
+            None => std::fs::remove_file(&file).is_err_and(|e| e.kind() != std::io::ErrorKind::NotFound),
+        };
+    }
+}
+
 /// What `systole-watch` does: waits for the server, then tells the cluster. Returns the process's exit status.
 ///
-/// Arguments: pid, start time in ticks, resource, node, state directory.
+/// Arguments: pid, start time in ticks, resource, node, state directory; then user, group and directories when their disks are to be watched.
 pub fn watch(arguments: &[String]) -> u8 {
-    let [pid, start_ticks, resource, node, state_directory] = arguments else {
+    if let Some((_, directories)) = arguments.split_first().filter(|(first, _)| *first == WRITER) {
+        process::write_for_ever(&directories.iter().map(std::ffi::OsStr::new).collect::<Vec<_>>());
+        return 0;
+    }
+    let [pid, start_ticks, resource, node, state_directory, disks @ ..] = arguments else {
         eprintln!("usage: systole-watch PID START_TICKS RESOURCE NODE STATE_DIRECTORY (it is started by the resource agents)");
         return 2;
     };
@@ -104,13 +195,30 @@ pub fn watch(arguments: &[String]) -> u8 {
         eprintln!("systole-watch: pid and start time must be numbers");
         return 2;
     };
-    let cluster = Cluster::new(
-        Membership { resource: resource.clone(), node: Some(node.clone()), present: true, state_directory: state_directory.into() },
-        |_| {},
-    );
+    let membership =
+        Membership { resource: resource.clone(), node: Some(node.clone()), present: true, state_directory: state_directory.into() };
+    let cluster = Cluster::new(membership.clone(), |_| {});
     // Another process under this number means that ours is dead already.
     if let Some(server) = Identity::of(pid).filter(|p| p.start_ticks == start_ticks) {
-        server.wait_gone_forever();
+        let (account, directories) = disks.split_at(disks.len().min(2));
+        let directories: Vec<PathBuf> = directories.iter().map(PathBuf::from).collect();
+        let numbers: Vec<u32> = account.iter().filter_map(|number| number.parse().ok()).collect();
+        let program = std::env::current_exe().unwrap_or_default();
+        let mut disks = match numbers[..] {
+            [uid, gid] => Some(DisksOf {
+                server: server.clone(),
+                membership: &membership,
+                cluster: &cluster,
+                writer: process::Disks::new(&program, &[WRITER], &directories, uid, gid),
+                told: false,
+            }),
+            _ => None,
+        };
+        server.wait_dead_forever(LOOKS, || {
+            if let Some(disks) = &mut disks {
+                disks.look();
+            }
+        });
     }
     // Pacemaker may be restarting: try for a while. After that its own monitors will have found the dead server.
     for _ in 0..10 {

@@ -1,10 +1,10 @@
 //! Servers: started as their user, in their own session, with their own limits, holding nothing of ours.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::sys::resource::{Resource, rlim_t, setrlimit};
@@ -116,38 +116,20 @@ impl Daemon {
     /// # Errors
     /// When it cannot be executed, or `remember` fails.
     pub fn spawn_remembered(&self, remember: impl FnOnce(&Identity) -> Result<(), String>) -> Result<Spawned, DaemonError> {
-        let failed = |source: std::io::Error| DaemonError::Start { program: self.program.display().to_string(), source };
+        let failed = |source| self.cannot_start(source);
         let (read, mut write) = pipe().map_err(|e| failed(e.into()))?;
         if let Some(log) = &self.log {
             write = File::options().append(true).create(true).open(log).map_err(failed)?.into();
         }
-        let mut command = Command::new(&self.program);
-        command
-            .args(&self.arguments)
-            .env_clear()
-            .envs(crate::command::environment().filter(|(name, _)| name == "PATH" || name == "TZ"))
-            .envs(self.environment.iter().map(|(k, v)| (k, v)))
-            .current_dir(&self.directory)
-            .stdin(Stdio::null())
-            .stdout(write.try_clone().map_err(failed)?)
-            .stderr(write);
+        let mut command = self.command(write).map_err(failed)?;
         let (pid_read, pid_write) = pipe().map_err(|e| failed(e.into()))?;
         let (go_read, go_write) = pipe().map_err(|e| failed(e.into()))?;
         let parents_end = go_write.as_raw_fd();
-        let account = self.account.clone();
-        let open_files = self.open_files;
+        let (account, open_files) = (self.account.clone(), self.open_files);
         let prepare = move || -> std::io::Result<()> {
             // A session of its own: no signal of our process group, no terminal.
             setsid()?;
-            if let Some(limit) = open_files {
-                // Without the right to raise the limit, the server works with what there is and says so itself.
-                let _ = setrlimit(Resource::RLIMIT_NOFILE, limit as rlim_t, limit as rlim_t);
-            }
-            if let Some(account) = &account {
-                setgroups(&account.groups)?;
-                nix::unistd::setgid(Gid::from_raw(account.gid))?;
-                nix::unistd::setuid(Uid::from_raw(account.uid))?;
-            }
+            become_the_server(account.as_ref(), open_files)?;
             // With a copy of it here, the end of the parent would not be seen.
             nix::unistd::close(parents_end)?;
             nix::unistd::write(&pid_write, &std::process::id().to_ne_bytes())?;
@@ -185,6 +167,93 @@ impl Daemon {
         let identity =
             i32::try_from(child.id()).ok().and_then(Identity::of).ok_or_else(|| failed(std::io::Error::other("it vanished at once")))?;
         Ok(Spawned { identity, output: File::from(read), child })
+    }
+
+    /// Starts it as soon as the processes in `before` are gone with all that was theirs, in a process that waits for that and does not
+    /// keep us. The process is the server's own, from now on: it is remembered, can be ended, and executes the program in the end. What
+    /// keeps it from that stands in the log.
+    ///
+    /// # Errors
+    /// When nothing can wait for it, or `remember` fails.
+    pub fn spawn_after(
+        &self,
+        before: &[Identity],
+        remember: impl FnOnce(&Identity) -> Result<(), String>,
+    ) -> Result<Identity, DaemonError> {
+        let mut waiting = None;
+        let remember = |identity: &Identity| {
+            waiting = Some(identity.clone());
+            remember(identity)
+        };
+        let work = || {
+            // A lock of ours would be held for as long as this waits.
+            close_inherited();
+            before.iter().for_each(Identity::wait_gone_forever);
+            let log = self.log.as_deref().unwrap_or(Path::new("/dev/null"));
+            let Ok(mut said) = File::options().append(true).create(true).open(log) else { return };
+            let failed = match said.try_clone().and_then(|log| self.command(log.into())) {
+                Ok(mut command) => {
+                    let (account, open_files) = (self.account.clone(), self.open_files);
+                    // SAFETY: nothing is forked here any more; the closure makes system calls only.
+                    #[allow(unsafe_code, reason = "std has no safe way to set the groups of the process that executes a program")]
+                    unsafe {
+                        command.pre_exec(move || become_the_server(account.as_ref(), open_files));
+                    }
+                    command.exec()
+                }
+                Err(e) => e,
+            };
+            let _ = writeln!(said, "[ERROR] {}", self.cannot_start(failed));
+        };
+        crate::detach(remember, work).map_err(DaemonError::NotRemembered)?;
+        waiting.ok_or_else(|| self.cannot_start(std::io::Error::other("it vanished at once")))
+    }
+
+    fn cannot_start(&self, source: std::io::Error) -> DaemonError {
+        DaemonError::Start { program: self.program.display().to_string(), source }
+    }
+
+    fn command(&self, output: OwnedFd) -> std::io::Result<Command> {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.arguments)
+            .env_clear()
+            .envs(crate::command::environment().filter(|(name, _)| name == "PATH" || name == "TZ"))
+            .envs(self.environment.iter().map(|(k, v)| (k, v)))
+            .current_dir(&self.directory)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output);
+        Ok(command)
+    }
+}
+
+/// Limits and user of a server, between fork and exec: system calls only.
+fn become_the_server(account: Option<&Account>, open_files: Option<u64>) -> std::io::Result<()> {
+    if let Some(limit) = open_files {
+        // Without the right to raise the limit, the server works with what there is and says so itself.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, limit as rlim_t, limit as rlim_t);
+    }
+    if let Some(account) = account {
+        setgroups(&account.groups)?;
+        nix::unistd::setgid(Gid::from_raw(account.gid))?;
+        nix::unistd::setuid(Uid::from_raw(account.uid))?;
+    }
+    Ok(())
+}
+
+/// In a forked process that will not return to what its parent was at.
+fn close_inherited() {
+    let open: Vec<i32> = std::fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|fd| *fd > 2)
+        .collect();
+    // The one that they were listed with is closed already.
+    for fd in open {
+        let _ = nix::unistd::close(fd);
     }
 }
 

@@ -69,7 +69,11 @@ fn members(leader: &Identity) -> Vec<Identity> {
     }
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    numbers.filter(|pid| session(*pid) == Some(leader.pid)).filter_map(Identity::of).filter(Identity::is_alive).collect()
+    numbers
+        .filter(|pid| session(*pid) == Some(leader.pid))
+        .filter_map(Identity::of)
+        .filter(|member| !member.wait_gone(Duration::ZERO))
+        .collect()
 }
 
 /// Field 6 of /proc/PID/stat.

@@ -1,7 +1,10 @@
 //! Which process, and is it still that one: pid and start time, and signals through a pidfd.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -14,9 +17,56 @@ pub enum State {
     Alive,
     /// Alive, and stopped by a signal or a debugger: it cannot answer.
     Frozen,
-    /// Not there (or a zombie, which is as dead).
+    /// Killed: nothing of it runs any more, but a thread of it is still in the kernel, on a disk that hangs perhaps, and what it had
+    /// asked for there may yet be done.
+    Doomed,
+    /// Not there, or a zombie, or ending: it asks the kernel for nothing any more. Memory, files and locks may still be its own, since
+    /// giving 8 GiB of memory back takes the kernel about a second; [`Identity::wait_gone`] waits for that.
     Gone,
 }
+
+/// A thread that ends (`PF_EXITING`), or that a signal is ending (`PF_SIGNALED`: it may still write a core dump): field 9 of its stat.
+/// Neither comes back from there.
+const ENDING: u64 = 0x4 | 0x400;
+/// SIGKILL among the signals that wait for a thread, field 31.
+const KILL: u64 = 1 << (9 - 1);
+
+/// What a thread can still do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Thread {
+    Runs,
+    Stopped,
+    /// It never returns from the kernel, where it is at something.
+    Doomed,
+    Over,
+}
+
+/// What the kernel says of a process or a thread of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    letter: char,
+    flags: u64,
+    /// When it started, in clock ticks since boot.
+    start: u64,
+    /// The signals that wait for this thread alone. A signal that kills the whole process is put there for each.
+    pending: u64,
+}
+
+impl Stat {
+    fn thread(self) -> Thread {
+        match self.letter {
+            'Z' | 'X' | 'x' => Thread::Over,
+            _ if self.flags & ENDING != 0 => Thread::Over,
+            // The kernel looks for it before it lets a thread out, and a thread that is only stopped is woken for it.
+            _ if self.pending & KILL != 0 => Thread::Doomed,
+            'T' | 't' => Thread::Stopped,
+            _ => Thread::Runs,
+        }
+    }
+}
+
+/// How often a process is looked at that is to die at once.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 
 /// A process: its number and when it started, in clock ticks since boot. The pair is unique until the next boot;
 /// the boot's id makes a record from before it recognisable.
@@ -33,25 +83,36 @@ pub struct Identity {
 impl Identity {
     /// The process that has this number now, `None` when none has.
     pub fn of(pid: i32) -> Option<Self> {
-        let (_, start_ticks) = stat(pid)?;
+        let start_ticks = stat(&first_thread(pid))?.start;
         Some(Self { pid, start_ticks, boot: boot_id() })
     }
 
     /// What it does now. Another process under the same number counts as gone.
+    ///
+    /// The first thread speaks for all as long as it is neither ending nor killed. After that the others are asked: a first thread may
+    /// end by itself (`pthread_exit`) while the others run on, and then nothing has happened to the process. When a process is killed, or
+    /// ends, every thread of it gets a SIGKILL in the same moment, so all of them are found doomed or over, and none can begin another.
     pub fn state(&self) -> State {
-        match stat(self.pid) {
-            Some((letter, start)) if start == self.start_ticks && self.boot == boot_id() => match letter {
-                'Z' | 'X' | 'x' => State::Gone,
-                'T' | 't' => State::Frozen,
-                _ => State::Alive,
-            },
-            _ => State::Gone,
+        match stat(&first_thread(self.pid)).filter(|first| self.is_of(first)).map(Stat::thread) {
+            None => State::Gone,
+            Some(Thread::Runs) => State::Alive,
+            Some(Thread::Stopped) => State::Frozen,
+            Some(first @ (Thread::Doomed | Thread::Over)) => others(self.pid, first),
         }
     }
 
-    /// Whether it is there, frozen or not.
+    /// Whether it is there, frozen or not, or may at least come to the end of what it is at in the kernel.
     pub fn is_alive(&self) -> bool {
         self.state() != State::Gone
+    }
+
+    /// Whether it will ever run again: answer a client, begin to write something.
+    pub fn runs(&self) -> bool {
+        matches!(self.state(), State::Alive | State::Frozen)
+    }
+
+    fn is_of(&self, first: &Stat) -> bool {
+        first.start == self.start_ticks && self.boot == boot_id()
     }
 
     /// Processor time that it has used, user and system, in clock ticks; `None` when it is gone.
@@ -71,24 +132,48 @@ impl Identity {
         self.signal(Signal::KILL);
     }
 
-    /// Waits until it is gone, at most for `limit`. Returns whether it is.
+    /// Waits until it is gone with all that was its own, memory and locks of files, at most for `limit`. Returns whether it is.
     pub fn wait_gone(&self, limit: Duration) -> bool {
-        let Some(fd) = self.pidfd() else { return true };
-        let limit = rustix::time::Timespec::try_from(limit).ok();
-        loop {
-            match poll(&mut [PollFd::new(&fd.as_fd(), PollFlags::IN)], limit.as_ref()) {
-                Ok(0) => return false,
-                Ok(_) => return true,
-                // A signal handler ran; nothing of ours installs one, so ask again.
-                Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return !self.is_alive(),
-            }
-        }
+        self.pidfd().is_none_or(|fd| is_ready(&fd, limit))
     }
 
-    /// Waits until it is gone, however long that takes.
+    /// The same, however long that takes.
     pub fn wait_gone_forever(&self) {
         while !self.wait_gone(Duration::from_secs(86_400)) {}
+    }
+
+    /// Waits until it will never run again, at most for `limit`. Returns whether that is so. It may still hold files and their locks.
+    pub fn wait_dead(&self, limit: Duration) -> bool {
+        let Some(fd) = self.pidfd() else { return true };
+        let until = Instant::now() + limit;
+        while self.runs() {
+            let left = until.saturating_duration_since(Instant::now());
+            if is_ready(&fd, left.min(BETWEEN_LOOKS)) {
+                return true;
+            }
+            if left.is_zero() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Waits until it will never run again, however long that takes. It is known at most `every` later, when `look` was called as well.
+    pub fn wait_dead_forever(&self, every: Duration, mut look: impl FnMut()) {
+        let Some(fd) = self.pidfd() else { return };
+        // Opened once: it stays with this process, whoever gets its number later. In .../task, because the file above adds up what all
+        // threads have used, and a server has thousands.
+        let first = File::open(first_thread(self.pid)).ok();
+        // Longer than the line ever is.
+        let mut line = [0; 1024];
+        while !is_ready(&fd, every) {
+            let length = first.as_ref().and_then(|file| file.read_at(&mut line, 0).ok()).unwrap_or_default();
+            let seen = std::str::from_utf8(&line[..length]).ok().and_then(parse_stat).map(Stat::thread);
+            if !matches!(seen, Some(Thread::Runs | Thread::Stopped)) && !self.runs() {
+                return;
+            }
+            look();
+        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -98,26 +183,62 @@ impl Identity {
         }
     }
 
-    /// A descriptor of exactly this process. The start time is compared *after* opening: what the descriptor holds
-    /// cannot be reused any more.
+    /// A descriptor of exactly this process, which may be dying. The start time is compared *after* opening: what the descriptor
+    /// holds cannot be reused any more.
     fn pidfd(&self) -> Option<OwnedFd> {
         let fd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
-        self.is_alive().then_some(fd)
+        stat(&first_thread(self.pid)).is_some_and(|first| self.is_of(&first)).then_some(fd)
     }
 }
 
-/// State letter and start time of a process.
-fn stat(pid: i32) -> Option<(char, u64)> {
-    parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+/// Whether the process behind the descriptor is gone within `limit`.
+fn is_ready(fd: &OwnedFd, limit: Duration) -> bool {
+    let until = Instant::now() + limit;
+    loop {
+        let left = rustix::time::Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
+        match poll(&mut [PollFd::new(&fd.as_fd(), PollFlags::IN)], left.as_ref()) {
+            Ok(0) => return false,
+            // A signal handler ran; nothing of ours installs one, so ask again.
+            Err(rustix::io::Errno::INTR) => {}
+            // A descriptor that cannot be polled is no process.
+            Ok(_) | Err(_) => return true,
+        }
+    }
+}
+
+/// What is left of a process whose first thread never comes back.
+fn others(pid: i32, first: Thread) -> State {
+    let mut doomed = first == Thread::Doomed;
+    for entry in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        // One that cannot be read has ended in between.
+        match stat(&entry.path().join("stat")).map_or(Thread::Over, Stat::thread) {
+            Thread::Runs | Thread::Stopped => return State::Alive,
+            Thread::Doomed => doomed = true,
+            Thread::Over => {}
+        }
+    }
+    if doomed { State::Doomed } else { State::Gone }
+}
+
+fn first_thread(pid: i32) -> PathBuf {
+    format!("/proc/{pid}/task/{pid}/stat").into()
+}
+
+fn stat(path: &Path) -> Option<Stat> {
+    parse_stat(&std::fs::read_to_string(path).ok()?)
 }
 
 /// The command name stands in parentheses and may hold anything, parentheses too: the fields begin after the last.
-fn parse_stat(text: &str) -> Option<(char, u64)> {
-    let fields = text.get(text.rfind(')')? + 1..)?;
-    let mut fields = fields.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    let start = fields.nth(18)?.parse().ok()?;
-    Some((state, start))
+fn parse_stat(text: &str) -> Option<Stat> {
+    // They are numbered from 1, and the third is the first of these.
+    let mut fields = (3..).zip(text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace());
+    let mut field = |wanted: u32| fields.find(|(number, _)| *number == wanted).map(|(_, text)| text);
+    Some(Stat {
+        letter: field(3)?.chars().next()?,
+        flags: field(9)?.parse().ok()?,
+        start: field(22)?.parse().ok()?,
+        pending: field(31)?.parse().ok()?,
+    })
 }
 
 fn boot_id() -> String {
@@ -167,14 +288,82 @@ mod tests {
         }
         assert_eq!(identity.state(), State::Frozen);
         identity.kill();
+        assert!(identity.wait_dead(Duration::from_secs(5)));
         let _ = child.wait();
         assert_eq!(identity.state(), State::Gone);
     }
 
+    /// The kernel gives the memory of a killed process back for a long time, and its files and locks only after that.
+    #[test]
+    fn a_killed_process_is_dead_before_its_memory_is_free() {
+        let mut child = std::process::Command::new("dd")
+            .args(["if=/dev/zero", "of=/dev/null", "bs=1G"])
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let identity = Identity::of(i32::try_from(child.id()).unwrap()).unwrap();
+        let resident = || std::fs::read_to_string(format!("/proc/{}/statm", child.id())).ok()?.split(' ').nth(1)?.parse::<u64>().ok();
+        while resident().unwrap() < 200_000 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(identity.runs());
+        identity.kill();
+        assert!(!identity.runs(), "killed, and {:?}", identity.state());
+        let begin = Instant::now();
+        assert!(identity.wait_dead(Duration::ZERO));
+        identity.wait_dead_forever(Duration::from_millis(1), || ());
+        let dead = begin.elapsed();
+        assert!(!identity.wait_gone(Duration::ZERO), "1 GiB was given back in {dead:?}");
+        assert!(identity.wait_gone(Duration::from_secs(20)));
+        println!("known to be dead {dead:?} after the kill, gone after {:?}", begin.elapsed());
+        let _ = child.wait();
+    }
+
+    /// Its first thread has ended by itself and is a zombie; the process lives.
+    #[test]
+    #[allow(unsafe_code, reason = "there is no safe way to end only the first thread of a process")]
+    fn a_process_whose_first_thread_has_ended_is_alive() {
+        // SAFETY: the child allocates and starts a thread, for which glibc keeps its locks right over a fork.
+        let child = match unsafe { nix::unistd::fork() }.unwrap() {
+            nix::unistd::ForkResult::Child => {
+                std::thread::spawn(|| std::thread::sleep(Duration::from_secs(30)));
+                // SAFETY: it ends this thread alone, whose stack stays; nothing is unwound or dropped.
+                unsafe { nix::libc::syscall(nix::libc::SYS_exit, 0) };
+                unreachable!()
+            }
+            nix::unistd::ForkResult::Parent { child } => child,
+        };
+        let identity = Identity::of(child.as_raw()).unwrap();
+        while stat(&first_thread(child.as_raw())).unwrap().letter != 'Z' {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(identity.state(), State::Alive);
+        assert!(!identity.wait_dead(Duration::from_millis(20)));
+        identity.kill();
+        assert!(identity.wait_dead(Duration::from_secs(5)) && identity.wait_gone(Duration::from_secs(5)));
+        assert_eq!(identity.state(), State::Gone);
+        let _ = nix::sys::wait::waitpid(child, None);
+    }
+
+    #[test]
+    fn what_a_thread_can_still_do() {
+        let thread = |letter, flags, pending| Stat { letter, flags, start: 1, pending }.thread();
+        assert_eq!(thread('S', 0x0040_0140, 0), Thread::Runs);
+        assert_eq!(thread('D', 0x0040_0140, 0), Thread::Runs, "it may come back");
+        assert_eq!(thread('D', 0x0040_0140, 1 << 14), Thread::Runs, "SIGTERM alone ends nobody");
+        assert_eq!(thread('T', 0x0040_0140, 0), Thread::Stopped);
+        assert_eq!(thread('T', 0x0040_0140, KILL), Thread::Doomed);
+        assert_eq!(thread('D', 0x0040_0140, KILL), Thread::Doomed, "the disk hangs; when it answers, the thread ends");
+        assert_eq!(thread('R', 0x0040_0144, 0), Thread::Over, "it gives its memory back");
+        assert_eq!(thread('D', 0x0040_0540, 0), Thread::Over, "it writes a core dump");
+        assert_eq!(thread('Z', 0, 0), Thread::Over);
+    }
+
     #[test]
     fn a_name_with_parentheses_does_not_confuse_the_fields() {
-        let text = "12 (a) R 1 (b) S 1 12 12 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 777 1 1";
-        assert_eq!(parse_stat(text), Some(('S', 777)));
+        let text = "12 (a) R 1 (b) S 1 12 12 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 777 1 1 1 1 1 1 1 1 256 0";
+        assert_eq!(parse_stat(text), Some(Stat { letter: 'S', flags: 4_194_560, start: 777, pending: 256 }));
         assert_eq!(parse_stat("12 (a"), None);
+        assert_eq!(parse_stat("12 (a) S 1"), None);
     }
 }

@@ -6,6 +6,7 @@
 mod command;
 mod daemon;
 mod detach;
+mod disk;
 mod file;
 mod identity;
 mod reaper;
@@ -14,6 +15,7 @@ mod socket;
 pub use command::{CommandError, Finished, run};
 pub use daemon::{Account, Daemon, DaemonError, Spawned};
 pub use detach::{detach, kill_session};
+pub use disk::{Disks, one_each, write_for_ever};
 pub use file::{Locked, lock, read_file, room, write_atomically};
 pub use identity::{Identity, State, since_boot};
 pub use reaper::run_with_orphans;

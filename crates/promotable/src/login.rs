@@ -54,29 +54,38 @@ impl RememberedLogin {
 /// Tries the login that worked last, then the one that is given, and remembers which was accepted. `denied` tells a refused login from
 /// any other fault: after another one there is nothing to be tried.
 ///
-/// `given` is asked only when the first was refused, or is not known: a password file that is missing for a moment does no harm.
+/// The one that worked last comes second when the account, `user`, has been changed since: then an operator wants the other.
+/// `given` is asked only when it is needed: a password file that is missing for a moment does no harm.
 ///
 /// # Errors
-/// The fault of the attempt with the given login, which is what an operator can correct; without one, the last fault.
+/// The fault of the attempt with the given login, which is what an operator can correct; or another one than a refusal.
 pub fn with_login<T, F>(
     remembered: &RememberedLogin,
+    user: &str,
     given: impl FnOnce() -> Result<Login, F>,
     attempt: impl Fn(&Login) -> Result<T, F>,
     denied: impl Fn(&F) -> bool,
 ) -> Result<T, F> {
     let last = remembered.load();
-    if let Some(login) = &last {
+    if let Some(login) = last.as_ref().filter(|login| login.user == user) {
         match attempt(login) {
             Err(fault) if denied(&fault) => {}
             other => return other,
         }
     }
-    let login = given()?;
-    let answer = attempt(&login)?;
-    if last.as_ref() != Some(&login) {
-        remembered.keep(&login);
+    let answer = given().and_then(|login| attempt(&login).map(|answer| (answer, login)));
+    match (answer, last) {
+        (Ok((answer, login)), last) => {
+            if last.as_ref() != Some(&login) {
+                remembered.keep(&login);
+            }
+            Ok(answer)
+        }
+        (Err(fault), Some(login)) if denied(&fault) && login.user != user => {
+            attempt(&login).map_err(|other| if denied(&other) { fault } else { other })
+        }
+        (Err(fault), _) => Err(fault),
     }
-    Ok(answer)
 }
 
 #[cfg(test)]
@@ -93,14 +102,13 @@ mod tests {
         std::fs::create_dir_all(&directory).unwrap();
         let remembered = RememberedLogin::of(&directory, "r");
         // The server's password, and how it is logged in to.
-        let try_at = |server: &str, given: Result<Login, &'static str>| {
-            with_login(
-                &remembered,
-                || given,
-                |l: &Login| if l.password == Some(Secret::new(server)) { Ok(()) } else { Err("denied") },
-                |f| *f == "denied",
-            )
+        let at = |server: &'static str| {
+            move |l: &Login| if l.password == Some(Secret::new(server)) { Ok(l.user.clone()) } else { Err("denied") }
         };
+        let log_in = |user: &str, server, given: Result<Login, &'static str>| {
+            with_login(&remembered, user, || given, at(server), |fault| *fault == "denied")
+        };
+        let try_at = |server, given| log_in("a", server, given).map(drop);
         assert_eq!(try_at("old", Ok(login("a", "wrong"))), Err("denied"));
         assert_eq!(remembered.load(), None);
         assert_eq!(try_at("old", Ok(login("a", "old"))), Ok(()));
@@ -109,6 +117,9 @@ mod tests {
         assert_eq!(try_at("new", Ok(login("a", "old"))), Err("denied"), "changed in the server first");
         assert_eq!(try_at("new", Ok(login("a", "new"))), Ok(()));
         assert_eq!(remembered.load(), Some(login("a", "new")));
+        let as_other = |given| log_in("b", "new", given);
+        assert_eq!(as_other(Ok(login("b", "wrong"))), Ok("a".to_owned()), "an account that does not work yet");
+        assert_eq!(as_other(Ok(login("b", "new"))), Ok("b".to_owned()), "the account that the operator wants now");
         let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(directory.join("systole-r.login")).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);
         std::fs::remove_dir_all(directory).unwrap();

@@ -20,7 +20,7 @@ pub fn read_secret(path: &Path, parameter: &str) -> Result<Secret, Failure> {
     let refuse = |why: String| Failure::permission(format!("{parameter} {shown}: {why}"));
     // Without waiting: a FIFO that nobody writes to would hold the agent up.
     let mut open = std::fs::OpenOptions::new();
-    let file = open.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()).open(path);
+    let file = open.read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path);
     let file = file.map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => {
             Failure::installed(format!("{parameter} {shown} is missing: create it with mode 600, or unset the parameter"))
@@ -34,7 +34,7 @@ pub fn read_secret(path: &Path, parameter: &str) -> Result<Secret, Failure> {
     if metadata.mode() & 0o077 != 0 {
         return Err(refuse(format!("others can read it (mode {:o}): chmod 600 {shown}", metadata.mode() & 0o7777)));
     }
-    if metadata.uid() != 0 && metadata.uid() != rustix::process::geteuid().as_raw() {
+    if metadata.uid() != 0 && metadata.uid() != nix::unistd::geteuid().as_raw() {
         return Err(refuse(format!("it belongs to user {}, who can change it: chown root {shown}", metadata.uid())));
     }
     let mut bytes = Vec::new();

@@ -7,6 +7,7 @@
 mod agent;
 mod client;
 mod cluster;
+mod disk;
 mod group;
 mod lists;
 pub mod mysql;
@@ -18,6 +19,7 @@ mod wait;
 pub use agent::{Agent, Answer, Running};
 pub use client::Client;
 pub use cluster::FakeCluster;
+pub use disk::Disk;
 pub use group::{Group, GroupOf, Instance};
 pub use lists::{Lists, Spelling};
 pub use node::Node;

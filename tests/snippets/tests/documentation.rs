@@ -136,7 +136,7 @@ fn explained(agent: &str, makers: &[&str], at_least: usize) {
 
 /// What makes a reason in every agent.
 const FAILURES: [&str; 6] =
-    ["Failure::generic(", "Failure::installed(", "Failure::configured(", "Failure::permission(", "Failure::promoted(", "Refuse("];
+    ["Failure::generic(", "Failure::installed(", ".contradiction(", "Failure::permission(", "Failure::promoted(", "Refuse("];
 
 #[test]
 fn every_reason_of_the_redis_agent_is_explained() {

@@ -58,7 +58,12 @@ impl Node {
         Self::make("alone", 1, Self::next_port())
     }
 
-    /// The same, with nothing in its data directory.
+    /// A server of nobody's cluster, with the port of another node's.
+    pub fn outside(other: &Self, number: u16) -> Self {
+        Self::make("alone", number, other.port)
+    }
+
+    /// The same as [`Self::alone`], with nothing in its data directory.
     pub fn empty() -> Self {
         let node = Self::alone();
         let _ = fs::remove_dir_all(node.data());
@@ -171,6 +176,8 @@ impl Node {
             .parameter("log", self.error_log())
             .parameter("replication_port", self.port.to_string())
             .parameter("replication_passwd", REPLICATION_PASSWORD);
+        // It has to be said: nobody loses what an acknowledgement is worth in silence.
+        let agent = if self.server.is_lossless() { agent } else { agent.parameter("durability", "async-allowed") };
         let Some(cluster) = &self.cluster else { return agent };
         agent
             .variable("PATH", cluster.path())

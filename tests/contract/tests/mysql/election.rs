@@ -1,5 +1,7 @@
 //! Who is promoted, with real servers and what they really hold. The cluster's tools are stand-ins.
 
+use std::time::Duration;
+
 use testkit::mysql::{Group, Server};
 use testkit::{Lists, Signal, eventually, while_the_machine_keeps_up};
 
@@ -419,5 +421,25 @@ fn histories_of_more_than_one_kind_survive_a_failover() {
         group.node(replica).agent().run("monitor").expect(&[0]);
         group.wait_attached(replica);
         eventually(&format!("{replica} goes on"), || group.node(replica).has("second") && group.node(replica).has("of a domain"));
+    }
+}
+
+/// A report reads on the candidate and holds a lock. What the applier has to change waits for it, and the promotion for the applier.
+#[test]
+fn a_readers_lock_does_not_stop_a_promotion() {
+    for lock in ["LOCK TABLES t.k READ", "FLUSH TABLES WITH READ LOCK"] {
+        let group = Group::established(&["a", "b", "c"]);
+        let b = group.node("b");
+        let mut reader = testkit::mysql::Client::root(&b.socket()).unwrap();
+        reader.ask(lock).unwrap();
+        group.node("a").write("behind the lock").unwrap();
+        group.node("a").kill_server();
+        let lists = Lists::promoting("b", &["b", "c"]);
+        group.before_promotion(&lists);
+        let answer = b.agent().timeout(Duration::from_secs(30)).lists(&lists, group.spelling).run("promote");
+        answer.ok();
+        assert!(answer.counted < Duration::from_secs(8), "{lock}: {:?}", answer.elapsed);
+        assert!(b.has("behind the lock"), "{lock}");
+        reader.ask("SELECT 1").expect_err("its session was ended");
     }
 }

@@ -205,13 +205,13 @@ fn a_replica_that_lags_loses_its_readers_and_is_preferred_less() {
     group.node("a").write("behind").unwrap();
     std::thread::sleep(std::time::Duration::from_millis(3500));
     let agent = b.agent().parameter("max_slave_lag", "1");
-    agent.run("monitor").expect(&[0]);
+    agent.run("monitor").refused(190, &["behind", "max_slave_lag"]);
     assert_eq!(group.cluster.attribute("readable", "b").as_deref(), Some("0"), "{:?}", b.replication());
     assert_eq!(b.score(), "70");
     drop(root);
     group.wait_caught_up("a", "b");
     eventually("b may be read again", || {
-        agent.run("monitor").expect(&[0]);
+        agent.run("monitor").expect(&[0, 190]);
         group.cluster.attribute("readable", "b").as_deref() == Some("1") && b.score() == "100"
     });
 }

@@ -11,6 +11,7 @@ mod history;
 mod moves;
 mod network;
 mod over;
+mod promise;
 mod replicas;
 mod steps;
 

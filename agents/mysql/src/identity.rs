@@ -1,0 +1,141 @@
+//! Which servers are the cluster's: each node publishes how its own is known to the others, so that a replica that is none of theirs is
+//! told from a member, and two with one server_id are found.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use ocf::{Context, Failure, Outcome, Peers};
+
+use crate::agent::{MySql, cluster_failure};
+use crate::observation::Observation;
+use crate::server::{Attached, Server};
+use crate::state::State;
+
+/// The private attribute that holds the server_id of a node's server.
+const SERVER_ID: &str = "server-id";
+/// How long it is taken to be still there: Pacemaker may have been restarted meanwhile.
+const PUBLISHED_FOR: Duration = Duration::from_secs(600);
+
+/// The replicas that are connected to this server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Connected {
+    /// The nodes whose servers they are.
+    pub(crate) nodes: BTreeSet<String>,
+    /// Those that are none of the cluster's, as they are to be named to an operator.
+    pub(crate) strangers: Vec<String>,
+}
+
+impl MySql {
+    /// Tells the other nodes how this one's server is known.
+    pub(crate) fn publish_server_id(&self, state: &mut State, seen: &Observation) -> Outcome {
+        let id = seen.variables.get("server_id").cloned().unwrap_or_default();
+        let now = process::since_boot();
+        let stands = state.server_id.as_ref().is_some_and(|(known, at)| *known == id && now.saturating_sub(*at) < PUBLISHED_FOR);
+        if !self.cluster.is_present() || stands {
+            return Ok(());
+        }
+        self.cluster.publish_private(SERVER_ID, &id).map_err(cluster_failure)?;
+        state.server_id = Some((id, now));
+        Ok(())
+    }
+
+    /// Refuses a server whose server_id another running one has: each throws the other out of the primary, and it looks as if that were
+    /// stuck.
+    pub(crate) fn check_server_id(&self, context: &Context, state: &mut State, seen: &Observation) -> Outcome {
+        self.publish_server_id(state, seen)?;
+        let peers = Peers::read(&context.environment);
+        let others: Vec<String> = peers.running_nodes();
+        if others.is_empty() || !self.cluster.is_present() {
+            return Ok(());
+        }
+        let me = self.node()?;
+        let mut known = self.server_ids()?;
+        known.retain(|node, _| node == me || others.contains(node));
+        let mine = seen.variables.get("server_id").cloned().unwrap_or_default();
+        match known.iter().find(|(node, id)| *node != me && **id == mine) {
+            Some((other, _)) => Err(Failure::installed(format!(
+                "{} and {} have server_id {mine}: write another server_id into {} of one of them",
+                me.min(other),
+                me.max(other),
+                self.config_path().display()
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn server_ids(&self) -> Result<BTreeMap<String, String>, Failure> {
+        self.cluster.private_values(SERVER_ID).map_err(cluster_failure)
+    }
+
+    /// Whose the connected replicas are. The cluster is asked when one of them is not known, or `anew`.
+    pub(crate) fn connected(&self, state: &mut State, server: &mut Server, anew: bool) -> Result<Connected, Failure> {
+        let attached = server.replicas()?;
+        let known = sort(&attached, &state.server_ids, &state.recorded_members());
+        if (known.strangers.is_empty() && !anew) || !self.cluster.is_present() {
+            return Ok(known);
+        }
+        // A stranger that stays is not asked about with each monitor.
+        if !anew && state.strangers == known.strangers {
+            return Ok(known);
+        }
+        state.server_ids = self.server_ids()?;
+        let known = sort(&attached, &state.server_ids, &state.recorded_members());
+        state.strangers.clone_from(&known.strangers);
+        Ok(known)
+    }
+
+    /// Two nodes whose servers have one id.
+    pub(crate) fn twins(state: &State) -> Option<String> {
+        let mut nodes: BTreeMap<&str, &str> = BTreeMap::new();
+        state.server_ids.iter().find_map(|(node, id)| {
+            let other = nodes.insert(id, node)?;
+            Some(format!("{other} and {node} have server_id {id}: write another server_id into the option file of one of them"))
+        })
+    }
+}
+
+/// Whose the attached replicas are, by the ids that the nodes published. A node that has published none is known by the name that its
+/// server reports, if it is a recorded member: its agent may be an older one.
+fn sort(attached: &[Attached], ids: &BTreeMap<String, String>, members: &BTreeSet<String>) -> Connected {
+    let mut connected = Connected::default();
+    for replica in attached {
+        let mut owners = ids.iter().filter(|(_, id)| **id == replica.server_id).map(|(node, _)| node);
+        let named = owners.clone().find(|node| **node == replica.host);
+        let unpublished = || members.contains(&replica.host) && !ids.contains_key(&replica.host);
+        match named.or_else(|| owners.next()) {
+            Some(node) => drop(connected.nodes.insert(node.clone())),
+            None if unpublished() => drop(connected.nodes.insert(replica.host.clone())),
+            None => {
+                let name = if replica.host.is_empty() { "a replica without a name" } else { replica.host.as_str() };
+                connected.strangers.push(format!("{name} (server_id {})", replica.server_id));
+            }
+        }
+    }
+    connected
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attached(replicas: &[(&str, &str)]) -> Vec<Attached> {
+        replicas.iter().map(|(host, id)| Attached { host: (*host).to_owned(), server_id: (*id).to_owned() }).collect()
+    }
+
+    fn nodes(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_member_is_known_by_what_its_node_published_whatever_it_is_called() {
+        let ids = BTreeMap::from([("10.0.0.2".to_owned(), "12".to_owned()), ("c".to_owned(), "13".to_owned())]);
+        let members = nodes(&["b", "c"]);
+        let sorted = sort(&attached(&[("10.0.0.2", "12"), ("", "13")]), &ids, &members);
+        assert_eq!((sorted.nodes, sorted.strangers), (nodes(&["10.0.0.2", "c"]), vec![]));
+        let sorted = sort(&attached(&[("b", "12"), ("c", "99"), ("dr1", "98"), ("", "97")]), &ids, &members);
+        assert_eq!(sorted.nodes, nodes(&["10.0.0.2"]));
+        assert_eq!(sorted.strangers, ["c (server_id 99)", "dr1 (server_id 98)", "a replica without a name (server_id 97)"]);
+        let sorted = sort(&attached(&[("b", "77")]), &ids, &members);
+        assert_eq!(sorted.nodes, nodes(&["b"]), "an older agent publishes nothing");
+    }
+}

@@ -1,0 +1,139 @@
+//! What the agent remembers of a server ends with the server's process, and what it has lost it does not guess.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use testkit::mysql::{Group, Node};
+use testkit::{Lists, eventually};
+
+fn acknowledges(node: &Node) -> bool {
+    let status = format!("SHOW GLOBAL VARIABLES LIKE '{}_enabled'", node.server.acknowledger());
+    node.administer(&status).is_ok_and(|s| s.ends_with("ON"))
+}
+
+/// Kills the server and starts it again with the same words, as systemd or an operator does behind the agent's back.
+fn restart_by_hand(node: &Node) {
+    let arguments = node.process().arguments;
+    node.kill_server();
+    let mut words = arguments.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().into_iter();
+    let program = words.next().unwrap().to_owned();
+    let mut command = Command::new("setsid");
+    command.args(["--fork", "setpriv", "--reuid=mysql", "--regid=mysql", "--clear-groups", &program]).args(words);
+    command.current_dir(node.data()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    assert!(command.status().unwrap().success());
+    eventually("the server answers", || node.administer("SELECT 1").is_ok());
+}
+
+/// Its relay log may be gone, with what it has acknowledged.
+#[test]
+fn a_replica_that_somebody_restarted_acknowledges_under_a_new_record_only() {
+    let group = Group::established(&["a", "b", "c"]);
+    group.settle();
+    let b = group.node("b");
+    if !b.server.is_lossless() {
+        return;
+    }
+    let before = group.record();
+    restart_by_hand(b);
+    b.agent().run("monitor").expect(&[0, 190]);
+    group.wait_attached("b");
+    b.agent().run("monitor").expect(&[0, 190]);
+    assert_eq!(group.record(), before);
+    assert!(!acknowledges(b), "it acknowledges under the record from before: {before}");
+    eventually("it is recorded anew and acknowledges", || {
+        group.settle();
+        acknowledges(b) && group.record() != before
+    });
+}
+
+/// `rm /run/resource-agents/*.state` while commits wait: none of them is released, and nothing is recorded that nobody keeps.
+#[test]
+fn a_lossless_primary_whose_memory_is_lost_goes_on_waiting() {
+    let group = Group::established(&["a", "b"]);
+    group.settle();
+    let (a, b) = (group.node("a"), group.node("b"));
+    if !a.server.is_lossless() {
+        return;
+    }
+    let before = group.record();
+    let server = a.process().pid;
+    b.process().freeze();
+    let waiting = a.write_and_wait("nobody has it");
+    assert_eq!(waiting.answer(Duration::from_millis(500)), None);
+    std::fs::remove_file(a.state_file()).unwrap();
+    for _ in 0..3 {
+        a.agent().run("monitor").expect(&[8, 191]);
+        // On MariaDB its session may be ended, which tells it nothing.
+        let answer = waiting.answer(Duration::from_millis(200));
+        assert!(!matches!(answer, Some(Ok(_))), "a write that nobody has was acknowledged");
+    }
+    assert_eq!((group.record().split(' ').next(), a.process().pid), (before.split(' ').next(), server), "{}", group.record());
+    testkit::signal(b.process().pid, testkit::Signal::SIGCONT);
+    eventually("writes are acknowledged again", || {
+        group.settle();
+        a.write_and_wait("after").answer(Duration::from_secs(2)).is_some_and(|answer| answer.is_ok())
+    });
+}
+
+#[test]
+fn a_memory_of_another_version_is_said_and_stops_nobody() {
+    let group = Group::established(&["a", "b"]);
+    group.settle();
+    let servers: Vec<_> = group.nodes.iter().map(|n| n.process().pid).collect();
+    let saved: Vec<_> = group.nodes.iter().map(|n| std::fs::read(n.state_file()).unwrap()).collect();
+    for node in &group.nodes {
+        std::fs::write(node.state_file(), r#"{"version":99}"#).unwrap();
+    }
+    for (name, status) in [("a", 191), ("b", 190)] {
+        group.node(name).agent().run("monitor").refused(status, &["version", "rm "]);
+    }
+    group.node("a").write("second").unwrap();
+    assert_eq!(servers, group.nodes.iter().map(|n| n.process().pid).collect::<Vec<_>>());
+    for (node, state) in group.nodes.iter().zip(saved) {
+        std::fs::write(node.state_file(), state).unwrap();
+    }
+    group.settle();
+}
+
+/// The role leaves, and before the successor is promoted somebody opens the old primary by hand.
+#[test]
+fn a_demoted_primary_that_somebody_opens_is_closed_again() {
+    let group = Group::established(&["a", "b"]);
+    group.settle();
+    let a = group.node("a");
+    let before = group.record();
+    group.demote("a", &["b"], &["b"]).ok();
+    a.must(&["SET GLOBAL read_only=0"]);
+    a.agent().run("monitor").refused(9, &["read_only=0", "closed"]);
+    assert!(!a.is_writable());
+    assert_eq!(group.record(), before, "the record is the successor's to write");
+}
+
+/// Its node was in maintenance: no notification told it of the failover.
+#[test]
+fn a_replica_that_slept_through_a_failover_follows_the_record() {
+    let group = Group::established(&["a", "b", "c"]);
+    group.settle();
+    // Planned, so that the old primary lives on as a replica, and nothing breaks.
+    let demote = Lists { promoted: vec!["a"], unpromoted: vec!["b"], demote: vec!["a"], promote: vec!["b"], ..Lists::default() };
+    group.node("a").agent().lists(&demote, group.spelling).run("demote").ok();
+    for name in ["b", "a"] {
+        group.notify(name, "post", "demote", &demote);
+    }
+    group.promote("b", &["a", "b"]).ok();
+    let c = group.node("c");
+    assert_eq!(c.source(), group.node("a").address);
+    // As if two minutes had passed.
+    let state = std::fs::read_to_string(c.state_file()).unwrap();
+    let at = state.find("\"asked_record\":{").expect("it remembers when it asked");
+    let end = state[at..].find('}').unwrap() + at + 1;
+    std::fs::write(c.state_file(), format!("{}\"asked_record\":null{}", &state[..at], &state[end..])).unwrap();
+    c.agent().run("monitor").expect(&[0, 190]);
+    assert_eq!(c.source(), group.node("b").address, "{}", c.log());
+    group.wait_attached("c");
+    for name in ["c", "b", "c", "b", "a"] {
+        group.node(name).agent().run("monitor").expect(&[0, 8, 190]);
+    }
+    group.node("b").write("second").unwrap();
+    group.wait_caught_up("b", "c");
+}

@@ -1,0 +1,106 @@
+//! Replicas that are none of the cluster's, servers with one id, and nodes whose names are addresses.
+
+use testkit::mysql::{Group, Node, Server};
+use testkit::{Lists, eventually};
+
+/// Another site's replica: a server that no agent manages follows the primary.
+fn stranger(group: &Group, number: u16, acknowledges: bool) -> Node {
+    let a = group.node("a");
+    let stranger = Node::outside(a, number);
+    stranger.start();
+    let (change, prefix, by_gtid) = match stranger.server {
+        Server::MySql => ("CHANGE REPLICATION SOURCE TO", "SOURCE", "SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1"),
+        Server::MySql56 => ("CHANGE MASTER TO", "MASTER", "MASTER_AUTO_POSITION=1"),
+        Server::MariaDb => ("CHANGE MASTER TO", "MASTER", "MASTER_USE_GTID=slave_pos"),
+    };
+    let follow = format!(
+        "{change} {prefix}_HOST='{}', {prefix}_PORT={}, {prefix}_USER='replication', {prefix}_PASSWORD='{}', {by_gtid}",
+        a.address,
+        a.port,
+        testkit::mysql::REPLICATION_PASSWORD
+    );
+    if acknowledges {
+        stranger.must(&[&format!("SET GLOBAL {}_enabled=1", stranger.server.acknowledger())]);
+    }
+    stranger.must(&[&follow, &format!("START {}", stranger.server.replica())]);
+    eventually("the stranger is attached", || stranger.is_attached());
+    stranger
+}
+
+#[test]
+fn a_stranger_that_acknowledges_is_named_and_never_recorded() {
+    let group = Group::established(&["a", "b"]);
+    group.settle();
+    let a = group.node("a");
+    if !a.server.is_lossless() {
+        return;
+    }
+    let quiet = stranger(&group, 8, false);
+    a.agent().run("monitor").expect(&[8]);
+    drop(quiet);
+    let stranger = stranger(&group, 9, true);
+    let mut answer = a.agent().run("monitor");
+    eventually("it is seen", || {
+        answer = a.agent().run("monitor");
+        answer.status == 191
+    });
+    answer.refused(191, &["none of the cluster's", "server_id 19"]);
+    // The operator changes the durability there and back: what is attached is recorded anew.
+    for durability in ["async-allowed", "lossless"] {
+        for node in &group.nodes {
+            node.agent().parameter("durability", durability).run("reload-agent").ok();
+            node.agent().parameter("durability", durability).run("monitor");
+        }
+        assert!(!group.record().contains("active=alone") && !group.record().contains(",alone"), "{}", group.record());
+    }
+    assert!(group.record().contains("active=b "), "{}", group.record());
+    drop(stranger);
+}
+
+#[test]
+fn two_servers_with_one_server_id_are_named_at_start_and_by_the_primary() {
+    let group = Group::of(&["a", "b", "c"]);
+    for name in ["a", "b"] {
+        group.node(name).start();
+    }
+    let c = group.node("c");
+    c.configure("server_id=12");
+    let lists = Lists { unpromoted: vec!["a", "b"], start: vec!["c"], ..Lists::default() };
+    c.agent().lists(&lists, group.spelling).run("start").refused(5, &["b and c", "server_id 12", c.config().to_str().unwrap()]);
+    assert!(c.servers().is_empty());
+    c.configure("");
+    c.agent().lists(&lists, group.spelling).run("start").ok();
+    group.promote("a", &["a", "b", "c"]).ok();
+    group.wait_attached("b");
+    // Set while it runs.
+    c.must(&["SET GLOBAL server_id=12"]);
+    c.agent().run("monitor");
+    let mut answer = group.node("a").agent().run("monitor");
+    for _ in 0..3 {
+        answer = group.node("a").agent().run("monitor");
+    }
+    if group.node("a").server.is_lossless() {
+        answer.refused(191, &["b and c", "server_id 12"]);
+    }
+}
+
+/// `pcs cluster setup ha 10.0.0.1 10.0.0.2`: the node names are addresses.
+#[test]
+fn node_names_that_are_addresses_work() {
+    let group = Group::of(&["10.0.0.1", "10.0.0.2"]);
+    group.start_all();
+    group.promote("10.0.0.1", &["10.0.0.1", "10.0.0.2"]).ok();
+    group.wait_attached("10.0.0.2");
+    let first = group.node("10.0.0.1");
+    for durability in ["async-allowed", "lossless"] {
+        if durability == "lossless" && !first.server.is_lossless() {
+            continue;
+        }
+        for node in [&group.nodes[0], &group.nodes[1], &group.nodes[0]] {
+            node.agent().parameter("durability", durability).run("monitor").expect(&[0, 8, 190, 191]);
+        }
+        assert!(group.record().contains(&format!("durability={durability}")), "{}", group.record());
+    }
+    first.write("one").unwrap();
+    group.wait_caught_up("10.0.0.1", "10.0.0.2");
+}
