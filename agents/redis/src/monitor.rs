@@ -413,8 +413,10 @@ impl Redis {
         let (needed, lag) = self.gate(context)?;
         let attached = || seen.info.replicas.iter().filter(|r| r.online);
         let strangers: Vec<&str> = attached().map(|r| r.node.as_str()).filter(|node| !self.is_known(state, node)).collect();
-        // The server counts them all.
-        let gate = needed + u32::try_from(strangers.len()).unwrap_or_default();
+        // The server counts them all. Before the cluster's lists have told who belongs to it, a replica without a name may be one that was
+        // taken over and has not announced its name yet: writes are not held up for that.
+        let counted = if state.nodes.is_empty() { 0 } else { strangers.len() };
+        let gate = needed + u32::try_from(counted).unwrap_or_default();
         if seen.gate != gate {
             context.log.notice(format!("writes need {gate} attached replicas from now on (min-replicas-to-write was {})", seen.gate));
             server.open_gate(gate, lag)?;

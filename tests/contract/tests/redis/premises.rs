@@ -99,6 +99,46 @@ fn a_running_replication_is_recorded_while_a_first_copy_is_on_its_way() {
     b.agent().run("monitor").expect(&[0]);
 }
 
+/// It is one of the cluster's own, and writes are not refused until its monitor has made it say so.
+#[test]
+fn a_replica_that_was_taken_over_and_has_no_name_yet_holds_no_write_up() {
+    let group = Group::established(&["a", "b"]);
+    let (a, b) = (group.node("a"), group.node("b"));
+    b.ask(&["CONFIG", "SET", "replica-announce-ip", ""]).unwrap();
+    b.ask(&["CLIENT", "KILL", "TYPE", "master"]).unwrap();
+    eventually("b is attached without a name", || {
+        let replicas = a.ask(&["INFO", "replication"]).unwrap();
+        replicas.lines().any(|l| l.contains("ip=127.0.0.1,") && l.contains("state=online"))
+    });
+    group.cluster.forget_record("redis");
+    for node in [a, b] {
+        std::fs::remove_file(node.state_file()).unwrap();
+    }
+    says(&quorum(a), 191, &["127.0.0.1"]);
+    a.write("k").expect("a majority is attached");
+    b.agent().run("monitor").expect(&[0]);
+    group.wait_attached("b");
+    eventually("a is well, with b under its name", || quorum(a).run("monitor").status == 8 && group.record().ends_with("holders=a,b"));
+    a.write("k").expect("still");
+}
+
+/// Their names were taken for those of strangers, and a running replication was never recorded.
+#[test]
+fn nodes_whose_names_are_addresses_are_nodes() {
+    const NODES: &[&str] = &["10.9.0.1", "10.9.0.2"];
+    let group = Group::of(NODES);
+    group.start_all();
+    group.promote("10.9.0.1", NODES).ok();
+    group.wait_attached("10.9.0.2");
+    eventually("the replica has reported", || quorum(group.node("10.9.0.1")).run("monitor").status == 8);
+    group.cluster.forget_record("redis");
+    for node in &group.nodes {
+        std::fs::remove_file(node.state_file()).unwrap();
+    }
+    quorum(group.node("10.9.0.1")).run("monitor").expect(&[8]);
+    assert!(group.record().ends_with("holders=10.9.0.1,10.9.0.2"), "{}", group.record());
+}
+
 #[test]
 fn what_the_configuration_lacks_or_takes_away_is_refused_with_the_line() {
     let node = Node::alone();

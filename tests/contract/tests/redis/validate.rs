@@ -15,8 +15,7 @@ fn validate_at_level_10_demands_notify() {
     let group = Group::of(&["a"]);
     let agent = group.node("a").agent().variable("OCF_CHECK_LEVEL", "10");
     agent.clone().meta("notify", "false").run("validate-all").refused(6, &["notify=true"]);
-    // Run by hand, nobody knows.
-    agent.without("OCF_RESKEY_CRM_meta_notify").run("validate-all").ok();
+    agent.without("OCF_RESKEY_CRM_meta_notify").run("validate-all").refused(6, &["notify=true"]);
 }
 
 #[test]
