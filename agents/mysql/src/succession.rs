@@ -149,6 +149,11 @@ impl MySql {
         if state.promoted {
             return Ok(());
         }
+        if state.following.is_some() && state.following.as_deref() == notification.peers.candidate() {
+            // It was not demoted: after a reload Pacemaker forgets for a moment that it is promoted. Nothing moves, and nobody stops
+            // acknowledging for it.
+            return Ok(());
+        }
         // An election that was won before is over: another server may have come with more since.
         state.elected = None;
         let record = self.record_for_election(&mut state)?;
@@ -268,6 +273,8 @@ impl MySql {
             let raised = if state.promoted { self.cluster.publish_score(PRIMARY) } else { Ok(()) };
             return raised.map_err(cluster_failure);
         }
+        let again = state.following.as_ref() == Some(&primary);
+        let known = state.known_record().filter(|_| again).map(|record| record.epoch);
         // Remembered first: a server that does not answer now is told by its next monitor.
         state.following = Some(primary.clone());
         state.promoted = false;
@@ -276,6 +283,11 @@ impl MySql {
         state.record = None;
         self.state_file.save(&state)?;
         let record = self.record()?;
+        if record.as_ref().is_some_and(|record| Some(record.epoch) == known) {
+            // The same reign: see `before_promotion`.
+            state.record = record.as_ref().map(ToString::to_string);
+            return self.state_file.save(&state);
+        }
         let me = self.node()?;
         let others_acknowledge = record.as_ref().is_none_or(|r| r.active.iter().any(|node| node != me));
         let patience = if others_acknowledge { Duration::ZERO } else { ANSWER_WHEN_NEEDED };

@@ -100,3 +100,25 @@ fn a_server_that_follows_nobody_says_so() {
     }
     answer.refused(190, &["follows nobody"]);
 }
+
+/// After each change of a parameter Pacemaker promotes once more what is promoted, and its lists say that nobody is: the replicas go on
+/// receiving.
+#[test]
+fn a_second_promotion_of_the_primary_moves_nothing() {
+    let group = Group::established(&["a", "b", "c"]);
+    group.settle();
+    let record = group.record();
+    let received = |name: &str| group.node(name).log().lines().filter(|l| l.contains("following") || l.contains("position for")).count();
+    let before: Vec<usize> = ["b", "c"].map(received).to_vec();
+    let lists = Lists::promoting("a", &["a", "b", "c"]);
+    group.notify_all("pre", "promote", &lists);
+    for name in ["b", "c"] {
+        assert!(group.node(name).is_attached(), "{name} stopped receiving");
+    }
+    group.node("a").write("between").unwrap();
+    group.node("a").agent().lists(&lists, group.spelling).run("promote").ok();
+    group.notify_all("post", "promote", &lists);
+    assert_eq!(before, ["b", "c"].map(received).to_vec(), "{}", group.node("b").log());
+    assert_eq!(group.record(), record);
+    group.settle();
+}
