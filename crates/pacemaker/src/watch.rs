@@ -1,8 +1,8 @@
-//! The watcher: lowers this node's promotion score the moment the server dies.
+//! The watcher: lowers this node's promotion score the moment the server dies, or the disk under it hangs.
 //!
 //! The fastest detection of a crash is no monitor at all. A score change alone makes the cluster demote the dead
 //! instance and promote the best other one, about 150 ms later, whatever the monitor interval. The watcher decides
-//! nothing else and starts nothing: with Pacemaker away, or the resource unmanaged, a lowered score does no harm, and
+//! nothing else, and starts nothing but the process that writes to the disks: with Pacemaker away, or the resource unmanaged, a lowered score does no harm, and
 //! the monitor raises it again when the server is fit.
 
 use std::path::{Path, PathBuf};
