@@ -436,8 +436,8 @@ fn remedy(why: Unfit) -> &'static str {
     match why {
         Unfit::NoServer => "its server does not run; start it, or see its log",
         Unfit::Recovering => "it recovers from a crash; wait",
-        Unfit::Unasked => "its server is alive and could not be asked; correct what its monitor says",
-        Unfit::Unsound => "its settings break the promise to clients; correct what its monitor says",
+        Unfit::Unasked => "its server is alive and could not be asked; correct what its monitor says, and wait",
+        Unfit::Unsound => "its settings break the promise to clients; write the line that its monitor names",
     }
 }
 

@@ -154,6 +154,12 @@ impl Redis {
         patience: Duration,
     ) -> Result<Option<Box<Observation>>, Failure> {
         let account = self.account()?;
+        if let Some(before) = self.state_file.load().server.filter(|before| !before.wait_gone(context.deadline.left() / 2)) {
+            return Err(Failure::generic(format!(
+                "the server before (pid {}) is dead and still holds its memory: trying again",
+                before.pid
+            )));
+        }
         self.prepare_rundir(account.uid, account.gid)?;
         let log_file = self.conf()?.log_file();
         let log_begin = log_file.as_ref().and_then(|f| fs::metadata(f).ok()).map_or(0, |m| m.len());
