@@ -214,7 +214,7 @@ fn after_a_crash() {
                 "an excluded member holds more",
                 "b",
                 vec![("b", at("A:1-8", "")), ("c", unfit(Unfit::Unsound, at("A:1-9", "")))],
-                "!c alone holds A:9 (c cannot be promoted: it is excluded",
+                "!c alone holds A:9 (c cannot be promoted: its settings",
             ),
             ("an errant member is heard and not elected", "c", vec![("b", at("A:1-9", "")), ("c", at("A:1-9,C:1", ""))], "b"),
             ("an errant member's own transactions are nobody's debt", "b", vec![("b", at("A:1-9", "")), ("c", at("A:1-9,C:1", ""))], "+"),

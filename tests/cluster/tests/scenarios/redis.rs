@@ -426,3 +426,40 @@ fn the_stock_agent_loses_every_write_after_one_kill() {
     let lost = report.of('L').unwrap();
     assert!(!lost.kept, "the stock agent has become better, so the documentation has to: {report}");
 }
+
+/// A password is written into the file on all nodes and nothing is restarted, and a node comes back with a wrong port in its file: nobody
+/// who serves is stopped, and no key is lost.
+#[test]
+fn an_edited_configuration_stops_nobody() {
+    scenario("edited", Durability::Async, |site| {
+        let load = site.load()?;
+        let primary = site.primary()?;
+        let pids = || -> Vec<i32> { site.lab.nodes().iter().flat_map(|n| n.pids("redis-server")).collect() };
+        let before = pids();
+        primary.sh("for i in $(seq 2000); do echo set k$i 1; done | redis-cli > /dev/null")?;
+        for node in site.lab.nodes() {
+            node.sh("printf 'requirepass S3cret\\nmasterauth S3cret\\n' >> /etc/redis/site.conf")?;
+        }
+        std::thread::sleep(Duration::from_secs(25));
+        expect(pids() == before && site.primary()?.name == primary.name, "nobody was restarted, and the role is where it was")?;
+        for node in site.lab.nodes() {
+            node.sh("sed -i '/S3cret/d' /etc/redis/site.conf")?;
+        }
+        let replica = site.replicas()?.remove(0);
+        site.lab.crm(&format!("node standby {}", replica.name))?;
+        site.lab.wait_for("it is stopped", Duration::from_secs(60), || replica.pids("redis-server").is_empty())?;
+        replica.sh("echo 'port 6380' >> /etc/redis/site.conf")?;
+        site.lab.crm(&format!("node online {}", replica.name))?;
+        let refused = || primary.sh("crm_mon -1").is_ok_and(|o| o.stdout.contains("6380"));
+        site.lab.wait_for("its start is refused", Duration::from_secs(60), refused)?;
+        expect(site.primary()?.name == primary.name, "the others serve")?;
+        replica.sh("sed -i '/^port 6380/d' /etc/redis/site.conf")?;
+        site.lab.crm(&format!("resource cleanup redis {}", replica.name))?;
+        site.wait_settled()?;
+        for node in site.lab.nodes() {
+            let kept = node.sh("redis-cli exists $(for i in $(seq 2000); do echo k$i; done)")?.stdout;
+            expect(kept.trim() == "2000", &format!("{} has {} of 2000 keys", node.name, kept.trim()))?;
+        }
+        held(site, load, Duration::from_secs(2), "")
+    });
+}

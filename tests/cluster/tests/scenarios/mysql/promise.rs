@@ -11,6 +11,9 @@ use super::{RETURN, SHORT};
 /// The monitors' intervals, and as long again: what would have been stopped by then would be.
 const SEVERAL_MONITORS: Duration = Duration::from_secs(25);
 
+/// Of the promoted role, as the snippet has it.
+const MONITOR_INTERVAL: Duration = Duration::from_secs(10);
+
 fn servers(site: &Site) -> Vec<i32> {
     site.lab.nodes().iter().flat_map(|n| n.pids(site.server().process)).collect()
 }
@@ -93,5 +96,39 @@ fn mariadb_a_node_without_a_binary_log_and_a_stranger() {
         replica.sh("kill $(cat /srv/dr/pid)")?;
         site.wait_settled()?;
         held(site, load, SHORT, "")
+    });
+}
+
+/// Its data are on a disk that hangs: every commit waits in the kernel, and the server answers all that a monitor asks from its memory.
+#[test]
+fn mariadb_hung_disk_of_the_primary() {
+    scenario("mariadb-hung-disk", super::returning(MARIADB), |site| {
+        let node = site.replicas()?.remove(0);
+        site.lab.crm(&format!("node standby {}", node.name))?;
+        site.lab.wait_for("it is stopped", RETURN, || node.pids(MARIADB.process).is_empty())?;
+        node.sh(
+            "set -e; [ -e /dev/loop-control ] || mknod /dev/loop-control c 10 237; \
+             for n in $(seq 0 63); do [ -e /dev/loop$n ] || mknod /dev/loop$n b 7 $n; done; \
+             truncate -s 1G /srv/disk.img; mkfs.ext4 -q /srv/disk.img; mkdir /srv/disk; mount -o loop,noatime /srv/disk.img /srv/disk; \
+             rmdir /srv/disk/lost+found; cp -a /var/lib/mysql/. /srv/disk; chown mysql:mysql /srv/disk; mount --move /srv/disk /var/lib/mysql 2>/dev/null \
+             || { umount /srv/disk; mount -o loop,noatime /srv/disk.img /var/lib/mysql; }",
+        )?;
+        site.lab.crm(&format!("node online {}", node.name))?;
+        site.wait_settled()?;
+        for _ in 0..4 {
+            if site.primary()?.name != node.name {
+                site.move_primary()?;
+                site.wait_settled()?;
+            }
+        }
+        expect(site.primary()?.name == node.name, "the primary has the disk that can hang")?;
+        let load = site.load()?;
+        std::thread::sleep(Duration::from_secs(3));
+        node.sh("fsfreeze -f /var/lib/mysql")?;
+        let moved = site.wait_moved(&node, 3 * MONITOR_INTERVAL + SHORT);
+        node.sh("fsfreeze -u /var/lib/mysql")?;
+        moved?;
+        site.wait_settled()?;
+        held(site, load, 3 * MONITOR_INTERVAL, "")
     });
 }
