@@ -115,12 +115,10 @@ fn mariadb_hung_disk_of_the_primary() {
         )?;
         site.lab.crm(&format!("node online {}", node.name))?;
         site.wait_settled()?;
-        for _ in 0..4 {
-            if site.primary()?.name != node.name {
-                site.move_primary()?;
-                site.wait_settled()?;
-            }
-        }
+        site.lab.crm(&format!("configure location here mysql-clone role=Promoted inf: {}", node.name))?;
+        site.lab.wait_for("the role is there", RETURN, || site.primary().is_ok_and(|primary| primary.name == node.name))?;
+        site.lab.crm("configure delete here")?;
+        site.wait_settled()?;
         expect(site.primary()?.name == node.name, "the primary has the disk that can hang")?;
         let load = site.load()?;
         std::thread::sleep(Duration::from_secs(3));
