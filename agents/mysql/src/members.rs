@@ -462,6 +462,8 @@ impl MySql {
             record = Record { change, ..election::joined(&record, node, &logged) };
         }
         record.change += 1;
+        // Whoever may acknowledge from now on is not one that was stopped, whatever was told of it before.
+        state.leaving.retain(|node| !joining.contains(node));
         self.write_record(context, state, &record)?;
         Ok(record)
     }

@@ -73,10 +73,12 @@ impl MySql {
             Look::Engaged(why) if !state.dying.is_empty() && !state.answered && !state.promoted => {
                 Ok(Status::Degraded(format!("the server does not run yet: {why}")))
             }
-            Look::Engaged(why) => {
-                context.log.warning(format!("the server is alive and busy: {why}"));
-                Ok(if state.promoted { Status::Promoted } else { Status::Running })
+            // It recovers: it has never answered yet.
+            Look::Engaged(why) if !state.answered => {
+                context.log.notice(format!("the server is alive and busy: {why}"));
+                Ok(Status::Running)
             }
+            Look::Engaged(why) => Ok(self.unseen(context, &state, &why)),
             Look::Working(why) => self.works_silently(context, state, &process, lock.is_some(), &why),
             Look::Stuck(why) => self.broken(context, &state, &format!("the server (pid {}) is stuck: {why}", process.pid)),
             Look::Refuses(Fault::Absent(_)) if process::listens(&self.params.socket) => {

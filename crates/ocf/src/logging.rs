@@ -132,16 +132,21 @@ fn one_line(text: &str) -> String {
     text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Opens the trace when `OCF_TRACE_RA` or `OCF_TRACE_FILE` asks for one.
+/// Opens the trace when `OCF_TRACE_RA` or `OCF_TRACE_FILE` asks for one, or the parameters `trace_ra`, `trace_file` and `trace_dir`, which
+/// `crm resource trace` gives to an operation.
 fn open_trace(agent: &str, action: &str, environment: &Environment) -> Option<File> {
-    let asked = environment.get("OCF_TRACE_RA").is_some_and(|v| matches!(v.to_ascii_lowercase().as_str(), "1" | "yes" | "true" | "on"));
-    let path = match environment.non_empty("OCF_TRACE_FILE") {
+    let yes = |v: &str| matches!(v.to_ascii_lowercase().as_str(), "1" | "yes" | "true" | "on");
+    let asked = environment.get("OCF_TRACE_RA").or_else(|| environment.parameter("trace_ra")).is_some_and(yes);
+    let given =
+        environment.non_empty("OCF_TRACE_FILE").or_else(|| environment.parameter("trace_file").filter(|file| asked && !file.is_empty()));
+    let path = match given {
         Some(path) if path.starts_with('/') => PathBuf::from(path),
         // A number is a file descriptor in the shell agents; ours traces to stderr then.
         Some(_) => PathBuf::from("/dev/stderr"),
         None if asked => {
-            let base = environment.non_empty("HA_VARLIB").unwrap_or("/var/lib/heartbeat");
-            let directory = Path::new(base).join("trace_ra").join(agent);
+            let base = Path::new(environment.non_empty("HA_VARLIB").unwrap_or("/var/lib/heartbeat")).join("trace_ra");
+            let base = environment.parameter("trace_dir").filter(|path| path.starts_with('/')).map_or(base, PathBuf::from);
+            let directory = base.join(agent);
             std::fs::create_dir_all(&directory).ok()?;
             directory.join(format!("{}.{action}.{}.{}", environment.instance(), utc(SystemTime::now()), std::process::id()))
         }
@@ -201,6 +206,19 @@ mod tests {
     #[test]
     fn a_server_cannot_forge_a_log_line() {
         assert_eq!(one_line("ERR x\nredis: all is well\n"), "ERR x redis: all is well");
+    }
+
+    /// `crm resource trace NAME` gives these to the resource's operations.
+    #[test]
+    fn an_operation_that_crmsh_traces_is_traced() {
+        let directory = std::env::temp_dir().join(format!("systole-trace-{}", std::process::id()));
+        let environment = |pairs: &[(&str, &str)]| Environment::from_pairs(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        let place = directory.display().to_string();
+        assert!(open_trace("redis", "monitor", &environment(&[("OCF_RESKEY_trace_dir", &place)])).is_none(), "nobody asked");
+        assert!(open_trace("redis", "monitor", &environment(&[("OCF_RESKEY_trace_ra", "1"), ("OCF_RESKEY_trace_dir", &place)])).is_some());
+        let found: Vec<_> = std::fs::read_dir(directory.join("redis")).unwrap().flatten().map(|f| f.file_name()).collect();
+        assert!(found.len() == 1 && found[0].to_string_lossy().starts_with("default.monitor."), "{found:?}");
+        std::fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]

@@ -186,7 +186,7 @@ impl Values {
     /// Reads the declared parameters and checks each.
     ///
     /// # Errors
-    /// [`Failure::configured`] for the first value that is missing or malformed: a resource's parameters are the
+    /// One of the configuration ([`crate::Code::Configured`]) for the first value that is missing or malformed: a resource's parameters are the
     /// same on every node, so what is malformed here is malformed everywhere. The value itself is not repeated
     /// when it is a secret.
     pub fn read(declared: &[Parameter], environment: &Environment) -> Result<Self, Failure> {

@@ -150,6 +150,11 @@ impl Agent {
         Self { path: path.as_ref().to_owned(), resource: String::new(), variables: BTreeMap::new() }
     }
 
+    /// The same call of another build of the agent.
+    pub fn at(self, path: impl AsRef<Path>) -> Self {
+        Self { path: path.as_ref().to_owned(), ..self }
+    }
+
     /// Sets a variable.
     pub fn variable(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.variables.insert(name.as_ref().to_owned(), value.as_ref().to_owned());
@@ -234,4 +239,36 @@ impl Agent {
     pub fn run(&self, action: &str) -> Answer {
         self.spawn(action).answer()
     }
+}
+
+/// How long an action took, from its start to its end.
+#[derive(Debug)]
+pub struct Costs(Vec<Duration>);
+
+impl std::fmt::Display for Costs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let at = |part: f64| self.0[(self.0.len() as f64 * part) as usize].as_secs_f64() * 1000.0;
+        write!(f, "p10 {:.2} ms, p25 {:.2} ms, p50 {:.2} ms, p90 {:.2} ms", at(0.1), at(0.25), at(0.5), at(0.9))
+    }
+}
+
+/// Runs an action of each of these so many times, one after the other and by turns, so that all have the same machine.
+///
+/// # Panics
+/// When an action fails.
+pub fn by_turns(agents: &[Agent], action: &str, times: usize) -> Vec<Costs> {
+    let mut took: Vec<Vec<Duration>> = vec![Vec::new(); agents.len()];
+    for _ in 0..times {
+        for (agent, took) in agents.iter().zip(&mut took) {
+            let answer = agent.run(action);
+            answer.expect(&[0, 8]);
+            took.push(answer.elapsed);
+        }
+    }
+    took.into_iter()
+        .map(|mut took| {
+            took.sort();
+            Costs(took)
+        })
+        .collect()
 }

@@ -1,5 +1,7 @@
 //! Several servers with one cluster's stand-in.
 
+use std::time::Duration;
+
 use crate::cluster::FakeCluster;
 use crate::group::GroupOf;
 use crate::lists::Spelling;
@@ -68,6 +70,10 @@ impl GroupOf<Node> {
             let answers: Vec<i32> = self.nodes.iter().map(|node| node.agent().run("monitor").expect(allowed).status).collect();
             if round > 1 && answers.iter().all(|status| [0, 8].contains(status)) {
                 return;
+            }
+            // A receiver that was started anew takes a moment to connect.
+            if round > 1 {
+                std::thread::sleep(Duration::from_millis(500));
             }
         }
     }

@@ -197,6 +197,23 @@ impl Node {
         self.agent().run("start").ok();
     }
 
+    /// Makes the server run by its option file alone, as the distribution's service does, without the agent.
+    #[track_caller]
+    pub fn run_by_hand(&self) {
+        let mut command = Command::new("setsid");
+        command.args(["--fork", "setpriv", "--reuid=mysql", "--regid=mysql", "--clear-groups", self.server.binary()]);
+        command.arg(format!("--defaults-file={}", self.config().display()));
+        for (name, path) in
+            [("datadir", self.data()), ("socket", self.socket()), ("pid-file", self.pid_file()), ("log-error", self.error_log())]
+        {
+            command.arg(format!("--{name}={}", path.display()));
+        }
+        command.current_dir(self.data()).stdin(std::process::Stdio::null());
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        assert!(command.status().unwrap().success());
+        crate::eventually("the server answers", || self.administer("SELECT 1").is_ok());
+    }
+
     /// Makes the server run, promoted, without any election (without a cluster there is none).
     #[track_caller]
     pub fn start_promoted(&self) {

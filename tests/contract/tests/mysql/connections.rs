@@ -13,12 +13,14 @@ fn use_up(node: &Node) -> (Vec<Client>, Option<Client>) {
 #[test]
 fn too_many_connections_is_not_dead() {
     let group = Group::established(&["a", "b"]);
-    for (name, status) in [("a", 8), ("b", 0)] {
+    for (name, status, degraded) in [("a", 8, 191), ("b", 0, 190)] {
         let node = group.node(name);
         node.agent().run("monitor").expect(&[status]);
+        let server = node.process().pid;
         let held = use_up(node);
         let answer = node.agent().run("monitor");
-        answer.expect(&[status]);
+        answer.refused(degraded, &["no free connection", "max_connections"]);
+        assert_eq!(node.process().pid, server);
         assert!(held.1.is_some(), "the reserved connection could not even be had by root");
         drop(held);
     }

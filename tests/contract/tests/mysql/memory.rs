@@ -137,3 +137,47 @@ fn a_replica_that_slept_through_a_failover_follows_the_record() {
     group.node("b").write("second").unwrap();
     group.wait_caught_up("b", "c");
 }
+
+/// The primary was told that a replica stopped, could not let it go because nobody else acknowledged, and missed the notification that it
+/// starts again. When a third one comes, the one that acknowledges is not taken for the one that was stopped.
+#[test]
+fn a_replica_that_came_back_unnoticed_does_not_leave_as_one_that_was_stopped() {
+    let group = Group::of(&["a", "b", "c"]);
+    for name in ["a", "b"] {
+        group.node(name).start();
+    }
+    let (a, b, c) = (group.node("a"), group.node("b"), group.node("c"));
+    if !a.server.is_lossless() {
+        return;
+    }
+    // Nobody else may hold data, as an operator knows.
+    group.cluster.set_record("db", "node=a");
+    group.promote("a", &["a", "b"]).ok();
+    group.wait_attached("b");
+    for node in [b, a, b, a] {
+        node.agent().run("monitor");
+    }
+    b.agent().run("stop").ok();
+    group.notify("a", "post", "stop", &Lists { promoted: vec!["a"], unpromoted: vec!["b"], stop: vec!["b"], ..Lists::default() });
+    a.agent().run("monitor");
+    let start = |name| Lists { promoted: vec!["a"], unpromoted: vec!["b"], start: vec![name], ..Lists::default() };
+    b.agent().lists(&start("b"), group.spelling).run("start").ok();
+    eventually("b acknowledges again", || {
+        b.agent().run("monitor");
+        a.agent().run("monitor");
+        acknowledges(b)
+    });
+    group.notify("a", "pre", "start", &start("c"));
+    c.agent().lists(&start("c"), group.spelling).run("start").ok();
+    group.notify_all("post", "start", &start("c"));
+    eventually("c acknowledges", || {
+        for node in [c, a, b] {
+            node.agent().run("monitor");
+        }
+        acknowledges(c)
+    });
+    for node in [a, b, c, a] {
+        node.agent().run("monitor");
+    }
+    assert!(acknowledges(b) && group.record().contains("active=b,c"), "b acknowledges and no election would ask it: {}", group.record());
+}

@@ -194,3 +194,23 @@ fn a_primary_whose_disk_was_relaxed_in_its_reign_does_not_come_back_as_one_that_
     a.agent().lists(&lists, group.spelling).run("start").ok();
     group.promote("a", &["a"]).refused(1, &["may be only on b"]);
 }
+
+/// The distribution's service is left running when the configuration is loaded, and its option file has no binary log.
+#[test]
+fn a_running_primary_that_cannot_keep_the_promise_is_left_as_it_is_and_not_recorded() {
+    let group = Group::of(&["a", "b"]);
+    let a = group.node("a");
+    if a.server != Server::MariaDb {
+        return;
+    }
+    a.configure("skip-log-bin");
+    a.run_by_hand();
+    a.must(&["SET GLOBAL read_only=0"]);
+    let server = a.process().pid;
+    a.agent().probing().run("monitor").expect(&[0, 8]);
+    for _ in 0..3 {
+        a.agent().run("monitor").refused(191, &["log_bin=binlog"]);
+    }
+    assert_eq!(a.process().pid, server, "somebody may be using it");
+    assert_eq!(group.record(), "", "nothing is promised for it");
+}

@@ -110,3 +110,20 @@ fn readers_find_the_servers_that_can_be_read() {
     b.agent().run("stop").ok();
     assert_eq!(readable("b"), "0");
 }
+
+/// What a steady monitor costs, beside another build of the agent where SYSTOLE_OTHER_AGENT names one; both by turns, on one server.
+/// `make contract/mariadb TEST='--ignored --nocapture steady::what_a_monitor_costs'`
+#[test]
+#[ignore = "a figure, to be measured on a machine at rest"]
+fn what_a_monitor_costs() {
+    let group = Group::established(&["a", "b", "c"]);
+    settled(&group);
+    let other = std::env::var("SYSTOLE_OTHER_AGENT").ok();
+    for name in ["a", "b"] {
+        let node = group.node(name);
+        let agents: Vec<_> = std::iter::once(node.agent()).chain(other.as_deref().map(|path| node.agent_at(path))).collect();
+        for (which, costs) in testkit::by_turns(&agents, "monitor", 200).into_iter().enumerate() {
+            println!("{name}, {}: {costs}", if which == 0 { "this build" } else { "the other build" });
+        }
+    }
+}

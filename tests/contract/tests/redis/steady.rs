@@ -87,3 +87,20 @@ fn a_score_that_vanished_is_published_again_by_the_monitor_of_another_boot() {
     b.agent().run("monitor").expect(&[0]);
     assert_eq!(b.score(), "100");
 }
+
+/// What a steady monitor costs, beside another build of the agent where SYSTOLE_OTHER_AGENT names one; both by turns, on one server.
+/// `make contract/redis TEST='--ignored --nocapture steady::what_a_monitor_costs'`
+#[test]
+#[ignore = "a figure, to be measured on a machine at rest"]
+fn what_a_monitor_costs() {
+    let group = Group::established(&["a", "b", "c"]);
+    for name in ["a", "b"] {
+        let node = group.node(name);
+        node.agent().run("monitor");
+        let other = std::env::var("SYSTOLE_OTHER_AGENT").ok();
+        let agents: Vec<_> = std::iter::once(node.agent()).chain(other.map(|path| node.agent().at(path))).collect();
+        for (which, costs) in testkit::by_turns(&agents, "monitor", 200).into_iter().enumerate() {
+            println!("{name}, {}: {costs}", if which == 0 { "this build" } else { "the other build" });
+        }
+    }
+}
