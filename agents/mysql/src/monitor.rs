@@ -48,12 +48,13 @@ impl MySql {
         if let Some(copying) = self.copying().filter(|copying| copying.worker.is_alive() || !context.environment.is_probe()) {
             return self.copy_status(copying);
         }
-        if let (Err(failure), false) = (self.state_file.check(), context.environment.is_probe()) {
-            return self.remembers_nothing(context, &failure.reason);
-        }
         // A monitor must answer while another action works, and leaves every decision to it then.
         let lock = self.lock_now();
-        let mut state = self.state_file.load();
+        let mut state = match self.state_file.load_checked() {
+            Ok(state) => state,
+            Err(failure) if !context.environment.is_probe() => return self.remembers_nothing(context, &failure.reason),
+            Err(_) => State::default(),
+        };
         let before = state.clone();
         let Some(process) = self.find_server(&mut state) else { return self.found_dead(context, &before) };
         if let Some(directory) = self.watcher().hanging_disk(&process) {

@@ -251,7 +251,15 @@ impl StateFile {
     /// That it cannot be, with the remedy. Nothing may be decided by an empty memory in its place: a primary would take itself for a
     /// stranger.
     pub(crate) fn check(&self) -> Result<(), ocf::Failure> {
-        self.read().map(drop).map_err(|why| {
+        self.load_checked().map(drop)
+    }
+
+    /// What is remembered, if the file can be relied on.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub(crate) fn load_checked(&self) -> Result<State, ocf::Failure> {
+        self.read().map(Option::unwrap_or_default).map_err(|why| {
             let file = self.path.display();
             ocf::Failure::generic(format!(
                 "{file} was not written by this version of systole ({why}): install the other version again, or rm {file}"

@@ -48,9 +48,11 @@ pub(crate) enum Look {
 impl Redis {
     /// Finds out what the instance does.
     pub(crate) fn look(&self, context: &Context) -> Result<Status, Failure> {
-        let mut state = self.state_file.load();
+        let (mut state, unknown_memory) = match self.state_file.load_checked() {
+            Ok(state) => (state, None),
+            Err(failure) => (State::default(), Some(failure).filter(|_| !context.environment.is_probe())),
+        };
         let before = state.clone();
-        let unknown_memory = self.state_file.check().err().filter(|_| !context.environment.is_probe());
         let Some(process) = self.find_server(&mut state) else { return self.found_dead(context, &before) };
         match self.ask(&process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2)) {
             Look::Answered(_, seen) if unknown_memory.is_some() => {

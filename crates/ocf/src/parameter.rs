@@ -203,7 +203,9 @@ impl Values {
 
     /// The same for actions on an instance that may be running, which a typing error must not bring down: in the place of a value that
     /// is malformed or missing stands the `last` one that was right, or the default.
-    pub fn read_leniently(declared: &[Parameter], environment: &Environment, last: &LastValues) -> Self {
+    pub fn read_leniently(declared: &[Parameter], environment: &Environment, last: impl FnOnce() -> LastValues) -> Self {
+        // Read only when a value is wrong.
+        let last = std::cell::LazyCell::new(last);
         let mut given = BTreeMap::new();
         let mut complaints = Vec::new();
         for parameter in declared {
@@ -346,14 +348,18 @@ mod tests {
 
     #[test]
     fn a_running_instance_goes_on_with_the_last_value_or_the_default() {
-        let values = Values::read_leniently(&[PORT], &environment(&[("port", "x")]), &LastValues::default());
+        let values = Values::read_leniently(&[PORT], &environment(&[("port", "x")]), LastValues::default);
         assert_eq!(values.integer(&PORT), 6379);
         assert_eq!(values.complaints().len(), 1);
         let last = LastValues(BTreeMap::from([("port".to_owned(), "7000".to_owned())]));
-        let values = Values::read_leniently(&[PORT], &environment(&[("port", "x")]), &last);
+        let values = Values::read_leniently(&[PORT], &environment(&[("port", "x")]), || last.clone());
         assert_eq!(values.integer(&PORT), 7000);
         assert_eq!(values.complaints(), ["parameter port (x) is not a whole number from 1 to 65535; 7000 is still used"]);
-        assert_eq!(Values::read_leniently(&[PORT], &environment(&[]), &last).integer(&PORT), 6379, "nothing given is the default");
+        assert_eq!(
+            Values::read_leniently(&[PORT], &environment(&[]), || last.clone()).integer(&PORT),
+            6379,
+            "nothing given is the default"
+        );
     }
 
     #[test]

@@ -265,7 +265,7 @@ impl<A: ResourceAgent> Agent<A> {
         let values = match action {
             "start" => Values::read(declared, environment)?,
             "validate-all" => return Values::read(declared, environment),
-            _ => Values::read_leniently(declared, environment, &LastValues::load(environment)),
+            _ => Values::read_leniently(declared, environment, || LastValues::load(environment)),
         };
         if values.complaints().is_empty() && !environment.is_probe() {
             LastValues::keep(environment, declared, &values);
