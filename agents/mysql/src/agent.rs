@@ -15,6 +15,9 @@ use crate::record::{PROPERTY, Record};
 use crate::server::{Fault, Server};
 use crate::state::{State, StateFile};
 
+/// More than any number of a process. Bytes.
+const LONGEST_PID_FILE: u64 = 64;
+
 /// Where `make install` puts the helper programs.
 const LIBEXEC: &str = match option_env!("SYSTOLE_LIBEXEC") {
     Some(directory) => directory,
@@ -294,7 +297,9 @@ impl MySql {
 
     /// A pid file names a number; only the program behind it tells whether it is our server.
     fn by_pidfile(&self) -> Option<Identity> {
-        let pid = std::fs::read_to_string(&self.params.pidfile).ok()?.trim().parse().ok()?;
+        // The server's account can put anything in its place.
+        let text = process::read_file(&self.params.pidfile, LONGEST_PID_FILE).ok()?;
+        let pid = String::from_utf8_lossy(&text).trim().parse().ok()?;
         let identity = Identity::of(pid).filter(Identity::runs)?;
         // The server of another resource runs the same program: ours works in the data directory.
         let theirs = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();

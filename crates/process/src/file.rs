@@ -58,17 +58,23 @@ pub fn room(path: &Path) -> Option<u64> {
     Some(found.blocks_available().saturating_mul(found.fragment_size()))
 }
 
-/// The bytes of a file that somebody else may write: a regular file of at most `most` bytes. Without waiting, where a FIFO stands in its
-/// place, and without an end of memory, where a device does.
+/// A file that somebody else may write, opened without waiting where a FIFO stands in its place, and what it is.
 ///
 /// # Errors
-/// What the file system says, or that it is no file, or too large.
+/// What the file system says, or that it is no regular file.
+pub fn open_file(path: &Path) -> std::io::Result<(File, std::fs::Metadata)> {
+    let file = File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() { Ok((file, metadata)) } else { Err(std::io::Error::other("it is no regular file")) }
+}
+
+/// The bytes of such a file, at most `most` of them: without an end of memory, where a device stands in its place.
+///
+/// # Errors
+/// As [`open_file`], or that it is too large.
 pub fn read_file(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
     use std::io::Read as _;
-    let file = File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(std::io::Error::other("it is no regular file"));
-    }
+    let (file, _) = open_file(path)?;
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most { Err(std::io::Error::other(format!("it is larger than {most} bytes"))) } else { Ok(bytes) }

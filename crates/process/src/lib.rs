@@ -16,7 +16,7 @@ pub use command::{CommandError, Finished, run};
 pub use daemon::{Account, Daemon, DaemonError, Spawned};
 pub use detach::{detach, kill_session};
 pub use disk::{Disks, one_each, write_for_ever};
-pub use file::{Locked, lock, read_file, room, write_atomically};
+pub use file::{Locked, lock, open_file, read_file, room, write_atomically};
 pub use identity::{Identity, State, since_boot};
 pub use reaper::run_with_orphans;
 pub use socket::{connect, listener, listens};

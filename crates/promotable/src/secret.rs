@@ -1,7 +1,7 @@
 //! Passwords in files.
 
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use ocf::{Failure, Secret};
@@ -18,19 +18,12 @@ const LONGEST: u64 = 4096;
 pub fn read_secret(path: &Path, parameter: &str) -> Result<Secret, Failure> {
     let shown = path.display();
     let refuse = |why: String| Failure::permission(format!("{parameter} {shown}: {why}"));
-    // Without waiting: a FIFO that nobody writes to would hold the agent up.
-    let mut open = std::fs::OpenOptions::new();
-    let file = open.read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path);
-    let file = file.map_err(|e| match e.kind() {
+    let (file, metadata) = process::open_file(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => {
             Failure::installed(format!("{parameter} {shown} is missing: create it with mode 600, or unset the parameter"))
         }
         _ => refuse(e.to_string()),
     })?;
-    let metadata = file.metadata().map_err(|e| refuse(e.to_string()))?;
-    if !metadata.is_file() {
-        return Err(refuse("it is no file: write the password into a file of mode 600".into()));
-    }
     if metadata.mode() & 0o077 != 0 {
         return Err(refuse(format!("others can read it (mode {:o}): chmod 600 {shown}", metadata.mode() & 0o7777)));
     }

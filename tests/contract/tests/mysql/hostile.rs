@@ -233,3 +233,15 @@ fn a_wrong_login_is_a_refusal_with_the_remedy_and_never_keeps_a_server_alive() {
     wrong.run("stop").ok();
     assert!(node.servers().is_empty(), "a wrong password must not keep a server alive");
 }
+
+/// The account of the server can put anything in the place of its own files.
+#[test]
+fn a_fifo_in_the_place_of_the_pid_file_holds_nothing_up() {
+    let node = Node::alone();
+    let made = std::process::Command::new("mkfifo").arg(node.pid_file()).status().unwrap();
+    assert!(made.success());
+    let answer = node.agent().timeout(std::time::Duration::from_secs(10)).probing().run("monitor");
+    answer.expect(&[7]);
+    assert!(answer.counted < std::time::Duration::from_secs(5), "{:?}", answer.elapsed);
+    node.agent().run("stop").ok();
+}
