@@ -255,9 +255,14 @@ pub(crate) fn joined(record: &Record, node: &str, set: &Gtids) -> Record {
 }
 
 /// The record with all that the primary has logged. For transactions that came to it from elsewhere (a log that was replayed, an empty one in
-/// the place of a replica's own): nobody else could know that it has them, and whoever got them from it would count as diverged.
-pub(crate) fn renewed(record: &Record, set: &Gtids) -> Record {
-    rewritten(record, set)
+/// the place of a replica's own): nobody else could know that it has them, and whoever got them from it would count as diverged. `foreign`:
+/// these alone, from [`errant`]. With `async-allowed` only they are added, since an election asks its candidates for the whole set.
+pub(crate) fn renewed(record: &Record, set: &Gtids, foreign: &str) -> Record {
+    let next = rewritten(record, set);
+    match (record.durability, &record.set, Gtids::parse_any(foreign)) {
+        (Durability::AsyncAllowed, Some(known), Ok(foreign)) => Record { set: Some(known.union(&foreign)), ..next },
+        _ => next,
+    }
 }
 
 /// Whether all that is errant on `server` was written by others. Then the primary may have it as well, and not be recorded with it yet.

@@ -198,7 +198,7 @@ impl MySql {
     ) -> Result<Record, ocf::Failure> {
         let Some(foreign) = election::errant(&seen.executed, &record) else { return Ok(record) };
         context.log.notice(format!("transactions of other servers were written here, and are recorded: {foreign}"));
-        let next = election::renewed(&record, &server.logged()?);
+        let next = election::renewed(&record, &server.logged()?, &foreign);
         self.write_record(context, state, &next)?;
         Ok(next)
     }
