@@ -149,9 +149,10 @@ impl MySql {
         if state.promoted {
             return Ok(());
         }
-        if state.following.is_some() && state.following.as_deref() == notification.peers.candidate() {
-            // It was not demoted: after a reload Pacemaker forgets for a moment that it is promoted. Nothing moves, and nobody stops
-            // acknowledging for it.
+        let followed = notification.peers.candidate().filter(|candidate| state.following.as_deref() == Some(*candidate));
+        let still = followed.map(|candidate| self.is_promoted_still(&mut state, candidate)).transpose()?;
+        if still == Some(true) {
+            // After a reload Pacemaker forgets for a moment that it is promoted. Nothing moves, and nobody stops acknowledging for it.
             return Ok(());
         }
         // An election that was won before is over: another server may have come with more since.
@@ -179,6 +180,14 @@ impl MySql {
             other => drop(self.give_way(context, &mut state, other)?),
         }
         Ok(())
+    }
+
+    /// Whether the candidate that this server follows was never demoted. A server that is no primary publishes its position: when it is
+    /// demoted, or dead, or in this very notification. One whose position comes later than that is heard before the next attempt.
+    fn is_promoted_still(&self, state: &mut State, candidate: &str) -> Result<bool, Failure> {
+        let Some(record) = self.record_for_election(state)?.filter(|record| record.node == candidate) else { return Ok(false) };
+        let positions = self.hear(Some(&record), &BTreeSet::from([candidate.to_owned()]), HEARING_IN_NOTIFY)?;
+        Ok(!positions.contains_key(candidate))
     }
 
     /// The record, read now unless it was read for this election, or is this server's own: only the primary rewrites it.

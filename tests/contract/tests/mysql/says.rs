@@ -122,3 +122,21 @@ fn a_second_promotion_of_the_primary_moves_nothing() {
     assert_eq!(group.record(), record);
     group.settle();
 }
+
+/// The old primary is the candidate again, and a replica missed the notification of its demotion: it says what it holds all the same.
+#[test]
+fn a_replica_that_missed_the_demotion_speaks_when_the_same_primary_is_to_be_promoted_again() {
+    let group = Group::established(&["a", "b", "c"]);
+    group.settle();
+    group.node("a").kill_server();
+    let demote = Lists { promoted: vec!["a"], unpromoted: vec!["b", "c"], demote: vec!["a"], promote: vec!["a"], ..Lists::default() };
+    group.node("a").agent().lists(&demote, group.spelling).run("demote").ok();
+    eventually("a answers again", || group.node("a").administer("SELECT 1").is_ok());
+    let lists = Lists::promoting("a", &["a", "b", "c"]);
+    group.notify_all("pre", "promote", &lists);
+    for name in ["b", "c"] {
+        let round = group.record().split_whitespace().find_map(|word| Some(format!("{}.", word.strip_prefix("epoch=")?))).unwrap();
+        let position = group.cluster.position("db", name).unwrap_or_default();
+        assert!(position.starts_with(&round), "{name} did not say what it holds: {position}; {}", group.record());
+    }
+}
