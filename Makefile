@@ -17,6 +17,10 @@ PACKAGES = $(TARGET)/packages
 PACKAGE = $(TARGET)/systole.deb
 OLD_PACKAGE = $(TARGET)/systole-old.deb
 LAB = $(TARGET)/debug/systole-lab
+# The profile by which the package is compiled. `make test` takes cargo's dev, which has compiled most of it anyway; whatever is measured or
+# shipped, and `make full`, takes the one that operators get.
+PROFILE ?= release
+BUILT = $(TARGET)/$(PROFILE:dev=debug)
 RUNS ?= 20
 
 # The generation of the nodes: debian12 is Pacemaker 2.1 and crmsh 4.4, debian13 is Pacemaker 3 and crmsh 5.
@@ -61,27 +65,29 @@ STEPS = lab-program test-programs stage image/debian12 image/debian13 image/sid 
 test:
 	@tests/step --begin $(STEPS)
 	@tests/step --tell & \
-	$(MAKE) --no-print-directory --silent --keep-going --jobs=$(JOBS) STEP='tests/step $$@' $(STEPS) 2> $(TARGET)/test/make.log; \
+	$(MAKE) --no-print-directory --silent --keep-going --jobs=$(JOBS) PROFILE=dev STEP='tests/step $$@' $(STEPS) 2> $(TARGET)/test/make.log; \
 	kill $$!; tests/step --end
 
 # What each step takes, from the last run: of use only after one on a machine at rest.
 durations:
 	tests/step --durations > tests/durations.new && mv tests/durations.new tests/durations
 
-# In `make test` each step is run by tests/step, which knows how the whole is getting on.
+# In `make test` each step is run by tests/step, which knows how the whole is getting on. What only uses the processor stands back for
+# those whose agents have limits in real time.
 STEP =
+GENTLE = $(if $(STEP),nice -n 10)
 
 ## make check       formatting, lints, documentation, all without warnings
 # The second is for the tests that no plain `cargo test` runs: the first passes over them.
 check: $(if $(STEP),test-programs stage)
-	$(STEP) sh -ec '$(CARGO) fmt --all --check; \
+	$(STEP) $(GENTLE) sh -ec '$(CARGO) fmt --all --check; \
 	  $(CARGO) clippy --workspace --all-targets --locked --features $(FAULT_POINTS) -- -D warnings; \
   $(CARGO) clippy --workspace --test "*" --locked --features $(FAULT_POINTS) -- -D warnings; \
 	  RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet'
 
 ## make unit        unit and property tests; generated files are what the declarations say
 unit: $(if $(STEP),test-programs stage)
-	$(STEP) $(CARGO) test --workspace --locked --features $(FAULT_POINTS)
+	$(STEP) $(GENTLE) $(CARGO) test --workspace --locked --features $(FAULT_POINTS)
 
 # All test programs and the agent that can be killed at its fault points, by one set of features: nothing is compiled twice.
 FAULT_POINTS = systole-mysql/fault-points
@@ -137,7 +143,7 @@ contract/mysql-5.6:
 
 ## make snippets    every snippet against the agents' meta-data, crm_verify and crm_simulate
 snippets: test-programs stage image/debian12 image/debian13
-	$(STEP) $(PROGRAMS)/snippets $(TEST)
+	$(STEP) $(GENTLE) $(PROGRAMS)/snippets $(TEST)
 
 ## make lab         the rehearsal cluster itself
 lab: test-programs image/debian12
@@ -242,21 +248,26 @@ generate:
 	UPDATE=1 $(CARGO) test --locked -p generated
 
 ## make build       the agents, small and stripped
+# The usual place is built in. Naming it all the same would have cargo compile once more what the tests have compiled.
 build:
-	SYSTOLE_LIBEXEC=$(LIBEXECDIR) $(CARGO) build --release --locked -p pacemaker $(AGENTS:%=-p systole-%)
+	$(if $(filter-out /usr/libexec/systole,$(LIBEXECDIR)),SYSTOLE_LIBEXEC=$(LIBEXECDIR)) $(CARGO) build --profile $(PROFILE) --locked -p pacemaker $(AGENTS:%=-p systole-%)
+
+# The dev profile leaves in the programs what the other strips, and would make a package of 60 MB.
+PROGRAM = install -m 755 $(if $(filter dev,$(PROFILE)),--strip)
 
 ## make install     puts them where Pacemaker looks (DESTDIR=, PREFIX=/usr)
 install: build
 	install -d $(DESTDIR)$(OCF_ROOT)/resource.d/systole $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(SHAREDIR)/crm-snippets/server \
 	  $(DESTDIR)$(SHAREDIR)/ocf-metadata $(DESTDIR)$(DOCDIR) $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(PREFIX)/sbin
 	for agent in $(AGENTS); do \
-	  install -m 755 $(TARGET)/release/systole-$$agent $(DESTDIR)$(OCF_ROOT)/resource.d/systole/$$agent && \
+	  $(PROGRAM) $(BUILT)/systole-$$agent $(DESTDIR)$(OCF_ROOT)/resource.d/systole/$$agent && \
 	  install -m 644 ocf-metadata/$$agent.xml $(DESTDIR)$(SHAREDIR)/ocf-metadata/ && \
 	  install -m 644 docs/man/ocf_systole_$$agent.7 $(DESTDIR)$(MANDIR)/man7/ || exit 1; \
 	done
-	install -m 755 $(TARGET)/release/systole-cron $(DESTDIR)$(PREFIX)/sbin/
+	$(PROGRAM) $(BUILT)/systole-cron $(DESTDIR)$(PREFIX)/sbin/
 	install -m 644 docs/man/systole-cron.8 $(DESTDIR)$(MANDIR)/man8/
-	install -m 755 $(TARGET)/release/systole-watch $(TARGET)/release/cron-run agents/mysql/systole-copy-mariadb $(DESTDIR)$(LIBEXECDIR)/
+	$(PROGRAM) $(BUILT)/systole-watch $(BUILT)/cron-run $(DESTDIR)$(LIBEXECDIR)/
+	install -m 755 agents/mysql/systole-copy-mariadb $(DESTDIR)$(LIBEXECDIR)/
 	install -m 644 crm-snippets/*.crm $(DESTDIR)$(SHAREDIR)/crm-snippets/
 	install -m 644 crm-snippets/server/* $(DESTDIR)$(SHAREDIR)/crm-snippets/server/
 	install -d $(DESTDIR)$(DOCDIR)/docs/decisions $(DESTDIR)$(DOCDIR)/docs/recipes
@@ -293,7 +304,8 @@ package-lint: deb rpm
 
 # What an operator would install: the lab's nodes get it by their dpkg, and so every test has it. The old one is the version before it, to
 # be upgraded: the same files under a smaller number.
-stage:
+# Beside the test programs it would put the agents without their fault points where those are taken from.
+stage: $(if $(filter dev,$(PROFILE)),test-programs)
 	$(if $(STEP),,@echo "building the package as an operator would install it; target/stage.log has the words")
 	@mkdir -p $(TARGET)
 	@$(STEP) sh -c '{ $(MAKE) --no-print-directory deb && SYSTOLE_VERSION=0.0.1 packaging/deb $(PACKAGES)/tree $(PACKAGES)/old; } \

@@ -26,17 +26,39 @@ pub(crate) struct Connected {
 }
 
 impl MySql {
-    /// Tells the other nodes how this one's server is known.
-    pub(crate) fn publish_server_id(&self, state: &mut State, seen: &Observation) -> Outcome {
+    /// Tells the other nodes how this one's server is known; whether it told them anew.
+    fn publish_server_id(&self, state: &mut State, seen: &Observation) -> Result<bool, Failure> {
         let id = seen.variables.get("server_id").cloned().unwrap_or_default();
         let now = process::since_boot();
         let stands = state.server_id.as_ref().is_some_and(|(known, at)| *known == id && now.saturating_sub(*at) < PUBLISHED_FOR);
         if !self.cluster.is_present() || stands {
-            return Ok(());
+            return Ok(false);
         }
         self.cluster.publish_private(SERVER_ID, &id).map_err(cluster_failure)?;
         state.server_id = Some((id, now));
+        Ok(true)
+    }
+
+    /// The same with each monitor. Whenever it tells them anew, because somebody changed the id perhaps, it looks whether another server has
+    /// it, and goes on to look until that is over.
+    pub(crate) fn tend_server_id(&self, state: &mut State, seen: &Observation) -> Outcome {
+        if self.publish_server_id(state, seen)? || state.twin.is_some() {
+            let known = self.server_ids()?;
+            state.twin = self.twin_of(seen, &known)?;
+        }
         Ok(())
+    }
+
+    /// Which other node's server has the id of this one.
+    fn twin_of(&self, seen: &Observation, known: &BTreeMap<String, String>) -> Result<Option<String>, Failure> {
+        let me = self.node()?;
+        let mine = seen.variables.get("server_id").map(String::as_str).unwrap_or_default();
+        let other = known.iter().find(|(node, id)| *node != me && *id == mine);
+        Ok(other.map(|(other, _)| {
+            let (first, second) = (me.min(other), me.max(other));
+            let file = self.config_path();
+            format!("{first} and {second} have server_id {mine}: write another server_id into {} of one of them", file.display())
+        }))
     }
 
     /// Refuses a server whose server_id another running one has: each throws the other out of the primary, and it looks as if that were
@@ -51,16 +73,7 @@ impl MySql {
         let me = self.node()?;
         let mut known = self.server_ids()?;
         known.retain(|node, _| node == me || others.contains(node));
-        let mine = seen.variables.get("server_id").cloned().unwrap_or_default();
-        match known.iter().find(|(node, id)| *node != me && **id == mine) {
-            Some((other, _)) => Err(Failure::installed(format!(
-                "{} and {} have server_id {mine}: write another server_id into {} of one of them",
-                me.min(other),
-                me.max(other),
-                self.config_path().display()
-            ))),
-            None => Ok(()),
-        }
+        self.twin_of(seen, &known)?.map_or(Ok(()), |why| Err(Failure::installed(why)))
     }
 
     fn server_ids(&self) -> Result<BTreeMap<String, String>, Failure> {

@@ -247,7 +247,7 @@ impl MySql {
                 Err(failure) => context.log.warning(failure.reason),
             }
         }
-        if let Err(failure) = self.publish_server_id(&mut state, seen) {
+        if let Err(failure) = self.tend_server_id(&mut state, seen) {
             context.log.warning(failure.reason);
         }
         let findings = self.findings(&state, &server, seen);
@@ -419,7 +419,7 @@ impl MySql {
     fn complaint_of_primary(&self, state: &State, seen: &Observation) -> Option<String> {
         let waits_not = self.must_wait(state) && !seen.waits;
         let begins = || "the primary does not wait for replicas yet: it will when enough of them acknowledge".to_owned();
-        let weakened = state.intruded.as_ref().or(state.weakened.as_ref());
+        let weakened = state.intruded.as_ref().or(state.twin.as_ref()).or(state.weakened.as_ref());
         weakened.cloned().or_else(|| waits_not.then(begins)).or_else(|| state.blocked.as_ref().map(|(why, _)| why.clone()))
     }
 

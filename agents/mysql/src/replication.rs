@@ -254,6 +254,9 @@ impl MySql {
 
     fn tend(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation, sound: bool) -> Outcome {
         self.wait_no_more(server, seen)?;
+        if let Some(twin) = &state.twin {
+            return self.keep_away(server, seen, twin);
+        }
         if let Err(failure) = self.follow_the_record(context, state) {
             context.log.warning(failure.reason);
         }
@@ -313,6 +316,16 @@ impl MySql {
                 Ok(())
             }
         }
+    }
+
+    /// Two replicas with one server_id throw each other out of the primary, and MariaDB's can stand still for good over it: it waits, with
+    /// its list of connections locked, for an acknowledgement that may never come (Ack_receiver::remove_slave, seen with 10.11). Whoever
+    /// finds that another one has its id leaves the primary alone.
+    fn keep_away(&self, server: &mut Server, seen: &Observation, twin: &str) -> Outcome {
+        if seen.replica.as_ref().is_some_and(|r| r.receiver != Thread::Stopped) {
+            server.run_within(server.dialect().stop_receiver(), STOPPING)?;
+        }
+        Err(Failure::generic(twin))
     }
 
     /// A replica that was told of no promotion, because its node was in maintenance or nobody could reach it, learns of the new primary

@@ -144,6 +144,8 @@ pub(crate) struct State {
     pub(crate) asked_members: Option<Duration>,
     /// What was published of the server's id, and when, since boot.
     pub(crate) server_id: Option<(String, Duration)>,
+    /// The other node whose server has the id of this one, as it is to be told to an operator.
+    pub(crate) twin: Option<String>,
     /// On the primary: the ids that the nodes published, as they were read last.
     pub(crate) server_ids: BTreeMap<String, String>,
     /// On the primary: the replicas that are none of the cluster's, as they were found last.

@@ -144,12 +144,13 @@ impl Node {
     pub fn configure(&self, more: &str) {
         let text = format!(
             "[mysqld]\nbind-address={}\nport={}\nreport-port={}\nserver-id={}\nlog-bin=binlog\nrelay-log=relay\nsync_binlog=1\n\
-             innodb_flush_log_at_trx_commit=1\nskip-name-resolve\nmax_connections=40\ninnodb_buffer_pool_size=16M\n\
-             innodb_flush_method=fsync\ntable_open_cache=100\n{}{more}\n",
+             innodb_flush_log_at_trx_commit=1\nskip-name-resolve\nmax_connections=40\ninnodb_flush_method=fsync\n\
+             table_open_cache=100\n{}\n{}{more}\n",
             self.address,
             self.port,
             self.port,
             self.number,
+            self.server.small().join("\n"),
             self.server.options()
         );
         // 5.6 has the word as its default only.

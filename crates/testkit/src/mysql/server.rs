@@ -68,6 +68,29 @@ impl Server {
         }
     }
 
+    /// What makes it small: hundreds of servers start in a run of the tests, and what a start costs is the memory and the log that it fills.
+    pub fn small(self) -> &'static [&'static str] {
+        match self {
+            Self::MariaDb => &["innodb_buffer_pool_size=16M", "innodb_log_file_size=8M", "innodb_log_buffer_size=2M"],
+            Self::MySql => &[
+                "innodb_buffer_pool_size=16M",
+                "innodb_redo_log_capacity=8M",
+                "innodb_log_buffer_size=256K",
+                "max_digest_length=128",
+                "performance_schema_digests_size=100",
+                "performance_schema_max_digest_length=128",
+                "performance_schema_max_sql_text_length=128",
+                "performance_schema_error_size=10",
+                "performance_schema_session_connect_attrs_size=0",
+                "performance_schema_events_stages_history_long_size=10",
+                "performance_schema_events_statements_history_long_size=10",
+                "performance_schema_events_transactions_history_long_size=10",
+                "performance_schema_events_waits_history_long_size=10",
+            ],
+            Self::MySql56 => &["innodb_buffer_pool_size=16M"],
+        }
+    }
+
     /// The beginning of the source's variables of semi-synchronous replication.
     pub fn source(self) -> &'static str {
         if self == Self::MySql { "rpl_semi_sync_source" } else { "rpl_semi_sync_master" }
@@ -131,6 +154,7 @@ impl Server {
         let mut command = Command::new(self.binary());
         command.args(["--no-defaults", "--user=mysql", &datadir, "--skip-networking", "--skip-log-bin"]);
         command.arg(format!("--socket={}", socket.display())).arg(format!("--pid-file={}", directory.join("pid").display()));
+        command.args(self.small().iter().map(|option| format!("--{option}")));
         match self {
             Self::MariaDb => {}
             Self::MySql => drop(command.arg("--mysqlx=OFF")),
