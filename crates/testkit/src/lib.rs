@@ -25,6 +25,6 @@ pub use lists::{Lists, Spelling};
 pub use node::Node;
 pub use processes::{Process, signal};
 pub use sandbox::{AGENT, require};
-pub use wait::{eventually, while_the_machine_keeps_up, within};
+pub use wait::{eventually, within};
 
 pub use nix::sys::signal::Signal;

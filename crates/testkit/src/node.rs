@@ -45,6 +45,7 @@ impl Node {
 
     pub(crate) fn make(name: &str, cluster: Option<FakeCluster>) -> Self {
         require();
+        crate::wait::begin_to_count();
         let port = NEXT.fetch_add(1, Ordering::Relaxed);
         let directory = PathBuf::from(format!("/tmp/contract/{port}"));
         let node = Self { name: name.to_owned(), directory, port, cluster, map: String::new(), size: 1 };
@@ -242,6 +243,7 @@ impl Drop for Node {
             signal(process.pid, Signal::SIGKILL);
         }
         if std::thread::panicking() {
+            crate::wait::say_whether_the_machine_kept_up();
             let log = self.log();
             eprintln!("--- log of {} ({}):\n{log}", self.name, self.directory.display());
         } else {

@@ -78,6 +78,7 @@ impl Node {
 
     pub(crate) fn make(name: &str, number: u16, port: u16) -> Self {
         require();
+        crate::wait::begin_to_count();
         let server = Server::here();
         let node = Self {
             name: name.to_owned(),
@@ -461,6 +462,7 @@ impl Drop for Node {
             signal(process.pid, Signal::SIGKILL);
         }
         if std::thread::panicking() {
+            crate::wait::say_whether_the_machine_kept_up();
             let log = self.log();
             eprintln!("--- log of {} ({}):\n{log}", self.name, self.directory.display());
             // The data take more room than all the rest, and the sandbox has no disk for those of many failures.

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use testkit::mysql::{Group, Server};
-use testkit::{Agent, Lists, Process, Signal, eventually, while_the_machine_keeps_up};
+use testkit::{Agent, Lists, Process, Signal, eventually};
 
 /// What a program that copies for a long time is recognised by.
 const LONG: &str = "4711";
@@ -119,27 +119,25 @@ fn without_a_primary_the_recorded_nodes_data_are_copied() {
 /// Its monitors are far apart, and every write waits for it.
 #[test]
 fn a_copied_server_acknowledges_without_a_monitor() {
-    while_the_machine_keeps_up(|| {
-        if Server::here() != Server::MariaDb {
-            return;
-        }
-        let half = Half::with(r#"cp -a "$(dirname "$0")/saved/." "$2""#);
-        let (a, b) = (half.group.node("a"), half.group.node("b"));
-        let saved = b.directory.join("saved");
-        let copied = std::process::Command::new("cp").arg("-a").args([b.data(), saved.clone()]).status().unwrap();
-        assert!(copied.success());
-        let position = a.administer("SELECT @@GLOBAL.gtid_binlog_pos").unwrap();
-        std::fs::write(saved.join("mariadb_backup_binlog_info"), format!("binlog.000001\t1\t{position}\n")).unwrap();
-        let waiting = a.write_and_wait("in between");
-        half.agent().run("start").ok();
-        let answer = testkit::within(Duration::from_secs(20), || {
-            a.agent().run("monitor").expect(&[8, 191]);
-            waiting.answer(Duration::from_millis(300))
-        });
-        assert!(matches!(answer, Some(Ok(_))), "{answer:?}: {}\n{}", a.log(), b.log());
-        assert!(b.log().contains("acknowledging under record"), "{}", b.log());
-        assert!(b.has("in between"));
+    if Server::here() != Server::MariaDb {
+        return;
+    }
+    let half = Half::with(r#"cp -a "$(dirname "$0")/saved/." "$2""#);
+    let (a, b) = (half.group.node("a"), half.group.node("b"));
+    let saved = b.directory.join("saved");
+    let copied = std::process::Command::new("cp").arg("-a").args([b.data(), saved.clone()]).status().unwrap();
+    assert!(copied.success());
+    let position = a.administer("SELECT @@GLOBAL.gtid_binlog_pos").unwrap();
+    std::fs::write(saved.join("mariadb_backup_binlog_info"), format!("binlog.000001\t1\t{position}\n")).unwrap();
+    let waiting = a.write_and_wait("in between");
+    half.agent().run("start").ok();
+    let answer = testkit::within(Duration::from_secs(20), || {
+        a.agent().run("monitor").expect(&[8, 191]);
+        waiting.answer(Duration::from_millis(300))
     });
+    assert!(matches!(answer, Some(Ok(_))), "{answer:?}: {}\n{}", a.log(), b.log());
+    assert!(b.log().contains("acknowledging under record"), "{}", b.log());
+    assert!(b.has("in between"));
 }
 
 /// A replica that has diverged and runs, and a program that is to copy the primary's data: `saved` is what they were when `b` had not.

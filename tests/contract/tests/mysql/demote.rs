@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use testkit::mysql::{Client, Group, Node, Server};
-use testkit::{Lists, eventually, while_the_machine_keeps_up};
+use testkit::{Lists, eventually};
 
 /// Demotes the primary while `hold` is held.
 #[track_caller]
@@ -164,24 +164,22 @@ fn a_prepared_xa_transaction() {
 /// Its disk stalls for a moment: its acknowledgements come late. The primary lives, and its client is answered.
 #[test]
 fn a_planned_move_waits_for_a_replica_that_stalls_for_a_moment() {
-    while_the_machine_keeps_up(|| {
-        if !Server::here().is_lossless() {
-            return;
-        }
-        let group = Group::established(&["a", "b"]);
-        group.settle();
-        let (a, b) = (group.node("a"), group.node("b"));
-        let server = a.process().pid;
-        b.process().freeze();
-        let write = a.write_and_wait("late");
-        eventually("it waits", || a.waiting_commits() > 0);
-        let lists = Lists { promoted: vec!["a"], unpromoted: vec!["b"], demote: vec!["a"], promote: vec!["b"], ..Lists::default() };
-        let demotion = a.agent().lists(&lists, group.spelling).spawn("demote");
-        std::thread::sleep(Duration::from_millis(1200));
-        b.process().signal(testkit::Signal::SIGCONT);
-        demotion.answer().ok();
-        assert_eq!(a.process().pid, server, "it was killed: {}", a.log());
-        assert!(write.answer(Duration::from_secs(5)).is_some_and(|answer| answer.is_ok()), "its client was not answered");
-        assert!(!a.is_writable());
-    });
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = Group::established(&["a", "b"]);
+    group.settle();
+    let (a, b) = (group.node("a"), group.node("b"));
+    let server = a.process().pid;
+    b.process().freeze();
+    let write = a.write_and_wait("late");
+    eventually("it waits", || a.waiting_commits() > 0);
+    let lists = Lists { promoted: vec!["a"], unpromoted: vec!["b"], demote: vec!["a"], promote: vec!["b"], ..Lists::default() };
+    let demotion = a.agent().lists(&lists, group.spelling).spawn("demote");
+    std::thread::sleep(Duration::from_millis(1200));
+    b.process().signal(testkit::Signal::SIGCONT);
+    demotion.answer().ok();
+    assert_eq!(a.process().pid, server, "it was killed: {}", a.log());
+    assert!(write.answer(Duration::from_secs(5)).is_some_and(|answer| answer.is_ok()), "its client was not answered");
+    assert!(!a.is_writable());
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use testkit::mysql::{FAULTY_AGENT, Group, Node};
-use testkit::{Agent, Answer, Lists, Signal, eventually, while_the_machine_keeps_up};
+use testkit::{Agent, Answer, Lists, Signal, eventually};
 
 const ALL: &[&str] = &["a", "b", "c"];
 
@@ -295,44 +295,38 @@ fn an_agent_killed_at_any_moment_of_promote_and_demote_is_run_again() {
 
 #[test]
 fn two_starts_at_once_make_one_server() {
-    while_the_machine_keeps_up(|| {
-        for _ in 0..3 {
-            let node = Node::alone();
-            for one in [node.agent().spawn("start"), node.agent().spawn("start")] {
-                one.answer().ok();
-            }
-            node.process();
-            node.agent().run("monitor").expect(&[0]);
+    for _ in 0..3 {
+        let node = Node::alone();
+        for one in [node.agent().spawn("start"), node.agent().spawn("start")] {
+            one.answer().ok();
         }
-    });
+        node.process();
+        node.agent().run("monitor").expect(&[0]);
+    }
 }
 
 #[test]
 fn two_stops_at_once_both_succeed() {
-    while_the_machine_keeps_up(|| {
-        let node = Node::alone();
-        node.start_promoted();
-        for one in [node.agent().spawn("stop"), node.agent().spawn("stop")] {
-            one.answer().ok();
-        }
-        assert!(node.servers().is_empty());
-    });
+    let node = Node::alone();
+    node.start_promoted();
+    for one in [node.agent().spawn("stop"), node.agent().spawn("stop")] {
+        one.answer().ok();
+    }
+    assert!(node.servers().is_empty());
 }
 
 #[test]
 fn start_and_stop_at_once_end_in_one_of_both() {
-    while_the_machine_keeps_up(|| {
-        for round in 0..4 {
-            let node = Node::alone();
-            let actions = if round % 2 == 0 { ["start", "stop"] } else { ["stop", "start"] };
-            for one in actions.map(|action| node.agent().spawn(action)) {
-                one.answer().ok();
-            }
-            let running = node.servers().len();
-            assert!(running <= 1, "{:?}", node.servers());
-            node.agent().run("monitor").expect(&[if running == 1 { 0 } else { 7 }]);
+    for round in 0..4 {
+        let node = Node::alone();
+        let actions = if round % 2 == 0 { ["start", "stop"] } else { ["stop", "start"] };
+        for one in actions.map(|action| node.agent().spawn(action)) {
+            one.answer().ok();
         }
-    });
+        let running = node.servers().len();
+        assert!(running <= 1, "{:?}", node.servers());
+        node.agent().run("monitor").expect(&[if running == 1 { 0 } else { 7 }]);
+    }
 }
 
 #[test]

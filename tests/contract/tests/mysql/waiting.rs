@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use testkit::mysql::{Client, Group, Node, Server, Waiting};
-use testkit::{Lists, Signal, eventually, while_the_machine_keeps_up};
+use testkit::{Lists, Signal, eventually};
 
 /// A moment in which an answer would have come.
 const MOMENT: Duration = Duration::from_millis(1500);
@@ -481,44 +481,42 @@ fn ask_at_once(nodes: &[&Node]) {
 
 #[test]
 fn the_only_replica_that_comes_back_acknowledges_with_one_monitor() {
-    while_the_machine_keeps_up(|| comes_back(Notified::Nobody));
+    comes_back(Notified::Nobody);
 }
 
 #[test]
 fn the_only_replica_whose_start_was_notified_acknowledges_at_once() {
-    while_the_machine_keeps_up(|| comes_back(Notified::Together));
+    comes_back(Notified::Together);
 }
 
 #[test]
 fn the_only_replica_whose_start_was_notified_one_after_the_other_acknowledges_with_one_monitor() {
-    while_the_machine_keeps_up(|| comes_back(Notified::PrimaryFirst));
-    while_the_machine_keeps_up(|| comes_back(Notified::ReplicaFirst));
+    comes_back(Notified::PrimaryFirst);
+    comes_back(Notified::ReplicaFirst);
 }
 
 /// The record names a server that cannot acknowledge: it has lost its data and gets a copy, or does not come back. Whoever else
 /// comes is not kept waiting for it.
 #[test]
 fn a_replica_that_comes_back_beside_one_that_cannot_acknowledges_at_once() {
-    while_the_machine_keeps_up(|| {
-        if !Server::here().is_lossless() {
-            return;
-        }
-        let group = Group::established(&["a", "b", "c"]);
-        let (a, b, c) = (group.node("a"), group.node("b"), group.node("c"));
-        c.agent().run("stop").ok();
-        group.notify("a", "post", "stop", &Lists { promoted: vec!["a"], unpromoted: vec!["b"], stop: vec!["c"], ..Lists::default() });
-        eventually("c has left the record", || {
-            a.agent().run("monitor").expect(&[8]);
-            group.record().contains("active=b ")
-        });
-        b.kill_server();
-        let waiting = a.write_and_wait("in between");
-        wait_for_it(a);
-        let lists = starts(&group, "c", &waiting);
-        not_counted(a);
-        group.notify_all("post", "start", &lists);
-        let answer = waiting.answer(MOMENT);
-        assert!(matches!(answer, Some(Ok(_))), "{answer:?}: {}\n{}\n{}\n{}", group.record(), sessions(a), a.log(), c.log());
-        assert!(group.record().contains("active=b,c "), "{}", group.record());
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = Group::established(&["a", "b", "c"]);
+    let (a, b, c) = (group.node("a"), group.node("b"), group.node("c"));
+    c.agent().run("stop").ok();
+    group.notify("a", "post", "stop", &Lists { promoted: vec!["a"], unpromoted: vec!["b"], stop: vec!["c"], ..Lists::default() });
+    eventually("c has left the record", || {
+        a.agent().run("monitor").expect(&[8]);
+        group.record().contains("active=b ")
     });
+    b.kill_server();
+    let waiting = a.write_and_wait("in between");
+    wait_for_it(a);
+    let lists = starts(&group, "c", &waiting);
+    not_counted(a);
+    group.notify_all("post", "start", &lists);
+    let answer = waiting.answer(MOMENT);
+    assert!(matches!(answer, Some(Ok(_))), "{answer:?}: {}\n{}\n{}\n{}", group.record(), sessions(a), a.log(), c.log());
+    assert!(group.record().contains("active=b,c "), "{}", group.record());
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testkit::{Agent, Group, Lists, Node, Signal, eventually, while_the_machine_keeps_up};
+use testkit::{Agent, Group, Lists, Node, Signal, eventually};
 
 #[test]
 fn a_dead_replica_is_not_running() {
@@ -194,45 +194,39 @@ fn promote_ends_the_pause_that_a_killed_demotion_left() {
 
 #[test]
 fn two_starts_at_once_make_one_server() {
-    while_the_machine_keeps_up(|| {
-        for _ in 0..5 {
-            let node = Node::alone();
-            let both = [node.agent().spawn("start"), node.agent().spawn("start")];
-            for one in both {
-                one.answer().ok();
-            }
-            node.server();
-            node.agent().run("monitor").expect(&[0]);
+    for _ in 0..5 {
+        let node = Node::alone();
+        let both = [node.agent().spawn("start"), node.agent().spawn("start")];
+        for one in both {
+            one.answer().ok();
         }
-    });
+        node.server();
+        node.agent().run("monitor").expect(&[0]);
+    }
 }
 
 #[test]
 fn two_stops_at_once_both_succeed() {
-    while_the_machine_keeps_up(|| {
-        let node = Node::alone();
-        node.start_promoted();
-        for one in [node.agent().spawn("stop"), node.agent().spawn("stop")] {
-            one.answer().ok();
-        }
-        assert!(node.servers().is_empty());
-    });
+    let node = Node::alone();
+    node.start_promoted();
+    for one in [node.agent().spawn("stop"), node.agent().spawn("stop")] {
+        one.answer().ok();
+    }
+    assert!(node.servers().is_empty());
 }
 
 #[test]
 fn start_and_stop_at_once_end_in_one_of_both() {
-    while_the_machine_keeps_up(|| {
-        for round in 0..8 {
-            let node = Node::alone();
-            let actions = if round % 2 == 0 { ["start", "stop"] } else { ["stop", "start"] };
-            for one in actions.map(|action| node.agent().spawn(action)) {
-                one.answer().ok();
-            }
-            let running = node.servers().len();
-            assert!(running <= 1, "{:?}", node.servers());
-            node.agent().run("monitor").expect(&[if running == 1 { 0 } else { 7 }]);
+    for round in 0..8 {
+        let node = Node::alone();
+        let actions = if round % 2 == 0 { ["start", "stop"] } else { ["stop", "start"] };
+        for one in actions.map(|action| node.agent().spawn(action)) {
+            one.answer().ok();
         }
-    });
+        let running = node.servers().len();
+        assert!(running <= 1, "{:?}", node.servers());
+        node.agent().run("monitor").expect(&[if running == 1 { 0 } else { 7 }]);
+    }
 }
 
 /// A start whose agent hangs holds the lock; the stop that follows its timeout must not wait for it for ever.
