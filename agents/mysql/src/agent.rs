@@ -1,11 +1,12 @@
 //! The agent: its parts, and what every action needs of them.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ocf::{Context, Description, Failure, Notification, Outcome, ResourceAgent, Secret, Status, Timeouts, Values};
 use pacemaker::{Cluster, Disks, Membership, Watcher};
-use process::{Account, Identity, Locked};
+use process::{Account, Files, Identity, Locked};
 use promotable::{Login, RememberedLogin, read_secret, with_login};
 
 use crate::dialect::Dialect;
@@ -30,6 +31,7 @@ pub struct MySql {
     pub(crate) cluster: Cluster,
     pub(crate) state_file: StateFile,
     membership: Membership,
+    account: OnceCell<Account>,
     remembered_login: RememberedLogin,
 }
 
@@ -129,6 +131,7 @@ impl MySql {
             state_file: StateFile::of(&membership.state_directory, &membership.resource),
             remembered_login: RememberedLogin::of(&membership.state_directory, &membership.resource),
             membership,
+            account: OnceCell::new(),
         }
     }
 
@@ -142,6 +145,7 @@ impl MySql {
         self.state_file.check()?;
         let directory = &self.membership.state_directory;
         let explain = |e: std::io::Error| Failure::generic(format!("{}: {e}", directory.display()));
+        #[allow(clippy::disallowed_methods, reason = "the directory for state is root's")]
         std::fs::create_dir_all(directory).map_err(explain)?;
         let path = directory.join(format!("systole-{}.lock", self.membership.resource));
         process::lock(&path, context.deadline.left() / 2).map_err(explain)?.ok_or_else(|| {
@@ -152,6 +156,7 @@ impl MySql {
     /// The same, when nobody has it now.
     pub(crate) fn lock_now(&self) -> Option<Locked> {
         let directory = &self.membership.state_directory;
+        #[allow(clippy::disallowed_methods, reason = "the directory for state is root's")]
         std::fs::create_dir_all(directory).ok()?;
         process::lock(&directory.join(format!("systole-{}.lock", self.membership.resource)), Duration::ZERO).ok().flatten()
     }
@@ -169,7 +174,8 @@ impl MySql {
     /// The disks that these directories are on, to be written to as the server's user.
     pub(crate) fn disks_of(&self, directories: impl IntoIterator<Item = PathBuf>) -> Option<Disks> {
         let account = self.account().ok()?;
-        let directories = process::one_each(std::iter::once(self.params.datadir.clone()).chain(directories));
+        let all = std::iter::once(self.params.datadir.clone()).chain(directories);
+        let directories = account.act(|_| Ok(process::one_each(all))).ok()?;
         Some(Disks { uid: account.uid, gid: account.gid, directories })
     }
 
@@ -181,7 +187,8 @@ impl MySql {
     /// The configuration file; where the RPM distributions have it when the default does not exist.
     pub(crate) fn config_path(&self) -> PathBuf {
         let other = Path::new("/etc/my.cnf");
-        if self.params.config == Path::new("/etc/mysql/my.cnf") && !self.params.config.exists() && other.exists() {
+        let exists = |path: &Path| self.files(|files| files.exists(path)).unwrap_or(false);
+        if self.params.config == Path::new("/etc/mysql/my.cnf") && !exists(&self.params.config) && exists(other) {
             return other.to_owned();
         }
         self.params.config.clone()
@@ -219,7 +226,9 @@ impl MySql {
     pub(crate) fn connect(&self, known: Option<&Dialect>, limit: Duration) -> Result<Server, Fault> {
         let given = || self.login().map_err(|failure| Fault::Denied(failure.reason));
         let until = Instant::now() + limit;
-        let attempt = |login: &Login| Server::connect(&self.params.socket, login, known, until.saturating_duration_since(Instant::now()));
+        let account = self.reader();
+        let attempt =
+            |login: &Login| Server::connect(&self.params.socket, &account, login, known, until.saturating_duration_since(Instant::now()));
         with_login(&self.remembered_login, &self.params.test_user, given, attempt, |fault| matches!(fault, Fault::Denied(_)))
     }
 
@@ -297,25 +306,68 @@ impl MySql {
 
     /// A pid file names a number; only the program behind it tells whether it is our server.
     fn by_pidfile(&self) -> Option<Identity> {
-        // The server's account can put anything in its place.
-        let text = process::read_file(&self.params.pidfile, LONGEST_PID_FILE).ok()?;
+        let text = self.reader().act(|files| files.read(&self.params.pidfile, LONGEST_PID_FILE)).ok()?;
         let pid = String::from_utf8_lossy(&text).trim().parse().ok()?;
-        let identity = Identity::of(pid).filter(Identity::runs)?;
-        // The server of another resource runs the same program: ours works in the data directory.
-        let theirs = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
-        let ours = std::fs::canonicalize(&self.params.datadir).ok();
-        (theirs.is_none() || ours.is_none() || theirs == ours).then_some(identity)
+        Identity::of(pid).filter(|process| process.runs() && self.is_our_server(process))
     }
 
-    /// Whoever listens on our socket is our server, unless it is dying: its last thread holds the socket for a moment.
+    /// Whoever listens on our socket is our server, unless it is dying: its last thread holds the socket for a moment. The path could lead
+    /// anywhere: who is not the user has to be as good as the server.
     fn by_socket(&self) -> Option<Identity> {
-        std::fs::metadata(&self.params.socket).ok()?;
-        Identity::of(Server::listener(&self.params.socket)?).filter(Identity::runs)
+        let (pid, user) = Server::listener(&self.params.socket)?;
+        let of_our_user = self.account().is_ok_and(|account| account.uid == user);
+        Identity::of(pid).filter(|process| process.runs() && (of_our_user || self.is_our_server(process)))
     }
 
-    /// The account that the server runs under.
-    pub(crate) fn account(&self) -> Result<Account, Failure> {
-        Account::find(&self.params.user).map_err(|e| Failure::installed(e.to_string()))
+    /// Whether a process that somebody names is our server. Another user's never is: who names it could not end it. The server of another
+    /// resource runs the same program: ours works in the data directory. What cannot be told counts as ours, so that a stop never passes
+    /// over a server that runs.
+    fn is_our_server(&self, process: &Identity) -> bool {
+        let theirs = process.directory();
+        let ours = self.files(|files| files.real_path(&self.params.datadir)).ok();
+        let here = theirs.is_none() || ours.is_none() || theirs == ours;
+        here && match (self.account(), process.user()) {
+            (Ok(account), Some(user)) if user == account.uid => true,
+            (Ok(_), Some(user)) if user != 0 => false,
+            _ => self.runs_our_program(process),
+        }
+    }
+
+    fn runs_our_program(&self, process: &Identity) -> bool {
+        let program = self.params.program();
+        #[allow(clippy::disallowed_methods, reason = "the program is root's")]
+        let expected = std::fs::canonicalize(&program).unwrap_or(program);
+        process.program() == Some(expected)
+    }
+
+    /// The account that the server runs under, looked up once.
+    pub(crate) fn account(&self) -> Result<&Account, Failure> {
+        if let Some(known) = self.account.get() {
+            return Ok(known);
+        }
+        let found = Account::find(&self.params.user).map_err(|e| Failure::installed(e.to_string()))?;
+        Ok(self.account.get_or_init(|| found))
+    }
+
+    /// Whose rights it takes to find the server and to talk to it: the account's. A server that runs must be found, and be stopped, also
+    /// when the user database does not answer, or the parameter is wrong.
+    fn reader(&self) -> Account {
+        self.account().map_or_else(|_| Account::own(), Clone::clone)
+    }
+
+    /// Touches what the server's account controls, with its rights.
+    pub(crate) fn files<T>(&self, work: impl FnOnce(&Files<'_>) -> std::io::Result<T>) -> std::io::Result<T> {
+        self.account().map_err(|failure| std::io::Error::other(failure.reason))?.act(work)
+    }
+
+    /// Why a server that somebody else started is not taken charge of.
+    pub(crate) fn runs_as_root(&self, process: &Identity) -> Option<String> {
+        (process.user() == Some(0)).then(|| {
+            format!(
+                "the server (pid {}) runs as root, and somebody else started it: stop it, so that the cluster starts it as user {}",
+                process.pid, self.params.user
+            )
+        })
     }
 }
 

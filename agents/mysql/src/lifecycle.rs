@@ -1,8 +1,5 @@
 //! `start` and `stop`: the server's process.
 
-use std::fs;
-use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::chown;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -19,6 +16,7 @@ use crate::premises::{self, Finding};
 use crate::record::Record;
 use crate::server::{Fault, Server};
 use crate::state::State;
+use crate::validate::not_its_data;
 
 /// How long `start` waits for the server's recovery. A server that recovers is alive: the cluster must not wait for it
 /// while another instance could be promoted. The monitor follows it from there.
@@ -33,6 +31,8 @@ const KILL_RESERVE: Duration = Duration::from_secs(6);
 const ENDS_AT_ONCE: Duration = Duration::from_secs(10);
 /// How long a start that waits for nothing waits all the same for a killed server to let go of the data: a small one does it in this time.
 const LETTING_GO: Duration = Duration::from_millis(100);
+/// How much of the end of the log is looked at. Bytes.
+const LAST_OF_LOG: u64 = 16_384;
 /// Files that the server may open; it opens fewer tables when it gets fewer.
 const OPEN_FILES: u64 = 65_535;
 
@@ -55,7 +55,7 @@ impl MySql {
         }
         self.withdraw_position(&self.state_file.load())?;
         let primary = self.current_primary(context)?;
-        if self.needs_copy_first() {
+        if self.needs_copy_first()? {
             let source = match primary {
                 Some(primary) => Some(primary),
                 // After a restart of all: the next primary, probably; if it is not, the copy fails and is begun anew.
@@ -101,6 +101,9 @@ impl MySql {
 
     /// `start` of a server that runs: nothing to do but to make sure that it is no primary by its own opinion.
     fn start_running(&self, context: &Context, mut state: State, process: &Identity) -> Outcome {
+        if let Some(why) = self.runs_as_root(process).filter(|_| !state.ours) {
+            return Err(Failure::generic(why));
+        }
         let look = loop {
             match self.ask(&state, process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2)) {
                 // A start before this one was killed, and its server is not up yet.
@@ -132,7 +135,7 @@ impl MySql {
 
     /// What a server needs that we did not start, or that has just come up: its dialect, its plugins.
     pub(crate) fn take_charge(&self, context: &Context, state: &mut State, server: &mut Server) -> Outcome {
-        let loaded = server.load_semi_sync();
+        let loaded = server.load_semi_sync(self.account()?);
         state.filters = server.filters()?;
         let seen = server.observe()?;
         let findings = self.findings(state, server, &seen);
@@ -189,12 +192,12 @@ impl MySql {
     /// # Errors
     /// What the server said before it ended.
     pub(crate) fn launch(&self, context: &Context, patience: Duration) -> Result<Option<(Server, Box<Observation>)>, Failure> {
-        let account = self.account()?;
+        let account = self.account()?.clone();
         let dying = Self::await_end(&self.state_file.load(), patience.max(LETTING_GO));
         if dying.is_empty() {
             self.prepare_directories(&account)?;
         }
-        let log_begin = fs::metadata(&self.params.log).map_or(0, |m| m.len());
+        let log_begin = self.files(|files| files.length(&self.params.log)).unwrap_or_default();
         let daemon = Daemon {
             program: self.params.program(),
             arguments: self.arguments()?,
@@ -231,9 +234,8 @@ impl MySql {
         }
         let mut spawned = daemon.spawn_remembered(remember).map_err(explained)?;
         watched(&spawned.identity);
-        let answered = self
-            .wait_for_server(context, &mut spawned, patience)
-            .map_err(|failure| explain(&failure, &mut spawned, &self.params.log, log_begin))?;
+        let answered =
+            self.wait_for_server(context, &mut spawned, patience).map_err(|failure| self.explain(&failure, &mut spawned, log_begin))?;
         context.log.notice(format!("started the server (pid {}), closed for writes", spawned.identity.pid));
         let Some((mut server, seen)) = answered else { return Ok(None) };
         let mut state = self.state_file.load();
@@ -308,7 +310,7 @@ impl MySql {
             }
             if said.elapsed() >= PROGRESS {
                 said = Instant::now();
-                let last = tail(&self.params.log, 0).lines().next_back().unwrap_or_default().to_owned();
+                let last = self.tail(0).lines().next_back().unwrap_or_default().to_owned();
                 context.log.notice(format!("waiting for the server, {} s so far; it says: {last}", begin.elapsed().as_secs()));
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -320,22 +322,16 @@ impl MySql {
         let explain = |path: &Path, e: std::io::Error| Failure::permission(format!("{}: {e}", path.display()));
         for file in [&self.params.socket, &self.params.pidfile, &self.params.log] {
             let Some(directory) = file.parent() else { continue };
-            if !directory.exists() {
-                fs::create_dir_all(directory).map_err(|e| explain(directory, e))?;
-                chown(directory, Some(account.uid), Some(account.gid)).map_err(|e| explain(directory, e))?;
-            }
+            account.make_directory(directory).map_err(|e| explain(directory, e))?;
         }
-        if !self.params.log.exists() {
-            fs::File::create(&self.params.log).map_err(|e| explain(&self.params.log, e))?;
-            chown(&self.params.log, Some(account.uid), Some(account.gid)).map_err(|e| explain(&self.params.log, e))?;
-        }
-        Ok(())
+        account.make_file(&self.params.log).map_err(|e| explain(&self.params.log, e))
     }
 
     /// Makes the data directory when it holds no database and the operator wants that.
     fn create_if_wanted(&self, context: &Context) -> Outcome {
         let datadir = &self.params.datadir;
-        if datadir.join("mysql").is_dir() {
+        let wrong = |e| not_its_data(datadir, &e, &self.params.user);
+        if self.files(|files| files.is_directory(&datadir.join("mysql"))).map_err(wrong)? {
             return Ok(());
         }
         if !self.params.enable_creation {
@@ -345,25 +341,20 @@ impl MySql {
             )));
         }
         let account = self.account()?;
-        if !datadir.exists() {
-            fs::create_dir_all(datadir).map_err(|e| Failure::permission(format!("datadir {}: {e}", datadir.display())))?;
-            chown(datadir, Some(account.uid), Some(account.gid))
-                .map_err(|e| Failure::permission(format!("datadir {}: {e}", datadir.display())))?;
-        }
+        account.make_directory(datadir).map_err(wrong)?;
         let program = self.params.program();
         let version = process::run(&program.display().to_string(), &["--version"], Duration::from_secs(10))
             .map_err(|e| Failure::installed(e.to_string()))?
             .stdout;
-        let (data, user) = (format!("--datadir={}", datadir.display()), format!("--user={}", self.params.user));
+        let data = format!("--datadir={}", datadir.display());
         let limit = context.deadline.left();
+        // Not by root, whom a link in that directory would lead anywhere.
         let made = if version.contains("MariaDB") {
-            process::run(
-                "mariadb-install-db",
-                &[&data, &user, "--auth-root-authentication-method=socket", "--skip-test-db", "--force"],
-                limit,
-            )
+            let arguments =
+                [&data, "--auth-root-authentication-method=socket", "--auth-root-socket-user=root", "--skip-test-db", "--force"];
+            process::run_as(account, "mariadb-install-db", &arguments, limit)
         } else {
-            process::run(&program.display().to_string(), &["--no-defaults", "--initialize-insecure", &data, &user], limit)
+            process::run_as(account, &program.display().to_string(), &["--no-defaults", "--initialize-insecure", &data], limit)
         };
         let made = made.map_err(|e| Failure::installed(e.to_string()))?;
         if made.status.success() {
@@ -375,6 +366,24 @@ impl MySql {
         let last = || said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
         let cause = cause(&said).unwrap_or_else(last);
         Err(Failure::installed(format!("the data directory {} cannot be made: {cause}", datadir.display())))
+    }
+
+    /// What the server's log got since `from`, its last lines.
+    fn tail(&self, from: u64) -> String {
+        self.files(|files| files.tail(&self.params.log, from, LAST_OF_LOG)).unwrap_or_default()
+    }
+
+    /// Why a server did not come up, from what it said itself.
+    fn explain(&self, failure: &Failure, spawned: &mut Spawned, log_begin: u64) -> Failure {
+        if spawned.ended().is_none() {
+            spawned.identity.kill();
+            spawned.identity.wait_gone(Duration::from_secs(2));
+            return failure.clone();
+        }
+        match cause(&self.tail(log_begin)) {
+            Some(line) => failure.clone().because(format!("{}: {line}", failure.reason)),
+            None => failure.clone(),
+        }
     }
 
     /// Stops the server, whatever it takes.
@@ -414,7 +423,7 @@ impl MySql {
             )));
         }
         for file in [&self.params.socket, &self.params.pidfile] {
-            let _ = fs::remove_file(file);
+            let _ = self.files(|files| files.remove(file));
         }
         self.publish_readable(context, &mut state, false);
         let stopped = State {
@@ -474,32 +483,6 @@ impl MySql {
                 Duration::ZERO
             }
         }
-    }
-}
-
-/// What the file got since `from`, its last lines.
-fn tail(path: &Path, from: u64) -> String {
-    let read = || -> std::io::Result<String> {
-        let mut file = fs::File::open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(from.min(length).max(length.saturating_sub(16_384))))?;
-        let mut bytes = Vec::new();
-        file.take(16_384).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    read().unwrap_or_default()
-}
-
-/// Why a server did not come up, from what it said itself.
-fn explain(failure: &Failure, spawned: &mut Spawned, log: &Path, log_begin: u64) -> Failure {
-    if spawned.ended().is_none() {
-        spawned.identity.kill();
-        spawned.identity.wait_gone(Duration::from_secs(2));
-        return failure.clone();
-    }
-    match cause(&tail(log, log_begin)) {
-        Some(line) => failure.clone().because(format!("{}: {line}", failure.reason)),
-        None => failure.clone(),
     }
 }
 

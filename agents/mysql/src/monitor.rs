@@ -60,6 +60,9 @@ impl MySql {
         if let Some(directory) = self.watcher().hanging_disk(&process) {
             return self.disk_hangs(context, &state, &directory);
         }
+        if let Some(why) = self.runs_as_root(&process).filter(|_| !state.ours) {
+            return Ok(self.unseen(context, &state, &why));
+        }
         match self.ask(&state, &process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2)) {
             Look::Answered(server, seen) if lock.is_none() => Ok(self.status(&state, &seen, &self.findings(&state, &server, &seen))),
             Look::Answered(server, seen) => {
@@ -390,7 +393,7 @@ impl MySql {
 
     /// Whether the disk of the data is as good as full.
     pub(crate) fn is_cramped(&self) -> bool {
-        process::room(&self.params.datadir).is_some_and(|bytes| bytes < ROOM_TO_WRITE)
+        self.files(|files| files.room(&self.params.datadir)).is_ok_and(|bytes| bytes < ROOM_TO_WRITE)
     }
 
     fn full_disk(&self) -> String {

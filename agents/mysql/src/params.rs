@@ -34,7 +34,7 @@ const TEST_PASSWD: Parameter = Parameter::new("test_passwd", Kind::Text, "passwo
     "The password of test_user. Better in test_passwd_file, or set with `crm resource secret`, so that it does not stand in the CIB.",
 );
 const TEST_PASSWD_FILE: Parameter = Parameter::new("test_passwd_file", Kind::Path, "file with the password of test_user")
-    .about("A file whose first line is the password of test_user. Only its owner may be able to read it.");
+    .about("A file whose first line is the password of test_user. It must belong to root and be readable by nobody else.");
 const TEST_TABLE: Parameter = Parameter::new("test_table", Kind::Text, "table read by a deep monitor").about(
     "A table as database.table that a monitor with OCF_CHECK_LEVEL=10 reads a row of. A table that cannot be read fails the monitor.",
 );
@@ -53,7 +53,7 @@ const REPLICATION_PASSWD: Parameter = Parameter::new("replication_passwd", Kind:
     .about("The password of replication_user. Better in replication_passwd_file, or set with `crm resource secret`.");
 const REPLICATION_PASSWD_FILE: Parameter =
     Parameter::new("replication_passwd_file", Kind::Path, "file with the password of replication_user")
-        .about("A file whose first line is the password of replication_user. Only its owner may be able to read it.");
+        .about("A file whose first line is the password of replication_user. It must belong to root and be readable by nobody else.");
 const REPLICATION_PORT: Parameter =
     Parameter::new("replication_port", Kind::Integer { min: 1, max: 65_535 }, "port of the servers").or("3306").reloadable();
 const REPLICATION_REQUIRE_SSL: Parameter = Parameter::new("replication_require_ssl", Kind::Boolean, "replicate over TLS")
@@ -240,6 +240,7 @@ impl Params {
 
     /// The server program: what was given, the server beside a wrapper, or what the distribution has instead of the
     /// default.
+    #[allow(clippy::disallowed_methods, reason = "the program is root's")]
     pub(crate) fn program(&self) -> PathBuf {
         let name = self.binary.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         let wrapper = name.contains("safe");
@@ -261,6 +262,7 @@ fn is_table(text: &str) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the tests' own files")]
 mod tests {
     use super::*;
     use ocf::Environment;

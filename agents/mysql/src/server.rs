@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, OptsBuilder, Value};
 use ocf::Secret;
+use process::Account;
 use promotable::Login;
 use tokio::runtime::Runtime;
 
@@ -98,11 +99,18 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Connects and logs in. `known`: the dialect that this process of the server was found to speak before.
+    /// Connects and logs in, where `account` may connect: the path is in a directory of that account, and what is said here is said by root.
+    /// `known`: the dialect that this process of the server was found to speak before.
     ///
     /// # Errors
     /// Why it cannot be talked to.
-    pub(crate) fn connect(socket: &Path, login: &Login, known: Option<&Dialect>, limit: Duration) -> Result<Self, Fault> {
+    pub(crate) fn connect(
+        socket: &Path,
+        account: &Account,
+        login: &Login,
+        known: Option<&Dialect>,
+        limit: Duration,
+    ) -> Result<Self, Fault> {
         let runtime = runtime()?;
         // What the driver would otherwise ask the server for, statement by statement.
         let options = OptsBuilder::default()
@@ -114,7 +122,7 @@ impl Server {
             .wait_timeout(Some(60))
             .stmt_cache_size(0);
         let begin = Instant::now();
-        let conn = runtime.block_on(async {
+        let connecting = async {
             tokio::time::timeout(limit, async {
                 loop {
                     match Conn::new(options.clone()).await {
@@ -124,10 +132,12 @@ impl Server {
                 }
             })
             .await
-        });
+        };
+        // The runtime has one thread, this one. Who we are for the server stays.
+        let conn = account.act(|_| Ok(runtime.block_on(connecting))).map_err(|e| Fault::Denied(e.to_string()))?;
         let conn = match conn {
             Ok(Ok(conn)) => conn,
-            Ok(Err(error)) => return Err(fault_of(&error, socket, &login.user)),
+            Ok(Err(error)) => return Err(fault_of(&error, socket, &account.name, &login.user)),
             Err(_) => {
                 return Err(Fault::Silent(format!("no greeting on {} in {} ms", socket.display(), begin.elapsed().as_millis())));
             }
@@ -142,8 +152,8 @@ impl Server {
         Ok(server)
     }
 
-    /// Which process listens on the socket, whatever it says.
-    pub(crate) fn listener(socket: &Path) -> Option<i32> {
+    /// Which process listens on the socket, and who it runs as, whatever it says.
+    pub(crate) fn listener(socket: &Path) -> Option<(i32, u32)> {
         let connected = runtime().ok()?.block_on(async {
             tokio::time::timeout(LISTENING, async {
                 loop {
@@ -155,7 +165,8 @@ impl Server {
             })
             .await
         });
-        connected.ok()?.ok()?.peer_cred().ok()?.pid()
+        let peer = connected.ok()?.ok()?.peer_cred().ok()?;
+        Some((peer.pid()?, peer.uid()))
     }
 
     /// What [`Self::observe`] does, with all that is asked for in this time.
@@ -271,9 +282,10 @@ impl Server {
     }
 
     /// Loads the plugins that acknowledgements need, if they are missing and the server has them.
-    pub(crate) fn load_semi_sync(&mut self) -> Result<(), Fault> {
+    pub(crate) fn load_semi_sync(&mut self, account: &Account) -> Result<(), Fault> {
         let directory = self.dialect.plugin_directory.clone();
-        let statements = self.dialect.load_semi_sync(|library| Path::new(&directory).join(library).exists());
+        let is_there = |library: &str| account.act(|files| files.exists(&Path::new(&directory).join(library))).unwrap_or(false);
+        let statements = self.dialect.load_semi_sync(is_there);
         if statements.is_empty() {
             return Ok(());
         }
@@ -552,13 +564,16 @@ fn refusal(code: u16, message: &str, user: &str) -> Fault {
     }
 }
 
-fn fault_of(error: &Error, socket: &Path, user: &str) -> Fault {
+fn fault_of(error: &Error, socket: &Path, account: &str, user: &str) -> Fault {
     let socket = socket.display();
     match error {
         Error::Io(mysql_async::IoError::Io(e))
             if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) =>
         {
             Fault::Absent(format!("nothing listens on {socket}"))
+        }
+        Error::Io(mysql_async::IoError::Io(e)) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            Fault::Denied(format!("user {account} may not use the socket {socket}: it belongs to somebody else"))
         }
         Error::Io(e) => Fault::Absent(format!("{socket}: {e}")),
         Error::Server(e) => refusal(e.code, &e.message, user),
@@ -573,6 +588,7 @@ fn fault_of(error: &Error, socket: &Path, user: &str) -> Fault {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the tests' own files")]
 mod tests {
     use super::*;
 
@@ -606,7 +622,7 @@ mod tests {
         assert!(!queue.is_empty());
         let begin = Instant::now();
         let login = Login { user: "root".into(), password: None };
-        let fault = Server::connect(&socket, &login, None, Duration::from_millis(300)).err();
+        let fault = Server::connect(&socket, &Account::own(), &login, None, Duration::from_millis(300)).err();
         assert!(matches!(fault, Some(Fault::Silent(_))), "{fault:?}");
         assert!(begin.elapsed() >= Duration::from_millis(300));
         assert_eq!(Server::listener(&socket), None);
@@ -627,7 +643,7 @@ mod tests {
     fn nobody_listens() {
         let login = Login { user: "root".into(), password: None };
         let socket = Path::new("/nonexistent/socket");
-        assert!(matches!(Server::connect(socket, &login, None, Duration::from_secs(1)).err(), Some(Fault::Absent(_))));
+        assert!(matches!(Server::connect(socket, &Account::own(), &login, None, Duration::from_secs(1)).err(), Some(Fault::Absent(_))));
         assert_eq!(Server::listener(socket), None);
     }
 }

@@ -58,12 +58,19 @@ impl MySql {
             return Err(contradiction.clone());
         }
         let program = self.params.program();
+        #[allow(clippy::disallowed_methods, reason = "the program is root's")]
         let metadata = std::fs::metadata(&program)
             .map_err(|e| Failure::installed(format!("binary {}: {e}; install the server, or set binary", program.display())))?;
         if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
             return Err(Failure::permission(format!("binary {} is not an executable file", program.display())));
         }
-        self.account()?;
+        let account = self.account()?;
+        if account.uid == 0 {
+            return Err(Failure::installed(format!(
+                "a server is not started as user {}, because whoever breaks into it would be root: set user to an account of its own",
+                account.name
+            )));
+        }
         for (file, parameter) in
             [(&self.params.test_password_file, "test_passwd_file"), (&self.params.replication_password_file, "replication_passwd_file")]
         {
@@ -72,16 +79,19 @@ impl MySql {
             }
         }
         let config = self.config_path();
-        let metadata = std::fs::metadata(&config).map_err(|e| {
+        let mode = self.files(|files| files.mode(&config)).map_err(|e| {
             Failure::installed(format!("config {}: {e}; write the server's option file there, or set config", config.display()))
         })?;
-        if metadata.permissions().mode() & 0o002 != 0 {
+        if mode & 0o002 != 0 {
             let shown = config.display();
             return Err(Failure::permission(format!(
                 "config {shown}: everybody can write it, so the server ignores it: chmod o-w {shown}"
             )));
         }
-        if !self.params.datadir.is_dir() && !self.params.enable_creation {
+        let found = self
+            .files(|files| files.is_directory(&self.params.datadir))
+            .map_err(|e| not_its_data(&self.params.datadir, &e, &self.params.user))?;
+        if !found && !self.params.enable_creation {
             return Err(Failure::installed(format!(
                 "datadir {} does not exist: make a database there, or set enable_creation=yes",
                 self.params.datadir.display()
@@ -89,6 +99,11 @@ impl MySql {
         }
         Ok(())
     }
+}
+
+/// What the server's user is not let into.
+pub(crate) fn not_its_data(datadir: &std::path::Path, why: &std::io::Error, user: &str) -> Failure {
+    Failure::permission(format!("datadir {}: {why}; give it to user {user}", datadir.display()))
 }
 
 /// The privileges that are not granted, by the text of the grants.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ocf::{Context, Description, Failure, Notification, Outcome, ResourceAgent, Status, Timeouts, Values};
 use pacemaker::{Cluster, Membership, Watcher};
-use process::{Account, Identity, Locked};
+use process::{Account, Files, Identity, Locked};
 use promotable::{Login, RememberedLogin, read_secret, with_login};
 
 use crate::conf::Conf;
@@ -15,6 +15,9 @@ use crate::params::{self, Params};
 use crate::record::{PROPERTY, Record};
 use crate::server::{Fault, Server};
 use crate::state::{State, StateFile};
+
+/// More than any number of a process. Bytes.
+const LONGEST_PID_FILE: u64 = 64;
 
 /// Where `make install` puts the helper programs.
 const LIBEXEC: &str = match option_env!("SYSTOLE_LIBEXEC") {
@@ -29,6 +32,7 @@ pub struct Redis {
     pub(crate) state_file: StateFile,
     membership: Membership,
     conf: OnceCell<Conf>,
+    account: OnceCell<Account>,
     remembered_login: RememberedLogin,
 }
 
@@ -74,6 +78,7 @@ impl ResourceAgent for Redis {
             remembered_login: RememberedLogin::of(&membership.state_directory, &membership.resource),
             membership,
             conf: OnceCell::new(),
+            account: OnceCell::new(),
         })
     }
 
@@ -132,6 +137,7 @@ impl Redis {
         self.state_file.check()?;
         let directory = &self.membership.state_directory;
         let explain = |e: std::io::Error| Failure::generic(format!("{}: {e}", directory.display()));
+        #[allow(clippy::disallowed_methods, reason = "the directory for state is root's")]
         std::fs::create_dir_all(directory).map_err(explain)?;
         let path = directory.join(format!("systole-{}.lock", self.membership.resource));
         process::lock(&path, context.deadline.left() / 2).map_err(explain)?.ok_or_else(|| {
@@ -152,7 +158,9 @@ impl Redis {
     /// The configuration, read once.
     pub(crate) fn conf(&self) -> Result<&Conf, Failure> {
         if self.conf.get().is_none() {
-            let conf = Conf::read(&self.config_path())?;
+            let path = self.config_path();
+            let read = self.account()?.act(|files| Ok(Conf::read(files, &path, &self.params.rundir)));
+            let conf = read.map_err(|e| Failure::generic(e.to_string()))??;
             return Ok(self.conf.get_or_init(|| conf));
         }
         self.conf.get().ok_or_else(|| Failure::generic("the configuration was not read"))
@@ -161,7 +169,8 @@ impl Redis {
     /// The configuration file; where the RPM distributions have it when the default does not exist.
     pub(crate) fn config_path(&self) -> PathBuf {
         let other = Path::new("/etc/redis.conf");
-        if self.params.config == Path::new("/etc/redis/redis.conf") && !self.params.config.exists() && other.exists() {
+        let exists = |path: &Path| self.files(|files| files.exists(path)).unwrap_or(false);
+        if self.params.config == Path::new("/etc/redis/redis.conf") && !exists(&self.params.config) && exists(other) {
             return other.to_owned();
         }
         self.params.config.clone()
@@ -189,7 +198,8 @@ impl Redis {
             Ok(login) => Ok(login),
         };
         let until = Instant::now() + limit;
-        let attempt = |login: &Login| match Server::connect(&self.params.socket, login, until, limit) {
+        let account = self.reader();
+        let attempt = |login: &Login| match Server::connect(&self.params.socket, &account, login, until, limit) {
             Err(Fault::Absent(_)) if process::listens(&self.params.socket) => self.detour(login, until, limit),
             other => other,
         };
@@ -288,39 +298,70 @@ impl Redis {
 
     /// A pid file names a number; only the program behind it tells whether it is our server.
     fn by_pidfile(&self) -> Option<Identity> {
-        // It stands in a directory of the service's user, and a stop must not wait for a FIFO.
-        let pid = String::from_utf8(process::read_file(&self.params.pidfile, 64).ok()?).ok()?.trim().parse().ok()?;
-        let identity = Identity::of(pid).filter(Identity::is_alive)?;
-        (self.runs_our_program(pid) && self.works_in_our_directory(pid)).then_some(identity)
+        let text = self.reader().act(|files| files.read(&self.params.pidfile, LONGEST_PID_FILE)).ok()?;
+        let pid = String::from_utf8(text).ok()?.trim().parse().ok()?;
+        Identity::of(pid).filter(|process| process.is_alive() && self.is_our_server(process))
+    }
+
+    /// Whether a process that somebody names is our server. Another user's never is: who names it could not end it.
+    fn is_our_server(&self, process: &Identity) -> bool {
+        let user = process.user();
+        let of_our_user = self.account().map_or(true, |account| user == Some(account.uid) || user == Some(0));
+        of_our_user && self.runs_our_program(process) && self.works_in_our_directory(process)
     }
 
     /// The server of another resource runs the same program: ours works in the data directory. What cannot be told
     /// counts as ours, so that a stop never passes over a server that runs.
-    fn works_in_our_directory(&self, pid: i32) -> bool {
-        let ours = self.conf().ok().map(Conf::data_directory).filter(|d| d.is_absolute()).and_then(|d| std::fs::canonicalize(d).ok());
-        let theirs = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
+    fn works_in_our_directory(&self, process: &Identity) -> bool {
+        let configured = self.conf().ok().map(Conf::data_directory).filter(|d| d.is_absolute());
+        let ours = configured.and_then(|directory| self.files(|files| files.real_path(&directory)).ok());
+        let theirs = process.directory();
         ours.is_none() || theirs.is_none() || ours == theirs
     }
 
-    /// Whoever listens on our socket is our server, if it is the user's or runs the program. The kernel says who that is: what a server says
+    /// Whoever listens on our socket is our server, if it is the user's or, the path could lead anywhere, as good as that. The kernel says who that is: what a server says
     /// of itself would let it name any process for a stop to kill, and one that refuses our login says nothing.
     fn by_socket(&self) -> Option<Identity> {
         let (pid, user) = process::listener(&self.params.socket, Duration::from_millis(500))?;
-        let ours = self.account().is_ok_and(|account| account.uid == user) || self.runs_our_program(pid);
-        Identity::of(pid).filter(|_| ours)
+        let of_our_user = self.account().is_ok_and(|account| account.uid == user);
+        Identity::of(pid).filter(|process| of_our_user || self.is_our_server(process))
     }
 
     /// Whether a process runs the server's program.
-    fn runs_our_program(&self, pid: i32) -> bool {
-        let Ok(program) = std::fs::read_link(format!("/proc/{pid}/exe")) else { return false };
+    fn runs_our_program(&self, process: &Identity) -> bool {
+        #[allow(clippy::disallowed_methods, reason = "the program is root's")]
         let expected = std::fs::canonicalize(&self.params.bin).unwrap_or_else(|_| self.params.bin.clone());
-        // After a package upgrade the running program's file is gone.
-        Path::new(program.to_string_lossy().trim_end_matches(" (deleted)")) == expected
+        process.program() == Some(expected)
     }
 
-    /// The account that the server runs under.
-    pub(crate) fn account(&self) -> Result<Account, Failure> {
-        Account::find(&self.params.user).map_err(|e| Failure::installed(e.to_string()))
+    /// The account that the server runs under, looked up once.
+    pub(crate) fn account(&self) -> Result<&Account, Failure> {
+        if let Some(known) = self.account.get() {
+            return Ok(known);
+        }
+        let found = Account::find(&self.params.user).map_err(|e| Failure::installed(e.to_string()))?;
+        Ok(self.account.get_or_init(|| found))
+    }
+
+    /// Whose rights it takes to find the server and to talk to it: the account's. A server that runs must be found, and be stopped, also
+    /// when the user database does not answer, or the parameter is wrong.
+    fn reader(&self) -> Account {
+        self.account().map_or_else(|_| Account::own(), Clone::clone)
+    }
+
+    /// Touches what the server's account controls, with its rights.
+    pub(crate) fn files<T>(&self, work: impl FnOnce(&Files<'_>) -> std::io::Result<T>) -> std::io::Result<T> {
+        self.account().map_err(|failure| std::io::Error::other(failure.reason))?.act(work)
+    }
+
+    /// Why a server that somebody else started is not taken charge of.
+    pub(crate) fn runs_as_root(&self, process: &Identity) -> Option<String> {
+        (process.user() == Some(0)).then(|| {
+            format!(
+                "the server (pid {}) runs as root, and somebody else started it: stop it, so that the cluster starts it as user {}",
+                process.pid, self.params.user
+            )
+        })
     }
 }
 

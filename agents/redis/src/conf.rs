@@ -1,4 +1,4 @@
-//! The server's configuration file, read as the server reads it: quoting, include files, the last directive wins.
+//! The server's configuration file, read as the server reads it: with its rights, quoting, include files, the last directive wins.
 //!
 //! Only for what has to be known without asking the server: its password, and where its data and its log are.
 
@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ocf::{Failure, Secret};
+use process::Files;
 
 /// More than any configuration, in bytes.
 const LONGEST: u64 = 4 * 1024 * 1024;
@@ -16,29 +17,33 @@ const MAX_DEPTH: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Conf {
     directives: Vec<Vec<String>>,
+    /// Where the server is when it has read so far: relative paths begin there.
+    directory: PathBuf,
 }
 
 impl Conf {
-    /// Reads the file and what it includes.
+    /// Reads the file and what it includes, as a server does that is started in `directory`.
     ///
     /// # Errors
     /// A file that is missing or cannot be read, a line that the server would not accept either. The reason names file
     /// and line number, never the line: it may hold a password.
-    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let mut conf = Self::default();
-        conf.include(path, 0)?;
+    pub(crate) fn read(files: &Files<'_>, path: &Path, directory: &Path) -> Result<Self, Failure> {
+        let mut conf = Self { directory: directory.to_owned(), ..Self::default() };
+        conf.include(files, path, 0)?;
         Ok(conf)
     }
 
-    fn include(&mut self, path: &Path, depth: usize) -> Result<(), Failure> {
-        let text = process::read_file(path, LONGEST).map_err(|e| {
-            let reason = format!("configuration {} cannot be read: {e}; create it, or set the parameter config", path.display());
-            if e.kind() == std::io::ErrorKind::PermissionDenied { Failure::permission(reason) } else { Failure::installed(reason) }
-        })?;
+    fn include(&mut self, files: &Files<'_>, path: &Path, depth: usize) -> Result<(), Failure> {
+        let text = files.read_through_links(path, LONGEST).map_err(|e| cannot_read(path, &files.account().name, &e))?;
         let found = directives(&String::from_utf8_lossy(&text))
             .map_err(|line| Failure::installed(format!("configuration {} line {line}: unbalanced quotes", path.display())))?;
         for directive in found {
             if directive[0] != "include" {
+                if let [name, directory] = &directive[..] {
+                    if name == "dir" {
+                        self.directory.push(directory);
+                    }
+                }
                 self.directives.push(directive);
                 continue;
             }
@@ -49,8 +54,8 @@ impl Conf {
                 )));
             }
             for pattern in &directive[1..] {
-                for file in expand(pattern, path) {
-                    self.include(&file, depth + 1)?;
+                for file in expand(files, &self.directory.join(pattern)) {
+                    self.include(files, &file, depth + 1)?;
                 }
             }
         }
@@ -114,6 +119,14 @@ impl Conf {
     pub(crate) fn log_file(&self) -> Option<PathBuf> {
         self.last("logfile").filter(|f| !f.is_empty()).map(|f| self.data_directory().join(f))
     }
+}
+
+fn cannot_read(path: &Path, user: &str, e: &std::io::Error) -> Failure {
+    let shown = path.display();
+    if e.kind() == std::io::ErrorKind::PermissionDenied {
+        return Failure::permission(format!("configuration {shown} cannot be read by user {user}: {e}; give the file to its group"));
+    }
+    Failure::installed(format!("configuration {shown} cannot be read: {e}; create it, or set the parameter config"))
 }
 
 /// The directives of one text: name in lower case, then its arguments. `Err` is the number of a line with unbalanced
@@ -225,22 +238,14 @@ fn ends_word(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 /// The files that an include pattern names: `*` and `?` in the last component, as far as anybody uses it.
-fn expand(pattern: &str, including: &Path) -> Vec<PathBuf> {
-    let path = Path::new(pattern);
-    let path = if path.is_absolute() { path.to_owned() } else { including.parent().unwrap_or(Path::new("/")).join(path) };
+fn expand(files: &Files<'_>, path: &Path) -> Vec<PathBuf> {
     let Some(name) = path.file_name().map(|n| n.to_string_lossy().into_owned()).filter(|n| n.contains(['*', '?'])) else {
-        return vec![path];
+        return vec![path.to_owned()];
     };
     let directory = path.parent().unwrap_or(Path::new("/"));
-    let mut files: Vec<PathBuf> = std::fs::read_dir(directory)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| matches_pattern(entry.file_name().to_string_lossy().as_bytes(), name.as_bytes()))
-        .map(|entry| entry.path())
-        .collect();
-    files.sort();
-    files
+    let names = files.directory(directory).and_then(|found| found.names()).unwrap_or_default();
+    let matching = names.iter().filter(|found| matches_pattern(found.to_string_lossy().as_bytes(), name.as_bytes()));
+    matching.map(|name| directory.join(name)).collect()
 }
 
 fn matches_pattern(name: &[u8], pattern: &[u8]) -> bool {
@@ -253,14 +258,21 @@ fn matches_pattern(name: &[u8], pattern: &[u8]) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the tests' own files")]
 mod tests {
     use super::*;
+    use process::Account;
     use proptest::prelude::*;
+
+    /// As a server does that is started in the directory of the file.
+    fn read(path: &Path) -> Result<Conf, Failure> {
+        Account::own().act(|files| Ok(Conf::read(files, path, path.parent().unwrap()))).unwrap()
+    }
 
     #[test]
     fn where_a_server_listens_without_tls() {
         let addresses = |text: &str| {
-            let conf = Conf { directives: directives(text).unwrap() };
+            let conf = Conf { directives: directives(text).unwrap(), ..Conf::default() };
             conf.addresses().iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(addresses(""), ["127.0.0.1:6379"]);
@@ -291,7 +303,7 @@ mod tests {
 
     #[test]
     fn the_last_directive_wins_and_names_have_no_case() {
-        let conf = Conf { directives: directives("requirepass a\n# requirepass no\nRequirePass 'b'\n").unwrap() };
+        let conf = Conf { directives: directives("requirepass a\n# requirepass no\nRequirePass 'b'\n").unwrap(), ..Conf::default() };
         assert_eq!(conf.requirepass().unwrap().expose(), "b");
         assert_eq!(directives("a b\nc 'd\n"), Err(2));
     }
@@ -303,10 +315,10 @@ mod tests {
         let main = directory.join("redis.conf");
         std::fs::write(&main, format!("dir /a\ninclude {}/*.inc\nport 1\n", directory.display())).unwrap();
         std::fs::write(directory.join("1.inc"), "dir /b\nport 2\n").unwrap();
-        let conf = Conf::read(&main).unwrap();
+        let conf = read(&main).unwrap();
         assert_eq!((conf.last("dir"), conf.last("port")), (Some("/b"), Some("1")));
         std::fs::write(directory.join("2.inc"), format!("include {}\n", main.display())).unwrap();
-        assert!(Conf::read(&main).unwrap_err().reason.contains("includes itself"));
+        assert!(read(&main).unwrap_err().reason.contains("includes itself"));
         std::fs::remove_dir_all(directory).unwrap();
     }
 
@@ -314,7 +326,7 @@ mod tests {
     fn a_reason_never_shows_the_line() {
         let path = std::env::temp_dir().join(format!("systole-conf-secret-{}", std::process::id()));
         std::fs::write(&path, "requirepass 'hunter2\n").unwrap();
-        let reason = Conf::read(&path).unwrap_err().reason;
+        let reason = read(&path).unwrap_err().reason;
         assert!(reason.contains("line 1") && !reason.contains("hunter2"), "{reason}");
         std::fs::remove_file(path).unwrap();
     }

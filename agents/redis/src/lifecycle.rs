@@ -1,23 +1,21 @@
 //! `start` and `stop`: the server's process.
 
-use std::fs;
-use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ocf::{Context, Failure, Outcome, Peers};
-use process::{Daemon, DaemonError, Identity, Spawned};
+use process::{Account, Daemon, DaemonError, Files, Identity, Spawned};
 
 use promotable::read_secret;
 
 use crate::agent::{Redis, cluster_failure};
-use crate::conf::Conf;
 use crate::info::{Info, ReplicationRole};
 use crate::monitor::Look;
 use crate::params::Params;
 use crate::server::{Fault, GATE_CLOSED, NOBODY, Observation, Server};
 use crate::state::State;
+use crate::validate::not_its_data;
 
 /// How long `start` waits for the data to be loaded. A server that loads is alive: the cluster must not wait for it
 /// while another instance could be promoted.
@@ -27,6 +25,8 @@ const KILL_RESERVE: Duration = Duration::from_secs(4);
 /// How long a server that the agent has started may take until it listens, and one that somebody else has started.
 const COMING_UP: Duration = Duration::from_secs(10);
 const SOMEBODY_ELSES: Duration = Duration::from_secs(1);
+/// How much of the end of a log is looked at. Bytes.
+const LAST_OF_LOG: u64 = 8192;
 /// Files that the server may open; it lowers its number of clients when it gets fewer. Redis's own units ask for it.
 const OPEN_FILES: u64 = 65_535;
 
@@ -72,6 +72,9 @@ impl Redis {
 
     /// `start` of a server that runs: nothing to do but to make sure that it is no primary by its own opinion.
     fn start_running(&self, context: &Context, mut state: State, process: &Identity) -> Outcome {
+        if let Some(why) = self.runs_as_root(process).filter(|_| !state.ours) {
+            return Err(Failure::generic(why));
+        }
         let begin = Instant::now();
         let patience = if state.ours { COMING_UP } else { SOMEBODY_ELSES };
         let look = loop {
@@ -153,16 +156,16 @@ impl Redis {
         primary: Option<String>,
         patience: Duration,
     ) -> Result<Option<Box<Observation>>, Failure> {
-        let account = self.account()?;
+        let account = self.account()?.clone();
         if let Some(before) = self.state_file.load().server.filter(|before| !before.wait_gone(context.deadline.left() / 2)) {
             return Err(Failure::generic(format!(
                 "the server before (pid {}) is dead and still holds its memory: trying again",
                 before.pid
             )));
         }
-        self.prepare_rundir(account.uid, account.gid)?;
+        self.prepare_rundir(&account)?;
         let log_file = self.conf()?.log_file();
-        let log_begin = log_file.as_ref().and_then(|f| fs::metadata(f).ok()).map_or(0, |m| m.len());
+        let log_begin = log_file.as_ref().and_then(|log| self.files(|files| files.length(log)).ok()).unwrap_or_default();
         let daemon = Daemon {
             program: self.params.bin.clone(),
             arguments: self.arguments()?,
@@ -185,8 +188,8 @@ impl Redis {
             other => Failure::installed(other.to_string()),
         })?;
         let seen = self.wait_for_server(context, &mut spawned, patience).map_err(|failure| {
-            let log = log_file.as_ref().map(|f| tail(f, log_begin)).unwrap_or_default();
-            explain(&failure, &mut spawned, &log, &self.config_path(), &self.params.user)
+            let log = log_file.as_ref().map(|log| self.tail(log, log_begin)).unwrap_or_default();
+            self.explain(&failure, &mut spawned, &log)
         })?;
         self.set_replication_login()?;
         if let Err(e) = self.watcher().ensure(&spawned.identity, self.node()?) {
@@ -277,16 +280,12 @@ impl Redis {
         }
     }
 
-    fn prepare_rundir(&self, uid: u32, gid: u32) -> Outcome {
+    fn prepare_rundir(&self, account: &Account) -> Outcome {
         let rundir = &self.params.rundir;
         let explain = |e: std::io::Error| Failure::permission(format!("rundir {}: {e}", rundir.display()));
-        fs::create_dir_all(rundir).map_err(explain)?;
-        let metadata = fs::metadata(rundir).map_err(explain)?;
-        if metadata.uid() != uid {
-            chown(rundir, Some(uid), Some(gid)).map_err(explain)?;
-        }
+        account.give_directory(rundir).map_err(explain)?;
         // A socket that nobody listens on would make the server's bind fail.
-        match fs::remove_file(&self.params.socket) {
+        match account.act(|files| files.remove(&self.params.socket)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(explain(e)),
             _ => Ok(()),
         }
@@ -317,7 +316,8 @@ impl Redis {
         }
         let kept = self.conf().and_then(|conf| {
             let name = |directive, default| conf.last(directive).unwrap_or(default).to_owned();
-            keep_files(&conf.data_directory(), &name("dbfilename", "dump.rdb"), &name("appenddirname", "appendonlydir"), excess)
+            let (snapshot, append_directory) = (name("dbfilename", "dump.rdb"), name("appenddirname", "appendonlydir"));
+            self.files(|files| keep_files(files, &conf.data_directory(), &snapshot, &append_directory, excess))
                 .map_err(|e| Failure::generic(e.to_string()))
         });
         match kept {
@@ -352,7 +352,7 @@ impl Redis {
             }
         }
         for file in [&self.params.socket, &self.params.pidfile] {
-            let _ = fs::remove_file(file);
+            let _ = self.files(|files| files.remove(file));
         }
         let state = State { reign: None, ..State::default() };
         if self.state_file.load() != state {
@@ -362,6 +362,44 @@ impl Redis {
             }
         }
         Ok(())
+    }
+
+    /// What the server's log got since `from`, its last lines.
+    pub(crate) fn tail(&self, log: &Path, from: u64) -> String {
+        self.files(|files| files.tail(log, from, LAST_OF_LOG)).unwrap_or_default()
+    }
+
+    /// Why a server did not come up, from what it said itself.
+    fn explain(&self, failure: &Failure, spawned: &mut Spawned, log: &str) -> Failure {
+        let ended = spawned.ended().is_some();
+        let mut said = String::new();
+        if ended {
+            let mut bytes = Vec::new();
+            let _ = (&mut spawned.output).take(8192).read_to_end(&mut bytes);
+            said = String::from_utf8_lossy(&bytes).into_owned();
+        }
+        if !ended {
+            spawned.identity.kill();
+            spawned.identity.wait_gone(Duration::from_secs(2));
+        }
+        if said.contains("FATAL CONFIG FILE ERROR") {
+            // The next lines are "Reading the configuration file, at line N", the line itself, which may hold a password,
+            // and what is wrong with it.
+            let number = said.lines().find_map(|l| l.split("at line ").nth(1)).unwrap_or("?").trim();
+            let wrong = said.lines().map(str::trim).rfind(|l| !l.is_empty() && !l.starts_with(">>>")).unwrap_or_default();
+            if wrong == "Permission denied" {
+                // The server went to its data directory and was not let in.
+                let directory = self.conf().map(|conf| conf.data_directory()).unwrap_or_default();
+                return not_its_data(&directory, &wrong, &self.params.user);
+            }
+            return Failure::installed(format!("configuration {} line {number}: {wrong}; correct the line", self.config_path().display()));
+        }
+        // What a server says that came up and would not talk to us is about something else.
+        let complaint = log.lines().chain(said.lines()).rfind(|l| ended && is_complaint(l));
+        match complaint {
+            Some(line) => failure.clone().because(format!("{}: {}", failure.reason, line.trim())),
+            None => failure.clone(),
+        }
     }
 
     /// Connects to a server that is known to run.
@@ -389,52 +427,6 @@ fn at_start(fault: Fault) -> Failure {
     }
 }
 
-/// What the file got since `from`, its last lines.
-pub(crate) fn tail(path: &Path, from: u64) -> String {
-    let read = || -> std::io::Result<String> {
-        let mut file = fs::File::open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(from.min(length).max(length.saturating_sub(8192))))?;
-        let mut bytes = Vec::new();
-        file.take(8192).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    read().unwrap_or_default()
-}
-
-/// Why a server did not come up, from what it said itself.
-fn explain(failure: &Failure, spawned: &mut Spawned, log: &str, config: &Path, user: &str) -> Failure {
-    let ended = spawned.ended().is_some();
-    let mut said = String::new();
-    if ended {
-        let mut bytes = Vec::new();
-        let _ = (&mut spawned.output).take(8192).read_to_end(&mut bytes);
-        said = String::from_utf8_lossy(&bytes).into_owned();
-    }
-    if !ended {
-        spawned.identity.kill();
-        spawned.identity.wait_gone(Duration::from_secs(2));
-    }
-    if said.contains("FATAL CONFIG FILE ERROR") {
-        // The next lines are "Reading the configuration file, at line N", the line itself, which may hold a password,
-        // and what is wrong with it.
-        let number = said.lines().find_map(|l| l.split("at line ").nth(1)).unwrap_or("?").trim();
-        let wrong = said.lines().map(str::trim).rfind(|l| !l.is_empty() && !l.starts_with(">>>")).unwrap_or_default();
-        if wrong == "Permission denied" {
-            // The server went to its data directory and was not let in.
-            let directory = Conf::read(config).map(|conf| conf.data_directory()).unwrap_or_default();
-            return Failure::permission(format!("data directory {}: {wrong}; give it to user {user}", directory.display()));
-        }
-        return Failure::installed(format!("configuration {} line {number}: {wrong}; correct the line", config.display()));
-    }
-    // What a server says that came up and would not talk to us is about something else.
-    let complaint = log.lines().chain(said.lines()).rfind(|l| ended && is_complaint(l));
-    match complaint {
-        Some(line) => failure.clone().because(format!("{}: {}", failure.reason, line.trim())),
-        None => failure.clone(),
-    }
-}
-
 /// Redis marks warnings with `#`; the newer ones that it always prints are of no use here.
 fn is_complaint(line: &str) -> bool {
     let noise = [
@@ -455,47 +447,46 @@ fn is_complaint(line: &str) -> bool {
 /// How many copies are kept whose data could not be compared: after a crash or two, such a copy holds nothing but what is in the next.
 const KEPT_UNCOMPARED: usize = 3;
 
+/// Where they are kept, in the data directory.
+const KEPT: &str = "systole-kept";
+
 /// Links the data files into a directory of their own under `systole-kept` beside them, named by a number and by what only they have.
 /// Nothing that was kept before is replaced; of copies that could not be compared only the last ones stay. Empty when there are no files.
-fn keep_files(directory: &Path, snapshot: &str, append_directory: &str, excess: Option<u64>) -> std::io::Result<PathBuf> {
-    let mut files: Vec<(PathBuf, PathBuf)> = Vec::new();
-    // Where the server itself refuses more than a name, root must not follow it either.
-    if [snapshot, append_directory].iter().any(|name| name.contains('/') || *name == "..") {
-        return Err(std::io::Error::other("dbfilename and appenddirname have to be names without a path"));
-    }
-    if directory.join(snapshot).is_file() {
-        files.push((directory.join(snapshot), PathBuf::from(snapshot)));
-    }
-    for entry in fs::read_dir(directory.join(append_directory)).into_iter().flatten().flatten() {
-        files.push((entry.path(), Path::new(append_directory).join(entry.file_name())));
-    }
-    if files.is_empty() {
+fn keep_files(files: &Files<'_>, path: &Path, snapshot: &str, append_directory: &str, excess: Option<u64>) -> std::io::Result<PathBuf> {
+    let named = |name: &str, e: std::io::Error| std::io::Error::new(e.kind(), format!("{}: {e}", path.join(name).display()));
+    let data = files.directory(path)?;
+    let has_snapshot = data.length(snapshot)?.is_some();
+    let appended = match data.directory(append_directory) {
+        Ok(directory) => directory.names().map(|names| Some((directory, names))).map_err(|e| named(append_directory, e))?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+        Err(e) => return Err(named(append_directory, e)),
+    };
+    let appended = appended.filter(|(_, names)| !names.is_empty());
+    if !has_snapshot && appended.is_none() {
         return Ok(PathBuf::new());
     }
-    let all = directory.join("systole-kept");
-    fs::create_dir_all(&all)?;
-    let mut kept: Vec<(u64, String)> = fs::read_dir(&all)?.flatten().filter_map(|e| generation(&e.file_name().to_string_lossy())).collect();
+    let all = data.make_directory(KEPT).map_err(|e| named(KEPT, e))?;
+    let mut kept: Vec<(u64, String)> = all.names()?.iter().filter_map(|name| generation(&name.to_string_lossy())).collect();
     kept.sort();
     let what = excess.map_or_else(|| NOT_COMPARED.to_owned(), |bytes| format!("at-most-{bytes}-bytes"));
-    let number = kept.last().map_or(1, |(number, _)| number + 1);
+    let whole = format!("{:04}-{what}", kept.last().map_or(1, |(number, _)| number + 1));
     // Prepared beside it and renamed, so that a kill in between leaves no half of a copy that looks whole.
-    let (whole, fresh) = (all.join(format!("{number:04}-{what}")), all.join("new"));
-    if fresh.exists() {
-        fs::remove_dir_all(&fresh)?;
+    let fresh = all.remove_all("new").and_then(|()| all.make_directory("new")).map_err(|e| named(KEPT, e))?;
+    if has_snapshot {
+        data.keep(snapshot, &fresh)?;
     }
-    for (from, name) in &files {
-        let to = fresh.join(name);
-        fs::create_dir_all(to.parent().unwrap_or(&fresh))?;
-        fs::hard_link(from, to)?;
+    if let Some((appended, names)) = appended {
+        let into = fresh.make_directory(append_directory)?;
+        names.iter().try_for_each(|name| appended.keep(name, &into)).map_err(|e| named(append_directory, e))?;
     }
-    fs::rename(&fresh, &whole)?;
+    all.rename("new", &whole)?;
     let uncompared: Vec<&String> = kept.iter().map(|(_, name)| name).filter(|name| name.ends_with(NOT_COMPARED)).collect();
     if what == NOT_COMPARED && uncompared.len() >= KEPT_UNCOMPARED {
         for name in &uncompared[..=uncompared.len() - KEPT_UNCOMPARED] {
-            fs::remove_dir_all(all.join(name))?;
+            all.remove_all(name)?;
         }
     }
-    Ok(whole)
+    Ok(path.join(KEPT).join(whole))
 }
 
 /// What is written behind the number of a copy whose data could not be compared.
@@ -507,15 +498,17 @@ fn generation(name: &str) -> Option<(u64, String)> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the tests' own files")]
 mod tests {
     use super::*;
+    use std::fs;
 
     /// A second crash within minutes replaced the copy that held what nobody else had by one that held nothing special.
     #[test]
     fn kept_files_survive_the_servers_next_save_and_the_next_crash() {
         let directory = std::env::temp_dir().join(format!("systole-keep-{}", std::process::id()));
         fs::create_dir_all(directory.join("appendonlydir")).unwrap();
-        let keep = |excess| keep_files(&directory, "dump.rdb", "appendonlydir", excess).unwrap();
+        let keep = |excess| Account::own().act(|files| keep_files(files, &directory, "dump.rdb", "appendonlydir", excess)).unwrap();
         assert_eq!(keep(Some(7)), PathBuf::new());
         fs::write(directory.join("dump.rdb"), "one").unwrap();
         fs::write(directory.join("appendonlydir/a.aof"), "log").unwrap();

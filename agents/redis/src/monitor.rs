@@ -9,7 +9,6 @@ use process::{Identity, State as ProcessState};
 use crate::agent::{Redis, cluster_failure};
 use crate::conf::Conf;
 use crate::info::{LOST_AFTER, ReplicationRole};
-use crate::lifecycle::tail;
 use crate::params::Params;
 use crate::preference::{self, Circumstances};
 use crate::record::{PROPERTY, Record};
@@ -54,6 +53,9 @@ impl Redis {
         };
         let before = state.clone();
         let Some(process) = self.find_server(&mut state) else { return self.found_dead(context, &before) };
+        if let Some(why) = self.runs_as_root(&process).filter(|_| !state.ours) {
+            return Ok(status(&state, &[why]));
+        }
         match self.ask(&process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2)) {
             Look::Answered(_, seen) if unknown_memory.is_some() => {
                 // What it is can be seen; nothing is decided and nothing written.
@@ -483,7 +485,7 @@ impl Redis {
         if seen.info.link_up || !for_long {
             return None;
         }
-        let cause = self.conf().ok().and_then(Conf::log_file).map_or(LinkTrouble::Unknown, |log| LinkTrouble::of(&tail_of(&log)));
+        let cause = self.conf().ok().and_then(Conf::log_file).map_or(LinkTrouble::Unknown, |log| LinkTrouble::of(&self.tail(&log, 0)));
         // Whose login is refused tries the older way to get a copy, each second, and says so for a moment.
         (!seen.info.syncing || cause == LinkTrouble::Login)
             .then(|| format!("the link to the primary on {primary} ({host}:{port}) is down: {}", cause.remedy()))
@@ -517,11 +519,6 @@ impl Redis {
             Ok(())
         })
     }
-}
-
-/// The end of a server's log.
-fn tail_of(log: &std::path::Path) -> String {
-    tail(log, std::fs::metadata(log).map_or(0, |m| m.len().saturating_sub(4096)))
 }
 
 /// Why a replica does not reach its primary, as far as its log tells.

@@ -5,7 +5,6 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// More than any reply to what the agent asks.
@@ -91,10 +90,9 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// To a Unix socket.
-    pub(crate) fn unix(path: &Path, until: Instant) -> Result<Self, Broken> {
-        let left = until.saturating_duration_since(Instant::now());
+    pub(crate) fn unix(connected: std::io::Result<UnixStream>) -> Result<Self, Broken> {
         // Whatever keeps us out (a path that is too long, a mode), nobody is reached there.
-        let stream = process::connect(path, left).map_err(|e| match broken(&e) {
+        let stream = connected.map_err(|e| match broken(&e) {
             Broken::Garbled(why) => Broken::Absent(why),
             other => other,
         })?;

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use process::Account;
 use promotable::Login;
 
 use crate::info::Info;
@@ -84,9 +85,18 @@ pub(crate) struct Server {
 
 impl Server {
     /// Connects and logs in before `until`; `limit` then bounds each exchange.
-    pub(crate) fn connect(socket: &Path, login: &Login, until: Instant, limit: Duration) -> Result<Self, Fault> {
+    /// To the socket only who may use it as `account`: it is in a directory of that account, and what is said here is said by root.
+    pub(crate) fn connect(socket: &Path, account: &Account, login: &Login, until: Instant, limit: Duration) -> Result<Self, Fault> {
         let begin = Instant::now();
-        let connection = Connection::unix(socket, until).map_err(|e| broken("connecting", e, begin))?;
+        let stream = account.act(|files| files.connect(socket, until.saturating_duration_since(begin)));
+        if stream.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied) {
+            return Err(Fault::Unreachable(format!(
+                "user {} may not use the socket {}: it belongs to somebody else",
+                account.name,
+                socket.display()
+            )));
+        }
+        let connection = Connection::unix(stream).map_err(|e| broken("connecting", e, begin))?;
         Self { connection, limit, detour: None }.logged_in(login, until)
     }
 

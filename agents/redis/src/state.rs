@@ -113,6 +113,7 @@ impl StateFile {
 
     /// `Err` is a version that is not known.
     fn read(&self) -> Result<Option<State>, u64> {
+        #[allow(clippy::disallowed_methods, reason = "the state file is root's")]
         let Ok(bytes) = std::fs::read(&self.path) else { return Ok(None) };
         let Ok(value) = serde_json::from_slice::<serde_json::Value>(&bytes) else { return Ok(None) };
         match value.get("version").and_then(serde_json::Value::as_u64) {
@@ -157,6 +158,7 @@ impl State {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the tests' own files")]
 mod tests {
     use super::*;
 

@@ -41,6 +41,7 @@ impl Redis {
             return Err(contradiction.clone());
         }
         let bin = &self.params.bin;
+        #[allow(clippy::disallowed_methods, reason = "the program is root's")]
         let metadata = std::fs::metadata(bin).map_err(|e| {
             Failure::installed(format!(
                 "bin {}: {e}; install redis-server, or set bin (for Valkey: bin=/usr/bin/valkey-server)",
@@ -50,7 +51,13 @@ impl Redis {
         if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
             return Err(Failure::permission(format!("bin {} is not an executable file", bin.display())));
         }
-        self.account()?;
+        let account = self.account()?;
+        if account.uid == 0 {
+            return Err(Failure::installed(format!(
+                "a server is not started as user {}, because whoever breaks into it would be root: set user to an account of its own",
+                account.name
+            )));
+        }
         let conf = self.conf()?;
         if let Some(file) = &self.params.password_file {
             read_secret(file, "password_file")?;
@@ -72,7 +79,8 @@ impl Redis {
                  write `dir /var/lib/redis`",
             ));
         }
-        if !directory.is_dir() {
+        let found = self.files(|files| files.is_directory(&directory)).map_err(|e| not_its_data(&directory, &e, &self.params.user))?;
+        if !found {
             return Err(Failure::installed(format!(
                 "data directory {} (dir in the configuration) does not exist: create it for user {}",
                 directory.display(),
@@ -116,6 +124,11 @@ impl Redis {
         }
         advice
     }
+}
+
+/// What the server's user is not let into.
+pub(crate) fn not_its_data(directory: &std::path::Path, why: &dyn std::fmt::Display, user: &str) -> Failure {
+    Failure::permission(format!("data directory {}: {why}; give it to user {user}", directory.display()))
 }
 
 /// A size as the server writes it: 64mb, 1gb, 1024.

@@ -69,9 +69,25 @@ pub(crate) fn environment() -> impl Iterator<Item = (String, OsString)> {
 /// # Errors
 /// When it could not be started, or had to be killed. A status other than 0 is the caller's to judge.
 pub fn run(program: &str, arguments: &[&str], limit: Duration) -> Result<Finished, CommandError> {
+    run_command(program, Command::new(program).args(arguments), limit)
+}
+
+/// The same as an account, with its main group and no other, in the directory that everybody may be in.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_as(account: &crate::Account, program: &str, arguments: &[&str], limit: Duration) -> Result<Finished, CommandError> {
+    use std::os::unix::process::CommandExt as _;
+    let mut command = Command::new(program);
+    if account.uid != nix::unistd::geteuid().as_raw() {
+        command.uid(account.uid).gid(account.gid);
+    }
+    run_command(program, command.args(arguments).current_dir("/"), limit)
+}
+
+fn run_command(program: &str, command: &mut Command, limit: Duration) -> Result<Finished, CommandError> {
     let name = || program.to_owned();
-    let mut child = Command::new(program)
-        .args(arguments)
+    let mut child = command
         .env_clear()
         .envs(environment())
         .stdin(Stdio::null())

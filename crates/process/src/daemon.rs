@@ -1,29 +1,20 @@
 //! Servers: started as their user, in their own session, with their own limits, holding nothing of ours.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use nix::fcntl::OFlag;
 use nix::sys::resource::{Resource, rlim_t, setrlimit};
-use nix::unistd::{Gid, Uid, User, getgrouplist, setgroups, setsid};
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid, setgroups, setsid};
 
-use crate::Identity;
-
-/// A user of this machine.
-#[derive(Clone, Debug)]
-pub struct Account {
-    /// Its name.
-    pub name: String,
-    /// Its number.
-    pub uid: u32,
-    /// Its main group.
-    pub gid: u32,
-    /// All its groups.
-    groups: Vec<Gid>,
-}
+use crate::{Account, Identity};
 
 /// Why a server could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -47,20 +38,6 @@ pub enum DaemonError {
     },
 }
 
-impl Account {
-    /// Looks a user up.
-    ///
-    /// # Errors
-    /// When there is none of that name.
-    pub fn find(name: &str) -> Result<Self, DaemonError> {
-        let user = User::from_name(name)
-            .map_err(|errno| DaemonError::Lookup(name.to_owned(), errno))?
-            .ok_or_else(|| DaemonError::NoSuchUser(name.to_owned()))?;
-        let groups = std::ffi::CString::new(name).ok().and_then(|c| getgrouplist(&c, user.gid).ok()).unwrap_or_else(|| vec![user.gid]);
-        Ok(Self { name: name.to_owned(), uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups })
-    }
-}
-
 /// A server to start.
 #[derive(Debug)]
 pub struct Daemon {
@@ -76,8 +53,8 @@ pub struct Daemon {
     pub open_files: Option<u64>,
     /// Further environment variables, beside the few that every child gets.
     pub environment: Vec<(String, String)>,
-    /// The file that its output is appended to. `None` for a pipe that we hold: it ends with us, and a program that
-    /// prints afterwards dies of that, unless it ignores SIGPIPE from the beginning.
+    /// The file that its output is appended to, opened with its own rights. `None` for a pipe that we hold: it ends with us, and a
+    /// program that prints afterwards dies of that, unless it ignores SIGPIPE from the beginning.
     pub log: Option<PathBuf>,
 }
 
@@ -117,19 +94,16 @@ impl Daemon {
     /// When it cannot be executed, or `remember` fails.
     pub fn spawn_remembered(&self, remember: impl FnOnce(&Identity) -> Result<(), String>) -> Result<Spawned, DaemonError> {
         let failed = |source| self.cannot_start(source);
-        let (read, mut write) = pipe().map_err(|e| failed(e.into()))?;
-        if let Some(log) = &self.log {
-            write = File::options().append(true).create(true).open(log).map_err(failed)?.into();
-        }
+        let (read, write) = pipe().map_err(|e| failed(e.into()))?;
         let mut command = self.command(write).map_err(failed)?;
+        let server = self.transition().map_err(failed)?;
         let (pid_read, pid_write) = pipe().map_err(|e| failed(e.into()))?;
         let (go_read, go_write) = pipe().map_err(|e| failed(e.into()))?;
         let parents_end = go_write.as_raw_fd();
-        let (account, open_files) = (self.account.clone(), self.open_files);
         let prepare = move || -> std::io::Result<()> {
             // A session of its own: no signal of our process group, no terminal.
             setsid()?;
-            become_the_server(account.as_ref(), open_files)?;
+            server.make()?;
             // With a copy of it here, the end of the parent would not be seen.
             nix::unistd::close(parents_end)?;
             nix::unistd::write(&pid_write, &std::process::id().to_ne_bytes())?;
@@ -139,8 +113,8 @@ impl Daemon {
             }
         };
         // SAFETY: the closure runs in the forked child before exec. It only makes system calls (setsid, setrlimit,
-        // setgroups, setgid, setuid, close, getpid, write, read) on data that was allocated before the fork, and
-        // allocates and locks nothing. The descriptor that it closes is the child's copy, and nobody else's there.
+        // setgroups, setgid, setuid, chdir, open, dup2, close, getpid, write, read) on data that was allocated before the fork,
+        // and allocates and locks nothing. The descriptor that it closes is the child's copy, and nobody else's there.
         #[allow(unsafe_code, reason = "std has no safe way to set the session and the groups of a child")]
         unsafe {
             command.pre_exec(prepare);
@@ -162,7 +136,7 @@ impl Daemon {
             (spawning.join(), remembered)
         });
         remembered.map_err(DaemonError::NotRemembered)?;
-        let child = child.map_err(|_| failed(std::io::Error::other("spawning panicked")))?.map_err(failed)?;
+        let child = child.map_err(|_| failed(std::io::Error::other("spawning panicked")))?.map_err(|e| failed(self.named(e)))?;
         // Our child is a zombie at worst until we reap it, so its number cannot have been reused.
         let identity =
             i32::try_from(child.id()).ok().and_then(Identity::of).ok_or_else(|| failed(std::io::Error::other("it vanished at once")))?;
@@ -189,15 +163,14 @@ impl Daemon {
             // A lock of ours would be held for as long as this waits.
             close_inherited();
             before.iter().for_each(Identity::wait_gone_forever);
-            let log = self.log.as_deref().unwrap_or(Path::new("/dev/null"));
-            let Ok(mut said) = File::options().append(true).create(true).open(log) else { return };
-            let failed = match said.try_clone().and_then(|log| self.command(log.into())) {
-                Ok(mut command) => {
-                    let (account, open_files) = (self.account.clone(), self.open_files);
+            let Ok(mut said) = self.open_log() else { return };
+            let prepared = self.transition().and_then(|server| Ok((server, self.command(said.try_clone()?.into())?)));
+            let failed = match prepared {
+                Ok((server, mut command)) => {
                     // SAFETY: nothing is forked here any more; the closure makes system calls only.
                     #[allow(unsafe_code, reason = "std has no safe way to set the groups of the process that executes a program")]
                     unsafe {
-                        command.pre_exec(move || become_the_server(account.as_ref(), open_files));
+                        command.pre_exec(move || server.make());
                     }
                     command.exec()
                 }
@@ -213,6 +186,28 @@ impl Daemon {
         DaemonError::Start { program: self.program.display().to_string(), source }
     }
 
+    /// Why it could not be started, with the path that it could not use, where that is the reason.
+    fn named(&self, error: std::io::Error) -> std::io::Error {
+        let name = |what: &str, path: &Path, e: std::io::Error| std::io::Error::new(e.kind(), format!("{what} {}: {e}", path.display()));
+        let account = self.account.clone().unwrap_or_else(Account::own);
+        let directory = account.act(|files| files.directory(&self.directory).map(drop)).map_err(|e| name("directory", &self.directory, e));
+        let log = || self.log.as_ref().map_or(Ok(()), |log| self.open_log().map(drop).map_err(|e| name("log", log, e)));
+        directory.and_then(|()| log()).err().unwrap_or(error)
+    }
+
+    /// The log, or nothing, opened as the account does it.
+    fn open_log(&self) -> std::io::Result<File> {
+        let log = self.log.as_deref().unwrap_or(Path::new("/dev/null"));
+        let account = self.account.clone().unwrap_or_else(Account::own);
+        account.act(|_| Ok(nix::fcntl::open(log, LOG_FLAGS, LOG_MODE)?.into()))
+    }
+
+    fn transition(&self) -> std::io::Result<Transition> {
+        let log = self.log.as_ref().map(|log| CString::new(log.as_os_str().as_bytes())).transpose()?;
+        let directory = CString::new(self.directory.as_os_str().as_bytes())?;
+        Ok(Transition { account: self.account.clone(), open_files: self.open_files, directory, log })
+    }
+
     fn command(&self, output: OwnedFd) -> std::io::Result<Command> {
         let mut command = Command::new(&self.program);
         command
@@ -220,7 +215,6 @@ impl Daemon {
             .env_clear()
             .envs(crate::command::environment().filter(|(name, _)| name == "PATH" || name == "TZ"))
             .envs(self.environment.iter().map(|(k, v)| (k, v)))
-            .current_dir(&self.directory)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
@@ -228,19 +222,39 @@ impl Daemon {
     }
 }
 
-/// Limits and user of a server, between fork and exec: system calls only.
-fn become_the_server(account: Option<&Account>, open_files: Option<u64>) -> std::io::Result<()> {
-    if let Some(limit) = open_files {
-        // Without the right to raise the limit, the server works with what there is and says so itself.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, limit as rlim_t, limit as rlim_t);
-    }
-    if let Some(account) = account {
-        setgroups(&account.groups)?;
-        nix::unistd::setgid(Gid::from_raw(account.gid))?;
-        nix::unistd::setuid(Uid::from_raw(account.uid))?;
-    }
-    Ok(())
+/// What makes the process of a server of one of ours, between fork and exec.
+struct Transition {
+    account: Option<Account>,
+    open_files: Option<u64>,
+    directory: CString,
+    log: Option<CString>,
 }
+
+impl Transition {
+    /// System calls only. Directory and log are the server's, so that they are gone to and opened with its rights.
+    fn make(&self) -> std::io::Result<()> {
+        if let Some(limit) = self.open_files {
+            // Without the right to raise the limit, the server works with what there is and says so itself.
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, limit as rlim_t, limit as rlim_t);
+        }
+        if let Some(account) = &self.account {
+            setgroups(&account.groups)?;
+            nix::unistd::setgid(Gid::from_raw(account.gid))?;
+            nix::unistd::setuid(Uid::from_raw(account.uid))?;
+        }
+        nix::unistd::chdir(self.directory.as_c_str())?;
+        if let Some(log) = &self.log {
+            let log = nix::fcntl::open(log.as_c_str(), LOG_FLAGS, LOG_MODE)?;
+            nix::unistd::dup2_stdout(&log)?;
+            nix::unistd::dup2_stderr(&log)?;
+        }
+        Ok(())
+    }
+}
+
+/// How a log is opened: a FIFO in its place is not waited for.
+const LOG_FLAGS: OFlag = OFlag::O_WRONLY.union(OFlag::O_APPEND).union(OFlag::O_CREAT).union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC);
+const LOG_MODE: Mode = Mode::from_bits_truncate(0o640);
 
 /// In a forked process that will not return to what its parent was at.
 fn close_inherited() {
@@ -315,14 +329,30 @@ mod tests {
     }
 
     #[test]
-    fn a_user_that_does_not_exist_is_named() {
-        let error = Account::find("no-such-user").unwrap_err();
-        assert!(error.to_string().starts_with("user no-such-user does not exist"), "{error}");
-    }
-
-    #[test]
     fn a_program_that_does_not_exist_is_named() {
         let error = Daemon { program: "/no/such".into(), ..shell("") }.spawn().unwrap_err();
         assert!(error.to_string().contains("/no/such"), "{error}");
+    }
+    /// Opened as root, a link in the place of the log gave the server any file to append to.
+    #[test]
+    fn the_log_is_opened_with_the_servers_rights() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let directory = std::env::temp_dir().join(format!("systole-log-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let (secret, link) = (directory.join("secret"), directory.join("log"));
+        std::fs::write(&secret, "").unwrap();
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+        symlink(&secret, &link).unwrap();
+        let account = Some(Account { name: "stranger".into(), uid: 54_321, gid: 54_321, groups: vec![] });
+        let daemon = Daemon { account, log: Some(link.clone()), ..shell("echo written") };
+        let error = daemon.spawn().unwrap_err().to_string();
+        assert!(error.contains(&format!("log {}: Permission denied", link.display())), "{error}");
+        let error = Daemon { directory: directory.join("none"), log: None, ..daemon }.spawn().unwrap_err().to_string();
+        assert!(error.contains("/none: No such file"), "{error}");
+        assert_eq!(std::fs::read(&secret).unwrap(), b"");
+        std::fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -122,6 +122,23 @@ impl Identity {
         Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
     }
 
+    /// Who it runs as, `None` when that cannot be told. From /proc/PID/status: /proc/PID belongs to root for whoever changed its user.
+    pub fn user(&self) -> Option<u32> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_ascii_whitespace().next()?.parse().ok()
+    }
+
+    /// The program that it runs. After an upgrade its file may be gone, and the path is what it was.
+    pub fn program(&self) -> Option<PathBuf> {
+        let program = std::fs::read_link(format!("/proc/{}/exe", self.pid)).ok()?;
+        Some(program.to_string_lossy().trim_end_matches(" (deleted)").into())
+    }
+
+    /// Its working directory.
+    pub fn directory(&self) -> Option<PathBuf> {
+        std::fs::read_link(format!("/proc/{}/cwd", self.pid)).ok()
+    }
+
     /// Asks it to end. Nothing happens when it is gone.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);

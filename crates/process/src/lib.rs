@@ -1,22 +1,30 @@
-//! Processes: the only place of the agents that spawns, signals or waits for one.
+//! Processes and files: the only place of the agents that spawns, signals or waits for a process, or touches a file of somebody else.
 //!
 //! Commands have a deadline and keep their stderr. Servers are started as their user, in a session of their own.
 //! A process is named by its pid *and* its start time, so that no record can ever name a foreign process.
 
+mod account;
 mod command;
 mod daemon;
 mod detach;
+mod directory;
 mod disk;
 mod file;
+mod files;
 mod identity;
+mod place;
 mod reaper;
 mod socket;
 
-pub use command::{CommandError, Finished, run};
-pub use daemon::{Account, Daemon, DaemonError, Spawned};
+pub use account::Account;
+pub use command::{CommandError, Finished, run, run_as};
+pub use daemon::{Daemon, DaemonError, Spawned};
 pub use detach::{detach, kill_session};
+pub use directory::Directory;
 pub use disk::{Disks, one_each, write_for_ever};
-pub use file::{Locked, lock, open_file, read_file, room, write_atomically};
+pub use file::{Locked, lock, write_atomically};
+pub use files::{Files, plain_name};
 pub use identity::{Identity, State, since_boot};
+pub use place::open_by_roots_word;
 pub use reaper::run_with_orphans;
 pub use socket::{connect, listener, listens};

@@ -11,14 +11,15 @@ const LONGEST: u64 = 4096;
 
 /// A secret from the first line of a file that belongs to root, or to whom the agent runs as, and that nobody else can read.
 ///
-/// Owner and mode are those of what was opened, so that nobody can put another file in its place in between.
+/// Owner and mode are those of what was opened, and it is reached through no link but root's: the password is sent to whoever listens on the
+/// server's socket, so that nobody else may choose which file of root's it is.
 ///
 /// # Errors
 /// What is wrong with the file, under the name of the parameter, with the command that mends it. Never what stands in it.
 pub fn read_secret(path: &Path, parameter: &str) -> Result<Secret, Failure> {
     let shown = path.display();
     let refuse = |why: String| Failure::permission(format!("{parameter} {shown}: {why}"));
-    let (file, metadata) = process::open_file(path).map_err(|e| match e.kind() {
+    let (file, metadata) = process::open_by_roots_word(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => {
             Failure::installed(format!("{parameter} {shown} is missing: create it with mode 600, or unset the parameter"))
         }

@@ -141,14 +141,14 @@ fn a_copied_server_acknowledges_without_a_monitor() {
 }
 
 /// A replica that has diverged and runs, and a program that is to copy the primary's data: `saved` is what they were when `b` had not.
-struct Diverged {
-    group: Group,
+pub(crate) struct Diverged {
+    pub(crate) group: Group,
     lists: Lists,
 }
 
 impl Diverged {
     /// `options` are those of `b`; its own directory stands for DIR.
-    fn with(program: &str, options: &str) -> Self {
+    pub(crate) fn with(program: &str, options: &str) -> Self {
         let group = Group::of(&["a", "b"]);
         let (a, b) = (group.node("a"), group.node("b"));
         std::fs::create_dir(b.directory.join("logs")).unwrap();
@@ -182,13 +182,13 @@ impl Diverged {
         diverged
     }
 
-    fn agent(&self) -> Agent {
+    pub(crate) fn agent(&self) -> Agent {
         let b = self.group.node("b");
         b.agent().parameter("rejoin", "clone").parameter("copy_program", b.directory.join("copy")).lists(&self.lists, self.group.spelling)
     }
 
     /// What the cluster does when the monitor finds it.
-    fn restart(&self) {
+    pub(crate) fn restart(&self) {
         self.agent().run("monitor").refused(1, &["transactions that the primary does not have"]);
         self.agent().run("stop").ok();
         self.agent().run("start").ok();

@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of this is tests")]
 
 mod actions;
+mod attacks;
 mod closed;
 mod connections;
 mod copy;

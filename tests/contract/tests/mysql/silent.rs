@@ -18,7 +18,9 @@ impl Silence {
         let socket = node.socket();
         let aside = socket.with_extension("aside");
         std::fs::rename(&socket, &aside).unwrap();
-        Self { _listener: UnixListener::bind(&socket).unwrap(), socket, aside }
+        let listener = UnixListener::bind(&socket).unwrap();
+        node.give(&socket);
+        Self { _listener: listener, socket, aside }
     }
 }
 

@@ -7,6 +7,7 @@
 //! of the sandbox and prints the agent's log.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of this is tests")]
 
+mod attacks;
 mod demote;
 mod disk;
 mod durability;

@@ -213,6 +213,7 @@ fn an_answer_that_makes_no_sense_is_no_death() {
     let server = node.server().pid;
     std::fs::remove_file(node.socket()).unwrap();
     let other = std::os::unix::net::UnixListener::bind(node.socket()).unwrap();
+    node.give(&node.socket());
     std::thread::spawn(move || {
         for mut stream in other.incoming().flatten() {
             let _ = stream.read(&mut [0; 4096]);

@@ -78,6 +78,8 @@ fn roles_that_config_rewrite_put_into_the_file_are_overridden() {
     // The server must be able to rewrite its file, which needs the directory too.
     node.give(&node.config());
     node.give(&node.directory);
+    // Where a directory can be exchanged, nothing is given away.
+    node.give(&node.directory.join("run"));
     node.start_promoted();
     node.ask(&["CONFIG", "REWRITE"]).unwrap();
     let text = std::fs::read_to_string(node.config()).unwrap();
