@@ -30,7 +30,7 @@ pub struct MySql {
     pub(crate) params: Params,
     pub(crate) cluster: Cluster,
     pub(crate) state_file: StateFile,
-    membership: Membership,
+    pub(crate) membership: Membership,
     account: OnceCell<Account>,
     remembered_login: RememberedLogin,
 }

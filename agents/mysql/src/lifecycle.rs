@@ -204,6 +204,8 @@ impl MySql {
             account: Some(account),
             directory: self.params.datadir.clone(),
             open_files: Some(OPEN_FILES),
+            // MariaDB checks passwords of PAM by a setuid program.
+            no_new_privileges: false,
             environment: vec![],
             // A server that `demote` starts again outlives this agent before it has opened its log.
             log: Some(self.params.log.clone()),
@@ -220,6 +222,10 @@ impl MySql {
             other => Failure::installed(other.to_string()),
         };
         let watched = |server: &Identity| {
+            let resource = &self.membership.resource;
+            if let Err(e) = process::enclose(&format!("systole-{resource}"), &format!("MySQL of {resource}"), server) {
+                context.log.warning(format!("the server stays in Pacemaker's control group: {e}"));
+            }
             let watcher = self.watcher_of(&self.state_file.load());
             if let Err(e) = self.node().map_err(|f| f.reason).and_then(|node| watcher.ensure(server, node)) {
                 context.log.warning(format!("a crash will be found by the next monitor only: {e}"));

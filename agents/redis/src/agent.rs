@@ -30,7 +30,7 @@ pub struct Redis {
     pub(crate) params: Params,
     pub(crate) cluster: Cluster,
     pub(crate) state_file: StateFile,
-    membership: Membership,
+    pub(crate) membership: Membership,
     conf: OnceCell<Conf>,
     account: OnceCell<Account>,
     remembered_login: RememberedLogin,

@@ -172,6 +172,7 @@ impl Redis {
             account: Some(account),
             directory: self.params.rundir.clone(),
             open_files: Some(OPEN_FILES),
+            no_new_privileges: true,
             environment: vec![],
             log: None,
         };
@@ -187,6 +188,10 @@ impl Redis {
             DaemonError::NotRemembered(why) => Failure::generic(why),
             other => Failure::installed(other.to_string()),
         })?;
+        let resource = &self.membership.resource;
+        if let Err(e) = process::enclose(&format!("systole-{resource}"), &format!("Redis of {resource}"), &spawned.identity) {
+            context.log.warning(format!("the server stays in Pacemaker's control group: {e}"));
+        }
         let seen = self.wait_for_server(context, &mut spawned, patience).map_err(|failure| {
             let log = log_file.as_ref().map(|log| self.tail(log, log_begin)).unwrap_or_default();
             self.explain(&failure, &mut spawned, &log)

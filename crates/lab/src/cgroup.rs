@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::host;
 
 /// Roots of the hierarchies that the nodes' systemd uses (one on current machines, two on hybrid ones).
@@ -40,6 +40,34 @@ pub(crate) fn make(cgroup: &Path) -> Result<Vec<PathBuf>> {
             Ok(dir.join("cgroup.procs"))
         })
         .collect()
+}
+
+/// Puts processes where no memory is left: what they have is not counted, and anything more is too much. The kernel removes nothing of it
+/// to make room, so it kills. The cgroup is called as the node's, in the hierarchy of the memory controller.
+pub(crate) fn exhaust_memory(cgroup: &Path, pids: &[i32]) -> Result<()> {
+    let dir = memory_root()
+        .ok_or_else(|| Error::Refused("this kernel has no hierarchy of its own for memory: systemd has it".into()))?
+        .join(cgroup);
+    std::fs::create_dir_all(&dir).context(|| format!("make {}", dir.display()))?;
+    let write = |file: &str, value: &str| {
+        let path = dir.join(file);
+        std::fs::write(&path, value).context(|| format!("write {}", path.display()))
+    };
+    write("memory.limit_in_bytes", "65536")?;
+    pids.iter().try_for_each(|pid| write("cgroup.procs", &pid.to_string()))
+}
+
+/// Root of the hierarchy of the memory controller, where it has one of its own.
+fn memory_root() -> Option<PathBuf> {
+    memory_root_in(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+}
+
+fn memory_root_in(mountinfo: &str) -> Option<PathBuf> {
+    mountinfo.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        let options = right.strip_prefix("cgroup ")?.rsplit(' ').next()?;
+        options.split(',').any(|option| option == "memory").then(|| left.split(' ').nth(4).map(PathBuf::from))?
+    })
 }
 
 /// Every process in the cgroup and below.
@@ -82,7 +110,7 @@ pub(crate) fn freeze(cgroup: &Path, frozen: bool) -> bool {
 pub(crate) fn remove(cgroup: &Path) -> Result<()> {
     host::poll(&format!("removal of cgroup {}", cgroup.display()), Duration::from_secs(3), Duration::from_millis(20), || {
         let mut problem = None;
-        for root in roots() {
+        for root in roots().into_iter().chain(memory_root()) {
             let mut dirs = tree(&root.join(cgroup));
             dirs.reverse();
             for dir in dirs {
@@ -123,5 +151,8 @@ mod tests {
                     40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,xattr,name=systemd\n\
                     41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
         assert_eq!(roots_in(text), [Path::new("/sys/fs/cgroup/systemd"), Path::new("/sys/fs/cgroup/unified")]);
+        assert_eq!(memory_root_in(text), None);
+        let text = format!("{text}36 31 0:33 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n");
+        assert_eq!(memory_root_in(&text).as_deref(), Some(Path::new("/sys/fs/cgroup/memory")));
     }
 }

@@ -191,6 +191,17 @@ impl Node {
         self.kill(pattern, Signal::SIGCONT)
     }
 
+    /// Gives the processes of that name no more memory: the kernel kills one that asks for any. Refused where this machine's kernel has no
+    /// hierarchy of its own for memory: there it is systemd's.
+    pub fn exhaust_memory(&self, pattern: &str) -> Result<()> {
+        let pids = self.pids(pattern);
+        if pids.is_empty() {
+            return Err(Error::Refused(format!("{} runs no process named {pattern}", self.name)));
+        }
+        self.paths.record_event("lab", &format!("no more memory for {pattern} on {}", self.name))?;
+        cgroup::exhaust_memory(&self.paths.cgroup().join(&self.name), &pids)
+    }
+
     /// Fills the file system at `path` to the last block, or frees it again. Only on a volume of its own (`--volume`):
     /// anything else is the host's disk.
     pub fn fill_disk(&self, path: &str, full: bool) -> Result<()> {

@@ -101,6 +101,7 @@ impl Watcher {
             account: None,
             directory: "/".into(),
             open_files: None,
+            no_new_privileges: true,
             environment: vec![("OCF_RESOURCE_INSTANCE".into(), self.membership.resource.clone())],
             log: None,
         }

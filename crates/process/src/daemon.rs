@@ -51,6 +51,8 @@ pub struct Daemon {
     pub directory: PathBuf,
     /// How many files it may have open; `None` leaves our own limit.
     pub open_files: Option<u64>,
+    /// Whether neither it nor what it executes may ever gain a right, by a setuid program for instance.
+    pub no_new_privileges: bool,
     /// Further environment variables, beside the few that every child gets.
     pub environment: Vec<(String, String)>,
     /// The file that its output is appended to, opened with its own rights. `None` for a pipe that we hold: it ends with us, and a
@@ -112,7 +114,7 @@ impl Daemon {
                 _ => Err(nix::errno::Errno::ECANCELED.into()),
             }
         };
-        // SAFETY: the closure runs in the forked child before exec. It only makes system calls (setsid, setrlimit,
+        // SAFETY: the closure runs in the forked child before exec. It only makes system calls (setsid, setrlimit, prctl,
         // setgroups, setgid, setuid, chdir, open, dup2, close, getpid, write, read) on data that was allocated before the fork,
         // and allocates and locks nothing. The descriptor that it closes is the child's copy, and nobody else's there.
         #[allow(unsafe_code, reason = "std has no safe way to set the session and the groups of a child")]
@@ -205,7 +207,13 @@ impl Daemon {
     fn transition(&self) -> std::io::Result<Transition> {
         let log = self.log.as_ref().map(|log| CString::new(log.as_os_str().as_bytes())).transpose()?;
         let directory = CString::new(self.directory.as_os_str().as_bytes())?;
-        Ok(Transition { account: self.account.clone(), open_files: self.open_files, directory, log })
+        Ok(Transition {
+            account: self.account.clone(),
+            open_files: self.open_files,
+            no_new_privileges: self.no_new_privileges,
+            directory,
+            log,
+        })
     }
 
     fn command(&self, output: OwnedFd) -> std::io::Result<Command> {
@@ -226,6 +234,7 @@ impl Daemon {
 struct Transition {
     account: Option<Account>,
     open_files: Option<u64>,
+    no_new_privileges: bool,
     directory: CString,
     log: Option<CString>,
 }
@@ -236,6 +245,11 @@ impl Transition {
         if let Some(limit) = self.open_files {
             // Without the right to raise the limit, the server works with what there is and says so itself.
             let _ = setrlimit(Resource::RLIMIT_NOFILE, limit as rlim_t, limit as rlim_t);
+        }
+        // A dump of its memory holds data and passwords, and may be as large as the machine.
+        setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+        if self.no_new_privileges {
+            nix::sys::prctl::set_no_new_privs()?;
         }
         if let Some(account) = &self.account {
             setgroups(&account.groups)?;
@@ -288,6 +302,7 @@ mod tests {
             account: None,
             directory: "/".into(),
             open_files: Some(100),
+            no_new_privileges: true,
             environment: vec![("SHOWN".into(), "yes".into())],
             log: None,
         }
@@ -295,12 +310,15 @@ mod tests {
 
     #[test]
     fn a_daemon_has_its_own_session_limits_and_environment() {
-        let mut spawned = shell("ulimit -n; echo $SHOWN$CARGO; cut -d' ' -f6 /proc/$$/stat; echo $$").spawn().unwrap();
+        let mut spawned =
+            shell("ulimit -n; echo $SHOWN$CARGO; ulimit -c; grep NoNewPrivs /proc/$$/status; cut -d' ' -f6 /proc/$$/stat; echo $$")
+                .spawn()
+                .unwrap();
         let mut text = String::new();
         spawned.output.read_to_string(&mut text).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[..2], ["100", "yes"]);
-        assert_eq!(lines[2], lines[3], "the session is the process itself");
+        assert_eq!(lines[..4], ["100", "yes", "0", "NoNewPrivs:\t1"]);
+        assert_eq!(lines[4], lines[5], "the session is the process itself");
         while spawned.ended().is_none() {
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -94,6 +94,7 @@ mod tests {
             account: None,
             directory: "/".into(),
             open_files: None,
+            no_new_privileges: true,
             environment: vec![],
             log: None,
         };

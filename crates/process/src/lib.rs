@@ -14,6 +14,7 @@ mod files;
 mod identity;
 mod place;
 mod reaper;
+mod scope;
 mod socket;
 
 pub use account::Account;
@@ -27,4 +28,5 @@ pub use files::{Files, plain_name};
 pub use identity::{Identity, State, since_boot};
 pub use place::open_by_roots_word;
 pub use reaper::run_with_orphans;
+pub use scope::{control_group, enclose};
 pub use socket::{connect, listener, listens};

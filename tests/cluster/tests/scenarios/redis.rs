@@ -54,6 +54,23 @@ fn valkey_under_pacemaker_3_survives_a_kill_and_a_move() {
     });
 }
 
+/// The kernel kills the database for want of memory. Its node goes on with everything else: it is in no control group of Pacemaker's.
+#[test]
+fn a_server_without_memory_costs_its_node_nothing_else() {
+    scenario("no-memory", Durability::Quorum, |site| {
+        let load = site.load()?;
+        let primary = site.primary()?;
+        let group = primary.sh("cat /proc/$(pidof redis-server)/cgroup")?.stdout;
+        expect(group.contains("/system.slice/systole-redis-") && !group.contains("pacemaker.service"), &group)?;
+        primary.exhaust_memory("redis-server")?;
+        primary.sh("head -c 64000000 /dev/zero | redis-cli -x set large 2>&1 || true")?;
+        site.wait_moved(&primary, NODE_LOSS)?;
+        expect(primary.sh("systemctl is-active pacemaker")?.stdout.trim() == "active", "Pacemaker lives")?;
+        site.wait_settled()?;
+        held(site, load, SHORT, "")
+    });
+}
+
 #[test]
 fn replication_over_tls() {
     let settings = "tls-port 6380\ntls-replication yes\ntls-cert-file /etc/redis/node.pem\ntls-key-file /etc/redis/node.pem\n\
