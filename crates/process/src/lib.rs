@@ -27,4 +27,4 @@ pub use files::{Files, plain_name};
 pub use identity::{Identity, State, since_boot};
 pub use place::open_by_roots_word;
 pub use reaper::run_with_orphans;
-pub use socket::{connect, listener, listens};
+pub use socket::{listener, listens};
