@@ -262,8 +262,9 @@ fn is_table(text: &str) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods, reason = "the tests' own files")]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "the tests' own files")]
+
     use super::*;
     use ocf::Environment;
 

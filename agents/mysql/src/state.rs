@@ -285,14 +285,16 @@ impl StateFile {
     /// What the file system says, with the path.
     pub(crate) fn save(&self, state: &State) -> Result<(), ocf::Failure> {
         let bytes = serde_json::to_vec(&State { version: VERSION, ..state.clone() }).map_err(|e| ocf::Failure::generic(e.to_string()))?;
+        #[allow(clippy::disallowed_methods, reason = "the state file is root's")]
         process::write_atomically(&self.path, &bytes, 0o600)
             .map_err(|e| ocf::Failure::generic(format!("{} cannot be written: {e}; free space or correct the mode", self.path.display())))
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods, reason = "the tests' own files")]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "the tests' own files")]
+
     use super::*;
 
     #[test]

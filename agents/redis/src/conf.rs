@@ -258,8 +258,9 @@ fn matches_pattern(name: &[u8], pattern: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods, reason = "the tests' own files")]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "the tests' own files")]
+
     use super::*;
     use process::Account;
     use proptest::prelude::*;

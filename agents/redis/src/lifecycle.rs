@@ -503,8 +503,9 @@ fn generation(name: &str) -> Option<(u64, String)> {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods, reason = "the tests' own files")]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "the tests' own files")]
+
     use super::*;
     use std::fs;
 

@@ -178,12 +178,12 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
-    /// Connects to a Unix socket: see [`crate::connect`].
+    /// Connects to a Unix socket within `limit`. Who we are for the other end stays.
     ///
     /// # Errors
-    /// As there.
+    /// What the kernel says; [`std::io::ErrorKind::TimedOut`] at the end of the limit.
     pub fn connect(&self, path: &Path, limit: Duration) -> Result<UnixStream> {
-        crate::connect(path, limit)
+        crate::socket::connect(path, limit)
     }
 }
 

@@ -29,4 +29,4 @@ pub use identity::{Identity, State, since_boot};
 pub use place::open_by_roots_word;
 pub use reaper::run_with_orphans;
 pub use scope::{control_group, enclose};
-pub use socket::{connect, listener, listens};
+pub use socket::{listener, listens};

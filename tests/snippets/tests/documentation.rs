@@ -158,8 +158,8 @@ fn every_reason_of_the_mysql_agent_is_explained() {
 /// All that an agent says in whole sentences, wherever it stands: reasons, pieces of reasons, lines of the log. They begin
 /// in lower case, SQL and descriptions do not.
 fn sentences(code: &str) -> Vec<String> {
-    // Comments, and what only somebody who debugs sees.
-    let aside = |l: &&str| l.trim_start().starts_with("//") || l.contains(".debug(");
+    // Comments, attributes, and what only somebody who debugs sees.
+    let aside = |l: &&str| ["//", "#["].iter().any(|begin| l.trim_start().starts_with(begin)) || l.contains(".debug(");
     let code: String = code.lines().filter(|l| !aside(l)).map(|l| format!("{l}\n")).collect();
     let code = code.replace("'\"'", "");
     let mut rest = code.as_str();
