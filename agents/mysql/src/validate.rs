@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use ocf::{Context, Failure, Outcome};
 
-use promotable::read_secret;
+use promotable::{is_placeholder, read_secret};
 
 use crate::agent::MySql;
 use crate::dialect::{Dialect, Row};
@@ -14,6 +14,7 @@ impl MySql {
     /// Level 0: what this node alone can tell. Level 10: the clone, and the running server's settings and grants.
     pub(crate) fn check_configuration(&self, context: &Context, level: u32) -> Outcome {
         self.check_node()?;
+        self.refuse_known_password()?;
         if level < 10 {
             return Ok(());
         }
@@ -50,6 +51,25 @@ impl MySql {
                 Err(Failure::installed(last))
             }
         }
+    }
+
+    /// Whether the passwords are the operator's own. Apart from the checks below: a server that runs is not to be stopped for this.
+    ///
+    /// # Errors
+    /// When one is that of the shipped files, with the way to another one.
+    pub(crate) fn refuse_known_password(&self) -> Outcome {
+        self.known_password().map_or(Ok(()), |why| Err(Failure::installed(why)))
+    }
+
+    /// The account whose password everybody can read in the shipped files, with what to do. A password that cannot be read is none.
+    pub(crate) fn known_password(&self) -> Option<String> {
+        let agents = self.login().ok().and_then(|login| login.password);
+        let passwords = [("test", agents), ("replication", self.replication_password().ok())];
+        let (account, _) = passwords.into_iter().find(|(_, password)| password.as_ref().is_some_and(|p| is_placeholder(p.expose())))?;
+        Some(format!(
+            "the password of {account}_user is the placeholder of mysql-accounts-*.sql, which everybody knows: give the account another one \
+             (`openssl rand -hex 16` makes one), and write that into {account}_passwd_file on every node"
+        ))
     }
 
     /// What has to be there before a server can be started on this node.

@@ -67,6 +67,17 @@ impl Conf {
         self.directives.iter().rev().find(|d| d[0] == name).map(|d| &d[1..])
     }
 
+    /// The arguments of all such directives, in the order in which they stand.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a [String]> {
+        self.directives.iter().filter(move |d| d[0] == name).map(|d| &d[1..])
+    }
+
+    /// What a text without include files says.
+    #[cfg(test)]
+    pub(crate) fn of(text: &str) -> Self {
+        Self { directives: directives(text).unwrap_or_default() }
+    }
+
     /// Whether the passwords of the file can be sent as they stand there.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 mod agent;
 mod conf;
 mod election;
+mod exposure;
 mod info;
 mod lifecycle;
 mod monitor;
