@@ -256,12 +256,13 @@ install: build
 	done
 	install -m 755 $(TARGET)/release/systole-cron $(DESTDIR)$(PREFIX)/sbin/
 	install -m 644 docs/man/systole-cron.8 $(DESTDIR)$(MANDIR)/man8/
-	install -m 755 $(TARGET)/release/systole-watch $(TARGET)/release/cron-run agents/mysql/systole-copy-mariadb $(DESTDIR)$(LIBEXECDIR)/
+	install -m 755 $(TARGET)/release/systole-watch $(TARGET)/release/cron-run agents/mysql/systole-copy-mariadb agents/mysql/systole-send-backup \
+	  $(DESTDIR)$(LIBEXECDIR)/
 	install -m 644 crm-snippets/*.crm $(DESTDIR)$(SHAREDIR)/crm-snippets/
 	install -m 644 crm-snippets/server/* $(DESTDIR)$(SHAREDIR)/crm-snippets/server/
 	install -d $(DESTDIR)$(DOCDIR)/docs/decisions $(DESTDIR)$(DOCDIR)/docs/recipes
 	for wizard in $(WIZARDS); do install -D -m 644 crm-scripts/$$wizard/main.yml $(DESTDIR)$(CRMSHDIR)/$$wizard/main.yml || exit 1; done
-	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(DOCDIR)/
+	install -m 644 README.md CHANGELOG.md SECURITY.md LICENSE $(DESTDIR)$(DOCDIR)/
 	install -m 644 docs/*.md $(DESTDIR)$(DOCDIR)/docs/
 	install -m 644 docs/decisions/*.md $(DESTDIR)$(DOCDIR)/docs/decisions/
 	install -m 644 docs/recipes/*.md $(DESTDIR)$(DOCDIR)/docs/recipes/
