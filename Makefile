@@ -71,13 +71,20 @@ durations:
 # In `make test` each step is run by tests/step, which knows how the whole is getting on.
 STEP =
 
-## make check       formatting, lints, documentation, all without warnings
+## make check       formatting, lints, documentation, all without warnings; licences and origins of the crates
 # The second is for the tests that no plain `cargo test` runs: the first passes over them.
 check: $(if $(STEP),test-programs stage)
 	$(STEP) sh -ec '$(CARGO) fmt --all --check; \
 	  $(CARGO) clippy --workspace --all-targets --locked --features $(FAULT_POINTS) -- -D warnings; \
   $(CARGO) clippy --workspace --test "*" --locked --features $(FAULT_POINTS) -- -D warnings; \
-	  RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet'
+	  RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet; \
+	  if $(CARGO) deny --version > /dev/null 2>&1; then $(CARGO) deny --locked --offline check bans licenses sources; \
+	  else $(CARGO) run --quiet --locked --package supply -- check; fi'
+
+## make audit       licences, origins and known holes of all crates, by cargo-deny and the database of RustSec (needs the network)
+audit:
+	$(CARGO) deny --version > /dev/null 2>&1 || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny --locked check
 
 ## make unit        unit and property tests; generated files are what the declarations say
 unit: $(if $(STEP),test-programs stage)
@@ -278,7 +285,7 @@ package-tree:
 	rm -rf $(PACKAGES)/tree
 	$(MAKE) --no-print-directory install DESTDIR=$(PACKAGES)/tree PREFIX=/usr OCF_ROOT=/usr/lib/ocf
 	gzip -9n $(PACKAGES)/tree/usr/share/man/man*/*
-	packaging/notices pacemaker $(AGENTS:%=systole-%) | gzip -9n > $(PACKAGES)/tree/usr/share/doc/systole/third-party-licences.gz
+	CARGO="$(CARGO)" packaging/documents $(PACKAGES)/tree pacemaker $(AGENTS:%=systole-%)
 
 ## make deb         a Debian package of what `make install` installs, in target/packages
 deb: package-tree
