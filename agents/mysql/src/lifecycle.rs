@@ -53,7 +53,7 @@ impl MySql {
         if let Some(process) = self.find_server(&mut state) {
             return self.start_running(context, state, &process).map(|()| None);
         }
-        self.refuse_known_password()?;
+        self.refuse_exposure()?;
         self.withdraw_position(&self.state_file.load())?;
         let primary = self.current_primary(context)?;
         if self.needs_copy_first() {
@@ -161,8 +161,8 @@ impl MySql {
 
     /// What the promise rests on and does not hold.
     pub(crate) fn findings(&self, state: &State, server: &Server, seen: &Observation) -> Vec<Finding> {
-        let known = self.known_password().map(|text| Finding { weight: Weight::Shown, text });
-        premises::findings(server.dialect(), seen, &state.filters, self.wanted()).into_iter().chain(known).collect()
+        let exposed = self.exposed().map(|text| Finding { weight: Weight::Shown, text });
+        premises::findings(server.dialect(), seen, &state.filters, self.wanted()).into_iter().chain(exposed).collect()
     }
 
     fn first_score(&self, context: &Context, seen: &Observation, recorded: bool) -> Outcome {

@@ -14,7 +14,7 @@ impl MySql {
     /// Level 0: what this node alone can tell. Level 10: the clone, and the running server's settings and grants.
     pub(crate) fn check_configuration(&self, context: &Context, level: u32) -> Outcome {
         self.check_node()?;
-        self.refuse_known_password()?;
+        self.refuse_exposure()?;
         if level < 10 {
             return Ok(());
         }
@@ -53,16 +53,23 @@ impl MySql {
         }
     }
 
-    /// Whether the passwords are the operator's own. Apart from the checks below: a server that runs is not to be stopped for this.
+    /// Whether the passwords are the operator's own, and the server is not root. Apart from the checks below: a server that runs is not to be stopped for this.
     ///
     /// # Errors
-    /// When one is that of the shipped files, with the way to another one.
-    pub(crate) fn refuse_known_password(&self) -> Outcome {
-        self.known_password().map_or(Ok(()), |why| Err(Failure::installed(why)))
+    /// What is wrong, with the way out.
+    pub(crate) fn refuse_exposure(&self) -> Outcome {
+        self.exposed().map_or(Ok(()), |why| Err(Failure::installed(why)))
     }
 
-    /// The account whose password everybody can read in the shipped files, with what to do. A password that cannot be read is none.
-    pub(crate) fn known_password(&self) -> Option<String> {
+    /// Root in the place of an account of the server's own, or an account whose password everybody can read in the shipped files, with what
+    /// to do. A password that cannot be read is none.
+    pub(crate) fn exposed(&self) -> Option<String> {
+        if self.account().is_ok_and(|account| account.uid == 0) {
+            return Some(format!(
+                "user {} is root, and so is whoever takes the server over: set user to an account of its own",
+                self.params.user
+            ));
+        }
         let agents = self.login().ok().and_then(|login| login.password);
         let passwords = [("test", agents), ("replication", self.replication_password().ok())];
         let (account, _) = passwords.into_iter().find(|(_, password)| password.as_ref().is_some_and(|p| is_placeholder(p.expose())))?;

@@ -72,10 +72,9 @@ impl Conf {
         self.directives.iter().filter(move |d| d[0] == name).map(|d| &d[1..])
     }
 
-    /// What a text without include files says.
-    #[cfg(test)]
-    pub(crate) fn of(text: &str) -> Self {
-        Self { directives: directives(text).unwrap_or_default() }
+    /// What a text says; include files are passed over. `Err` is the number of a line with unbalanced quotes.
+    pub(crate) fn from_text(text: &str) -> Result<Self, usize> {
+        directives(text).map(|directives| Self { directives })
     }
 
     /// Whether the passwords of the file can be sent as they stand there.

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     fn said(text: &str, open_network: bool) -> Option<String> {
-        exposure(&Conf::of(text), Path::new("/etc/redis/site.conf"), open_network)
+        exposure(&Conf::from_text(text).unwrap(), Path::new("/etc/redis/site.conf"), open_network)
     }
 
     #[test]
