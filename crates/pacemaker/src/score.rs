@@ -87,7 +87,8 @@ impl Memory {
 
     /// The watcher's file, for as long as it is there.
     pub(crate) fn told(&self) -> std::io::Result<Told> {
-        File::options().write(true).create(true).truncate(false).mode(0o600).open(&self.told).map(Told)
+        let flags = nix::fcntl::OFlag::O_NOFOLLOW.bits();
+        File::options().write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(&self.told).map(Told)
     }
 
     /// Whether `score` was published a short while ago and nothing else since.

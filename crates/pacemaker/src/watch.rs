@@ -251,8 +251,9 @@ pub fn watch(arguments: &[String]) -> u8 {
     }
     // Pacemaker may be restarting: try for a while. After that its own monitors will have found the dead server.
     for _ in 0..10 {
-        if let Ok(told) = &told {
-            told.publishing();
+        match &told {
+            Ok(told) => told.publishing(),
+            Err(_) => cluster.forget_score(),
         }
         if cluster.set_score(node, Score::NEVER).is_ok() {
             if let Ok(told) = &told {
