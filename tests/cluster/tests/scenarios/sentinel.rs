@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster_scenarios::{Agent, Setup, Site, expect, haproxy, held, sentinel, snippet};
+use cluster_scenarios::{Agent, Setup, Site, expect, haproxy, held, sentinel};
 use lab::{Node, Result};
 use nix::sys::signal::Signal;
 
