@@ -77,13 +77,20 @@ durations:
 STEP =
 GENTLE = $(if $(STEP),nice -n 10)
 
-## make check       formatting, lints, documentation, all without warnings
+## make check       formatting, lints, documentation, all without warnings; licences and origins of the crates
 # The second is for the tests that no plain `cargo test` runs: the first passes over them.
 check: $(if $(STEP),test-programs stage)
 	$(STEP) $(GENTLE) sh -ec '$(CARGO) fmt --all --check; \
 	  $(CARGO) clippy --workspace --all-targets --locked --features $(FAULT_POINTS) -- -D warnings; \
   $(CARGO) clippy --workspace --test "*" --locked --features $(FAULT_POINTS) -- -D warnings; \
-	  RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet'
+	  RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet; \
+	  if $(CARGO) deny --version > /dev/null 2>&1; then $(CARGO) deny --locked --offline check bans licenses sources; \
+	  else $(CARGO) run --quiet --locked --package supply -- check; fi'
+
+## make audit       licences, origins and known holes of all crates, by cargo-deny and the database of RustSec (needs the network)
+audit:
+	$(CARGO) deny --version > /dev/null 2>&1 || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny --locked check
 
 ## make unit        unit and property tests; generated files are what the declarations say
 unit: $(if $(STEP),test-programs stage)
@@ -271,12 +278,12 @@ install: build
 	$(PROGRAM) $(BUILT)/systole-cron $(DESTDIR)$(PREFIX)/sbin/
 	install -m 644 docs/man/systole-cron.8 $(DESTDIR)$(MANDIR)/man8/
 	$(PROGRAM) $(BUILT)/systole-watch $(BUILT)/cron-run $(DESTDIR)$(LIBEXECDIR)/
-	install -m 755 agents/mysql/systole-copy-mariadb $(DESTDIR)$(LIBEXECDIR)/
+	install -m 755 agents/mysql/systole-copy-mariadb agents/mysql/systole-send-backup $(DESTDIR)$(LIBEXECDIR)/
 	install -m 644 crm-snippets/*.crm $(DESTDIR)$(SHAREDIR)/crm-snippets/
 	install -m 644 crm-snippets/server/* $(DESTDIR)$(SHAREDIR)/crm-snippets/server/
 	install -d $(DESTDIR)$(DOCDIR)/docs/decisions $(DESTDIR)$(DOCDIR)/docs/recipes
 	for wizard in $(WIZARDS); do install -D -m 644 crm-scripts/$$wizard/main.yml $(DESTDIR)$(CRMSHDIR)/$$wizard/main.yml || exit 1; done
-	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(DOCDIR)/
+	install -m 644 README.md CHANGELOG.md SECURITY.md LICENSE $(DESTDIR)$(DOCDIR)/
 	install -m 644 docs/*.md $(DESTDIR)$(DOCDIR)/docs/
 	install -m 644 docs/decisions/*.md $(DESTDIR)$(DOCDIR)/docs/decisions/
 	install -m 644 docs/recipes/*.md $(DESTDIR)$(DOCDIR)/docs/recipes/
@@ -292,7 +299,7 @@ package-tree:
 	rm -rf $(PACKAGES)/tree
 	$(MAKE) --no-print-directory install DESTDIR=$(PACKAGES)/tree PREFIX=/usr OCF_ROOT=/usr/lib/ocf
 	gzip -9n $(PACKAGES)/tree/usr/share/man/man*/*
-	packaging/notices pacemaker $(AGENTS:%=systole-%) | gzip -9n > $(PACKAGES)/tree/usr/share/doc/systole/third-party-licences.gz
+	CARGO="$(CARGO)" packaging/documents $(PACKAGES)/tree pacemaker $(AGENTS:%=systole-%)
 
 ## make deb         a Debian package of what `make install` installs, in target/packages
 deb: package-tree

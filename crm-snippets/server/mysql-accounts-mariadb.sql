@@ -3,7 +3,7 @@
 --
 --     mariadb < mysql-accounts-mariadb.sql
 --
--- Change before: the passwords, the network.
+-- Change before: the passwords (`openssl rand -hex 16` makes one; the agent starts no server with these), the network.
 
 -- Not into the binary log: every node gets its own, and no node has a transaction that the others lack.
 SET SESSION sql_log_bin = 0;

@@ -195,7 +195,7 @@ impl MySql {
     }
 
     /// The agent's own login.
-    fn login(&self) -> Result<Login, Failure> {
+    pub(crate) fn login(&self) -> Result<Login, Failure> {
         let password = match &self.params.test_password_file {
             Some(file) => Some(read_secret(file, "test_passwd_file")?),
             None => self.params.test_password.clone(),

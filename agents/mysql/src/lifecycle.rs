@@ -12,7 +12,7 @@ use crate::monitor::Look;
 use crate::observation::Observation;
 use crate::params::{Params, Rejoin};
 use crate::preference::{self, Circumstances};
-use crate::premises::{self, Finding};
+use crate::premises::{self, Finding, Weight};
 use crate::record::Record;
 use crate::server::{Fault, Server};
 use crate::state::State;
@@ -53,6 +53,7 @@ impl MySql {
         if let Some(process) = self.find_server(&mut state) {
             return self.start_running(context, state, &process).map(|()| None);
         }
+        self.refuse_exposure()?;
         self.withdraw_position(&self.state_file.load())?;
         let primary = self.current_primary(context)?;
         if self.needs_copy_first()? {
@@ -163,7 +164,8 @@ impl MySql {
 
     /// What the promise rests on and does not hold.
     pub(crate) fn findings(&self, state: &State, server: &Server, seen: &Observation) -> Vec<Finding> {
-        premises::findings(server.dialect(), seen, &state.filters, self.wanted())
+        let exposed = self.exposed().map(|text| Finding { weight: Weight::Shown, text });
+        premises::findings(server.dialect(), seen, &state.filters, self.wanted()).into_iter().chain(exposed).collect()
     }
 
     fn first_score(&self, context: &Context, seen: &Observation, recorded: bool) -> Outcome {

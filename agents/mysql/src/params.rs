@@ -90,7 +90,7 @@ const REJOIN: Parameter = Parameter::new("rejoin", Kind::Choice(&["refuse", "clo
 const COPY_PROGRAM: Parameter = Parameter::new("copy_program", Kind::Path, "copies a MariaDB from another node")
     .or("/usr/libexec/systole/systole-copy-mariadb")
     .reloadable()
-    .about("With rejoin=clone on MariaDB: the program that copies the data of a running server. It is called with the primary's host and the empty data directory. A program whose text holds the word --check is asked before anything is emptied, as --check HOST DATADIR: only when it answers with status 0 a copy is begun. The default uses mariadb-backup over ssh: root must be able to log in at the other nodes with a key.");
+    .about("With rejoin=clone on MariaDB: the program that copies the data of a running server. It is called with the primary's host and the empty data directory. A program whose text holds the word --check is asked before anything is emptied, as --check HOST DATADIR: only when it answers with status 0 a copy is begun. The default uses mariadb-backup over ssh, with a key that can ask for a backup and for nothing else (docs/mysql.md).");
 const EVENT_SCHEDULER: Parameter = Parameter::new("event_scheduler", Kind::Boolean, "run events on the primary")
     .or("no")
     .reloadable()

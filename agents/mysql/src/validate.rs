@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use ocf::{Context, Failure, Outcome};
 
-use promotable::read_secret;
+use promotable::{is_placeholder, read_secret};
 
 use crate::agent::MySql;
 use crate::dialect::{Dialect, Row};
@@ -14,6 +14,7 @@ impl MySql {
     /// Level 0: what this node alone can tell. Level 10: the clone, and the running server's settings and grants.
     pub(crate) fn check_configuration(&self, context: &Context, level: u32) -> Outcome {
         self.check_node()?;
+        self.refuse_exposure()?;
         if level < 10 {
             return Ok(());
         }
@@ -50,6 +51,32 @@ impl MySql {
                 Err(Failure::installed(last))
             }
         }
+    }
+
+    /// Whether the passwords are the operator's own, and the server is not root. Apart from the checks below: a server that runs is not to be stopped for this.
+    ///
+    /// # Errors
+    /// What is wrong, with the way out.
+    pub(crate) fn refuse_exposure(&self) -> Outcome {
+        self.exposed().map_or(Ok(()), |why| Err(Failure::installed(why)))
+    }
+
+    /// Root in the place of an account of the server's own, or an account whose password everybody can read in the shipped files, with what
+    /// to do. A password that cannot be read is none.
+    pub(crate) fn exposed(&self) -> Option<String> {
+        if self.account().is_ok_and(|account| account.uid == 0) {
+            return Some(format!(
+                "user {} is root, and so is whoever takes the server over: set user to an account of its own",
+                self.params.user
+            ));
+        }
+        let agents = self.login().ok().and_then(|login| login.password);
+        let passwords = [("test", agents), ("replication", self.replication_password().ok())];
+        let (account, _) = passwords.into_iter().find(|(_, password)| password.as_ref().is_some_and(|p| is_placeholder(p.expose())))?;
+        Some(format!(
+            "the password of {account}_user is the placeholder of mysql-accounts-*.sql, which everybody knows: give the account another one \
+             (`openssl rand -hex 16` makes one), and write that into {account}_passwd_file on every node"
+        ))
     }
 
     /// What has to be there before a server can be started on this node.

@@ -11,6 +11,7 @@ use process::{Account, Files, Identity, Locked};
 use promotable::{Login, RememberedLogin, read_secret, with_login};
 
 use crate::conf::Conf;
+use crate::exposure::exposure;
 use crate::params::{self, Params};
 use crate::record::{PROPERTY, Record};
 use crate::server::{Fault, Server};
@@ -237,13 +238,25 @@ impl Redis {
         if let Err(failure) = self.conf() {
             return vec![failure.reason];
         }
-        match self.login() {
-            Err(failure) => vec![failure.reason],
+        let login = match self.login() {
+            Err(failure) => Some(failure.reason),
             Ok(login) if self.remembered_login.load().is_some_and(|last| last != login) => {
-                vec!["the server takes the former password, another is configured: finish its change (docs/redis.md)".to_owned()]
+                Some("the server takes the former password, another is configured: finish its change (docs/redis.md)".to_owned())
             }
-            Ok(_) => vec![],
+            Ok(_) => None,
+        };
+        login.into_iter().chain(self.exposed()).collect()
+    }
+
+    /// Why a server with this node's configuration would stand open, if it would. One that cannot be read opens nothing.
+    pub(crate) fn exposed(&self) -> Option<String> {
+        if self.account().is_ok_and(|account| account.uid == 0) {
+            return Some(format!(
+                "user {} is root, and so is whoever takes the server over: set user to an account of its own",
+                self.params.user
+            ));
         }
+        exposure(self.conf().ok()?, &self.config_path(), self.params.open_network)
     }
 
     /// The record in the CIB.

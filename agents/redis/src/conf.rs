@@ -72,6 +72,16 @@ impl Conf {
         self.directives.iter().rev().find(|d| d[0] == name).map(|d| &d[1..])
     }
 
+    /// The arguments of all such directives, in the order in which they stand.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a [String]> {
+        self.directives.iter().filter(move |d| d[0] == name).map(|d| &d[1..])
+    }
+
+    /// What a text says; include files are passed over. `Err` is the number of a line with unbalanced quotes.
+    pub(crate) fn from_text(text: &str) -> Result<Self, usize> {
+        directives(text).map(|directives| Self { directives })
+    }
+
     /// Whether the passwords of the file can be sent as they stand there.
     ///
     /// # Errors

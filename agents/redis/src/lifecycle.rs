@@ -42,6 +42,7 @@ impl Redis {
         if let Some(process) = self.find_server(&mut state) {
             return self.start_running(context, state, &process);
         }
+        self.refuse_exposure()?;
         self.withdraw_position(&self.state_file.load())?;
         let promoted = self.current_primary(context)?;
         let patience = match self.successor(context)? {

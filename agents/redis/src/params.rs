@@ -59,6 +59,10 @@ const REPLICA_LAG: Parameter =
 const KEEP_DIVERGED: Parameter = Parameter::new("keep_diverged", Kind::Boolean, "keep data files that would be given up")
     .or("yes")
     .about("When a server was started with data that the primary does not have, or that cannot be compared with the primary's, keep its data files in a numbered directory under systole-kept in the data directory before it attaches and gets a copy (hard links: they cost no copying).");
+const OPEN_NETWORK: Parameter = Parameter::new("open_network", Kind::Boolean, "start a server that asks nobody for a password")
+    .or("no")
+    .reloadable()
+    .about("Start a server that anybody in its network can reach without a password (protected-mode no, bound beyond loopback, no requirepass, no ACL for the default user). Say yes only where nobody else is in that network: whoever reaches the server can read, change and delete all that is in it.");
 
 /// All of them, in the order of the documentation.
 pub(crate) const ALL: &[Parameter] = &[
@@ -81,6 +85,7 @@ pub(crate) const ALL: &[Parameter] = &[
     DURABILITY,
     REPLICA_LAG,
     KEEP_DIVERGED,
+    OPEN_NETWORK,
 ];
 
 /// What an acknowledged write is worth.
@@ -113,6 +118,7 @@ pub(crate) struct Params {
     pub(crate) durability: Durability,
     pub(crate) replica_lag: u32,
     pub(crate) keep_diverged: bool,
+    pub(crate) open_network: bool,
     /// What is wrong with the values together. `start` and `validate-all` refuse for it; a stop or a probe goes on.
     pub(crate) contradiction: Option<Failure>,
 }
@@ -149,6 +155,7 @@ impl Params {
             durability: if values.text(&DURABILITY) == "quorum" { Durability::Quorum } else { Durability::Async },
             replica_lag: u32::try_from(values.integer(&REPLICA_LAG)).unwrap_or(3),
             keep_diverged: values.boolean(&KEEP_DIVERGED),
+            open_network: values.boolean(&OPEN_NETWORK),
             contradiction,
         }
     }

@@ -107,6 +107,11 @@ impl Connection {
         Ok(Self { stream: Stream::Tcp(stream), buffer: Vec::new() })
     }
 
+    /// The next reply that comes, without a question.
+    pub(crate) fn next(&mut self, until: Instant) -> Result<Reply, Broken> {
+        self.reply(until, 0)
+    }
+
     /// Sends commands and takes one reply for each, all before `until`. A server that hangs up may have said why before it read
     /// anything: then its error is the only reply.
     pub(crate) fn exchange(&mut self, commands: &[&[&str]], until: Instant) -> Result<Vec<Reply>, Broken> {
@@ -212,6 +217,12 @@ impl Connection {
     }
 }
 
+impl From<UnixStream> for Connection {
+    fn from(stream: UnixStream) -> Self {
+        Self { stream: Stream::Unix(stream), buffer: Vec::new() }
+    }
+}
+
 /// A command as it is sent.
 fn packed(words: &[&str]) -> Vec<u8> {
     let mut message = format!("*{}\r\n", words.len()).into_bytes();
@@ -230,7 +241,7 @@ mod tests {
     fn told(text: &[u8]) -> Connection {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(text).unwrap();
-        Connection { stream: Stream::Unix(ours), buffer: Vec::new() }
+        Connection::from(ours)
     }
 
     fn soon() -> Instant {

@@ -7,6 +7,7 @@ use ocf::{Context, Failure, Outcome};
 use promotable::read_secret;
 
 use crate::agent::Redis;
+use crate::exposure::is_loopback;
 use crate::params::Durability;
 
 /// What the agent says to its server and to nobody else.
@@ -19,6 +20,7 @@ impl Redis {
     /// Level 0: what this node alone can tell. Level 10: the clone, and settings that make a failover slow or lossy.
     pub(crate) fn check_configuration(&self, context: &Context, level: u32) -> Outcome {
         self.check_node(context)?;
+        self.refuse_exposure()?;
         let mut advice = self.advice(context);
         if level < 10 {
             return Ok(());
@@ -103,18 +105,28 @@ impl Redis {
         Ok(())
     }
 
+    /// Whether nobody is let in who should not be. Apart from the checks before: a server that runs is not to be stopped for this.
+    ///
+    /// # Errors
+    /// What is wrong in this node's file, with the lines to write.
+    pub(crate) fn refuse_exposure(&self) -> Outcome {
+        self.exposed().map_or(Ok(()), |why| Err(Failure::installed(why)))
+    }
+
     /// Settings that a failover suffers from.
     fn advice(&self, context: &Context) -> Vec<String> {
         let Ok(conf) = self.conf() else { return vec![] };
         let mut advice = Vec::new();
         let several = context.environment.clone_max().is_none_or(|n| n > 1) && self.params.tunnels.is_empty();
-        let loopback = |a: &String| matches!(a.trim_start_matches('-'), "127.0.0.1" | "::1" | "localhost");
-        if several && conf.last_all("bind").is_some_and(|addresses| addresses.iter().all(loopback)) {
+        if several && conf.last_all("bind").is_some_and(|addresses| addresses.iter().all(|address| is_loopback(address))) {
             advice.push("the configuration binds loopback addresses only, so that no replica can attach: write `bind * -::*`".into());
         }
         let protected = conf.last("protected-mode").is_none_or(|v| v.eq_ignore_ascii_case("yes"));
         if several && protected && conf.requirepass().is_none() && conf.last("user").is_none() && conf.last("aclfile").is_none() {
-            advice.push("protected-mode without a password lets no replica attach: write `requirepass` and `masterauth`, or `protected-mode no` in a closed network".into());
+            advice.push(
+                "protected-mode without a password lets no replica attach: write `requirepass` and `masterauth`, the same on every node"
+                    .into(),
+            );
         }
         if conf.last("repl-backlog-size").and_then(bytes).unwrap_or(1024 * 1024) < BACKLOG_WORTH_HAVING {
             advice.push("repl-backlog-size is too small for a partial resynchronisation under load: write `repl-backlog-size 64mb`".into());

@@ -156,7 +156,7 @@ impl Cluster {
         self.score_memory().forget();
     }
 
-    fn set_score(&self, node: &str, score: Score) -> Result<(), Error> {
+    pub(crate) fn set_score(&self, node: &str, score: Score) -> Result<(), Error> {
         // crm_attribute takes the resource's name from OCF_RESOURCE_INSTANCE, which children may see.
         // With "=": "-INFINITY" alone would read as an option.
         let update = format!("--update={score}");
@@ -295,7 +295,7 @@ impl Cluster {
         format!("systole-{}-{name}", self.membership.resource)
     }
 
-    fn score_memory(&self) -> Memory {
+    pub(crate) fn score_memory(&self) -> Memory {
         Memory::at(&self.membership.state_directory.join(format!("systole-{}.score", self.membership.resource)))
     }
 

@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd::{User, getgrouplist, getuid, seteuid, setgroups, setresgid, setresuid};
 use process::{Daemon, Identity};
 use serde::{Deserialize, Serialize};
 
@@ -180,6 +181,29 @@ impl DisksOf<'_> {
     }
 }
 
+/// Whom Pacemaker's daemons run as: who may tell them a score.
+const CLUSTER: &str = "hacluster";
+
+/// Becomes the cluster's user for good, who may do what is left to do: look at the server and call one tool. Where that user does not see
+/// the server (/proc is mounted so that each sees his own only), it would take it for dead: root stays root there, as where there is no such user.
+fn leave_root(server: &Identity) {
+    let Ok(Some(user)) = User::from_name(CLUSTER) else { return };
+    let groups = std::ffi::CString::new(CLUSTER).ok().and_then(|name| getgrouplist(&name, user.gid).ok()).unwrap_or_else(|| vec![user.gid]);
+    let root = getuid();
+    if seteuid(user.uid).is_err() {
+        return;
+    }
+    let sees = Identity::of(server.pid).is_some_and(|seen| seen == *server) && server.state() != process::State::Gone;
+    if seteuid(root).is_err() || !sees {
+        return;
+    }
+    let left =
+        setgroups(&groups).and_then(|()| setresgid(user.gid, user.gid, user.gid)).and_then(|()| setresuid(user.uid, user.uid, user.uid));
+    if left.is_ok() {
+        let _ = nix::sys::prctl::set_no_new_privs();
+    }
+}
+
 /// What `systole-watch` does: waits for the server, then tells the cluster. Returns the process's exit status.
 ///
 /// Arguments: pid, start time in ticks, resource, node, state directory; then user, group and directories when their disks are to be watched.
@@ -199,11 +223,16 @@ pub fn watch(arguments: &[String]) -> u8 {
     let membership =
         Membership { resource: resource.clone(), node: Some(node.clone()), present: true, state_directory: state_directory.into() };
     let cluster = Cluster::new(membership.clone(), |_| {});
+    let told = cluster.score_memory().told();
     // Another process under this number means that ours is dead already.
     if let Some(server) = Identity::of(pid).filter(|p| p.start_ticks == start_ticks) {
         let (account, directories) = disks.split_at(disks.len().min(2));
         let directories: Vec<PathBuf> = directories.iter().map(PathBuf::from).collect();
         let numbers: Vec<u32> = account.iter().filter_map(|number| number.parse().ok()).collect();
+        // Who has to start a writer under another account, and a new one when somebody kills it, needs root for that.
+        if told.is_ok() && numbers.is_empty() {
+            leave_root(&server);
+        }
         let program = std::env::current_exe().unwrap_or_default();
         let mut disks = match numbers[..] {
             [uid, gid] => Some(DisksOf {
@@ -223,8 +252,14 @@ pub fn watch(arguments: &[String]) -> u8 {
     }
     // Pacemaker may be restarting: try for a while. After that its own monitors will have found the dead server.
     for _ in 0..10 {
-        cluster.forget_score();
-        if cluster.publish_score(Score::NEVER).is_ok() {
+        match &told {
+            Ok(told) => told.publishing(),
+            Err(_) => cluster.forget_score(),
+        }
+        if cluster.set_score(node, Score::NEVER).is_ok() {
+            if let Ok(told) = &told {
+                told.published(Score::NEVER);
+            }
             return 0;
         }
         std::thread::sleep(Duration::from_millis(200));

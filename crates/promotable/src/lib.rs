@@ -4,4 +4,4 @@ mod login;
 mod secret;
 
 pub use login::{Login, RememberedLogin, with_login};
-pub use secret::read_secret;
+pub use secret::{is_placeholder, read_secret};

@@ -9,6 +9,14 @@ use ocf::{Failure, Secret};
 /// More than any password: what is longer is another file. Bytes.
 const LONGEST: u64 = 4096;
 
+/// What stands in the shipped files, which everybody can read, where a password has to be written.
+const PLACEHOLDERS: [&str; 3] = ["PASSWORD", "ANOTHER PASSWORD", "A THIRD PASSWORD"];
+
+/// Whether somebody took a shipped file as it is: that password is everybody's.
+pub fn is_placeholder(password: &str) -> bool {
+    PLACEHOLDERS.contains(&password)
+}
+
 /// A secret from the first line of a file that belongs to root, or to whom the agent runs as, and that nobody else can read.
 ///
 /// Owner and mode are those of what was opened, and it is reached through no link but root's: the password is sent to whoever listens on the

@@ -25,6 +25,10 @@ impl FakeCluster {
         for part in ["bin", "values"] {
             std::fs::create_dir_all(directory.join(part)).unwrap();
         }
+        // The watcher calls them as the cluster's user.
+        for part in [directory.to_owned(), directory.join("values")] {
+            std::fs::set_permissions(part, std::fs::Permissions::from_mode(0o777)).unwrap();
+        }
         for (name, script) in TOOLS {
             let path = directory.join("bin").join(name);
             std::fs::write(&path, script).unwrap();

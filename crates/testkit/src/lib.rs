@@ -28,3 +28,4 @@ pub use sandbox::{AGENT, require};
 pub use wait::{eventually, within};
 
 pub use nix::sys::signal::Signal;
+pub use nix::unistd::User;

@@ -21,17 +21,17 @@ pub(crate) fn configure(site: &Site, settings: &str) -> Result<()> {
     if server.kind == Kind::MariaDb { befriend(site) } else { Ok(()) }
 }
 
-/// Root's key, the same on all nodes: with rejoin=clone a MariaDB gets its copy over ssh.
+/// The key for copies, as docs/mysql.md makes it: with rejoin=clone a MariaDB gets its copy over ssh.
 fn befriend(site: &Site) -> Result<()> {
     let nodes = site.lab.nodes();
-    nodes[0].sh("install -d -m 700 /root/.ssh; ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519")?;
-    let key = nodes[0].sh("cat /root/.ssh/id_ed25519")?.stdout;
+    let key = nodes[0].sh("ssh-keygen -q -t ed25519 -N '' -C systole-copy -f /root/copy.key && cat /root/copy.key")?.stdout;
+    let public = nodes[0].sh("cat /root/copy.key.pub && rm /root/copy.key /root/copy.key.pub")?.stdout;
     on_all(&nodes, |node| {
-        node.sh("install -d -m 700 /root/.ssh; install -m 600 /dev/null /root/.ssh/id_ed25519")?;
-        node.write("/root/.ssh/id_ed25519", &key)?;
-        node.sh("ssh-keygen -y -f /root/.ssh/id_ed25519 > /root/.ssh/authorized_keys; \
-             printf 'Host *\\n  StrictHostKeyChecking accept-new\\n' > /root/.ssh/config; systemctl enable --quiet --now ssh")
-            .map(drop)
+        node.sh("install -d -m 700 /root/.ssh; install -d /etc/systole; install -m 600 /dev/null /etc/systole/copy.key")?;
+        node.write("/etc/systole/copy.key", &key)?;
+        node.write("/root/.ssh/authorized_keys", &format!("command=\"/usr/libexec/systole/systole-send-backup\",restrict {public}"))?;
+        node.write("/root/.ssh/config", "Host *\n  StrictHostKeyChecking accept-new\n")?;
+        node.sh("chmod 600 /root/.ssh/*; systemctl enable --quiet --now ssh").map(drop)
     })
 }
 

@@ -9,8 +9,11 @@ use crate::{on_all, snippet};
 
 /// The three files of crm-snippets/server on every node, for a first primary.
 pub fn configure(site: &Site, primary: &Node) -> Result<()> {
-    let server = snippet("server/redis-under-sentinel.conf")?;
-    let sentinel = snippet("server/redis-sentinel.conf")?.replace("redis lxc1 6379", &format!("redis {} 6379", primary.name));
+    // In the closed network of the rehearsal, as in redis.rs.
+    let server = snippet("server/redis-under-sentinel.conf")? + "\nprotected-mode no\n";
+    let sentinel = snippet("server/redis-sentinel.conf")?
+        .replace("protected-mode yes", "protected-mode no")
+        .replace("redis lxc1 6379", &format!("redis {} 6379", primary.name));
     let unit = snippet("server/redis-under-sentinel.service")?;
     on_all(&site.lab.nodes(), |node| {
         let follows = server.replace("#replicaof lxc1 6379", &format!("replicaof {} 6379", primary.name));
@@ -42,7 +45,7 @@ pub fn come_back(site: &Site) -> Result<Node> {
     site.lab
         .quorate_node()?
         .sh(&format!("crm_attribute --type crm_config --set-name systole --name systole-redis-primary --update 'node={}'", primary.name))?;
-    site.lab.load_crm(&snippet("redis.crm")?)?;
+    site.lab.load_crm(&site.snippet(crate::Agent::Systole)?)?;
     site.wait_settled()?;
     Ok(primary)
 }

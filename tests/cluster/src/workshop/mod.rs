@@ -25,6 +25,8 @@ const FENCE_IPMILAN: &str = include_str!("../../files/fence_ipmilan");
 const FENCE_IPMILAN_METADATA: &str = include_str!("../../../snippets/files/fence_ipmilan.xml");
 /// The account of the writers that go past the site, straight to MariaDB.
 const LOAD_PASSWORD: &str = "rehearsal-load";
+/// What the editor writes into the site file of Redis.
+const REDIS_PASSWORD: &str = "rehearsal-redis";
 /// The public addresses of public-addresses.crm.
 pub const PUBLIC: [&str; 2] = ["198.51.100.101", "198.51.100.102"];
 
@@ -101,7 +103,7 @@ impl Workshop {
         let _ = std::fs::remove_dir_all(&self.secrets);
         std::fs::DirBuilder::new().mode(0o700).create(&self.secrets).map_err(failed)?;
         let admin = self.lab.node(1).sh("cat /root/blog-admin.password")?.stdout;
-        for (name, text) in [("admin", admin.as_str()), ("load", LOAD_PASSWORD)] {
+        for (name, text) in [("admin", admin.as_str()), ("mysql", LOAD_PASSWORD), ("redis", REDIS_PASSWORD)] {
             let mut file = std::fs::OpenOptions::new();
             let file = file.write(true).create_new(true).mode(0o600).open(self.secrets.join(name)).map_err(failed)?;
             std::io::Write::write_all(&mut &file, text.as_bytes()).map_err(failed)?;
@@ -140,7 +142,7 @@ impl Workshop {
     /// Writers that go past the site, few and slow: they are there to see whether two servers ever take writes.
     #[must_use]
     pub fn load_options(&self, database: Database) -> LoadOptions {
-        let password_file = (database == Database::MySql).then(|| self.secrets.join("load"));
+        let password_file = Some(self.secrets.join(database.name()));
         LoadOptions { writers: 1, pause_us: 40_000, probe_pause_us: 40_000, password_file, ..LoadOptions::of(database) }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster_scenarios::{Setup, Site, expect, haproxy, held, sentinel, snippet};
+use cluster_scenarios::{Agent, Setup, Site, expect, haproxy, held, sentinel};
 use lab::{Node, Result};
 use nix::sys::signal::Signal;
 
@@ -62,7 +62,7 @@ fn over_to_sentinel_a_crash_and_back() {
 fn no_sentinel_runs_beside_the_agent() {
     scenario("guard", |site| {
         sentinel::go_over(site)?;
-        site.lab.load_crm(&snippet("redis.crm")?)?;
+        site.lab.load_crm(&site.snippet(Agent::Systole)?)?;
         site.lab.wait_for("no Sentinel running", Duration::from_secs(60), || {
             site.lab.nodes().iter().all(|node| node.pids("redis-sentinel").is_empty())
         })?;

@@ -354,3 +354,179 @@ fn what_is_kept_fills_no_disk() {
     diverged.agent().run("stop").ok();
     let _ = std::process::Command::new("umount").arg("-l").arg(&kept).status();
 }
+
+/// The programs of the package that copy a MariaDB, and a stand-in for ssh in front of them: it does what sshd does with a key that is
+/// bound to systole-send-backup.
+struct Shipped {
+    node: testkit::mysql::Node,
+    tools: std::path::PathBuf,
+}
+
+impl Shipped {
+    /// `behaviour`: shell lines that ssh does before, with the client's command in `$command`.
+    fn with(behaviour: &str) -> Self {
+        let node = testkit::mysql::Node::alone();
+        let tools = node.directory.join("tools");
+        std::fs::create_dir(&tools).unwrap();
+        let shipped = Self { node, tools };
+        let log = shipped.tools.join("asked").display().to_string();
+        shipped.tool(
+            "ssh",
+            &format!(
+                "echo \"$*\" >> {log}\nwhile [ \"$1\" != -- ]; do shift; done\nexport command=\"$3\"\n\
+                 [ \"$2\" = root@lxc1 ] || {{ echo 'no route to host' >&2; exit 255; }}\n{behaviour}\n\
+                 SSH_ORIGINAL_COMMAND=\"$command\" exec /usr/libexec/systole/systole-send-backup"
+            ),
+        );
+        shipped
+    }
+
+    fn tool(&self, name: &str, script: &str) {
+        let path = self.tools.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    /// An empty directory of the server's.
+    fn empty(&self) -> std::path::PathBuf {
+        let directory = self.node.directory.join("copied");
+        std::fs::create_dir(&directory).unwrap();
+        self.node.give(&directory);
+        directory
+    }
+
+    /// Runs a program with these variables and arguments. Whether it succeeded, and what it said.
+    fn run(&self, program: &str, variables: &[(&str, &str)], arguments: &[&str]) -> (bool, String) {
+        let answer = std::process::Command::new(format!("/usr/libexec/systole/{program}"))
+            .args(arguments)
+            .env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.tools.display()))
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
+        (answer.status.success(), String::from_utf8_lossy(&answer.stderr).trim().to_owned())
+    }
+
+    fn copy(&self, arguments: &[&str]) -> (bool, String) {
+        self.run("systole-copy-mariadb", &[], arguments)
+    }
+
+    fn asked(&self) -> String {
+        std::fs::read_to_string(self.tools.join("asked")).unwrap_or_default()
+    }
+}
+
+/// Everything below a directory, with the numbers of the owners.
+fn owners(directory: &std::path::Path) -> Vec<(std::path::PathBuf, u32)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut found = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(next) = directories.pop() {
+        for entry in std::fs::read_dir(next).unwrap().flatten() {
+            let metadata = entry.metadata().unwrap();
+            found.push((entry.path(), metadata.uid()));
+            if metadata.is_dir() {
+                directories.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+/// It was unpacked as root, and the key that it took was one for everything.
+#[test]
+fn the_shipped_copy_goes_over_a_bound_key_and_is_unpacked_as_the_servers_account() {
+    if Server::here() != Server::MariaDb {
+        return;
+    }
+    let shipped = Shipped::with("");
+    let directory = shipped.empty();
+    let to = directory.to_str().unwrap();
+    let (possible, said) = shipped.copy(&["--check", "lxc1", to]);
+    assert!(!possible && said.contains("root cannot log in at MariaDB on"), "its server does not run: {said}");
+    shipped.node.start();
+    // Where the distribution's option file says that the server of this machine is.
+    std::fs::create_dir_all("/run/mysqld").unwrap();
+    std::os::unix::fs::symlink(shipped.node.socket(), "/run/mysqld/mysqld.sock").unwrap();
+    let users = shipped.tools.join("users");
+    std::fs::write(&users, "").unwrap();
+    std::fs::set_permissions(&users, PermissionsExt::from_mode(0o666)).unwrap();
+    for name in ["mbstream", "mariadb-backup"] {
+        shipped.tool(name, &format!("case \"$*\" in *--version*) ;; *) id -u >> {} ;; esac\nexec /usr/bin/{name} \"$@\"", users.display()));
+    }
+    assert_eq!(shipped.copy(&["--check", "lxc1", to]), (true, String::new()));
+    assert!(owners(&directory).is_empty(), "a check changes nothing");
+    let (copied, said) = shipped.copy(&["lxc1", to]);
+    assert!(copied, "{said}");
+    let mysql = owners(&shipped.node.directory).into_iter().find(|(path, _)| *path == directory).unwrap().1;
+    assert_ne!(mysql, 0);
+    let found = owners(&directory);
+    let position = ["mariadb_backup_binlog_info", "xtrabackup_binlog_info"].map(|name| directory.join(name));
+    assert!(found.iter().any(|(path, _)| position.contains(path)), "without a position: {} files", found.len());
+    let others: Vec<_> = found.iter().filter(|(_, owner)| *owner != mysql).collect();
+    assert!(others.is_empty(), "{others:?}");
+    let users = std::fs::read_to_string(users).unwrap();
+    assert_eq!(users.lines().collect::<Vec<_>>(), [mysql.to_string(), mysql.to_string()], "who unpacked and prepared it");
+    std::fs::remove_file("/run/mysqld/mysqld.sock").unwrap();
+    // Two questions, each with a word of its own and nothing before it that could be an option.
+    let asked = shipped.asked();
+    assert!(asked.lines().all(|line| line.contains("-- root@lxc1 /usr/libexec/systole/systole-send-backup ")), "{asked}");
+}
+
+#[test]
+fn with_the_key_for_copies_nothing_else_can_be_asked_for() {
+    if Server::here() != Server::MariaDb {
+        return;
+    }
+    let shipped = Shipped::with("");
+    let victim = shipped.node.directory.join("victim");
+    let touch = format!("touch {}", victim.display());
+    let program = "/usr/libexec/systole/systole-send-backup";
+    for request in [
+        String::new(),
+        "true".to_owned(),
+        touch.clone(),
+        format!("{program} check; {touch}"),
+        format!("{program} backup $({touch})"),
+        format!("{program} \n{touch}"),
+        format!("$({touch})"),
+        "scp -f /etc/shadow".to_owned(),
+        format!("{program} check backup"),
+    ] {
+        let (sent, said) = shipped.run("systole-send-backup", &[("SSH_ORIGINAL_COMMAND", &request)], &[]);
+        assert!(!sent && said.contains("this key is for systole-copy-mariadb"), "{request:?}: {said}");
+    }
+    assert!(!victim.exists());
+}
+
+#[test]
+fn the_shipped_copy_says_what_is_missing_and_takes_no_option_for_a_host() {
+    if Server::here() != Server::MariaDb {
+        return;
+    }
+    let shipped = Shipped::with("[ ! -e $(dirname $0)/answer ] || { . $(dirname $0)/answer; }");
+    let directory = shipped.empty();
+    let to = directory.to_str().unwrap();
+    for host in ["-oProxyCommand=touch /tmp/pwned", "--", "", "lxc1 true", "$(true)", "lxc1;true", "root@lxc1"] {
+        for arguments in [vec!["--check", host, to], vec![host, to]] {
+            let (done, said) = shipped.copy(&arguments);
+            assert!(!done && said.contains("is no name or address of a host"), "{host:?}: {said}");
+        }
+    }
+    assert_eq!(shipped.asked(), "", "nobody was asked");
+    let check = |host: &str| shipped.copy(&["--check", host, to]);
+    let refused = |answer: &str, words: &str| {
+        std::fs::write(shipped.tools.join("answer"), answer).unwrap();
+        let (done, said) = check("lxc1");
+        assert!(!done && said.lines().last().is_some_and(|line| line.contains(words)), "{answer:?}: {said}");
+    };
+    assert!(check("lxc9").1.contains("root cannot log in at lxc9 by ssh with a key: no route to host"));
+    refused("exit 127", "install the same version of systole there");
+    refused("echo hello; exit 0", "look at the key in its authorized_keys");
+    refused("echo 5.5 100; exit 0", "mariadb-backup is of version");
+    let series = "$(mariadb-backup --version 2>&1 | sed -n 's/.*MariaDB server \\([0-9]*\\.[0-9]*\\)\\..*/\\1/p')";
+    refused(&format!("echo {series} 999999999999; exit 0"), "no room in");
+    std::fs::write(shipped.tools.join("answer"), format!("echo Welcome; echo {series} 10; exit 0")).unwrap();
+    assert_eq!(check("lxc1"), (true, String::new()));
+    std::os::unix::fs::chown(&directory, Some(0), Some(0)).unwrap();
+    assert!(check("lxc1").1.contains("belongs to root"));
+}

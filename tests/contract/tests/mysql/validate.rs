@@ -49,6 +49,29 @@ fn validate_at_level_10_names_the_line_to_write() {
     deep.clone().parameter("replication_port", "3307").run("validate-all").refused(5, &["3307", "replication_port"]);
 }
 
+/// The account files of crm-snippets, run as they are, gave replication a password that everybody knows.
+#[test]
+fn the_placeholder_of_the_shipped_files_is_no_password() {
+    let group = Group::of(&["a"]);
+    let node = group.node("a");
+    let words = ["placeholder", "replication_user", "openssl rand -hex 16", "replication_passwd_file"];
+    let known = node.agent().parameter("replication_passwd", "PASSWORD");
+    for action in ["validate-all", "start"] {
+        known.run(action).refused(5, &words);
+        node.agent().parameter("test_passwd", "ANOTHER PASSWORD").run(action).refused(5, &["placeholder", "test_passwd_file"]);
+    }
+    known.run("stop").ok();
+    known.run("monitor").expect(&[7]);
+    node.agent().parameter("user", "root").run("start").refused(5, &["user root is root", "set user"]);
+    assert!(node.servers().is_empty());
+    // A server that runs is shown, and never stopped for it.
+    node.start();
+    known.run("monitor").refused(190, &words);
+    known.run("start").ok();
+    known.clone().probing().run("monitor").expect(&[0, 190]);
+    known.run("stop").ok();
+}
+
 #[test]
 fn what_is_missing_on_this_node_bans_the_node_and_not_the_cluster() {
     let node = Node::alone();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testkit::{Agent, Group, Lists, Node, Signal, eventually};
+use testkit::{Agent, Group, Lists, Node, Signal, User, eventually};
 
 #[test]
 fn a_dead_replica_is_not_running() {
@@ -32,6 +32,38 @@ fn the_death_of_the_server_lowers_the_score_at_once() {
     assert_eq!(group.node("a").watchers().len(), 1, "one watcher a server");
     group.node("a").kill_server();
     eventually("the score is lowered", || group.node("a").score() == "-INFINITY");
+}
+
+/// It was root for all of its life, for the one call at the end.
+#[test]
+fn the_watcher_is_the_clusters_user_and_the_agent_knows_what_it_published() {
+    let group = Group::established(&["a", "b"]);
+    let a = group.node("a");
+    let watcher = a.watchers()[0].pid;
+    let is = |what: &str| {
+        let status = std::fs::read_to_string(format!("/proc/{watcher}/status")).unwrap();
+        let value = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
+        value(what)
+    };
+    let cluster = User::from_name("hacluster").unwrap().expect("the image has the cluster's user");
+    eventually("it is not root", || is("Uid:") == vec![cluster.uid.to_string(); 4].join("\t"));
+    assert_eq!(is("Gid:"), vec![cluster.gid.to_string(); 4].join("\t"));
+    assert_eq!((is("CapEff:"), is("NoNewPrivs:")), ("0".repeat(16), "1".to_owned()));
+    assert!(!is("Groups:").split_whitespace().any(|group| group == "0"), "{}", is("Groups:"));
+    a.kill_server();
+    eventually("the score is lowered", || a.score() == "-INFINITY");
+    let told = a.state().join("systole-redis.told");
+    eventually("it is remembered", || std::fs::read_to_string(&told).unwrap().contains("score"));
+    group.cluster.calls();
+    a.agent().run("monitor").expect(&[9]);
+    let calls = group.cluster.calls();
+    assert!(!calls.iter().any(|call| call.contains("--promotion")), "told twice: {calls:?}");
+    // Nor does the agent take its own score of before for the one that stands there.
+    a.agent().run("demote").ok();
+    a.agent().run("stop").ok();
+    a.start();
+    a.agent().run("monitor").expect(&[0]);
+    assert_ne!(a.score(), "-INFINITY");
 }
 
 /// Without the watcher the monitor does it, before it reports: after the demotion the scheduler would promote it again.

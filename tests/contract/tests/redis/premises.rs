@@ -178,8 +178,72 @@ fn protected_mode_without_a_password_is_advised_against_whatever_is_bound() {
     agent.run("validate-all").refused(5, &["protected-mode"]);
     for good in ["protected-mode no", "requirepass x", "user default on >x ~* &* +@all"] {
         node.configure(&format!("bind * -::*\n{good}"));
-        agent.run("validate-all").ok();
+        agent.clone().parameter("open_network", "yes").run("validate-all").ok();
     }
+}
+
+/// What keeps a server from being started on this node, with the words that its reason has.
+const EXPOSED: [(&str, [&str; 2]); 3] = [
+    ("requirepass PASSWORD\nmasterauth PASSWORD", ["requirepass", "is the placeholder still"]),
+    ("requirepass right\nmasterauth \"ANOTHER PASSWORD\"", ["masterauth", "is the placeholder still"]),
+    ("bind * -::*\nprotected-mode no", ["open_network=yes", "requirepass"]),
+];
+
+/// The shipped file, installed as it was, opened a server without a password to everybody who reached the node.
+#[test]
+fn a_start_opens_no_server_without_a_password_of_its_own() {
+    let node = Node::alone();
+    for (settings, words) in EXPOSED {
+        node.configure(settings);
+        for action in ["validate-all", "start"] {
+            let answer = node.agent().run(action);
+            answer.refused(5, &words);
+            answer.refused(5, &[&node.config().display().to_string(), "openssl rand -hex 24", "on every node"]);
+        }
+        node.agent().run("monitor").expect(&[7]);
+        node.agent().probing().run("monitor").expect(&[7]);
+        node.agent().run("stop").ok();
+        assert!(node.servers().is_empty());
+    }
+    // An operator vouches for the network, never for the placeholder.
+    for (settings, status) in EXPOSED.iter().map(|(settings, _)| settings).zip([5, 5, 0]) {
+        node.configure(settings);
+        node.agent().parameter("open_network", "yes").run("start").expect(&[status]);
+        node.agent().run("stop").ok();
+    }
+    node.configure("bind * -::*\nrequirepass right\nmasterauth right");
+    for action in ["validate-all", "start"] {
+        node.agent().parameter("user", "root").run(action).refused(5, &["user root is root", "set user"]);
+    }
+    node.start();
+}
+
+/// An upgrade: what runs goes on through every action, is shown, and survives a crash of its primary. Only the next start refuses.
+#[test]
+fn a_server_that_stands_open_is_shown_and_never_stopped_for_it() {
+    let group = Group::established(&["a", "b"]);
+    let (a, b) = (group.node("a"), group.node("b"));
+    let servers = [a.server().pid, b.server().pid];
+    for node in [a, b] {
+        node.configure("bind * -::*\nprotected-mode no");
+    }
+    for _ in 0..2 {
+        says(&a.agent(), 191, &["opens the server to the network", "open_network=yes"]);
+        says(&b.agent(), 190, &["opens the server to the network", "open_network=yes"]);
+    }
+    a.agent().probing().run("monitor").expect(&[8, 191]);
+    b.agent().run("start").ok();
+    group.promote("a", &["a", "b"]).ok();
+    a.agent().parameter("open_network", "yes").run("reload-agent").ok();
+    assert_eq!([a.server().pid, b.server().pid], servers);
+    a.agent().parameter("open_network", "yes").run("monitor").expect(&[8]);
+    // A demotion of a dead primary starts it anew, as it was.
+    a.kill_server();
+    a.agent().run("demote").ok();
+    assert_eq!(a.servers().len(), 1, "{}", a.log());
+    b.agent().run("stop").ok();
+    b.agent().run("start").refused(5, &["opens the server to the network"]);
+    b.agent().parameter("open_network", "yes").run("start").ok();
 }
 
 #[test]
