@@ -79,7 +79,7 @@ impl Conf {
 
     /// What a text says; include files are passed over. `Err` is the number of a line with unbalanced quotes.
     pub(crate) fn from_text(text: &str) -> Result<Self, usize> {
-        directives(text).map(|directives| Self { directives })
+        directives(text).map(|directives| Self { directives, ..Self::default() })
     }
 
     /// Whether the passwords of the file can be sent as they stand there.
