@@ -53,7 +53,7 @@ impl MySql {
         }
     }
 
-    /// Whether the passwords are the operator's own, and the server is not root. Apart from the checks below: a server that runs is not to be stopped for this.
+    /// Whether the passwords are the operator's own. Apart from the checks below: a server that runs is not to be stopped for this.
     ///
     /// # Errors
     /// What is wrong, with the way out.
@@ -61,15 +61,8 @@ impl MySql {
         self.exposed().map_or(Ok(()), |why| Err(Failure::installed(why)))
     }
 
-    /// Root in the place of an account of the server's own, or an account whose password everybody can read in the shipped files, with what
-    /// to do. A password that cannot be read is none.
+    /// An account whose password everybody can read in the shipped files, with what to do. A password that cannot be read is none.
     pub(crate) fn exposed(&self) -> Option<String> {
-        if self.account().is_ok_and(|account| account.uid == 0) {
-            return Some(format!(
-                "user {} is root, and so is whoever takes the server over: set user to an account of its own",
-                self.params.user
-            ));
-        }
         let agents = self.login().ok().and_then(|login| login.password);
         let passwords = [("test", agents), ("replication", self.replication_password().ok())];
         let (account, _) = passwords.into_iter().find(|(_, password)| password.as_ref().is_some_and(|p| is_placeholder(p.expose())))?;

@@ -62,7 +62,7 @@ fn the_placeholder_of_the_shipped_files_is_no_password() {
     }
     known.run("stop").ok();
     known.run("monitor").expect(&[7]);
-    node.agent().parameter("user", "root").run("start").refused(5, &["user root is root", "set user"]);
+    node.agent().parameter("user", "root").run("start").refused(5, &["user root", "set user"]);
     assert!(node.servers().is_empty());
     // A server that runs is shown, and never stopped for it.
     node.start();
