@@ -349,8 +349,8 @@ fn a_replica_with_a_wrong_password_is_named_and_never_promoted() {
         }
         stranger.sh("printf 'requirepass right\\nmasterauth wrong\\n' >> /etc/redis/site.conf")?;
         stranger.kill("redis-server", Signal::SIGKILL)?;
-        site.lab.wait_for("the reason in the log", Duration::from_secs(60), || {
-            site.log_of(&stranger).is_ok_and(|log| log.contains("refuses its login; correct masterauth"))
+        site.lab.wait_for("the reason in crm_mon", Duration::from_secs(60), || {
+            stranger.sh("crm_mon -1").is_ok_and(|shown| shown.stdout.contains("the primary refuses its login; correct masterauth"))
         })?;
         expect(site.primary()?.name == primary.name, "the primary is untouched")?;
         site.kill_primary()?;
