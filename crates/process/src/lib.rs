@@ -9,6 +9,7 @@ mod detach;
 mod disk;
 mod file;
 mod identity;
+mod lookup;
 mod reaper;
 mod socket;
 
@@ -17,6 +18,7 @@ pub use daemon::{Account, Daemon, DaemonError, Spawned};
 pub use detach::{detach, kill_session};
 pub use disk::{Disks, one_each, write_for_ever};
 pub use file::{Locked, lock, open_file, read_file, room, write_atomically};
-pub use identity::{Identity, State, since_boot};
+pub use identity::{Identity, State, boot_id, since_boot};
+pub use lookup::{UnknownAccount, find_account};
 pub use reaper::run_with_orphans;
 pub use socket::{connect, listener, listens};
