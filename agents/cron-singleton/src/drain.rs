@@ -1,7 +1,8 @@
 //! The processes of a resource's jobs, and their end.
 //!
-//! A run's processes are those with its marker in their environment, and whatever descends from its wrapper: a job that goes into
-//! the background stays below the wrapper, which adopts orphans, and a job whose wrapper was killed still has the marker.
+//! A run's processes are whatever descends from its wrapper, which adopts orphans: what goes into the background stays below it. A job
+//! whose wrapper was killed is found by the marker in its environment. Anybody can write that into an environment, so it counts for
+//! processes of the jobs' users only: another user could have a stop kill, or wait for, what is none of ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -34,18 +35,16 @@ impl Left {
     }
 }
 
-/// The processes of all runs of a resource. `wrappers`: those that are registered.
-pub(crate) fn processes(resource: &str, wrappers: &[Identity]) -> Left {
+/// The processes of all runs of a resource. `wrappers`: those that are registered; `users`: whose jobs they may be.
+pub(crate) fn processes(resource: &str, wrappers: &[Identity], users: &BTreeSet<u32>) -> Left {
     let marker = format!("{RUN}={resource}:");
     let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
     let mut ours: BTreeSet<i32> = wrappers.iter().filter(|w| w.is_alive()).map(|w| w.pid).collect();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
-        if let Some(parent) = parent(pid) {
-            children.entry(parent).or_default().push(pid);
-        }
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        if environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(marker.as_bytes())) {
+        let Some(status) = Status::of(pid) else { continue };
+        children.entry(status.parent).or_default().push(pid);
+        if users.contains(&status.user) && has_marker(pid, marker.as_bytes()) {
             ours.insert(pid);
         }
     }
@@ -62,9 +61,31 @@ pub(crate) fn processes(resource: &str, wrappers: &[Identity]) -> Left {
     Left { jobs, wrappers }
 }
 
-fn parent(pid: i32) -> Option<i32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace().nth(1)?.parse().ok()
+fn has_marker(pid: i32, marker: &[u8]) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(marker))
+}
+
+/// Whose a process is, and whose child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Status {
+    parent: i32,
+    /// The real user, who has started it. What a user starts of setuid programs is that user's, though it may do what root may; and to
+    /// /proc a process that must not be dumped (gpg-agent) is root's, whoever has started it.
+    pub(crate) user: u32,
+}
+
+impl Status {
+    pub(crate) fn of(pid: i32) -> Option<Self> {
+        // A name need not be UTF-8.
+        let text = fs::read(format!("/proc/{pid}/status")).ok()?;
+        Self::parse(&String::from_utf8_lossy(&text))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.split_ascii_whitespace().next());
+        Some(Self { parent: value("PPid:")?.parse().ok()?, user: value("Uid:")?.parse().ok()? })
+    }
 }
 
 /// What is to be done about jobs that run. Pure.
@@ -135,6 +156,15 @@ mod tests {
     use super::*;
 
     const S: fn(u64) -> Duration = Duration::from_secs;
+
+    #[test]
+    fn the_real_user_has_started_a_process() {
+        let text = "Name:\tpasswd\nUmask:\t0022\nPid:\t12\nPPid:\t7\nTracerPid:\t0\nUid:\t1000\t0\t0\t0\nGid:\t1000\t0\t0\t0\n";
+        assert_eq!(Status::parse(text), Some(Status { parent: 7, user: 1000 }));
+        assert_eq!(Status::parse("Name:\tx\n"), None);
+        let me = Status::of(std::process::id() as i32).unwrap();
+        assert_eq!(me.user, nix::unistd::getuid().as_raw());
+    }
 
     #[test]
     fn the_steps_of_a_drain() {

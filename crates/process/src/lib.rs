@@ -20,5 +20,5 @@ pub use disk::{Disks, one_each, write_for_ever};
 pub use file::{Locked, lock, open_file, read_file, room, write_atomically};
 pub use identity::{Identity, State, boot_id, since_boot};
 pub use lookup::{UnknownAccount, find_account};
-pub use reaper::run_with_orphans;
+pub use reaper::{Tell, run_with_orphans, until_told};
 pub use socket::{connect, listener, listens};
