@@ -256,6 +256,7 @@ install: build
 	done
 	install -m 755 $(TARGET)/release/systole-cron $(DESTDIR)$(PREFIX)/sbin/
 	install -m 644 docs/man/systole-cron.8 $(DESTDIR)$(MANDIR)/man8/
+	install -D -m 644 packaging/tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/systole.conf
 	install -m 755 $(TARGET)/release/systole-watch $(TARGET)/release/cron-run agents/mysql/systole-copy-mariadb $(DESTDIR)$(LIBEXECDIR)/
 	install -m 644 crm-snippets/*.crm $(DESTDIR)$(SHAREDIR)/crm-snippets/
 	install -m 644 crm-snippets/server/* $(DESTDIR)$(SHAREDIR)/crm-snippets/server/
@@ -270,7 +271,8 @@ install: build
 uninstall:
 	rm -rf $(DESTDIR)$(OCF_ROOT)/resource.d/systole $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(SHAREDIR) $(DESTDIR)$(DOCDIR) \
 	  $(WIZARDS:%=$(DESTDIR)$(CRMSHDIR)/%)
-	rm -f $(AGENTS:%=$(DESTDIR)$(MANDIR)/man7/ocf_systole_%.7) $(DESTDIR)$(MANDIR)/man8/systole-cron.8 $(DESTDIR)$(PREFIX)/sbin/systole-cron
+	rm -f $(AGENTS:%=$(DESTDIR)$(MANDIR)/man7/ocf_systole_%.7) $(DESTDIR)$(MANDIR)/man8/systole-cron.8 $(DESTDIR)$(PREFIX)/sbin/systole-cron \
+	  $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/systole.conf
 
 # What the packages hold. The paths are those of the distributions, whatever PREFIX says.
 package-tree:

@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use process::Identity;
+use process::{Identity, Tell};
 use serde::{Deserialize, Serialize};
 
 use crate::claims::claim;
@@ -109,28 +109,26 @@ impl Request {
     /// Why it could not be run.
     pub fn carry_out(&self, place: &Place, now: &dyn Fn() -> i64) -> Result<i32, String> {
         let Some(token) = token(place)? else { return Ok(0) };
-        // Told to end with the job, it stays to say how that ended. A handler, because what is ignored is ignored by the job, too.
-        let _ = signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::new(AtomicBool::new(false)));
         let starter = this_process();
-        process::until_told(|tell| {
+        let work = |tell| {
             let mut tell = Some(tell);
-            let mut ended = |status| tell.take().into_iter().for_each(|tell| tell.status(status));
-            let status = self.run(place, &token, starter, now, &mut ended).unwrap_or_else(|why| {
+            let mut left_behind = |status| tell.take().into_iter().for_each(|tell: Tell| tell.status(status));
+            self.run(place, &token, starter, now, &mut left_behind).unwrap_or_else(|why| {
                 eprintln!("cron-run: {why}");
                 1
-            });
-            ended(status);
-        })
+            })
+        };
+        process::until_told(work, stay_when_told_to_end)
     }
 
-    /// `ended` is told the status of a command that has left something behind.
+    /// `left_behind` is told the status of a command that has left something behind, which is waited for.
     fn run(
         &self,
         place: &Place,
         token: &Token,
         starter: Option<Identity>,
         now: &dyn Fn() -> i64,
-        ended: &mut dyn FnMut(i32),
+        left_behind: &mut dyn FnMut(i32),
     ) -> Result<i32, String> {
         let minute = self.due.unwrap_or_else(|| now().div_euclid(60));
         let mut run = Registered::new(self, place, token, minute, starter)?;
@@ -159,6 +157,7 @@ impl Request {
             // One that is made up for is asked for every minute until the agent has seen that it has begun.
             return Ok(if self.due.is_some() { 0 } else { run.skip("it has been run for this minute", now) });
         }
+        stay_when_told_to_end();
         run.forget_skipped();
         run.note(Event::Started { command: self.command.clone() }, now);
         let marker = run.marker();
@@ -172,7 +171,7 @@ impl Request {
                 // They are there for a stop only: the next run begins, and cron has its answer.
                 run.is_over();
                 held = None;
-                ended(status);
+                left_behind(status);
             }
         });
         if let Err(e) = done {
@@ -194,6 +193,11 @@ enum Turn {
     NotNeeded,
     /// It may not.
     LeftOut(String),
+}
+
+/// Told to end with the job, it stays to say how that ended. A handler, because what is ignored is ignored by the job, too.
+fn stay_when_told_to_end() {
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::new(AtomicBool::new(false)));
 }
 
 fn this_process() -> Option<Identity> {

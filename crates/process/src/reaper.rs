@@ -65,12 +65,13 @@ impl Tell {
     }
 }
 
-/// Forks: the child carries out `work`, with our input and output, and ends. We wait until it has told a status, however long it goes
-/// on after that, and return the status; when it ends without, how it ended as a shell has it. What else is open is open there too.
+/// Forks: the child carries out `work`, with our input and output, and ends with the status that this returns. We do what is to be done
+/// `before` we wait for that, or until it has told a status and goes on, and return the status; when it was killed, as a shell has it.
+/// What else is open is open there too.
 ///
 /// # Errors
 /// When it cannot be forked.
-pub fn until_told(work: impl FnOnce(Tell)) -> Result<i32, String> {
+pub fn until_told(work: impl FnOnce(Tell) -> i32, before: impl FnOnce()) -> Result<i32, String> {
     let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
     if threads != 1 {
         return Err(format!("a process with {threads} threads cannot be forked"));
@@ -83,12 +84,13 @@ pub fn until_told(work: impl FnOnce(Tell)) -> Result<i32, String> {
         ForkResult::Child => {
             drop(read);
             // A panic must not run on into what the parent does.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(Tell(File::from(write)))));
-            std::process::exit(0)
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(Tell(File::from(write)))));
+            std::process::exit(done.unwrap_or(1))
         }
         ForkResult::Parent { child } => {
             // With a copy of it here, the end of the child would not be seen.
             drop(write);
+            before();
             let mut status = [0; 4];
             if File::from(read).read_exact(&mut status).is_ok() {
                 return Ok(i32::from_ne_bytes(status));

@@ -63,6 +63,22 @@ fn a_job_runs_where_proc_hides_the_processes_of_others() {
     site.agent().run("stop").ok();
 }
 
+/// A soft-reboot, or the start of a container: the kernel boots not, and what is in /run is still there.
+#[test]
+fn a_boot_that_keeps_run_lets_no_job_begin() {
+    let site = Site::with("kept-run", NEVER);
+    site.agent().run("start").ok();
+    let conf = site.directory().join("systole.conf");
+    fs::write(&conf, include_str!("../../../../packaging/tmpfiles.conf").replace("/*/", "/kept-run/")).unwrap();
+    let clean = |boot: &[&str]| run("systemd-tmpfiles", &[boot, &["--create", "--remove", &conf.display().to_string()]].concat());
+    clean(&[]);
+    site.agent().run("monitor").ok();
+    clean(&["--boot"]);
+    assert!(site.job("a", "touch {}/ran").status().unwrap().success() && !site.has("ran"));
+    site.agent().probing().run("monitor").expect(&[7]);
+    assert!(!site.installed().exists());
+}
+
 /// gpg-agent, ssh with ControlPersist.
 #[test]
 fn a_daemon_that_a_job_leaves_behind_holds_nothing_up_but_a_stop() {
@@ -248,6 +264,7 @@ fn a_wrapper_that_is_killed_leaves_nothing_and_is_told() {
     eventually("it waits", || registrations("killed-wrapper") == 2);
     running("waited").iter().filter(|p| p.name == "cron-run").for_each(|p| p.signal(Signal::SIGKILL));
     let _ = waiting.wait();
+    eventually("they are gone", || running("waited").is_empty());
     let answer = site.agent().run("monitor");
     answer.ok();
     assert_eq!((registrations("killed-wrapper"), site.missed().as_str()), (1, ""), "it had begun nothing: {answer:?}");
