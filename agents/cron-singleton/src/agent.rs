@@ -216,9 +216,8 @@ impl CronSingleton {
 
     /// What runs of the jobs.
     fn left(&self, place: &Place) -> Left {
-        let registered = registered(place.written().runs);
-        let wrappers: Vec<Identity> =
-            registered.into_iter().flat_map(|run| [Some(run.running.wrapper), run.running.starter]).flatten().collect();
+        let of = |run: RegisteredRun| [Some(run.running.wrapper).filter(|_| run.alive), run.running.starter];
+        let wrappers: Vec<Identity> = registered(place.written().runs).into_iter().flat_map(of).flatten().collect();
         processes(&self.resource, &wrappers, &place.uids())
     }
 
@@ -273,8 +272,9 @@ impl CronSingleton {
     /// The text of the source.
     fn source(&self) -> Result<String, Failure> {
         let source = &self.params.source;
-        let read = process::read_file(source, LONG).and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
-        read.map_err(|e| Failure::installed(format!("source {}: {e}; put the crontab there on every node", source.display())))
+        let bytes = process::read_file(source, LONG)
+            .map_err(|e| Failure::installed(format!("source {}: {e}; put the crontab there on every node", source.display())))?;
+        String::from_utf8(bytes).map_err(|_| Failure::installed(format!("{} is not UTF-8: write it anew in UTF-8", source.display())))
     }
 
     fn parse(&self, text: &str) -> Result<Crontab, Failure> {
@@ -383,7 +383,7 @@ impl CronSingleton {
             }
             let format = if owner.is_some() { Format::User } else { Format::System };
             // cron reads more than we do, and drops the rest.
-            let theirs = Crontab::as_far_as_it_goes(&other.read_lossy(), format);
+            let theirs = Crontab::as_far_as_it_goes(&other.read_if_it_can_be(), format);
             let same = |job: &Job| ours.contains(&(job.user.clone().or(owner.clone()).unwrap_or_default(), job.command.clone()));
             if let Some((job, _)) = theirs.jobs().find(|(job, variables)| !led(variables) && same(job)) {
                 return Err(Failure::installed(format!(
@@ -505,15 +505,21 @@ pub(crate) struct RegisteredRun {
     /// Where it stands.
     pub(crate) file: PathBuf,
     pub(crate) running: Running,
+    /// Whether its wrapper is there. Otherwise it was killed.
+    pub(crate) alive: bool,
 }
 
 /// The runs that are registered. A user's file can only name that user's processes; one that is gone is nobody's.
 pub(crate) fn registered(runs: Vec<(u32, PathBuf, Vec<u8>)>) -> Vec<RegisteredRun> {
-    let theirs = |uid: u32, process: &Identity| drain::Status::of(process.pid).is_none_or(|status| status.user == uid);
+    // In this order: what is that user's afterwards, was so before, or is another one of theirs.
+    let theirs =
+        |uid: u32, process: &Identity| process.is_alive() && drain::Status::of(process.pid).is_some_and(|status| status.user == uid);
     let read = |(uid, file, text): (u32, PathBuf, Vec<u8>)| {
         let running: Running = serde_json::from_slice(&text).ok()?;
         let starter = running.starter.filter(|starter| theirs(uid, starter));
-        theirs(uid, &running.wrapper).then_some(RegisteredRun { uid, file, running: Running { starter, ..running } })
+        let alive = theirs(uid, &running.wrapper);
+        let forged = !alive && running.wrapper.is_alive();
+        (!forged).then_some(RegisteredRun { uid, file, running: Running { starter, ..running }, alive })
     };
     runs.into_iter().filter_map(read).collect()
 }

@@ -94,6 +94,10 @@ impl Command {
                 continue;
             }
             match target.read() {
+                // It would be lost what stood there.
+                Ok(Some(text)) if text.contains('\u{fffd}') => {
+                    problems.push(format!("{} is not UTF-8: write it anew in UTF-8", target.name()));
+                }
                 Ok(Some(text)) => all.push((target, text)),
                 Ok(None) => problems.push(format!("{} does not exist", target.name())),
                 Err(failure) => problems.push(failure.reason),

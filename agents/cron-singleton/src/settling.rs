@@ -58,6 +58,8 @@ impl Known<'_> {
 pub(crate) struct Jobs<'a> {
     place: &'a Place,
     known: Vec<Known<'a>>,
+    /// Whether a job with other times has another name.
+    named_by_times: bool,
     /// Runs that a wrapper has which has not claimed them yet: it is about to, or waits for its turn.
     registered: Vec<Run>,
     /// Registrations whose wrapper is gone: it was killed.
@@ -74,6 +76,28 @@ impl Jobs<'_> {
             let claims = uids.get(run.job.as_str()).map_or_else(Claims::default, |uid| self.place.claims(*uid, &run.job));
             claims.may_have(run.minute)
         }
+    }
+
+    /// Those of these runs, which were due here, that cron has not begun. After the clock has jumped (a virtual machine that was paused)
+    /// cron begins late what has a fixed time; its wrapper knows the minute in which it began only, and that is none in which the job
+    /// is due. What is made up for has its own minute, and is not asked for here.
+    fn not_begun(&self, due: &[Run]) -> Result<Vec<Run>, Failure> {
+        let begun = self.begun();
+        let mut runs = Vec::new();
+        for run in due.iter().filter(|run| !begun(run)) {
+            if !self.begun_late(run)? {
+                runs.push(run.clone());
+            }
+        }
+        Ok(runs)
+    }
+
+    fn begun_late(&self, run: &Run) -> Result<bool, Failure> {
+        // At the gate, a job whose times were changed keeps its name, and what was claimed by the old ones tells nothing.
+        let Some(job) = self.known.iter().find(|job| job.identity == run.job).filter(|_| self.named_by_times) else { return Ok(false) };
+        let Some(claimed) = self.place.claims(job.uid, &run.job).first_after(run.minute) else { return Ok(false) };
+        let (Some(schedule), Some(at)) = (job.schedule()?, time_of(&Local, run.minute)) else { return Ok(false) };
+        Ok(schedule.next_after(&at).is_none_or(|next| claimed < minute_of(&next)))
     }
 
     fn scheduled(&self) -> Result<Vec<(String, Schedule)>, Failure> {
@@ -122,10 +146,10 @@ impl CronSingleton {
         let line_of = |uid: u32, job: &str| known.iter().find(|known: &&Known<'_>| known.uid == uid && known.identity == job);
         let written = place.written();
         let of_job = |run: &RegisteredRun| line_of(run.uid, &run.running.job).is_some();
-        let (alive, killed): (Vec<_>, Vec<_>) = registered(written.runs).into_iter().partition(|run| run.running.wrapper.is_alive());
+        let (alive, killed): (Vec<_>, Vec<_>) = registered(written.runs).into_iter().partition(|run| run.alive);
         let alive = alive.into_iter().filter(of_job).map(|run| Run { minute: run.running.minute, job: run.running.job }).collect();
         let skipped = written.skipped.iter().filter_map(|(uid, job, count)| Some((line_of(*uid, job)?.line, *count))).collect();
-        Jobs { place, registered: alive, killed, skipped, known }
+        Jobs { place, registered: alive, killed, skipped, named_by_times: self.params.mode != Mode::Gate, known }
     }
 
     fn identities(&self, crontab: &Crontab) -> Vec<String> {
@@ -185,7 +209,7 @@ impl CronSingleton {
     fn clear_away(&self, context: &Context, jobs: &Jobs<'_>) {
         let begun = jobs.begun();
         let mut lost = Vec::new();
-        for RegisteredRun { uid, file, running } in &jobs.killed {
+        for RegisteredRun { uid, file, running, .. } in &jobs.killed {
             let run = Run { minute: running.minute, job: running.job.clone() };
             let theirs = jobs.known.iter().any(|known| known.uid == *uid && known.identity == run.job);
             if theirs && !running.over && begun(&run) && !has_said_so(&jobs.place.history(*uid), running) {
@@ -206,7 +230,7 @@ impl CronSingleton {
         let until = minute_of(&Local::now()) - 1;
         let begun = jobs.begun();
         let due = jobs.due(mark.minute, until, MOST)?;
-        let open: Vec<Run> = due.iter().filter(|run| !begun(run)).cloned().collect();
+        let open = jobs.not_begun(&due)?;
         // One that waits for its turn has not begun: should it not come to that, it is made up for.
         let (waiting, overdue): (Vec<Run>, Vec<Run>) = open.into_iter().partition(|run| jobs.registered.contains(run));
         let pending: Vec<Run> = mark.pending.iter().filter(|run| !begun(run)).cloned().chain(waiting).collect();
@@ -234,7 +258,7 @@ impl CronSingleton {
         let minute = minute_of(&Local::now());
         let begun = jobs.begun();
         let due = jobs.due(mark.minute, minute, MOST)?;
-        let pending: Vec<Run> = mark.pending.iter().chain(&due).filter(|run| !begun(run)).cloned().collect();
+        let pending = mark.pending.iter().filter(|run| !begun(run)).cloned().chain(jobs.not_begun(&due)?).collect();
         let mark = Mark { minute: minute.max(mark.minute), closed: true, pending, ..mark };
         self.publish_mark(context, &mark);
         if let Err(why) = jobs.place.remember(&mark) {

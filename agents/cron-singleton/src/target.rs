@@ -46,14 +46,11 @@ impl Target {
         }
     }
 
-    /// What stands there; `None` when nothing does.
+    /// What stands there; `None` when nothing does. What is not UTF-8 is replaced (`\u{fffd}`): nothing of ours is.
     pub(crate) fn read(&self) -> Result<Option<String>, Failure> {
         match self {
             Self::File(path) => match process::read_file(path, LONG) {
-                Ok(bytes) => {
-                    let wrong = |_| Failure::permission(format!("{} is not UTF-8: write it anew in UTF-8", path.display()));
-                    String::from_utf8(bytes).map(Some).map_err(wrong)
-                }
+                Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
                 Err(e) => Err(Failure::permission(format!("{}: {e}", path.display()))),
             },
@@ -85,9 +82,8 @@ impl Target {
     }
 
     /// The same of a crontab that is none of ours: whatever can be made of it.
-    pub(crate) fn read_lossy(&self) -> String {
-        let Self::File(path) = self else { return self.read().ok().flatten().unwrap_or_default() };
-        String::from_utf8_lossy(&process::read_file(path, LONG).unwrap_or_default()).into_owned()
+    pub(crate) fn read_if_it_can_be(&self) -> String {
+        self.read().ok().flatten().unwrap_or_default()
     }
 
     /// What stands there, if a resource has put it there.

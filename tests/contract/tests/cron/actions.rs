@@ -35,6 +35,8 @@ fn a_crontab_with_errors_is_refused_and_nothing_is_installed() {
     site.agent().run("validate-all").refused(5, &["line 1, user", "nobody-here"]);
     site.write("* * * * * wpsite no newline");
     site.agent().run("start").refused(5, &["newline"]);
+    fs::write(&site.source, b"* * * * * wpsite caf\xe9\n").unwrap();
+    site.agent().run("start").refused(5, &["site.cron is not UTF-8"]);
     fs::remove_file(&site.source).unwrap();
     site.agent().run("start").refused(5, &["site.cron", "every node"]);
     assert!(!site.installed().exists());

@@ -285,6 +285,32 @@ fn a_wrapper_that_is_killed_leaves_nothing_and_is_told() {
     assert_eq!(registrations("killed-wrapper"), 0);
 }
 
+/// cron begins late what came due while a virtual machine was paused. The wrapper knows the minute in which it began only.
+#[test]
+fn a_run_that_cron_begins_late_after_a_jump_of_the_clock_has_run() {
+    let site = Site::with("paused", &format!("{} wpsite true\n", ago(4)));
+    site.agent().run("start").ok();
+    let before = |site: &Site| {
+        let mark = site.mark();
+        site.set_mark(&format!("{};{};{};open;", mark[0], mark[1], minute() - 10));
+    };
+    let claims = format!("{}/{}.claims", user_directory("/run/systole-cron", "paused"), site.first_job());
+    fs::write(&claims, format!("{}\n", minute() - 2)).unwrap();
+    before(&site);
+    site.agent().run("monitor").ok();
+    assert_eq!(site.missed(), "");
+    before(&site);
+    site.agent().run("stop").ok();
+    assert_eq!(site.mark()[3..], ["closed".to_owned(), String::new()], "it would be run again");
+    // One of the day before is not this one.
+    site.agent().run("start").ok();
+    fs::write(&claims, format!("{}\n", minute() - 1440)).unwrap();
+    before(&site);
+    site.agent().run("monitor").ok();
+    assert!(site.missed().contains("cron has not started it"), "{}", site.missed());
+    site.agent().run("stop").ok();
+}
+
 /// cron goes by whole seconds: of two changes in the second in which it looks, it sees one.
 #[test]
 fn cron_is_made_to_look_again() {
