@@ -123,7 +123,10 @@ impl ResourceAgent for CronSingleton {
         }
         // Last: until then nothing runs.
         place.open(&self.node, self.params.overlap, settled, &accounts).map_err(Failure::generic)?;
-        self.publish_source(place, Some(&source));
+        // Too late for this move, and in time for the next one.
+        if let Some(why) = self.disagreement(place, Some(&source)) {
+            context.log.warning(why);
+        }
         if open.is_none() {
             let names: Vec<&str> = users.keys().map(String::as_str).collect();
             context.log.notice(format!("{} jobs of {} run here from now on", crontab.jobs().count(), names.join(", ")));
@@ -230,6 +233,12 @@ impl CronSingleton {
             return Ok(());
         }
         let pids: Vec<String> = left.iter().map(|process| process.pid.to_string()).collect();
+        if left.iter().all(drain::is_young) {
+            return Err(Failure::generic(format!(
+                "processes of jobs are started as fast as they are killed: find out which process of the jobs' user starts {}, and end it",
+                pids.join(" ")
+            )));
+        }
         Err(Failure::generic(format!("processes of jobs cannot be killed, they hang in the kernel: {}", pids.join(" "))))
     }
 
@@ -469,16 +478,7 @@ impl CronSingleton {
             )),
             Ok(_) => {}
         }
-        let differing = self.differing_nodes(place, source.as_deref().ok());
-        if !differing.is_empty() {
-            complaints.push(format!(
-                "the source {} of this node is not the one that {} had when the cluster looked there last: a move would lose jobs or run \
-                 others; make them the same, and then: crm resource refresh {}",
-                self.params.source.display(),
-                differing.join(", "),
-                self.resource
-            ));
-        }
+        complaints.extend(self.disagreement(place, source.as_deref().ok()));
         complaints.extend(jobs.skipped(SKIPPED).map(|(line, count)| {
             format!(
                 "the last {count} runs of line {line} were left out, because the run before still goes on or too many wait: systole-cron history {}",
@@ -489,6 +489,20 @@ impl CronSingleton {
             complaints.extend(self.failing(&jobs));
         }
         Ok(if complaints.is_empty() { Status::Running } else { Status::Degraded(complaints.join("; ")) })
+    }
+
+    /// What an operator is told when a move would change the jobs.
+    fn disagreement(&self, place: &Place, source: Option<&str>) -> Option<String> {
+        let nodes = self.differing_nodes(place, source);
+        (!nodes.is_empty()).then(|| {
+            format!(
+                "the source {} of this node is not the one that {} had when the cluster looked there last: a move would lose jobs or run \
+                 others; make them the same, and then: crm resource refresh {}",
+                self.params.source.display(),
+                nodes.join(", "),
+                self.resource
+            )
+        })
     }
 
     /// Whether what stands where cron reads it is what was put there.

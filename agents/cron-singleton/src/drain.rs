@@ -17,6 +17,8 @@ use crate::wrapper::RUN;
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a wrapper has to end after its job.
 const TO_SAY: Duration = Duration::from_secs(1);
+/// A clock tick of /proc: 1/100 s on every architecture of Debian's.
+const MS_PER_TICK: u64 = 10;
 /// How long jobs that were told to end have, at least, before they are killed.
 const TO_END: Duration = Duration::from_secs(5);
 
@@ -86,6 +88,11 @@ impl Status {
         let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.split_ascii_whitespace().next());
         Some(Self { parent: value("PPid:")?.parse().ok()?, user: value("Uid:")?.parse().ok()? })
     }
+}
+
+/// Whether a process was started just now: it cannot be one that was killed and hangs.
+pub(crate) fn is_young(process: &Identity) -> bool {
+    process::since_boot().saturating_sub(Duration::from_millis(process.start_ticks.saturating_mul(MS_PER_TICK))) < TO_SAY
 }
 
 /// What is to be done about jobs that run. Pure.
@@ -164,6 +171,18 @@ mod tests {
         assert_eq!(Status::parse("Name:\tx\n"), None);
         let me = Status::of(std::process::id() as i32).unwrap();
         assert_eq!(me.user, nix::unistd::getuid().as_raw());
+    }
+
+    /// So that an operator is told whether it hangs or is started anew.
+    #[test]
+    fn what_was_started_just_now_cannot_hang() {
+        let mut child = std::process::Command::new("sleep").arg("30").spawn().unwrap();
+        let young = Identity::of(child.id() as i32).unwrap();
+        assert!(is_young(&young));
+        let before = Identity { start_ticks: young.start_ticks.saturating_sub(200), ..young };
+        assert!(!is_young(&before));
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

@@ -363,7 +363,8 @@ fn a_source_that_differs_is_seen_before_a_move() {
     let cluster = FakeCluster::at(&site.directory().join("cluster"));
     cluster.set_partition("a b c");
     let agent = |node: &str| -> Agent {
-        site.agent().meta("on_node", node).parameter("crm_feature_set", "3.16.2").variable("PATH", cluster.path())
+        let agent = site.agent().meta("on_node", node).parameter("crm_feature_set", "3.16.2").variable("PATH", cluster.path());
+        agent.variable("HA_LOGFILE", site.directory().join("log"))
     };
     let attribute = "systole-agreed-cron-source";
     // On a node that joins, and where a monitor looks with role=Stopped.
@@ -371,6 +372,8 @@ fn a_source_that_differs_is_seen_before_a_move() {
     let theirs = cluster.attribute(attribute, "b").expect("b says which it has");
     site.write(&format!("{} wpsite touch {{}}/more\n", ago(7)));
     agent("a").run("start").ok();
+    let log = fs::read_to_string(site.directory().join("log")).unwrap();
+    assert!(log.contains("is not the one that b had"), "{log}");
     let answer = agent("a").run("monitor");
     answer.expect(&[190]);
     assert!(answer.reason().contains("is not the one that b had") && answer.reason().contains("crm resource refresh agreed"), "{answer:?}");
