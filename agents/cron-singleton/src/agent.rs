@@ -507,8 +507,16 @@ impl CronSingleton {
 
     /// Whether what stands where cron reads it is what was put there.
     fn is_as_installed(&self, place: &Place, crontab: &Crontab, found: &str) -> bool {
-        // Or by a release that did not note it.
-        place.installed().is_some_and(|noted| noted == digest(found)) || without_head(found) == without_head(&self.text(crontab))
+        let found_digest = digest(found);
+        if place.installed().is_some_and(|noted| noted == found_digest) {
+            return true;
+        }
+        // It was put there by a release that did not note it, or words the head otherwise. From now on it is known.
+        let same = without_head(found) == without_head(&self.text(crontab));
+        if same {
+            let _ = place.note_installed(&found_digest);
+        }
+        same
     }
 }
 

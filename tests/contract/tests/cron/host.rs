@@ -175,6 +175,11 @@ fn a_release_that_words_the_header_anew_fails_nothing() {
     fs::write(site.installed(), reworded).unwrap();
     site.agent().run("monitor").ok();
     site.agent().probing().run("monitor").ok();
+    // Nor does one that did not write down what it has installed.
+    let noted = "/run/systole-cron/reworded/installed";
+    fs::remove_file(noted).unwrap();
+    site.agent().run("monitor").ok();
+    assert!(std::path::Path::new(noted).exists(), "the next release knows it");
     fs::write(site.installed(), text.replace(" true", " false")).unwrap();
     site.agent().run("monitor").refused(1, &["is not what this resource has put there"]);
     site.agent().run("stop").ok();
