@@ -277,6 +277,7 @@ install: build
 	done
 	$(PROGRAM) $(BUILT)/systole-cron $(DESTDIR)$(PREFIX)/sbin/
 	install -m 644 docs/man/systole-cron.8 $(DESTDIR)$(MANDIR)/man8/
+	install -D -m 644 packaging/tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/systole.conf
 	$(PROGRAM) $(BUILT)/systole-watch $(BUILT)/cron-run $(DESTDIR)$(LIBEXECDIR)/
 	install -m 755 agents/mysql/systole-copy-mariadb agents/mysql/systole-send-backup $(DESTDIR)$(LIBEXECDIR)/
 	install -m 644 crm-snippets/*.crm $(DESTDIR)$(SHAREDIR)/crm-snippets/
@@ -292,7 +293,8 @@ install: build
 uninstall:
 	rm -rf $(DESTDIR)$(OCF_ROOT)/resource.d/systole $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(SHAREDIR) $(DESTDIR)$(DOCDIR) \
 	  $(WIZARDS:%=$(DESTDIR)$(CRMSHDIR)/%)
-	rm -f $(AGENTS:%=$(DESTDIR)$(MANDIR)/man7/ocf_systole_%.7) $(DESTDIR)$(MANDIR)/man8/systole-cron.8 $(DESTDIR)$(PREFIX)/sbin/systole-cron
+	rm -f $(AGENTS:%=$(DESTDIR)$(MANDIR)/man7/ocf_systole_%.7) $(DESTDIR)$(MANDIR)/man8/systole-cron.8 $(DESTDIR)$(PREFIX)/sbin/systole-cron \
+	  $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/systole.conf
 
 # What the packages hold. The paths are those of the distributions, whatever PREFIX says.
 package-tree:

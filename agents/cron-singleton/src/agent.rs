@@ -2,20 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ocf::{Context, Description, Failure, Outcome, ResourceAgent, Status, Timeouts, Values};
 use pacemaker::{Cluster, Membership};
-use process::{Account, Identity};
+use process::Identity;
 
 use crate::command::Source;
-use crate::crontab::{Crontab, Format, Job, When};
-use crate::drain::{Left, drain, processes};
-use crate::installed::{Installation, RESOURCE};
+use crate::crontab::{Crontab, Format, Job, Problem, When};
+use crate::daemon::{self, Daemon};
+use crate::drain::{self, Left, processes};
+use crate::installed::{Installation, RESOURCE, digest, without_head};
 use crate::params::{self, Mode, Params};
-use crate::place::Place;
+use crate::place::{LONG, Owner, Place};
 use crate::target::Target;
 use crate::wrapper::Running;
 
@@ -24,8 +24,6 @@ const LIBEXEC: &str = match option_env!("SYSTOLE_LIBEXEC") {
     Some(directory) => directory,
     None => "/usr/libexec/systole",
 };
-/// Where Debian's cron and others say which process they are.
-const CRON_PID_FILES: [&str; 2] = ["/run/crond.pid", "/run/cron.pid"];
 /// How much of a stop's time is kept for what follows the jobs' end.
 pub(crate) const AFTERWARDS: Duration = Duration::from_secs(2);
 /// What nobody can promise then.
@@ -33,6 +31,8 @@ const NO_FENCING: &str = "this cluster has no fencing (stonith-enabled=false): a
                           another one runs them too; set up fencing";
 /// How many errors of a crontab are told at once.
 const TOLD: usize = 3;
+/// How many runs of a job may be left out in a row before an operator is told.
+const SKIPPED: u64 = 5;
 
 /// The agent for one resource on this node.
 pub struct CronSingleton {
@@ -89,32 +89,45 @@ impl ResourceAgent for CronSingleton {
         if self.params.mode == Mode::Timer {
             return self.start_timers(context);
         }
-        let source = self.check()?;
+        // A user database that does not answer may do so in a moment: a start that fails bans the node.
+        let patience = context.deadline.reserving(AFTERWARDS).left() / 2;
+        let source = self.check(patience)?;
         let place = self.place()?;
-        let open = place.is_open();
+        let open = place.token().ok().flatten();
         // What runs goes on as it is: a new source comes with the next start.
-        let text = place.crontab().filter(|_| open && self.params.mode != Mode::Gate).unwrap_or(source);
+        let text = place.crontab().filter(|_| open.is_some() && self.params.mode != Mode::Gate).unwrap_or_else(|| source.clone());
         let crontab = self.parse(&text)?;
-        let users = self.users(&crontab)?;
-        let accounts: Vec<(u32, u32)> = users.values().map(|account| (account.uid, account.gid)).collect();
-        if !open {
-            let jobs = self.jobs(place, &crontab, &users);
-            self.settle_before_start(context, &jobs, &crontab)?;
-            let user = self.params.user.clone().filter(|_| self.format() == Format::User);
-            if let Err(why) = place.note_source(&Source { path: self.params.source.clone(), user }) {
-                context.log.warning(format!("{why}: systole-cron does not find the jobs"));
+        let users = self.users(&crontab, patience)?;
+        let accounts: Vec<(u32, u32)> = users.values().map(|owner| (owner.uid, owner.gid)).collect();
+        let settled = match &open {
+            Some(token) => token.settled,
+            None => {
+                let jobs = self.jobs(place, &crontab, &users);
+                let settled = self.settle_before_start(context, &jobs, &crontab)?;
+                let user = self.params.user.clone().filter(|_| self.format() == Format::User);
+                if let Err(why) = place.note_source(&Source { path: self.params.source.clone(), user }) {
+                    context.log.warning(format!("{why}: systole-cron does not find the jobs"));
+                }
+                place.note_crontab(&text).map_err(Failure::generic)?;
+                settled
             }
-            place.note_crontab(&text).map_err(Failure::generic)?;
-        }
+        };
+        place.note_owners(&users).map_err(Failure::generic)?;
         if let Some(target) = self.target() {
             let text = self.text(&crontab);
             if target.read_ours(&self.resource)?.as_ref() != Some(&text) || target.obstacle().is_some() {
                 target.write(&text)?;
             }
+            // What is found there from now on is compared with what was put there: the next release may word it otherwise.
+            place.note_installed(&digest(&text)).map_err(Failure::generic)?;
         }
         // Last: until then nothing runs.
-        place.open(&self.node, self.params.overlap, &accounts).map_err(Failure::generic)?;
-        if !open {
+        place.open(&self.node, self.params.overlap, settled, &accounts).map_err(Failure::generic)?;
+        // Too late for this move, and in time for the next one.
+        if let Some(why) = self.disagreement(place, Some(&source)) {
+            context.log.warning(why);
+        }
+        if open.is_none() {
             let names: Vec<&str> = users.keys().map(String::as_str).collect();
             context.log.notice(format!("{} jobs of {} run here from now on", crontab.jobs().count(), names.join(", ")));
         }
@@ -171,7 +184,7 @@ impl ResourceAgent for CronSingleton {
         if self.params.mode == Mode::Timer {
             self.check_timers().map(drop)?
         } else {
-            self.check().map(drop)?
+            self.check(Duration::ZERO).map(drop)?
         }
         // A node alone is asked about its jobs; this is about all of them.
         if self.cluster.fencing_is_off() {
@@ -197,24 +210,35 @@ impl CronSingleton {
             }
             self.join();
         }
+        // With `role=Stopped`, a monitor passes here as well.
+        if let (Ok(place), false) = (&self.place, self.params.mode == Mode::Timer) {
+            self.publish_source(place, self.source().ok().as_deref());
+        }
         Ok(Status::NotRunning)
     }
 
     /// What runs of the jobs.
     fn left(&self, place: &Place) -> Left {
-        let wrappers: Vec<Identity> = registered(place).map(|(_, run)| run.wrapper).collect();
-        processes(&self.resource, &wrappers)
+        let of = |run: RegisteredRun| [Some(run.running.wrapper).filter(|_| run.alive), run.running.starter];
+        let wrappers: Vec<Identity> = registered(place.written().runs).into_iter().flat_map(of).flatten().collect();
+        processes(&self.resource, &wrappers, &place.uids())
     }
 
     /// Ends what runs, as the policy says.
     pub(crate) fn drain(&self, context: &Context, look: impl Fn() -> Left) -> Outcome {
         let say = |what: &str, count: usize| context.log.notice(format!("{what} {count} processes of jobs"));
-        let left = drain(self.params.drain, self.params.drain_timeout, context.deadline.reserving(AFTERWARDS).left(), look, say);
+        let left = drain::drain(self.params.drain, self.params.drain_timeout, context.deadline.reserving(AFTERWARDS).left(), look, say);
         let left = [left.jobs, left.wrappers].concat();
         if left.is_empty() {
             return Ok(());
         }
         let pids: Vec<String> = left.iter().map(|process| process.pid.to_string()).collect();
+        if left.iter().all(drain::is_young) {
+            return Err(Failure::generic(format!(
+                "processes of jobs are started as fast as they are killed: find out which process of the jobs' user starts {}, and end it",
+                pids.join(" ")
+            )));
+        }
         Err(Failure::generic(format!("processes of jobs cannot be killed, they hang in the kernel: {}", pids.join(" "))))
     }
 
@@ -222,7 +246,7 @@ impl CronSingleton {
     fn settle(&self, context: &Context, place: &Place) -> Outcome {
         let text = place.crontab().map_or_else(|| self.source(), Ok)?;
         let crontab = self.parse(&text)?;
-        let users = self.users(&crontab)?;
+        let users = self.users(&crontab, Duration::ZERO)?;
         self.settle_after_stop(context, &self.jobs(place, &crontab, &users))
     }
 
@@ -257,21 +281,26 @@ impl CronSingleton {
     /// The text of the source.
     fn source(&self) -> Result<String, Failure> {
         let source = &self.params.source;
-        fs::read_to_string(source)
-            .map_err(|e| Failure::installed(format!("source {}: {e}; put the crontab there on every node", source.display())))
+        let bytes = process::read_file(source, LONG)
+            .map_err(|e| Failure::installed(format!("source {}: {e}; put the crontab there on every node", source.display())))?;
+        String::from_utf8(bytes).map_err(|_| Failure::installed(format!("{} is not UTF-8: write it anew in UTF-8", source.display())))
     }
 
     fn parse(&self, text: &str) -> Result<Crontab, Failure> {
-        Crontab::parse(text, self.format()).map_err(|problems| {
-            let told: Vec<String> = problems.iter().take(TOLD).map(ToString::to_string).collect();
-            let more = problems.len().saturating_sub(TOLD);
-            let more = if more > 0 { format!("; and {more} more errors") } else { String::new() };
-            Failure::installed(format!("source {}: {}{more}", self.params.source.display(), told.join("; ")))
-        })
+        Crontab::parse(text, self.format()).map_err(|problems| Failure::installed(self.told(&problems)))
     }
 
-    /// What must be right before the jobs may run here. Returns the text of the source.
-    fn check(&self) -> Result<String, Failure> {
+    /// What is wrong with the source.
+    fn told(&self, problems: &[Problem]) -> String {
+        let told: Vec<String> = problems.iter().take(TOLD).map(ToString::to_string).collect();
+        let more = problems.len().saturating_sub(TOLD);
+        let more = if more > 0 { format!("; and {more} more errors") } else { String::new() };
+        format!("source {}: {}{more}", self.params.source.display(), told.join("; "))
+    }
+
+    /// What must be right before the jobs may run here. Returns the text of the source. `patience`: how long the user database may
+    /// take.
+    fn check(&self, patience: Duration) -> Result<String, Failure> {
         self.place()?;
         if let Some(contradiction) = &self.params.contradiction {
             return Err(contradiction.clone());
@@ -289,7 +318,11 @@ impl CronSingleton {
                 job.line
             )));
         }
-        self.users(&crontab)?;
+        let foreign = crontab.foreign_rules();
+        if !foreign.is_empty() {
+            return Err(Failure::installed(self.told(&foreign)));
+        }
+        self.users(&crontab, patience)?;
         match self.target() {
             None => self.check_gate(&crontab)?,
             Some(target) => {
@@ -297,26 +330,36 @@ impl CronSingleton {
                 self.check_copies(&crontab, &target)?;
             }
         }
-        if cron().is_none() {
-            return Err(Failure::installed("cron does not run on this node: systemctl enable --now cron"));
-        }
+        daemon::check()?;
         Ok(text)
     }
 
-    /// The accounts of the jobs.
-    fn users(&self, crontab: &Crontab) -> Result<BTreeMap<String, Account>, Failure> {
+    /// The users of the jobs. As long as the user database does not answer, those that were known when the resource started here are
+    /// still who they were.
+    fn users(&self, crontab: &Crontab, patience: Duration) -> Result<BTreeMap<String, Owner>, Failure> {
         let named = crontab.jobs().filter_map(|(job, _)| Some((job.line, job.user.clone()?)));
         let given = self.params.user.clone().filter(|_| self.format() == Format::User).map(|user| (0, user));
+        let until = Instant::now() + patience;
         let mut users = BTreeMap::new();
         for (line, user) in named.chain(given) {
             if users.contains_key(&user) {
                 continue;
             }
-            let account = Account::find(&user).map_err(|e| {
-                let place = if line > 0 { format!("source {}: line {line}, user: ", self.params.source.display()) } else { String::new() };
-                Failure::installed(format!("{place}{e}"))
-            })?;
-            users.insert(user, account);
+            let noted = || self.place.as_ref().ok().and_then(|place| place.owners().get(&user).copied());
+            let owner = match process::find_account(&user, until.saturating_duration_since(Instant::now())) {
+                Ok(account) => Owner { uid: account.uid, gid: account.gid },
+                Err(why) => match noted().filter(|_| !why.is_missing()) {
+                    Some(owner) => owner,
+                    None => {
+                        let at =
+                            if line > 0 { format!("source {}: line {line}, user: ", self.params.source.display()) } else { String::new() };
+                        let reason = format!("{at}{why}");
+                        // Nobody is banned from a node because a directory service is down.
+                        return Err(if why.is_missing() { Failure::installed(reason) } else { Failure::generic(reason) });
+                    }
+                },
+            };
+            users.insert(user, owner);
         }
         Ok(users)
     }
@@ -349,7 +392,7 @@ impl CronSingleton {
             }
             let format = if owner.is_some() { Format::User } else { Format::System };
             // cron reads more than we do, and drops the rest.
-            let theirs = Crontab::as_far_as_it_goes(&other.read_lossy(), format);
+            let theirs = Crontab::as_far_as_it_goes(&other.read_if_it_can_be(), format);
             let same = |job: &Job| ours.contains(&(job.user.clone().or(owner.clone()).unwrap_or_default(), job.command.clone()));
             if let Some((job, _)) = theirs.jobs().find(|(job, variables)| !led(variables) && same(job)) {
                 return Err(Failure::installed(format!(
@@ -370,7 +413,7 @@ impl CronSingleton {
         };
         let directory = fs::read_dir(&self.params.cron_directory).into_iter().flatten().flatten().map(|entry| entry.path()).filter(legal);
         let files = [PathBuf::from("/etc/crontab")].into_iter().chain(directory).map(|path| (Target::File(path), None));
-        let users = self.users(crontab)?.into_keys().map(|user| (Target::User(user.clone()), Some(user)));
+        let users = self.users(crontab, Duration::ZERO)?.into_keys().map(|user| (Target::User(user.clone()), Some(user)));
         Ok(files.chain(users).collect())
     }
 
@@ -384,7 +427,7 @@ impl CronSingleton {
         // A crontab of the time when this agent was an older one is not known: the source will do.
         let text = place.crontab().map_or_else(|| source.clone(), Ok)?;
         let crontab = self.parse(&text)?;
-        if let Some((target, _)) = installed.filter(|(_, found)| *found != self.text(&crontab)) {
+        if let Some((target, _)) = installed.filter(|(_, found)| !self.is_as_installed(place, &crontab, found)) {
             return Err(Failure::generic(format!(
                 "{} is not what this resource has put there: changes belong into the source {}, on every node; restart this resource",
                 target.name(),
@@ -394,10 +437,14 @@ impl CronSingleton {
         if context.environment.is_probe() {
             return Ok(Status::Running);
         }
-        if cron().is_none() {
+        let Some(daemon) = Daemon::running() else {
             return Err(Failure::generic("cron does not run on this node: systemctl start cron"));
+        };
+        if let Some((target, _)) = installed {
+            target.refresh();
+            self.due_target().refresh();
         }
-        let users = match self.users(&crontab) {
+        let users = match self.users(&crontab, Duration::ZERO) {
             Ok(users) => users,
             Err(failure) => return Ok(Status::Degraded(failure.reason)),
         };
@@ -408,40 +455,93 @@ impl CronSingleton {
         if let Err(failure) = self.settle_in_passing(context, &jobs, &crontab, renewed) {
             return Ok(Status::Degraded(failure.reason));
         }
-        match source.and_then(|source| self.parse(&source).map(|_| source)) {
-            // What runs is right; a restart would not be.
-            Err(failure) => return Ok(Status::Degraded(failure.reason)),
-            Ok(source) if renewed => {
-                if let Err(why) = place.note_crontab(&source) {
-                    return Ok(Status::Degraded(why));
-                }
-            }
-            Ok(_) if changed => {
-                return Ok(Status::Degraded(format!(
-                    "the source {} has changed since this resource was started: crm resource restart {}",
-                    self.params.source.display(),
-                    self.resource
-                )));
-            }
+        // What runs is right, whatever is wrong with the source or about to be; a restart would not be.
+        let mut complaints = Vec::new();
+        if let Daemon::Other(name) = daemon {
+            complaints.push(daemon::foreign(&name));
+        }
+        let foreign = crontab.foreign_rules();
+        if !foreign.is_empty() {
+            complaints.push(self.told(&foreign));
+        }
+        match source
+            .as_ref()
+            .map_err(|failure| failure.reason.clone())
+            .and_then(|source| self.parse(source).map_err(|failure| failure.reason))
+        {
+            Err(why) => complaints.push(why),
+            Ok(_) if renewed => complaints.extend(source.as_ref().ok().and_then(|source| place.note_crontab(source).err())),
+            Ok(_) if changed => complaints.push(format!(
+                "the source {} has changed since this resource was started: crm resource restart {}",
+                self.params.source.display(),
+                self.resource
+            )),
             Ok(_) => {}
         }
-        let failing = if context.environment.check_level() >= 10 { self.failing(&jobs) } else { None };
-        Ok(failing.map_or(Status::Running, Status::Degraded))
+        complaints.extend(self.disagreement(place, source.as_deref().ok()));
+        complaints.extend(jobs.skipped(SKIPPED).map(|(line, count)| {
+            format!(
+                "the last {count} runs of line {line} were left out, because the run before still goes on or too many wait: systole-cron history {}",
+                self.resource
+            )
+        }));
+        if context.environment.check_level() >= 10 {
+            complaints.extend(self.failing(&jobs));
+        }
+        Ok(if complaints.is_empty() { Status::Running } else { Status::Degraded(complaints.join("; ")) })
+    }
+
+    /// What an operator is told when a move would change the jobs.
+    fn disagreement(&self, place: &Place, source: Option<&str>) -> Option<String> {
+        let nodes = self.differing_nodes(place, source);
+        (!nodes.is_empty()).then(|| {
+            format!(
+                "the source {} of this node is not the one that {} had when the cluster looked there last: a move would lose jobs or run \
+                 others; make them the same, and then: crm resource refresh {}",
+                self.params.source.display(),
+                nodes.join(", "),
+                self.resource
+            )
+        })
+    }
+
+    /// Whether what stands where cron reads it is what was put there.
+    fn is_as_installed(&self, place: &Place, crontab: &Crontab, found: &str) -> bool {
+        let found_digest = digest(found);
+        if place.installed().is_some_and(|noted| noted == found_digest) {
+            return true;
+        }
+        // It was put there by a release that did not note it, or words the head otherwise. From now on it is known.
+        let same = without_head(found) == without_head(&self.text(crontab));
+        if same {
+            let _ = place.note_installed(&found_digest);
+        }
+        same
     }
 }
 
-/// The runs that are registered, with whose they are. A user's file can only name that user's processes.
-pub(crate) fn registered(place: &Place) -> impl Iterator<Item = (u32, Running)> {
-    let of_user = |uid: u32, process: &Identity| fs::metadata(format!("/proc/{}", process.pid)).is_ok_and(|m| m.uid() == uid);
-    let runs = place.runs().into_iter().filter_map(|(uid, text)| Some((uid, serde_json::from_slice::<Running>(&text).ok()?)));
-    runs.filter(move |(uid, run)| of_user(*uid, &run.wrapper))
+/// A run that is registered.
+#[derive(Debug)]
+pub(crate) struct RegisteredRun {
+    pub(crate) uid: u32,
+    /// Where it stands.
+    pub(crate) file: PathBuf,
+    pub(crate) running: Running,
+    /// Whether its wrapper is there. Otherwise it was killed.
+    pub(crate) alive: bool,
 }
 
-/// The daemon.
-fn cron() -> Option<Identity> {
-    let of = |file: &&str| Identity::of(fs::read_to_string(file).ok()?.trim().parse().ok()?);
-    CRON_PID_FILES.iter().find_map(of).filter(|process| {
-        let name = fs::read_to_string(format!("/proc/{}/comm", process.pid)).unwrap_or_default();
-        process.is_alive() && name.trim().starts_with("cron")
-    })
+/// The runs that are registered. A user's file can only name that user's processes; one that is gone is nobody's.
+pub(crate) fn registered(runs: Vec<(u32, PathBuf, Vec<u8>)>) -> Vec<RegisteredRun> {
+    // In this order: what is that user's afterwards, was so before, or is another one of theirs.
+    let theirs =
+        |uid: u32, process: &Identity| process.is_alive() && drain::Status::of(process.pid).is_some_and(|status| status.user == uid);
+    let read = |(uid, file, text): (u32, PathBuf, Vec<u8>)| {
+        let running: Running = serde_json::from_slice(&text).ok()?;
+        let starter = running.starter.filter(|starter| theirs(uid, starter));
+        let alive = theirs(uid, &running.wrapper);
+        let forged = !alive && running.wrapper.is_alive();
+        (!forged).then_some(RegisteredRun { uid, file, running: Running { starter, ..running }, alive })
+    };
+    runs.into_iter().filter_map(read).collect()
 }

@@ -24,6 +24,11 @@ impl Claims {
     pub fn may_have(&self, minute: i64) -> bool {
         self.0.contains(&minute) || self.0.len() >= REMEMBERED && self.0.iter().all(|claimed| minute < *claimed)
     }
+
+    /// The first that was claimed for a later minute.
+    pub fn first_after(&self, minute: i64) -> Option<i64> {
+        self.0.iter().copied().filter(|claimed| *claimed > minute).min()
+    }
 }
 
 /// Takes a run for the caller; `false` when it was taken before. `file`: in a directory of the job's user.
@@ -57,6 +62,7 @@ mod tests {
         let read = || Claims::parse(&fs::read_to_string(&file).unwrap());
         assert_eq!((claim(&file, 7), claim(&file, 7), claim(&file, 9), claim(&file, 8)), (Ok(true), Ok(false), Ok(true), Ok(true)));
         assert!(read().may_have(9) && read().may_have(8) && !read().may_have(6));
+        assert_eq!((read().first_after(6), read().first_after(7), read().first_after(9)), (Some(7), Some(8), None));
         fs::write(&file, "no number\n5\n").unwrap();
         assert!(read().may_have(5) && !read().may_have(4));
         for minute in 1000..1000 + REMEMBERED as i64 {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::crontab::{Crontab, Format, When};
 use crate::history::{self, Event, Line};
 use crate::import::{Existing, merged};
-use crate::place::Place;
+use crate::place::{LONG, Place};
 use crate::plan::{minute_of, time_of};
 use crate::schedule::Schedule;
 use crate::target::Target;
@@ -83,17 +83,24 @@ impl Command {
     /// where they were.
     fn import(to: &Path, from: &[PathBuf], users: &[String], write: bool) -> Result<String, String> {
         let targets = from.iter().map(|path| Target::File(path.clone())).chain(users.iter().map(|user| Target::User(user.clone())));
-        let mut all = Vec::new();
+        let (mut all, mut problems) = (Vec::new(), Vec::new());
         for target in targets {
             if target == Target::File(to.to_owned()) {
-                return Err(format!("{} cannot be imported into itself", to.display()));
+                problems.push(format!("{} cannot be imported into itself", to.display()));
+                continue;
             }
             if target == Target::File("/etc/crontab".into()) {
-                return Err("/etc/crontab has jobs of the system, which belong on every node: copy yours out of it by hand".into());
+                problems.push("/etc/crontab has jobs of the system, which belong on every node: copy yours out of it by hand".into());
+                continue;
             }
-            match target.read().map_err(|failure| failure.reason)? {
-                Some(text) => all.push((target, text)),
-                None => return Err(format!("{} does not exist", target.name())),
+            match target.read() {
+                // It would be lost what stood there.
+                Ok(Some(text)) if text.contains('\u{fffd}') => {
+                    problems.push(format!("{} is not UTF-8: write it anew in UTF-8", target.name()));
+                }
+                Ok(Some(text)) => all.push((target, text)),
+                Ok(None) => problems.push(format!("{} does not exist", target.name())),
+                Err(failure) => problems.push(failure.reason),
             }
         }
         let existing = |(target, text): &(Target, String)| Existing {
@@ -101,8 +108,17 @@ impl Command {
             text: text.clone(),
             user: if let Target::User(user) = target { Some(user.clone()) } else { None },
         };
-        let old = Target::File(to.to_owned()).read().map_err(|failure| failure.reason)?.unwrap_or_default();
-        let new = merged(&old, &to.display().to_string(), &all.iter().map(existing).collect::<Vec<_>>())?;
+        let old = Target::File(to.to_owned()).read().map(Option::unwrap_or_default).unwrap_or_else(|failure| {
+            problems.push(failure.reason);
+            String::new()
+        });
+        let new = merged(&old, &to.display().to_string(), &all.iter().map(existing).collect::<Vec<_>>()).unwrap_or_else(|more| {
+            problems.extend(more);
+            String::new()
+        });
+        if !problems.is_empty() {
+            return Err(problems.join("\nsystole-cron: "));
+        }
         let difference = difference(to, &old, &new)?;
         let names: Vec<String> = all.iter().map(|(target, _)| target.name()).collect();
         let names = names.join(", ");
@@ -110,7 +126,9 @@ impl Command {
             return Ok(format!("{difference}Nothing was changed. With --write this is done, and the jobs are taken out of {names}.\n"));
         }
         let failed = |path: &Path, e: std::io::Error| format!("{}: {e}", path.display());
-        fs::create_dir_all(IMPORTED).map_err(|e| failed(Path::new(IMPORTED), e))?;
+        for directory in [Some(Path::new(IMPORTED)), to.parent().filter(|parent| !parent.as_os_str().is_empty())].into_iter().flatten() {
+            fs::create_dir_all(directory).map_err(|e| failed(directory, e))?;
+        }
         process::write_atomically(to, new.as_bytes(), 0o644).map_err(|e| failed(to, e))?;
         for (target, text) in &all {
             let kept = place_for(&target.name(), text);
@@ -245,7 +263,8 @@ impl Command {
 
 impl Source {
     fn read(&self) -> Result<Crontab, String> {
-        let text = fs::read_to_string(&self.path).map_err(|e| format!("{}: {e}", self.path.display()))?;
+        let read = process::read_file(&self.path, LONG).and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
+        let text = read.map_err(|e| format!("{}: {e}", self.path.display()))?;
         let format = if self.user.is_some() { Format::User } else { Format::System };
         Crontab::parse(&text, format).map_err(|problems| {
             problems.iter().map(|problem| format!("{}: {problem}", self.path.display())).collect::<Vec<_>>().join("\nsystole-cron: ")

@@ -160,7 +160,24 @@ const WORDS: &[(&str, &str)] = &[
     ("hourly", "0 * * * *"),
 ];
 
+/// Variables that are rules to another cron (cronie), and nothing but a part of the environment to Debian's: whoever has written them
+/// expects other times than those at which the jobs would run.
+const FOREIGN: &[(&str, &str)] =
+    &[("CRON_TZ", "the times are those of the node's own time zone"), ("RANDOM_DELAY", "each job begins at its time, without a delay")];
+
 impl Crontab {
+    /// What another cron would read otherwise than Debian's, by whose rules this is read. It is no error of the text: a job that runs
+    /// goes on. But nobody should begin with it.
+    pub fn foreign_rules(&self) -> Vec<Problem> {
+        let rule = |item: &Item| {
+            let Item::Variable { line, name, .. } = item else { return None };
+            let (name, meaning) = FOREIGN.iter().find(|(known, _)| known == name)?;
+            let text = format!("{name} means nothing to Debian's cron, {meaning}: take it out, and write the times that you mean");
+            Some(Problem { line: *line, part: "variable", text })
+        };
+        self.items.iter().filter_map(rule).collect()
+    }
+
     /// Reads a crontab.
     ///
     /// # Errors

@@ -149,3 +149,14 @@ fn the_crontab_of_somebody_else_is_read_as_far_as_it_goes() {
     let jobs: Vec<(usize, &str)> = found.jobs().map(|(job, _)| (job.line, job.command.as_str())).collect();
     assert_eq!(jobs, [(2, "backup"), (3, "report"), (4, "never"), (7, "good")]);
 }
+
+/// With cronie the first moves the times into another zone, and the second has each job begin later.
+#[test]
+fn the_rules_of_another_cron_are_named_with_their_line() {
+    let found =
+        Crontab::parse("MAILTO=x\nCRON_TZ=UTC\n\nRANDOM_DELAY=30\nTZ=UTC\n@daily root x\n", Format::System).unwrap().foreign_rules();
+    let told: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("line 2, variable: CRON_TZ means nothing to Debian's cron"), "{told:?}");
+    assert!(told[1].starts_with("line 4, variable: RANDOM_DELAY "), "{told:?}");
+}

@@ -1,7 +1,8 @@
 //! The processes of a resource's jobs, and their end.
 //!
-//! A run's processes are those with its marker in their environment, and whatever descends from its wrapper: a job that goes into
-//! the background stays below the wrapper, which adopts orphans, and a job whose wrapper was killed still has the marker.
+//! A run's processes are whatever descends from its wrapper, which adopts orphans: what goes into the background stays below it. A job
+//! whose wrapper was killed is found by the marker in its environment. Anybody can write that into an environment, so it counts for
+//! processes of the jobs' users only: another user could have a stop kill, or wait for, what is none of ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,6 +17,8 @@ use crate::wrapper::RUN;
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a wrapper has to end after its job.
 const TO_SAY: Duration = Duration::from_secs(1);
+/// A clock tick of /proc: 1/100 s on every architecture of Debian's.
+const MS_PER_TICK: u64 = 10;
 /// How long jobs that were told to end have, at least, before they are killed.
 const TO_END: Duration = Duration::from_secs(5);
 
@@ -34,18 +37,16 @@ impl Left {
     }
 }
 
-/// The processes of all runs of a resource. `wrappers`: those that are registered.
-pub(crate) fn processes(resource: &str, wrappers: &[Identity]) -> Left {
+/// The processes of all runs of a resource. `wrappers`: those that are registered; `users`: whose jobs they may be.
+pub(crate) fn processes(resource: &str, wrappers: &[Identity], users: &BTreeSet<u32>) -> Left {
     let marker = format!("{RUN}={resource}:");
     let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
     let mut ours: BTreeSet<i32> = wrappers.iter().filter(|w| w.is_alive()).map(|w| w.pid).collect();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
-        if let Some(parent) = parent(pid) {
-            children.entry(parent).or_default().push(pid);
-        }
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        if environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(marker.as_bytes())) {
+        let Some(status) = Status::of(pid) else { continue };
+        children.entry(status.parent).or_default().push(pid);
+        if users.contains(&status.user) && has_marker(pid, marker.as_bytes()) {
             ours.insert(pid);
         }
     }
@@ -62,9 +63,36 @@ pub(crate) fn processes(resource: &str, wrappers: &[Identity]) -> Left {
     Left { jobs, wrappers }
 }
 
-fn parent(pid: i32) -> Option<i32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace().nth(1)?.parse().ok()
+fn has_marker(pid: i32, marker: &[u8]) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(marker))
+}
+
+/// Whose a process is, and whose child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Status {
+    parent: i32,
+    /// The real user, who has started it. What a user starts of setuid programs is that user's, though it may do what root may; and to
+    /// /proc a process that must not be dumped (gpg-agent) is root's, whoever has started it.
+    pub(crate) user: u32,
+}
+
+impl Status {
+    pub(crate) fn of(pid: i32) -> Option<Self> {
+        // A name need not be UTF-8.
+        let text = fs::read(format!("/proc/{pid}/status")).ok()?;
+        Self::parse(&String::from_utf8_lossy(&text))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.split_ascii_whitespace().next());
+        Some(Self { parent: value("PPid:")?.parse().ok()?, user: value("Uid:")?.parse().ok()? })
+    }
+}
+
+/// Whether a process was started just now: it cannot be one that was killed and hangs.
+pub(crate) fn is_young(process: &Identity) -> bool {
+    process::since_boot().saturating_sub(Duration::from_millis(process.start_ticks.saturating_mul(MS_PER_TICK))) < TO_SAY
 }
 
 /// What is to be done about jobs that run. Pure.
@@ -135,6 +163,27 @@ mod tests {
     use super::*;
 
     const S: fn(u64) -> Duration = Duration::from_secs;
+
+    #[test]
+    fn the_real_user_has_started_a_process() {
+        let text = "Name:\tpasswd\nUmask:\t0022\nPid:\t12\nPPid:\t7\nTracerPid:\t0\nUid:\t1000\t0\t0\t0\nGid:\t1000\t0\t0\t0\n";
+        assert_eq!(Status::parse(text), Some(Status { parent: 7, user: 1000 }));
+        assert_eq!(Status::parse("Name:\tx\n"), None);
+        let me = Status::of(std::process::id() as i32).unwrap();
+        assert_eq!(me.user, nix::unistd::getuid().as_raw());
+    }
+
+    /// So that an operator is told whether it hangs or is started anew.
+    #[test]
+    fn what_was_started_just_now_cannot_hang() {
+        let mut child = std::process::Command::new("sleep").arg("30").spawn().unwrap();
+        let young = Identity::of(child.id() as i32).unwrap();
+        assert!(is_young(&young));
+        let before = Identity { start_ticks: young.start_ticks.saturating_sub(200), ..young };
+        assert!(!is_young(&before));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 
     #[test]
     fn the_steps_of_a_drain() {

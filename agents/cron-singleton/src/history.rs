@@ -41,7 +41,7 @@ pub enum Event {
         /// What.
         command: String,
     },
-    /// It is over, with all that it had started.
+    /// Its command has ended; what that has left behind, a stop ends.
     Ended {
         /// Its exit status, as a shell has it: 128 and the signal when it was killed.
         status: i32,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use crate::crontab::{Crontab, Format, Item, Job, When};
+use crate::crontab::{Crontab, Format, Item, Job, Problem, When};
 
 /// A crontab that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,17 +19,27 @@ pub struct Existing {
 /// The crontab with the jobs of all, those that it has already but once. `old`: what stands there now, with a column for the user.
 ///
 /// # Errors
-/// What is wrong with one of them; and when a variable of one would hold for the jobs of another, which a crontab cannot take back.
-pub fn merged(old: &str, name: &str, all: &[Existing]) -> Result<String, String> {
+/// All that is wrong with them; and when a variable of one would hold for the jobs of another, which a crontab cannot take back.
+pub fn merged(old: &str, name: &str, all: &[Existing]) -> Result<String, Vec<String>> {
     let mut text = old.to_owned();
-    let mut before = read(old, name, Format::System)?;
+    let mut problems = Vec::new();
+    let mut before = read(old, name, Format::System).unwrap_or_else(|more| {
+        problems.extend(more);
+        Crontab { items: vec![] }
+    });
     for Existing { name, text: its, user } in all {
-        let crontab = read(its, name, if user.is_some() { Format::User } else { Format::System })?;
+        let crontab = match read(its, name, if user.is_some() { Format::User } else { Format::System }) {
+            Ok(crontab) => crontab,
+            Err(more) => {
+                problems.extend(more);
+                continue;
+            }
+        };
         let known: BTreeSet<Key> = before.jobs().map(|(job, _)| key(job, None)).collect();
         if crontab.jobs().all(|(job, _)| known.contains(&key(job, user.as_deref()))) {
             continue;
         }
-        keeps_its_variables(&before, &crontab, name)?;
+        problems.extend(variables_that_reach(&before, &crontab, name));
         let _ = writeln!(text, "# from {name}");
         for item in &crontab.items {
             let _ = match item {
@@ -38,9 +48,11 @@ pub fn merged(old: &str, name: &str, all: &[Existing]) -> Result<String, String>
                 Item::Text(line) | Item::Variable { text: line, .. } => writeln!(text, "{line}"),
             };
         }
-        before = read(&text, name, Format::System)?;
+        if problems.is_empty() {
+            before = read(&text, name, Format::System)?;
+        }
     }
-    Ok(text)
+    if problems.is_empty() { Ok(text) } else { Err(problems) }
 }
 
 type Key = (String, String, String);
@@ -60,27 +72,31 @@ fn line(job: &Job, user: Option<&str>) -> String {
     format!("{} {} {}", times(job), job.user.as_deref().or(user).unwrap_or_default(), job.command)
 }
 
-fn read(text: &str, name: &str, format: Format) -> Result<Crontab, String> {
-    Crontab::parse(text, format)
-        .map_err(|problems| problems.iter().map(|problem| format!("{name}: {problem}")).collect::<Vec<_>>().join("\n"))
+fn read(text: &str, name: &str, format: Format) -> Result<Crontab, Vec<String>> {
+    let named = |problems: Vec<Problem>| problems.iter().map(|problem| format!("{name}: {problem}")).collect::<Vec<_>>();
+    let crontab = Crontab::parse(text, format).map_err(named)?;
+    let foreign = crontab.foreign_rules();
+    if foreign.is_empty() { Ok(crontab) } else { Err(named(foreign)) }
 }
 
 /// A variable holds for all jobs after it: those of another crontab must not get it.
-fn keeps_its_variables(before: &Crontab, next: &Crontab, name: &str) -> Result<(), String> {
+fn variables_that_reach(before: &Crontab, next: &Crontab, name: &str) -> Vec<String> {
     let mut set: BTreeMap<&str, &str> = BTreeMap::new();
     for item in &before.items {
         if let Item::Variable { name, value, .. } = item {
             set.insert(name, value);
         }
     }
-    let Some((_, own)) = next.jobs().next() else { return Ok(()) };
-    match set.iter().find(|(name, _)| !own.iter().any(|(its, _)| its == *name)) {
-        None => Ok(()),
-        Some((variable, value)) => Err(format!(
-            "{variable}={value} of the jobs before would hold for those of {name}: set {variable} at the head of {name}, or import it into a \
-             crontab and a resource of its own"
-        )),
-    }
+    let Some((_, own)) = next.jobs().next() else { return vec![] };
+    let reaches = set.into_iter().filter(|(variable, _)| !own.iter().any(|(its, _)| its == variable));
+    reaches
+        .map(|(variable, value)| {
+            format!(
+                "{variable}={value} of the jobs before would hold for those of {name}: set {variable} at the head of {name}, or import it \
+                 into a crontab and a resource of its own"
+            )
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -114,12 +130,20 @@ mod tests {
     #[test]
     fn a_variable_does_not_reach_the_jobs_of_others() {
         let why = merged("MAILTO=a\n@daily root x\n", "new", &[existing("f", "@daily root y\nMAILTO=b\n", None)]).unwrap_err();
-        assert!(why.contains("MAILTO=a of the jobs before would hold for those of f"), "{why}");
+        assert!(why.len() == 1 && why[0].contains("MAILTO=a of the jobs before would hold for those of f"), "{why:?}");
     }
 
     #[test]
     fn an_error_names_file_and_line() {
         let why = merged("", "new", &[existing("f", "\n61 * * * * root x\n", None)]).unwrap_err();
-        assert_eq!(why, "f: line 2, minute: 61 is not in 0-59");
+        assert_eq!(why, ["f: line 2, minute: 61 is not in 0-59"]);
+    }
+
+    #[test]
+    fn all_errors_are_told_at_once() {
+        let (f, g) = (existing("f", "61 * * * * root x\n@often root y\n", None), existing("g", "CRON_TZ=UTC\n@daily z\n", Some("me")));
+        let why = merged("* 24 * * * root x\n", "new", &[f, g]).unwrap_err();
+        let of: Vec<&str> = why.iter().filter_map(|why| why.split(',').next()).collect();
+        assert_eq!(of, ["new: line 1", "f: line 1", "f: line 2", "g: line 1"], "{why:?}");
     }
 }

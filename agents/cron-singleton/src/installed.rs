@@ -140,6 +140,20 @@ fn as_given(command: &str) -> String {
     given
 }
 
+/// Tells one text from another.
+pub(crate) fn digest(text: &str) -> String {
+    format!("{:016x}-{}", fnv1a(text.as_bytes()), text.len())
+}
+
+/// A text for cron without what it begins with, which is for people: another release of this agent words it otherwise.
+pub(crate) fn without_head(text: &str) -> &str {
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once('\n').filter(|(line, _)| line.starts_with('#')) {
+        rest = after;
+    }
+    rest
+}
+
 /// FNV-1a: std's hash may change with the compiler, and these names are kept.
 pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
@@ -167,6 +181,14 @@ mod tests {
                         SYSTOLE_JOB=";
         assert!(installed.contains(expected), "{installed}");
         assert!(installed.ends_with("*/5 * * * * wpsite cd / && a % b\n# left out, at @reboot: warm\n"), "{installed}");
+    }
+
+    #[test]
+    fn the_head_is_for_people() {
+        let text = INSTALLATION.text(&read("# mine\n@daily root x\n", Format::System));
+        assert!(without_head(&text).starts_with("SHELL=") && text.ends_with(without_head(&text)), "{text}");
+        assert_eq!((without_head("# a"), without_head("# a\n"), without_head("")), ("# a", "", ""));
+        assert_ne!(digest("a"), digest("b"));
     }
 
     #[test]

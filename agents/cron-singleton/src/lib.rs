@@ -1,10 +1,12 @@
 //! `ocf:systole:cron-singleton`: the cron jobs of a user run on exactly one node.
 
 mod agent;
+mod agreement;
 pub mod claims;
 pub mod command;
 pub mod command_page;
 pub mod crontab;
+mod daemon;
 mod drain;
 pub mod history;
 pub mod import;

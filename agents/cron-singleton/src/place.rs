@@ -4,6 +4,7 @@
 //! The wrapper runs as the job's user. It registers its run and then looks at the token; a stop takes the token away and then looks
 //! at who is registered. Whichever way the two meet, one sees the other. No lock is needed, which any user could hold.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
@@ -13,6 +14,7 @@ use nix::sys::stat::{Mode, umask};
 use process::Identity;
 use serde::{Deserialize, Serialize};
 
+use crate::agreement::Agreement;
 use crate::claims::Claims;
 use crate::command::Source;
 use crate::mark::Mark;
@@ -25,6 +27,8 @@ const KEPT: &str = "/var/lib/systole/cron";
 
 /// As long as a file may be that a user's wrapper writes, bytes.
 const SHORT: u64 = 4096;
+/// The same for one of the agent's own: a crontab, at most.
+pub(crate) const LONG: u64 = 16 * 1024 * 1024;
 
 /// What becomes of a run that comes due while the one before still goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,8 +49,44 @@ pub struct Token {
     pub node: String,
     /// The boot that it was given in: a token that outlives its boot is worth nothing.
     pub boot: String,
+    /// When the first process was started, in clock ticks since boot: a container boots without the kernel, and its /run may survive.
+    #[serde(default)]
+    pub init: Option<u64>,
     /// The operator's rule.
     pub overlap: Overlap,
+    /// What was due up to this minute was settled on another node, whose clock may be ahead of this one's.
+    #[serde(default)]
+    pub settled: Option<i64>,
+}
+
+impl Token {
+    /// Whether it was given in this boot, of the kernel and of a container.
+    ///
+    /// # Errors
+    /// When this boot has no name: that is not the same as another boot.
+    fn holds(&self) -> std::io::Result<bool> {
+        // Where /proc hides the processes of others, only root sees the first one. The kernel's boot is seen by all.
+        Ok(self.boot == process::boot_id()? && (self.init.is_none() || init().is_none_or(|init| self.init == Some(init))))
+    }
+}
+
+/// What the users' wrappers have written on this node. They may write there what they like: neither the content nor the process that
+/// it names is to be trusted further than the user in whose directory it stands.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// The runs that are registered: whose, in which file, and what stands there.
+    pub runs: Vec<(u32, PathBuf, Vec<u8>)>,
+    /// How many runs of a job were left out since the last one that began: whose, of which job.
+    pub skipped: Vec<(u32, String, u64)>,
+}
+
+/// A user of jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The number.
+    pub uid: u32,
+    /// The main group.
+    pub gid: u32,
 }
 
 /// The directories of a resource.
@@ -161,6 +201,39 @@ impl Place {
         self.note("crontab", text)
     }
 
+    /// What the last start has put where cron reads it, as [`Place::note_installed`] was given it.
+    pub fn installed(&self) -> Option<String> {
+        fs::read_to_string(self.volatile.join("installed")).ok()
+    }
+
+    /// # Errors
+    /// What the file system says, with the path.
+    pub fn note_installed(&self, digest: &str) -> Result<(), String> {
+        self.note("installed", digest)
+    }
+
+    /// The users of the jobs, as the last start has found them: number and main group.
+    pub fn owners(&self) -> BTreeMap<String, Owner> {
+        fs::read(self.volatile.join("users")).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    }
+
+    /// # Errors
+    /// What the file system says, with the path.
+    pub fn note_owners(&self, owners: &BTreeMap<String, Owner>) -> Result<(), String> {
+        self.note("users", &serde_json::to_string(owners).map_err(|e| e.to_string())?)
+    }
+
+    /// What is known of the source on the other nodes.
+    pub(crate) fn agreement(&self) -> Option<Agreement> {
+        serde_json::from_slice(&fs::read(self.volatile.join("agreement")).ok()?).ok()
+    }
+
+    /// # Errors
+    /// What the file system says, with the path.
+    pub(crate) fn note_agreement(&self, agreement: &Agreement) -> Result<(), String> {
+        self.note("agreement", &serde_json::to_string(agreement).map_err(|e| e.to_string())?)
+    }
+
     /// The units that the resource has started on this node.
     pub fn units(&self) -> Vec<String> {
         fs::read_to_string(self.volatile.join("units")).unwrap_or_default().lines().map(str::to_owned).collect()
@@ -191,14 +264,14 @@ impl Place {
     pub fn token(&self) -> std::io::Result<Option<Token>> {
         let Some(text) = there(fs::read(self.token_file()))? else { return Ok(None) };
         let token: Token = serde_json::from_slice(&text)?;
-        Ok((Some(&token.boot) == boot().as_ref()).then_some(token))
+        Ok(token.holds()?.then_some(token))
     }
 
-    /// Lets the jobs of these users run on this node.
+    /// Lets the jobs of these users run on this node, and nothing that was `settled` elsewhere.
     ///
     /// # Errors
     /// What the file system says, with the path.
-    pub fn open(&self, node: &str, overlap: Overlap, users: &[(u32, u32)]) -> Result<(), String> {
+    pub fn open(&self, node: &str, overlap: Overlap, settled: Option<i64>, users: &[(u32, u32)]) -> Result<(), String> {
         let failed = |path: &Path, e: std::io::Error| format!("{}: {e}", path.display());
         // The jobs' users have to read this, whatever we were started with.
         umask(Mode::from_bits_truncate(0o022));
@@ -210,7 +283,8 @@ impl Place {
                 make(&directory, 0o700).and_then(|()| chown(&directory, Some(*uid), Some(*gid))).map_err(|e| failed(&directory, e))?;
             }
         }
-        let token = Token { node: node.to_owned(), boot: boot().ok_or("this boot has no name: is /proc mounted?")?, overlap };
+        let boot = process::boot_id().map_err(|e| format!("this boot has no name: {e}; is /proc mounted?"))?;
+        let token = Token { node: node.to_owned(), boot, init: init(), overlap, settled };
         let text = serde_json::to_vec(&token).map_err(|e| e.to_string())?;
         process::write_atomically(&self.token_file(), &text, 0o644).map_err(|e| failed(&self.token_file(), e))
     }
@@ -223,18 +297,29 @@ impl Place {
         there(fs::remove_file(self.token_file())).map(drop)
     }
 
-    /// What the users' wrappers have registered, each with the user in whose directory it stands. They may write there what they
-    /// like: neither the content nor the process that it names is to be trusted further than that user.
-    pub fn runs(&self) -> Vec<(u32, Vec<u8>)> {
-        let entries =
-            |directory: &Path| fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
-        let users = entries(&self.volatile).into_iter().filter_map(|path| Some((path.file_name()?.to_str()?.parse::<u32>().ok()?, path)));
-        let files = users.flat_map(|(uid, path)| entries(&path).into_iter().map(move |file| (uid, file)));
-        // All of them, however many a user has put there: a stop must not miss one.
-        files
-            .filter(|(_, file)| file.extension().is_some_and(|e| e == "run"))
-            .filter_map(|(uid, file)| Some((uid, read_untrusted(&file)?)))
-            .collect()
+    /// What the users' wrappers have written.
+    pub fn written(&self) -> Written {
+        let mut written = Written::default();
+        for uid in self.uids() {
+            // All of them, however many a user has put there: a stop must not miss one.
+            for file in fs::read_dir(self.of_user(uid)).into_iter().flatten().flatten().map(|entry| entry.path()) {
+                match file.extension().and_then(|extension| extension.to_str()) {
+                    Some("run") => written.runs.extend(read_untrusted(&file).map(|text| (uid, file.clone(), text))),
+                    Some("skipped") => {
+                        let job = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                        written.skipped.extend(skipped(&file).map(|count| (uid, job, count)));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        written
+    }
+
+    /// The users whose jobs may have run on this node since it booted. Only root can make these directories.
+    pub fn uids(&self) -> BTreeSet<u32> {
+        let names = fs::read_dir(&self.volatile).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        names.filter_map(|name| name.to_str()?.parse().ok()).collect()
     }
 
     /// Whether the jobs may run on this node.
@@ -268,9 +353,14 @@ fn make(directory: &Path, mode: u32) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).mode(mode).create(directory)
 }
 
-/// This boot.
-fn boot() -> Option<String> {
-    Identity::of(1).map(|init| init.boot)
+/// How many runs of a job were left out since the last one that began. `file`: in a directory of the job's user.
+pub(crate) fn skipped(file: &Path) -> Option<u64> {
+    String::from_utf8(read_untrusted(file)?).ok()?.trim().parse().ok()
+}
+
+/// When the first process was started; `None` where /proc hides it.
+fn init() -> Option<u64> {
+    Identity::of(1).map(|init| init.start_ticks)
 }
 
 #[cfg(test)]
@@ -292,9 +382,10 @@ mod tests {
         let (root, place) = place("token");
         assert!(place.token().unwrap().is_none());
         place.close().unwrap();
-        place.open("a", Overlap::Skip, &me()).unwrap();
+        place.open("a", Overlap::Skip, Some(7), &me()).unwrap();
         let token = place.token().unwrap().unwrap();
-        assert_eq!((token.node.as_str(), token.overlap), ("a", Overlap::Skip));
+        assert_eq!((token.node.as_str(), token.overlap, token.settled), ("a", Overlap::Skip, Some(7)));
+        assert_eq!(place.uids().into_iter().collect::<Vec<_>>(), [me()[0].0]);
         place.close().unwrap();
         assert!(place.token().unwrap().is_none() && !place.is_open());
         fs::remove_dir_all(root).unwrap();
@@ -303,10 +394,16 @@ mod tests {
     #[test]
     fn a_token_of_another_boot_is_worth_nothing() {
         let (root, place) = place("boot");
-        place.open("a", Overlap::Allow, &me()).unwrap();
-        let token = Token { node: "a".into(), boot: "before".into(), overlap: Overlap::Allow };
-        fs::write(place.token_file(), serde_json::to_vec(&token).unwrap()).unwrap();
+        place.open("a", Overlap::Allow, None, &me()).unwrap();
+        let token = place.token().unwrap().unwrap();
+        let write = |token: &Token| fs::write(place.token_file(), serde_json::to_vec(token).unwrap()).unwrap();
+        write(&Token { boot: "before".into(), ..token.clone() });
         assert!(place.token().unwrap().is_none() && !place.is_open());
+        write(&Token { init: token.init.map(|ticks| ticks + 1), ..token.clone() });
+        assert!(place.token().unwrap().is_none(), "the container was started anew, and its /run is the one from before");
+        // One of the time before there was more in it.
+        fs::write(place.token_file(), format!(r#"{{"node":"a","boot":"{}","overlap":"allow"}}"#, token.boot)).unwrap();
+        assert_eq!(place.token().unwrap(), Some(Token { init: None, ..token }));
         fs::remove_dir_all(root).unwrap();
     }
 

@@ -5,23 +5,24 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, Local};
 use ocf::{Context, Failure, Outcome};
-use process::Account;
 
-use crate::agent::CronSingleton;
+use crate::agent::{CronSingleton, RegisteredRun, registered};
 use crate::claims::Claims;
 use crate::crontab::{Crontab, Times, When};
 use crate::history::{self, Event, Line};
 use crate::installed::{Installation, identities, identities_at_the_gate};
 use crate::mark::{self, Mark, Run};
 use crate::params::Mode;
-use crate::place::Place;
+use crate::place::{Owner, Place};
 use crate::plan::{MOST, Plan, minute_of, plan, time_of};
 use crate::schedule::{Schedule, can_come_due};
 use crate::target::Target;
+use crate::wrapper::Running;
 
 /// The private attribute with the mark, of every node.
 const MARK: &str = "cron-mark";
@@ -29,6 +30,8 @@ const MARK: &str = "cron-mark";
 const REMEMBERED: &str = "cron-remembered";
 /// How many runs that are left out are told in the log. All are in the history.
 const TOLD: usize = 5;
+/// How far the clocks of two nodes may be apart, minutes.
+const APART: i64 = 15;
 /// When cron has started what is made up for, at the latest.
 const STARTED_BY: Duration = Duration::from_secs(180);
 /// How much of a history is looked at for jobs that fail, bytes.
@@ -55,8 +58,14 @@ impl Known<'_> {
 pub(crate) struct Jobs<'a> {
     place: &'a Place,
     known: Vec<Known<'a>>,
+    /// Whether a job with other times has another name.
+    named_by_times: bool,
     /// Runs that a wrapper has which has not claimed them yet: it is about to, or waits for its turn.
     registered: Vec<Run>,
+    /// Registrations whose wrapper is gone: it was killed.
+    killed: Vec<RegisteredRun>,
+    /// How many runs were left out since the last one that began, by the line of the job.
+    skipped: Vec<(usize, u64)>,
 }
 
 impl Jobs<'_> {
@@ -67,6 +76,28 @@ impl Jobs<'_> {
             let claims = uids.get(run.job.as_str()).map_or_else(Claims::default, |uid| self.place.claims(*uid, &run.job));
             claims.may_have(run.minute)
         }
+    }
+
+    /// Those of these runs, which were due here, that cron has not begun. After the clock has jumped (a virtual machine that was paused)
+    /// cron begins late what has a fixed time; its wrapper knows the minute in which it began only, and that is none in which the job
+    /// is due. What is made up for has its own minute, and is not asked for here.
+    fn not_begun(&self, due: &[Run]) -> Result<Vec<Run>, Failure> {
+        let begun = self.begun();
+        let mut runs = Vec::new();
+        for run in due.iter().filter(|run| !begun(run)) {
+            if !self.begun_late(run)? {
+                runs.push(run.clone());
+            }
+        }
+        Ok(runs)
+    }
+
+    fn begun_late(&self, run: &Run) -> Result<bool, Failure> {
+        // At the gate, a job whose times were changed keeps its name, and what was claimed by the old ones tells nothing.
+        let Some(job) = self.known.iter().find(|job| job.identity == run.job).filter(|_| self.named_by_times) else { return Ok(false) };
+        let Some(claimed) = self.place.claims(job.uid, &run.job).first_after(run.minute) else { return Ok(false) };
+        let (Some(schedule), Some(at)) = (job.schedule()?, time_of(&Local, run.minute)) else { return Ok(false) };
+        Ok(schedule.next_after(&at).is_none_or(|next| claimed < minute_of(&next)))
     }
 
     fn scheduled(&self) -> Result<Vec<(String, Schedule)>, Failure> {
@@ -91,6 +122,11 @@ impl Jobs<'_> {
         runs.into_iter().filter(|run| !at_takeover(run)).collect()
     }
 
+    /// The jobs of which so many runs in a row were left out, with how many.
+    pub(crate) fn skipped(&self, at_least: u64) -> impl Iterator<Item = (usize, u64)> {
+        self.skipped.iter().copied().filter(move |(_, count)| *count >= at_least).take(TOLD)
+    }
+
     fn line_of(&self, job: &str) -> usize {
         self.known.iter().find(|known| known.identity == job).map_or(0, |known| known.line)
     }
@@ -98,19 +134,22 @@ impl Jobs<'_> {
 
 impl CronSingleton {
     /// The jobs of the source.
-    pub(crate) fn jobs<'a>(&self, place: &'a Place, crontab: &'a Crontab, users: &BTreeMap<String, Account>) -> Jobs<'a> {
+    pub(crate) fn jobs<'a>(&self, place: &'a Place, crontab: &'a Crontab, users: &BTreeMap<String, Owner>) -> Jobs<'a> {
         let mut known = Vec::new();
         for ((job, _), identity) in crontab.jobs().zip(self.identities(crontab)) {
             let user = job.user.as_ref().or(self.params.user.as_ref());
-            let Some(account) = user.and_then(|user| users.get(user)) else { continue };
+            let Some(owner) = user.and_then(|user| users.get(user)) else { continue };
             let times = if let When::Times(times) = &job.when { Some(times) } else { None };
-            known.push(Known { identity, line: job.line, uid: account.uid, times });
+            known.push(Known { identity, line: job.line, uid: owner.uid, times });
         }
         // A user's files speak for that user's jobs only.
-        let theirs = |uid: u32, job: &str| known.iter().any(|known: &Known<'_>| known.uid == uid && known.identity == job);
-        let registered = crate::agent::registered(place).filter(|(uid, run)| theirs(*uid, &run.job));
-        let registered = registered.map(|(_, run)| Run { minute: run.minute, job: run.job }).collect();
-        Jobs { place, known, registered }
+        let line_of = |uid: u32, job: &str| known.iter().find(|known: &&Known<'_>| known.uid == uid && known.identity == job);
+        let written = place.written();
+        let of_job = |run: &RegisteredRun| line_of(run.uid, &run.running.job).is_some();
+        let (alive, killed): (Vec<_>, Vec<_>) = registered(written.runs).into_iter().partition(|run| run.alive);
+        let alive = alive.into_iter().filter(of_job).map(|run| Run { minute: run.running.minute, job: run.running.job }).collect();
+        let skipped = written.skipped.iter().filter_map(|(uid, job, count)| Some((line_of(*uid, job)?.line, *count))).collect();
+        Jobs { place, registered: alive, killed, skipped, named_by_times: self.params.mode != Mode::Gate, known }
     }
 
     fn identities(&self, crontab: &Crontab) -> Vec<String> {
@@ -122,8 +161,9 @@ impl CronSingleton {
         Target::due_file_of(&self.params.cron_directory, &self.resource)
     }
 
-    /// Before anything may run here: decides what becomes of the runs since the last node had the resource.
-    pub(crate) fn settle_before_start(&self, context: &Context, jobs: &Jobs<'_>, crontab: &Crontab) -> Outcome {
+    /// Before anything may run here: decides what becomes of the runs since the last node had the resource. Returns the minute up to
+    /// which all is settled on that node, if it is another one.
+    pub(crate) fn settle_before_start(&self, context: &Context, jobs: &Jobs<'_>, crontab: &Crontab) -> Result<Option<i64>, Failure> {
         let now = Local::now();
         let here = minute_of(&now);
         let before = self.newest_mark(context, jobs.place).map(|mark| Mark { pending: jobs.without_takeovers(mark.pending), ..mark });
@@ -137,7 +177,18 @@ impl CronSingleton {
             plan.make_up.extend(at_takeover.map(|job| Run { minute: here, job: job.identity.clone() }));
         }
         let reign = before.as_ref().map_or(1, |mark| mark.reign + 1);
-        let mut mark = Mark { reign, node: self.node.clone(), minute: here, closed: false, pending: plan.make_up };
+        // What has begun here is written down here, and needs no clock.
+        let elsewhere = before.as_ref().filter(|mark| mark.node != self.node || !jobs.place.knows_all_since(mark));
+        let settled = elsewhere.and_then(|mark| settled_elsewhere(mark.minute, here));
+        if let (None, Some(mark)) = (settled, elsewhere) {
+            context.log.warning(format!(
+                "the clock of {} was {} minutes ahead of this one's: what has run there in the minutes to come may run again here; set the clocks",
+                mark.node,
+                mark.minute - here
+            ));
+        }
+        let minute = settled.map_or(here, |settled| settled.max(here));
+        let mut mark = Mark { reign, node: self.node.clone(), minute, closed: false, pending: plan.make_up };
         let mut missed: Vec<(Run, String)> = plan.missed.into_iter().map(|(run, why)| (run, why.to_string())).collect();
         if let Err(why) = jobs.place.remember(&mark) {
             // What is not written down might be run twice.
@@ -149,18 +200,37 @@ impl CronSingleton {
         self.publish_mark(context, &mark);
         self.tell_missed(context, jobs, &missed);
         self.write_due(context, crontab, jobs, &mark);
-        Ok(())
+        self.clear_away(context, jobs);
+        Ok(settled)
+    }
+
+    /// Takes the registrations away of wrappers that were killed, and tells of a run that one had taken and may not have begun: it
+    /// counts as begun.
+    fn clear_away(&self, context: &Context, jobs: &Jobs<'_>) {
+        let begun = jobs.begun();
+        let mut lost = Vec::new();
+        for RegisteredRun { uid, file, running, .. } in &jobs.killed {
+            let run = Run { minute: running.minute, job: running.job.clone() };
+            let theirs = jobs.known.iter().any(|known| known.uid == *uid && known.identity == run.job);
+            if theirs && !running.over && begun(&run) && !has_said_so(&jobs.place.history(*uid), running) {
+                lost.push((run, "its wrapper was killed before it could say that it began".to_owned()));
+            }
+            // Its directory is a user's, and what is above it is root's: no other name can be meant.
+            let _ = fs::remove_file(file);
+        }
+        self.tell_missed(context, jobs, &lost);
     }
 
     /// Advances the mark when something was due, and takes the runs away that are made up for and have begun. `renewed`: the crontab
     /// is another one from now on.
     pub(crate) fn settle_in_passing(&self, context: &Context, jobs: &Jobs<'_>, crontab: &Crontab, renewed: bool) -> Outcome {
+        self.clear_away(context, jobs);
         let Some(mark) = self.mark_of_this_reign(jobs.place) else { return Ok(()) };
         // cron has begun what was due in the minute before this one.
         let until = minute_of(&Local::now()) - 1;
         let begun = jobs.begun();
         let due = jobs.due(mark.minute, until, MOST)?;
-        let open: Vec<Run> = due.iter().filter(|run| !begun(run)).cloned().collect();
+        let open = jobs.not_begun(&due)?;
         // One that waits for its turn has not begun: should it not come to that, it is made up for.
         let (waiting, overdue): (Vec<Run>, Vec<Run>) = open.into_iter().partition(|run| jobs.registered.contains(run));
         let pending: Vec<Run> = mark.pending.iter().filter(|run| !begun(run)).cloned().chain(waiting).collect();
@@ -183,11 +253,12 @@ impl CronSingleton {
     /// After the jobs were kept from starting and have ended. What nobody has begun until now is left to the next node. So it does
     /// not matter when a stop began, nor whether it is the first: it looks at what has begun.
     pub(crate) fn settle_after_stop(&self, context: &Context, jobs: &Jobs<'_>) -> Outcome {
+        self.clear_away(context, jobs);
         let Some(mark) = self.mark_of_this_reign(jobs.place) else { return Ok(()) };
         let minute = minute_of(&Local::now());
         let begun = jobs.begun();
         let due = jobs.due(mark.minute, minute, MOST)?;
-        let pending: Vec<Run> = mark.pending.iter().chain(&due).filter(|run| !begun(run)).cloned().collect();
+        let pending = mark.pending.iter().filter(|run| !begun(run)).cloned().chain(jobs.not_begun(&due)?).collect();
         let mark = Mark { minute: minute.max(mark.minute), closed: true, pending, ..mark };
         self.publish_mark(context, &mark);
         if let Err(why) = jobs.place.remember(&mark) {
@@ -331,7 +402,31 @@ impl CronSingleton {
     }
 }
 
+/// The minute up to which nothing is begun here, because it was settled on another node. A clock that is ahead by more than
+/// [`APART`] was wrong, and nothing would run here until then. Pure.
+fn settled_elsewhere(minute: i64, here: i64) -> Option<i64> {
+    (minute - here <= APART).then_some(minute)
+}
+
+/// Whether the wrapper of a run has written down that it began.
+fn has_said_so(history: &Path, running: &Running) -> bool {
+    let of_it = |line: &Line| line.job == running.job && line.minute == running.minute && line.pid == running.wrapper.pid.unsigned_abs();
+    history::tail(history, LOOKED_AT).iter().any(|line| of_it(line) && matches!(line.event, Event::Started { .. }))
+}
+
 /// A minute as the wall clock shows it.
 pub(crate) fn shown(minute: i64) -> String {
     time_of(&Local, minute).map_or_else(|| minute.to_string(), |at: DateTime<Local>| at.format("%Y-%m-%d %H:%M").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_ahead_and_one_that_is_wrong() {
+        for (minute, here, settled) in [(99, 100, Some(99)), (101, 100, Some(101)), (115, 100, Some(115)), (116, 100, None)] {
+            assert_eq!(settled_elsewhere(minute, here), settled, "{minute}");
+        }
+    }
 }

@@ -37,7 +37,7 @@ impl CronSingleton {
             self.settle_timers_before_start(context, &timers)?;
         }
         systemd::start(&names(&timers), context.deadline.reserving(AFTERWARDS).left())?;
-        place.open(&self.node, self.params.overlap, &[]).map_err(Failure::generic)?;
+        place.open(&self.node, self.params.overlap, None, &[]).map_err(Failure::generic)?;
         if !open {
             context.log.notice(format!("{} run here from now on", names(&timers).join(", ")));
         }

@@ -1,33 +1,43 @@
 //! `cron-run`: what cron starts instead of the shell. Runs a job where its resource is, once for each minute that it is due, and is
 //! there until everything that the job has started is gone.
 //!
+//! It is two processes. cron sends the mail and goes on when what it has started ends, and that must not wait for a daemon that a job
+//! leaves behind (gpg-agent, ssh with ControlPersist). So the first one ends with the command, and the second one stays.
+//!
 //! Runs as the job's user. What it prints goes where the job's output goes: into a mail to MAILTO.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use process::Identity;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use process::{Identity, Tell};
 use serde::{Deserialize, Serialize};
 
 use crate::claims::claim;
 use crate::history::{self, Event, Line};
 use crate::installed::{DUE, JOB, MINUTE, RESOURCE, SHELL, identity_of_command};
-use crate::place::{Overlap, Place, Token};
+use crate::place::{Overlap, Place, Token, skipped};
 
 /// What every process of a run has in its environment: resource, process and start time of the wrapper.
 pub const RUN: &str = "SYSTOLE_RUN";
-/// How long a queued run waits for the one before: as long as it takes.
-const QUEUE: Duration = Duration::from_secs(365 * 86_400);
+/// How many runs of a job may wait for their turn: as many as come due in an hour at most, and as many as are made up for. Each that
+/// waits is a process, and those of a job that hangs would only grow in number.
+const MOST_WAITING: usize = crate::plan::MOST;
 
 /// A run that goes on, in a file that is named after the wrapper's process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
-    /// The wrapper.
+    /// The wrapper: what the job leaves behind becomes its child.
     pub wrapper: Identity,
+    /// What cron has started, which waits for the end of the command only.
+    #[serde(default)]
+    pub starter: Option<Identity>,
     /// Which job.
     pub job: String,
     /// The minute that it was due, since 1970.
@@ -35,6 +45,9 @@ pub struct Running {
     /// Whether it is made up for.
     #[serde(default)]
     pub late: bool,
+    /// Whether the command has ended, and has left something behind.
+    #[serde(default)]
+    pub over: bool,
 }
 
 /// What cron asks for.
@@ -95,50 +108,100 @@ impl Request {
     /// # Errors
     /// Why it could not be run.
     pub fn carry_out(&self, place: &Place, now: &dyn Fn() -> i64) -> Result<i32, String> {
-        let minute = self.due.unwrap_or_else(|| now().div_euclid(60));
         let Some(token) = token(place)? else { return Ok(0) };
-        let run = Registered::new(self, place, &token, minute)?;
+        let starter = this_process();
+        let work = |tell| {
+            let mut tell = Some(tell);
+            let mut left_behind = |status| tell.take().into_iter().for_each(|tell: Tell| tell.status(status));
+            self.run(place, &token, starter, now, &mut left_behind).unwrap_or_else(|why| {
+                eprintln!("cron-run: {why}");
+                1
+            })
+        };
+        process::until_told(work, stay_when_told_to_end)
+    }
+
+    /// `left_behind` is told the status of a command that has left something behind, which is waited for.
+    fn run(
+        &self,
+        place: &Place,
+        token: &Token,
+        starter: Option<Identity>,
+        now: &dyn Fn() -> i64,
+        left_behind: &mut dyn FnMut(i32),
+    ) -> Result<i32, String> {
+        let minute = self.due.unwrap_or_else(|| now().div_euclid(60));
+        let mut run = Registered::new(self, place, token, minute, starter)?;
         // Again: a stop takes the token away, and then looks at who is registered.
         if !still_here(place)? {
             return Ok(0);
         }
-        let lock = run.directory.join(format!("{}.lock", self.job));
-        let lock = |limit| process::lock(&lock, limit).map_err(|e| format!("{}: {e}", lock.display()));
-        let held = if self.due.is_none() && token.overlap == Overlap::Allow {
-            None
-        } else {
-            match lock(Duration::ZERO)? {
-                Some(held) => Some(held),
-                // Those that are made up for come all at once, and when others are due: of these none is left out.
-                None if self.due.is_none() && token.overlap == Overlap::Skip && !run.beside_a_late_one() => {
-                    // So that nobody takes it for one that cron forgot.
-                    run.claim()?;
-                    return Ok(run.skip("the run before still goes on", now));
+        if self.due.is_none() && token.settled.is_some_and(|settled| minute <= settled) {
+            // Not claimed: it may be among those that are made up for.
+            return Ok(run.skip("it was settled before the resource started here", now));
+        }
+        let mut held = match run.turn()? {
+            Turn::Now(held) => held,
+            Turn::NotNeeded => return Ok(0),
+            Turn::LeftOut(why) => {
+                // So that nobody takes it for one that cron forgot.
+                if run.claim()? {
+                    run.count_skipped();
                 }
-                None => {
-                    let held = lock(QUEUE)?;
-                    if !still_here(place)? {
-                        return Ok(run.skip("the jobs have left this node while it waited", now));
-                    }
-                    held
-                }
+                return Ok(run.skip(&why, now));
             }
+            Turn::Waited(_) if !still_here(place)? => return Ok(run.skip("the jobs have left this node while it waited", now)),
+            Turn::Waited(held) => Some(held),
         };
         if !run.claim()? {
             // One that is made up for is asked for every minute until the agent has seen that it has begun.
             return Ok(if self.due.is_some() { 0 } else { run.skip("it has been run for this minute", now) });
         }
-        // Told to end with the job, it stays to say how that ended. A handler, because what is ignored is ignored by the job, too.
-        let _ = signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::new(AtomicBool::new(false)));
+        stay_when_told_to_end();
+        run.forget_skipped();
         run.note(Event::Started { command: self.command.clone() }, now);
         let marker = run.marker();
         let minute = minute.to_string();
         let variables = [("SHELL", self.shell.as_str()), (RUN, &marker), (MINUTE, &minute)];
-        let status = process::run_with_orphans(&self.shell, &["-c", &self.command], &variables).map_err(|e| format!("{}: {e}", self.shell));
-        run.note(Event::Ended { status: *status.as_ref().unwrap_or(&127) }, now);
+        let mut status = 0;
+        let done = process::run_with_orphans(&self.shell, &["-c", &self.command], &variables, |of_command, orphans| {
+            status = of_command;
+            run.note(Event::Ended { status }, now);
+            if orphans {
+                // They are there for a stop only: the next run begins, and cron has its answer.
+                run.is_over();
+                held = None;
+                left_behind(status);
+            }
+        });
+        if let Err(e) = done {
+            run.note(Event::Ended { status: 127 }, now);
+            return Err(format!("{}: {e}", self.shell));
+        }
         drop(held);
-        status
+        Ok(status)
     }
+}
+
+/// Whether a run may begin beside the others of its job.
+enum Turn {
+    /// With the lock of the job, unless they may overlap.
+    Now(Option<Flock<File>>),
+    /// After the one before has ended.
+    Waited(Flock<File>),
+    /// Another wrapper waits with the same run.
+    NotNeeded,
+    /// It may not.
+    LeftOut(String),
+}
+
+/// Told to end with the job, it stays to say how that ended. A handler, because what is ignored is ignored by the job, too.
+fn stay_when_told_to_end() {
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::new(AtomicBool::new(false)));
+}
+
+fn this_process() -> Option<Identity> {
+    std::process::id().try_into().ok().and_then(Identity::of)
 }
 
 fn token(place: &Place) -> Result<Option<Token>, String> {
@@ -160,23 +223,88 @@ struct Registered<'a> {
 }
 
 impl<'a> Registered<'a> {
-    fn new(request: &'a Request, place: &Place, token: &'a Token, minute: i64) -> Result<Self, String> {
+    fn new(request: &'a Request, place: &Place, token: &'a Token, minute: i64, starter: Option<Identity>) -> Result<Self, String> {
         let uid = nix::unistd::getuid().as_raw();
-        let wrapper = std::process::id().try_into().ok().and_then(Identity::of).ok_or("this process cannot be found: is /proc mounted?")?;
+        let wrapper = this_process().ok_or("this process cannot be found: is /proc mounted?")?;
         let directory = place.of_user(uid);
         let file = directory.join(format!("{}.run", wrapper.pid));
-        let running = Running { wrapper, job: request.job.clone(), minute, late: request.due.is_some() };
-        let text = serde_json::to_vec(&running).map_err(|e| e.to_string())?;
-        write(&file, &text, &request.resource)?;
-        Ok(Self { request, token, running, directory, file, history: place.history(uid) })
+        let running = Running { wrapper, starter, job: request.job.clone(), minute, late: request.due.is_some(), over: false };
+        let run = Self { request, token, running, directory, file, history: place.history(uid) };
+        run.register()?;
+        Ok(run)
     }
 
-    /// Whether a run of the same job that is made up for is under way.
-    fn beside_a_late_one(&self) -> bool {
+    fn register(&self) -> Result<(), String> {
+        let text = serde_json::to_vec(&self.running).map_err(|e| e.to_string())?;
+        write(&self.file, &text, &self.request.resource)
+    }
+
+    /// The command has ended. Should that not be written, this run counts as one that goes on.
+    fn is_over(&mut self) {
+        self.running.over = true;
+        let _ = self.register();
+    }
+
+    /// Waits for the turn of this run, if it is to wait.
+    fn turn(&self) -> Result<Turn, String> {
+        let (late, overlap) = (self.running.late, self.token.overlap);
+        if !late && overlap == Overlap::Allow {
+            return Ok(Turn::Now(None));
+        }
+        let path = self.directory.join(format!("{}.lock", self.running.job));
+        let failed = |e: std::io::Error| format!("{}: {e}", path.display());
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
+        let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => return Ok(Turn::Now(Some(held))),
+            Err((file, Errno::EWOULDBLOCK)) => file,
+            Err((_, errno)) => return Err(failed(errno.into())),
+        };
+        let others = self.others();
+        // Those that are made up for come all at once, and when others are due: of these none is left out.
+        if !late && overlap == Overlap::Skip && !others.iter().any(|other| other.late) {
+            return Ok(Turn::LeftOut("the run before still goes on".into()));
+        }
+        let before = |other: &&Running| self.comes_after(other);
+        if late && others.iter().filter(before).any(|other| other.late && other.minute == self.running.minute) {
+            return Ok(Turn::NotNeeded);
+        }
+        // One of them is the one that runs.
+        if !late && others.iter().filter(before).filter(|other| !other.late).count() > MOST_WAITING {
+            return Ok(Turn::LeftOut(format!("{MOST_WAITING} runs of this job wait already")));
+        }
+        // It takes no time of a processor, however long it lasts.
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusive) {
+                Ok(held) => return Ok(Turn::Waited(held)),
+                Err((back, Errno::EINTR)) => file = back,
+                Err((_, errno)) => return Err(failed(errno.into())),
+            }
+        }
+    }
+
+    /// An order in which of several that are registered at once some come first, whoever asks.
+    fn comes_after(&self, other: &Running) -> bool {
+        let order = |running: &Running| (running.wrapper.start_ticks, running.wrapper.pid);
+        order(other) < order(&self.running)
+    }
+
+    /// The other runs of the same job whose command has not ended.
+    fn others(&self) -> Vec<Running> {
         let runs = fs::read_dir(&self.directory).into_iter().flatten().flatten().map(|entry| entry.path());
-        let runs = runs.filter(|path| path.extension().is_some_and(|e| e == "run"));
+        let runs = runs.filter(|path| path.extension().is_some_and(|e| e == "run") && *path != self.file);
         let read = |path: PathBuf| serde_json::from_slice::<Running>(&fs::read(path).ok()?).ok();
-        runs.filter_map(read).any(|other| other.late && other.job == self.running.job && other.wrapper.is_alive())
+        runs.filter_map(read).filter(|other| other.job == self.running.job && !other.over && other.wrapper.is_alive()).collect()
+    }
+
+    /// How many were left out in a row, for the agent: it tells an operator when they get many.
+    fn count_skipped(&self) {
+        let file = skipped_file(&self.directory, &self.running.job);
+        let count = skipped(&file).unwrap_or_default().saturating_add(1);
+        let _ = process::write_atomically(&file, count.to_string().as_bytes(), 0o600);
+    }
+
+    fn forget_skipped(&self) {
+        let _ = fs::remove_file(skipped_file(&self.directory, &self.running.job));
     }
 
     /// Takes the run; `false` when it was taken before. In a file before anything runs: whenever we die, it does not run twice.
@@ -215,6 +343,11 @@ pub(crate) fn claims_file(directory: &Path, job: &str) -> PathBuf {
     directory.join(format!("{job}.claims"))
 }
 
+/// Where it stands how many runs of a job were left out since the last one that began.
+fn skipped_file(directory: &Path, job: &str) -> PathBuf {
+    directory.join(format!("{job}.skipped"))
+}
+
 fn write(path: &Path, content: &[u8], resource: &str) -> Result<(), String> {
     process::write_atomically(path, content, 0o600).map_err(|e| not_run(&format!("{}: {e}", path.display()), resource))
 }
@@ -250,6 +383,34 @@ mod tests {
         assert!(read(&["-c", "x"], &[(RESOURCE, "r"), (JOB, "../x")]).unwrap_err().contains("no name"));
     }
 
+    #[test]
+    fn of_those_that_wait_the_first_ones_stay() {
+        let root = std::env::temp_dir().join(format!("systole-turn-{}", std::process::id()));
+        let place = Place::under(&root, "r").unwrap();
+        place.open("a", Overlap::Queue, None, &[(nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw())]).unwrap();
+        let token = place.token().unwrap().unwrap();
+        let request = request("x");
+        let mine = Registered::new(&request, &place, &token, 10, None).unwrap();
+        let lock = mine.directory.join("j.lock");
+        let held = process::lock(&lock, std::time::Duration::ZERO).unwrap().unwrap();
+        // Alive, and no process of ours: the first one of this machine.
+        let first = Identity::of(1).unwrap();
+        let wait = |n: usize, over: bool| {
+            for n in 0..n {
+                let other = Running { wrapper: first.clone(), over, ..mine.running.clone() };
+                fs::write(mine.directory.join(format!("x{n}.run")), serde_json::to_vec(&other).unwrap()).unwrap();
+            }
+        };
+        wait(MOST_WAITING + 1, false);
+        assert!(matches!(mine.turn(), Ok(Turn::LeftOut(why)) if why.contains("60 runs of this job wait already")));
+        wait(1, true);
+        drop(held);
+        assert_eq!(mine.others().len(), MOST_WAITING, "what one has left behind does not wait");
+        assert!(matches!(mine.turn(), Ok(Turn::Now(Some(_)))));
+        drop(mine);
+        fs::remove_dir_all(root).unwrap();
+    }
+
     /// What needs a process of its own is shown by the contract tests: this one must not become a reaper.
     #[test]
     fn a_minute_is_claimed_once() {
@@ -257,14 +418,19 @@ mod tests {
         let place = Place::under(&root, "r").unwrap();
         let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
         assert_eq!(request("exit 7").carry_out(&place, &|| 600), Ok(0), "not here");
-        place.open("a", Overlap::Skip, &[(uid, gid)]).unwrap();
+        place.open("a", Overlap::Skip, None, &[(uid, gid)]).unwrap();
         let token = place.token().unwrap().unwrap();
         let request = request("x");
-        let first = Registered::new(&request, &place, &token, 10).unwrap();
+        let first = Registered::new(&request, &place, &token, 10, None).unwrap();
         assert!(first.file.exists());
         assert_eq!((first.claim(), first.claim()), (Ok(true), Ok(false)));
-        let next = Registered::new(&request, &place, &token, 11).unwrap();
+        let next = Registered::new(&request, &place, &token, 11, None).unwrap();
         assert_eq!((next.claim(), next.claim()), (Ok(true), Ok(false)));
+        let count = || place.written().skipped.iter().map(|(_, job, count)| (job.clone(), *count)).collect::<Vec<_>>();
+        (0..3).for_each(|_| next.count_skipped());
+        assert_eq!(count(), [("j".to_owned(), 3)]);
+        next.forget_skipped();
+        assert_eq!(count(), []);
         drop(first);
         fs::remove_dir_all(root).unwrap();
     }

@@ -64,7 +64,7 @@ pub fn kill_session(leader: &Identity, limit: Duration) -> bool {
 /// Who is in the session. Its number is not given away again while it has members.
 fn members(leader: &Identity) -> Vec<Identity> {
     let now = Identity::of(leader.pid);
-    if now.is_some_and(|now| now != *leader) || Identity::of(1).is_some_and(|init| init.boot != leader.boot) {
+    if now.is_some_and(|now| now != *leader) || crate::boot_id().is_ok_and(|boot| boot != leader.boot) {
         return Vec::new();
     }
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();

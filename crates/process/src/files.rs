@@ -208,6 +208,15 @@ pub(crate) fn whole(file: File, most: u64) -> Result<Vec<u8>> {
     if bytes.len() as u64 > most { Err(Error::other(format!("it is larger than {most} bytes"))) } else { Ok(bytes) }
 }
 
+/// The bytes of a file that an operator named, with the rights that we have anyway, through links, at most `most` of them. Nothing is waited
+/// for. In what a server's account controls, [`Account::act`] is the way.
+///
+/// # Errors
+/// What the file system says, that it is no regular file, or that it is too large.
+pub fn read_file(path: &Path, most: u64) -> Result<Vec<u8>> {
+    whole(regular(openat(rustix::fs::CWD, path, OFlags::RDONLY | CAREFUL, Mode::empty())?.into())?, most)
+}
+
 /// A name that leads nowhere else: what a file or a server says must not become a path.
 ///
 /// # Errors

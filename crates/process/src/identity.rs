@@ -84,7 +84,7 @@ impl Identity {
     /// The process that has this number now, `None` when none has.
     pub fn of(pid: i32) -> Option<Self> {
         let start_ticks = stat(&first_thread(pid))?.start;
-        Some(Self { pid, start_ticks, boot: boot_id() })
+        Some(Self { pid, start_ticks, boot: this_boot() })
     }
 
     /// What it does now. Another process under the same number counts as gone.
@@ -112,7 +112,7 @@ impl Identity {
     }
 
     fn is_of(&self, first: &Stat) -> bool {
-        first.start == self.start_ticks && self.boot == boot_id()
+        first.start == self.start_ticks && self.boot == this_boot()
     }
 
     /// Processor time that it has used, user and system, in clock ticks; `None` when it is gone.
@@ -258,8 +258,18 @@ fn parse_stat(text: &str) -> Option<Stat> {
     })
 }
 
-fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|s| s.trim().to_owned()).unwrap_or_default()
+/// This boot. Any user may read it, also where /proc hides the processes of others (`hidepid`).
+///
+/// # Errors
+/// What the file system says: without /proc nothing is known of any process.
+pub fn boot_id() -> std::io::Result<String> {
+    const FILE: &str = "/proc/sys/kernel/random/boot_id";
+    std::fs::read_to_string(FILE).map(|s| s.trim().to_owned()).map_err(|e| std::io::Error::new(e.kind(), format!("{FILE}: {e}")))
+}
+
+/// The same for the identity of a process, which is nothing without it.
+fn this_boot() -> String {
+    boot_id().unwrap_or_default()
 }
 
 /// The time since boot, suspended time included: what ages of records are measured with. The wall clock can step.

@@ -59,9 +59,36 @@ fn crontabs_that_exist_are_brought_in_after_a_look_at_the_difference() {
     assert!(ask(&words).2.contains("/etc/cron.d/old-site does not exist"));
     let system = ask(&["import", "--to", &to, "--from", "/etc/crontab"]);
     assert!(system.0 == Some(1) && system.2.contains("belong on every node"), "{system:?}");
-    fs::write("/etc/cron.d/broken", "61 * * * * wpsite x\n").unwrap();
+    // What would not be the same afterwards.
+    fs::write("/etc/cron.d/latin", b"0 5 * * * wpsite echo caf\xe9\n").unwrap();
+    run("sh", &["-c", &format!("printf '@daily echo caf\\351\\n' | crontab -u {USER} -")]);
+    let latin = ask(&["import", "--to", &to, "--from", "/etc/cron.d/latin", "--user", USER, "--write"]);
+    for words in ["/etc/cron.d/latin is not UTF-8", "the crontab of wpsite is not UTF-8"] {
+        assert!(latin.0 == Some(1) && latin.2.contains(words), "{latin:?}");
+    }
+    assert_eq!(fs::read("/etc/cron.d/latin").unwrap(), b"0 5 * * * wpsite echo caf\xe9\n");
+    fs::remove_file("/etc/cron.d/latin").unwrap();
+    run("crontab", &["-u", USER, "-r"]);
+    // All that is wrong is told at once.
+    fs::write("/etc/cron.d/broken", "61 * * * * wpsite x\nCRON_TZ=UTC\n").unwrap();
+    let (code, _, said) = ask(&["import", "--to", &to, "--from", "/etc/no-such", "--from", "/etc/crontab", "--from", "/etc/cron.d/broken"]);
+    for words in ["/etc/no-such does not exist", "/etc/crontab has jobs of the system", "/etc/cron.d/broken: line 1, minute"] {
+        assert!(code == Some(1) && said.contains(words), "{said}");
+    }
     assert!(ask(&["import", "--to", &to, "--from", "/etc/cron.d/broken", "--write"]).2.contains("line 1, minute: 61"));
     assert!(Path::new("/etc/cron.d/broken").exists());
     fs::remove_file("/etc/cron.d/broken").unwrap();
     assert_eq!(fs::read_to_string(&to).unwrap(), new);
+}
+
+/// The first node of a new cluster has none.
+#[test]
+fn an_import_makes_the_directory_that_it_needs() {
+    let site = Site::with("fresh", "");
+    fs::write("/etc/cron.d/old-fresh", "0 5 * * * wpsite nightly-fresh\n").unwrap();
+    let to = site.directory().join("etc/systole/site.cron");
+    let (code, text, said) = ask(&["import", "--to", &to.display().to_string(), "--from", "/etc/cron.d/old-fresh", "--write"]);
+    assert_eq!(code, Some(0), "{text}{said}");
+    assert!(fs::read_to_string(&to).unwrap().contains("nightly-fresh"));
+    assert!(!Path::new("/etc/cron.d/old-fresh").exists());
 }

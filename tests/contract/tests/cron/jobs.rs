@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use testkit::{Signal, eventually};
 
-use crate::{Site, running};
+use crate::{Site, running, started};
 
 const NEVER: &str = "0 0 30 2 * wpsite true\n";
 
@@ -62,7 +62,7 @@ fn a_minute_is_run_once_and_runs_do_not_overlap() {
     }
     assert_eq!(std::fs::read_to_string(site.directory().join("once")).unwrap(), "x\n");
     let mut long = site.job("b", "sleep 2.5").spawn().unwrap();
-    eventually("it runs", || running("sleep 2.5").len() > 1);
+    eventually("it runs", || !started("sleep 2.5").is_empty());
     assert!(site.job("b", "touch {}/second").status().unwrap().success());
     assert!(long.wait().unwrap().success() && !site.has("second"));
     let history = site.history().join("\n");
@@ -101,7 +101,7 @@ fn a_job_may_come_to_its_end() {
     let site = Site::with("patient", NEVER);
     site.agent().run("start").ok();
     let mut job = site.job("a", "sleep 2; touch {}/done").spawn().unwrap();
-    eventually("it runs", || running("sleep 2").len() > 1);
+    eventually("it runs", || !started("sleep 2").is_empty());
     site.agent().run("stop").ok();
     assert!(site.has("done"), "drain=wait");
     assert!(job.wait().unwrap().success());

@@ -7,6 +7,7 @@
 mod actions;
 mod catch_up;
 mod command;
+mod host;
 mod jobs;
 mod tester;
 
@@ -33,7 +34,9 @@ impl Site {
     /// A resource whose crontab is `jobs`; `{}` stands for a directory that the user may write to.
     fn with(name: &str, jobs: &str) -> Self {
         require();
-        run("sh", &["-c", &format!("id {USER} >/dev/null 2>&1 || useradd --create-home {USER}; pgrep -x cron >/dev/null || cron")]);
+        // One after the other: two useradd at once make two users of one name.
+        let prepare = format!("id {USER} >/dev/null 2>&1 || useradd --create-home {USER}; pgrep -x cron >/dev/null || cron");
+        run("flock", &["-o", "/run/contract.lock", "sh", "-c", &prepare]);
         eventually("cron runs", || Path::new("/run/crond.pid").exists());
         let directory = PathBuf::from("/tmp/contract").join(name);
         for old in [directory.clone(), PathBuf::from("/var/lib/systole/cron").join(name)] {
@@ -111,6 +114,17 @@ impl Site {
         fs::read_to_string(self.mark_file().with_file_name("history.jsonl")).unwrap_or_default()
     }
 
+    /// Another run of the job may begin in the same minute: the tests have no time for the next one.
+    fn forget_claims(&self, job: &str) {
+        let _ = fs::remove_file(format!("{}/{job}.claims", user_directory("/run/systole-cron", &self.name)));
+    }
+
+    /// The name that the first job has been given.
+    fn first_job(&self) -> String {
+        let installed = fs::read_to_string(self.installed()).unwrap();
+        installed.lines().find_map(|line| line.strip_prefix("SYSTOLE_JOB=")).unwrap().to_owned()
+    }
+
     fn has(&self, file: &str) -> bool {
         self.directory().join(file).exists()
     }
@@ -137,6 +151,11 @@ fn ago(minutes: i64) -> String {
 /// Processes with this text in their command line.
 fn running(text: &str) -> Vec<Process> {
     Process::all().into_iter().filter(|p| p.arguments.contains(text)).collect()
+}
+
+/// Processes with this text in their command line that a wrapper has started: the wrappers have it, too.
+fn started(text: &str) -> Vec<Process> {
+    running(text).into_iter().filter(|p| !["cron-run", "setpriv"].contains(&p.name.as_str())).collect()
 }
 
 #[track_caller]

@@ -1,0 +1,76 @@
+//! The cron of this node: whether it runs, and whether it is the one whose rules this agent knows.
+
+use std::fs;
+use std::time::Duration;
+
+use ocf::{Failure, Outcome};
+use process::Identity;
+
+/// Where crons say which process they are.
+const PID_FILES: [&str; 2] = ["/run/crond.pid", "/run/cron.pid"];
+/// The name of the process of Debian's.
+const DEBIANS: &str = "cron";
+/// As long as such a file may be, bytes.
+const SHORT: u64 = 64;
+/// How long `crontab` may take.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// The daemon that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Daemon {
+    /// The one whose rules are known.
+    Debians,
+    /// Another one: its name.
+    Other(String),
+}
+
+impl Daemon {
+    /// The one that runs.
+    pub(crate) fn running() -> Option<Self> {
+        let of = |file: &&str| {
+            let text = String::from_utf8(process::read_file(file.as_ref(), SHORT).ok()?).ok()?;
+            Identity::of(text.trim().parse().ok()?)
+        };
+        let process = PID_FILES.iter().find_map(of).filter(Identity::is_alive)?;
+        Self::called(fs::read_to_string(format!("/proc/{}/comm", process.pid)).ok()?.trim())
+    }
+
+    /// By the name of its process: of a file that a cron has left behind, the number may be anybody's by now. Pure.
+    fn called(name: &str) -> Option<Self> {
+        match name {
+            DEBIANS => Some(Self::Debians),
+            name if name.contains("cron") => Some(Self::Other(name.to_owned())),
+            _ => None,
+        }
+    }
+}
+
+/// What is said of another cron.
+pub(crate) fn foreign(name: &str) -> String {
+    format!("{name} is not Debian's cron: it reads crontabs by other rules, and keeps them elsewhere; apt-get install cron")
+}
+
+/// Refuses where the jobs would not come due, or by other rules.
+pub(crate) fn check() -> Outcome {
+    match Daemon::running() {
+        None => Err(Failure::installed("cron does not run on this node: systemctl enable --now cron")),
+        Some(Daemon::Other(name)) => Err(Failure::installed(foreign(&name))),
+        // Debian has cronie as well, and its daemon may have any name: its crontab says what it is. Debian's own has no such option.
+        Some(Daemon::Debians) => match process::run("crontab", &["-V"], ANSWER) {
+            Ok(done) if format!("{}{}", done.stdout, done.stderr).contains("cronie") => Err(Failure::installed(foreign("cronie"))),
+            _ => Ok(()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cron_is_known_by_its_name() {
+        assert_eq!(Daemon::called("cron"), Some(Daemon::Debians));
+        assert_eq!(Daemon::called("crond"), Some(Daemon::Other("crond".into())));
+        assert_eq!(Daemon::called("sshd"), None);
+    }
+}
