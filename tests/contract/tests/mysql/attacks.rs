@@ -289,6 +289,8 @@ fn the_program_that_copies_a_mariadb_writes_as_the_servers_user() {
         ),
     );
     for name in ["mbstream", "mariadb-backup"] {
+        std::fs::write(own.join(name), "").unwrap();
+        b.give(&own.join(name));
         program(name, &format!("id -u >>{}/{name}; exec /usr/bin/{name} \"$@\"", own.display()));
     }
     let path = format!("{}:{}", bin.display(), b.cluster.as_ref().unwrap().path());
