@@ -313,7 +313,7 @@ impl Redis {
     /// Whether a process that somebody names is our server. Another user's never is: who names it could not end it.
     fn is_our_server(&self, process: &Identity) -> bool {
         let user = process.user();
-        let of_our_user = self.account().map_or(true, |account| user == Some(account.uid) || user == Some(0));
+        let of_our_user = self.account().map_or(true, |account| user.is_none_or(|user| user == account.uid || user == 0));
         of_our_user && self.runs_our_program(process) && self.works_in_our_directory(process)
     }
 

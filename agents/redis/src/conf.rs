@@ -10,6 +10,8 @@ use process::Files;
 
 /// More than any configuration, in bytes.
 const LONGEST: u64 = 4 * 1024 * 1024;
+/// How many files it may be made of.
+const MOST_FILES: usize = 1000;
 /// How deep include files may nest; the server itself has no bound and would recurse until it dies.
 const MAX_DEPTH: usize = 16;
 
@@ -19,6 +21,9 @@ pub(crate) struct Conf {
     directives: Vec<Vec<String>>,
     /// Where the server is when it has read so far: relative paths begin there.
     directory: PathBuf,
+    /// What was read of it. Who may write it could have us read without an end, and a stop with us.
+    bytes: u64,
+    files: usize,
 }
 
 impl Conf {
@@ -34,7 +39,16 @@ impl Conf {
     }
 
     fn include(&mut self, files: &Files<'_>, path: &Path, depth: usize) -> Result<(), Failure> {
-        let text = files.read_through_links(path, LONGEST).map_err(|e| cannot_read(path, &files.account().name, &e))?;
+        let read = files.read_through_links(path, LONGEST.saturating_sub(self.bytes));
+        let text = read.map_err(|e| cannot_read(path, &files.account().name, &e))?;
+        self.bytes += text.len() as u64;
+        self.files += 1;
+        if self.files > MOST_FILES {
+            return Err(Failure::installed(format!(
+                "the configuration includes more than {MOST_FILES} files, the last {}",
+                path.display()
+            )));
+        }
         let found = directives(&String::from_utf8_lossy(&text))
             .map_err(|line| Failure::installed(format!("configuration {} line {line}: unbalanced quotes", path.display())))?;
         for directive in found {

@@ -12,6 +12,9 @@ use rustix::io::Errno;
 
 use crate::files::{CAREFUL, Files, is_directory, plain_name, regular, unpredictable, whole, write_all};
 
+/// More names than a directory of a server's has that is worked on as a whole.
+const MOST_NAMES: usize = 200_000;
+
 /// Nobody can put another directory in its place. Names in it lead nowhere else: they have no slash, and no link is followed.
 #[derive(Debug)]
 pub struct Directory<'a> {
@@ -28,17 +31,28 @@ impl Directory<'_> {
     /// What is in it, in the order of the names.
     ///
     /// # Errors
-    /// What the file system says.
+    /// What the file system says, or that there is no end of names.
     pub fn names(&self) -> Result<Vec<OsString>> {
+        let mut names = self.some_names()?;
+        if names.len() >= MOST_NAMES {
+            return Err(Error::other(format!("it holds more than {MOST_NAMES} names")));
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn some_names(&self) -> Result<Vec<OsString>> {
         let mut names = Vec::new();
         for entry in Dir::read_from(&self.fd)? {
+            if names.len() >= MOST_NAMES {
+                break;
+            }
             let entry = entry?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
             if plain_name(name).is_ok() {
                 names.push(name.to_owned());
             }
         }
-        names.sort();
         Ok(names)
     }
 
@@ -185,7 +199,13 @@ impl Directory<'_> {
     /// # Errors
     /// What the file system says.
     pub fn empty(&self) -> Result<()> {
-        self.names()?.into_iter().try_for_each(|name| self.remove_all(name))
+        loop {
+            let names = self.some_names()?;
+            names.iter().try_for_each(|name| self.remove_all(name))?;
+            if names.len() < MOST_NAMES {
+                return Ok(());
+            }
+        }
     }
 }
 

@@ -264,3 +264,51 @@ fn a_server_that_runs_as_root_is_not_taken_over() {
     node.agent().run("stop").ok();
     assert!(node.servers().is_empty());
 }
+
+/// What is copied goes into the directory of the server's user, who could lead root anywhere from there.
+#[test]
+fn the_program_that_copies_a_mariadb_writes_as_the_servers_user() {
+    if Server::here() != Server::MariaDb {
+        return;
+    }
+    let diverged = Diverged::with("", "");
+    let (a, b) = (diverged.group.node("a"), diverged.group.node("b"));
+    let (own, bin) = (own(b), b.directory.join("bin"));
+    std::fs::create_dir(&bin).unwrap();
+    let program = |name: &str, text: &str| {
+        std::fs::write(bin.join(name), format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(bin.join(name), PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    // Another node is this machine, its server another socket.
+    let there = a.socket();
+    program(
+        "ssh",
+        &format!(
+            "while [ $1 = -o ]; do shift 2; done; shift\nsh -c \"$(echo \"$*\" | sed 's|--user=root|--user=root --socket={}|g')\"",
+            there.display()
+        ),
+    );
+    for name in ["mbstream", "mariadb-backup"] {
+        std::fs::write(own.join(name), "").unwrap();
+        b.give(&own.join(name));
+        program(name, &format!("id -u >>{}/{name}; exec /usr/bin/{name} \"$@\"", own.display()));
+    }
+    let path = format!("{}:{}", bin.display(), b.cluster.as_ref().unwrap().path());
+    let agent = || diverged.agent().parameter("copy_program", "/usr/libexec/systole/systole-copy-mariadb").variable("PATH", &path);
+    agent().run("monitor").refused(1, &["transactions that the primary does not have"]);
+    agent().run("stop").ok();
+    agent().run("start").ok();
+    let limit = std::time::Duration::from_secs(60);
+    let copied = testkit::within(limit, || b.log().contains("the data are a copy of").then_some(()));
+    assert!(copied.is_some(), "{}", b.log());
+    let mysql = std::fs::metadata(b.data()).unwrap().uid();
+    assert_eq!(std::fs::read_to_string(own.join("mbstream")).unwrap(), format!("{mysql}\n"));
+    // Asked for its version, and to read, as root; to prepare what was copied, as the user.
+    let ran_as = std::fs::read_to_string(own.join("mariadb-backup")).unwrap();
+    assert_eq!(ran_as.lines().last(), Some(mysql.to_string().as_str()), "{ran_as}");
+    let foreign = Command::new("find").arg(b.data()).args(["!", "-uid", &mysql.to_string()]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&foreign.stdout), "", "these are not the server's");
+    diverged.group.wait_attached("b");
+    assert!(!b.has("of b alone") && b.has("first"));
+    agent().run("stop").ok();
+}

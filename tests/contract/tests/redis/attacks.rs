@@ -141,6 +141,27 @@ fn what_the_server_cannot_read_is_no_configuration() {
     node.agent().run("start").refused(4, &[roots.secret.to_str().unwrap(), "ermission"]);
 }
 
+/// A stop that does not end gets the node fenced.
+#[test]
+fn a_configuration_without_an_end_holds_nothing_up() {
+    let node = Node::alone();
+    node.start();
+    let name = |level: usize| node.directory.join(format!("{level}.conf"));
+    for level in 0..12 {
+        std::fs::write(name(level), format!("include {}\n", name(level + 1).display()).repeat(50)).unwrap();
+    }
+    std::fs::write(name(12), "maxclients 77\n").unwrap();
+    node.configure(&format!("include {}", name(0).display()));
+    std::fs::remove_file(node.state_file()).unwrap();
+    for (action, status) in [("monitor", 190), ("stop", 0)] {
+        let answer = node.agent().timeout(std::time::Duration::from_secs(8)).run(action);
+        answer.expect(&[status]);
+        assert!(answer.counted < std::time::Duration::from_secs(4), "{answer:?}");
+    }
+    assert!(node.servers().is_empty());
+    node.agent().run("start").refused(5, &["more than 1000 files"]);
+}
+
 /// The server reads it from the directory that it is started in, or from `dir`. Another file of that name is another file.
 #[test]
 fn an_include_with_a_relative_path_is_the_servers() {
