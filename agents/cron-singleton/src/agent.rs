@@ -353,9 +353,9 @@ impl CronSingleton {
                     None => {
                         let at =
                             if line > 0 { format!("source {}: line {line}, user: ", self.params.source.display()) } else { String::new() };
-                        let reason = format!("{at}{why}");
-                        // Nobody is banned from a node because a directory service is down.
-                        return Err(if why.is_missing() { Failure::installed(reason) } else { Failure::generic(reason) });
+                        let failure = Failure::from(why);
+                        let reason = format!("{at}{}", failure.reason);
+                        return Err(failure.because(reason));
                     }
                 },
             };

@@ -346,7 +346,7 @@ impl Redis {
         if let Some(known) = self.account.get() {
             return Ok(known);
         }
-        let found = Account::find(&self.params.user).map_err(|e| Failure::installed(e.to_string()))?;
+        let found = process::find_account(&self.params.user, Duration::ZERO)?;
         Ok(self.account.get_or_init(|| found))
     }
 

@@ -97,6 +97,14 @@ impl Failure {
     }
 }
 
+/// A user who does not exist keeps a node from running the resource until an operator has made one. A user database that does not answer
+/// does so on all nodes at once, and passes: nobody is banned for it.
+impl From<process::UnknownAccount> for Failure {
+    fn from(unknown: process::UnknownAccount) -> Self {
+        if unknown.is_missing() { Self::installed(unknown.to_string()) } else { Self::generic(unknown.to_string()) }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.reason)

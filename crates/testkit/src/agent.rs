@@ -272,3 +272,14 @@ pub fn by_turns(agents: &[Agent], action: &str, times: usize) -> Vec<Costs> {
         })
         .collect()
 }
+
+/// The same command in a mount namespace of its own, after these lines of a shell.
+pub fn after(script: &str, command: &Command) -> Command {
+    let mut inside = Command::new("unshare");
+    inside.args(["--mount", "sh", "-ec", &format!("{script}\nexec \"$@\""), "sh"]).arg(command.get_program()).args(command.get_args());
+    inside.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir("/");
+    inside
+}
+
+/// Lines for [`after`]: a user database that does not answer for users whom the files do not know.
+pub const NO_USER_DATABASE: &str = "echo 'passwd: files hesiod' > /run/nsswitch.conf; mount --bind /run/nsswitch.conf /etc/nsswitch.conf";

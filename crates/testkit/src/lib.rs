@@ -16,7 +16,7 @@ mod processes;
 mod sandbox;
 mod wait;
 
-pub use agent::{Agent, Answer, Costs, Running, by_turns};
+pub use agent::{Agent, Answer, Costs, NO_USER_DATABASE, Running, after, by_turns};
 pub use client::Client;
 pub use cluster::FakeCluster;
 pub use disk::Disk;

@@ -5,19 +5,11 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
 
-use testkit::{Agent, FakeCluster, Signal, eventually, within};
+use testkit::{Agent, FakeCluster, NO_USER_DATABASE, Signal, after, eventually, within};
 
 use crate::{Site, USER, ago, minute, run, running, started, user_directory};
 
 const NEVER: &str = "0 0 30 2 * wpsite true\n";
-
-/// The same command in a mount namespace of its own, after these lines of a shell.
-fn after(script: &str, command: &Command) -> Command {
-    let mut inside = Command::new("unshare");
-    inside.args(["--mount", "sh", "-ec", &format!("{script}\nexec \"$@\""), "sh"]).arg(command.get_program()).args(command.get_args());
-    inside.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir("/");
-    inside
-}
 
 /// Its output, once it has closed it and has ended; it has ten seconds.
 fn soon(mut command: Command) -> Output {
@@ -344,10 +336,8 @@ fn cron_is_made_to_look_again() {
 #[test]
 fn a_user_database_that_does_not_answer_bans_no_node() {
     let site = Site::with("directory", "0 4 * * * somebody-else true\n");
-    let down =
-        "printf 'passwd: files hesiod\\n' > /tmp/contract/nsswitch.conf; mount --bind /tmp/contract/nsswitch.conf /etc/nsswitch.conf";
     let ask = |action: &str| {
-        let output = after(down, &site.agent().timeout(Duration::from_secs(4)).command(&[action])).output().unwrap();
+        let output = after(NO_USER_DATABASE, &site.agent().timeout(Duration::from_secs(4)).command(&[action])).output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let (code, said) = ask("start");
