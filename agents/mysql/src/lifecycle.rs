@@ -358,8 +358,8 @@ impl MySql {
         let limit = context.deadline.left();
         // Not by root, whom a link in that directory would lead anywhere.
         let made = if version.contains("MariaDB") {
-            let arguments =
-                [&data, "--auth-root-authentication-method=socket", "--auth-root-socket-user=root", "--skip-test-db", "--force"];
+            let owner = format!("--auth-root-socket-user={}", self.params.user);
+            let arguments = [&data, "--auth-root-authentication-method=socket", &owner, "--skip-test-db", "--force"];
             process::run_as(account, "mariadb-install-db", &arguments, limit)
         } else {
             process::run_as(account, &program.display().to_string(), &["--no-defaults", "--initialize-insecure", &data], limit)

@@ -90,6 +90,47 @@ fn what_is_kept_does_not_go_through_a_link_in_the_place_of_its_directory() {
     assert!(log.contains("its data files are not kept") && log.contains("systole-kept"), "{log}");
 }
 
+/// A look before the use is worth nothing: between the two there is always a moment.
+#[test]
+fn a_directory_that_is_exchanged_again_and_again_leads_nowhere() {
+    let mut roots = None;
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (mut exchanging, mut saved) = (None, vec![]);
+    let group = come_back_with_data_of_its_own(|a| {
+        let there = Roots::of(a);
+        std::fs::create_dir(there.directory.join("new")).unwrap();
+        saved = std::fs::read(a.data().join("dump.rdb")).unwrap();
+        let (kept, aside, link) = (a.data().join("systole-kept"), a.data().join("aside"), a.data().join("link"));
+        std::fs::create_dir(&kept).unwrap();
+        a.give(&kept);
+        symlink(&there.directory, &link).unwrap();
+        roots = Some(there);
+        let done = std::sync::Arc::clone(&done);
+        exchanging = Some(std::thread::spawn(move || {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                for (from, to) in [(&kept, &aside), (&link, &kept), (&kept, &link), (&aside, &kept)] {
+                    let _ = std::fs::rename(from, to);
+                }
+            }
+        }));
+    });
+    // With every start another moment.
+    let a = group.node("a");
+    for _ in 0..20 {
+        a.agent().run("stop").ok();
+        std::fs::write(a.data().join("dump.rdb"), &saved).unwrap();
+        a.give(&a.data().join("dump.rdb"));
+        let lists = Lists { promoted: vec!["b"], start: vec!["a"], ..Lists::default() };
+        a.agent().lists(&lists, group.spelling).run("start").ok();
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    exchanging.unwrap().join().unwrap();
+    roots.unwrap().expect_untouched(&["new", "secret"]);
+    let log = a.log();
+    let tried = log.matches("kept its data files").count() + log.matches("its data files are not kept").count();
+    assert!(tried > 10, "the attack was not made: {log}");
+}
+
 /// Links by root made a second name for any file on the same disk.
 #[test]
 fn files_of_roots_are_not_kept_as_data() {
