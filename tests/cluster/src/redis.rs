@@ -43,7 +43,7 @@ pub(crate) fn attached(site: &Site, primary: &Node, replicas: usize) -> bool {
 
 /// The snippet for servers without a password.
 fn open(snippet: &str) -> String {
-    snippet.replace("/site.conf durability=", "/site.conf open_network=yes durability=")
+    snippet.replace(" durability=async \\", " open_network=yes durability=async \\")
 }
 
 /// The snippet for this run.
