@@ -14,10 +14,12 @@ const SHARED: &str = "/mnt/jobs";
 /// What the jobs run. It ticks while it runs: so it shows when a job runs on that nobody has ended. It comes to its end when its seconds are
 /// over, or when it is told to (see [`Jobs::enough`]).
 const JOB: &str = r#"#!/bin/sh
-# job NAME SECONDS
+# job NAME SECONDS [daemon]
 minute=${SYSTOLE_MINUTE:-$(($(date +%s) / 60))}
 say() { echo "$(date +%s.%N) $(hostname) $$ $1 $2 $minute" >> /mnt/jobs/journal; }
 say begin "$1"
+# As gpg does with its agent, and ssh with ControlPersist. It holds no output of the job's.
+[ "${3-}" != daemon ] || setsid sleep 86400 > /dev/null 2>&1 < /dev/null &
 n=0
 while [ $n -lt $(($2 * 5)) ] && [ ! -e /mnt/jobs/enough-"$1" ]; do sleep 0.2; say tick "$1"; n=$((n + 1)); done
 say end "$1"
@@ -53,14 +55,18 @@ pub struct Resource {
     pub seconds: u32,
     /// Whether it is a timer of systemd's, and not a line of a crontab.
     pub timer: bool,
+    /// Whether each run leaves a process behind that nobody ends.
+    pub leaves_a_daemon: bool,
 }
 
 impl Resource {
     /// Puts its job onto a node.
     fn install(&self, node: &Node) -> Result<()> {
         let Self { name, seconds, timer, .. } = self;
+        let daemon = if self.leaves_a_daemon { " daemon" } else { "" };
         if !timer {
-            return node.write(&format!("/etc/systole/{name}.cron"), &format!("* * * * * wpsite /usr/local/bin/job {name} {seconds}\n"));
+            return node
+                .write(&format!("/etc/systole/{name}.cron"), &format!("* * * * * wpsite /usr/local/bin/job {name} {seconds}{daemon}\n"));
         }
         let service = format!("[Service]\nType=oneshot\nUser=wpsite\nExecStart=/usr/local/bin/job {name} {seconds}\n");
         node.write(&format!("/etc/systemd/system/{name}.service"), &service)?;

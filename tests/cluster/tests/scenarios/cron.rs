@@ -24,7 +24,7 @@ fn scenario_with(name: &str, resources: &[Resource], volumes: &[&str], steps: im
     finish(&jobs.lab, steps(&jobs));
 }
 
-const SITE: Resource = Resource { name: "site-cron", parameters: "catch_up=all", seconds: 25, timer: false };
+const SITE: Resource = Resource { name: "site-cron", parameters: "catch_up=all", seconds: 25, timer: false, leaves_a_daemon: false };
 
 #[test]
 fn a_move_in_mid_job_ends_it_as_the_drain_policy_says() {
@@ -250,9 +250,10 @@ fn timers_of_systemd_move_with_the_resource() {
 #[ignore = "hours"]
 fn endurance() {
     let count = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(2_u64);
-    let resources: Vec<Resource> = [("one", 2), ("two", 9), ("three", 25), ("four", 40)]
-        .map(|(name, seconds)| Resource { name, seconds, parameters: "catch_up=all drain_timeout=1s", timer: false })
+    let mut resources: Vec<Resource> = [("one", 2), ("two", 9), ("three", 25), ("four", 40)]
+        .map(|(name, seconds)| Resource { name, seconds, parameters: "catch_up=all drain_timeout=1s", ..SITE })
         .into();
+    resources[0].leaves_a_daemon = true;
     scenario("cron-endurance", &resources, |jobs| {
         let all_held = || resources.iter().try_for_each(|resource| jobs.held(resource.name).map(drop));
         let rounds = count("SYSTOLE_MOVES").div_ceil(resources.len() as u64);

@@ -12,7 +12,7 @@ const OURS: &str = "ocf:systole:cron-singleton";
 const STOCK: &str = "ocf:heartbeat:symlink";
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let site = Resource { name: "site-cron", parameters: "", seconds: 1, timer: false };
+    let site = Resource { name: "site-cron", parameters: "", seconds: 1, timer: false, leaves_a_daemon: false };
     let layers = vec![cost::layer()?];
     let jobs = Jobs::with(&options.lab, &[site], LabOptions { layers, ..LabOptions::default() })?;
     let node = jobs.wait_on("site-cron", |_| true)?;
