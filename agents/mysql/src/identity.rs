@@ -26,21 +26,21 @@ pub(crate) struct Connected {
 }
 
 impl MySql {
-    /// Tells the other nodes how this one's server is known; whether it told them anew.
+    /// Tells the other nodes how this one's server is known; whether that is another id than they were told before.
     fn publish_server_id(&self, state: &mut State, seen: &Observation) -> Result<bool, Failure> {
         let id = seen.variables.get("server_id").cloned().unwrap_or_default();
         let now = process::since_boot();
-        let stands = state.server_id.as_ref().is_some_and(|(known, at)| *known == id && now.saturating_sub(*at) < PUBLISHED_FOR);
-        if !self.cluster.is_present() || stands {
+        let telling = telling(state.server_id.as_ref(), &id, now);
+        if !self.cluster.is_present() || telling == Telling::Stands {
             return Ok(false);
         }
         self.cluster.publish_private(SERVER_ID, &id).map_err(cluster_failure)?;
         state.server_id = Some((id, now));
-        Ok(true)
+        Ok(telling == Telling::Changed)
     }
 
-    /// The same with each monitor. Whenever it tells them anew, because somebody changed the id perhaps, it looks whether another server has
-    /// it, and goes on to look until that is over.
+    /// The same with each monitor. When somebody changed the id it looks whether another server has it, and goes on to look until that is
+    /// over. Only who changed it looks: if the other one did as well, both would leave the primary, and writes could wait for nobody.
     pub(crate) fn tend_server_id(&self, state: &mut State, seen: &Observation) -> Outcome {
         if self.publish_server_id(state, seen)? || state.twin.is_some() {
             let known = self.server_ids()?;
@@ -107,6 +107,25 @@ impl MySql {
     }
 }
 
+/// What the other nodes are to be told of this one's server_id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Telling {
+    /// Nothing: they have been told.
+    Stands,
+    /// The same as before.
+    Again,
+    /// Another one, or the first.
+    Changed,
+}
+
+fn telling(told: Option<&(String, Duration)>, id: &str, now: Duration) -> Telling {
+    match told {
+        Some((known, at)) if known == id && now.saturating_sub(*at) < PUBLISHED_FOR => Telling::Stands,
+        Some((known, _)) if known == id => Telling::Again,
+        _ => Telling::Changed,
+    }
+}
+
 /// Whose the attached replicas are, by the ids that the nodes published. A node that has published none is known by the name that its
 /// server reports, if it is a recorded member: its agent may be an older one.
 fn sort(attached: &[Attached], ids: &BTreeMap<String, String>, members: &BTreeSet<String>) -> Connected {
@@ -137,6 +156,18 @@ mod tests {
 
     fn nodes(names: &[&str]) -> BTreeSet<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    /// Two that have one id must not both leave the primary: whose it was tells it again, and does not look.
+    #[test]
+    fn only_who_changed_the_id_looks_for_another_with_it() {
+        let (told, later) = (("12".to_owned(), Duration::from_secs(5)), PUBLISHED_FOR + Duration::from_secs(5));
+        assert_eq!(telling(None, "12", Duration::from_secs(6)), Telling::Changed);
+        assert_eq!(telling(Some(&told), "12", Duration::from_secs(6)), Telling::Stands);
+        assert_eq!(telling(Some(&told), "12", later), Telling::Again);
+        for now in [Duration::from_secs(6), later] {
+            assert_eq!(telling(Some(&told), "13", now), Telling::Changed);
+        }
     }
 
     #[test]

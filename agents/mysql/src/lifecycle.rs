@@ -224,13 +224,13 @@ impl MySql {
             other => Failure::installed(other.to_string()),
         };
         let watched = |server: &Identity| {
-            let resource = &self.membership.resource;
-            if let Err(e) = process::enclose(&format!("systole-{resource}"), &format!("MySQL of {resource}"), server) {
-                context.log.warning(format!("the server stays in Pacemaker's control group: {e}"));
-            }
             let watcher = self.watcher_of(&self.state_file.load());
             if let Err(e) = self.node().map_err(|f| f.reason).and_then(|node| watcher.ensure(server, node)) {
                 context.log.warning(format!("a crash will be found by the next monitor only: {e}"));
+            }
+            let resource = &self.membership.resource;
+            if let Err(e) = process::enclose(&format!("systole-{resource}"), &format!("MySQL of {resource}"), server) {
+                context.log.warning(format!("the server stays in Pacemaker's control group: {e}"));
             }
         };
         if let Some(before) = dying.first() {

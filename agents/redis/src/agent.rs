@@ -326,8 +326,9 @@ impl Redis {
         ours.is_none() || theirs.is_none() || ours == theirs
     }
 
-    /// Whoever listens on our socket is our server, if it is the user's or, the path could lead anywhere, as good as that. The kernel says who that is: what a server says
-    /// of itself would let it name any process for a stop to kill, and one that refuses our login says nothing.
+    /// Whoever listens on our socket is our server, if it runs as the user or is our program in our directory: the path could lead anywhere.
+    /// The kernel says who that is: what a server says of itself would let it name any process for a stop to kill, and one that refuses our
+    /// login says nothing.
     fn by_socket(&self) -> Option<Identity> {
         let (pid, user) = process::listener(&self.params.socket, Duration::from_millis(500))?;
         let of_our_user = self.account().is_ok_and(|account| account.uid == user);

@@ -71,12 +71,17 @@ fn two_servers_with_one_server_id_are_named_and_leave_the_primary_alone() {
     c.configure("");
     c.agent().lists(&lists, group.spelling).run("start").ok();
     group.promote("a", &["a", "b", "c"]).ok();
-    group.wait_attached("b");
+    // Both: whoever connects with the id already is what the agent cannot prevent any more.
+    for name in ["b", "c"] {
+        group.wait_attached(name);
+    }
     // Set while it runs: it leaves the primary alone before the two throw each other out of it, and MariaDB's stands still over that.
     c.must(&["SET GLOBAL server_id=12"]);
     c.agent().run("monitor").refused(190, &["b and c", "server_id 12"]);
     for _ in 0..3 {
         c.agent().run("monitor").expect(&[190]);
+        // Whose it was before goes on.
+        group.node("b").agent().run("monitor").expect(&[0]);
         group.node("a").agent().run("monitor").expect(&[8, 191]);
     }
     c.must(&["SET GLOBAL server_id=13"]);
