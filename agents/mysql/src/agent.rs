@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use ocf::{Context, Description, Failure, Notification, Outcome, ResourceAgent, Secret, Status, Timeouts, Values};
 use pacemaker::{Cluster, Disks, Membership, Watcher};
 use process::{Account, Files, Identity, Locked};
-use promotable::{Login, RememberedLogin, read_secret, with_login};
+use promotable::{Login, NotReplaced, RememberedLogin, read_secret, with_login};
 
 use crate::dialect::Dialect;
 use crate::params::{self, Params};
 use crate::premises::Wanted;
-use crate::record::{PROPERTY, Record};
+use crate::record::Record;
 use crate::server::{Fault, Server};
 use crate::state::{State, StateFile};
 
@@ -239,28 +239,33 @@ impl MySql {
 
     /// The record in the CIB.
     pub(crate) fn record(&self) -> Result<Option<Record>, Failure> {
-        match self.cluster.property(PROPERTY).map_err(cluster_failure)? {
-            None => Ok(None),
-            Some(text) => Record::parse(&text)
-                .map(Some)
-                .map_err(|e| Failure::generic(format!("{e}: name the node whose data are right with: {}", self.decide()))),
-        }
+        promotable::read_record(&self.cluster)
     }
 
-    /// Writes the record and reads it back: it stands in the CIB of the whole partition then.
-    pub(crate) fn write_record(&self, context: &Context, state: &mut State, record: &Record) -> Outcome {
-        let text = record.to_string();
-        self.cluster.set_property(PROPERTY, &text).map_err(cluster_failure)?;
+    /// Puts a record in the place of the one that it was made from.
+    ///
+    /// Meanwhile the memory holds none: whoever comes after an agent that was killed here reads what there is.
+    pub(crate) fn replace_record(&self, context: &Context, state: &mut State, before: Option<&Record>, record: &Record) -> Outcome {
+        let known = state.record.take();
+        self.state_file.save(state)?;
+        let replaced = promotable::replace_record(&self.cluster, before, record);
+        state.record = match &replaced {
+            Ok(()) => Some(record.to_string()),
+            // By an action of this node that was killed before it could remember that.
+            Err(NotReplaced::Changed(Some(found))) if state.reigns(found) => Some(found.to_string()),
+            Err(_) => known,
+        };
+        self.state_file.save(state)?;
+        replaced.map_err(NotReplaced::into_failure)?;
         if self.cluster.is_present() {
-            context.log.notice(format!("recorded: {text}"));
+            context.log.notice(format!("recorded: {record}"));
         }
-        state.record = Some(text);
         Ok(())
     }
 
     /// The command with which an operator names the node whose data are right.
     pub(crate) fn decide(&self) -> String {
-        self.cluster.property_remedy(PROPERTY, "node=NODE")
+        promotable::decision(&self.cluster)
     }
 
     /// What a server has to be able to do. Nobody is promised anything without a cluster.

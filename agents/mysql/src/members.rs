@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use ocf::{Context, Outcome};
 
+use promotable::{REVIEW, Review};
+
 use crate::agent::{MySql, cluster_failure};
 use crate::election;
 use crate::gtid::Gtids;
@@ -51,12 +53,14 @@ impl MySql {
 
     fn members(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) -> Outcome {
         let durability = self.durability(server);
+        self.review_record(context, state)?;
         let known = state.known_record().filter(|record| state.reigns(record) && record.durability == durability);
         let Some(record) = known else { return self.record_reign(context, state, server, seen, durability) };
         let mut record = self.take_in_foreign(context, state, server, seen, record)?;
         if !seen.durable && !record.relaxed {
-            record = election::relaxed(&record, &server.logged()?);
-            self.write_record(context, state, &record)?;
+            let next = election::relaxed(&record, &server.logged()?);
+            self.replace_record(context, state, Some(&record), &next)?;
+            record = next;
         }
         if durability == Durability::AsyncAllowed {
             if seen.waits {
@@ -109,8 +113,9 @@ impl MySql {
         let record = self.let_leave(context, state, server, record, &told, seen.waits)?;
         let needed = blocked || record.active.len() < record.acknowledgements;
         let connected = if needed && announced { self.await_attached(state, server)? } else { attached.clone() };
-        let joining = who_joins(&record, std::mem::take(&mut state.joining), &told, &connected, needed);
+        let joining = who_joins(&record, state.joining.clone(), &told, &connected, needed);
         let record = self.let_join(context, state, server, record, &joining)?;
+        state.joining.clear();
         let begins = announced && !joining.is_disjoint(&connected);
         if blocked && begins || meets && speaks(&told) {
             self.begin_to_be_acknowledged(context, state, server, &record)?;
@@ -199,7 +204,7 @@ impl MySql {
         let Some(foreign) = election::errant(&seen.executed, &record) else { return Ok(record) };
         context.log.notice(format!("transactions of other servers were written here, and are recorded: {foreign}"));
         let next = election::renewed(&record, &server.logged()?, &foreign);
-        self.write_record(context, state, &next)?;
+        self.replace_record(context, state, Some(&record), &next)?;
         Ok(next)
     }
 
@@ -387,6 +392,11 @@ impl MySql {
         let me = self.node()?.to_owned();
         let before = self.record()?;
         if let Some(other) = before.as_ref().filter(|r| r.node != me) {
+            state.contested = Some(format!(
+                "the record names {}, and this node is the primary: move the role there, or take that record away with: {}",
+                other.node,
+                promotable::withdrawal(&self.cluster)
+            ));
             return Err(ocf::Failure::generic(format!("the record names {}", other.node)));
         }
         let logged = server.logged()?;
@@ -410,7 +420,7 @@ impl MySql {
         state.reign = Some(Reign { epoch: record.epoch, server: process, stage: Stage::Open });
         state.opened = None;
         self.state_file.save(state)?;
-        self.write_record(context, state, &record)
+        self.replace_record(context, state, before.as_ref(), &record)
     }
 
     /// Takes out of the record who cannot acknowledge any more, once what they may have acknowledged is held by those
@@ -439,7 +449,7 @@ impl MySql {
             return Ok(record);
         }
         let Some(next) = election::left(&record, &gone, &server.logged()?) else { return Ok(record) };
-        self.write_record(context, state, &next)?;
+        self.replace_record(context, state, Some(&record), &next)?;
         state.leaving.retain(|node| next.active.contains(node));
         Ok(next)
     }
@@ -450,13 +460,14 @@ impl MySql {
         context: &Context,
         state: &mut State,
         server: &mut Server,
-        mut record: Record,
+        before: Record,
         joining: &BTreeSet<String>,
     ) -> Result<Record, ocf::Failure> {
         if joining.is_empty() {
-            return Ok(record);
+            return Ok(before);
         }
         let logged = server.logged()?;
+        let mut record = before.clone();
         for node in joining {
             let change = record.change;
             record = Record { change, ..election::joined(&record, node, &logged) };
@@ -464,8 +475,40 @@ impl MySql {
         record.change += 1;
         // Whoever may acknowledge from now on is not one that was stopped, whatever was told of it before.
         state.leaving.retain(|node| !joining.contains(node));
-        self.write_record(context, state, &record)?;
+        self.replace_record(context, state, Some(&before), &record)?;
         Ok(record)
+    }
+
+    /// Finds out whether the record is still the one of this reign, when that is not known or was not looked at for a while, and writes it
+    /// again where it got lost.
+    fn review_record(&self, context: &Context, state: &mut State) -> Outcome {
+        let now = process::since_boot();
+        let known = state.known_record();
+        if known.is_some() && state.asked_record.is_some_and(|at| now.saturating_sub(at) < REVIEW) {
+            return Ok(());
+        }
+        let found = self.record()?;
+        state.asked_record = Some(now);
+        state.contested = None;
+        let Some(own) = known.filter(|record| state.reigns(record)) else {
+            // An action of this node was killed while it wrote; or the reign is not recorded yet.
+            state.record = found.map(|record| record.to_string());
+            return Ok(());
+        };
+        match promotable::review(&own, found.clone(), &promotable::withdrawal(&self.cluster)) {
+            Review::Known => {}
+            Review::Rewritten(record) => state.record = Some(record.to_string()),
+            Review::Lost => {
+                let there = found.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
+                context.log.warning(format!("the record of this primary got lost (there is {there:.200}): writing it again"));
+                self.replace_record(context, state, found.as_ref(), &own)?;
+            }
+            Review::Contested(why) => {
+                context.log.error(&why);
+                state.contested = Some(why);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -422,8 +422,8 @@ impl MySql {
     fn complaint_of_primary(&self, state: &State, seen: &Observation) -> Option<String> {
         let waits_not = self.must_wait(state) && !seen.waits;
         let begins = || "the primary does not wait for replicas yet: it will when enough of them acknowledge".to_owned();
-        let weakened = state.intruded.as_ref().or(state.twin.as_ref()).or(state.weakened.as_ref());
-        weakened.cloned().or_else(|| waits_not.then(begins)).or_else(|| state.blocked.as_ref().map(|(why, _)| why.clone()))
+        let doubtful = state.contested.as_ref().or(state.intruded.as_ref()).or(state.twin.as_ref()).or(state.weakened.as_ref());
+        doubtful.cloned().or_else(|| waits_not.then(begins)).or_else(|| state.blocked.as_ref().map(|(why, _)| why.clone()))
     }
 
     fn complaint_of_replica(&self, state: &State, seen: &Observation) -> Option<String> {

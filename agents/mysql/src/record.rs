@@ -6,9 +6,6 @@ use std::fmt;
 
 use crate::gtid::Gtids;
 
-/// The CIB property, after the resource's name.
-pub(crate) const PROPERTY: &str = "primary";
-
 /// Which of two records is the newer one: promotions, and rewrites by the primary since.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Stamp {
@@ -145,6 +142,28 @@ impl Record {
     /// published in the middle of a reign cannot pass for one of its end.
     pub(crate) fn round(record: Option<&Self>) -> String {
         record.map_or_else(|| "0.0-".to_owned(), |record| format!("{}-{}", record.stamp(), record.node))
+    }
+}
+
+impl promotable::Record for Record {
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    fn change(&self) -> u64 {
+        self.change
+    }
+
+    fn node(&self) -> &str {
+        &self.node
+    }
+
+    fn decided(&self) -> bool {
+        Self::decided(self)
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::parse(text)
     }
 }
 

@@ -37,7 +37,7 @@ const STOPPING: Duration = Duration::from_secs(5);
 
 impl MySql {
     /// Makes this server the primary: elected → everything received is applied → it follows nobody → commits wait for
-    /// replicas → record in the CIB, read back → writable.
+    /// replicas → record in the CIB, in the place of the one that the election went by → writable.
     ///
     /// Killed at any step before the last, it is a server that takes no writes, and the next run starts over; what is
     /// recorded by then names this very process, so it holds everything that anybody could have been told.
@@ -117,7 +117,7 @@ impl MySql {
         state.acknowledges = false;
         self.state_file.save(&state)?;
         fault_point("reign-saved");
-        self.write_record(context, &mut state, &next)?;
+        self.replace_record(context, &mut state, record.as_ref(), &next)?;
         fault_point("recorded");
         self.open(context, state, &mut server, &next)
     }
@@ -134,6 +134,8 @@ impl MySql {
         state.stands_back = None;
         state.broken = None;
         state.broken_for = 0;
+        state.asked_record = Some(process::since_boot());
+        state.contested = None;
         state.leaving.clear();
         state.joining.clear();
         state.refused = None;

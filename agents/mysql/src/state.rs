@@ -138,7 +138,7 @@ pub(crate) struct State {
     pub(crate) joining: BTreeSet<String>,
     /// On the primary: what it had logged at the monitor before, if commits were waiting.
     pub(crate) stands_at: Option<String>,
-    /// On a replica: when the record was read last to see whether it names whom this server follows, since boot.
+    /// When the record was read last to see whether it names whom this server follows, or this primary, since boot.
     pub(crate) asked_record: Option<Duration>,
     /// On the primary: when the replicas' wishes were looked up last, since boot.
     pub(crate) asked_members: Option<Duration>,
@@ -150,6 +150,8 @@ pub(crate) struct State {
     pub(crate) server_ids: BTreeMap<String, String>,
     /// On the primary: the replicas that are none of the cluster's, as they were found last.
     pub(crate) strangers: Vec<String>,
+    /// On the primary: that another was named in the record.
+    pub(crate) contested: Option<String>,
     /// On the primary: why an acknowledgement may be worth nothing.
     pub(crate) intruded: Option<String>,
     /// On the primary: why no write is acknowledged, since when it is so, since boot.

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use ocf::{Context, Description, Failure, Notification, Outcome, ResourceAgent, Status, Timeouts, Values};
 use pacemaker::{Cluster, Membership, Watcher};
 use process::{Account, Files, Identity, Locked};
-use promotable::{Login, RememberedLogin, read_secret, with_login};
+use promotable::{Login, NotReplaced, RememberedLogin, read_secret, with_login};
 
 use crate::conf::Conf;
 use crate::exposure::exposure;
 use crate::params::{self, Params};
-use crate::record::{PROPERTY, Record};
+use crate::record::Record;
 use crate::server::{Fault, Server};
 use crate::state::{State, StateFile};
 
@@ -255,17 +255,22 @@ impl Redis {
 
     /// The record in the CIB.
     pub(crate) fn record(&self) -> Result<Option<Record>, Failure> {
-        match self.cluster.property(PROPERTY).map_err(cluster_failure)? {
-            None => Ok(None),
-            Some(text) => Record::parse(&text)
-                .map(Some)
-                .map_err(|e| Failure::generic(format!("{e}: name the node whose data are right with: {}", self.decide()))),
+        promotable::read_record(&self.cluster)
+    }
+
+    /// Puts a record in the place of the one that it was made from, and remembers it.
+    pub(crate) fn replace_record(&self, context: &Context, state: &mut State, before: Option<&Record>, record: &Record) -> Outcome {
+        promotable::replace_record(&self.cluster, before, record).map_err(NotReplaced::into_failure)?;
+        if self.cluster.is_present() {
+            context.log.notice(format!("recorded: {record}"));
         }
+        state.record = Some(record.to_string());
+        Ok(())
     }
 
     /// The command with which an operator names the node whose data are right.
     pub(crate) fn decide(&self) -> String {
-        self.cluster.property_remedy(PROPERTY, "node=NODE")
+        promotable::decision(&self.cluster)
     }
 
     /// How many replicas must be attached for the gate to be open, and how old their last report may be.

@@ -2,16 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use ocf::{Context, Failure, Status};
+use ocf::{Context, Failure, Outcome, Status};
 use pacemaker::Score;
 use process::{Identity, State as ProcessState};
+use promotable::{REVIEW, Review};
 
-use crate::agent::{Redis, cluster_failure};
+use crate::agent::Redis;
 use crate::conf::Conf;
 use crate::info::{LOST_AFTER, ReplicationRole};
 use crate::params::Params;
 use crate::preference::{self, Circumstances};
-use crate::record::{PROPERTY, Record};
+use crate::record::Record;
 use crate::server::{Fault, Observation, Server};
 use crate::state::State;
 
@@ -196,7 +197,8 @@ impl Redis {
         }
         let noticed = if state.promoted {
             self.tend_record(context, &mut state, &mut server, seen);
-            self.tend_gate(context, &mut state, &mut server, seen)?
+            let gate = self.tend_gate(context, &mut state, &mut server, seen)?;
+            state.contested.clone().or(gate)
         } else {
             self.tend_link(context, &mut state, &mut server, seen)
         };
@@ -259,6 +261,7 @@ impl Redis {
             state.promoted = true;
             if let (Some(record), Some(process)) = (record, &state.server) {
                 state.reign = Some(crate::state::Reign { round: Record::round(Some(&record)), server: process.clone() });
+                state.record = Some(record.to_string());
                 state.history = record.history.unwrap_or_default();
                 state.holders = record.holders;
             }
@@ -294,7 +297,8 @@ impl Redis {
         let result = if state.reign.is_none() {
             self.record_takeover(context, state, seen)
         } else {
-            self.record_history(context, state, &seen.info)
+            self.review_record(context, state)
+                .and_then(|()| self.record_history(context, state, &seen.info))
                 .and_then(|()| self.count_followers(context, state, &seen.info))
                 .and_then(|()| self.let_leave(context, state, server, seen))
         };
@@ -311,10 +315,9 @@ impl Redis {
         let mut holders: std::collections::BTreeSet<String> = known.collect();
         holders.insert(me.clone());
         let (id, offset) = (&seen.info.replid, seen.info.offset);
-        let record = Record::succeeded_by(self.record()?.as_ref(), me, id, offset, id.clone(), holders);
-        self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
-        context.log.notice(format!("recorded: {record}"));
-        state.record = Some(record.to_string());
+        let before = self.record()?;
+        let record = Record::succeeded_by(before.as_ref(), me, id, offset, id.clone(), holders);
+        self.replace_record(context, state, before.as_ref(), &record)?;
         state.reign = state.server.clone().map(|server| crate::state::Reign { round: Record::round(Some(&record)), server });
         state.history.clone_from(&seen.info.replid);
         state.holders = record.holders;
@@ -326,32 +329,68 @@ impl Redis {
         if state.history == info.replid {
             return Ok(());
         }
-        let mut record = self.own_record()?;
-        if let Some(before) = record.history.replace(info.replid.clone()) {
-            record.past.insert(0, (before, info.offset));
-        }
-        self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
-        context.log.notice(format!("recorded: {record}"));
+        self.rewrite_record(context, state, |record| {
+            // One that was killed here before may have written it, and not have remembered that.
+            let before = record.history.replace(info.replid.clone()).filter(|before| *before != info.replid);
+            record.past.splice(0..0, before.map(|before| (before, info.offset)));
+        })?;
         state.history.clone_from(&info.replid);
         Ok(())
     }
 
-    /// The record, which must name this node: nobody else's is ever changed.
-    pub(crate) fn own_record(&self) -> Result<Record, Failure> {
-        let record = self.record()?.ok_or_else(|| Failure::generic("the record is gone from the CIB"))?;
-        if record.node == self.node()? { Ok(record) } else { Err(Failure::generic(format!("the record names {}", record.node))) }
+    /// Changes the record, which must be of this very reign: nobody else's is ever changed.
+    pub(crate) fn rewrite_record(&self, context: &Context, state: &mut State, change: impl FnOnce(&mut Record)) -> Outcome {
+        let before = self.record()?.ok_or_else(|| Failure::generic("the record is gone from the CIB"))?;
+        let mine = state.reign.as_ref().is_some_and(|reign| reign.round == Record::round(Some(&before)));
+        if !mine || before.history.is_none() {
+            return Err(Failure::generic(format!("the record names {}", before.node)));
+        }
+        let mut record = before.clone();
+        change(&mut record);
+        self.replace_record(context, state, Some(&before), &record)?;
+        state.holders = record.holders;
+        Ok(())
+    }
+
+    /// Looks now and then whether the record is still the one of this reign, and writes it again where it got lost.
+    fn review_record(&self, context: &Context, state: &mut State) -> Outcome {
+        let now = process::since_boot();
+        if state.reviewed.is_some_and(|at| now.saturating_sub(at) < REVIEW) {
+            return Ok(());
+        }
+        let found = self.record()?;
+        state.reviewed = Some(now);
+        let Some(own) = state.known_record() else {
+            state.record =
+                found.filter(|record| state.reign.as_ref().is_some_and(|r| r.round == Record::round(Some(record)))).map(|r| r.to_string());
+            return Ok(());
+        };
+        let review = promotable::review(&own, found.clone(), &promotable::withdrawal(&self.cluster));
+        state.contested = None;
+        match review {
+            Review::Known => {}
+            Review::Rewritten(record) => {
+                state.record = Some(record.to_string());
+                state.holders = record.holders;
+            }
+            Review::Lost => {
+                let there = found.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
+                context.log.warning(format!("the record of this primary got lost (there is {there}): writing it again"));
+                self.replace_record(context, state, found.as_ref(), &own)?;
+            }
+            Review::Contested(why) => {
+                context.log.error(&why);
+                state.contested = Some(why);
+            }
+        }
+        Ok(())
     }
 
     /// Who attached is a holder, also when nobody told this node that it would start, or it was away. Who has been away for long is none
     /// any more: what it holds is old. With durability=quorum it stays one, because it may confirm a write the moment it is back.
     fn count_followers(&self, context: &Context, state: &mut State, info: &crate::info::Info) -> Result<(), Failure> {
         let Some(holders) = self.followers(context, state, info)? else { return Ok(()) };
-        let mut record = self.own_record()?;
-        record.holders.extend(holders);
-        self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
-        context.log.notice(format!("recorded: {record}"));
-        state.holders = record.holders;
-        Ok(())
+        self.rewrite_record(context, state, |record| record.holders.extend(holders))
     }
 
     /// Whether a replica is one of the cluster's, as far as its lists have told. Before they have, a name is believed: nobody but our
@@ -398,13 +437,12 @@ impl Redis {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        let mut record = self.own_record()?;
-        record.holders.retain(|node| !state.leaving.contains(node));
-        self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
-        context.log.notice(format!("recorded: {record}"));
-        state.leaving.clear();
-        state.holders = record.holders;
-        Ok(())
+        let leaving = std::mem::take(&mut state.leaving);
+        let left = self.rewrite_record(context, state, |record| record.holders.retain(|node| !leaving.contains(node)));
+        if left.is_err() {
+            state.leaving = leaving;
+        }
+        left
     }
 
     /// On a primary with durability=quorum: writes wait for enough of the cluster's own replicas, and for nobody else's. Says what an

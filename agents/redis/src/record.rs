@@ -4,9 +4,6 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// The CIB property, after the resource's name.
-pub(crate) const PROPERTY: &str = "primary";
-
 /// Who was promoted last.
 ///
 /// As text: `epoch=7 node=lxc1 history=ID past=ID:END,ID:END holders=lxc1,lxc2`. An operator who decides where the truth is writes
@@ -97,6 +94,28 @@ impl Record {
         past.retain(|(id, _)| *id != history);
         past.truncate(REMEMBERED);
         Self { epoch: before.map_or(0, |r| r.epoch) + 1, node, history: Some(history), past, holders }
+    }
+}
+
+impl promotable::Record for Record {
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    fn change(&self) -> u64 {
+        0
+    }
+
+    fn node(&self) -> &str {
+        &self.node
+    }
+
+    fn decided(&self) -> bool {
+        self.history.is_none()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::parse(text)
     }
 }
 

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use ocf::{Context, Failure, Outcome, Peers};
 use process::{Identity, State as ProcessState};
 
-use crate::agent::{Redis, cluster_failure};
+use crate::agent::Redis;
 use crate::election::Verdict;
 use crate::info::{Info, ReplicationRole};
 use crate::monitor::{ENDING, Look};
-use crate::record::{PROPERTY, Record};
+use crate::record::Record;
 use crate::server::{Fault, Server};
 use crate::state::{Reign, State};
 use crate::succession::HEARING;
@@ -26,7 +26,8 @@ const DEMOTE_PATIENCE: Duration = Duration::from_millis(1500);
 const HELD: Duration = Duration::from_secs(8);
 
 impl Redis {
-    /// Makes this server the primary: role with the gate closed → record in the CIB, read back → gate open.
+    /// Makes this server the primary: role with the gate closed → record in the CIB, in the place of the one that the election went by →
+    /// gate open.
     ///
     /// Killed before the record, it is a server with the role of a primary that takes no writes; killed after it, the
     /// next run finds the record and opens the gate.
@@ -82,9 +83,9 @@ impl Redis {
         // Whoever runs will attach and may confirm writes.
         let holders = running.into_iter().chain([me.clone()]).collect();
         let (from, offset) = origin(&seen.info);
-        let record = Record::succeeded_by(record.as_ref(), me, &from, offset, now.replid.clone(), holders);
-        self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
-        self.open(context, state, &mut server, process, record)
+        let next = Record::succeeded_by(record.as_ref(), me, &from, offset, now.replid.clone(), holders);
+        self.replace_record(context, &mut state, record.as_ref(), &next)?;
+        self.open(context, state, &mut server, process, next)
     }
 
     /// Makes a new primary begin its backlog now. After a cold start it has none, and its first replica would make it
@@ -130,6 +131,8 @@ impl Redis {
         // Of a reign before this one.
         state.away.clear();
         state.short_since = None;
+        state.reviewed = Some(process::since_boot());
+        state.contested = None;
         self.state_file.save(&state)?;
         let (replicas, lag) = self.gate(context)?;
         server.open_gate(replicas, lag)?;

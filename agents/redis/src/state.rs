@@ -52,6 +52,10 @@ pub(crate) struct State {
     pub(crate) held_until: Option<Duration>,
     /// The history as recorded, on the primary.
     pub(crate) history: String,
+    /// On the primary: when it was looked last whether the record is its own, since boot.
+    pub(crate) reviewed: Option<Duration>,
+    /// On the primary: that another was named in the record.
+    pub(crate) contested: Option<String>,
     /// The holders as recorded, on the primary.
     pub(crate) holders: BTreeSet<String>,
     /// For how many monitors in a row the server has said nothing and worked.

@@ -15,7 +15,7 @@ use crate::election::{Position, Question, Unfit, Verdict, elect};
 use crate::info::{Info, ReplicationRole};
 use crate::monitor::Look;
 use crate::preference::{HANDED_OVER, PRIMARY, STEPPED_BACK};
-use crate::record::{PROPERTY, Record};
+use crate::record::Record;
 use crate::server::{Fault, Server};
 use crate::state::State;
 
@@ -183,11 +183,8 @@ impl Redis {
         state.leaving.retain(|node| !starting.contains(node));
         let added: Vec<&String> = starting.iter().filter(|node| !state.holders.contains(*node)).collect();
         if !added.is_empty() {
-            let mut record = self.own_record()?;
-            record.holders.extend(added.into_iter().cloned());
-            self.cluster.set_property(PROPERTY, &record.to_string()).map_err(cluster_failure)?;
-            context.log.notice(format!("recorded: {record}"));
-            state.holders = record.holders;
+            let added: Vec<String> = added.into_iter().cloned().collect();
+            self.rewrite_record(context, &mut state, |record| record.holders.extend(added))?;
         }
         self.state_file.save(&state)
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use process::Finished;
 
 use crate::score::{Memory, Score};
-use crate::tools::attribute_values;
+use crate::tools::{self, attribute_values};
 
 /// How long one call of a tool may take. They answer in 5 to 15 ms; a cluster that is busy electing a controller can
 /// take longer.
@@ -17,6 +17,8 @@ const CALL_LIMIT: Duration = Duration::from_secs(10);
 const SHORTEST_LIMIT: Duration = Duration::from_millis(100);
 /// The exit status with which Pacemaker's tools say that something does not exist.
 const NO_SUCH: i32 = 105;
+/// And that something does already.
+const EXISTS: i32 = 108;
 
 /// Who we are in the cluster.
 #[derive(Clone, Debug)]
@@ -46,6 +48,14 @@ pub enum Error {
         status: i32,
         /// What it said.
         stderr: String,
+    },
+    /// A property is not what it was to be replaced from: somebody else wrote it.
+    #[error("{name} was changed by somebody else, and reads as {found:?}")]
+    Changed {
+        /// The property.
+        name: String,
+        /// What it reads as.
+        found: Option<String>,
     },
     /// A property that was written reads otherwise.
     #[error("{name} was written, but reads as {found:?}")]
@@ -245,36 +255,66 @@ impl Cluster {
     /// # Errors
     /// When the CIB cannot be read: that is not the same as nothing being there.
     pub fn property(&self, name: &str) -> Result<Option<String>, Error> {
-        if !self.membership.present {
-            return Ok(None);
-        }
-        match self
-            .call("crm_attribute", &["--type", "crm_config", "--set-name", PROPERTY_SET, "--name", &self.own(name), "--query", "--quiet"])
-        {
-            Ok(done) => Ok(Some(done.stdout.trim().to_owned()).filter(|v| !v.is_empty() && v != "(null)")),
+        if self.membership.present { self.stored(&self.own(name)) } else { Ok(None) }
+    }
+
+    /// The same by its full name, as it stands there.
+    fn stored(&self, name: &str) -> Result<Option<String>, Error> {
+        match self.call("crm_attribute", &["--type", "crm_config", "--set-name", PROPERTY_SET, "--name", name, "--query", "--quiet"]) {
+            Ok(done) => Ok(Some(done.stdout.trim_end_matches('\n').to_owned()).filter(|v| !v.trim().is_empty() && v != "(null)")),
             Err(Error::Refused { status: NO_SUCH, .. }) => Ok(None),
             Err(e) => Err(e),
         }
     }
 
-    /// Sets a property and reads it back, so that the caller knows it stands in the CIB of the whole partition.
+    /// Replaces a property, if it still has the value that the new one was made from: compare-and-swap. Both happen in the CIB manager, in
+    /// one step, on all nodes in the same order; so of two writers one fails, and a write that arrives late changes nothing. Read back, so
+    /// that the caller knows that it stands in the CIB of the whole partition.
+    ///
+    /// `before` is the text as [`Self::property`] returned it, `None` for no property.
     ///
     /// # Errors
-    /// When the tool fails (no quorum, no controller), or another value is read back.
-    pub fn set_property(&self, name: &str, value: &str) -> Result<(), Error> {
+    /// When the tool fails (no quorum, no controller), [`Error::Changed`] when another value is there, [`Error::NotVisible`] when it is
+    /// there in spite of the tool's word.
+    pub fn replace_property(&self, name: &str, before: Option<&str>, value: &str) -> Result<(), Error> {
         if !self.membership.present {
             return Ok(());
         }
-        self.call("crm_attribute", &["--type", "crm_config", "--set-name", PROPERTY_SET, "--name", &self.own(name), "--update", value])?;
-        match self.property(name)? {
+        let name = self.own(name);
+        let swapped = match before {
+            Some(before) => self.swap(&tools::replace_nvpair(PROPERTY_SET, &name, before, value))?,
+            // The set that it goes into may be missing as well.
+            None => {
+                self.swap(&tools::create_nvpair(PROPERTY_SET, &name, value))?
+                    || self.swap(&tools::create_set(PROPERTY_SET, &name, value))?
+            }
+        };
+        match self.stored(&name)? {
+            // Also when a call before this one was killed, and its request was not.
             Some(found) if found == value => Ok(()),
-            found => Err(Error::NotVisible { name: self.own(name), found }),
+            found if swapped => Err(Error::NotVisible { name, found }),
+            found => Err(Error::Changed { name, found }),
+        }
+    }
+
+    /// Whether one modification of the CIB found what it was to change.
+    fn swap(&self, arguments: &[String]) -> Result<bool, Error> {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        match self.call("cibadmin", &arguments) {
+            Ok(_) => Ok(true),
+            Err(Error::Refused { status: NO_SUCH | EXISTS, .. }) => Ok(false),
+            Err(e) => Err(e),
         }
     }
 
     /// The command with which an operator sets a property of this resource: for the remedies of refusals.
     pub fn property_remedy(&self, name: &str, value: &str) -> String {
         format!("crm_attribute --type crm_config --set-name {PROPERTY_SET} --name {} --update '{value}'", self.own(name))
+    }
+
+    /// The command that takes a property of this resource away.
+    pub fn property_withdrawal(&self, name: &str) -> String {
+        format!("crm_attribute --type crm_config --set-name {PROPERTY_SET} --name {} --delete", self.own(name))
     }
 
     /// Whether every node that the cluster knows is there; `true` without a cluster.

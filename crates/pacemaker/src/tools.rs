@@ -1,4 +1,4 @@
-//! What Pacemaker's command line tools print, parsed. No I/O.
+//! What Pacemaker's command line tools are told and print. No I/O.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +14,50 @@ fn field(line: &str, name: &str) -> Option<String> {
     let at = line.match_indices(&key).map(|(at, _)| at).find(|at| *at == 0 || line[..*at].ends_with(' '))?;
     let rest = &line[at + key.len()..];
     Some(rest[..rest.find('"')?].to_owned())
+}
+
+/// The arguments of `cibadmin` that give a property of the cluster another value where it has this one, and only there.
+pub(crate) fn replace_nvpair(set: &str, name: &str, before: &str, value: &str) -> [String; 5] {
+    let path = format!("{}/nvpair[@name='{name}'][@value={}]", path_of(set), literal(before));
+    modification("--replace", &path, nvpair(set, name, value))
+}
+
+/// The same where the set has no such property, or an empty one.
+pub(crate) fn create_nvpair(set: &str, name: &str, value: &str) -> [String; 5] {
+    let path = format!("{}[not(nvpair[@name='{name}'][normalize-space(@value)])]", path_of(set));
+    modification("--modify", &path, properties(set, name, value))
+}
+
+/// The same where there is no such set.
+pub(crate) fn create_set(set: &str, name: &str, value: &str) -> [String; 5] {
+    ["--create", "--scope", "crm_config", "--xml-text", &properties(set, name, value)].map(str::to_owned)
+}
+
+fn path_of(set: &str) -> String {
+    format!("//crm_config/cluster_property_set[@id='{set}']")
+}
+
+fn modification(how: &str, path: &str, xml: String) -> [String; 5] {
+    [how.to_owned(), "--xpath".to_owned(), path.to_owned(), "--xml-text".to_owned(), xml]
+}
+
+fn properties(set: &str, name: &str, value: &str) -> String {
+    format!("<cluster_property_set id=\"{set}\">{}</cluster_property_set>", nvpair(set, name, value))
+}
+
+/// With the id that `crm_attribute` gives it.
+fn nvpair(set: &str, name: &str, value: &str) -> String {
+    let value = value.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
+    format!("<nvpair id=\"{set}-{name}\" name=\"{name}\" value=\"{value}\"/>")
+}
+
+/// A text as XPath writes it, which knows no way to write a quote of the kind that it is in.
+fn literal(text: &str) -> String {
+    if !text.contains('\'') {
+        return format!("'{text}'");
+    }
+    let parts: Vec<String> = text.split('\'').map(|part| format!("'{part}'")).collect();
+    format!("concat({})", parts.join(", \"'\", "))
 }
 
 #[cfg(test)]
@@ -33,6 +77,17 @@ mod tests {
     #[test]
     fn a_field_name_inside_another_is_not_it() {
         assert_eq!(field("xhost=\"a\" host=\"b\"", "host").as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn a_property_is_replaced_where_it_has_the_value_before() {
+        let [how, _, path, _, xml] = replace_nvpair("systole", "systole-r-primary", "node=a's", "node=\"<b>\"");
+        assert_eq!(how, "--replace");
+        assert_eq!(
+            path,
+            "//crm_config/cluster_property_set[@id='systole']/nvpair[@name='systole-r-primary'][@value=concat('node=a', \"'\", 's')]"
+        );
+        assert_eq!(xml, r#"<nvpair id="systole-systole-r-primary" name="systole-r-primary" value="node=&quot;&lt;b>&quot;"/>"#);
     }
 
     proptest! {

@@ -1,7 +1,11 @@
 //! What the agents of promotable databases have in common.
 
 mod login;
+mod machine;
+mod record;
 mod secret;
 
 pub use login::{Login, RememberedLogin, with_login};
+pub use machine::{Machine, Port, Step};
+pub use record::{NotReplaced, REVIEW, Record, Review, decision, read_record, replace_record, review, withdrawal};
 pub use secret::{is_placeholder, read_secret};

@@ -1,10 +1,11 @@
-//! Stand-ins for the cluster's tools: programs with the names of crm_attribute, attrd_updater and crm_node that keep
+//! Stand-ins for the cluster's tools: programs with the names of crm_attribute, attrd_updater, cibadmin and crm_node that keep
 //! their values in files. What they cannot show is what the real ones do in time: several nodes see a change at once.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-const TOOLS: [(&str, &str); 3] = [
+const TOOLS: [(&str, &str); 4] = [
+    ("cibadmin", include_str!("fake/cibadmin")),
     ("crm_attribute", include_str!("fake/crm_attribute")),
     ("attrd_updater", include_str!("fake/attrd_updater")),
     ("crm_node", include_str!("fake/crm_node")),

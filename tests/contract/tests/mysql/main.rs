@@ -22,6 +22,7 @@ mod killed;
 mod memory;
 mod premises;
 mod proxysql;
+mod record;
 mod replica;
 mod says;
 mod secrets;

@@ -116,7 +116,7 @@ fn a_promotion_whose_record_cannot_be_written_stays_closed_and_can_be_repeated()
     group.node("a").kill_server();
     let lists = Lists::promoting("b", &["b"]);
     group.before_promotion(&lists);
-    group.cluster.behave("case \"$*\" in *crm_config*--update*) echo 'no quorum' >&2; exit 112;; esac");
+    group.cluster.behave("case \"$*\" in *crm_config*nvpair*) echo 'no quorum' >&2; exit 112;; esac");
     let b = group.node("b");
     let agent = b.agent().lists(&lists, group.spelling);
     agent.run("promote").refused(1, &["no quorum"]);
@@ -137,7 +137,7 @@ fn a_record_that_reads_otherwise_opens_nothing() {
     group.node("a").kill_server();
     let lists = Lists::promoting("b", &["b"]);
     group.before_promotion(&lists);
-    group.cluster.behave("case \"$*\" in *crm_config*--update*) exit 0;; esac");
+    group.cluster.behave("case \"$*\" in *crm_config*nvpair*) exit 0;; esac");
     group.node("b").agent().lists(&lists, group.spelling).run("promote").refused(1, &["reads as"]);
     assert_eq!(group.writable(), Vec::<&str>::new());
 }
@@ -147,7 +147,7 @@ fn a_record_that_reads_otherwise_opens_nothing() {
 fn a_record_that_cannot_be_rewritten_stops_nothing() {
     let group = Group::established(&["a", "b", "c"]);
     group.settle();
-    group.cluster.behave("case \"$*\" in *crm_config*--update*) exit 112;; esac");
+    group.cluster.behave("case \"$*\" in *crm_config*nvpair*) exit 112;; esac");
     let stopped = Lists { promoted: vec!["a"], unpromoted: vec!["b", "c"], stop: vec!["b"], ..Lists::default() };
     group.node("b").agent().run("stop").ok();
     group.notify("a", "post", "stop", &stopped);

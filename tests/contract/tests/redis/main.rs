@@ -18,6 +18,7 @@ mod killed;
 mod monitor;
 mod notify;
 mod premises;
+mod record;
 mod secrets;
 mod startup;
 mod steady;

@@ -106,7 +106,7 @@ fn a_promotion_whose_record_cannot_be_written_stays_closed_and_can_be_repeated()
     group.node("a").kill_server();
     let lists = Lists::promoting("b", &["b"]);
     group.before_promotion(&lists);
-    group.cluster.behave("case \"$*\" in *crm_config*--update*) echo 'no quorum' >&2; exit 112;; esac");
+    group.cluster.behave("case \"$*\" in *crm_config*nvpair*) echo 'no quorum' >&2; exit 112;; esac");
     let b = group.node("b");
     let agent = b.agent().lists(&lists, group.spelling);
     agent.run("promote").refused(1, &["no quorum"]);
@@ -128,7 +128,7 @@ fn the_gate_is_closed_before_the_role_changes() {
     let lists = Lists::promoting("b", &["b"]);
     group.before_promotion(&lists);
     group.node("b").ask(&["CONFIG", "SET", "min-replicas-to-write", "0"]).unwrap();
-    group.cluster.behave("case \"$*\" in *crm_config*--update*) exit 112;; esac");
+    group.cluster.behave("case \"$*\" in *crm_config*nvpair*) exit 112;; esac");
     group.node("b").agent().lists(&lists, group.spelling).run("promote").expect(&[1]);
     assert_eq!(group.writable(), Vec::<&str>::new());
 }
@@ -140,7 +140,7 @@ fn a_record_that_reads_otherwise_opens_nothing() {
     group.node("a").kill_server();
     let lists = Lists::promoting("b", &["b"]);
     group.before_promotion(&lists);
-    group.cluster.behave("case \"$*\" in *crm_config*--update*) exit 0;; esac");
+    group.cluster.behave("case \"$*\" in *crm_config*nvpair*) exit 0;; esac");
     group.node("b").agent().lists(&lists, group.spelling).run("promote").refused(1, &["reads as"]);
     assert_eq!(group.writable(), Vec::<&str>::new());
 }
