@@ -5,15 +5,16 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ocf::{Context, Description, Failure, Notification, Outcome, ResourceAgent, Status, Timeouts, Values};
+use ocf::{Context, Description, Failure, Notification, Outcome, Peers, ResourceAgent, Status, Timeouts, Values};
 use pacemaker::{Cluster, Membership, Watcher};
 use process::{Account, Files, Identity, Locked};
-use promotable::{Login, NotReplaced, RememberedLogin, read_secret, with_login};
+use promotable::{Login, RememberedLogin, read_secret, with_login};
 
 use crate::conf::Conf;
+use crate::engine::Engine;
 use crate::exposure::exposure;
 use crate::params::{self, Params};
-use crate::record::Record;
+use crate::protocol::Rules;
 use crate::server::{Fault, Server};
 use crate::state::{State, StateFile};
 
@@ -85,7 +86,9 @@ impl ResourceAgent for Redis {
 
     fn start(&self, context: &Context) -> Outcome {
         let _lock = self.lock(context)?;
-        self.start_unpromoted(context)
+        self.check_before_start(context)?;
+        let peers = Peers::read(&context.environment);
+        self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.start(peers))
     }
 
     fn stop(&self, context: &Context) -> Outcome {
@@ -95,7 +98,11 @@ impl ResourceAgent for Redis {
     }
 
     fn monitor(&self, context: &Context) -> Result<Status, Failure> {
-        self.look(context)
+        let (state, unknown) = match self.state_file.load_checked() {
+            Ok(state) => (state, None),
+            Err(failure) => (State::default(), Some(failure)),
+        };
+        self.engine(context).run(&self.rules(context), state, |instance| instance.monitor(unknown))
     }
 
     fn validate(&self, context: &Context, level: u32) -> Outcome {
@@ -106,17 +113,20 @@ impl ResourceAgent for Redis {
 impl ocf::Promotable for Redis {
     fn promote(&self, context: &Context) -> Outcome {
         let _lock = self.lock(context)?;
-        self.take_over(context)
+        let peers = Peers::read(&context.environment);
+        self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.promote(peers))
     }
 
     fn demote(&self, context: &Context) -> Outcome {
         let _lock = self.lock(context)?;
-        self.step_down(context)
+        let peers = Peers::read(&context.environment);
+        self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.demote(peers))
     }
 
     fn notify(&self, context: &Context, notification: &Notification) -> Outcome {
         let _lock = self.lock(context)?;
-        self.react(context, notification)
+        let notification = notification.clone();
+        self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.notify(notification))
     }
 }
 
@@ -125,7 +135,7 @@ impl ocf::Reloadable for Redis {
         let _lock = self.lock(context)?;
         let state = self.state_file.load();
         if state.promoted {
-            let (replicas, lag) = self.gate(context)?;
+            let (replicas, lag) = self.rules(context).gate()?;
             self.connect(Params::ANSWER_LIMIT)?.open_gate(replicas, lag)?;
         }
         Ok(())
@@ -253,59 +263,28 @@ impl Redis {
         exposure(self.conf().ok()?, &self.config_path(), self.params.open_network)
     }
 
-    /// The record in the CIB.
-    pub(crate) fn record(&self) -> Result<Option<Record>, Failure> {
-        promotable::read_record(&self.cluster)
-    }
-
-    /// Puts a record in the place of the one that it was made from, and remembers it.
-    pub(crate) fn replace_record(&self, context: &Context, state: &mut State, before: Option<&Record>, record: &Record) -> Outcome {
-        promotable::replace_record(&self.cluster, before, record).map_err(NotReplaced::into_failure)?;
-        if self.cluster.is_present() {
-            context.log.notice(format!("recorded: {record}"));
-        }
-        state.record = Some(record.to_string());
-        Ok(())
-    }
-
-    /// The command with which an operator names the node whose data are right.
-    pub(crate) fn decide(&self) -> String {
-        promotable::decision(&self.cluster)
-    }
-
-    /// How many replicas must be attached for the gate to be open, and how old their last report may be.
-    ///
-    /// # Errors
-    /// With durability=quorum, when nobody said how many servers there are: none would be as good as all.
-    pub(crate) fn gate(&self, context: &Context) -> Result<(u32, u32), Failure> {
-        let lag = self.params.replica_lag;
-        match (self.params.durability, context.environment.clone_max()) {
-            (params::Durability::Async, _) => Ok((0, lag)),
-            (params::Durability::Quorum, Some(servers)) => Ok((servers / 2, lag)),
-            (params::Durability::Quorum, None) => Err(Failure::generic(
-                "durability=quorum needs the number of servers, and the cluster did not say it: make the resource a clone with meta clone-max",
-            )),
+    /// What holds for an action.
+    pub(crate) fn rules(&self, context: &Context) -> Rules<'_> {
+        Rules {
+            params: &self.params,
+            resource: &self.membership.resource,
+            node: self.node().map(str::to_owned),
+            clustered: self.cluster.is_present(),
+            probe: context.environment.is_probe(),
+            servers: context.environment.clone_max(),
+            decide: promotable::decision(&self.cluster),
+            withdrawal: promotable::withdrawal(&self.cluster),
         }
     }
 
-    /// With durability=quorum, how many replicas make a majority together with the primary; `None` with async. Where nobody said how many
-    /// servers there are, one: then whoever is silent may hold a confirmed write.
-    pub(crate) fn confirmations(&self, context: &Context) -> Option<usize> {
-        let servers = context.environment.clone_max().unwrap_or(2);
-        (self.params.durability == params::Durability::Quorum).then_some(servers as usize / 2)
+    fn engine<'a>(&'a self, context: &'a Context) -> Engine<'a> {
+        Engine::new(self, context)
     }
 
     /// The server's process, if one runs: the remembered one, or one that somebody else started on our socket or pid
-    /// file (a manual start, the stock agent before us). What is found is remembered by the next save.
-    pub(crate) fn find_server(&self, state: &mut State) -> Option<Identity> {
-        if let Some(server) = state.server.as_ref().filter(|s| s.is_alive()) {
-            return Some(server.clone());
-        }
-        let found = self.by_pidfile().or_else(|| self.by_socket())?;
-        // Whatever was remembered was of another process.
-        *state =
-            State { server: Some(found.clone()), reign: state.reign.take(), nodes: std::mem::take(&mut state.nodes), ..State::default() };
-        Some(found)
+    /// file (a manual start, the stock agent before us).
+    pub(crate) fn find_server(&self, remembered: Option<&Identity>) -> Option<Identity> {
+        remembered.filter(|process| process.is_alive()).cloned().or_else(|| self.by_pidfile()).or_else(|| self.by_socket())
     }
 
     /// A pid file names a number; only the program behind it tells whether it is our server.

@@ -1,23 +1,24 @@
 //! `ocf:systole:redis`: Redis and Valkey replication as a promotable clone.
 //!
-//! An action observes, decides, applies. What it decides is in `election` and needs no server; what it says to the
-//! server is in `server`; what it remembers, locally and in the CIB, is in `state` and `record`.
+//! What an instance does in each action is in `protocol`, which does nothing by itself: `engine` carries out what it asks for. Who may be
+//! promoted is decided in `election`; what is said to the server is in `server`; what is remembered, locally and in the CIB, is in `state`
+//! and `record`.
 
 mod agent;
 mod conf;
 mod election;
+mod engine;
 mod exposure;
 mod info;
 mod lifecycle;
-mod monitor;
 mod params;
 mod preference;
+mod protocol;
 mod record;
 mod resp;
-mod role;
+mod sequences;
 mod server;
 mod state;
-mod succession;
 mod validate;
 
 pub use agent::Redis;

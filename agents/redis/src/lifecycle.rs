@@ -4,161 +4,49 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ocf::{Context, Failure, Outcome, Peers};
+use ocf::{Context, Failure, Outcome};
 use process::{Account, Daemon, DaemonError, Files, Identity, Spawned};
 
 use promotable::read_secret;
 
 use crate::agent::{Redis, cluster_failure};
-use crate::info::{Info, ReplicationRole};
-use crate::monitor::Look;
+use crate::info::ReplicationRole;
 use crate::params::Params;
+use crate::protocol::at_start;
 use crate::server::{Fault, GATE_CLOSED, NOBODY, Observation, Server};
 use crate::state::State;
 use crate::validate::not_its_data;
 
-/// How long `start` waits for the data to be loaded. A server that loads is alive: the cluster must not wait for it
-/// while another instance could be promoted.
-const LOADING_PATIENCE: Duration = Duration::from_secs(5);
 /// How long before the deadline of `stop` the server is killed.
 const KILL_RESERVE: Duration = Duration::from_secs(4);
-/// How long a server that the agent has started may take until it listens, and one that somebody else has started.
-const COMING_UP: Duration = Duration::from_secs(10);
-const SOMEBODY_ELSES: Duration = Duration::from_secs(1);
 /// How much of the end of a log is looked at. Bytes.
 const LAST_OF_LOG: u64 = 8192;
 /// Files that the server may open; it lowers its number of clients when it gets fewer. Redis's own units ask for it.
 const OPEN_FILES: u64 = 65_535;
 
 impl Redis {
-    /// Starts the server as a replica that takes no writes.
-    pub(crate) fn start_unpromoted(&self, context: &Context) -> Outcome {
+    /// What has to be right before a server is started.
+    pub(crate) fn check_before_start(&self, context: &Context) -> Outcome {
         if let Some(failure) = context.environment.without_notify(true) {
             return Err(failure);
         }
         self.check_node(context)?;
-        self.gate(context)?;
-        let mut state = self.state_file.load();
-        if let Some(process) = self.find_server(&mut state) {
-            return self.start_running(context, state, &process);
-        }
-        self.refuse_exposure()?;
-        self.withdraw_position(&self.state_file.load())?;
-        let promoted = self.current_primary(context)?;
-        let patience = match self.successor(context)? {
-            // Its promotion comes after this start.
-            Some(successor) => {
-                context.log.notice(format!("not waiting until the data are loaded: {successor} is about to be promoted"));
-                Duration::ZERO
-            }
-            None => LOADING_PATIENCE.min(context.deadline.left()),
-        };
-        let seen = self.launch(context, promoted.clone(), patience)?;
-        match (seen, promoted) {
-            // Still loading: the first monitor afterwards makes it follow.
-            (None, _) => Ok(()),
-            (Some(seen), Some(primary)) => {
-                self.part_with_data(context, &seen.info);
-                let (host, port) = self.params.address_of(&primary);
-                self.reach(context)?.follow(&host, port)?;
-                context.log.notice(format!("following {primary}"));
-                Ok(())
-            }
-            // Nobody is promoted: say at once what this server is worth. With a primary in office the monitor does, so
-            // that no score changes during somebody else's transition.
-            (Some(seen), None) if self.cluster.is_present() => self.first_score(context, &seen),
-            (Some(_), None) => Ok(()),
-        }
+        self.rules(context).gate().map(drop)
     }
 
-    /// `start` of a server that runs: nothing to do but to make sure that it is no primary by its own opinion.
-    fn start_running(&self, context: &Context, mut state: State, process: &Identity) -> Outcome {
-        if let Some(why) = self.runs_as_root(process).filter(|_| !state.ours) {
-            return Err(Failure::generic(why));
-        }
-        let begin = Instant::now();
-        let patience = if state.ours { COMING_UP } else { SOMEBODY_ELSES };
-        let look = loop {
-            match self.ask(process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2)) {
-                // A start before this one was killed, and its server is not up yet.
-                Look::Deaf(_) if begin.elapsed() < patience && !context.deadline.passed() => {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                look => break look,
-            }
-        };
-        match look {
-            Look::Answered(mut server, seen) => {
-                self.set_replication_login()?;
-                if !state.ours {
-                    self.adopt(context, &mut server, &seen)?;
-                    state.ours = true;
-                }
-                if seen.info.role == ReplicationRole::Primary && !state.promoted {
-                    server.close_gate()?;
-                    server.follow_nobody()?;
-                    context
-                        .log
-                        .notice("the server was running as a primary: closed for writes, and a replica of nobody until the election");
-                }
-            }
-            Look::Engaged(_) | Look::Working(_) => {}
-            // Started by the agent, so it is closed for writes; the monitor says what is to be corrected.
-            Look::Unasked(fault) if state.ours => context.log.warning(format!("the server runs and cannot be asked: {fault}")),
-            Look::Unasked(fault) => return Err(at_start(fault)),
-            Look::Ended => return Err(Failure::generic("the server that was running ended just now; see its log")),
-            Look::Deaf(_) => {
-                return Err(Failure::generic(format!(
-                    "a server that somebody else started (pid {}) runs on these data, without the socket {}: stop it for good, for example \
-                     with: systemctl disable --now redis-server",
-                    process.pid,
-                    self.params.socket.display()
-                )));
-            }
-            Look::Stuck(why) => {
-                return Err(Failure::generic(format!("the server (pid {}) runs but is stuck: {why}; stop it", process.pid)));
-            }
-        }
-        state.server = Some(process.clone());
-        self.state_file.save(&state)?;
-        context.log.notice(format!("the server runs already (pid {})", process.pid));
-        Ok(())
-    }
-
-    fn first_score(&self, context: &Context, seen: &Observation) -> Outcome {
-        let recorded = self.record()?.is_some_and(|r| Some(r.node.as_str()) == self.node().ok());
-        let circumstances = crate::preference::Circumstances { promoted: false, linked: false, held: false, recorded };
-        self.cluster.publish_score(crate::preference::score(&seen.info, circumstances)).or_else(|e| {
-            context.log.warning(format!("the promotion score cannot be published: {e}"));
-            Ok(())
-        })
-    }
-
-    /// Who is promoted now, according to the lists that come with a clone's actions.
-    fn current_primary(&self, context: &Context) -> Result<Option<String>, Failure> {
-        let me = self.node()?;
-        Ok(Peers::read(&context.environment).promoted.into_iter().map(|m| m.node).find(|node| node != me))
-    }
-
-    /// Which other node the cluster is about to promote, according to the same lists.
-    fn successor(&self, context: &Context) -> Result<Option<String>, Failure> {
-        let me = self.node()?;
-        Ok(Peers::read(&context.environment).promote.into_iter().map(|m| m.node).find(|node| node != me))
-    }
-
-    /// Starts the process, as a replica of nobody, and the watcher, and waits until the server answers; `None` when it
-    /// still loads its data after `patience`. It is meant to follow `primary` later.
+    /// Starts the process, as a replica of nobody, and the watcher, and waits until the server answers; nothing is seen when it
+    /// still loads its data after `patience`. `state` is what is remembered with it; the server in it is the one before.
     ///
     /// # Errors
     /// What the server said before it ended.
     pub(crate) fn launch(
         &self,
         context: &Context,
-        primary: Option<String>,
+        mut state: State,
         patience: Duration,
-    ) -> Result<Option<Box<Observation>>, Failure> {
+    ) -> Result<(Identity, Option<Box<Observation>>), Failure> {
         let account = self.account()?.clone();
-        if let Some(before) = self.state_file.load().server.filter(|before| !before.wait_gone(context.deadline.left() / 2)) {
+        if let Some(before) = state.server.take().filter(|before| !before.wait_gone(context.deadline.left() / 2)) {
             return Err(Failure::generic(format!(
                 "the server before (pid {}) is dead and still holds its memory: trying again",
                 before.pid
@@ -177,9 +65,6 @@ impl Redis {
             environment: vec![],
             log: None,
         };
-        let old = self.state_file.load();
-        let mut state =
-            State { ours: true, following: primary, held_until: old.held_until, record: old.record, nodes: old.nodes, ..State::default() };
         // Remembered before it runs: a stop must find it, whenever this agent is killed.
         let remember = |server: &Identity| {
             state.server = Some(server.clone());
@@ -202,7 +87,7 @@ impl Redis {
             context.log.warning(format!("a crash will be found by the next monitor only: {e}"));
         }
         context.log.notice(format!("started the server (pid {}) as a replica of nobody", spawned.identity.pid));
-        Ok(seen)
+        Ok((spawned.identity, seen))
     }
 
     /// The command line. It overrides what CONFIG REWRITE may have put into the file: roles belong to the cluster.
@@ -234,7 +119,7 @@ impl Redis {
     }
 
     /// Replication's login, set in the running server so that no password stands on a command line.
-    fn set_replication_login(&self) -> Outcome {
+    pub(crate) fn set_replication_login(&self) -> Outcome {
         let conf = self.conf()?;
         let secret = match &self.params.masterauth_file {
             Some(file) => Some(read_secret(file, "masterauth_file")?),
@@ -245,7 +130,7 @@ impl Redis {
         if secret.is_none() && self.params.masteruser.is_none() {
             return Ok(());
         }
-        let mut server = self.connect_between(Params::ANSWER_LIMIT)?;
+        let mut server = self.connect_when_free(Params::ANSWER_LIMIT)?;
         if let Some(user) = &self.params.masteruser {
             server.set("masteruser", user)?;
         }
@@ -297,40 +182,13 @@ impl Redis {
         }
     }
 
-    /// Before a server that was started with data attaches to a primary, which will replace them: says what only this
-    /// server has, and keeps the files when that is not nothing.
-    pub(crate) fn part_with_data(&self, context: &Context, info: &Info) {
-        if !info.has_keys {
-            return;
-        }
-        let excess = match self.record() {
-            Ok(Some(record)) => record.excess(&info.replid, info.offset),
-            Ok(None) => None,
-            Err(e) => return context.log.warning(e.reason),
-        };
-        match excess {
-            Some(0) => return,
-            Some(bytes) => {
-                context.log.warning(format!("at most {bytes} bytes of the replication stream are on this server only, and are given up"))
-            }
-            None => {
-                context.log.warning("the data of this server have no position that could be compared with the primary's, and are replaced")
-            }
-        }
-        if !self.params.keep_diverged {
-            return;
-        }
-        let kept = self.conf().and_then(|conf| {
-            let name = |directive, default| conf.last(directive).unwrap_or(default).to_owned();
-            let (snapshot, append_directory) = (name("dbfilename", "dump.rdb"), name("appenddirname", "appendonlydir"));
-            self.files(|files| keep_files(files, &conf.data_directory(), &snapshot, &append_directory, excess))
-                .map_err(|e| Failure::generic(e.to_string()))
-        });
-        match kept {
-            Ok(kept) if kept.as_os_str().is_empty() => {}
-            Ok(kept) => context.log.notice(format!("kept its data files in {}", kept.display())),
-            Err(e) => context.log.warning(format!("its data files are not kept: {e}")),
-        }
+    /// Keeps the data files, of which `excess` bytes are nowhere else. Returns where; nowhere when there are none.
+    pub(crate) fn keep_data_files(&self, excess: Option<u64>) -> Result<PathBuf, Failure> {
+        let conf = self.conf()?;
+        let name = |directive, default| conf.last(directive).unwrap_or(default).to_owned();
+        let (snapshot, append_directory) = (name("dbfilename", "dump.rdb"), name("appenddirname", "appendonlydir"));
+        self.files(|files| keep_files(files, &conf.data_directory(), &snapshot, &append_directory, excess))
+            .map_err(|e| Failure::generic(e.to_string()))
     }
 
     /// Stops the server, whatever it takes.
@@ -339,8 +197,7 @@ impl Redis {
         if let Err(e) = self.cluster.withdraw_score().map_err(cluster_failure) {
             context.log.warning(format!("the promotion score cannot be withdrawn: {e}"));
         }
-        let mut state = self.state_file.load();
-        if let Some(process) = self.find_server(&mut state) {
+        if let Some(process) = self.find_server(self.state_file.load().server.as_ref()) {
             context.log.notice(format!("stopping the server (pid {})", process.pid));
             process.terminate();
             let frozen = process.state() == process::State::Frozen;
@@ -360,7 +217,7 @@ impl Redis {
         for file in [&self.params.socket, &self.params.pidfile] {
             let _ = self.files(|files| files.remove(file));
         }
-        let state = State { reign: None, ..State::default() };
+        let state = State::default();
         if self.state_file.load() != state {
             // A state directory that is full must not fail a stop: the process is gone, and its record names it alone.
             if let Err(e) = self.state_file.save(&state) {
@@ -408,13 +265,8 @@ impl Redis {
         }
     }
 
-    /// Connects to a server that is known to run.
-    pub(crate) fn reach(&self, context: &Context) -> Result<Server, Fault> {
-        self.connect_between(Params::ANSWER_LIMIT.min(context.deadline.left() / 2))
-    }
-
     /// Connects as soon as the server has a connection free.
-    fn connect_between(&self, limit: Duration) -> Result<Server, Fault> {
+    pub(crate) fn connect_when_free(&self, limit: Duration) -> Result<Server, Fault> {
         let until = Instant::now() + limit;
         loop {
             match self.connect(limit) {
@@ -422,14 +274,6 @@ impl Redis {
                 other => return other,
             }
         }
-    }
-}
-
-/// Why a server cannot be started: a login that it refuses is wrong on this node, until somebody corrects it.
-fn at_start(fault: Fault) -> Failure {
-    match fault {
-        Fault::Denied(text) => Failure::permission(text),
-        other => other.into(),
     }
 }
 

@@ -58,7 +58,7 @@ impl From<Fault> for ocf::Failure {
 }
 
 /// What one look at a server shows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Observation {
     pub(crate) info: Info,
     /// How many replicas have to be attached before it takes writes as a primary, `GATE_CLOSED` when it takes none.
@@ -202,6 +202,21 @@ impl Server {
     /// Sets a configuration value in the running server.
     pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<(), Fault> {
         self.command(&["CONFIG", "SET", name, value]).map(drop)
+    }
+
+    /// Sets what our command line would have set, in a server that somebody else started on the node `me`. `replica`: it is one.
+    pub(crate) fn adopt(&mut self, me: &str, replica: bool) -> Result<(), Fault> {
+        self.set("replica-read-only", "yes")?;
+        self.set("repl-backlog-ttl", "0")?;
+        self.set("replica-ignore-disk-write-errors", "yes")?;
+        if self.setting("replica-announce-ip")?.as_deref() != Some(me) {
+            self.set("replica-announce-ip", me)?;
+            if replica {
+                // The name is told when a link begins; what is missed meanwhile comes from the backlog.
+                self.cut_link()?;
+            }
+        }
+        if replica { self.close_gate() } else { Ok(()) }
     }
 
     /// Lets no client write, in the role of a primary, from now on.

@@ -156,6 +156,18 @@ impl State {
         !self.linked || self.reign.is_some()
     }
 
+    /// What stays of it when there is another process of the server, whoever started it.
+    pub(crate) fn of_new_process(&self, process: Identity) -> Self {
+        Self { server: Some(process), reign: self.reign.clone(), nodes: self.nodes.clone(), ..Self::default() }
+    }
+
+    /// It is not the primary any more.
+    pub(crate) fn forget_reign(&mut self) {
+        self.promoted = false;
+        self.holders.clear();
+        self.leaving.clear();
+    }
+
     /// Whether the process that runs now is the one whose promotion the round follows: it holds everything.
     pub(crate) fn reigned(&self, round: &str) -> bool {
         self.reign.as_ref().is_some_and(|r| r.round == round && Some(&r.server) == self.server.as_ref())

@@ -34,7 +34,7 @@ pub trait Record: Display + PartialEq + Sized {
 }
 
 /// Why a record was not replaced.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotReplaced<R> {
     /// It is not the one that the next was made from: this is there.
     Changed(Option<R>),

@@ -1,0 +1,353 @@
+//! `monitor`: what the server does, and what the cluster should know of it. With nothing changed it starts no process.
+
+use std::time::Duration;
+
+use ocf::{Failure, Status};
+use pacemaker::Score;
+use process::Identity;
+
+use super::{Effect, Event, Instance, Level, LinkTrouble, Sight, Word};
+use crate::info::ReplicationRole;
+use crate::params::Params;
+use crate::preference::{self, Circumstances};
+use crate::record::Record;
+use crate::server::{Fault, Observation};
+use crate::state::{Reign, State};
+
+/// How long a replica's link may be down before the log says so.
+const LINK_PATIENCE: Duration = Duration::from_secs(10);
+/// For how many monitors in a row a server may say nothing and work: five minutes and more, because what ends with it may be all data.
+const WORKS_AT_MOST: u32 = 30;
+/// How long a server may take to end that does not listen any more.
+pub(super) const ENDING: Duration = Duration::from_secs(1);
+
+impl Instance<'_> {
+    /// Finds out what the instance does. `unknown`: why its memory cannot be read, when it cannot.
+    pub(crate) async fn monitor(mut self, unknown: Option<Failure>) -> Result<Status, Failure> {
+        let unknown = unknown.filter(|_| !self.rules.probe);
+        let before = self.state.clone();
+        let Some(process) = self.find().await else { return self.found_dead(&before).await };
+        if !self.state.ours {
+            let objections = self.texts(Effect::Objections(process.clone())).await;
+            if !objections.is_empty() {
+                return Ok(status(&self.state, &objections));
+            }
+        }
+        let limit = Params::ANSWER_LIMIT.min(self.left() / 2);
+        match self.look(&process, limit).await {
+            Sight::Answered(seen) => match unknown {
+                Some(failure) => {
+                    // What it is can be seen; nothing is decided and nothing written.
+                    self.state.promoted = seen.info.role == ReplicationRole::Primary && seen.gate_open();
+                    Ok(status(&self.state, &[failure.reason]))
+                }
+                None => self.judge(&before, &seen).await,
+            },
+            Sight::Engaged(why) => {
+                self.warning(format!("the server is alive and busy: {why}")).await;
+                Ok(status(&self.state, &[]))
+            }
+            Sight::Working(why) => self.works_silently(&process, &why).await,
+            Sight::Unasked(fault) => {
+                self.save_if_other_than(&before).await?;
+                let mut wrong = if matches!(fault, Fault::Denied(_)) { self.texts(Effect::Misconfiguration).await } else { Vec::new() };
+                wrong.push(fault.to_string());
+                Ok(status(&self.state, &wrong))
+            }
+            Sight::Ended => self.found_dead(&before).await,
+            Sight::Deaf(why) => {
+                let limit = ENDING.min(self.left());
+                if self.flag(Effect::Gone(process.clone(), limit)).await {
+                    return self.found_dead(&before).await;
+                }
+                self.broken(&format!("the server (pid {}) runs and does not listen: {why}", process.pid)).await
+            }
+            Sight::Stuck(why) => self.broken(&format!("the server (pid {}) is stuck: {why}", process.pid)).await,
+        }
+    }
+
+    async fn save_if_other_than(&mut self, before: &State) -> Result<(), Failure> {
+        if self.state == *before { Ok(()) } else { self.save().await }
+    }
+
+    async fn works_silently(&mut self, process: &Identity, why: &str) -> Result<Status, Failure> {
+        if self.state.working_for + 1 >= WORKS_AT_MOST {
+            return self.broken(&format!("the server (pid {}) is stuck: in {WORKS_AT_MOST} monitors, {why}", process.pid)).await;
+        }
+        self.warning(format!("the server is alive and busy: {why}")).await;
+        self.state.working_for += 1;
+        self.save().await?;
+        Ok(status(&self.state, &[]))
+    }
+
+    /// No process. A primary that died is lowered *before* it is reported: after the demotion the scheduler would find
+    /// the highest score there and promote it again.
+    async fn found_dead(&mut self, before: &State) -> Result<Status, Failure> {
+        if !self.rules.probe && before.server.is_some() {
+            self.lower().await;
+            if before.promoted {
+                return Err(Failure::promoted("the primary's server is gone: it died or was killed; see its log"));
+            }
+        }
+        Ok(Status::NotRunning)
+    }
+
+    async fn broken(&mut self, why: &str) -> Result<Status, Failure> {
+        if self.rules.probe {
+            return Err(Failure::generic(why));
+        }
+        self.lower().await;
+        Err(if self.state.promoted { Failure::promoted(why) } else { Failure::generic(why) })
+    }
+
+    async fn lower(&mut self) {
+        if let Err(e) = self.perform(Effect::Score(Score::NEVER)).await {
+            self.warning(format!("the promotion score cannot be lowered: {e}")).await;
+        }
+    }
+
+    /// The server answered: is it what it should be?
+    async fn judge(&mut self, before: &State, seen: &Observation) -> Result<Status, Failure> {
+        self.state.working_for = 0;
+        if seen.info.role == ReplicationRole::Primary && !self.state.promoted {
+            match self.unexpected_primary(seen).await? {
+                Some(status) => return Ok(status),
+                None => self.save().await?,
+            }
+        }
+        if seen.info.role == ReplicationRole::Replica && self.state.promoted {
+            // Somebody made it a replica behind our back. It certainly takes no writes.
+            self.warning("the primary has become a replica without a demotion").await;
+            self.state.promoted = false;
+        }
+        if self.state.promoted && !seen.gate_open() {
+            return Err(Failure::promoted(
+                "the primary is closed for writes (min-replicas-to-write): somebody changed it, or its promotion did not end",
+            ));
+        }
+        self.note_link(seen).await;
+        if self.rules.probe {
+            // A probe finds out and changes nothing, but what it found has to be remembered.
+            self.save_if_other_than(before).await?;
+            return Ok(status(&self.state, &observed(seen)));
+        }
+        if !self.state.ours {
+            self.adopt(seen).await?;
+        }
+        let noticed = if self.state.promoted {
+            self.tend_record(seen).await;
+            let gate = self.tend_gate(seen).await?;
+            self.state.contested.clone().or(gate)
+        } else {
+            self.tend_link(seen).await
+        };
+        self.save_if_other_than(before).await?;
+        self.tell_score(seen).await?;
+        if let Some(process) = self.state.server.clone().filter(|_| self.rules.clustered) {
+            self.ask(Effect::Watch(process)).await;
+        }
+        let complaints = self.texts(Effect::Complaints).await;
+        Ok(status(&self.state, &[observed(seen), noticed.into_iter().collect(), complaints].concat()))
+    }
+
+    /// A replica whose link is up is one that follows, and knows the record.
+    async fn note_link(&mut self, seen: &Observation) {
+        if !seen.info.link_up || seen.info.role != ReplicationRole::Replica {
+            return;
+        }
+        self.state.linked = true;
+        self.state.held_until = None;
+        if self.state.record.is_none() {
+            // Asked now, so that an election need not wait for it.
+            match self.record().await {
+                Ok(record) => self.state.record = record.map(|record| record.to_string()),
+                // A healthy server must not be restarted because the cluster is not to be asked.
+                Err(e) => self.warning(format!("the record cannot be read: {e}")).await,
+            }
+        }
+    }
+
+    /// A server with the role of a primary that we did not promote: taken over when the record names us, or nobody
+    /// (a running replication comes under Pacemaker); otherwise closed and reported.
+    async fn unexpected_primary(&mut self, seen: &Observation) -> Result<Option<Status>, Failure> {
+        let record = self.record().await?;
+        let me = self.me()?;
+        let ours = match &record {
+            None => true,
+            Some(record) => {
+                let known = |id: &String| record.history.as_ref() == Some(id);
+                record.node == me && (known(&seen.info.replid) || seen.info.replid2.as_ref().is_some_and(known))
+            }
+        };
+        if ours && seen.gate_open() {
+            self.notice("taking over a running primary").await;
+            self.take_up_reign(record);
+            return Ok(None);
+        }
+        if !seen.gate_open() {
+            // Otherwise it is a promotion that was killed half-way: it takes no writes, and Pacemaker promotes or demotes it next.
+            let recorded = |node: &String| node != me && record.as_ref().is_some_and(|r| r.node == *node);
+            if let Some(primary) = self.state.following.clone().filter(recorded) {
+                self.warning(format!(
+                    "somebody made the server a primary (closed for writes), and {primary} is the recorded one: making it follow"
+                ))
+                .await;
+                if self.state.may_part_with_data() {
+                    self.part_with_data(&seen.info).await;
+                }
+                self.tell(Word::Follow(primary)).await?;
+            }
+            return Ok(Some(Status::Running));
+        }
+        self.tell(Word::CloseGate).await?;
+        let recorded = record.map_or_else(String::new, |r| r.node);
+        Err(Failure::promoted(format!(
+            "the server has the role of a primary, but {recorded} is the recorded one: it was closed for writes"
+        )))
+    }
+
+    /// Goes on as the primary that the record names.
+    fn take_up_reign(&mut self, record: Option<Record>) {
+        self.state.promoted = true;
+        if let (Some(record), Some(process)) = (record, &self.state.server) {
+            self.state.reign = Some(Reign { round: Record::round(Some(&record)), server: process.clone() });
+            self.state.record = Some(record.to_string());
+            self.state.history = record.history.unwrap_or_default();
+            self.state.holders = record.holders;
+        }
+    }
+
+    /// On a replica: it follows whom it should, and an operator learns when it cannot.
+    async fn tend_link(&mut self, seen: &Observation) -> Option<String> {
+        if seen.info.role != ReplicationRole::Replica || seen.info.loading {
+            return None;
+        }
+        if seen.info.link_up {
+            self.state.detached_since = None;
+        }
+        let now = self.now();
+        let detached = if seen.info.link_up { now } else { *self.state.detached_since.get_or_insert(now) };
+        let for_long = now.saturating_sub(detached) >= LINK_PATIENCE;
+        let Some(primary) = self.state.following.clone() else {
+            let unknown = || "see the log of whom the cluster asked last".to_owned();
+            let why = self.state.refused.as_ref().map_or_else(unknown, |why| format!("not promoted: {why}"));
+            return (for_long && self.rules.clustered).then(|| format!("nobody is promoted, so the server follows nobody: {why}"));
+        };
+        let (host, port) = self.rules.params.address_of(&primary);
+        if seen.info.primary != Some((host.clone(), port)) {
+            self.warning(format!("the server does not follow {primary}: making it follow")).await;
+            if self.state.may_part_with_data() {
+                self.part_with_data(&seen.info).await;
+            }
+            let followed = self.tell(Word::Follow(primary.clone())).await;
+            return followed.err().map(|e| format!("it could not be made to follow {primary}: {e}"));
+        }
+        // A link that was never up has no age.
+        let for_long = for_long || seen.info.link_down_seconds.is_some_and(|s| s >= LINK_PATIENCE.as_secs());
+        if seen.info.link_up || !for_long {
+            return None;
+        }
+        let cause = match self.ask(Effect::LinkTrouble).await {
+            Event::Link(cause) => cause,
+            _ => LinkTrouble::Unknown,
+        };
+        // Whose login is refused tries the older way to get a copy, each second, and says so for a moment.
+        (!seen.info.syncing || cause == LinkTrouble::Login)
+            .then(|| format!("the link to the primary on {primary} ({host}:{port}) is down: {}", cause.remedy()))
+    }
+
+    /// Publishes the promotion score when it changed.
+    async fn tell_score(&mut self, seen: &Observation) -> Result<(), Failure> {
+        if !self.rules.clustered {
+            return Ok(());
+        }
+        let now = self.now();
+        if let Some((score, _)) = self.state.stands_back.filter(|(_, until)| !self.state.promoted && now < *until) {
+            self.offer(score).await;
+            return Ok(());
+        }
+        let held = self.state.held_until.is_some_and(|until| now < until);
+        let cold = !self.state.promoted && !self.state.linked && !held;
+        // Only a cold start has to ask the CIB.
+        let recorded = match if cold { self.record().await } else { Ok(None) } {
+            Ok(record) => record.is_some_and(|r| self.me().is_ok_and(|me| r.node == me)),
+            Err(e) => {
+                self.log(Level::Warning, format!("no promotion score, because the record cannot be read: {e}")).await;
+                return Ok(());
+            }
+        };
+        let circumstances = Circumstances { promoted: self.state.promoted, linked: self.state.linked, held, recorded };
+        self.offer(preference::score(&seen.info, circumstances)).await;
+        Ok(())
+    }
+}
+
+impl LinkTrouble {
+    /// From the newest line of the log that says anything of it. What else stands in the line is nobody's business.
+    pub(crate) fn of(log: &str) -> Self {
+        let of_line = |line: &str| {
+            let says = |words: &[&str]| words.iter().any(|word| line.contains(word));
+            if says(&["sync: receiving", "sync: Finished", "Full resync from master"]) {
+                Some(Self::Unknown)
+            } else if says(&["Unable to AUTH", "NOAUTH", "WRONGPASS", "NOPERM"]) {
+                Some(Self::Login)
+            } else if says(&["Name or service not known", "Temporary failure in name resolution"]) {
+                Some(Self::Name)
+            } else if says(&["Unable to connect to MASTER", "Connection refused", "Timeout connecting", "No route to host"]) {
+                Some(Self::Network)
+            } else {
+                None
+            }
+        };
+        log.lines().rev().find_map(of_line).unwrap_or(Self::Unknown)
+    }
+
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Login => "the primary refuses its login; correct masterauth and masteruser (docs/redis.md, changing the password)",
+            Self::Network => "nobody answers there; see that its server runs, and check bind, port and firewall",
+            Self::Name => "the name is not known here; write it into /etc/hosts",
+            Self::Unknown => "check that the name resolves, bind, firewall and masterauth; the server's log says more",
+        }
+    }
+}
+
+/// What a server says of itself that somebody should mend.
+fn observed(seen: &Observation) -> Vec<String> {
+    let unsaved = "the last save to disk failed: free space, or correct owner and mode of the data directory; see the server's log";
+    let emptied = "it threw its data away for a copy that it could not load: see the server's log (is it older than the primary?)";
+    let told = [(seen.info.save_failed, unsaved), (seen.info.emptied(), emptied)];
+    told.into_iter().filter(|(is, _)| *is).map(|(_, what)| what.to_owned()).chain(seen.complaint.clone()).collect()
+}
+
+/// It runs; whether all is well.
+fn status(state: &State, wrong: &[String]) -> Status {
+    match (state.promoted, wrong) {
+        (true, []) => Status::Promoted,
+        (false, []) => Status::Running,
+        (true, _) => Status::DegradedPromoted(wrong.join("; ")),
+        (false, _) => Status::Degraded(wrong.join("; ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_link_is_down_stands_in_the_newest_line_that_tells() {
+        let refused = "1:S 29 Nov 2026 # Unable to AUTH to MASTER: -WRONGPASS invalid username-password pair\n";
+        let nobody = "1:S 29 Nov 2026 # Error condition on socket for SYNC: Connection refused\n";
+        let name = "1:S 29 Nov 2026 # Unable to connect to MASTER: Name or service not known\n";
+        let copy = "1:S 29 Nov 2026 * MASTER <-> REPLICA sync: receiving 175 bytes from master to disk\n";
+        for (log, cause) in [
+            (String::new(), LinkTrouble::Unknown),
+            (format!("{nobody}{refused}something else\n"), LinkTrouble::Login),
+            (format!("{refused}{nobody}"), LinkTrouble::Network),
+            (name.to_owned(), LinkTrouble::Name),
+            (format!("{refused}{copy}"), LinkTrouble::Unknown),
+        ] {
+            assert_eq!(LinkTrouble::of(&log), cause, "{log}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Positions and elections: what a node publishes, hears, and does about the verdict.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ocf::{Failure, Outcome};
+use pacemaker::Score;
+
+use super::notify::ANSWER;
+use super::{Effect, Event, Instance, Level, Sight};
+use crate::election::{Position, Question, Unfit, Verdict, elect};
+use crate::info::Info;
+use crate::preference::{HANDED_OVER, STEPPED_BACK};
+use crate::record::Record;
+use crate::server::Fault;
+
+/// How long a candidate that was not promoted stays behind. Then it tries again: somebody may have come.
+const STANDS_BACK: Duration = Duration::from_secs(10);
+/// How long a published position is taken to be still there.
+const PUBLISHED_FOR: Duration = Duration::from_secs(10);
+
+impl Instance<'_> {
+    /// The record, read now unless a monitor has read it since the last promotion. What is known may be older than the
+    /// record is: that changes nobody's round, and `promote` compares.
+    pub(super) async fn record_for_election(&mut self) -> Result<Option<Record>, Failure> {
+        if let Some(record) = self.state.known_record() {
+            return Ok(Some(record));
+        }
+        let record = self.record().await?;
+        self.state.record = record.as_ref().map(ToString::to_string);
+        Ok(record)
+    }
+
+    /// Changes the scores so that the cluster plans anew, and returns the reason.
+    pub(super) async fn give_way(&mut self, verdict: Verdict) -> Result<String, Failure> {
+        let (score, reason) = match verdict {
+            Verdict::GoOn(reason) => return Ok(reason),
+            Verdict::HandOver { to, reason } => {
+                self.notice(format!("handing over to {to}: {reason}")).await;
+                self.perform(Effect::ScoreOf(to.clone(), HANDED_OVER)).await?;
+                (STEPPED_BACK, format!("{to} is to be promoted instead: {reason}"))
+            }
+            Verdict::Refuse(reason) => {
+                self.log(Level::Error, format!("refusing the promotion: {reason}")).await;
+                self.state.refused = Some(reason.clone());
+                (Score::NEVER, reason)
+            }
+        };
+        self.state.stands_back = Some((score, self.now() + STANDS_BACK));
+        self.save().await?;
+        self.perform(Effect::Score(score)).await?;
+        Ok(reason)
+    }
+
+    /// Takes back what was published for a process before the one that is going to start.
+    pub(super) async fn withdraw_position(&mut self) -> Outcome {
+        let Some((text, _)) = &self.state.published else { return Ok(()) };
+        let round = text.split(':').next().unwrap_or_default();
+        self.perform(Effect::Publish(Box::new(Position::nowhere(round, Unfit::NoServer)))).await
+    }
+
+    /// Publishes this server's position of a round, unless that was done a moment ago.
+    pub(super) async fn publish_position(&mut self, round: &str) -> Outcome {
+        let position = self.position(round).await?;
+        let text = position.print();
+        let now = self.now();
+        if self.state.published.as_ref().is_some_and(|(published, at)| *published == text && now.saturating_sub(*at) < PUBLISHED_FOR) {
+            return Ok(());
+        }
+        self.notice(format!("position for the next promotion: {text}")).await;
+        self.perform(Effect::Publish(Box::new(position))).await?;
+        self.state.published = Some((text, now));
+        self.save().await
+    }
+
+    /// Where this server stands, with its position at rest: nothing more comes from the old primary.
+    pub(super) async fn position(&mut self, round: &str) -> Result<Position, Failure> {
+        let nowhere = |unfit| Position::nowhere(round, unfit);
+        let Some(process) = self.find().await else { return Ok(nowhere(Unfit::NoServer)) };
+        let seen = match self.look(&process, ANSWER).await {
+            Sight::Answered(seen) => seen,
+            Sight::Ended => return Ok(nowhere(Unfit::NoServer)),
+            // It may hold what nobody else has, so nobody may be promoted as if it held nothing.
+            Sight::Engaged(why) | Sight::Working(why) | Sight::Stuck(why) | Sight::Deaf(why) => return Ok(self.unasked(round, &why).await),
+            Sight::Unasked(fault) => return Ok(self.unasked(round, &fault.to_string()).await),
+        };
+        if seen.info.loading {
+            return Ok(nowhere(Unfit::Loading));
+        }
+        if seen.info.link_up {
+            // Remembered, because the link is going to be cut: the next look must not take this for a fresh start.
+            self.state.linked = true;
+            self.save().await?;
+        }
+        let at_rest = match self.rest(&seen.info).await {
+            Ok(info) => info,
+            Err(fault) => return Ok(self.unasked(round, &fault.to_string()).await),
+        };
+        let complete = self.state.reigned(round);
+        Ok(Position {
+            round: round.to_owned(),
+            offset: at_rest.offset,
+            before: at_rest.replid2.zip(at_rest.second_offset),
+            history: at_rest.replid,
+            has_keys: seen.info.has_keys,
+            live: self.state.linked || complete,
+            complete,
+            priority: seen.info.priority,
+            unfit: match &seen.info {
+                info if info.syncing => Some(Unfit::Syncing),
+                info if info.emptied() => Some(Unfit::Emptied),
+                info if info.priority == 0 => Some(Unfit::Never),
+                _ => None,
+            },
+        })
+    }
+
+    async fn unasked(&mut self, round: &str, why: &str) -> Position {
+        self.warning(format!("no position: {why}")).await;
+        Position::nowhere(round, Unfit::Unasked)
+    }
+
+    async fn rest(&mut self, seen: &Info) -> Result<Box<Info>, Fault> {
+        match self.ask(Effect::Rest(Box::new(seen.clone()))).await {
+            Event::Replication(info) => info,
+            other => Err(Fault::Refused(super::confused(&other))),
+        }
+    }
+
+    /// Collects the positions of this round, until all of `expected` have spoken or the hearing ends.
+    pub(super) async fn hear(
+        &mut self,
+        round: &str,
+        expected: Vec<String>,
+        limit: Duration,
+    ) -> Result<BTreeMap<String, Position>, Failure> {
+        match self.ask(Effect::Hear(round.to_owned(), expected, limit)).await {
+            Event::Positions(positions) => positions,
+            other => Err(Failure::generic(super::confused(&other))),
+        }
+    }
+
+    /// The election, with what is known.
+    pub(super) fn verdict(&self, record: Option<&Record>, positions: &BTreeMap<String, Position>) -> Result<Verdict, Failure> {
+        Ok(elect(&Question {
+            me: self.me()?,
+            record,
+            positions,
+            servers: self.rules.servers.map(|n| n as usize),
+            confirmations: self.rules.confirmations(),
+            wait_last_known_primary: self.rules.params.wait_last_known_primary,
+            decide: &self.rules.decide,
+        }))
+    }
+}
