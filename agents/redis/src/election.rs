@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use crate::record::Record;
 
 /// Why a server is no candidate whatever its data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Unfit {
     /// Its process is gone.
     NoServer,
@@ -33,7 +33,7 @@ pub(crate) enum Unfit {
 }
 
 /// Where a server stands, as it published it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Position {
     /// The election that it was published for.
     pub(crate) round: String,
@@ -164,7 +164,7 @@ pub(crate) struct Question<'a> {
 }
 
 /// The answer, with its reason as a sentence.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Verdict {
     /// Promote me.
     GoOn(String),

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(crate) const LOST_AFTER: Duration = Duration::from_secs(60);
 
 /// Role of a server in replication, as it sees itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ReplicationRole {
     /// It takes writes from clients (unless its gate is closed).
     Primary,
@@ -16,7 +16,7 @@ pub(crate) enum ReplicationRole {
 }
 
 /// A replica, as its primary sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct AttachedReplica {
     /// The name it announces: our servers announce their node's name.
     pub(crate) node: String,
@@ -29,7 +29,7 @@ pub(crate) struct AttachedReplica {
 }
 
 /// What the agent wants to know of a server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Info {
     /// The server's process.
     pub(crate) pid: Option<i32>,

@@ -8,7 +8,7 @@ use std::fmt;
 ///
 /// As text: `epoch=7 node=lxc1 history=ID past=ID:END,ID:END holders=lxc1,lxc2`. An operator who decides where the truth is writes
 /// `node=lxc2` alone: a record without a history elects its node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Record {
     /// Counts promotions.
     pub(crate) epoch: u64,

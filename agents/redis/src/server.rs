@@ -20,7 +20,7 @@ pub(crate) const GATE_CLOSED: u32 = 1_000_000;
 pub(crate) const NOBODY: (&str, u16) = ("127.0.0.1", 1);
 
 /// Why the server did not answer as asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Fault {
     /// Nothing listens on the socket.
     Absent(String),
@@ -58,7 +58,7 @@ impl From<Fault> for ocf::Failure {
 }
 
 /// What one look at a server shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Observation {
     pub(crate) info: Info,
     /// How many replicas have to be attached before it takes writes as a primary, `GATE_CLOSED` when it takes none.

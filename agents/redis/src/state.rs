@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::record::Record;
 
 /// A promotion that this server's process went through.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Reign {
     /// The round of the election that will follow it.
     pub(crate) round: String,
@@ -21,7 +21,7 @@ pub(crate) struct Reign {
 }
 
 /// The memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct State {
     /// Of the file's form; 1 where it is not said.

@@ -5,7 +5,7 @@ use std::fmt;
 /// Why an action failed, as Pacemaker distinguishes it.
 ///
 /// 0, 7 and 8 are missing on purpose: they are no failures. 7 and 8 can only come from a monitor ([`crate::Status`]).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
     /// The instance is broken; Pacemaker recovers it.
     Generic,
@@ -42,7 +42,7 @@ impl Code {
 ///
 /// One with [`Code::Configured`] stops the resource on all nodes, so it can only be made from what is the same on all of them: by
 /// [`crate::Values::contradiction`], and by [`crate::Environment::without_notify`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Failure {
     code: Code,
     /// What the operator is told.

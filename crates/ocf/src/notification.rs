@@ -3,7 +3,7 @@
 use crate::Environment;
 
 /// Before or after the operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// Before it.
     Pre,
@@ -12,7 +12,7 @@ pub enum Phase {
 }
 
 /// The operation that is announced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// Instances start.
     Start,
@@ -25,7 +25,7 @@ pub enum Operation {
 }
 
 /// One instance of the clone on a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
     /// The instance, `redis:1`.
     pub instance: String,
@@ -36,7 +36,7 @@ pub struct Member {
 /// The lists that come with a notification. They describe the state *before* the transition.
 ///
 /// Pacemaker also sets them on start, stop, promote and demote of a clone with `notify=true`; there they are a hint.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Peers {
     /// Instances that will start or have started.
     pub start: Vec<Member>,
@@ -55,7 +55,7 @@ pub struct Peers {
 }
 
 /// A notification.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Notification {
     /// Before or after.
     pub phase: Phase,

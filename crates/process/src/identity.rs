@@ -70,7 +70,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 
 /// A process: its number and when it started, in clock ticks since boot. The pair is unique until the next boot;
 /// the boot's id makes a record from before it recognisable.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
     /// The process number.
     pub pid: i32,

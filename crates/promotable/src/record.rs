@@ -34,7 +34,7 @@ pub trait Record: Display + PartialEq + Sized {
 }
 
 /// Why a record was not replaced.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum NotReplaced<R> {
     /// It is not the one that the next was made from: this is there.
     Changed(Option<R>),
@@ -87,7 +87,7 @@ pub fn replace_record<R: Record>(cluster: &Cluster, before: Option<&R>, next: &R
 }
 
 /// What a primary finds in the place of its record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Review<R> {
     /// What it knows.
     Known,

@@ -14,6 +14,9 @@ mod promote;
 mod start;
 mod succession;
 
+#[cfg(test)]
+mod model;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -32,7 +35,7 @@ use crate::state::State;
 pub(crate) use start::at_start;
 
 /// What an action asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Effect {
     /// Write this into the log.
     Log(Level, String),
@@ -95,7 +98,7 @@ pub(crate) enum Effect {
 }
 
 /// What is said to the server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Word {
     /// Let no client write, in the role of a primary.
     CloseGate,
@@ -118,7 +121,7 @@ pub(crate) enum Word {
 }
 
 /// What came of an effect. An effect that says nothing else is answered by `Done`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Event {
     Done(Outcome),
     Told(Result<(), Fault>),
@@ -137,7 +140,7 @@ pub(crate) enum Event {
 }
 
 /// How loud something is said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Level {
     Notice,
     Warning,
@@ -145,7 +148,7 @@ pub(crate) enum Level {
 }
 
 /// What somebody finds who looks at the server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Sight {
     /// It answered.
     Answered(Box<Observation>),
@@ -177,7 +180,7 @@ pub(crate) enum LinkTrouble {
 }
 
 /// When an effect ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Moment {
     /// Since the machine booted.
     pub(crate) now: Duration,

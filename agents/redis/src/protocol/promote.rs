@@ -30,7 +30,7 @@ impl Instance<'_> {
             Sight::Answered(seen) => seen,
             Sight::Unasked(fault) => return Err(fault.into()),
             Sight::Engaged(why) | Sight::Working(why) | Sight::Stuck(why) | Sight::Deaf(why) => return Err(Failure::generic(why)),
-            Sight::Ended => return Err(Failure::generic("the server ended just now; see its log")),
+            Sight::Ended => return Err(Failure::generic("the server that was running ended just now; see its log")),
         };
         // A demotion that was killed may have left the clients' writes paused.
         let resumed = self.tell(Word::ResumeWrites).await;
