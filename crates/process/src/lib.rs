@@ -23,7 +23,7 @@ pub use command::{CommandError, Finished, run, run_as};
 pub use daemon::{Daemon, DaemonError, Spawned};
 pub use detach::{detach, kill_session};
 pub use directory::Directory;
-pub use disk::{Disks, one_each, write_for_ever};
+pub use disk::{Disk, Disks, one_each, write_for_ever};
 pub use file::{Locked, lock, write_atomically};
 pub use files::{Files, plain_name, read_file};
 pub use identity::{Identity, State, boot_id, since_boot};

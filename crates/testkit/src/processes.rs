@@ -51,6 +51,13 @@ impl Process {
         entries.flatten().filter_map(|e| Self::of(e.file_name().to_str()?.parse().ok()?)).collect()
     }
 
+    /// A line of its /proc/PID/status, such as `Uid` or `CapEff`, without the name; empty when it is gone.
+    pub fn status(&self, name: &str) -> String {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap_or_default().trim().to_owned()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         let _ = kill(Pid::from_raw(self.pid), signal);
