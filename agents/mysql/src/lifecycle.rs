@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ocf::{Context, Failure, Outcome, Peers};
-use process::{Account, Daemon, DaemonError, Identity, Spawned};
+use process::{Account, Capabilities, Daemon, DaemonError, Identity, Spawned};
 
 use crate::agent::{MySql, cluster_failure};
 use crate::dialect::Dialect;
@@ -35,6 +35,17 @@ const LETTING_GO: Duration = Duration::from_millis(100);
 const LAST_OF_LOG: u64 = 16_384;
 /// Files that the server may open; it opens fewer tables when it gets fewer.
 const OPEN_FILES: u64 = 65_535;
+
+/// MariaDB checks passwords of PAM by a setuid program, which reads /etc/shadow, becomes another user and writes into the audit log. The
+/// server itself has capabilities where an operator gave them to its file: to keep its memory from the swap (`memlock`), and for the
+/// priorities of MySQL's resource groups.
+const MAY_GAIN: Capabilities = Capabilities::DAC_OVERRIDE
+    .union(Capabilities::DAC_READ_SEARCH)
+    .union(Capabilities::SETUID)
+    .union(Capabilities::SETGID)
+    .union(Capabilities::AUDIT_WRITE)
+    .union(Capabilities::IPC_LOCK)
+    .union(Capabilities::SYS_NICE);
 
 impl MySql {
     /// Starts the server, closed for writes, following nobody or the primary. Returns whose data are to be copied here, if
@@ -206,8 +217,7 @@ impl MySql {
             account: Some(account),
             directory: self.params.datadir.clone(),
             open_files: Some(OPEN_FILES),
-            // MariaDB checks passwords of PAM by a setuid program.
-            no_new_privileges: false,
+            may_gain: MAY_GAIN,
             environment: vec![],
             // A server that `demote` starts again outlives this agent before it has opened its log.
             log: Some(self.params.log.clone()),

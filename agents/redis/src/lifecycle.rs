@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ocf::{Context, Failure, Outcome, Peers};
-use process::{Account, Daemon, DaemonError, Files, Identity, Spawned};
+use process::{Account, Capabilities, Daemon, DaemonError, Files, Identity, Spawned};
 
 use promotable::read_secret;
 
@@ -173,7 +173,7 @@ impl Redis {
             account: Some(account),
             directory: self.params.rundir.clone(),
             open_files: Some(OPEN_FILES),
-            no_new_privileges: true,
+            may_gain: Capabilities::empty(),
             environment: vec![],
             log: None,
         };

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::{User, getgrouplist, getuid, seteuid, setgroups, setresgid, setresuid};
-use process::{Daemon, Disk, Identity};
+use process::{Capabilities, Daemon, Disk, Identity};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Cluster, Membership};
@@ -125,7 +125,7 @@ impl Watcher {
             account: None,
             directory: "/".into(),
             open_files: None,
-            no_new_privileges: true,
+            may_gain: Capabilities::empty(),
             environment: vec![("OCF_RESOURCE_INSTANCE".into(), self.membership.resource.clone())],
             log: None,
         }

@@ -30,5 +30,7 @@ pub use identity::{Identity, State, boot_id, since_boot};
 pub use lookup::{UnknownAccount, find_account};
 pub use place::open_by_roots_word;
 pub use reaper::{Tell, run_with_orphans, until_told};
+/// Rights of root, as a set.
+pub use rustix::thread::CapabilitySet as Capabilities;
 pub use scope::{control_group, enclose};
 pub use socket::{listener, listens};
