@@ -414,32 +414,10 @@ impl MySql {
         }
         let mut state = self.state_file.load();
         if let Some(process) = self.find_server(&mut state) {
-            let grace = self.grace(context, &state, &process);
-            if grace.is_zero() {
-                process.kill();
-            } else {
-                context.log.notice(format!("stopping the server (pid {})", process.pid));
-                process.terminate();
-            }
-            if !process.wait_gone(grace) {
-                if !grace.is_zero() {
-                    context.log.warning(format!(
-                        "the server (pid {}) did not end within {} ms: killing it",
-                        process.pid,
-                        grace.as_millis()
-                    ));
-                }
-                process.kill();
-            }
+            promotable::end_server(&context.log, &process, self.grace(context, &state, &process));
         }
-        // Whoever was killed, now or before: what comes after a stop may use the data.
-        let limit = context.deadline.left().max(Duration::from_secs(1));
-        if let Some(process) = Self::await_end(&state, limit).first() {
-            return Err(Failure::generic(format!(
-                "the server (pid {}) cannot be killed: it hangs in the kernel, probably on its disk",
-                process.pid
-            )));
-        }
+        // Whoever was killed, now or before.
+        promotable::unless_gone(context, &state.still_there())?;
         for file in [&self.params.socket, &self.params.pidfile] {
             let _ = self.files(|files| files.remove(file));
         }
@@ -461,7 +439,7 @@ impl MySql {
     /// How long a server may take to end by itself. An orderly shutdown *releases* commits that wait for a replica, as
     /// acknowledged although nobody has them: a server with such commits, or that cannot be asked, is killed.
     fn grace(&self, context: &Context, state: &State, process: &Identity) -> Duration {
-        let grace = context.deadline.reserving(KILL_RESERVE).left().max(Duration::from_millis(500));
+        let grace = promotable::grace(context, KILL_RESERVE);
         match self.ask(state, process, Duration::from_secs(1)) {
             Look::Answered(mut server, seen) => {
                 if !seen.waits {

@@ -76,9 +76,9 @@ mod tests {
     fn without_an_account_a_server_is_found_and_nothing_is_touched() {
         let missing = ServerAccount::named("no-such-user");
         assert_eq!(missing.or_own().uid, Account::own().uid);
-        let mut touched = false;
-        let error = missing.files(|_| Ok(touched = true)).unwrap_err();
-        assert!(error.to_string().contains("no-such-user") && !touched);
+        let touched = std::cell::Cell::new(0);
+        let error = missing.files(|_| Ok(touched.replace(1))).unwrap_err();
+        assert!(error.to_string().contains("no-such-user") && touched.get() == 0);
     }
 
     #[test]
