@@ -1,13 +1,12 @@
 //! The agent: its parts, and what every action needs of them.
 
-use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ocf::{Context, Description, Failure, Notification, Outcome, ResourceAgent, Secret, Status, Timeouts, Values};
 use pacemaker::{Cluster, Disks, Membership, Watcher};
 use process::{Account, Files, Identity, Locked};
-use promotable::{Login, NotReplaced, RememberedLogin, read_secret, with_login};
+use promotable::{Login, NotReplaced, RememberedLogin, ServerAccount, read_secret, with_login};
 
 use crate::dialect::Dialect;
 use crate::params::{self, Params};
@@ -31,7 +30,7 @@ pub struct MySql {
     pub(crate) cluster: Cluster,
     pub(crate) state_file: StateFile,
     pub(crate) membership: Membership,
-    account: OnceCell<Account>,
+    account: ServerAccount,
     remembered_login: RememberedLogin,
 }
 
@@ -126,12 +125,12 @@ impl MySql {
         };
         let log = std::rc::Rc::clone(&context.log);
         Self {
+            account: ServerAccount::named(&params.user),
             params,
             cluster: Cluster::new(membership.clone(), move |line| log.trace(line)).answering_by(Instant::now() + context.deadline.left()),
             state_file: StateFile::of(&membership.state_directory, &membership.resource),
             remembered_login: RememberedLogin::of(&membership.state_directory, &membership.resource),
             membership,
-            account: OnceCell::new(),
         }
     }
 
@@ -226,7 +225,7 @@ impl MySql {
     pub(crate) fn connect(&self, known: Option<&Dialect>, limit: Duration) -> Result<Server, Fault> {
         let given = || self.login().map_err(|failure| Fault::Denied(failure.reason));
         let until = Instant::now() + limit;
-        let account = self.reader();
+        let account = self.account.or_own();
         let attempt =
             |login: &Login| Server::connect(&self.params.socket, &account, login, known, until.saturating_duration_since(Instant::now()));
         with_login(&self.remembered_login, &self.params.test_user, given, attempt, |fault| matches!(fault, Fault::Denied(_)))
@@ -311,7 +310,7 @@ impl MySql {
 
     /// A pid file names a number; only the program behind it tells whether it is our server.
     fn by_pidfile(&self) -> Option<Identity> {
-        let text = self.reader().act(|files| files.read(&self.params.pidfile, LONGEST_PID_FILE)).ok()?;
+        let text = self.account.or_own().act(|files| files.read(&self.params.pidfile, LONGEST_PID_FILE)).ok()?;
         let pid = String::from_utf8_lossy(&text).trim().parse().ok()?;
         Identity::of(pid).filter(|process| process.runs() && self.is_our_server(process))
     }
@@ -345,34 +344,19 @@ impl MySql {
         process.program() == Some(expected)
     }
 
-    /// The account that the server runs under, looked up once.
+    /// The account that the server runs under.
     pub(crate) fn account(&self) -> Result<&Account, Failure> {
-        if let Some(known) = self.account.get() {
-            return Ok(known);
-        }
-        let found = process::find_account(&self.params.user, Duration::ZERO)?;
-        Ok(self.account.get_or_init(|| found))
-    }
-
-    /// Whose rights it takes to find the server and to talk to it: the account's. A server that runs must be found, and be stopped, also
-    /// when the user database does not answer, or the parameter is wrong.
-    fn reader(&self) -> Account {
-        self.account().map_or_else(|_| Account::own(), Clone::clone)
+        self.account.get()
     }
 
     /// Touches what the server's account controls, with its rights.
     pub(crate) fn files<T>(&self, work: impl FnOnce(&Files<'_>) -> std::io::Result<T>) -> std::io::Result<T> {
-        self.account().map_err(|failure| std::io::Error::other(failure.reason))?.act(work)
+        self.account.files(work)
     }
 
     /// Why a server that somebody else started is not taken charge of.
     pub(crate) fn runs_as_root(&self, process: &Identity) -> Option<String> {
-        (process.user() == Some(0)).then(|| {
-            format!(
-                "the server (pid {}) runs as root, and somebody else started it: stop it, so that the cluster starts it as user {}",
-                process.pid, self.params.user
-            )
-        })
+        self.account.refusal_of_root(process)
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ocf::{Context, Failure, Outcome, Peers};
-use process::{Account, Daemon, DaemonError, Identity, Spawned};
+use process::{Account, Capabilities, Daemon, DaemonError, Identity, Spawned};
 
 use crate::agent::{MySql, cluster_failure};
 use crate::dialect::Dialect;
@@ -35,6 +35,17 @@ const LETTING_GO: Duration = Duration::from_millis(100);
 const LAST_OF_LOG: u64 = 16_384;
 /// Files that the server may open; it opens fewer tables when it gets fewer.
 const OPEN_FILES: u64 = 65_535;
+
+/// MariaDB checks passwords of PAM by a setuid program, which reads /etc/shadow, becomes another user and writes into the audit log. The
+/// server itself has capabilities where an operator gave them to its file: to keep its memory from the swap (`memlock`), and for the
+/// priorities of MySQL's resource groups.
+const MAY_GAIN: Capabilities = Capabilities::DAC_OVERRIDE
+    .union(Capabilities::DAC_READ_SEARCH)
+    .union(Capabilities::SETUID)
+    .union(Capabilities::SETGID)
+    .union(Capabilities::AUDIT_WRITE)
+    .union(Capabilities::IPC_LOCK)
+    .union(Capabilities::SYS_NICE);
 
 impl MySql {
     /// Starts the server, closed for writes, following nobody or the primary. Returns whose data are to be copied here, if
@@ -206,8 +217,7 @@ impl MySql {
             account: Some(account),
             directory: self.params.datadir.clone(),
             open_files: Some(OPEN_FILES),
-            // MariaDB checks passwords of PAM by a setuid program.
-            no_new_privileges: false,
+            may_gain: MAY_GAIN,
             environment: vec![],
             // A server that `demote` starts again outlives this agent before it has opened its log.
             log: Some(self.params.log.clone()),
@@ -404,32 +414,10 @@ impl MySql {
         }
         let mut state = self.state_file.load();
         if let Some(process) = self.find_server(&mut state) {
-            let grace = self.grace(context, &state, &process);
-            if grace.is_zero() {
-                process.kill();
-            } else {
-                context.log.notice(format!("stopping the server (pid {})", process.pid));
-                process.terminate();
-            }
-            if !process.wait_gone(grace) {
-                if !grace.is_zero() {
-                    context.log.warning(format!(
-                        "the server (pid {}) did not end within {} ms: killing it",
-                        process.pid,
-                        grace.as_millis()
-                    ));
-                }
-                process.kill();
-            }
+            promotable::end_server(&context.log, &process, self.grace(context, &state, &process));
         }
-        // Whoever was killed, now or before: what comes after a stop may use the data.
-        let limit = context.deadline.left().max(Duration::from_secs(1));
-        if let Some(process) = Self::await_end(&state, limit).first() {
-            return Err(Failure::generic(format!(
-                "the server (pid {}) cannot be killed: it hangs in the kernel, probably on its disk",
-                process.pid
-            )));
-        }
+        // Whoever was killed, now or before.
+        promotable::unless_gone(context, &state.still_there())?;
         for file in [&self.params.socket, &self.params.pidfile] {
             let _ = self.files(|files| files.remove(file));
         }
@@ -451,7 +439,7 @@ impl MySql {
     /// How long a server may take to end by itself. An orderly shutdown *releases* commits that wait for a replica, as
     /// acknowledged although nobody has them: a server with such commits, or that cannot be asked, is killed.
     fn grace(&self, context: &Context, state: &State, process: &Identity) -> Duration {
-        let grace = context.deadline.reserving(KILL_RESERVE).left().max(Duration::from_millis(500));
+        let grace = promotable::grace(context, KILL_RESERVE);
         match self.ask(state, process, Duration::from_secs(1)) {
             Look::Answered(mut server, seen) => {
                 if !seen.waits {

@@ -33,6 +33,12 @@ impl Observation {
         let value = |name: &str| variables.get(name).map(String::as_str).unwrap_or_default();
         // MariaDB 12 has further words for read_only; only these two mean no.
         let on = |name: &str| !matches!(value(name), "" | "0" | "OFF" | "DISABLED");
+        // They go into the record and to the other nodes, between words of ours.
+        for (name, is_none) in [("server_id", not_a_number as fn(&str) -> bool), ("server_uuid", not_a_uuid)] {
+            if is_none(value(name)) {
+                return Err(format!("the server says {:?} when it is asked for its {name}: look into its log", head(value(name))));
+            }
+        }
         let [source, acknowledger] = dialect.semi_sync.map(|s| s.switches()).unwrap_or_default();
         Ok(Self {
             closed: on("read_only") && (!variables.contains_key("super_read_only") || on("super_read_only")),
@@ -55,6 +61,21 @@ impl Observation {
             None => self.executed.clone(),
         }
     }
+}
+
+/// Whether a text is neither empty nor a number of a server.
+fn not_a_number(text: &str) -> bool {
+    !text.is_empty() && (text.len() > 20 || !text.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Whether a text is neither empty nor the name of a server.
+fn not_a_uuid(text: &str) -> bool {
+    !text.is_empty() && (text.len() != 36 || !text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-'))
+}
+
+/// As much of a text as is shown.
+fn head(text: &str) -> String {
+    text.chars().take(40).collect()
 }
 
 /// The transactions in a server's own log, from the answer to `Dialect::executed` or `Dialect::observe`.
@@ -255,6 +276,21 @@ mod tests {
             assert!(said.starts_with(begins) && said.contains(number), "{said}");
             // What crm_mon shows of it.
             assert!(said.chars().take(160).collect::<String>().contains(remedy), "{said}");
+        }
+    }
+
+    /// The text stood in the record, and its words counted as the record's.
+    #[test]
+    fn who_a_server_is_holds_no_words_of_a_record() {
+        let dialect = Dialect::of(&[Row::from([("variable_name".to_owned(), "gtid_executed".to_owned())])]).unwrap();
+        let of = |name: &str, value: &str| Observation::of(&dialect, Row::from([(name.to_owned(), value.to_owned())]), None);
+        for uuid in ["", "3e11fa47-71ca-11e1-9e33-c80aa9429562"] {
+            assert_eq!(of("server_uuid", uuid).unwrap().server, uuid);
+        }
+        assert!(of("server_id", "4294967295").is_ok());
+        for (name, value) in [("server_uuid", "x node=lxc9"), ("server_id", "7 active=lxc9"), ("server_id", "-1"), ("server_uuid", "x")] {
+            let error = of(name, value).unwrap_err();
+            assert!(error.contains(name) && error.contains(value), "{error}");
         }
     }
 

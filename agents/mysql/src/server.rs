@@ -82,6 +82,14 @@ pub(crate) struct SemiSyncStatus {
 /// Directories and beginnings of file names (`..._basename`), by the variable.
 pub(crate) type Places = BTreeMap<String, PathBuf>;
 
+/// More than all that is asked for: the sessions of a server with 65,535 connections have less. A server that was broken into may go on for
+/// ever. Bytes, names of columns included.
+const LONGEST_ANSWER: usize = 64 << 20;
+/// More than any name, number, list of filters or text of an error, which are remembered, shown and told to others; sets of transactions have
+/// more. Bytes.
+const LONGEST_VALUE: usize = 64 << 10;
+/// What it costs to keep a value and its name, however short. Bytes.
+const OF_A_VALUE: usize = 64;
 /// How often it is tried to get into a full queue of connections, which the kernel refuses at once.
 const ELBOWING: Duration = Duration::from_millis(20);
 /// How often waiting commits are looked at.
@@ -204,9 +212,13 @@ impl Server {
 
     fn rows_within(&mut self, sql: &str, limit: Duration) -> Result<Vec<Row>, Fault> {
         let Some(conn) = self.conn.as_mut() else { return Err(Fault::Silent("the connection was given up".into())) };
-        let answer = self.runtime.block_on(async { tokio::time::timeout(limit, conn.query::<mysql_async::Row, _>(sql)).await });
+        let answer = self.runtime.block_on(async { tokio::time::timeout(limit, bounded(conn, sql)).await });
         match answer {
-            Ok(Ok(rows)) => Ok(rows.into_iter().map(row).collect()),
+            Ok(Ok(Ok(rows))) => Ok(rows),
+            Ok(Ok(Err(what))) => {
+                self.conn = None;
+                Err(Fault::Refused(format!("{what} in the answer to {}: no MySQL or MariaDB has that much; look into its log", head(sql))))
+            }
             Ok(Err(error)) => {
                 if !matches!(error, Error::Server(_)) {
                     self.conn = None;
@@ -504,6 +516,31 @@ fn runtime() -> Result<Runtime, Fault> {
         .enable_all()
         .build()
         .map_err(|e| Fault::Refused(format!("no event loop can be made: {e}")))
+}
+
+/// The rows of an answer, or what of it is longer than any server's: nobody knows whether it has an end, so the connection is of no more use
+/// then.
+async fn bounded(conn: &mut Conn, sql: &str) -> Result<Result<Vec<Row>, String>, Error> {
+    let mut answer = conn.query_iter(sql).await?;
+    let (mut rows, mut size) = (Vec::new(), 0);
+    while let Some(next) = answer.next().await? {
+        let row = row(next);
+        size += row.iter().map(|(name, value)| name.len() + value.len() + OF_A_VALUE).sum::<usize>();
+        if size > LONGEST_ANSWER {
+            return Ok(Err(format!("more than {} MB", LONGEST_ANSWER >> 20)));
+        }
+        if let Some((name, value)) = row.iter().find(|(name, value)| value.len() > LONGEST_VALUE && !is_a_set(&row, name)) {
+            return Ok(Err(format!("{} bytes as {name}", value.len())));
+        }
+        rows.push(row);
+    }
+    answer.drop_result().await?;
+    Ok(Ok(rows))
+}
+
+/// Whether a column, or the variable in this row, is a set of transactions.
+fn is_a_set(row: &Row, column: &str) -> bool {
+    column.contains("gtid") || row.get("variable_name").is_some_and(|name| name.len() < LONGEST_VALUE && name.contains("gtid"))
 }
 
 fn row(mut from: mysql_async::Row) -> Row {

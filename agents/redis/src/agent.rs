@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ocf::{Context, Description, Failure, Notification, Outcome, Peers, ResourceAgent, Status, Timeouts, Values};
 use pacemaker::{Cluster, Membership, Watcher};
 use process::{Account, Files, Identity, Locked};
-use promotable::{Login, RememberedLogin, read_secret, with_login};
+use promotable::{Login, RememberedLogin, ServerAccount, read_secret, with_login};
 
 use crate::conf::Conf;
 use crate::engine::Engine;
@@ -34,7 +34,7 @@ pub struct Redis {
     pub(crate) state_file: StateFile,
     pub(crate) membership: Membership,
     conf: OnceCell<Conf>,
-    account: OnceCell<Account>,
+    account: ServerAccount,
     remembered_login: RememberedLogin,
 }
 
@@ -72,15 +72,16 @@ impl ResourceAgent for Redis {
             state_directory: environment.temporary_directory(),
         };
         let log = std::rc::Rc::clone(&context.log);
+        let params = Params::new(values);
         Ok(Self {
-            params: Params::new(values),
+            account: ServerAccount::named(&params.user),
+            params,
             cluster: Cluster::new(membership.clone(), move |line| log.trace(line))
                 .answering_by(std::time::Instant::now() + context.deadline.left()),
             state_file: StateFile::of(&membership.state_directory, &membership.resource),
             remembered_login: RememberedLogin::of(&membership.state_directory, &membership.resource),
             membership,
             conf: OnceCell::new(),
-            account: OnceCell::new(),
         })
     }
 
@@ -209,7 +210,7 @@ impl Redis {
             Ok(login) => Ok(login),
         };
         let until = Instant::now() + limit;
-        let account = self.reader();
+        let account = self.account.or_own();
         let attempt = |login: &Login| match Server::connect(&self.params.socket, &account, login, until, limit) {
             Err(Fault::Absent(_)) if process::listens(&self.params.socket) => self.detour(login, until, limit),
             other => other,
@@ -289,7 +290,7 @@ impl Redis {
 
     /// A pid file names a number; only the program behind it tells whether it is our server.
     fn by_pidfile(&self) -> Option<Identity> {
-        let text = self.reader().act(|files| files.read(&self.params.pidfile, LONGEST_PID_FILE)).ok()?;
+        let text = self.account.or_own().act(|files| files.read(&self.params.pidfile, LONGEST_PID_FILE)).ok()?;
         let pid = String::from_utf8(text).ok()?.trim().parse().ok()?;
         Identity::of(pid).filter(|process| process.is_alive() && self.is_our_server(process))
     }
@@ -326,34 +327,19 @@ impl Redis {
         process.program() == Some(expected)
     }
 
-    /// The account that the server runs under, looked up once.
+    /// The account that the server runs under.
     pub(crate) fn account(&self) -> Result<&Account, Failure> {
-        if let Some(known) = self.account.get() {
-            return Ok(known);
-        }
-        let found = process::find_account(&self.params.user, Duration::ZERO)?;
-        Ok(self.account.get_or_init(|| found))
-    }
-
-    /// Whose rights it takes to find the server and to talk to it: the account's. A server that runs must be found, and be stopped, also
-    /// when the user database does not answer, or the parameter is wrong.
-    fn reader(&self) -> Account {
-        self.account().map_or_else(|_| Account::own(), Clone::clone)
+        self.account.get()
     }
 
     /// Touches what the server's account controls, with its rights.
     pub(crate) fn files<T>(&self, work: impl FnOnce(&Files<'_>) -> std::io::Result<T>) -> std::io::Result<T> {
-        self.account().map_err(|failure| std::io::Error::other(failure.reason))?.act(work)
+        self.account.files(work)
     }
 
     /// Why a server that somebody else started is not taken charge of.
     pub(crate) fn runs_as_root(&self, process: &Identity) -> Option<String> {
-        (process.user() == Some(0)).then(|| {
-            format!(
-                "the server (pid {}) runs as root, and somebody else started it: stop it, so that the cluster starts it as user {}",
-                process.pid, self.params.user
-            )
-        })
+        self.account.refusal_of_root(process)
     }
 }
 

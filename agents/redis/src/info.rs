@@ -79,7 +79,8 @@ impl Info {
         self.role == ReplicationRole::Replica && !self.link_up && self.link_down_seconds.is_some_and(|s| s >= LOST_AFTER.as_secs())
     }
 
-    /// Reads the text of `INFO`; `None` when it holds no role, which every server answers.
+    /// Reads the text of `INFO`; `None` when it holds no role, which every server answers, or something else as the id of a
+    /// history.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let fields: HashMap<&str, &str> = text.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
         let number = |name: &str| fields.get(name).and_then(|v| v.parse::<u64>().ok());
@@ -88,6 +89,10 @@ impl Info {
             "slave" => ReplicationRole::Replica,
             _ => return None,
         };
+        // They go into the record and to the other nodes, between words of ours.
+        if ["master_replid", "master_replid2"].iter().any(|name| fields.get(name).is_some_and(|id| !is_history(id))) {
+            return None;
+        }
         let (applied, stream) = (number("slave_repl_offset").unwrap_or_default(), number("master_repl_offset").unwrap_or_default());
         let backlog = number("repl_backlog_active").is_some_and(|n| n != 0);
         let replid2 = fields.get("master_replid2").filter(|id| id.bytes().any(|b| b != b'0')).map(|id| (*id).to_owned());
@@ -125,6 +130,11 @@ impl Info {
     }
 }
 
+/// Whether a text can be the id of a history: 40 digits, hexadecimal ones.
+fn is_history(text: &str) -> bool {
+    text.len() <= 40 && text.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
 /// Reads `ip=lxc2,port=6379,state=online,offset=42,lag=0`.
 fn attached(value: &str) -> Option<AttachedReplica> {
     let fields: HashMap<&str, &str> = value.split(',').filter_map(|f| f.split_once('=')).collect();
@@ -154,6 +164,15 @@ mod tests {
         assert_eq!((info.replid2, info.second_offset), (None, None));
         assert_eq!(info.replicas[0], AttachedReplica { node: "lxc2".into(), online: true, offset: 1042, lag: 0 });
         assert!(!info.replicas[1].online);
+    }
+
+    /// The text stood in the record, and its words counted as the record's.
+    #[test]
+    fn a_history_holds_no_words_of_a_record() {
+        for id in ["aa node=lxc9", "aa,bb", "aa:7", "aa\tholders=lxc9", &"a".repeat(41)] {
+            assert_eq!(Info::parse(&PRIMARY.replace("replid:aa", &format!("replid:{id}"))), None, "{id}");
+        }
+        assert!(Info::parse(&PRIMARY.replace("replid:aa", &format!("replid:{}", "0f".repeat(20)))).is_some());
     }
 
     #[test]

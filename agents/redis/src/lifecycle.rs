@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ocf::{Context, Failure, Outcome};
-use process::{Account, Daemon, DaemonError, Files, Identity, Spawned};
+use process::{Account, Capabilities, Daemon, DaemonError, Files, Identity, Spawned};
 
 use promotable::read_secret;
 
@@ -61,7 +61,7 @@ impl Redis {
             account: Some(account),
             directory: self.params.rundir.clone(),
             open_files: Some(OPEN_FILES),
-            no_new_privileges: true,
+            may_gain: Capabilities::empty(),
             environment: vec![],
             log: None,
         };
@@ -198,21 +198,11 @@ impl Redis {
             context.log.warning(format!("the promotion score cannot be withdrawn: {e}"));
         }
         if let Some(process) = self.find_server(self.state_file.load().server.as_ref()) {
-            context.log.notice(format!("stopping the server (pid {})", process.pid));
-            process.terminate();
+            // One that is frozen hears nothing.
             let frozen = process.state() == process::State::Frozen;
-            let grace =
-                if frozen { Duration::ZERO } else { context.deadline.reserving(KILL_RESERVE).left().max(Duration::from_millis(500)) };
-            if !process.wait_gone(grace) {
-                context.log.warning(format!("the server (pid {}) did not end within {} ms: killing it", process.pid, grace.as_millis()));
-                process.kill();
-                if !process.wait_gone(context.deadline.left().max(Duration::from_secs(1))) {
-                    return Err(Failure::generic(format!(
-                        "the server (pid {}) cannot be killed: it hangs in the kernel, probably on its disk",
-                        process.pid
-                    )));
-                }
-            }
+            let grace = if frozen { Duration::ZERO } else { promotable::grace(context, KILL_RESERVE) };
+            promotable::end_server(&context.log, &process, grace);
+            promotable::unless_gone(context, [&process])?;
         }
         for file in [&self.params.socket, &self.params.pidfile] {
             let _ = self.files(|files| files.remove(file));

@@ -93,14 +93,14 @@ impl Log {
     /// One line of the trace, with the milliseconds since the agent began.
     pub fn trace(&self, text: &str) {
         if let Some(file) = &self.trace {
-            let line = format!("{:9.3} {}\n", self.start.elapsed().as_secs_f64() * 1000.0, one_line(text));
+            let line = format!("{:9.3} {}\n", self.start.elapsed().as_secs_f64() * 1000.0, one_line(text, LONGEST_LINE));
             // A trace that cannot be written (a full disk) must not fail the action.
             let _ = file.borrow_mut().write_all(line.as_bytes());
         }
     }
 
     fn write(&self, severity: Severity, text: &str) {
-        let text = one_line(text);
+        let text = one_line(text, LONGEST_LINE);
         self.trace(&format!("{} {text}", severity.word()));
         if self.to_stderr {
             let _ = writeln!(std::io::stderr(), "{}: {text}", severity.word());
@@ -127,9 +127,21 @@ impl Log {
     }
 }
 
-/// Control characters would let a server's error text forge log lines.
-fn one_line(text: &str) -> String {
-    text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+/// More than an operator reads of a line. What a server says may have megabytes. Bytes.
+const LONGEST_LINE: usize = 8_000;
+
+/// A text that somebody else may have a part in, as one line of at most so many bytes. Control characters would let a server's error text
+/// forge log lines, and what ends a line or turns it around (Unicode) forges them on a screen.
+pub(crate) fn one_line(text: &str, longest: usize) -> String {
+    let forges = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let text = text.trim_end();
+    // Where a letter ends.
+    let shown = (0..=longest.min(text.len())).rev().find_map(|at| text.get(..at)).unwrap_or_default();
+    let line: String = shown.chars().map(|c| if forges(c) { ' ' } else { c }).collect();
+    match text.len() - shown.len() {
+        0 => line,
+        more => format!("{line}... ({more} bytes more)"),
+    }
 }
 
 /// Opens the trace when `OCF_TRACE_RA` or `OCF_TRACE_FILE` asks for one, or the parameters `trace_ra`, `trace_file` and `trace_dir`, which
@@ -205,7 +217,8 @@ mod tests {
 
     #[test]
     fn a_server_cannot_forge_a_log_line() {
-        assert_eq!(one_line("ERR x\nredis: all is well\n"), "ERR x redis: all is well");
+        assert_eq!(one_line("ERR x\nredis: all is well\n", 99), "ERR x redis: all is well");
+        assert_eq!(one_line("a\u{2028}b\u{202e}c", 99), "a b c");
     }
 
     /// `crm resource trace NAME` gives these to the resource's operations.
@@ -227,5 +240,12 @@ mod tests {
         assert_eq!(facility_number("local7"), Some(23));
         assert_eq!(facility_number("none"), None);
         assert_eq!(facility_number("nonsense"), Some(3));
+    }
+
+    #[test]
+    fn a_line_that_nobody_reads_to_its_end_is_cut_where_a_letter_ends() {
+        assert_eq!(one_line(&"ü".repeat(10), 5), "üü... (16 bytes more)");
+        assert_eq!(one_line(&"ü".repeat(10), 20), "ü".repeat(10));
+        assert_eq!(one_line("", 0), "");
     }
 }

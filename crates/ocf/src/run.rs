@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use crate::logging::one_line;
 use crate::metadata::{self, Action, Role};
 use crate::parameter::LastValues;
 use crate::{Code, Context, Deadline, Description, Environment, Failure, Log, Notification, Outcome, Peers, Values};
@@ -326,11 +327,13 @@ fn report(context: &Context, action: &str, failure: &Failure) {
     exit_reason(context, &failure.reason);
 }
 
+/// More than an operator reads of a reason. It stands in the CIB, which each node keeps and sends around. Bytes.
+const LONGEST_REASON: usize = 2_000;
+
 /// Pacemaker shows the last such line on stderr to the operator.
 fn exit_reason(context: &Context, reason: &str) {
     let prefix = context.environment.non_empty("OCF_EXIT_REASON_PREFIX").unwrap_or("ocf-exit-reason:");
-    let line: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let _ = writeln!(std::io::stderr(), "{prefix}{line}");
+    let _ = writeln!(std::io::stderr(), "{prefix}{}", one_line(reason, LONGEST_REASON));
 }
 
 /// The trace begins with what was asked; a secret shows only that it is there.

@@ -2,18 +2,23 @@
 //!
 //! The fastest detection of a crash is no monitor at all. A score change alone makes the cluster demote the dead
 //! instance and promote the best other one, about 150 ms later, whatever the monitor interval. The watcher decides
-//! nothing else, and starts nothing but the process that writes to the disks: with Pacemaker away, or the resource unmanaged, a lowered score does no harm, and
-//! the monitor raises it again when the server is fit.
+//! nothing else, and starts nothing but the process that writes to the disks: with Pacemaker away, or the resource unmanaged, a lowered score
+//! does no harm, and the monitor raises it again when the server is fit.
+//!
+//! It begins as root, and ends as the cluster's user: what only root can do (the writer under the server's account, the files of the state
+//! directory) is done before it looks for the first time.
 
+use std::fs::File;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::{User, getgrouplist, getuid, seteuid, setgroups, setresgid, setresuid};
-use process::{Daemon, Identity};
+use process::{Capabilities, Daemon, Disk, Identity};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Cluster, Membership};
-use crate::score::Score;
+use crate::score::{Score, Told};
 
 /// How often it looks at a server whose process is still there. The process is gone only when the kernel has taken its memory back, which
 /// takes about a second for 8 GiB; that it was killed can be seen at once. A look is one read in /proc.
@@ -44,11 +49,29 @@ struct Record {
     disks: Option<Disks>,
 }
 
-/// A disk that hangs under a server, as the watcher tells it.
-#[derive(Debug, Serialize, Deserialize)]
-struct Hang {
+/// What the watcher has to say to this node's agent of the disks under a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Report {
     server: Identity,
-    directory: PathBuf,
+    /// The directory whose disk hangs. `None`: what wrote to the disks is gone, and another one is root's to start, which the agent is.
+    directory: Option<PathBuf>,
+}
+
+/// Where the watcher reports, opened while it was root. Nothing stands there while there is no trouble.
+#[derive(Debug)]
+struct Reports(File);
+
+impl Reports {
+    fn of(membership: &Membership) -> std::io::Result<Self> {
+        let flags = nix::fcntl::OFlag::O_NOFOLLOW.bits();
+        File::options().write(true).create(true).truncate(true).mode(0o600).custom_flags(flags).open(report_file(membership)).map(Self)
+    }
+
+    /// Half of a report, or two of them, read as none.
+    fn write(&self, report: Option<&Report>) -> std::io::Result<()> {
+        self.0.set_len(0)?;
+        report.map_or(Ok(()), |report| self.0.write_all_at(&serde_json::to_vec(report)?, 0))
+    }
 }
 
 /// Starts, finds and ends the watcher of a resource on this node.
@@ -84,7 +107,7 @@ impl Watcher {
             }
             process::kill_session(&record.watcher, ENDING);
         }
-        let _ = std::fs::remove_file(hang_file(&self.membership));
+        let _ = std::fs::remove_file(report_file(&self.membership));
         let mut arguments = vec![
             server.pid.to_string(),
             server.start_ticks.to_string(),
@@ -102,7 +125,7 @@ impl Watcher {
             account: None,
             directory: "/".into(),
             open_files: None,
-            no_new_privileges: true,
+            may_gain: Capabilities::empty(),
             environment: vec![("OCF_RESOURCE_INSTANCE".into(), self.membership.resource.clone())],
             log: None,
         }
@@ -120,7 +143,7 @@ impl Watcher {
             process::kill_session(&record.watcher, ENDING);
         }
         let _ = std::fs::remove_file(self.path());
-        let _ = std::fs::remove_file(hang_file(&self.membership));
+        let _ = std::fs::remove_file(report_file(&self.membership));
     }
 
     /// Whether `server` is watched, with its disks.
@@ -129,13 +152,19 @@ impl Watcher {
     }
 
     fn does_it(&self, record: &Record, server: &Identity) -> bool {
-        record.server == *server && record.watcher.is_alive() && (self.disks.is_none() || record.disks == self.disks)
+        record.server == *server
+            && record.watcher.is_alive()
+            && (self.disks.is_none() || record.disks == self.disks && self.report(server).is_none_or(|report| report.directory.is_some()))
     }
 
     /// The directory whose disk takes nothing any more of what this server writes.
     pub fn hanging_disk(&self, server: &Identity) -> Option<PathBuf> {
-        let hang: Hang = serde_json::from_slice(&std::fs::read(hang_file(&self.membership)).ok()?).ok()?;
-        (hang.server == *server).then_some(hang.directory)
+        self.report(server)?.directory
+    }
+
+    fn report(&self, server: &Identity) -> Option<Report> {
+        let report: Report = serde_json::from_slice(&std::fs::read(report_file(&self.membership)).ok()?).ok()?;
+        (report.server == *server).then_some(report)
     }
 
     fn record(&self) -> Option<Record> {
@@ -147,37 +176,57 @@ impl Watcher {
     }
 }
 
-/// Where the watcher says that a disk hangs. There is no such file while none does.
-fn hang_file(membership: &Membership) -> PathBuf {
+fn report_file(membership: &Membership) -> PathBuf {
     membership.state_directory.join(format!("systole-{}.hang", membership.resource))
 }
 
 /// What is watched beside the process.
 struct DisksOf<'a> {
-    server: Identity,
-    membership: &'a Membership,
-    cluster: &'a Cluster,
+    server: &'a Identity,
     writer: process::Disks,
-    told: bool,
+    reports: &'a Reports,
+    reported: Option<Report>,
 }
 
 impl DisksOf<'_> {
     /// A look. A disk that hangs is told once, to this node's agent and to the cluster; so is its end, to the agent, who knows what the server
     /// is worth then.
-    fn look(&mut self) {
-        let hanging = self.writer.hanging().map(Path::to_owned);
-        if hanging.is_some() == self.told {
+    fn look(&mut self, lower: impl FnOnce() -> bool) {
+        let report = |directory| Report { server: self.server.clone(), directory };
+        let report = match self.writer.look() {
+            Disk::Answers => None,
+            Disk::Hangs(directory) => Some(report(Some(directory.to_owned()))),
+            Disk::Unwatched => Some(report(None)),
+        };
+        if report == self.reported || self.reports.write(report.as_ref()).is_err() {
             return;
         }
-        let file = hang_file(self.membership);
-        self.told = match hanging {
-            Some(directory) => {
-                let hang = serde_json::to_vec(&Hang { server: self.server.clone(), directory }).unwrap_or_default();
-                self.cluster.forget_score();
-                process::write_atomically(&file, &hang, 0o600).is_ok() && self.cluster.publish_score(Score::NEVER).is_ok()
-            }
-            None => std::fs::remove_file(&file).is_err_and(|e| e.kind() != std::io::ErrorKind::NotFound),
-        };
+        let hangs = report.as_ref().is_some_and(|report| report.directory.is_some());
+        if !hangs || lower() {
+            self.reported = report;
+        }
+    }
+}
+
+/// Whose score is lowered, and where it is remembered that it was.
+struct Lowering<'a> {
+    cluster: &'a Cluster,
+    node: &'a str,
+    told: &'a std::io::Result<Told>,
+}
+
+impl Lowering<'_> {
+    /// Returns whether it is lowered.
+    fn lower(&self) -> bool {
+        match self.told {
+            Ok(told) => told.publishing(),
+            Err(_) => self.cluster.forget_score(),
+        }
+        let lowered = self.cluster.set_score(self.node, Score::NEVER).is_ok();
+        if let (true, Ok(told)) = (lowered, self.told) {
+            told.published(Score::NEVER);
+        }
+        lowered
     }
 }
 
@@ -224,42 +273,33 @@ pub fn watch(arguments: &[String]) -> u8 {
         Membership { resource: resource.clone(), node: Some(node.clone()), present: true, state_directory: state_directory.into() };
     let cluster = Cluster::new(membership.clone(), |_| {});
     let told = cluster.score_memory().told();
+    let lowering = Lowering { cluster: &cluster, node, told: &told };
     // Another process under this number means that ours is dead already.
     if let Some(server) = Identity::of(pid).filter(|p| p.start_ticks == start_ticks) {
         let (account, directories) = disks.split_at(disks.len().min(2));
         let directories: Vec<PathBuf> = directories.iter().map(PathBuf::from).collect();
         let numbers: Vec<u32> = account.iter().filter_map(|number| number.parse().ok()).collect();
-        // Who has to start a writer under another account, and a new one when somebody kills it, needs root for that.
-        if told.is_ok() && numbers.is_empty() {
-            leave_root(&server);
-        }
-        let program = std::env::current_exe().unwrap_or_default();
-        let mut disks = match numbers[..] {
-            [uid, gid] => Some(DisksOf {
-                server: server.clone(),
-                membership: &membership,
-                cluster: &cluster,
-                writer: process::Disks::new(&program, &[WRITER], &directories, uid, gid),
-                told: false,
-            }),
+        let reports = Reports::of(&membership);
+        let mut disks = match (&numbers[..], &reports) {
+            ([uid, gid], Ok(reports)) if !directories.is_empty() => {
+                let program = std::env::current_exe().unwrap_or_default();
+                let writer = process::Disks::write(&program, &[WRITER], &directories, *uid, *gid);
+                Some(DisksOf { server: &server, writer, reports, reported: None })
+            }
             _ => None,
         };
+        if told.is_ok() {
+            leave_root(&server);
+        }
         server.wait_dead_forever(LOOKS, || {
             if let Some(disks) = &mut disks {
-                disks.look();
+                disks.look(|| lowering.lower());
             }
         });
     }
     // Pacemaker may be restarting: try for a while. After that its own monitors will have found the dead server.
     for _ in 0..10 {
-        match &told {
-            Ok(told) => told.publishing(),
-            Err(_) => cluster.forget_score(),
-        }
-        if cluster.set_score(node, Score::NEVER).is_ok() {
-            if let Ok(told) = &told {
-                told.published(Score::NEVER);
-            }
+        if lowering.lower() {
             return 0;
         }
         std::thread::sleep(Duration::from_millis(200));

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::fcntl::OFlag;
-use nix::sys::resource::{Resource, rlim_t, setrlimit};
-use nix::sys::stat::Mode;
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, setgroups, setsid};
+use rustix::thread::{CapabilitySet as Capabilities, CapabilitySets, capabilities, remove_capability_from_bounding_set, set_capabilities};
 
 use crate::{Account, Identity};
 
@@ -51,8 +52,9 @@ pub struct Daemon {
     pub directory: PathBuf,
     /// How many files it may have open; `None` leaves our own limit.
     pub open_files: Option<u64>,
-    /// Whether neither it nor what it executes may ever gain a right, by a setuid program for instance.
-    pub no_new_privileges: bool,
+    /// The rights of root that it may gain by a program that it executes: setuid, or with capabilities of its own. With none, nothing that it
+    /// executes ever gains one.
+    pub may_gain: Capabilities,
     /// Further environment variables, beside the few that every child gets.
     pub environment: Vec<(String, String)>,
     /// The file that its output is appended to, opened with its own rights. `None` for a pipe that we hold: it ends with us, and a
@@ -114,8 +116,8 @@ impl Daemon {
                 _ => Err(nix::errno::Errno::ECANCELED.into()),
             }
         };
-        // SAFETY: the closure runs in the forked child before exec. It only makes system calls (setsid, setrlimit, prctl,
-        // setgroups, setgid, setuid, chdir, open, dup2, close, getpid, write, read) on data that was allocated before the fork,
+        // SAFETY: the closure runs in the forked child before exec. It only makes system calls (setsid, getrlimit, setrlimit, prctl, umask,
+        // setgroups, setgid, setuid, capget, capset, chdir, open, dup2, close, getpid, write, read) on data that was allocated before the fork,
         // and allocates and locks nothing. The descriptor that it closes is the child's copy, and nobody else's there.
         #[allow(unsafe_code, reason = "std has no safe way to set the session and the groups of a child")]
         unsafe {
@@ -207,13 +209,7 @@ impl Daemon {
     fn transition(&self) -> std::io::Result<Transition> {
         let log = self.log.as_ref().map(|log| CString::new(log.as_os_str().as_bytes())).transpose()?;
         let directory = CString::new(self.directory.as_os_str().as_bytes())?;
-        Ok(Transition {
-            account: self.account.clone(),
-            open_files: self.open_files,
-            no_new_privileges: self.no_new_privileges,
-            directory,
-            log,
-        })
+        Ok(Transition { account: self.account.clone(), open_files: self.open_files, may_gain: self.may_gain, directory, log })
     }
 
     fn command(&self, output: OwnedFd) -> std::io::Result<Command> {
@@ -234,7 +230,7 @@ impl Daemon {
 struct Transition {
     account: Option<Account>,
     open_files: Option<u64>,
-    no_new_privileges: bool,
+    may_gain: Capabilities,
     directory: CString,
     log: Option<CString>,
 }
@@ -243,18 +239,30 @@ impl Transition {
     /// System calls only. Directory and log are the server's, so that they are gone to and opened with its rights.
     fn make(&self) -> std::io::Result<()> {
         if let Some(limit) = self.open_files {
-            // Without the right to raise the limit, the server works with what there is and says so itself.
-            let _ = setrlimit(Resource::RLIMIT_NOFILE, limit as rlim_t, limit as rlim_t);
+            // Without the right to raise what may be raised, as much as there is: the server works with it and says so itself.
+            let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+            let limit = limit as rlim_t;
+            setrlimit(Resource::RLIMIT_NOFILE, limit, limit)
+                .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, limit.min(most), limit.min(most)))?;
         }
         // A dump of its memory holds data and passwords, and may be as large as the machine.
         setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-        if self.no_new_privileges {
+        if self.may_gain.is_empty() {
             nix::sys::prctl::set_no_new_privs()?;
         }
         if let Some(account) = &self.account {
+            // What we have of Pacemaker, whose own it is: how sparing the kernel is with it when memory is used up. A kernel without it has no
+            // such file.
+            if let Ok(file) = nix::fcntl::open(c"/proc/self/oom_score_adj", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+                let _ = nix::unistd::write(file, b"0");
+            }
+            umask(UMASK);
+            bound(self.may_gain)?;
             setgroups(&account.groups)?;
             nix::unistd::setgid(Gid::from_raw(account.gid))?;
             nix::unistd::setuid(Uid::from_raw(account.uid))?;
+            // What outlives the change of the user, for programs whose files take it up.
+            set_capabilities(None, CapabilitySets { inheritable: Capabilities::empty(), ..capabilities(None)? })?;
         }
         nix::unistd::chdir(self.directory.as_c_str())?;
         if let Some(log) = &self.log {
@@ -264,6 +272,24 @@ impl Transition {
         }
         Ok(())
     }
+}
+
+/// Nobody but the account and its group reads what a server writes: as the distributions' units have it.
+const UMASK: Mode = Mode::from_bits_truncate(0o007);
+
+/// Takes all of root's rights but these from what this process and its children can ever gain.
+fn bound(may_gain: Capabilities) -> std::io::Result<()> {
+    for one in (0..u64::BITS).map(|number| Capabilities::from_bits_retain(1 << number)).filter(|one| !may_gain.contains(*one)) {
+        match remove_capability_from_bounding_set(one) {
+            Ok(()) => {}
+            // The kernel does not know that many.
+            Err(rustix::io::Errno::INVAL) => break,
+            // We are not root, or one without this right: there is little to gain then.
+            Err(rustix::io::Errno::PERM) => break,
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
 }
 
 /// How a log is opened: a FIFO in its place is not waited for.
@@ -302,7 +328,7 @@ mod tests {
             account: None,
             directory: "/".into(),
             open_files: Some(100),
-            no_new_privileges: true,
+            may_gain: Capabilities::empty(),
             environment: vec![("SHOWN".into(), "yes".into())],
             log: None,
         }

@@ -94,7 +94,7 @@ mod tests {
             account: None,
             directory: "/".into(),
             open_files: None,
-            no_new_privileges: true,
+            may_gain: crate::Capabilities::empty(),
             environment: vec![],
             log: None,
         };

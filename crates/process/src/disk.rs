@@ -6,12 +6,14 @@
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, poll};
 
 /// The file that is written, in each directory. Servers pass over files whose names begin so.
 const FILE: &str = ".systole-disk";
@@ -44,49 +46,56 @@ impl Progress {
     }
 }
 
+/// What a look at a writer shows.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Disk<'a> {
+    /// Each disk takes what is written to it, as far as anybody can tell.
+    Answers,
+    /// The disk of this directory does not.
+    Hangs(&'a Path),
+    /// Nobody writes: the writer was killed, or could not be started. Nothing is known of the disks any more.
+    Unwatched,
+}
+
 /// A writer, as whoever looks at it every tenth of a second sees it.
 #[derive(Debug)]
 pub struct Disks {
     directories: Vec<PathBuf>,
-    command: Command,
     writer: Option<(Child, ChildStdout)>,
     progress: Progress,
 }
 
 impl Disks {
-    /// For the disks of these directories, written to as this user. `program` with `arguments` has to call [`write_for_ever`] with the
-    /// directories that follow.
-    pub fn new(program: &Path, arguments: &[&str], directories: &[PathBuf], uid: u32, gid: u32) -> Self {
+    /// Starts a writer to the disks of these directories, as this user: whoever is not that user has to be root for it. `program` with
+    /// `arguments` has to call [`write_for_ever`] with the directories that follow.
+    pub fn write(program: &Path, arguments: &[&str], directories: &[PathBuf], uid: u32, gid: u32) -> Self {
         use std::os::unix::process::CommandExt as _;
         let mut command = Command::new(program);
         command.args(arguments).args(directories).env_clear().current_dir("/").uid(uid).gid(gid);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        Self { directories: directories.to_vec(), command, writer: None, progress: Progress::default() }
+        let writer = command.spawn().ok().and_then(|mut child| {
+            let said = child.stdout.take()?;
+            fcntl(&said, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).ok()?;
+            Some((child, said))
+        });
+        Self { directories: directories.to_vec(), writer, progress: Progress::default() }
     }
 
-    /// A look. Returns the directory whose disk hangs.
-    pub fn hanging(&mut self) -> Option<&Path> {
-        if self.writer.is_none() && !self.directories.is_empty() {
-            self.writer = self.command.spawn().ok().and_then(|mut child| {
-                let said = child.stdout.take()?;
-                fcntl(&said, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).ok()?;
-                Some((child, said))
-            });
-            self.progress = Progress::default();
-        }
-        let (child, said) = self.writer.as_mut()?;
+    /// A look.
+    pub fn look(&mut self) -> Disk<'_> {
+        let Some((child, said)) = self.writer.as_mut() else { return Disk::Unwatched };
         let mut buffer = [0; 64];
         let read = match std::io::Read::read(said, &mut buffer) {
             Ok(0) => {
-                // Somebody killed it. The next look starts another.
                 let _ = child.try_wait();
                 self.writer = None;
-                return None;
+                return Disk::Unwatched;
             }
             Ok(read) => read,
             Err(_) => 0,
         };
-        self.progress.look(&buffer[..read]).and_then(|number| self.directories.get(number)).map(PathBuf::as_path)
+        let hanging = self.progress.look(&buffer[..read]).and_then(|number| self.directories.get(number));
+        hanging.map_or(Disk::Answers, |directory| Disk::Hangs(directory))
     }
 }
 
@@ -94,8 +103,6 @@ impl Disks {
 ///
 /// What the file system refuses (a full disk, a mode, a link in the place of the file) is an answer: such a disk does not hang.
 pub fn write_for_ever(directories: &[&OsStr]) {
-    // Asked for before it is looked whether it is too late for that.
-    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
     let mut out = std::io::stdout();
     let mut say = |byte: u8| out.write_all(&[byte]).and_then(|()| out.flush()).is_ok();
     loop {
@@ -114,11 +121,18 @@ pub fn write_for_ever(directories: &[&OsStr]) {
                 .open(Path::new(directory).join(FILE));
             let _ = file.and_then(|file| file.write_all_at(&BLOCK, 0));
         }
-        if !say(THROUGH) {
+        if !say(THROUGH) || nobody_reads_within(EVERY) {
             return;
         }
-        std::thread::sleep(EVERY);
     }
+}
+
+/// Waits. Whoever started the writer is gone when nobody reads what it says any more, which ends the waiting. The kernel's word for the end
+/// of a parent (`PR_SET_PDEATHSIG`) does not come from one that runs as another user.
+fn nobody_reads_within(limit: Duration) -> bool {
+    let out = std::io::stdout();
+    let limit = u16::try_from(limit.as_millis()).unwrap_or(u16::MAX);
+    poll(&mut [PollFd::new(out.as_fd(), PollFlags::empty())], limit).is_ok_and(|ready| ready > 0)
 }
 
 /// One of the directories for each file system that they are on, those that are not there left out.

@@ -23,12 +23,14 @@ pub use command::{CommandError, Finished, run, run_as};
 pub use daemon::{Daemon, DaemonError, Spawned};
 pub use detach::{detach, kill_session};
 pub use directory::Directory;
-pub use disk::{Disks, one_each, write_for_ever};
+pub use disk::{Disk, Disks, one_each, write_for_ever};
 pub use file::{Locked, lock, write_atomically};
 pub use files::{Files, plain_name, read_file};
 pub use identity::{Identity, State, boot_id, since_boot};
 pub use lookup::{UnknownAccount, find_account};
 pub use place::open_by_roots_word;
 pub use reaper::{Tell, run_with_orphans, until_told};
+/// Rights of root, as a set.
+pub use rustix::thread::CapabilitySet as Capabilities;
 pub use scope::{control_group, enclose};
 pub use socket::{listener, listens};

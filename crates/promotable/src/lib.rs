@@ -1,10 +1,14 @@
 //! What the agents of promotable databases have in common.
 
+mod account;
+mod ending;
 mod login;
 mod machine;
 mod record;
 mod secret;
 
+pub use account::ServerAccount;
+pub use ending::{end_server, grace, unless_gone};
 pub use login::{Login, RememberedLogin, with_login};
 pub use machine::{Machine, Port, Step};
 pub use record::{NotReplaced, REVIEW, Record, Review, decision, read_record, replace_record, review, withdrawal};

@@ -51,6 +51,20 @@ impl Process {
         entries.flatten().filter_map(|e| Self::of(e.file_name().to_str()?.parse().ok()?)).collect()
     }
 
+    /// A line of its /proc/PID/status, such as `Uid` or `CapEff`, without the name; empty when it is gone.
+    pub fn status(&self, name: &str) -> String {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap_or_default().trim().to_owned()
+    }
+
+    /// A limit of its own, soft and hard, from /proc/PID/limits.
+    pub fn limit(&self, name: &str) -> Vec<String> {
+        let text = std::fs::read_to_string(format!("/proc/{}/limits", self.pid)).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        line.split_whitespace().take(2).map(str::to_owned).collect()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         let _ = kill(Pid::from_raw(self.pid), signal);

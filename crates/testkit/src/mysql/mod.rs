@@ -2,11 +2,13 @@
 
 mod client;
 mod group;
+mod liar;
 mod node;
 mod server;
 
 pub use client::{Client, Waiting};
 pub use group::Group;
+pub use liar::{Liar, Lie};
 pub use node::{APP_PASSWORD, Node, REPLICATION_PASSWORD, RESOURCE};
 pub use server::Server;
 

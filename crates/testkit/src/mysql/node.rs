@@ -240,6 +240,12 @@ impl Node {
         servers.remove(0)
     }
 
+    /// What writes to the disks of this node's server.
+    pub fn disk_writers(&self) -> Vec<Process> {
+        let arguments = format!("write-to-disks {}", self.data().display());
+        Process::all().into_iter().filter(|p| p.name == "systole-watch" && p.arguments.contains(&arguments)).collect()
+    }
+
     /// The watchers of this node's server.
     pub fn watchers(&self) -> Vec<Process> {
         let state = self.state().display().to_string();

@@ -5,8 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use testkit::mysql::{Node, Server};
-use testkit::{Process, eventually};
+use testkit::mysql::{Group, Liar, Lie, Node, Server};
+use testkit::{Agent, Answer, Process, eventually};
 
 use super::copy::Diverged;
 
@@ -263,4 +263,193 @@ fn a_server_that_runs_as_root_is_not_taken_over() {
     std::thread::spawn(move || server.wait());
     node.agent().run("stop").ok();
     assert!(node.servers().is_empty());
+}
+
+/// What only the agent's own lines begin with.
+const FORGED: &str = "2026-01-01T00:00:00Z mysql(db)[1]: NOTICE: promoted: all is well";
+/// What everybody can be shown. Bytes.
+const LONGEST_LINE: usize = 9_000;
+const LONGEST_REASON: usize = 2_500;
+
+/// What nobody means well, as a text.
+fn texts() -> Vec<Vec<u8>> {
+    let several = format!("x\n{FORGED}\r\nocf-exit-reason:{FORGED}\n\0\x1b[2J\u{2028}{FORGED}\u{202e}");
+    vec![[several.as_bytes(), b"\xff\xfe"].concat(), vec![b'x'; 1_000_000]]
+}
+
+/// The same as a path.
+fn paths(node: &Node, roots: &Roots) -> Vec<Vec<u8>> {
+    let link = node.data().join("link");
+    symlink(&roots.directory, &link).unwrap();
+    let secret = roots.secret.display();
+    let paths = [
+        secret.to_string(),
+        format!("../../../../../../../../../..{secret}"),
+        link.join("secret").display().to_string(),
+        format!("{secret}\0/../x"),
+    ];
+    paths.into_iter().map(String::into_bytes).chain(texts()).collect()
+}
+
+/// What the agent asks a server for, and goes to.
+const PLACES: &[&str] =
+    &["log_bin_basename", "relay_log_basename", "innodb_log_group_home_dir", "innodb_data_home_dir", "innodb_undo_directory", "plugin_dir"];
+
+/// What else it asks for.
+const NAMES: &[&str] = &[
+    "version",
+    "server_id",
+    "server_uuid",
+    "read_only",
+    "log_bin",
+    "binlog_format",
+    "event_scheduler",
+    "gtid_executed",
+    "gtid_owned",
+    "gtid_binlog_state",
+    "gtid_slave_pos",
+    // Its binary log and its replicas.
+    "binlog_do_db",
+    "binlog_ignore_db",
+    "host",
+    "rpl_semi_sync_master_clients",
+    "rpl_semi_sync_source_clients",
+    // Its replication.
+    "master_host",
+    "source_host",
+    "last_io_errno",
+    "last_io_error",
+    "last_sql_errno",
+    "last_sql_error",
+    "gtid_io_pos",
+    "retrieved_gtid_set",
+    "slave_sql_running_state",
+    "replica_sql_running_state",
+    "replicate_do_db",
+    "connection_name",
+    "channel_name",
+    // Its sessions.
+    "state",
+    "info",
+    "user",
+    "id",
+];
+
+/// That an action ended as one does, and said what it said in lines of its own.
+#[track_caller]
+fn expect_sober(what: &str, node: &Node, answer: &Answer) {
+    assert!([0, 1, 4, 5, 7, 8, 9, 190, 191].contains(&answer.status), "{what}: {} ended with {}", answer.action, answer.status);
+    for line in answer.stderr.lines() {
+        assert!(line.starts_with("ocf-exit-reason:") && line.len() < LONGEST_REASON, "{what}: {line:.300}");
+    }
+    assert!(answer.stderr.lines().count() <= 1, "{what}: {:.600}", answer.stderr);
+    for line in node.log().lines() {
+        assert!(line.len() < LONGEST_LINE, "{what}: a line of {} bytes: {line:.300}", line.len());
+        let words = line.split_once("Z mysql(db)[").and_then(|(_, rest)| rest.split_once("]: "));
+        let is_ours = words.is_some_and(|(_, said)| ["ERROR: ", "WARNING: ", "NOTICE: "].iter().any(|word| said.starts_with(word)));
+        assert!(is_ours && !line.starts_with(FORGED), "{what}: a line that nobody wrote: {line:.300}");
+        assert!(!line.contains(|c: char| c.is_control() || ('\u{2028}'..='\u{202e}').contains(&c)), "{what}: {line:.300}");
+    }
+}
+
+/// What a server says of itself is used as a path, shown to the operator, and told to the other nodes.
+#[test]
+fn a_server_that_lies_moves_nothing_of_roots_and_forges_no_line() {
+    let group = Group::established(&["a", "b"]);
+    group.settle();
+    let (a, b) = (group.node("a"), group.node("b"));
+    let roots = Roots::of(b);
+    let liars = [Liar::over(a), Liar::over(b)];
+    let (paths, texts) = (paths(b, &roots), texts());
+    let look = |what: &str| {
+        let monitors = [(a, a.agent().spawn("monitor")), (b, b.agent().spawn("monitor"))];
+        monitors.into_iter().for_each(|(node, monitor)| expect_sober(what, node, &monitor.answer()));
+        // What it is asked when it is taken charge of.
+        expect_sober(what, b, &b.agent().run("start"));
+    };
+    for (name, values) in PLACES.iter().map(|name| (name, &paths)).chain(NAMES.iter().map(|name| (name, &texts))) {
+        for value in values {
+            let what = format!("{name} is {:.80}", String::from_utf8_lossy(value));
+            liars.iter().for_each(|liar| liar.tell(Lie::Value((*name).to_owned(), value.clone())));
+            look(&what);
+            roots.expect_untouched(&["secret"]);
+            for node in [a, b] {
+                // What has been read is not read again.
+                std::fs::write(node.directory.join("ha.log"), "").unwrap();
+                assert!(std::fs::metadata(node.state_file()).map_or(0, |file| file.len()) < 200_000, "{what}: remembered");
+            }
+        }
+    }
+    // The error of a statement is shown as well.
+    for begin in ["SHOW GLOBAL VARIABLES", "SHOW ALL SLAVES STATUS", "SHOW REPLICA STATUS", "SELECT @@", "SET ", "SHOW"] {
+        for value in &texts {
+            let what = format!("{begin} is refused: {:.80}", String::from_utf8_lossy(value));
+            liars.iter().for_each(|liar| liar.tell(Lie::Refusal(begin, value.clone())));
+            look(&what);
+            roots.expect_untouched(&["secret"]);
+        }
+    }
+    liars.iter().for_each(|liar| liar.tell(Lie::Value("last_io_error".into(), b"x\ny".to_vec())));
+    for (node, action) in [(b, "demote"), (a, "demote"), (b, "stop"), (a, "stop")] {
+        expect_sober("the end", node, &node.agent().run(action));
+    }
+    assert!(a.servers().is_empty() && b.servers().is_empty());
+}
+
+/// An answer without an end was read until the time was over, and kept: a gigabyte in three seconds.
+#[test]
+fn an_answer_without_an_end_takes_no_memory() {
+    let group = Group::established(&["a", "b"]);
+    group.settle();
+    let node = group.node("b");
+    let liar = Liar::over(node);
+    for begin in ["SHOW GLOBAL VARIABLES", "SELECT @@", "SHOW ALL SLAVES STATUS", "SHOW REPLICA STATUS"] {
+        liar.tell(Lie::Flood(begin, 1_000));
+        for action in ["monitor", "start"] {
+            let (answer, memory) = measured(&node.agent(), action);
+            expect_sober(begin, node, &answer);
+            assert!(memory < 300, "{action}: {memory} MB for the answer to {begin}");
+        }
+    }
+    node.agent().run("stop").ok();
+    assert!(node.servers().is_empty());
+}
+
+/// An action, and the most memory that it had at a time, in MB.
+fn measured(agent: &Agent, action: &str) -> (Answer, u64) {
+    let running = agent.spawn(action);
+    let mut most = 0;
+    while let Some(process) = Process::of(running.pid()) {
+        let had: Option<u64> = process.status("VmHWM").split(' ').next().and_then(|kilobytes| kilobytes.parse().ok());
+        most = most.max(had.unwrap_or_default() >> 10);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    (running.answer(), most)
+}
+
+/// What Pacemaker was started with is not for a server: how sparing the kernel is with it, what others may do with its files, dumps of memory.
+/// Of root's rights it has none, and what it executes may gain those that PAM needs.
+#[test]
+fn a_server_has_limits_of_its_own_and_none_of_roots_rights() {
+    let node = Node::alone();
+    let inherited = "umask 0; echo 300 > /proc/self/oom_score_adj; ulimit -c unlimited; ulimit -S -n 512";
+    let answer = testkit::after(inherited, &node.agent().command(&["start"])).output().unwrap();
+    assert!(answer.status.success(), "{answer:?}");
+    let server = node.process();
+    let adjusted = std::fs::read_to_string(format!("/proc/{}/oom_score_adj", server.pid)).unwrap();
+    assert_eq!(adjusted.trim(), "0");
+    assert_eq!(server.limit("Max core file size"), ["0", "0"]);
+    let [soft, hard] = &server.limit("Max open files")[..] else { panic!("no limits") };
+    assert!(soft == hard && soft != "512", "{soft} {hard}: as many as the sandbox has, up to 65,535");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(server.status(set), "0".repeat(16), "{set}");
+    }
+    // DAC_OVERRIDE, DAC_READ_SEARCH, SETGID, SETUID, IPC_LOCK, SYS_NICE, AUDIT_WRITE, as far as the sandbox has them.
+    let may_gain: u64 = [1, 2, 6, 7, 14, 23, 29].iter().map(|number| 1 << number).sum();
+    let gains = u64::from_str_radix(&server.status("CapBnd"), 16).unwrap();
+    assert_eq!(gains & !may_gain, 0, "{gains:x}");
+    // The servers set their own.
+    let umask = server.status("Umask");
+    assert!(umask.ends_with('6') || umask.ends_with('7'), "{umask}");
+    node.agent().run("stop").ok();
 }

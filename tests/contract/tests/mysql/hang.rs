@@ -165,20 +165,84 @@ fn what_the_writer_is_refused_is_no_hang_and_a_link_is_not_followed() {
     std::os::unix::fs::symlink(&aside, a.data().join(".systole-disk")).unwrap();
     a.give(&aside);
     group.start_all();
-    let writer = || {
-        testkit::Process::all()
-            .into_iter()
-            .find(|p| p.name == "systole-watch" && p.arguments.contains(&format!("write-to-disks {}", a.data().display())))
-    };
+    let writer = || a.disk_writers().pop();
     eventually("it writes", || writer().is_some());
     std::thread::sleep(Duration::from_secs(20));
     assert_eq!(std::fs::read_to_string(&aside).unwrap(), "not written");
     a.agent().run("monitor").expect(&[0]);
     // As the server's user, and not longer than the server is there.
-    let status = std::fs::read_to_string(format!("/proc/{}/status", writer().unwrap().pid)).unwrap();
-    assert!(status.lines().any(|line| line.starts_with("Uid:") && !line.contains("\t0\t")), "{status}");
+    assert!(!writer().unwrap().status("Uid").split_whitespace().any(|user| user == "0"));
     a.agent().run("stop").ok();
     assert!(writer().is_none(), "it would keep the file system from being unmounted");
+}
+
+/// Beside MySQL it was root for all of its life, to start what writes to the disks.
+#[test]
+fn the_watcher_is_the_clusters_user_and_its_writer_the_servers() {
+    let (group, disk) = established(&["a", "b"]);
+    let a = group.node("a");
+    let (watcher, cluster) = (a.watchers().remove(0), account("hacluster"));
+    eventually("it is not root", || watcher.status("Uid") == four_times(cluster.uid.as_raw()));
+    assert_eq!(watcher.status("Gid"), four_times(cluster.gid.as_raw()));
+    eventually("it writes", || !a.disk_writers().is_empty());
+    let (writer, mysql) = (a.disk_writers().remove(0), account("mysql"));
+    assert_eq!(writer.status("Uid"), four_times(mysql.uid.as_raw()));
+    assert_eq!((writer.status("Gid"), writer.status("Groups")), (four_times(mysql.gid.as_raw()), String::new()));
+    for process in [&watcher, &writer] {
+        assert_eq!((process.status("CapEff"), process.status("NoNewPrivs")), ("0".repeat(16), "1".to_owned()), "{process:?}");
+        assert!(!process.status("Groups").split_whitespace().any(|group| group == "0"), "{}", process.status("Groups"));
+    }
+    // Not being root it tells both, and takes back what it told the agent.
+    disk.hang();
+    eventually_in(Duration::from_secs(30), "the watcher finds it", || a.score() == "-INFINITY");
+    a.agent().run("monitor").refused(9, &["the disk of", "hangs"]);
+    group.cluster.calls();
+    a.agent().run("monitor").expect(&[9]);
+    let calls = group.cluster.calls();
+    assert!(!calls.iter().any(|call| call.contains("--promotion")), "told twice: {calls:?}");
+    disk.go_on();
+    eventually("it is in order again", || a.agent().run("monitor").status == 8);
+    assert_eq!(a.score(), "1000");
+}
+
+/// Only root can start another one, and the monitor is root.
+#[test]
+fn a_disk_writer_that_was_killed_is_replaced_by_the_next_monitor() {
+    let group = Group::established(&["a", "b"]);
+    let a = group.node("a");
+    a.agent().run("monitor").expect(&[8]);
+    eventually("it writes", || a.disk_writers().len() == 1);
+    let (watcher, writer) = (a.watchers().remove(0), a.disk_writers().remove(0));
+    writer.signal(Signal::SIGKILL);
+    eventually("the watcher says so", || std::fs::read(a.state().join("systole-db.hang")).is_ok_and(|report| !report.is_empty()));
+    assert!(watcher.is_there(), "the server is watched all the same");
+    for _ in 0..3 {
+        a.agent().run("monitor").expect(&[8]);
+        eventually("another one writes", || a.disk_writers().len() == 1 && a.disk_writers()[0].pid != writer.pid);
+        assert_eq!(a.watchers().len(), 1);
+    }
+    assert_eq!(a.score(), "1000");
+}
+
+/// The kernel tells nobody of the end of a parent that runs as another user.
+#[test]
+fn a_disk_writer_does_not_outlive_its_watcher() {
+    let group = Group::established(&["a", "b"]);
+    let a = group.node("a");
+    a.agent().run("monitor").expect(&[8]);
+    eventually("it writes", || a.disk_writers().len() == 1);
+    eventually("the watcher is not root", || !a.watchers()[0].status("Uid").starts_with('0'));
+    a.watchers()[0].signal(Signal::SIGKILL);
+    assert!(testkit::within(Duration::from_secs(1), || a.disk_writers().is_empty().then_some(())).is_some(), "{:?}", a.disk_writers());
+}
+
+fn account(name: &str) -> testkit::User {
+    testkit::User::from_name(name).unwrap().expect("the image has this user")
+}
+
+/// As /proc has it: real, effective, saved and of the file system.
+fn four_times(number: u32) -> String {
+    vec![number.to_string(); 4].join("\t")
 }
 
 #[track_caller]

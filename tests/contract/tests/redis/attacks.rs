@@ -269,3 +269,73 @@ fn a_server_that_runs_as_root_is_not_taken_over() {
     node.agent().run("stop").ok();
     assert!(node.servers().is_empty());
 }
+
+/// What Pacemaker was started with is not for a server: how sparing the kernel is with it, what others may do with its files, dumps of memory.
+/// Of root's rights it has none, and nothing that it executes ever gains one.
+#[test]
+fn a_server_has_limits_of_its_own_and_none_of_roots_rights() {
+    let node = Node::alone();
+    let inherited = "umask 0; echo 300 > /proc/self/oom_score_adj; ulimit -c unlimited; ulimit -S -n 512";
+    let answer = testkit::after(inherited, &node.agent().command(&["start"])).output().unwrap();
+    assert!(answer.status.success(), "{answer:?}");
+    let server = node.server();
+    let adjusted = std::fs::read_to_string(format!("/proc/{}/oom_score_adj", server.pid)).unwrap();
+    assert_eq!(adjusted.trim(), "0");
+    assert_eq!(server.limit("Max core file size"), ["0", "0"]);
+    let [soft, hard] = &server.limit("Max open files")[..] else { panic!("no limits") };
+    assert!(soft == hard && soft != "512", "{soft} {hard}: as many as the sandbox has, up to 65,535");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(server.status(set), "0".repeat(16), "{set}");
+    }
+    assert_eq!((server.status("CapBnd"), server.status("NoNewPrivs")), ("0".repeat(16), "1".to_owned()));
+    assert_eq!(server.status("Umask"), "0007");
+    node.agent().run("stop").ok();
+}
+
+/// Somebody in the server's place who passes everything on, but another id of its history, of the same length.
+fn lie_of_history(node: &Node, lie: &'static [u8; 40]) {
+    let socket = node.socket();
+    let aside = socket.with_extension("aside");
+    std::fs::rename(&socket, &aside).unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    node.give(&socket);
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let server = std::os::unix::net::UnixStream::connect(&aside).unwrap();
+            let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
+            std::thread::spawn(move || pass_on(server, client, lie));
+        }
+    });
+}
+
+fn pass_on(mut server: std::os::unix::net::UnixStream, mut client: std::os::unix::net::UnixStream, lie: &[u8]) -> std::io::Result<()> {
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = std::io::Read::read(&mut server, &mut buffer)?;
+        let said = &mut buffer[..read];
+        const NAME: &[u8] = b"master_replid:";
+        if let Some(at) = said.windows(NAME.len()).position(|word| word == NAME) {
+            said[at + NAME.len()..][..lie.len()].copy_from_slice(lie);
+        }
+        if read == 0 {
+            return client.shutdown(std::net::Shutdown::Both);
+        }
+        std::io::Write::write_all(&mut client, said)?;
+    }
+}
+
+/// The text stood in the CIB, and its words counted as the record's: another node for the primary, other holders of its writes.
+#[test]
+fn the_history_that_a_server_tells_puts_no_words_into_the_record() {
+    let group = testkit::Group::established(&["a", "b"]);
+    let b = group.node("b");
+    group.node("a").kill_server();
+    lie_of_history(b, b"aa node=evil holders=evil past=evil:7 x ");
+    b.agent().run("monitor").expect(&[190, 1]);
+    // Nobody has to be elected by what it says.
+    group.cluster.set_record("redis", "node=b");
+    group.promote("b", &["b"]).expect(&[1]);
+    assert_eq!(group.record(), "node=b");
+    assert!(!group.cluster.position("redis", "b").unwrap_or_default().contains("evil"));
+}

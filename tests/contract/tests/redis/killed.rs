@@ -39,17 +39,13 @@ fn the_death_of_the_server_lowers_the_score_at_once() {
 fn the_watcher_is_the_clusters_user_and_the_agent_knows_what_it_published() {
     let group = Group::established(&["a", "b"]);
     let a = group.node("a");
-    let watcher = a.watchers()[0].pid;
-    let is = |what: &str| {
-        let status = std::fs::read_to_string(format!("/proc/{watcher}/status")).unwrap();
-        let value = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
-        value(what)
-    };
+    let watcher = a.watchers().remove(0);
+    let is = |what: &str| watcher.status(what);
     let cluster = User::from_name("hacluster").unwrap().expect("the image has the cluster's user");
-    eventually("it is not root", || is("Uid:") == vec![cluster.uid.to_string(); 4].join("\t"));
-    assert_eq!(is("Gid:"), vec![cluster.gid.to_string(); 4].join("\t"));
-    assert_eq!((is("CapEff:"), is("NoNewPrivs:")), ("0".repeat(16), "1".to_owned()));
-    assert!(!is("Groups:").split_whitespace().any(|group| group == "0"), "{}", is("Groups:"));
+    eventually("it is not root", || is("Uid") == vec![cluster.uid.to_string(); 4].join("\t"));
+    assert_eq!(is("Gid"), vec![cluster.gid.to_string(); 4].join("\t"));
+    assert_eq!((is("CapEff"), is("NoNewPrivs")), ("0".repeat(16), "1".to_owned()));
+    assert!(!is("Groups").split_whitespace().any(|group| group == "0"), "{}", is("Groups"));
     a.kill_server();
     eventually("the score is lowered", || a.score() == "-INFINITY");
     let told = a.state().join("systole-redis.told");
