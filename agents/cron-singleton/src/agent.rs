@@ -337,16 +337,16 @@ impl CronSingleton {
     /// The users of the jobs. As long as the user database does not answer, those that were known when the resource started here are
     /// still who they were.
     fn users(&self, crontab: &Crontab, patience: Duration) -> Result<BTreeMap<String, Owner>, Failure> {
-        let named = crontab.jobs().filter_map(|(job, _)| Some((job.line, job.user.clone()?)));
-        let given = self.params.user.clone().filter(|_| self.format() == Format::User).map(|user| (0, user));
+        let named = crontab.jobs().filter_map(|(job, _)| Some((job.line, job.user.as_deref()?)));
+        let given = self.params.user.as_deref().filter(|_| self.format() == Format::User).map(|user| (0, user));
         let until = Instant::now() + patience;
         let mut users = BTreeMap::new();
         for (line, user) in named.chain(given) {
-            if users.contains_key(&user) {
+            if users.contains_key(user) {
                 continue;
             }
-            let noted = || self.place.as_ref().ok().and_then(|place| place.owners().get(&user).copied());
-            let owner = match process::find_account(&user, until.saturating_duration_since(Instant::now())) {
+            let noted = || self.place.as_ref().ok().and_then(|place| place.owners().get(user).copied());
+            let owner = match process::find_account(user, until.saturating_duration_since(Instant::now())) {
                 Ok(account) => Owner { uid: account.uid, gid: account.gid },
                 Err(why) => match noted().filter(|_| !why.is_missing()) {
                     Some(owner) => owner,
@@ -359,7 +359,7 @@ impl CronSingleton {
                     }
                 },
             };
-            users.insert(user, owner);
+            users.insert(user.to_owned(), owner);
         }
         Ok(users)
     }
@@ -464,19 +464,19 @@ impl CronSingleton {
         if !foreign.is_empty() {
             complaints.push(self.told(&foreign));
         }
-        match source
-            .as_ref()
-            .map_err(|failure| failure.reason.clone())
-            .and_then(|source| self.parse(source).map_err(|failure| failure.reason))
-        {
+        match source.as_ref().map_err(|failure| failure.reason.clone()) {
             Err(why) => complaints.push(why),
-            Ok(_) if renewed => complaints.extend(source.as_ref().ok().and_then(|source| place.note_crontab(source).err())),
-            Ok(_) if changed => complaints.push(format!(
-                "the source {} has changed since this resource was started: crm resource restart {}",
-                self.params.source.display(),
-                self.resource
-            )),
-            Ok(_) => {}
+            // It was read above.
+            Ok(_) if !changed => {}
+            Ok(source) => match self.parse(source) {
+                Err(failure) => complaints.push(failure.reason),
+                Ok(_) if renewed => complaints.extend(place.note_crontab(source).err()),
+                Ok(_) => complaints.push(format!(
+                    "the source {} has changed since this resource was started: crm resource restart {}",
+                    self.params.source.display(),
+                    self.resource
+                )),
+            },
         }
         complaints.extend(self.disagreement(place, source.as_deref().ok()));
         complaints.extend(jobs.skipped(SKIPPED).map(|(line, count)| {

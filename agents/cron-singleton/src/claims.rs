@@ -47,7 +47,7 @@ pub fn claim(file: &Path, minute: i64) -> Result<bool, String> {
     claims.0.push(minute);
     let from = claims.0.len().saturating_sub(REMEMBERED);
     let text: String = claims.0[from..].iter().map(|minute| format!("{minute}\n")).collect();
-    process::write_atomically(file, text.as_bytes(), 0o600).map_err(failed).map(|()| true)
+    process::write_for_this_boot(file, text.as_bytes(), 0o600).map_err(failed).map(|()| true)
 }
 
 #[cfg(test)]

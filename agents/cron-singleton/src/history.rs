@@ -81,12 +81,18 @@ pub fn tail(path: &Path, bytes: u64) -> Vec<Line> {
 pub fn append(path: &Path, line: &Line) -> std::io::Result<()> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
-    // Not longer than for a moment, and without the lock if need be: a line is one write.
-    let _lock = process::lock(&path.with_extension("lock"), PATIENCE)?;
-    if fs::metadata(path).is_ok_and(|m| m.len() > LONG) {
-        fs::rename(path, path.with_extension("jsonl.1"))?;
+    let open = || OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    let mut file = open()?;
+    if file.metadata()?.len() > LONG {
+        // Not longer than for a moment, and without the lock if need be: a line is one write.
+        let _lock = process::lock(&path.with_extension("lock"), PATIENCE)?;
+        // Another run may have done it.
+        if fs::metadata(path).is_ok_and(|m| m.len() > LONG) {
+            fs::rename(path, path.with_extension("jsonl.1"))?;
+        }
+        file = open()?;
     }
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)?.write_all(&text)
+    file.write_all(&text)
 }
 
 #[cfg(test)]

@@ -249,7 +249,7 @@ impl Place {
     fn note(&self, name: &str, text: &str) -> Result<(), String> {
         let path = self.volatile.join(name);
         make(&self.volatile, 0o755)
-            .and_then(|()| process::write_atomically(&path, text.as_bytes(), 0o600))
+            .and_then(|()| process::write_for_this_boot(&path, text.as_bytes(), 0o600))
             .map_err(|e| format!("{}: {e}: a stop would not know what runs; make room there", path.display()))
     }
 
@@ -262,9 +262,24 @@ impl Place {
     /// # Errors
     /// What the file system says.
     pub fn token(&self) -> std::io::Result<Option<Token>> {
-        let Some(text) = there(fs::read(self.token_file()))? else { return Ok(None) };
-        let token: Token = serde_json::from_slice(&text)?;
+        let Some(token) = self.any_token()? else { return Ok(None) };
         Ok(token.holds()?.then_some(token))
+    /// Whether the jobs run on this node, as they did when [`Self::token`] found this one: it was given in the boot in which we run.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn still_has(&self, token: &Token) -> std::io::Result<bool> {
+        let Some(found) = self.any_token()? else { return Ok(false) };
+        // The resource may have been started anew in between.
+        if found == *token { Ok(true) } else { found.holds() }
+    }
+
+    /// The token, of whatever boot.
+    fn any_token(&self) -> std::io::Result<Option<Token>> {
+        let Some(text) = there(fs::read(self.token_file()))? else { return Ok(None) };
+        Ok(Some(serde_json::from_slice(&text)?))
+    }
+
     }
 
     /// Lets the jobs of these users run on this node, and nothing that was `settled` elsewhere.
@@ -286,7 +301,7 @@ impl Place {
         let boot = process::boot_id().map_err(|e| format!("this boot has no name: {e}; is /proc mounted?"))?;
         let token = Token { node: node.to_owned(), boot, init: init(), overlap, settled };
         let text = serde_json::to_vec(&token).map_err(|e| e.to_string())?;
-        process::write_atomically(&self.token_file(), &text, 0o644).map_err(|e| failed(&self.token_file(), e))
+        process::write_for_this_boot(&self.token_file(), &text, 0o644).map_err(|e| failed(&self.token_file(), e))
     }
 
     /// Lets nothing new run on this node.
@@ -384,10 +399,12 @@ mod tests {
         place.close().unwrap();
         place.open("a", Overlap::Skip, Some(7), &me()).unwrap();
         let token = place.token().unwrap().unwrap();
+        let again = Token { settled: None, ..token.clone() };
+        assert!(place.still_has(&token).unwrap() && place.still_has(&again).unwrap(), "started anew meanwhile");
         assert_eq!((token.node.as_str(), token.overlap, token.settled), ("a", Overlap::Skip, Some(7)));
         assert_eq!(place.uids().into_iter().collect::<Vec<_>>(), [me()[0].0]);
         place.close().unwrap();
-        assert!(place.token().unwrap().is_none() && !place.is_open());
+        assert!(place.token().unwrap().is_none() && !place.is_open() && !place.still_has(&token).unwrap());
         fs::remove_dir_all(root).unwrap();
     }
 
@@ -395,10 +412,11 @@ mod tests {
     fn a_token_of_another_boot_is_worth_nothing() {
         let (root, place) = place("boot");
         place.open("a", Overlap::Allow, None, &me()).unwrap();
+        assert!(place.still_has(&token).unwrap());
         let token = place.token().unwrap().unwrap();
         let write = |token: &Token| fs::write(place.token_file(), serde_json::to_vec(token).unwrap()).unwrap();
         write(&Token { boot: "before".into(), ..token.clone() });
-        assert!(place.token().unwrap().is_none() && !place.is_open());
+        assert!(place.token().unwrap().is_none() && !place.is_open() && !place.still_has(&token).unwrap());
         write(&Token { init: token.init.map(|ticks| ticks + 1), ..token.clone() });
         assert!(place.token().unwrap().is_none(), "the container was started anew, and its /run is the one from before");
         // One of the time before there was more in it.

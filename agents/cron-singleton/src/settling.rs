@@ -3,6 +3,7 @@
 //! The mark stands in a file on this node and in an attribute of every node, because the attributes of a lost node are lost with
 //! it. It is written before anything is run by it.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -71,8 +72,10 @@ pub(crate) struct Jobs<'a> {
 impl Jobs<'_> {
     /// Whether a run has begun on this node since it booted.
     fn begun(&self) -> impl Fn(&Run) -> bool {
-        let uids: BTreeMap<&str, u32> = self.known.iter().map(|job| (job.identity.as_str(), job.uid)).collect();
+        // Made when it is asked for: most monitors have nothing to ask.
+        let uids: OnceCell<BTreeMap<&str, u32>> = OnceCell::new();
         move |run| {
+            let uids = uids.get_or_init(|| self.known.iter().map(|job| (job.identity.as_str(), job.uid)).collect());
             let claims = uids.get(run.job.as_str()).map_or_else(Claims::default, |uid| self.place.claims(*uid, &run.job));
             claims.may_have(run.minute)
         }

@@ -109,7 +109,7 @@ impl Request {
     /// Why it could not be run.
     pub fn carry_out(&self, place: &Place, now: &dyn Fn() -> i64) -> Result<i32, String> {
         let Some(token) = token(place)? else { return Ok(0) };
-        let starter = this_process();
+        let starter = Identity::own();
         let work = |tell| {
             let mut tell = Some(tell);
             let mut left_behind = |status| tell.take().into_iter().for_each(|tell: Tell| tell.status(status));
@@ -118,7 +118,7 @@ impl Request {
                 1
             })
         };
-        process::until_told(work, stay_when_told_to_end)
+        match process::until_told(work)? {}
     }
 
     /// `left_behind` is told the status of a command that has left something behind, which is waited for.
@@ -133,7 +133,7 @@ impl Request {
         let minute = self.due.unwrap_or_else(|| now().div_euclid(60));
         let mut run = Registered::new(self, place, token, minute, starter)?;
         // Again: a stop takes the token away, and then looks at who is registered.
-        if !still_here(place)? {
+        if !still_here(place, token)? {
             return Ok(0);
         }
         if self.due.is_none() && token.settled.is_some_and(|settled| minute <= settled) {
@@ -150,7 +150,7 @@ impl Request {
                 }
                 return Ok(run.skip(&why, now));
             }
-            Turn::Waited(_) if !still_here(place)? => return Ok(run.skip("the jobs have left this node while it waited", now)),
+            Turn::Waited(_) if !still_here(place, token)? => return Ok(run.skip("the jobs have left this node while it waited", now)),
             Turn::Waited(held) => Some(held),
         };
         if !run.claim()? {
@@ -200,16 +200,17 @@ fn stay_when_told_to_end() {
     let _ = signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::new(AtomicBool::new(false)));
 }
 
-fn this_process() -> Option<Identity> {
-    std::process::id().try_into().ok().and_then(Identity::of)
-}
-
 fn token(place: &Place) -> Result<Option<Token>, String> {
-    place.token().map_err(|e| format!("whether the jobs run on this node cannot be found out: {e}"))
+    place.token().map_err(cannot_tell)
 }
 
-fn still_here(place: &Place) -> Result<bool, String> {
-    token(place).map(|token| token.is_some())
+/// Whether the jobs may still run here. `token`: the one that held when this run was registered.
+fn still_here(place: &Place, token: &Token) -> Result<bool, String> {
+    place.still_has(token).map_err(cannot_tell)
+}
+
+fn cannot_tell(e: std::io::Error) -> String {
+    format!("whether the jobs run on this node cannot be found out: {e}")
 }
 
 /// A run that is registered, until this is dropped.
@@ -225,7 +226,7 @@ struct Registered<'a> {
 impl<'a> Registered<'a> {
     fn new(request: &'a Request, place: &Place, token: &'a Token, minute: i64, starter: Option<Identity>) -> Result<Self, String> {
         let uid = nix::unistd::getuid().as_raw();
-        let wrapper = this_process().ok_or("this process cannot be found: is /proc mounted?")?;
+        let wrapper = Identity::own().ok_or("this process cannot be found: is /proc mounted?")?;
         let directory = place.of_user(uid);
         let file = directory.join(format!("{}.run", wrapper.pid));
         let running = Running { wrapper, starter, job: request.job.clone(), minute, late: request.due.is_some(), over: false };
@@ -300,7 +301,7 @@ impl<'a> Registered<'a> {
     fn count_skipped(&self) {
         let file = skipped_file(&self.directory, &self.running.job);
         let count = skipped(&file).unwrap_or_default().saturating_add(1);
-        let _ = process::write_atomically(&file, count.to_string().as_bytes(), 0o600);
+        let _ = process::write_for_this_boot(&file, count.to_string().as_bytes(), 0o600);
     }
 
     fn forget_skipped(&self) {
@@ -349,7 +350,7 @@ fn skipped_file(directory: &Path, job: &str) -> PathBuf {
 }
 
 fn write(path: &Path, content: &[u8], resource: &str) -> Result<(), String> {
-    process::write_atomically(path, content, 0o600).map_err(|e| not_run(&format!("{}: {e}", path.display()), resource))
+    process::write_for_this_boot(path, content, 0o600).map_err(|e| not_run(&format!("{}: {e}", path.display()), resource))
 }
 
 fn not_run(why: &str, resource: &str) -> String {

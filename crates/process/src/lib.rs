@@ -24,7 +24,7 @@ pub use daemon::{Daemon, DaemonError, Spawned};
 pub use detach::{detach, kill_session};
 pub use directory::Directory;
 pub use disk::{Disks, one_each, write_for_ever};
-pub use file::{Locked, lock, write_atomically};
+pub use file::{Locked, lock, write_atomically, write_for_this_boot};
 pub use files::{Files, plain_name, read_file};
 pub use identity::{Identity, State, boot_id, since_boot};
 pub use lookup::{UnknownAccount, find_account};
