@@ -9,13 +9,14 @@ use ocf::{Context, Description, Failure, Outcome, ResourceAgent, Status, Timeout
 use pacemaker::{Cluster, Membership};
 use process::Identity;
 
-use crate::command::Source;
+use crate::agreement;
 use crate::crontab::{Crontab, Format, Job, Problem, When};
 use crate::daemon::{self, Daemon};
 use crate::drain::{self, Left, processes};
 use crate::installed::{Installation, RESOURCE, digest, without_head};
 use crate::params::{self, Mode, Params};
-use crate::place::{LONG, Owner, Place};
+use crate::place::{Owner, Place};
+use crate::source::{LONG, Source};
 use crate::target::Target;
 use crate::wrapper::Running;
 
@@ -163,9 +164,9 @@ impl ResourceAgent for CronSingleton {
             return if open { self.healthy(context, None) } else { self.absent(context) };
         };
         match (open, target.read()?) {
-            // A probe: this node was lost and is back, and its file is from before. An error would have Pacemaker restart the
-            // resource where it runs.
-            (false, Some(_)) if context.environment.is_probe() => {
+            // This node was lost and is back, and its file is from before; or somebody has copied it here. An error would have Pacemaker
+            // restart the resource where it runs.
+            (false, Some(_)) if context.environment.is_probe() || context.environment.is_of_stopped_role() => {
                 if let Err(failure) = target.remove(&self.resource).and_then(|()| self.due_target().remove(&self.resource)) {
                     context.log.warning(format!("{failure}. It is left there; what is led through the wrapper does not run"));
                 }
@@ -212,6 +213,10 @@ impl CronSingleton {
         }
         // With `role=Stopped`, a monitor passes here as well.
         if let (Ok(place), false) = (&self.place, self.params.mode == Mode::Timer) {
+            if context.environment.is_probe() {
+                // Pacemaker asks like this when it has forgotten everything, and what the nodes have told each other with it.
+                agreement::forget(place);
+            }
             self.publish_source(place, self.source().ok().as_deref());
         }
         Ok(Status::NotRunning)
@@ -435,6 +440,7 @@ impl CronSingleton {
             )));
         }
         if context.environment.is_probe() {
+            agreement::forget(place);
             return Ok(Status::Running);
         }
         let Some(daemon) = Daemon::running() else {

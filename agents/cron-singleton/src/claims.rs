@@ -2,7 +2,7 @@
 //! whatever dies then, it is not run again.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How many are remembered of a job.
@@ -29,6 +29,11 @@ impl Claims {
     pub fn first_after(&self, minute: i64) -> Option<i64> {
         self.0.iter().copied().filter(|claimed| *claimed > minute).min()
     }
+}
+
+/// Where the runs of a job are written down, in a directory of the job's user.
+pub(crate) fn file_of(directory: &Path, job: &str) -> PathBuf {
+    directory.join(format!("{job}.claims"))
 }
 
 /// Takes a run for the caller; `false` when it was taken before. `file`: in a directory of the job's user.

@@ -7,20 +7,24 @@ use std::process::ExitCode;
 
 use chrono::{DateTime, Local, TimeZone};
 use clap::{Parser, Subcommand};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::crontab::{Crontab, Format, When};
+use crate::crontab::{Crontab, When};
 use crate::history::{self, Event, Line};
 use crate::import::{Existing, merged};
-use crate::place::{LONG, Place};
+use crate::place::Place;
 use crate::plan::{minute_of, time_of};
 use crate::schedule::Schedule;
+use crate::source::Source;
 use crate::target::Target;
 
 /// Where crontabs are kept whose jobs were brought under the cluster.
 const IMPORTED: &str = "/var/lib/systole/cron-imported";
 /// How much of each history is read, bytes: all of it, rotation included.
 const WHOLE: u64 = 4 * 1024 * 1024;
+
+/// Between several errors.
+const NEXT_LINE: &str = "\nsystole-cron: ";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -117,7 +121,7 @@ impl Command {
             String::new()
         });
         if !problems.is_empty() {
-            return Err(problems.join("\nsystole-cron: "));
+            return Err(problems.join(NEXT_LINE));
         }
         let difference = difference(to, &old, &new)?;
         let names: Vec<String> = all.iter().map(|(target, _)| target.name()).collect();
@@ -163,15 +167,6 @@ fn difference(path: &Path, old: &str, new: &str) -> Result<String, String> {
     let done = process::run("diff", &["-u", "--label", &label, "--label", &label, &from, &to], std::time::Duration::from_secs(10));
     let _ = (fs::remove_file(before), fs::remove_file(after));
     done.map(|done| done.stdout).map_err(|e| e.to_string())
-}
-
-/// Where the jobs of a resource stand: written down by each start, for this command.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
-    /// The crontab.
-    pub path: PathBuf,
-    /// Whose it is, when it has no column for the user.
-    pub user: Option<String>,
 }
 
 /// A run that was, as it is printed.
@@ -249,7 +244,8 @@ impl Command {
                     (None, Some(path)) => Source { path, user },
                     (None, None) => return Err("name a resource, or a crontab with --source".into()),
                 };
-                let runs = coming(&source.read()?, source.user.as_deref(), &Local::now(), count)?;
+                let crontab = source.read().map_err(|problems| problems.join(NEXT_LINE))?;
+                let runs = coming(&crontab, source.user.as_deref(), &Local::now(), count)?;
                 let row = |run: &Coming| vec![short(&run.due), run.user.clone(), run.line.to_string(), run.command.clone()];
                 if json {
                     to_json(&runs)
@@ -258,17 +254,6 @@ impl Command {
                 }
             }
         }
-    }
-}
-
-impl Source {
-    fn read(&self) -> Result<Crontab, String> {
-        let read = process::read_file(&self.path, LONG).and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
-        let text = read.map_err(|e| format!("{}: {e}", self.path.display()))?;
-        let format = if self.user.is_some() { Format::User } else { Format::System };
-        Crontab::parse(&text, format).map_err(|problems| {
-            problems.iter().map(|problem| format!("{}: {problem}", self.path.display())).collect::<Vec<_>>().join("\nsystole-cron: ")
-        })
     }
 }
 
@@ -380,6 +365,7 @@ mod tests {
     use chrono::Utc;
 
     use super::*;
+    use crate::crontab::Format;
 
     fn line(at: i64, pid: u32, event: Event) -> Line {
         Line { at, node: "a".into(), job: "x".into(), minute: 10, pid, event }

@@ -14,11 +14,9 @@ use nix::sys::stat::{Mode, umask};
 use process::Identity;
 use serde::{Deserialize, Serialize};
 
-use crate::agreement::Agreement;
-use crate::claims::Claims;
-use crate::command::Source;
+use crate::claims::{self, Claims};
 use crate::mark::Mark;
-use crate::wrapper::claims_file;
+use crate::source::Source;
 
 /// What every boot empties.
 const VOLATILE: &str = "/run/systole-cron";
@@ -27,8 +25,6 @@ const KEPT: &str = "/var/lib/systole/cron";
 
 /// As long as a file may be that a user's wrapper writes, bytes.
 const SHORT: u64 = 4096;
-/// The same for one of the agent's own: a crontab, at most.
-pub(crate) const LONG: u64 = 16 * 1024 * 1024;
 
 /// What becomes of a run that comes due while the one before still goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,7 +182,7 @@ impl Place {
 
     /// The runs of a job that have begun on this node since it booted.
     pub fn claims(&self, uid: u32, job: &str) -> Claims {
-        let content = read_untrusted(&claims_file(&self.of_user(uid), job)).unwrap_or_default();
+        let content = read_untrusted(&claims::file_of(&self.of_user(uid), job)).unwrap_or_default();
         Claims::parse(&String::from_utf8_lossy(&content))
     }
 
@@ -223,17 +219,6 @@ impl Place {
         self.note("users", &serde_json::to_string(owners).map_err(|e| e.to_string())?)
     }
 
-    /// What is known of the source on the other nodes.
-    pub(crate) fn agreement(&self) -> Option<Agreement> {
-        serde_json::from_slice(&fs::read(self.volatile.join("agreement")).ok()?).ok()
-    }
-
-    /// # Errors
-    /// What the file system says, with the path.
-    pub(crate) fn note_agreement(&self, agreement: &Agreement) -> Result<(), String> {
-        self.note("agreement", &serde_json::to_string(agreement).map_err(|e| e.to_string())?)
-    }
-
     /// The units that the resource has started on this node.
     pub fn units(&self) -> Vec<String> {
         fs::read_to_string(self.volatile.join("units")).unwrap_or_default().lines().map(str::to_owned).collect()
@@ -245,8 +230,21 @@ impl Place {
         self.note("units", &names.join("\n"))
     }
 
-    /// For this agent only, until the next boot.
-    fn note(&self, name: &str, text: &str) -> Result<(), String> {
+    /// What [`Self::note`] has written down under this name since this node booted.
+    pub(crate) fn noted(&self, name: &str) -> Option<Vec<u8>> {
+        fs::read(self.volatile.join(name)).ok()
+    }
+
+    /// It is not known any more.
+    pub(crate) fn forget_noted(&self, name: &str) {
+        let _ = fs::remove_file(self.volatile.join(name));
+    }
+
+    /// Writes something down for this agent only, until the next boot.
+    ///
+    /// # Errors
+    /// What the file system says, with the path.
+    pub(crate) fn note(&self, name: &str, text: &str) -> Result<(), String> {
         let path = self.volatile.join(name);
         make(&self.volatile, 0o755)
             .and_then(|()| process::write_for_this_boot(&path, text.as_bytes(), 0o600))
@@ -264,6 +262,8 @@ impl Place {
     pub fn token(&self) -> std::io::Result<Option<Token>> {
         let Some(token) = self.any_token()? else { return Ok(None) };
         Ok(token.holds()?.then_some(token))
+    }
+
     /// Whether the jobs run on this node, as they did when [`Self::token`] found this one: it was given in the boot in which we run.
     ///
     /// # Errors
@@ -278,8 +278,6 @@ impl Place {
     fn any_token(&self) -> std::io::Result<Option<Token>> {
         let Some(text) = there(fs::read(self.token_file()))? else { return Ok(None) };
         Ok(Some(serde_json::from_slice(&text)?))
-    }
-
     }
 
     /// Lets the jobs of these users run on this node, and nothing that was `settled` elsewhere.
@@ -399,10 +397,10 @@ mod tests {
         place.close().unwrap();
         place.open("a", Overlap::Skip, Some(7), &me()).unwrap();
         let token = place.token().unwrap().unwrap();
-        let again = Token { settled: None, ..token.clone() };
-        assert!(place.still_has(&token).unwrap() && place.still_has(&again).unwrap(), "started anew meanwhile");
         assert_eq!((token.node.as_str(), token.overlap, token.settled), ("a", Overlap::Skip, Some(7)));
         assert_eq!(place.uids().into_iter().collect::<Vec<_>>(), [me()[0].0]);
+        let again = Token { settled: None, ..token.clone() };
+        assert!(place.still_has(&token).unwrap() && place.still_has(&again).unwrap(), "started anew meanwhile");
         place.close().unwrap();
         assert!(place.token().unwrap().is_none() && !place.is_open() && !place.still_has(&token).unwrap());
         fs::remove_dir_all(root).unwrap();
@@ -412,9 +410,9 @@ mod tests {
     fn a_token_of_another_boot_is_worth_nothing() {
         let (root, place) = place("boot");
         place.open("a", Overlap::Allow, None, &me()).unwrap();
-        assert!(place.still_has(&token).unwrap());
         let token = place.token().unwrap().unwrap();
         let write = |token: &Token| fs::write(place.token_file(), serde_json::to_vec(token).unwrap()).unwrap();
+        assert!(place.still_has(&token).unwrap());
         write(&Token { boot: "before".into(), ..token.clone() });
         assert!(place.token().unwrap().is_none() && !place.is_open() && !place.still_has(&token).unwrap());
         write(&Token { init: token.init.map(|ticks| ticks + 1), ..token.clone() });

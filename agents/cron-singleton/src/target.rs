@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ocf::Failure;
 use process::{CommandError, Finished};
 
-use crate::place::LONG;
+use crate::source::LONG;
 
 /// Where Debian's cron keeps the crontabs of users: asked for how large they are and when they were written. What stands in them, the
 /// program `crontab` says.

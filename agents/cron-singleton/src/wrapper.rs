@@ -19,7 +19,7 @@ use nix::fcntl::{Flock, FlockArg};
 use process::{Identity, Tell};
 use serde::{Deserialize, Serialize};
 
-use crate::claims::claim;
+use crate::claims::{self, claim};
 use crate::history::{self, Event, Line};
 use crate::installed::{DUE, JOB, MINUTE, RESOURCE, SHELL, identity_of_command};
 use crate::place::{Overlap, Place, Token, skipped};
@@ -310,7 +310,7 @@ impl<'a> Registered<'a> {
 
     /// Takes the run; `false` when it was taken before. In a file before anything runs: whenever we die, it does not run twice.
     fn claim(&self) -> Result<bool, String> {
-        claim(&claims_file(&self.directory, &self.running.job), self.running.minute).map_err(|e| not_run(&e, &self.request.resource))
+        claim(&claims::file_of(&self.directory, &self.running.job), self.running.minute).map_err(|e| not_run(&e, &self.request.resource))
     }
 
     fn skip(&self, why: &str, now: &dyn Fn() -> i64) -> i32 {
@@ -337,11 +337,6 @@ impl Drop for Registered<'_> {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.file);
     }
-}
-
-/// Where the runs of a job are written down that have begun.
-pub(crate) fn claims_file(directory: &Path, job: &str) -> PathBuf {
-    directory.join(format!("{job}.claims"))
 }
 
 /// Where it stands how many runs of a job were left out since the last one that began.
