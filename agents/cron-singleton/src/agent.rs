@@ -1,13 +1,12 @@
 //! The agent: start, stop, monitor, validate-all.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ocf::{Context, Description, Failure, Outcome, ResourceAgent, Status, Timeouts, Values};
 use pacemaker::{Cluster, Membership};
-use process::Identity;
+use process::{Identity, own};
 
 use crate::agreement;
 use crate::crontab::{Crontab, Format, Job, Problem, When};
@@ -16,7 +15,7 @@ use crate::drain::{self, Left, processes};
 use crate::installed::{Installation, RESOURCE, digest, without_head};
 use crate::params::{self, Mode, Params};
 use crate::place::{Owner, Place};
-use crate::source::{LONG, Source};
+use crate::source::{self, Source};
 use crate::target::Target;
 use crate::wrapper::Running;
 
@@ -286,7 +285,7 @@ impl CronSingleton {
     /// The text of the source.
     fn source(&self) -> Result<String, Failure> {
         let source = &self.params.source;
-        let bytes = process::read_file(source, LONG)
+        let bytes = source::read(source)
             .map_err(|e| Failure::installed(format!("source {}: {e}; put the crontab there on every node", source.display())))?;
         String::from_utf8(bytes).map_err(|_| Failure::installed(format!("{} is not UTF-8: write it anew in UTF-8", source.display())))
     }
@@ -311,7 +310,7 @@ impl CronSingleton {
             return Err(contradiction.clone());
         }
         let wrapper = Self::wrapper();
-        if !Path::new(&wrapper).is_file() {
+        if !own::is_file(Path::new(&wrapper)) {
             return Err(Failure::installed(format!("{wrapper} is not there: is systole installed completely?")));
         }
         let text = self.source()?;
@@ -416,7 +415,7 @@ impl CronSingleton {
         let legal = |path: &PathBuf| {
             path.file_name().is_some_and(|name| name.to_string_lossy().chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)))
         };
-        let directory = fs::read_dir(&self.params.cron_directory).into_iter().flatten().flatten().map(|entry| entry.path()).filter(legal);
+        let directory = own::entries(&self.params.cron_directory).filter(legal);
         let files = [PathBuf::from("/etc/crontab")].into_iter().chain(directory).map(|path| (Target::File(path), None));
         let users = self.users(crontab, Duration::ZERO)?.into_keys().map(|user| (Target::User(user.clone()), Some(user)));
         Ok(files.chain(users).collect())

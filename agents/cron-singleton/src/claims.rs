@@ -1,7 +1,6 @@
 //! Which runs of a job have begun on this node since it booted. The wrapper writes a run down before it runs anything, so that
 //! whatever dies then, it is not run again.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,18 +44,22 @@ pub fn claim(file: &Path, minute: i64) -> Result<bool, String> {
     let Some(_lock) = process::lock(&file.with_extension("claim"), PATIENCE).map_err(failed)? else {
         return Err(format!("{}: another run of this job holds it", file.display()));
     };
-    let mut claims = Claims::parse(&fs::read_to_string(file).unwrap_or_default());
+    let mut claims = Claims::parse(&process::own::text(file).unwrap_or_default());
     if claims.0.contains(&minute) {
         return Ok(false);
     }
     claims.0.push(minute);
     let from = claims.0.len().saturating_sub(REMEMBERED);
     let text: String = claims.0[from..].iter().map(|minute| format!("{minute}\n")).collect();
-    process::write_for_this_boot(file, text.as_bytes(), 0o600).map_err(failed).map(|()| true)
+    process::own::write_for_this_boot(file, text.as_bytes(), 0o600).map_err(failed).map(|()| true)
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "the tests' own files")]
+
+    use std::fs;
+
     use super::*;
 
     #[test]

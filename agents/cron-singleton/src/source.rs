@@ -1,6 +1,6 @@
 //! Where the jobs of a resource stand.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,15 @@ pub struct Source {
     pub user: Option<String>,
 }
 
+/// The bytes of a crontab of the system, or that an operator named. Nothing is waited for.
+///
+/// # Errors
+/// What the file system says, that it is no regular file, or that it is too large.
+#[allow(clippy::disallowed_methods, reason = "who names a crontab decides what root runs; the directories of cron's are root's")]
+pub(crate) fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    process::read_file(path, LONG)
+}
+
 impl Source {
     /// The jobs, as they stand there now.
     ///
@@ -25,7 +34,7 @@ impl Source {
     /// What the file system says, or all that is wrong with them.
     pub fn read(&self) -> Result<Crontab, Vec<String>> {
         let said = |what: &dyn std::fmt::Display| format!("{}: {what}", self.path.display());
-        let read = process::read_file(&self.path, LONG).and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
+        let read = read(&self.path).and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
         let text = read.map_err(|e| vec![said(&e)])?;
         let format = if self.user.is_some() { Format::User } else { Format::System };
         Crontab::parse(&text, format).map_err(|problems| problems.iter().map(|problem| said(problem)).collect())

@@ -4,10 +4,9 @@
 //! It is two processes. cron sends the mail and goes on when what it has started ends, and that must not wait for a daemon that a job
 //! leaves behind (gpg-agent, ssh with ControlPersist). So the first one ends with the command, and the second one stays.
 //!
-//! Runs as the job's user. What it prints goes where the job's output goes: into a mail to MAILTO.
+//! Runs as the job's user, so all files here are that user's own. What it prints goes where the job's output goes: into a mail to MAILTO.
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,13 +15,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use process::{Identity, Tell};
+use process::{Identity, Tell, own};
 use serde::{Deserialize, Serialize};
 
 use crate::claims::{self, claim};
 use crate::history::{self, Event, Line};
 use crate::installed::{DUE, JOB, MINUTE, RESOURCE, SHELL, identity_of_command};
-use crate::place::{Overlap, Place, Token, skipped};
+use crate::place::{Overlap, Place, Token, count};
 
 /// What every process of a run has in its environment: resource, process and start time of the wrapper.
 pub const RUN: &str = "SYSTOLE_RUN";
@@ -254,7 +253,7 @@ impl<'a> Registered<'a> {
         }
         let path = self.directory.join(format!("{}.lock", self.running.job));
         let failed = |e: std::io::Error| format!("{}: {e}", path.display());
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
+        let file = own::open_lock(&path).map_err(failed)?;
         let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(held) => return Ok(Turn::Now(Some(held))),
             Err((file, Errno::EWOULDBLOCK)) => file,
@@ -291,21 +290,21 @@ impl<'a> Registered<'a> {
 
     /// The other runs of the same job whose command has not ended.
     fn others(&self) -> Vec<Running> {
-        let runs = fs::read_dir(&self.directory).into_iter().flatten().flatten().map(|entry| entry.path());
+        let runs = own::entries(&self.directory);
         let runs = runs.filter(|path| path.extension().is_some_and(|e| e == "run") && *path != self.file);
-        let read = |path: PathBuf| serde_json::from_slice::<Running>(&fs::read(path).ok()?).ok();
+        let read = |path: PathBuf| serde_json::from_slice::<Running>(&own::read(&path).ok()?).ok();
         runs.filter_map(read).filter(|other| other.job == self.running.job && !other.over && other.wrapper.is_alive()).collect()
     }
 
     /// How many were left out in a row, for the agent: it tells an operator when they get many.
     fn count_skipped(&self) {
         let file = skipped_file(&self.directory, &self.running.job);
-        let count = skipped(&file).unwrap_or_default().saturating_add(1);
-        let _ = process::write_for_this_boot(&file, count.to_string().as_bytes(), 0o600);
+        let count = own::read(&file).ok().and_then(count).unwrap_or_default().saturating_add(1);
+        let _ = own::write_for_this_boot(&file, count.to_string().as_bytes(), 0o600);
     }
 
     fn forget_skipped(&self) {
-        let _ = fs::remove_file(skipped_file(&self.directory, &self.running.job));
+        let _ = own::remove(&skipped_file(&self.directory, &self.running.job));
     }
 
     /// Takes the run; `false` when it was taken before. In a file before anything runs: whenever we die, it does not run twice.
@@ -335,7 +334,7 @@ impl<'a> Registered<'a> {
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.file);
+        let _ = own::remove(&self.file);
     }
 }
 
@@ -345,7 +344,7 @@ fn skipped_file(directory: &Path, job: &str) -> PathBuf {
 }
 
 fn write(path: &Path, content: &[u8], resource: &str) -> Result<(), String> {
-    process::write_for_this_boot(path, content, 0o600).map_err(|e| not_run(&format!("{}: {e}", path.display()), resource))
+    own::write_for_this_boot(path, content, 0o600).map_err(|e| not_run(&format!("{}: {e}", path.display()), resource))
 }
 
 fn not_run(why: &str, resource: &str) -> String {
@@ -354,6 +353,10 @@ fn not_run(why: &str, resource: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "the tests' own files")]
+
+    use std::fs;
+
     use super::*;
 
     fn request(command: &str) -> Request {
