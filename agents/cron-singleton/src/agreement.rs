@@ -22,6 +22,8 @@ const NONE: &str = "none";
 /// How long it is taken to be still there. When Pacemaker is started anew it probes, and that tells it anew; this is for what else may
 /// become of an attribute, when a partition heals for example.
 const PUBLISHED_FOR: Duration = Duration::from_secs(3600);
+/// How long what is published takes at most until it is known: it does not happen at once.
+const ARRIVES: Duration = Duration::from_secs(10);
 /// How long it holds that all are the same: as often as the snippets have the other nodes look.
 const ASKED_FOR: Duration = Duration::from_secs(60);
 
@@ -52,6 +54,11 @@ impl Agreement {
     fn is_published(&self, node: &str, digest: &str, now: u64) -> bool {
         let recently = |published| now.saturating_sub(published) < PUBLISHED_FOR.as_secs();
         self.node == node && self.digest == digest && self.published.is_some_and(recently)
+    }
+
+    /// Whether what was said at that time may not have arrived yet. After that nobody knows it, and the next monitor says it again. Pure.
+    fn is_under_way(said: u64, now: u64) -> bool {
+        now.saturating_sub(said) < ARRIVES.as_secs()
     }
 
     /// Whether what was heard of the others holds. Pure.
@@ -91,8 +98,8 @@ impl CronSingleton {
             return vec![];
         }
         let Ok(values) = self.cluster.private_values(SOURCE) else { return known.differing };
-        // Nobody knows what this node has said: the next monitor says it again.
-        let published = known.published.filter(|_| values.get(&self.node) == Some(&known.digest));
+        let is_known = values.get(&self.node) == Some(&known.digest);
+        let published = known.published.filter(|said| is_known || Agreement::is_under_way(*said, now));
         let others = values.into_iter().filter(|(node, digest)| *node != self.node && *digest != known.digest);
         let agreement = Agreement { published, asked: Some(now), differing: others.map(|(node, _)| node).collect(), ..known };
         agreement.note(place);

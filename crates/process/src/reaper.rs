@@ -95,8 +95,7 @@ struct Begin<W> {
 /// # Errors
 /// When there cannot be another process.
 pub fn until_told<W: FnOnce(Tell) -> i32>(work: W) -> Result<Infallible, String> {
-    // Two, and one for each thread.
-    let threads = std::fs::metadata("/proc/self/task").map_or(0, |found| found.nlink().saturating_sub(2));
+    let threads = threads();
     if threads != 1 {
         return Err(format!("a process with {threads} threads cannot share its memory with another one"));
     }
@@ -128,6 +127,14 @@ pub fn until_told<W: FnOnce(Tell) -> i32>(work: W) -> Result<Infallible, String>
     unsafe {
         libc::_exit(status)
     }
+}
+
+/// How many threads this process has.
+fn threads() -> usize {
+    const TASKS: &str = "/proc/self/task";
+    // The kernel counts two links of the directory, and one for each thread: that is seen without a look into it.
+    let one = std::fs::metadata(TASKS).is_ok_and(|found| found.nlink() == 3);
+    if one { 1 } else { std::fs::read_dir(TASKS).map_or(0, Iterator::count) }
 }
 
 /// What was told, or how the process has ended. Allocates nothing, and touches nothing that is not the caller's own.
@@ -174,5 +181,22 @@ fn stack() -> Result<*mut c_void, Errno> {
         }
         Errno::result(libc::mprotect(lowest, GUARD, libc::PROT_NONE))?;
         Ok(lowest.byte_add(GUARD + STACK))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What needs a process of its own is shown by the contract tests of the cron jobs.
+    #[test]
+    fn a_process_with_threads_does_not_share_its_memory() {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || stopped.recv().is_ok());
+        assert!(threads() > 1);
+        let Err(why) = until_told(|_| 0);
+        assert!(why.contains("threads"), "{why}");
+        drop(stop);
+        let _ = other.join();
     }
 }

@@ -208,7 +208,9 @@ fn a_crontab_that_was_changed_on_a_node_without_the_resource_is_seen() {
     scenario("cron-source", &[Resource { seconds: 5, ..SITE }], |jobs| {
         let on = jobs.wait_on(SITE.name, |_| true)?;
         let elsewhere: Vec<lab::Node> = jobs.lab.live_nodes().into_iter().filter(|node| node.name != on.name).collect();
-        let said = |node: &lab::Node| on.sh(&format!("cibadmin --query | grep -q 'is not the one that {} had'", node.name)).is_ok();
+        // What its last monitor said: that it once failed stays in the CIB.
+        let monitor = "cibadmin --query --xpath \"//lrm_rsc_op[@id='site-cron_monitor_20000']\"";
+        let said = |node: &lab::Node| on.sh(&format!("{monitor} | grep -q 'is not the one that {} had'", node.name)).is_ok();
         let change = |node: &lab::Node| node.sh("echo '0 4 * * * wpsite true' >> /etc/systole/site-cron.cron");
         // Once until that node says so, once until the node with the resource asks, and a monitor's interval.
         let within = Duration::from_secs(150);

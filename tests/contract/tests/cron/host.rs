@@ -440,9 +440,12 @@ fn the_node_with_the_resource_sees_a_change_on_another_one() {
     let a_minute_later = || {
         let file = "/run/systole-cron/asking/agreement";
         let text = fs::read_to_string(file).unwrap();
-        let (before, after) = text.split_once("\"asked\":").expect(&text);
-        let (asked, after) = after.split_once(',').expect(after);
-        fs::write(file, format!("{before}\"asked\":{},{after}", asked.parse::<u64>().unwrap() - 61)).unwrap();
+        let earlier = |text: String, field: &str| {
+            let (before, after) = text.split_once(field).expect(&text);
+            let (at, after) = after.split_once(',').expect(after);
+            format!("{before}{field}{},{after}", at.parse::<u64>().unwrap() - 61)
+        };
+        fs::write(file, ["\"published\":", "\"asked\":"].into_iter().fold(text, earlier)).unwrap();
     };
     cluster.calls();
     agent().run("monitor").ok();
@@ -457,5 +460,13 @@ fn the_node_with_the_resource_sees_a_change_on_another_one() {
     agent().run("monitor").ok();
     agent().run("monitor").ok();
     assert_eq!(cluster.attribute(attribute, "a"), Some(own), "it is told again");
+    // A cluster that does not answer as it should is not asked all the time for that.
+    cluster.behave("case \"$0 $*\" in *--query*) exit 0;; esac");
+    a_minute_later();
+    (0..3).for_each(|_| drop(agent().run("monitor").ok()));
+    cluster.calls();
+    agent().run("monitor").ok();
+    assert_eq!(cluster.calls(), Vec::<String>::new());
+    cluster.behave("");
     agent().run("stop").ok();
 }
