@@ -2,7 +2,8 @@
 //! there until everything that the job has started is gone.
 //!
 //! It is two processes. cron sends the mail and goes on when what it has started ends, and that must not wait for a daemon that a job
-//! leaves behind (gpg-agent, ssh with ControlPersist). So the first one ends with the command, and the second one stays.
+//! leaves behind (gpg-agent, ssh with ControlPersist). So the first one ends with the command, and the second one stays. They have one
+//! memory, because all that the first one does is to wait.
 //!
 //! Runs as the job's user, so all files here are that user's own. What it prints goes where the job's output goes: into a mail to MAILTO.
 
