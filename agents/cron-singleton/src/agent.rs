@@ -1,21 +1,21 @@
 //! The agent: start, stop, monitor, validate-all.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ocf::{Context, Description, Failure, Outcome, ResourceAgent, Status, Timeouts, Values};
 use pacemaker::{Cluster, Membership};
-use process::Identity;
+use process::{Identity, own};
 
-use crate::command::Source;
+use crate::agreement;
 use crate::crontab::{Crontab, Format, Job, Problem, When};
 use crate::daemon::{self, Daemon};
 use crate::drain::{self, Left, processes};
 use crate::installed::{Installation, RESOURCE, digest, without_head};
 use crate::params::{self, Mode, Params};
-use crate::place::{LONG, Owner, Place};
+use crate::place::{Owner, Place};
+use crate::source::{self, Source};
 use crate::target::Target;
 use crate::wrapper::Running;
 
@@ -163,9 +163,9 @@ impl ResourceAgent for CronSingleton {
             return if open { self.healthy(context, None) } else { self.absent(context) };
         };
         match (open, target.read()?) {
-            // A probe: this node was lost and is back, and its file is from before. An error would have Pacemaker restart the
-            // resource where it runs.
-            (false, Some(_)) if context.environment.is_probe() => {
+            // This node was lost and is back, and its file is from before; or somebody has copied it here. An error would have Pacemaker
+            // restart the resource where it runs.
+            (false, Some(_)) if context.environment.is_probe() || context.environment.is_of_stopped_role() => {
                 if let Err(failure) = target.remove(&self.resource).and_then(|()| self.due_target().remove(&self.resource)) {
                     context.log.warning(format!("{failure}. It is left there; what is led through the wrapper does not run"));
                 }
@@ -212,6 +212,10 @@ impl CronSingleton {
         }
         // With `role=Stopped`, a monitor passes here as well.
         if let (Ok(place), false) = (&self.place, self.params.mode == Mode::Timer) {
+            if context.environment.is_probe() {
+                // Pacemaker asks like this when it has forgotten everything, and what the nodes have told each other with it.
+                agreement::forget(place);
+            }
             self.publish_source(place, self.source().ok().as_deref());
         }
         Ok(Status::NotRunning)
@@ -281,7 +285,7 @@ impl CronSingleton {
     /// The text of the source.
     fn source(&self) -> Result<String, Failure> {
         let source = &self.params.source;
-        let bytes = process::read_file(source, LONG)
+        let bytes = source::read(source)
             .map_err(|e| Failure::installed(format!("source {}: {e}; put the crontab there on every node", source.display())))?;
         String::from_utf8(bytes).map_err(|_| Failure::installed(format!("{} is not UTF-8: write it anew in UTF-8", source.display())))
     }
@@ -306,7 +310,7 @@ impl CronSingleton {
             return Err(contradiction.clone());
         }
         let wrapper = Self::wrapper();
-        if !Path::new(&wrapper).is_file() {
+        if !own::is_file(Path::new(&wrapper)) {
             return Err(Failure::installed(format!("{wrapper} is not there: is systole installed completely?")));
         }
         let text = self.source()?;
@@ -337,16 +341,16 @@ impl CronSingleton {
     /// The users of the jobs. As long as the user database does not answer, those that were known when the resource started here are
     /// still who they were.
     fn users(&self, crontab: &Crontab, patience: Duration) -> Result<BTreeMap<String, Owner>, Failure> {
-        let named = crontab.jobs().filter_map(|(job, _)| Some((job.line, job.user.clone()?)));
-        let given = self.params.user.clone().filter(|_| self.format() == Format::User).map(|user| (0, user));
+        let named = crontab.jobs().filter_map(|(job, _)| Some((job.line, job.user.as_deref()?)));
+        let given = self.params.user.as_deref().filter(|_| self.format() == Format::User).map(|user| (0, user));
         let until = Instant::now() + patience;
         let mut users = BTreeMap::new();
         for (line, user) in named.chain(given) {
-            if users.contains_key(&user) {
+            if users.contains_key(user) {
                 continue;
             }
-            let noted = || self.place.as_ref().ok().and_then(|place| place.owners().get(&user).copied());
-            let owner = match process::find_account(&user, until.saturating_duration_since(Instant::now())) {
+            let noted = || self.place.as_ref().ok().and_then(|place| place.owners().get(user).copied());
+            let owner = match process::find_account(user, until.saturating_duration_since(Instant::now())) {
                 Ok(account) => Owner { uid: account.uid, gid: account.gid },
                 Err(why) => match noted().filter(|_| !why.is_missing()) {
                     Some(owner) => owner,
@@ -359,7 +363,7 @@ impl CronSingleton {
                     }
                 },
             };
-            users.insert(user, owner);
+            users.insert(user.to_owned(), owner);
         }
         Ok(users)
     }
@@ -411,7 +415,7 @@ impl CronSingleton {
         let legal = |path: &PathBuf| {
             path.file_name().is_some_and(|name| name.to_string_lossy().chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)))
         };
-        let directory = fs::read_dir(&self.params.cron_directory).into_iter().flatten().flatten().map(|entry| entry.path()).filter(legal);
+        let directory = own::entries(&self.params.cron_directory).filter(legal);
         let files = [PathBuf::from("/etc/crontab")].into_iter().chain(directory).map(|path| (Target::File(path), None));
         let users = self.users(crontab, Duration::ZERO)?.into_keys().map(|user| (Target::User(user.clone()), Some(user)));
         Ok(files.chain(users).collect())
@@ -435,6 +439,7 @@ impl CronSingleton {
             )));
         }
         if context.environment.is_probe() {
+            agreement::forget(place);
             return Ok(Status::Running);
         }
         let Some(daemon) = Daemon::running() else {
@@ -464,19 +469,19 @@ impl CronSingleton {
         if !foreign.is_empty() {
             complaints.push(self.told(&foreign));
         }
-        match source
-            .as_ref()
-            .map_err(|failure| failure.reason.clone())
-            .and_then(|source| self.parse(source).map_err(|failure| failure.reason))
-        {
+        match source.as_ref().map_err(|failure| failure.reason.clone()) {
             Err(why) => complaints.push(why),
-            Ok(_) if renewed => complaints.extend(source.as_ref().ok().and_then(|source| place.note_crontab(source).err())),
-            Ok(_) if changed => complaints.push(format!(
-                "the source {} has changed since this resource was started: crm resource restart {}",
-                self.params.source.display(),
-                self.resource
-            )),
-            Ok(_) => {}
+            // It was read above.
+            Ok(_) if !changed => {}
+            Ok(source) => match self.parse(source) {
+                Err(failure) => complaints.push(failure.reason),
+                Ok(_) if renewed => complaints.extend(place.note_crontab(source).err()),
+                Ok(_) => complaints.push(format!(
+                    "the source {} has changed since this resource was started: crm resource restart {}",
+                    self.params.source.display(),
+                    self.resource
+                )),
+            },
         }
         complaints.extend(self.disagreement(place, source.as_deref().ok()));
         complaints.extend(jobs.skipped(SKIPPED).map(|(line, count)| {

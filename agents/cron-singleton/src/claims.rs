@@ -1,8 +1,7 @@
 //! Which runs of a job have begun on this node since it booted. The wrapper writes a run down before it runs anything, so that
 //! whatever dies then, it is not run again.
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How many are remembered of a job.
@@ -31,6 +30,11 @@ impl Claims {
     }
 }
 
+/// Where the runs of a job are written down, in a directory of the job's user.
+pub(crate) fn file_of(directory: &Path, job: &str) -> PathBuf {
+    directory.join(format!("{job}.claims"))
+}
+
 /// Takes a run for the caller; `false` when it was taken before. `file`: in a directory of the job's user.
 ///
 /// # Errors
@@ -40,18 +44,22 @@ pub fn claim(file: &Path, minute: i64) -> Result<bool, String> {
     let Some(_lock) = process::lock(&file.with_extension("claim"), PATIENCE).map_err(failed)? else {
         return Err(format!("{}: another run of this job holds it", file.display()));
     };
-    let mut claims = Claims::parse(&fs::read_to_string(file).unwrap_or_default());
+    let mut claims = Claims::parse(&process::own::text(file).unwrap_or_default());
     if claims.0.contains(&minute) {
         return Ok(false);
     }
     claims.0.push(minute);
     let from = claims.0.len().saturating_sub(REMEMBERED);
     let text: String = claims.0[from..].iter().map(|minute| format!("{minute}\n")).collect();
-    process::write_atomically(file, text.as_bytes(), 0o600).map_err(failed).map(|()| true)
+    process::own::write_for_this_boot(file, text.as_bytes(), 0o600).map_err(failed).map(|()| true)
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "the tests' own files")]
+
+    use std::fs;
+
     use super::*;
 
     #[test]

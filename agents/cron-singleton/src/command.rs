@@ -1,26 +1,30 @@
 //! `systole-cron`: what has run, and what will, for people and for scripts.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use chrono::{DateTime, Local, TimeZone};
 use clap::{Parser, Subcommand};
-use serde::{Deserialize, Serialize};
+use process::own;
+use serde::Serialize;
 
-use crate::crontab::{Crontab, Format, When};
-use crate::history::{self, Event, Line};
+use crate::crontab::{Crontab, When};
+use crate::history::{Event, Line};
 use crate::import::{Existing, merged};
-use crate::place::{LONG, Place};
+use crate::place::Place;
 use crate::plan::{minute_of, time_of};
 use crate::schedule::Schedule;
+use crate::source::Source;
 use crate::target::Target;
 
 /// Where crontabs are kept whose jobs were brought under the cluster.
 const IMPORTED: &str = "/var/lib/systole/cron-imported";
 /// How much of each history is read, bytes: all of it, rotation included.
 const WHOLE: u64 = 4 * 1024 * 1024;
+
+/// Between several errors.
+const NEXT_LINE: &str = "\nsystole-cron: ";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -117,7 +121,7 @@ impl Command {
             String::new()
         });
         if !problems.is_empty() {
-            return Err(problems.join("\nsystole-cron: "));
+            return Err(problems.join(NEXT_LINE));
         }
         let difference = difference(to, &old, &new)?;
         let names: Vec<String> = all.iter().map(|(target, _)| target.name()).collect();
@@ -127,12 +131,12 @@ impl Command {
         }
         let failed = |path: &Path, e: std::io::Error| format!("{}: {e}", path.display());
         for directory in [Some(Path::new(IMPORTED)), to.parent().filter(|parent| !parent.as_os_str().is_empty())].into_iter().flatten() {
-            fs::create_dir_all(directory).map_err(|e| failed(directory, e))?;
+            own::make_directories(directory, 0o755).map_err(|e| failed(directory, e))?;
         }
-        process::write_atomically(to, new.as_bytes(), 0o644).map_err(|e| failed(to, e))?;
+        own::write(to, new.as_bytes(), 0o644).map_err(|e| failed(to, e))?;
         for (target, text) in &all {
             let kept = place_for(&target.name(), text);
-            process::write_atomically(&kept, text.as_bytes(), 0o600).map_err(|e| failed(&kept, e))?;
+            own::write(&kept, text.as_bytes(), 0o600).map_err(|e| failed(&kept, e))?;
             target.take_away().map_err(|failure| failure.reason)?;
         }
         Ok(format!(
@@ -147,7 +151,7 @@ impl Command {
 fn place_for(name: &str, text: &str) -> PathBuf {
     let name = name.replace(['/', ' '], "_");
     let paths = (0u32..).map(|n| Path::new(IMPORTED).join(if n == 0 { name.clone() } else { format!("{name}.{n}") }));
-    let free = |path: &PathBuf| !path.exists() || fs::read_to_string(path).is_ok_and(|kept| kept == text);
+    let free = |path: &PathBuf| own::metadata(path).is_err() || own::text(path).is_ok_and(|kept| kept == text);
     paths.into_iter().find(free).unwrap_or_default()
 }
 
@@ -155,23 +159,14 @@ fn place_for(name: &str, text: &str) -> PathBuf {
 fn difference(path: &Path, old: &str, new: &str) -> Result<String, String> {
     let file = |name: &str, text: &str| {
         let path = PathBuf::from(format!("/run/systole-cron-{}-{name}", std::process::id()));
-        process::write_atomically(&path, text.as_bytes(), 0o600).map_err(|e| format!("{}: {e}", path.display())).map(|()| path)
+        own::write(&path, text.as_bytes(), 0o600).map_err(|e| format!("{}: {e}", path.display())).map(|()| path)
     };
     let (before, after) = (file("before", old)?, file("after", new)?);
     let label = path.display().to_string();
     let (from, to) = (before.display().to_string(), after.display().to_string());
     let done = process::run("diff", &["-u", "--label", &label, "--label", &label, &from, &to], std::time::Duration::from_secs(10));
-    let _ = (fs::remove_file(before), fs::remove_file(after));
+    let _ = (own::remove(&before), own::remove(&after));
     done.map(|done| done.stdout).map_err(|e| e.to_string())
-}
-
-/// Where the jobs of a resource stand: written down by each start, for this command.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
-    /// The crontab.
-    pub path: PathBuf,
-    /// Whose it is, when it has no column for the user.
-    pub user: Option<String>,
 }
 
 /// A run that was, as it is printed.
@@ -228,11 +223,9 @@ impl Command {
             Self::Import { to, from, user, write } => Self::import(&to, &from, &user, write),
             Self::History { resource, last, json } => {
                 let place = Place::of(&resource)?;
-                let histories = place.histories();
-                if histories.is_empty() {
-                    return Err(format!("{resource} has no history on this node: it has not been here, or root has to ask"));
-                }
-                let lines: Vec<Line> = histories.iter().flat_map(|path| whole(path)).collect();
+                let lines = place
+                    .all_histories(WHOLE)
+                    .ok_or_else(|| format!("{resource} has no history on this node: it has not been here, or root has to ask"))?;
                 let mut runs = past(lines, &Local);
                 let runs = runs.split_off(runs.len().saturating_sub(last));
                 if json {
@@ -249,7 +242,8 @@ impl Command {
                     (None, Some(path)) => Source { path, user },
                     (None, None) => return Err("name a resource, or a crontab with --source".into()),
                 };
-                let runs = coming(&source.read()?, source.user.as_deref(), &Local::now(), count)?;
+                let crontab = source.read().map_err(|problems| problems.join(NEXT_LINE))?;
+                let runs = coming(&crontab, source.user.as_deref(), &Local::now(), count)?;
                 let row = |run: &Coming| vec![short(&run.due), run.user.clone(), run.line.to_string(), run.command.clone()];
                 if json {
                     to_json(&runs)
@@ -259,21 +253,6 @@ impl Command {
             }
         }
     }
-}
-
-impl Source {
-    fn read(&self) -> Result<Crontab, String> {
-        let read = process::read_file(&self.path, LONG).and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
-        let text = read.map_err(|e| format!("{}: {e}", self.path.display()))?;
-        let format = if self.user.is_some() { Format::User } else { Format::System };
-        Crontab::parse(&text, format).map_err(|problems| {
-            problems.iter().map(|problem| format!("{}: {problem}", self.path.display())).collect::<Vec<_>>().join("\nsystole-cron: ")
-        })
-    }
-}
-
-fn whole(path: &Path) -> Vec<Line> {
-    [path.with_extension("jsonl.1"), path.to_owned()].iter().flat_map(|path| history::tail(path, WHOLE)).collect()
 }
 
 /// The runs of all histories, oldest first. Pure.
@@ -380,6 +359,7 @@ mod tests {
     use chrono::Utc;
 
     use super::*;
+    use crate::crontab::Format;
 
     fn line(at: i64, pid: u32, event: Event) -> Line {
         Line { at, node: "a".into(), job: "x".into(), minute: 10, pid, event }

@@ -299,17 +299,20 @@ fn when(line: usize, text: &str) -> Result<(When, &str), Problem> {
 
 fn fields(line: usize, text: &str) -> Result<(Times, &str), Problem> {
     let mut rest = text;
-    let mut words = Vec::new();
+    let mut words = String::new();
     let mut next = |rule: &Rule| {
         let (text, after) = word(rest);
         rest = after;
-        words.push(text.to_owned());
+        if !words.is_empty() {
+            words.push(' ');
+        }
+        words.push_str(text);
         field(text, rule).map_err(|text| Problem { line, part: rule.part, text })
     };
     let (minute, hour, day, month, weekday) = (next(&MINUTE)?, next(&HOUR)?, next(&DAY)?, next(&MONTH)?, next(&WEEKDAY)?);
     // 7 is Sunday as well.
     let weekday = Field { bits: (weekday.bits | (weekday.bits >> 7 & 1)) & 0x7f, ..weekday };
-    Ok((Times { text: words.join(" "), minute, hour, day, month, weekday }, rest))
+    Ok((Times { text: words, minute, hour, day, month, weekday }, rest))
 }
 
 /// list = range {"," range}; range = "*" ["/" step] | value | value "-" value ["/" step]

@@ -1,17 +1,14 @@
 //! The cron of this node: whether it runs, and whether it is the one whose rules this agent knows.
 
-use std::fs;
 use std::time::Duration;
 
 use ocf::{Failure, Outcome};
-use process::Identity;
+use process::{Identity, own};
 
 /// Where crons say which process they are.
 const PID_FILES: [&str; 2] = ["/run/crond.pid", "/run/cron.pid"];
 /// The name of the process of Debian's.
 const DEBIANS: &str = "cron";
-/// As long as such a file may be, bytes.
-const SHORT: u64 = 64;
 /// How long `crontab` may take.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -28,11 +25,11 @@ impl Daemon {
     /// The one that runs.
     pub(crate) fn running() -> Option<Self> {
         let of = |file: &&str| {
-            let text = String::from_utf8(process::read_file(file.as_ref(), SHORT).ok()?).ok()?;
+            let text = String::from_utf8(own::read(file.as_ref()).ok()?).ok()?;
             Identity::of(text.trim().parse().ok()?)
         };
         let process = PID_FILES.iter().find_map(of).filter(Identity::is_alive)?;
-        Self::called(fs::read_to_string(format!("/proc/{}/comm", process.pid)).ok()?.trim())
+        Self::called(own::text(format!("/proc/{}/comm", process.pid).as_ref()).ok()?.trim())
     }
 
     /// By the name of its process: of a file that a cron has left behind, the number may be anybody's by now. Pure.

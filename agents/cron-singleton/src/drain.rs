@@ -5,10 +5,10 @@
 //! processes of the jobs' users only: another user could have a stop kill, or wait for, what is none of ours.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use process::Identity;
+use process::{Identity, own};
 
 use crate::params::Drain;
 use crate::wrapper::RUN;
@@ -42,8 +42,8 @@ pub(crate) fn processes(resource: &str, wrappers: &[Identity], users: &BTreeSet<
     let marker = format!("{RUN}={resource}:");
     let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
     let mut ours: BTreeSet<i32> = wrappers.iter().filter(|w| w.is_alive()).map(|w| w.pid).collect();
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+    let entries = own::entries(Path::new("/proc"));
+    for pid in entries.filter_map(|path| path.file_name()?.to_str()?.parse::<i32>().ok()) {
         let Some(status) = Status::of(pid) else { continue };
         children.entry(status.parent).or_default().push(pid);
         if users.contains(&status.user) && has_marker(pid, marker.as_bytes()) {
@@ -64,7 +64,7 @@ pub(crate) fn processes(resource: &str, wrappers: &[Identity], users: &BTreeSet<
 }
 
 fn has_marker(pid: i32, marker: &[u8]) -> bool {
-    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let environment = own::read(format!("/proc/{pid}/environ").as_ref()).unwrap_or_default();
     environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(marker))
 }
 
@@ -80,7 +80,7 @@ pub(crate) struct Status {
 impl Status {
     pub(crate) fn of(pid: i32) -> Option<Self> {
         // A name need not be UTF-8.
-        let text = fs::read(format!("/proc/{pid}/status")).ok()?;
+        let text = own::read(format!("/proc/{pid}/status").as_ref()).ok()?;
         Self::parse(&String::from_utf8_lossy(&text))
     }
 

@@ -1,12 +1,11 @@
 //! What has run: a JSON object a line, appended by the wrapper of each run. For people and for the operator's command; no decision
 //! is made by it.
 
-use std::fs::{self, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use process::own;
 use serde::{Deserialize, Serialize};
 
 /// From this size on, bytes, a history is put aside, in place of the one before.
@@ -58,39 +57,42 @@ pub enum Event {
     },
 }
 
-/// The last lines, oldest first, of at most so many bytes. What is no line is passed over.
+/// The last lines of our own history, oldest first, of at most so many bytes.
 pub fn tail(path: &Path, bytes: u64) -> Vec<Line> {
-    let read = || -> std::io::Result<Vec<u8>> {
-        // A user may put there what they like: nothing that waits, and no link.
-        let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
-        let mut file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
-        let long = file.metadata()?.len();
-        file.seek(SeekFrom::Start(long.saturating_sub(bytes)))?;
-        let mut content = Vec::new();
-        file.take(bytes).read_to_end(&mut content)?;
-        Ok(content)
-    };
-    let content = read().unwrap_or_default();
-    content.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+    lines(&own::tail(path, bytes).unwrap_or_default())
 }
 
-/// Appends a line.
+/// The lines of a history. What is none is passed over: a user may write into theirs what they like.
+pub fn lines(text: &str) -> Vec<Line> {
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// Appends a line to our own.
 ///
 /// # Errors
 /// What the file system says.
 pub fn append(path: &Path, line: &Line) -> std::io::Result<()> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
-    // Not longer than for a moment, and without the lock if need be: a line is one write.
-    let _lock = process::lock(&path.with_extension("lock"), PATIENCE)?;
-    if fs::metadata(path).is_ok_and(|m| m.len() > LONG) {
-        fs::rename(path, path.with_extension("jsonl.1"))?;
+    let mut file = own::append_to(path)?;
+    if file.metadata()?.len() > LONG {
+        // Not longer than for a moment, and without the lock if need be: a line is one write.
+        let _lock = process::lock(&path.with_extension("lock"), PATIENCE)?;
+        // Another run may have done it.
+        if own::metadata(path).is_ok_and(|found| found.len() > LONG) {
+            own::rename(path, &path.with_extension("jsonl.1"))?;
+        }
+        file = own::append_to(path)?;
     }
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)?.write_all(&text)
+    file.write_all(&text)
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "the tests' own files")]
+
+    use std::fs;
+
     use super::*;
 
     fn line(event: Event) -> Line {

@@ -17,6 +17,7 @@ pub mod place;
 pub mod plan;
 pub mod schedule;
 mod settling;
+pub mod source;
 mod systemd;
 mod target;
 mod timers;

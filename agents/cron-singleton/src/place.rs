@@ -5,20 +5,18 @@
 //! at who is registered. Whichever way the two meet, one sees the other. No lock is needed, which any user could hold.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{ErrorKind, Read as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
+use std::io::{ErrorKind, Result as IoResult};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{Mode, umask};
-use process::Identity;
+use process::{Account, Files, Identity, own};
 use serde::{Deserialize, Serialize};
 
-use crate::agreement::Agreement;
-use crate::claims::Claims;
-use crate::command::Source;
+use crate::claims::{self, Claims};
+use crate::history::{self, Line};
 use crate::mark::Mark;
-use crate::wrapper::claims_file;
+use crate::source::Source;
 
 /// What every boot empties.
 const VOLATILE: &str = "/run/systole-cron";
@@ -27,8 +25,6 @@ const KEPT: &str = "/var/lib/systole/cron";
 
 /// As long as a file may be that a user's wrapper writes, bytes.
 const SHORT: u64 = 4096;
-/// The same for one of the agent's own: a crontab, at most.
-pub(crate) const LONG: u64 = 16 * 1024 * 1024;
 
 /// What becomes of a run that comes due while the one before still goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,15 +129,28 @@ impl Place {
         self.kept.join("history.jsonl")
     }
 
-    /// All histories of this node that can be read.
-    pub fn histories(&self) -> Vec<PathBuf> {
-        let users = fs::read_dir(&self.kept).into_iter().flatten().flatten().map(|entry| entry.path().join("history.jsonl"));
-        users.chain([self.agents_history()]).filter(|path| path.symlink_metadata().is_ok_and(|m| m.is_file())).collect()
+    /// The last lines of a user's history, of at most so many bytes.
+    pub fn history_of(&self, uid: u32, bytes: u64) -> Vec<Line> {
+        tail_of(&self.history(uid), &self.kept.join(uid.to_string()), uid, bytes)
+    }
+
+    /// All that stands in the histories of this node that can be read, of at most so many bytes of each file; `None` when there are none.
+    pub fn all_histories(&self, bytes: u64) -> Option<Vec<Line>> {
+        let put_aside = |path: &Path| [path.with_extension("jsonl.1"), path.to_owned()];
+        let users = own::entries(&self.kept).filter_map(|path| Some((path.file_name()?.to_str()?.parse::<u32>().ok()?, path)));
+        let theirs = users.filter_map(|(uid, directory)| {
+            let path = self.history(uid);
+            acting_in(&directory, uid, |files| files.length(&path))?;
+            Some(put_aside(&path).iter().flat_map(|path| tail_of(path, &directory, uid, bytes)).collect::<Vec<_>>())
+        });
+        let agents = Some(self.agents_history()).filter(|path| own::metadata(path).is_ok_and(|found| found.is_file()));
+        let agents = agents.map(|path| put_aside(&path).iter().flat_map(|path| history::tail(path, bytes)).collect());
+        theirs.chain(agents).reduce(|all, more| [all, more].concat())
     }
 
     /// Where the jobs stand, as the last start on this node had it.
     pub fn source(&self) -> Option<Source> {
-        serde_json::from_slice(&fs::read(self.kept.join("source.json")).ok()?).ok()
+        serde_json::from_slice(&own::read(&self.kept.join("source.json")).ok()?).ok()
     }
 
     /// # Errors
@@ -149,14 +158,14 @@ impl Place {
     pub fn note_source(&self, source: &Source) -> Result<(), String> {
         let path = self.kept.join("source.json");
         let text = serde_json::to_vec(source).map_err(|e| e.to_string())?;
-        make(&self.kept, 0o755)
-            .and_then(|()| process::write_atomically(&path, &text, 0o644))
+        own::make_directories(&self.kept, 0o755)
+            .and_then(|()| own::write(&path, &text, 0o644))
             .map_err(|e| format!("{}: {e}", path.display()))
     }
 
     /// How far the runs are settled, as this node remembers it.
     pub fn mark(&self) -> Option<Mark> {
-        Mark::parse(&fs::read_to_string(self.kept.join("mark")).ok()?)
+        Mark::parse(&own::text(&self.kept.join("mark")).ok()?)
     }
 
     /// # Errors
@@ -164,8 +173,8 @@ impl Place {
     pub fn remember(&self, mark: &Mark) -> Result<(), String> {
         let write = |directory: &Path, name: &str, text: String| {
             let path = directory.join(name);
-            make(directory, 0o755)
-                .and_then(|()| process::write_atomically(&path, text.as_bytes(), 0o644))
+            own::make_directories(directory, 0o755)
+                .and_then(|()| own::write(&path, text.as_bytes(), 0o644))
                 .map_err(|e| format!("{}: {e}", path.display()))
         };
         // Before the mark: should that not come to be, the one before it must not be taken for this reign's.
@@ -175,24 +184,25 @@ impl Place {
 
     /// From now on nothing here speaks for the resource: a mark could not be written, and the one that stands there is outdated.
     pub fn forget(&self) {
-        let _ = fs::remove_file(self.volatile.join("reign"));
+        let _ = own::remove(&self.volatile.join("reign"));
     }
 
     /// Whether a mark was made on this node since it booted: what has begun since then is written down here.
     pub fn knows_all_since(&self, mark: &Mark) -> bool {
-        fs::read_to_string(self.volatile.join("reign")).is_ok_and(|text| text == mark.reign.to_string())
+        own::text(&self.volatile.join("reign")).is_ok_and(|text| text == mark.reign.to_string())
             && self.mark().is_some_and(|ours| ours.reign == mark.reign)
     }
 
     /// The runs of a job that have begun on this node since it booted.
     pub fn claims(&self, uid: u32, job: &str) -> Claims {
-        let content = read_untrusted(&claims_file(&self.of_user(uid), job)).unwrap_or_default();
+        let (directory, file) = (self.of_user(uid), claims::file_of(&self.of_user(uid), job));
+        let content = acting_in(&directory, uid, |files| files.read(&file, SHORT)).unwrap_or_default();
         Claims::parse(&String::from_utf8_lossy(&content))
     }
 
     /// What runs on this node: the crontab as it was when the resource started, whatever has become of the source since.
     pub fn crontab(&self) -> Option<String> {
-        fs::read_to_string(self.volatile.join("crontab")).ok()
+        own::text(&self.volatile.join("crontab")).ok()
     }
 
     /// # Errors
@@ -203,7 +213,7 @@ impl Place {
 
     /// What the last start has put where cron reads it, as [`Place::note_installed`] was given it.
     pub fn installed(&self) -> Option<String> {
-        fs::read_to_string(self.volatile.join("installed")).ok()
+        own::text(&self.volatile.join("installed")).ok()
     }
 
     /// # Errors
@@ -214,7 +224,7 @@ impl Place {
 
     /// The users of the jobs, as the last start has found them: number and main group.
     pub fn owners(&self) -> BTreeMap<String, Owner> {
-        fs::read(self.volatile.join("users")).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+        own::read(&self.volatile.join("users")).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
     /// # Errors
@@ -223,20 +233,9 @@ impl Place {
         self.note("users", &serde_json::to_string(owners).map_err(|e| e.to_string())?)
     }
 
-    /// What is known of the source on the other nodes.
-    pub(crate) fn agreement(&self) -> Option<Agreement> {
-        serde_json::from_slice(&fs::read(self.volatile.join("agreement")).ok()?).ok()
-    }
-
-    /// # Errors
-    /// What the file system says, with the path.
-    pub(crate) fn note_agreement(&self, agreement: &Agreement) -> Result<(), String> {
-        self.note("agreement", &serde_json::to_string(agreement).map_err(|e| e.to_string())?)
-    }
-
     /// The units that the resource has started on this node.
     pub fn units(&self) -> Vec<String> {
-        fs::read_to_string(self.volatile.join("units")).unwrap_or_default().lines().map(str::to_owned).collect()
+        own::text(&self.volatile.join("units")).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
     /// # Errors
@@ -245,11 +244,24 @@ impl Place {
         self.note("units", &names.join("\n"))
     }
 
-    /// For this agent only, until the next boot.
-    fn note(&self, name: &str, text: &str) -> Result<(), String> {
+    /// What [`Self::note`] has written down under this name since this node booted.
+    pub(crate) fn noted(&self, name: &str) -> Option<Vec<u8>> {
+        own::read(&self.volatile.join(name)).ok()
+    }
+
+    /// It is not known any more.
+    pub(crate) fn forget_noted(&self, name: &str) {
+        let _ = own::remove(&self.volatile.join(name));
+    }
+
+    /// Writes something down for this agent only, until the next boot.
+    ///
+    /// # Errors
+    /// What the file system says, with the path.
+    pub(crate) fn note(&self, name: &str, text: &str) -> Result<(), String> {
         let path = self.volatile.join(name);
-        make(&self.volatile, 0o755)
-            .and_then(|()| process::write_atomically(&path, text.as_bytes(), 0o600))
+        own::make_directories(&self.volatile, 0o755)
+            .and_then(|()| own::write_for_this_boot(&path, text.as_bytes(), 0o600))
             .map_err(|e| format!("{}: {e}: a stop would not know what runs; make room there", path.display()))
     }
 
@@ -262,9 +274,24 @@ impl Place {
     /// # Errors
     /// What the file system says.
     pub fn token(&self) -> std::io::Result<Option<Token>> {
-        let Some(text) = there(fs::read(self.token_file()))? else { return Ok(None) };
-        let token: Token = serde_json::from_slice(&text)?;
+        let Some(token) = self.any_token()? else { return Ok(None) };
         Ok(token.holds()?.then_some(token))
+    }
+
+    /// Whether the jobs run on this node, as they did when [`Self::token`] found this one: it was given in the boot in which we run.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn still_has(&self, token: &Token) -> std::io::Result<bool> {
+        let Some(found) = self.any_token()? else { return Ok(false) };
+        // The resource may have been started anew in between.
+        if found == *token { Ok(true) } else { found.holds() }
+    }
+
+    /// The token, of whatever boot.
+    fn any_token(&self) -> std::io::Result<Option<Token>> {
+        let Some(text) = there(own::read(&self.token_file()))? else { return Ok(None) };
+        Ok(Some(serde_json::from_slice(&text)?))
     }
 
     /// Lets the jobs of these users run on this node, and nothing that was `settled` elsewhere.
@@ -276,17 +303,17 @@ impl Place {
         // The jobs' users have to read this, whatever we were started with.
         umask(Mode::from_bits_truncate(0o022));
         for directory in [&self.volatile, &self.kept] {
-            make(directory, 0o755).map_err(|e| failed(directory, e))?;
+            own::make_directories(directory, 0o755).map_err(|e| failed(directory, e))?;
         }
         for (uid, gid) in users {
             for directory in [self.of_user(*uid), self.kept.join(uid.to_string())] {
-                make(&directory, 0o700).and_then(|()| chown(&directory, Some(*uid), Some(*gid))).map_err(|e| failed(&directory, e))?;
+                own::make_directory_for(*uid, *gid, &directory).map_err(|e| failed(&directory, e))?;
             }
         }
         let boot = process::boot_id().map_err(|e| format!("this boot has no name: {e}; is /proc mounted?"))?;
         let token = Token { node: node.to_owned(), boot, init: init(), overlap, settled };
         let text = serde_json::to_vec(&token).map_err(|e| e.to_string())?;
-        process::write_atomically(&self.token_file(), &text, 0o644).map_err(|e| failed(&self.token_file(), e))
+        own::write_for_this_boot(&self.token_file(), &text, 0o644).map_err(|e| failed(&self.token_file(), e))
     }
 
     /// Lets nothing new run on this node.
@@ -294,32 +321,44 @@ impl Place {
     /// # Errors
     /// What the file system says: the token may still stand then.
     pub fn close(&self) -> std::io::Result<()> {
-        there(fs::remove_file(self.token_file())).map(drop)
+        own::remove(&self.token_file()).map(drop)
     }
 
     /// What the users' wrappers have written.
     pub fn written(&self) -> Written {
         let mut written = Written::default();
         for uid in self.uids() {
+            let path = self.of_user(uid);
             // All of them, however many a user has put there: a stop must not miss one.
-            for file in fs::read_dir(self.of_user(uid)).into_iter().flatten().flatten().map(|entry| entry.path()) {
-                match file.extension().and_then(|extension| extension.to_str()) {
-                    Some("run") => written.runs.extend(read_untrusted(&file).map(|text| (uid, file.clone(), text))),
-                    Some("skipped") => {
-                        let job = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                        written.skipped.extend(skipped(&file).map(|count| (uid, job, count)));
+            acting_in(&path, uid, |files| {
+                let directory = files.directory(&path)?;
+                directory.visit(|name| {
+                    let file = Path::new(name);
+                    match file.extension().and_then(|extension| extension.to_str()) {
+                        Some("run") => {
+                            written.runs.extend(directory.read(name, SHORT).ok().map(|text| (uid, path.join(name), text)));
+                        }
+                        Some("skipped") => {
+                            let job = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                            written.skipped.extend(directory.read(name, SHORT).ok().and_then(|text| Some((uid, job, count(text)?))));
+                        }
+                        _ => {}
                     }
-                    _ => {}
-                }
-            }
+                    true
+                })
+            });
         }
         written
     }
 
+    /// Takes the registration of a run away, `file` among what [`Self::written`] has found.
+    pub fn unregister(&self, uid: u32, file: &Path) {
+        acting_in(&self.of_user(uid), uid, |files| files.remove(file));
+    }
+
     /// The users whose jobs may have run on this node since it booted. Only root can make these directories.
     pub fn uids(&self) -> BTreeSet<u32> {
-        let names = fs::read_dir(&self.volatile).into_iter().flatten().flatten().map(|entry| entry.file_name());
-        names.filter_map(|name| name.to_str()?.parse().ok()).collect()
+        own::entries(&self.volatile).filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect()
     }
 
     /// Whether the jobs may run on this node.
@@ -328,16 +367,15 @@ impl Place {
     }
 }
 
-/// The content of an ordinary, short file; never waits, as it would for a pipe of that name, and follows no link.
-fn read_untrusted(path: &Path) -> Option<Vec<u8>> {
-    let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).ok()?;
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
-    let mut content = Vec::new();
-    file.take(SHORT).read_to_end(&mut content).ok()?;
-    Some(content)
+/// Works in a directory that root has made for a user, with that user's rights; `None` when that is not possible, or the work is not.
+fn acting_in<T>(directory: &Path, uid: u32, work: impl FnOnce(&Files<'_>) -> IoResult<T>) -> Option<T> {
+    let found = own::metadata(directory).ok().filter(|found| found.is_dir() && found.uid() == uid)?;
+    Account::numbered(uid, found.gid()).act(work).ok()
+}
+
+/// The last lines of a file in a user's directory.
+fn tail_of(path: &Path, directory: &Path, uid: u32, bytes: u64) -> Vec<Line> {
+    history::lines(&acting_in(directory, uid, |files| files.tail(path, 0, bytes)).unwrap_or_default())
 }
 
 /// What is there: nothing is no error.
@@ -349,13 +387,9 @@ fn there<T>(found: std::io::Result<T>) -> std::io::Result<Option<T>> {
     }
 }
 
-fn make(directory: &Path, mode: u32) -> std::io::Result<()> {
-    DirBuilder::new().recursive(true).mode(mode).create(directory)
-}
-
-/// How many runs of a job were left out since the last one that began. `file`: in a directory of the job's user.
-pub(crate) fn skipped(file: &Path) -> Option<u64> {
-    String::from_utf8(read_untrusted(file)?).ok()?.trim().parse().ok()
+/// How many runs of a job were left out since the last one that began, as the wrapper has written it.
+pub(crate) fn count(text: Vec<u8>) -> Option<u64> {
+    String::from_utf8(text).ok()?.trim().parse().ok()
 }
 
 /// When the first process was started; `None` where /proc hides it.
@@ -365,6 +399,10 @@ fn init() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "the tests' own files")]
+
+    use std::fs;
+
     use super::*;
 
     fn place(name: &str) -> (PathBuf, Place) {
@@ -386,8 +424,10 @@ mod tests {
         let token = place.token().unwrap().unwrap();
         assert_eq!((token.node.as_str(), token.overlap, token.settled), ("a", Overlap::Skip, Some(7)));
         assert_eq!(place.uids().into_iter().collect::<Vec<_>>(), [me()[0].0]);
+        let again = Token { settled: None, ..token.clone() };
+        assert!(place.still_has(&token).unwrap() && place.still_has(&again).unwrap(), "started anew meanwhile");
         place.close().unwrap();
-        assert!(place.token().unwrap().is_none() && !place.is_open());
+        assert!(place.token().unwrap().is_none() && !place.is_open() && !place.still_has(&token).unwrap());
         fs::remove_dir_all(root).unwrap();
     }
 
@@ -397,8 +437,9 @@ mod tests {
         place.open("a", Overlap::Allow, None, &me()).unwrap();
         let token = place.token().unwrap().unwrap();
         let write = |token: &Token| fs::write(place.token_file(), serde_json::to_vec(token).unwrap()).unwrap();
+        assert!(place.still_has(&token).unwrap());
         write(&Token { boot: "before".into(), ..token.clone() });
-        assert!(place.token().unwrap().is_none() && !place.is_open());
+        assert!(place.token().unwrap().is_none() && !place.is_open() && !place.still_has(&token).unwrap());
         write(&Token { init: token.init.map(|ticks| ticks + 1), ..token.clone() });
         assert!(place.token().unwrap().is_none(), "the container was started anew, and its /run is the one from before");
         // One of the time before there was more in it.

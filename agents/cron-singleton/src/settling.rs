@@ -3,13 +3,13 @@
 //! The mark stands in a file on this node and in an attribute of every node, because the attributes of a lost node are lost with
 //! it. It is written before anything is run by it.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, Local};
 use ocf::{Context, Failure, Outcome};
+use process::own;
 
 use crate::agent::{CronSingleton, RegisteredRun, registered};
 use crate::claims::Claims;
@@ -71,8 +71,10 @@ pub(crate) struct Jobs<'a> {
 impl Jobs<'_> {
     /// Whether a run has begun on this node since it booted.
     fn begun(&self) -> impl Fn(&Run) -> bool {
-        let uids: BTreeMap<&str, u32> = self.known.iter().map(|job| (job.identity.as_str(), job.uid)).collect();
+        // Made when it is asked for: most monitors have nothing to ask.
+        let uids: OnceCell<BTreeMap<&str, u32>> = OnceCell::new();
         move |run| {
+            let uids = uids.get_or_init(|| self.known.iter().map(|job| (job.identity.as_str(), job.uid)).collect());
             let claims = uids.get(run.job.as_str()).map_or_else(Claims::default, |uid| self.place.claims(*uid, &run.job));
             claims.may_have(run.minute)
         }
@@ -212,11 +214,10 @@ impl CronSingleton {
         for RegisteredRun { uid, file, running, .. } in &jobs.killed {
             let run = Run { minute: running.minute, job: running.job.clone() };
             let theirs = jobs.known.iter().any(|known| known.uid == *uid && known.identity == run.job);
-            if theirs && !running.over && begun(&run) && !has_said_so(&jobs.place.history(*uid), running) {
+            if theirs && !running.over && begun(&run) && !has_said_so(&jobs.place.history_of(*uid, LOOKED_AT), running) {
                 lost.push((run, "its wrapper was killed before it could say that it began".to_owned()));
             }
-            // Its directory is a user's, and what is above it is root's: no other name can be meant.
-            let _ = fs::remove_file(file);
+            jobs.place.unregister(*uid, file);
         }
         self.tell_missed(context, jobs, &lost);
     }
@@ -281,11 +282,12 @@ impl CronSingleton {
         uids.sort_unstable();
         uids.dedup();
         // A user's history speaks for that user's jobs only; the agent's for all.
-        let histories = uids.into_iter().map(|uid| (Some(uid), jobs.place.history(uid))).chain([(None, jobs.place.agents_history())]);
+        let users = uids.into_iter().map(|uid| (Some(uid), jobs.place.history_of(uid, LOOKED_AT)));
+        let histories = users.chain([(None, history::tail(&jobs.place.agents_history(), LOOKED_AT))]);
         let theirs =
             |uid: Option<u32>, job: &str| jobs.known.iter().any(|known| known.identity == job && uid.is_none_or(|uid| uid == known.uid));
-        for (uid, path) in histories {
-            for line in history::tail(&path, LOOKED_AT).into_iter().filter(|line| theirs(uid, &line.job)) {
+        for (uid, lines) in histories {
+            for line in lines.into_iter().filter(|line| theirs(uid, &line.job)) {
                 let later = last.get(&line.job).is_none_or(|known| known.at <= line.at);
                 if later && !matches!(line.event, Event::Started { .. } | Event::Skipped { .. }) {
                     last.insert(line.job.clone(), line);
@@ -304,7 +306,7 @@ impl CronSingleton {
         }
         complaints.sort();
         if let Target::File(path) = self.due_target() {
-            let age = fs::metadata(&path).and_then(|m| m.modified()).ok().and_then(|at| at.elapsed().ok());
+            let age = own::metadata(&path).and_then(|found| found.modified()).ok().and_then(|at| at.elapsed().ok());
             if let Some(age) = age.filter(|age| *age > STARTED_BY) {
                 let text = format!("runs that are made up for have not begun for {} minutes: journalctl -u cron", age.as_secs() / 60);
                 complaints.insert(0, (0, text));
@@ -409,9 +411,9 @@ fn settled_elsewhere(minute: i64, here: i64) -> Option<i64> {
 }
 
 /// Whether the wrapper of a run has written down that it began.
-fn has_said_so(history: &Path, running: &Running) -> bool {
+fn has_said_so(history: &[Line], running: &Running) -> bool {
     let of_it = |line: &Line| line.job == running.job && line.minute == running.minute && line.pid == running.wrapper.pid.unsigned_abs();
-    history::tail(history, LOOKED_AT).iter().any(|line| of_it(line) && matches!(line.event, Event::Started { .. }))
+    history.iter().any(|line| of_it(line) && matches!(line.event, Event::Started { .. }))
 }
 
 /// A minute as the wall clock shows it.

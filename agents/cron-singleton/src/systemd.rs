@@ -1,11 +1,10 @@
 //! systemd's units: what it says of them, and what it is told. Each call is one `systemctl`, with a deadline.
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use ocf::Failure;
-use process::Identity;
+use process::{Identity, own};
 
 /// What is asked for.
 const PROPERTIES: &str =
@@ -82,9 +81,9 @@ impl Unit {
 }
 
 fn processes_below(group: &Path) -> Vec<Identity> {
-    let own = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    let own = own::text(&group.join("cgroup.procs")).unwrap_or_default();
     let own = own.lines().filter_map(|pid| Identity::of(pid.parse().ok()?)).filter(Identity::is_alive);
-    let below = fs::read_dir(group).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
+    let below = own::entries(group).filter(|path| own::is_directory(path));
     own.chain(below.flat_map(|path| processes_below(&path))).collect()
 }
 

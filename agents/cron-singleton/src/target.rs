@@ -1,14 +1,13 @@
 //! Where cron finds the jobs: a file in its directory, or a user's crontab. Reading, writing, taking away, and whose it is.
 
-use std::fs;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ocf::Failure;
-use process::{CommandError, Finished};
+use process::{CommandError, Finished, own};
 
-use crate::place::LONG;
+use crate::source::{self, LONG};
 
 /// Where Debian's cron keeps the crontabs of users: asked for how large they are and when they were written. What stands in them, the
 /// program `crontab` says.
@@ -49,7 +48,7 @@ impl Target {
     /// What stands there; `None` when nothing does. What is not UTF-8 is replaced (`\u{fffd}`): nothing of ours is.
     pub(crate) fn read(&self) -> Result<Option<String>, Failure> {
         match self {
-            Self::File(path) => match process::read_file(path, LONG) {
+            Self::File(path) => match source::read(path) {
                 Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
                 Err(e) => Err(Failure::permission(format!("{}: {e}", path.display()))),
@@ -60,7 +59,7 @@ impl Target {
 
     /// The crontab of a user, as `crontab` prints it: where it keeps them is its own business.
     fn read_of(user: &str) -> Result<Option<String>, Failure> {
-        let size = fs::metadata(Path::new(SPOOL).join(user)).map_or(0, |m| m.len());
+        let size = own::metadata(&Path::new(SPOOL).join(user)).map_or(0, |m| m.len());
         if size > LONG {
             return Err(Failure::generic(format!("the crontab of {user} is larger than {LONG} bytes")));
         }
@@ -106,15 +105,14 @@ impl Target {
     pub(crate) fn write(&self, text: &str) -> Result<(), Failure> {
         match self {
             Self::File(path) => {
-                process::write_atomically(path, text.as_bytes(), 0o644).map_err(|e| Failure::permission(format!("{}: {e}", path.display())))
+                own::write(path, text.as_bytes(), 0o644).map_err(|e| Failure::permission(format!("{}: {e}", path.display())))
             }
             Self::User(user) => {
                 // Not where others may have put something of that name.
                 let file = PathBuf::from(format!("/run/systole-crontab-{}", std::process::id()));
-                process::write_atomically(&file, text.as_bytes(), 0o600)
-                    .map_err(|e| Failure::permission(format!("{}: {e}", file.display())))?;
+                own::write(&file, text.as_bytes(), 0o600).map_err(|e| Failure::permission(format!("{}: {e}", file.display())))?;
                 let done = crontab(&["-u", user, &file.display().to_string()]);
-                let _ = fs::remove_file(&file);
+                let _ = own::remove(&file);
                 done
             }
         }
@@ -131,7 +129,7 @@ impl Target {
     /// Takes away what stands there, whosever it is.
     pub(crate) fn take_away(&self) -> Result<(), Failure> {
         match self {
-            Self::File(path) => fs::remove_file(path).map_err(|e| Failure::permission(format!("{}: {e}", path.display()))),
+            Self::File(path) => own::remove(path).map(drop).map_err(|e| Failure::permission(format!("{}: {e}", path.display()))),
             Self::User(user) => crontab(&["-u", user, "-r"]),
         }
     }
@@ -146,21 +144,18 @@ impl Target {
         let Some(directory) = path.parent() else { return };
         let now = SystemTime::now();
         let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).ok().and_then(|d| i64::try_from(d.as_secs()).ok());
-        let written = |path: &Path| fs::symlink_metadata(path).ok()?.modified().ok().and_then(seconds);
+        let written = |path: &Path| own::metadata(path).ok()?.modified().ok().and_then(seconds);
         let (Some(file), Some(of_directory), Some(at)) = (written(&path), written(directory), seconds(now)) else { return };
         if may_be_unseen(file, of_directory, at) {
-            let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
-            let open = |path: &Path| fs::File::options().read(true).custom_flags(flags).open(path);
-            let set = |path: &Path, time| open(path).and_then(|file| file.set_modified(time));
             // The file is older than the directory from then on, so that this is not done again.
-            let _ = set(&path, now - Duration::from_secs(1)).and_then(|()| set(directory, now));
+            let _ = own::set_modified(&path, now - Duration::from_secs(1)).and_then(|()| own::set_modified(directory, now));
         }
     }
 
     /// What keeps cron from reading the file: it must be root's, and nobody else may write to it.
     pub(crate) fn obstacle(&self) -> Option<String> {
         let Self::File(path) = self else { return None };
-        let metadata = fs::symlink_metadata(path).ok()?;
+        let metadata = own::metadata(path).ok()?;
         let found = format!("{} has the owner {} and the mode {:o}", path.display(), metadata.uid(), metadata.mode() & 0o7777);
         (metadata.uid() != 0 || metadata.mode() & 0o022 != 0 || !metadata.is_file())
             .then(|| format!("{found}: cron ignores it unless it is a file of root's that only root can write"))

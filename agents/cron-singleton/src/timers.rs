@@ -5,12 +5,12 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chrono::Local;
 use ocf::{Context, Failure, Outcome, Status};
+use process::own;
 
 use crate::agent::{AFTERWARDS, CronSingleton};
 use crate::drain::Left;
@@ -230,7 +230,7 @@ fn stamp_file(timer: &str) -> PathBuf {
 
 /// When a timer has run last on this node, minutes since 1970.
 fn stamp(timer: &str) -> Option<i64> {
-    let modified = fs::metadata(stamp_file(timer)).ok()?.modified().ok()?;
+    let modified = own::metadata(&stamp_file(timer)).ok()?.modified().ok()?;
     i64::try_from(modified.duration_since(UNIX_EPOCH).ok()?.as_secs() / 60).ok()
 }
 
@@ -241,8 +241,8 @@ fn set_stamp(timer: &str, minute: i64) -> Result<(), String> {
     // Not in the future: systemd would take it for a wrong clock.
     let time = (UNIX_EPOCH + Duration::from_secs(seconds)).min(SystemTime::now());
     let set = || {
-        fs::create_dir_all(STAMPS)?;
-        fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path)?.set_modified(time)
+        own::make_directories(Path::new(STAMPS), 0o755)?;
+        own::append_to(&path)?.set_modified(time)
     };
     set().map_err(|e: std::io::Error| format!("{}: {e}", path.display()))
 }

@@ -2,12 +2,12 @@
 //! there until everything that the job has started is gone.
 //!
 //! It is two processes. cron sends the mail and goes on when what it has started ends, and that must not wait for a daemon that a job
-//! leaves behind (gpg-agent, ssh with ControlPersist). So the first one ends with the command, and the second one stays.
+//! leaves behind (gpg-agent, ssh with ControlPersist). So the first one ends with the command, and the second one stays. They have one
+//! memory, because all that the first one does is to wait.
 //!
-//! Runs as the job's user. What it prints goes where the job's output goes: into a mail to MAILTO.
+//! Runs as the job's user, so all files here are that user's own. What it prints goes where the job's output goes: into a mail to MAILTO.
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use process::{Identity, Tell};
+use process::{Identity, Tell, own};
 use serde::{Deserialize, Serialize};
 
-use crate::claims::claim;
+use crate::claims::{self, claim};
 use crate::history::{self, Event, Line};
 use crate::installed::{DUE, JOB, MINUTE, RESOURCE, SHELL, identity_of_command};
-use crate::place::{Overlap, Place, Token, skipped};
+use crate::place::{Overlap, Place, Token, count};
 
 /// What every process of a run has in its environment: resource, process and start time of the wrapper.
 pub const RUN: &str = "SYSTOLE_RUN";
@@ -109,7 +109,7 @@ impl Request {
     /// Why it could not be run.
     pub fn carry_out(&self, place: &Place, now: &dyn Fn() -> i64) -> Result<i32, String> {
         let Some(token) = token(place)? else { return Ok(0) };
-        let starter = this_process();
+        let starter = Identity::own();
         let work = |tell| {
             let mut tell = Some(tell);
             let mut left_behind = |status| tell.take().into_iter().for_each(|tell: Tell| tell.status(status));
@@ -118,7 +118,7 @@ impl Request {
                 1
             })
         };
-        process::until_told(work, stay_when_told_to_end)
+        match process::until_told(work)? {}
     }
 
     /// `left_behind` is told the status of a command that has left something behind, which is waited for.
@@ -133,7 +133,7 @@ impl Request {
         let minute = self.due.unwrap_or_else(|| now().div_euclid(60));
         let mut run = Registered::new(self, place, token, minute, starter)?;
         // Again: a stop takes the token away, and then looks at who is registered.
-        if !still_here(place)? {
+        if !still_here(place, token)? {
             return Ok(0);
         }
         if self.due.is_none() && token.settled.is_some_and(|settled| minute <= settled) {
@@ -150,7 +150,7 @@ impl Request {
                 }
                 return Ok(run.skip(&why, now));
             }
-            Turn::Waited(_) if !still_here(place)? => return Ok(run.skip("the jobs have left this node while it waited", now)),
+            Turn::Waited(_) if !still_here(place, token)? => return Ok(run.skip("the jobs have left this node while it waited", now)),
             Turn::Waited(held) => Some(held),
         };
         if !run.claim()? {
@@ -200,16 +200,17 @@ fn stay_when_told_to_end() {
     let _ = signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::new(AtomicBool::new(false)));
 }
 
-fn this_process() -> Option<Identity> {
-    std::process::id().try_into().ok().and_then(Identity::of)
-}
-
 fn token(place: &Place) -> Result<Option<Token>, String> {
-    place.token().map_err(|e| format!("whether the jobs run on this node cannot be found out: {e}"))
+    place.token().map_err(cannot_tell)
 }
 
-fn still_here(place: &Place) -> Result<bool, String> {
-    token(place).map(|token| token.is_some())
+/// Whether the jobs may still run here. `token`: the one that held when this run was registered.
+fn still_here(place: &Place, token: &Token) -> Result<bool, String> {
+    place.still_has(token).map_err(cannot_tell)
+}
+
+fn cannot_tell(e: std::io::Error) -> String {
+    format!("whether the jobs run on this node cannot be found out: {e}")
 }
 
 /// A run that is registered, until this is dropped.
@@ -225,7 +226,7 @@ struct Registered<'a> {
 impl<'a> Registered<'a> {
     fn new(request: &'a Request, place: &Place, token: &'a Token, minute: i64, starter: Option<Identity>) -> Result<Self, String> {
         let uid = nix::unistd::getuid().as_raw();
-        let wrapper = this_process().ok_or("this process cannot be found: is /proc mounted?")?;
+        let wrapper = Identity::own().ok_or("this process cannot be found: is /proc mounted?")?;
         let directory = place.of_user(uid);
         let file = directory.join(format!("{}.run", wrapper.pid));
         let running = Running { wrapper, starter, job: request.job.clone(), minute, late: request.due.is_some(), over: false };
@@ -253,7 +254,7 @@ impl<'a> Registered<'a> {
         }
         let path = self.directory.join(format!("{}.lock", self.running.job));
         let failed = |e: std::io::Error| format!("{}: {e}", path.display());
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
+        let file = own::open_lock(&path).map_err(failed)?;
         let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(held) => return Ok(Turn::Now(Some(held))),
             Err((file, Errno::EWOULDBLOCK)) => file,
@@ -290,26 +291,26 @@ impl<'a> Registered<'a> {
 
     /// The other runs of the same job whose command has not ended.
     fn others(&self) -> Vec<Running> {
-        let runs = fs::read_dir(&self.directory).into_iter().flatten().flatten().map(|entry| entry.path());
+        let runs = own::entries(&self.directory);
         let runs = runs.filter(|path| path.extension().is_some_and(|e| e == "run") && *path != self.file);
-        let read = |path: PathBuf| serde_json::from_slice::<Running>(&fs::read(path).ok()?).ok();
+        let read = |path: PathBuf| serde_json::from_slice::<Running>(&own::read(&path).ok()?).ok();
         runs.filter_map(read).filter(|other| other.job == self.running.job && !other.over && other.wrapper.is_alive()).collect()
     }
 
     /// How many were left out in a row, for the agent: it tells an operator when they get many.
     fn count_skipped(&self) {
         let file = skipped_file(&self.directory, &self.running.job);
-        let count = skipped(&file).unwrap_or_default().saturating_add(1);
-        let _ = process::write_atomically(&file, count.to_string().as_bytes(), 0o600);
+        let count = own::read(&file).ok().and_then(count).unwrap_or_default().saturating_add(1);
+        let _ = own::write_for_this_boot(&file, count.to_string().as_bytes(), 0o600);
     }
 
     fn forget_skipped(&self) {
-        let _ = fs::remove_file(skipped_file(&self.directory, &self.running.job));
+        let _ = own::remove(&skipped_file(&self.directory, &self.running.job));
     }
 
     /// Takes the run; `false` when it was taken before. In a file before anything runs: whenever we die, it does not run twice.
     fn claim(&self) -> Result<bool, String> {
-        claim(&claims_file(&self.directory, &self.running.job), self.running.minute).map_err(|e| not_run(&e, &self.request.resource))
+        claim(&claims::file_of(&self.directory, &self.running.job), self.running.minute).map_err(|e| not_run(&e, &self.request.resource))
     }
 
     fn skip(&self, why: &str, now: &dyn Fn() -> i64) -> i32 {
@@ -334,13 +335,8 @@ impl<'a> Registered<'a> {
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.file);
+        let _ = own::remove(&self.file);
     }
-}
-
-/// Where the runs of a job are written down that have begun.
-pub(crate) fn claims_file(directory: &Path, job: &str) -> PathBuf {
-    directory.join(format!("{job}.claims"))
 }
 
 /// Where it stands how many runs of a job were left out since the last one that began.
@@ -349,7 +345,7 @@ fn skipped_file(directory: &Path, job: &str) -> PathBuf {
 }
 
 fn write(path: &Path, content: &[u8], resource: &str) -> Result<(), String> {
-    process::write_atomically(path, content, 0o600).map_err(|e| not_run(&format!("{}: {e}", path.display()), resource))
+    own::write_for_this_boot(path, content, 0o600).map_err(|e| not_run(&format!("{}: {e}", path.display()), resource))
 }
 
 fn not_run(why: &str, resource: &str) -> String {
@@ -358,6 +354,10 @@ fn not_run(why: &str, resource: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "the tests' own files")]
+
+    use std::fs;
+
     use super::*;
 
     fn request(command: &str) -> Request {

@@ -70,6 +70,11 @@ impl Environment {
         self.meta("interval").map_or(self.under_pacemaker(), |interval| interval == "0")
     }
 
+    /// Whether a monitor is that of nodes on which the resource is stopped (`role=Stopped`).
+    pub fn is_of_stopped_role(&self) -> bool {
+        self.meta("role") == Some("Stopped")
+    }
+
     /// `OCF_CHECK_LEVEL`; 0 when absent or no number.
     pub fn check_level(&self) -> u32 {
         self.get("OCF_CHECK_LEVEL").and_then(|v| v.parse().ok()).unwrap_or(0)
@@ -160,5 +165,12 @@ mod tests {
         assert!(!with(&[("OCF_RESKEY_CRM_meta_interval", "10000")]).is_probe());
         assert!(with(&[("OCF_RESKEY_crm_feature_set", "3.16.2")]).is_probe());
         assert!(!with(&[]).is_probe());
+    }
+
+    #[test]
+    fn a_monitor_of_the_stopped_role_is_no_probe() {
+        let stopped = with(&[("OCF_RESKEY_CRM_meta_role", "Stopped"), ("OCF_RESKEY_CRM_meta_interval", "60000")]);
+        assert!(stopped.is_of_stopped_role() && !stopped.is_probe());
+        assert!(!with(&[("OCF_RESKEY_CRM_meta_role", "Started")]).is_of_stopped_role() && !with(&[]).is_of_stopped_role());
     }
 }

@@ -39,6 +39,11 @@ impl Account {
         Ok(Self { name: name.to_owned(), uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups })
     }
 
+    /// One whose name nobody has to know, for its own files: without the groups that it has besides.
+    pub fn numbered(uid: u32, gid: u32) -> Self {
+        Self { name: uid.to_string(), uid, gid, groups: vec![] }
+    }
+
     /// Who this process runs as.
     pub fn own() -> Self {
         let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());

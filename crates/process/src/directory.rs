@@ -43,17 +43,26 @@ impl Directory<'_> {
 
     fn some_names(&self) -> Result<Vec<OsString>> {
         let mut names = Vec::new();
+        self.visit(|name| {
+            names.push(name.to_owned());
+            names.len() < MOST_NAMES
+        })?;
+        Ok(names)
+    }
+
+    /// Tells `look` each name in it, in no order, as long as that returns `true`: for who must not miss one, however many there are.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn visit(&self, mut look: impl FnMut(&OsStr) -> bool) -> Result<()> {
         for entry in Dir::read_from(&self.fd)? {
-            if names.len() >= MOST_NAMES {
-                break;
-            }
             let entry = entry?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            if plain_name(name).is_ok() {
-                names.push(name.to_owned());
+            if plain_name(name).is_ok() && !look(name) {
+                break;
             }
         }
-        Ok(names)
+        Ok(())
     }
 
     /// A directory in it.

@@ -1,6 +1,7 @@
 //! Root's own files: state files that are whole at any time, and a lock between actions that run at once.
 
 use std::fs::{File, OpenOptions};
+use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,13 +14,25 @@ use nix::fcntl::{Flock, FlockArg};
 /// # Errors
 /// What the file system says; the old file is untouched then.
 pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> std::io::Result<()> {
+    replace(path, content, mode, crate::files::write_all)?;
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+/// The same for a file that no boot keeps, in /run: no reader sees a part of it, and no disk is waited for.
+///
+/// # Errors
+/// As there.
+pub fn write_for_this_boot(path: &Path, content: &[u8], mode: u32) -> std::io::Result<()> {
+    replace(path, content, mode, |file, content| file.write_all(content))
+}
+
+fn replace(path: &Path, content: &[u8], mode: u32, write: impl Fn(&mut File, &[u8]) -> std::io::Result<()>) -> std::io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let temporary = directory.join(crate::files::unpredictable(path.file_name().unwrap_or_default()));
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-        crate::files::write_all(&mut file, content)?;
-        std::fs::rename(&temporary, path)?;
-        File::open(directory)?.sync_all()
+        write(&mut file, content)?;
+        std::fs::rename(&temporary, path)
     })();
     if written.is_err() {
         let _ = std::fs::remove_file(&temporary);
@@ -64,9 +77,11 @@ mod tests {
     fn a_write_replaces_the_whole_file_and_leaves_no_other() {
         let directory = scratch("write");
         let path = directory.join("state");
-        write_atomically(&path, b"a long first content", 0o600).unwrap();
-        write_atomically(&path, b"short", 0o600).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"short");
+        for write in [write_atomically, write_for_this_boot] {
+            std::fs::write(&path, "a long first content").unwrap();
+            write(&path, b"short", 0o600).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"short");
+        }
         assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1);
         std::fs::remove_dir_all(directory).unwrap();
     }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -85,6 +86,12 @@ impl Identity {
     pub fn of(pid: i32) -> Option<Self> {
         let start_ticks = stat(&first_thread(pid))?.start;
         Some(Self { pid, start_ticks, boot: this_boot() })
+    }
+
+    /// This process, `None` without /proc. It has few threads, so the file that adds up what all of them have used is the shorter way.
+    pub fn own() -> Option<Self> {
+        let pid = i32::try_from(std::process::id()).ok()?;
+        Some(Self { pid, start_ticks: stat(Path::new("/proc/self/stat"))?.start, boot: this_boot() })
     }
 
     /// What it does now. Another process under the same number counts as gone.
@@ -264,7 +271,13 @@ fn parse_stat(text: &str) -> Option<Stat> {
 /// What the file system says: without /proc nothing is known of any process.
 pub fn boot_id() -> std::io::Result<String> {
     const FILE: &str = "/proc/sys/kernel/random/boot_id";
-    std::fs::read_to_string(FILE).map(|s| s.trim().to_owned()).map_err(|e| std::io::Error::new(e.kind(), format!("{FILE}: {e}")))
+    // It stays what it is for as long as a process lives, and every record of a process asks for it.
+    static KNOWN: OnceLock<String> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return Ok(known.clone());
+    }
+    let read = std::fs::read_to_string(FILE).map_err(|e| std::io::Error::new(e.kind(), format!("{FILE}: {e}")))?;
+    Ok(KNOWN.get_or_init(|| read.trim().to_owned()).clone())
 }
 
 /// The same for the identity of a process, which is nothing without it.
@@ -286,6 +299,7 @@ mod tests {
     fn this_process_is_alive_and_another_start_time_is_not_it() {
         let me = Identity::of(i32::try_from(std::process::id()).unwrap()).unwrap();
         assert_eq!(me.state(), State::Alive);
+        assert_eq!(Identity::own(), Some(me.clone()));
         let other = Identity { start_ticks: me.start_ticks + 1, ..me.clone() };
         assert_eq!(other.state(), State::Gone);
         let before_reboot = Identity { boot: "another".into(), ..me };

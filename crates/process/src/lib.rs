@@ -13,6 +13,7 @@ mod file;
 mod files;
 mod identity;
 mod lookup;
+pub mod own;
 mod place;
 mod reaper;
 mod scope;

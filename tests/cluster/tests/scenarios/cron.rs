@@ -202,6 +202,47 @@ fn a_full_disk_keeps_no_job_from_running() {
     });
 }
 
+/// An operator thinks of one node only. Nothing moves for that, and it is said before a move loses a job.
+#[test]
+fn a_crontab_that_was_changed_on_a_node_without_the_resource_is_seen() {
+    scenario("cron-source", &[Resource { seconds: 5, ..SITE }], |jobs| {
+        let on = jobs.wait_on(SITE.name, |_| true)?;
+        let elsewhere: Vec<lab::Node> = jobs.lab.live_nodes().into_iter().filter(|node| node.name != on.name).collect();
+        let said = |node: &lab::Node| on.sh(&format!("cibadmin --query | grep -q 'is not the one that {} had'", node.name)).is_ok();
+        let change = |node: &lab::Node| node.sh("echo '0 4 * * * wpsite true' >> /etc/systole/site-cron.cron");
+        // Once until that node says so, once until the node with the resource asks, and a monitor's interval.
+        let within = Duration::from_secs(150);
+        change(&elsewhere[0])?;
+        jobs.lab.wait_for("the node that differs", within, || said(&elsewhere[0]))?;
+        let same = |node: &lab::Node| expect(node.name == on.name, &format!("the jobs went to {}", node.name));
+        same(&jobs.wait_on(SITE.name, |_| true)?)?;
+        // The other two are made like it. What was said once stays in the CIB until the refresh, as with any failure.
+        change(&on)?;
+        change(&elsewhere[1])?;
+        jobs.lab.crm(&format!("resource restart {}", SITE.name))?;
+        jobs.lab.wait_idle()?;
+        jobs.lab.crm(&format!("resource refresh {}", SITE.name))?;
+        jobs.lab.wait_idle()?;
+        jobs.lab.wait_for("nobody who differs", within, || !elsewhere.iter().any(&said))?;
+        // What somebody copies to a node without the resource is taken away there, and stops nothing.
+        let file = "/etc/cron.d/systole-site-cron";
+        let now = jobs.wait_on(SITE.name, |_| true)?;
+        let installed = now.sh(&format!("cat {file}"))?.stdout;
+        let other = jobs.lab.live_nodes().into_iter().find(|node| node.name != now.name).unwrap();
+        other.write(file, &installed)?;
+        // Each start writes it anew.
+        let started = || now.sh("stat -c %y /run/systole-cron/site-cron/token").map(|done| done.stdout);
+        let before = started()?;
+        jobs.lab.wait_for("the copy is gone", within, || other.sh(&format!("test ! -e {file}")).is_ok())?;
+        jobs.lab.wait_idle()?;
+        expect(started()? == before, "the resource was restarted for a copy of its file")?;
+        jobs.into_the_next_minute(3);
+        jobs.into_the_next_minute(10);
+        expect(!elsewhere.iter().any(&said), "a node differs that does not")?;
+        jobs.held(SITE.name).map(drop)
+    });
+}
+
 #[test]
 fn timers_of_systemd_move_with_the_resource() {
     let waiting = Resource { name: "waiting", parameters: "drain=wait", timer: true, ..SITE };

@@ -385,3 +385,90 @@ fn a_source_that_differs_is_seen_before_a_move() {
     agent("c").run("monitor").expect(&[7]);
     assert_eq!(cluster.attribute(attribute, "c").as_deref(), Some("none"));
 }
+
+/// The operation of the snippets for the nodes without the resource.
+#[test]
+fn a_node_without_the_resource_says_what_has_become_of_its_source() {
+    let site = Site::with("standby", NEVER);
+    let cluster = FakeCluster::at(&site.directory().join("cluster"));
+    cluster.set_partition("a b");
+    let agent = |node: &str| -> Agent {
+        let agent = site.agent().meta("on_node", node).parameter("crm_feature_set", "3.16.2").variable("PATH", cluster.path());
+        agent.variable("HA_LOGFILE", site.directory().join("log"))
+    };
+    let stopped = || agent("b").meta("role", "Stopped").meta("interval", "60000");
+    let attribute = "systole-standby-cron-source";
+    let said = || cluster.attribute(attribute, "b");
+    stopped().run("monitor").expect(&[7]);
+    let first = said().expect("b says which it has");
+    cluster.calls();
+    stopped().run("monitor").expect(&[7]);
+    assert_eq!(cluster.calls(), Vec::<String>::new(), "nothing has changed");
+    site.write(&format!("{} wpsite touch {{}}/more\n", ago(7)));
+    stopped().run("monitor").expect(&[7]);
+    assert_ne!(said().unwrap(), first);
+    let calls = cluster.calls();
+    assert!(calls.len() == 1 && calls[0].contains(attribute), "{calls:?}");
+    // Pacemaker was started anew there, and probes.
+    cluster.set_attribute(attribute, "b", None);
+    agent("b").probing().run("monitor").expect(&[7]);
+    assert!(said().is_some_and(|text| text != first), "what was lost is told again");
+    // Jobs that somebody has put there: they cannot run, and are no reason to restart the resource where it is.
+    let left = "# Installed by ocf:systole:cron-singleton for the resource standby, and taken away when it stops.\n";
+    fs::write(site.installed(), left).unwrap();
+    stopped().run("monitor").expect(&[7]);
+    assert!(!site.installed().exists());
+    assert!(!site.has("more"));
+}
+
+/// Whoever has the resource asks the others once a minute, and says its own again when nobody knows it.
+#[test]
+fn the_node_with_the_resource_sees_a_change_on_another_one() {
+    let site = Site::with("asking", NEVER);
+    let cluster = FakeCluster::at(&site.directory().join("cluster"));
+    cluster.set_partition("a b");
+    let agent = || -> Agent {
+        let agent = site.agent().parameter("crm_feature_set", "3.16.2").variable("PATH", cluster.path());
+        agent.variable("HA_LOGFILE", site.directory().join("log"))
+    };
+    let attribute = "systole-asking-cron-source";
+    agent().run("start").ok();
+    let own = cluster.attribute(attribute, "a").unwrap();
+    cluster.set_attribute(attribute, "b", Some(&own));
+    agent().run("monitor").ok();
+    // As after a minute.
+    let a_minute_later = || {
+        let file = "/run/systole-cron/asking/agreement";
+        let text = fs::read_to_string(file).unwrap();
+        let earlier = |text: String, field: &str| {
+            let (before, after) = text.split_once(field).expect(&text);
+            let (at, after) = after.split_once(',').expect(after);
+            format!("{before}{field}{},{after}", at.parse::<u64>().unwrap() - 61)
+        };
+        fs::write(file, ["\"published\":", "\"asked\":"].into_iter().fold(text, earlier)).unwrap();
+    };
+    cluster.calls();
+    agent().run("monitor").ok();
+    assert_eq!(cluster.calls(), Vec::<String>::new());
+    cluster.set_attribute(attribute, "b", Some("another"));
+    a_minute_later();
+    let answer = agent().run("monitor");
+    assert!(answer.expect(&[190]).reason().contains("is not the one that b had"), "{answer:?}");
+    cluster.set_attribute(attribute, "b", Some(&own));
+    cluster.set_attribute(attribute, "a", None);
+    a_minute_later();
+    agent().run("monitor").ok();
+    agent().run("monitor").ok();
+    assert_eq!(cluster.attribute(attribute, "a"), Some(own), "it is told again");
+    // A cluster that does not answer as it should is not asked all the time for that.
+    cluster.behave("case \"$0 $*\" in *--query*) exit 0;; esac");
+    a_minute_later();
+    for _ in 0..3 {
+        agent().run("monitor").ok();
+    }
+    cluster.calls();
+    agent().run("monitor").ok();
+    assert_eq!(cluster.calls(), Vec::<String>::new());
+    cluster.behave("");
+    agent().run("stop").ok();
+}

@@ -107,6 +107,55 @@ fn a_job_may_come_to_its_end() {
     assert!(job.wait().unwrap().success());
 }
 
+/// A run is two processes, the one that cron waits for and the one whose children the job's orphans become. They have one memory, and
+/// neither needs the other one to end well.
+#[test]
+fn each_process_of_a_run_bears_what_happens_to_the_other() {
+    let site = Site::with("two", NEVER);
+    site.agent().run("start").ok();
+    let begin = |job: &str| {
+        let wait = format!("echo $PPID > {{}}/keeper-{job}; until test -e {{}}/go-{job}; do sleep 0.1; done; exit 3");
+        let child = site.job(job, &wait).spawn().unwrap();
+        let keeper = site.directory().join(format!("keeper-{job}"));
+        let mut found = None;
+        eventually("it runs", || {
+            found = std::fs::read_to_string(&keeper).ok().and_then(|text| text.trim().parse::<u32>().ok());
+            found.is_some()
+        });
+        (child, found.unwrap())
+    };
+    let send = |signal: &str, pid: u32| crate::run("kill", &[signal, &pid.to_string()]);
+    let go = |job: &str| std::fs::write(site.directory().join(format!("go-{job}")), "").unwrap();
+    let ended = |job: &str| site.history().iter().any(|line| line.contains(&format!("\"{job}\"")) && line.contains("\"status\":3"));
+    // Told to end with the job, both stay to say how it ended.
+    let (mut child, keeper) = begin("told");
+    assert!(same_memory(child.id(), keeper), "a copy of the memory was made for a job");
+    [child.id(), keeper].iter().for_each(|pid| send("-TERM", *pid));
+    go("told");
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+    assert!(ended("told"), "{:?}", site.history());
+    let (mut child, _) = begin("starter");
+    send("-KILL", child.id());
+    let _ = child.wait();
+    go("starter");
+    eventually("the end of it is written down", || ended("starter"));
+    let (mut child, keeper) = begin("keeper");
+    send("-KILL", keeper);
+    assert_eq!(child.wait().unwrap().code(), Some(137));
+    site.agent().parameter("drain", "kill").run("stop").ok();
+    assert!(running("go-keeper").is_empty(), "{:?}", running("go-keeper"));
+}
+
+/// As the kernel has it (kcmp): for lack of a program that asks, the mappings are compared.
+fn same_memory(one: u32, other: u32) -> bool {
+    let maps = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let resident = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
+        status.split(' ').nth(1).unwrap().to_owned()
+    };
+    maps(one) == maps(other) && resident(one) == resident(other)
+}
+
 /// However often both meet: after a stop has answered, nothing runs.
 #[test]
 fn a_stop_and_a_start_of_jobs_race() {
