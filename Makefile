@@ -83,9 +83,9 @@ check: $(if $(STEP),test-programs stage)
 	$(STEP) $(GENTLE) sh -ec '$(CARGO) fmt --all --check; \
 	  $(CARGO) clippy --workspace --all-targets --locked --features $(FAULT_POINTS) -- -D warnings; \
   $(CARGO) clippy --workspace --test "*" --locked --features $(FAULT_POINTS) -- -D warnings; \
-	  RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet; \
+	  RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet --features $(FAULT_POINTS); \
 	  if $(CARGO) deny --version > /dev/null 2>&1; then $(CARGO) deny --locked --offline check bans licenses sources; \
-	  else $(CARGO) run --quiet --locked --package supply -- check; fi'
+	  else $(CARGO) run --quiet --locked --bin supply -- check; fi'
 
 ## make audit       licences, origins and known holes of all crates, by cargo-deny and the database of RustSec (needs the network)
 audit:
@@ -259,9 +259,12 @@ generate:
 	UPDATE=1 $(CARGO) test --locked -p generated
 
 ## make build       the agents, small and stripped
-# The usual place is built in. Naming it all the same would have cargo compile once more what the tests have compiled.
+# The usual place is built in. Naming it all the same would have cargo compile once more what the tests have compiled, and so would other
+# features of the dependencies, which those of the whole workspace are: what is shipped has its own only.
+SHIPPED = $(AGENTS:%=systole-%) systole-cron cron-run systole-watch
 build:
-	$(if $(filter-out /usr/libexec/systole,$(LIBEXECDIR)),SYSTOLE_LIBEXEC=$(LIBEXECDIR)) $(CARGO) build --profile $(PROFILE) --locked -p pacemaker $(AGENTS:%=-p systole-%)
+	$(if $(filter-out /usr/libexec/systole,$(LIBEXECDIR)),SYSTOLE_LIBEXEC=$(LIBEXECDIR)) $(CARGO) build --profile $(PROFILE) --locked \
+	  $(if $(filter dev,$(PROFILE)),--workspace $(SHIPPED:%=--bin %),-p pacemaker $(AGENTS:%=-p systole-%))
 
 # The dev profile leaves in the programs what the other strips, and would make a package of 60 MB.
 PROGRAM = install -m 755 $(if $(filter dev,$(PROFILE)),--strip)

@@ -26,6 +26,11 @@ const UNITS: [&str; 3] = ["php8.2-fpm", "proxysql", "syncthing@"];
 /// The images have no DRBD; this is what the agent of Debian 12's drbd-utils 9.22.0 says about itself.
 const DRBD: &str = include_str!("../files/drbd.xml");
 const DRBD_AGENT: &str = "#!/bin/sh\n[ \"$1\" = meta-data ] && exec cat /srv/drbd.xml\nexit 3\n";
+/// Writes Pacemaker's schema as one file, where its tools find it by [`SCHEMA`]; crmsh and pcs read the shipped one.
+const ONE_GRAMMAR: &str = include_str!("../files/one-grammar.py");
+const SAME_LANGUAGE: &str = include_str!("../files/same-language.py");
+/// Where that is.
+const SCHEMA: &str = "/run/bed/schema";
 /// Stands in the place of Pacemaker's own (pcs does not look at the PATH), answers for the units, and hands everything
 /// else to the tool itself. Which agents there are and what they say about themselves it asks for once: crmsh wants to
 /// know at every load.
@@ -40,18 +45,32 @@ case "$*" in
         exec sed "s/@UNIT@/$unit/g" /srv/systemd.xml
     fi ;;
 "--show-metadata "*|"--list-ocf-"*)
-    known=/run/bed/known/$(echo "$*" | tr ' ' _)
+    IFS=_
+    known=/run/bed/known/$*
     [ -e "$known" ] || /usr/sbin/crm_resource.pacemaker "$@" > "$known" || { status=$?; rm "$known"; exit "$status"; }
     exec cat "$known" ;;
 esac
 exec /usr/sbin/crm_resource.pacemaker "$@"
 "#;
+/// The same for what Pacemaker's daemons say about themselves, for which crmsh asks at every load, too.
+const DAEMON: &str = r#"#!/bin/sh
+IFS=_
+known=/run/bed/known/${0##*/}_$*
+[ -e "$known" ] || "/usr/lib/pacemaker/${0##*/}" "$@" > "$known" || { status=$?; rm "$known"; exit "$status"; }
+exec cat "$known"
+"#;
 /// Run crmsh and pcs in processes that have their modules already.
 const WARM: &str = include_str!("../files/warm.py");
 const ASK_WARM: &str = include_str!("../files/ask-warm.py");
-/// What runs them, and what the files of that name in /usr/sbin do: the same for all arguments, and the rest.
+/// What runs them, and what the files of that name in /usr/sbin do: the same for all arguments, and the rest. Two modules are loaded
+/// before that crmsh itself asks for as soon as it reads a file.
 const WARM_PROGRAMS: [(&str, &str, &str, &str); 2] = [
-    ("python3", "crm", "from crmsh import log; log.setup_logging(); from crmsh import main", "sys.exit(main.run())"),
+    (
+        "python3",
+        "crm",
+        "import curses, urllib.request; from crmsh import log; log.setup_logging(); from crmsh import main",
+        "sys.exit(main.run())",
+    ),
     ("python3 -Es", "pcs", "from pcs import app", "sys.exit(app.main())"),
 ];
 /// ProxySQL's admin interface: its tables, and what runs statements against them.
@@ -136,6 +155,22 @@ impl Bed {
         let write: String = texts.iter().map(|(name, text)| file(&format!("/srv/{name}"), text)).collect();
         let run = "python3 admin.py \"$(cat tables)\" \"$(cat statements)\" \"$(cat question)\"";
         self.certain("", &(write + run)).out.lines().map(str::to_owned).collect()
+    }
+
+    /// What Pacemaker's own schema and the one grammar that the bed makes of it judge differently: the configuration with these snippets, and
+    /// what it becomes by single changes. And how many of all these are valid, and how many are not.
+    pub fn compare_schemas(&self, snippets: &[Snippet]) -> (Vec<String>, usize, usize) {
+        let loads = self.load(self.cluster_of(&NODES), snippets);
+        let cib = &loads.last().expect("there are files").cib;
+        let run = format!(
+            "{}newest=$(ls /usr/share/pacemaker/pacemaker-[0-9]*.rng | sort -V | tail -n 1)\n\
+             python3 same-language.py cib.xml \"$newest\" {SCHEMA}/\"${{newest##*/}}\"",
+            file("same-language.py", SAME_LANGUAGE)
+        );
+        let said = &self.certain(cib, &run).out;
+        let (differences, counts): (Vec<&str>, Vec<&str>) = said.lines().partition(|line| line.starts_with("differ: "));
+        let counts: Vec<usize> = counts.iter().flat_map(|line| line.split(' ')).map(|n| n.parse().expect("a number")).collect();
+        (differences.into_iter().map(str::to_owned).collect(), counts[0], counts[1])
     }
 
     /// Whether a program of the image takes a text as its file /srv/file, and what it said.
@@ -241,7 +276,7 @@ impl Bed {
         let answer = *ANSWERS.lock().unwrap().entry(question).or_insert_with(|| Box::leak(Box::default()));
         answer.get_or_init(|| {
             let cib = if cib.is_empty() { String::new() } else { file("cib.xml", cib) };
-            let environment = "export CIB_file=/srv/cib.xml HOME=/root PATH=\"/srv/bin:$PATH\"\n";
+            let environment = format!("export CIB_file=/srv/cib.xml PCMK_schema_directory={SCHEMA} HOME=/root PATH=\"/srv/bin:$PATH\"\n");
             sandbox::run(self.image, &prepare(), &format!("{environment}{cib}{script}\n"))
         })
     }
@@ -262,11 +297,15 @@ fn prepare() -> String {
         ("/usr/sbin/fence_ipmilan", FENCE_AGENT),
         ("/usr/lib/ocf/resource.d/linbit/drbd", DRBD_AGENT),
         ("/usr/sbin/crm_resource", CRM_RESOURCE),
+        ("/srv/bin/pacemaker-controld", DAEMON),
+        ("/srv/bin/pacemaker-fenced", DAEMON),
         ("/srv/bin/crm", ASK_WARM),
         ("/srv/bin/pcs", ASK_WARM),
     ] {
         s += &format!("{}chmod 755 {path}\n", file(path, text));
     }
+    s += &file("/run/bed/one-grammar.py", ONE_GRAMMAR);
+    s += &format!("python3 /run/bed/one-grammar.py /usr/share/pacemaker {SCHEMA}\n");
     s += &file("/run/bed/warm.py", WARM);
     for (python, name, begin, rest) in WARM_PROGRAMS {
         // With streams such as the programs have afterwards: no terminal, for which they would use colours.

@@ -2,7 +2,7 @@
 
 use snippets::{Bed, Snippet, Step, violations};
 
-use crate::{BASE, apart, dying, on_every_image, readable, reads, scores, served};
+use crate::{BASE, apart, dying, files, on_every_image, readable, reads, scores, served};
 
 /// Why the rule that keeps readers off the primary is a weak one: Pacemaker 3 lets it decide whom to promote as well.
 #[test]
@@ -137,5 +137,25 @@ fn a_warm_crmsh_does_what_a_cold_one_does() {
             assert_eq!(warm[1].configuration, cold[1].configuration);
             assert_eq!((warm[0].status, warm[1].status), (0, status), "{}", warm[1].said);
         }
+    });
+}
+
+/// Pacemaker's tools read its schema as one file. That is no other schema.
+#[test]
+fn the_schema_as_one_grammar_judges_as_pacemakers_own() {
+    on_every_image(|bed| {
+        let all = [
+            "base.crm",
+            "public-addresses.crm",
+            "redis.crm",
+            "mysql.crm",
+            "web.crm",
+            "cron.crm",
+            "cron-with-primary.crm",
+            "connectivity.crm",
+        ];
+        let (differences, valid, wrong) = bed.compare_schemas(&files(&all));
+        assert_eq!(differences, Vec::<String>::new());
+        assert!(valid > 100 && wrong > 100, "too little was compared: {valid} that are valid, {wrong} that are not");
     });
 }
