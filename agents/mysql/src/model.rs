@@ -80,6 +80,8 @@ struct Node {
     /// The epoch in which this very process reigned.
     reigned: Option<u8>,
     claim: Option<Rec>,
+    /// On a primary, the record as its agent knows it, when that is another than the one in the CIB.
+    known: Option<Rec>,
     published: Option<Pos>,
 }
 
@@ -124,6 +126,10 @@ struct Budget {
     cuts: u8,
     kills: u8,
     lost_records: u8,
+    /// Records whose write arrives later than its agent waits for it.
+    late_records: u8,
+    /// Rewrites whose agent was killed before it could remember them.
+    forgotten: u8,
     resignations: u8,
 }
 
@@ -135,6 +141,8 @@ struct State {
     promoted: Option<usize>,
     promoting: Option<Step>,
     leaving: Option<Leaving>,
+    /// A write of the second record in the place of the first that has not arrived yet.
+    late: Option<(Rec, Rec)>,
     /// Who wrote each transaction.
     writers: [u8; MOST],
     written: u8,
@@ -166,6 +174,8 @@ enum Action {
     Prepare,
     WriteRecord,
     WriteRecordInVain,
+    WriteRecordLate,
+    LateRecordArrives,
     Open,
     /// The three before this one at once, when nothing is to come in between.
     TakeOver,
@@ -173,6 +183,8 @@ enum Action {
     Follow(usize),
     Enable(usize),
     Join(usize),
+    /// The same, and the agent is killed before it can remember that.
+    JoinAndForget(usize),
     Resign(usize),
     ComeBack(usize),
     Barrier(usize),
@@ -198,6 +210,8 @@ enum Without {
     Drain,
     /// A promotion does not look whether its record arrived.
     ReadBack,
+    /// A record overwrites whatever is there.
+    CompareAndSwap,
     /// A member that restarted acknowledges under the record that it restarted under.
     NewRecordAfterStart,
     /// The set of a rewrite is what clients saw, without the waiting commits.
@@ -224,6 +238,8 @@ struct Protocol {
     cuts_tails: bool,
     /// Whether it begins in the middle of a reign, with both replicas acknowledging, or just after a promotion.
     settled: bool,
+    /// Whether one of the replicas has not entered the record yet.
+    outside: bool,
     /// Whether the steps of a promotion after the election are one.
     fused: bool,
     /// How often the record is rewritten in an epoch at most.
@@ -398,6 +414,9 @@ impl State {
             if node.claim != Some(record) && !written {
                 node.claim = None;
             }
+            if node.known == Some(record) || self.promoted != Some(n) {
+                node.known = None;
+            }
             // Of an epoch before, only that it is one before.
             if let Some((at, _)) = node.acknowledging.filter(|(at, _)| at.0 < record.at.0) {
                 node.acknowledging = None;
@@ -418,6 +437,7 @@ impl State {
             Node {
                 following: node.following.map(other),
                 claim: node.claim.map(rec),
+                known: node.known.map(rec),
                 published: node.published.map(|p| Pos { round: (p.round.0, other(p.round.1)), ..p }),
                 ..node
             }
@@ -431,6 +451,7 @@ impl State {
             record: rec(self.record),
             promoted: self.promoted.map(other),
             leaving: self.leaving.map(|l| Leaving { node: other(l.node), ..l }),
+            late: self.late.map(|(before, next)| (rec(before), rec(next))),
             writers,
             ..self.clone()
         }
@@ -498,6 +519,15 @@ impl Protocol {
         }
     }
 
+    /// The record that a primary changes: as it knows it. `None`: it is another one by now, which the primary knows then.
+    fn record_to_change(&self, s: &mut State, p: usize) -> Option<Record> {
+        match s.nodes[p].known.take() {
+            Some(known) if self.without == Without::CompareAndSwap => Some(s.record(known)),
+            Some(_) => None,
+            None => Some(record_of(s)),
+        }
+    }
+
     fn rewritten_set(&self, s: &State, p: usize) -> Gtids {
         let missing = if self.without == Without::WaitingCommits { s.waiting(p) } else { 0 };
         s.gtids(s.nodes[p].executed & !missing)
@@ -529,18 +559,21 @@ impl Model for Protocol {
             sent: 0,
             reigned: None,
             claim: None,
+            known: None,
             published: None,
         };
         let primary =
             Node { following: None, receiver: false, semi_sync: false, writable: true, acknowledging: None, reigned: Some(1), ..replica };
-        let record = Rec { at: (1, 0), node: 0, active: 0b110, set: 0 };
+        let record = Rec { at: (1, 0), node: 0, active: if self.outside { 0b010 } else { 0b110 }, set: 0 };
+        let second = if self.outside { Node { semi_sync: false, acknowledging: None, ..replica } } else { replica };
         let primary = Node { claim: Some(record), ..primary };
         vec![State {
-            nodes: [primary, replica, replica],
+            nodes: [primary, replica, second],
             record,
             promoted: Some(0),
             promoting: None,
             leaving: None,
+            late: None,
             writers: [0; MOST],
             written: 0,
             seen: 0,
@@ -609,6 +642,9 @@ impl Model for Protocol {
                     let cannot = node.not_before.is_some_and(|stamp| stamp >= s.record.at);
                     if node.resigned.is_none() && rewritable && (s.record.active & 1 << n == 0 || cannot) {
                         actions.push(Action::Join(n));
+                        if s.left.forgotten > 0 {
+                            actions.push(Action::JoinAndForget(n));
+                        }
                     }
                 }
                 if node.resigned.is_some() {
@@ -625,6 +661,9 @@ impl Model for Protocol {
         }
         if reigning.is_some() && s.leaving.is_some() {
             actions.push(Action::Leave);
+        }
+        if s.late.is_some() {
+            actions.push(Action::LateRecordArrives);
         }
         match (s.promoted, s.promoting) {
             (None, _) => {
@@ -654,6 +693,9 @@ impl Model for Protocol {
                                 actions.push(Action::WriteRecord);
                                 if s.left.lost_records > 0 {
                                     actions.push(Action::WriteRecordInVain);
+                                }
+                                if s.left.late_records > 0 && s.late.is_none() {
+                                    actions.push(Action::WriteRecordLate);
                                 }
                             }
                             Some(Step::Written) => actions.push(Action::Open),
@@ -767,7 +809,7 @@ impl Model for Protocol {
                 (node.relay, node.following, node.sent) = (0, None, 0);
                 s.promoting = Some(Step::Prepared);
             }
-            Action::WriteRecord | Action::WriteRecordInVain => {
+            Action::WriteRecord | Action::WriteRecordInVain | Action::WriteRecordLate => {
                 let p = last.promoted?;
                 let set = s.gtids(s.nodes[p].executed);
                 let (node, server) = (name(p), uuid(p));
@@ -789,12 +831,23 @@ impl Model for Protocol {
                 }
                 s.nodes[p].claim = Some(record);
                 s.nodes[p].reigned = Some(record.at.0);
-                if action == Action::WriteRecord {
-                    s.record = record;
-                } else {
-                    s.left.lost_records -= 1;
-                }
                 s.promoting = Some(Step::Written);
+                match action {
+                    Action::WriteRecord => s.record = record,
+                    Action::WriteRecordInVain => s.left.lost_records -= 1,
+                    _ => {
+                        // Its agent gives up on the tool, and the promotion fails.
+                        s.left.late_records -= 1;
+                        s.late = Some((last.record, record));
+                        s.forget_promotion(false);
+                    }
+                }
+            }
+            Action::LateRecordArrives => {
+                let (before, record) = s.late.take()?;
+                if s.record == before || self.without == Without::CompareAndSwap {
+                    s.record = record;
+                }
             }
             Action::Open => {
                 let p = last.promoted?;
@@ -838,9 +891,16 @@ impl Model for Protocol {
                 s.remember(n, &memory);
                 s.nodes[n].semi_sync = true;
             }
-            Action::Join(n) => {
+            Action::Join(n) | Action::JoinAndForget(n) => {
                 let p = s.reigning()?;
-                s.record = s.rec(&joined(&record_of(&s), &name(n), &self.rewritten_set(&s, p)));
+                let before = s.record;
+                if let Some(record) = self.record_to_change(&mut s, p) {
+                    s.record = s.rec(&joined(&record, &name(n), &self.rewritten_set(&s, p)));
+                    if matches!(action, Action::JoinAndForget(_)) {
+                        s.left.forgotten -= 1;
+                        s.nodes[p].known = Some(before);
+                    }
+                }
             }
             Action::Resign(n) => {
                 s.left.resignations -= 1;
@@ -868,7 +928,8 @@ impl Model for Protocol {
                 if leaving.record == s.record.at || careless {
                     let since = if careless { s.record.at } else { leaving.since };
                     let gone: BTreeMap<String, Stamp> = [(name(leaving.node), stamp(since))].into();
-                    if let Some(record) = left(&record_of(&s), &gone, &self.rewritten_set(&s, p)) {
+                    let set = self.rewritten_set(&s, p);
+                    if let Some(record) = self.record_to_change(&mut s, p).and_then(|record| left(&record, &gone, &set)) {
                         s.record = s.rec(&record);
                         s.shrank = true;
                     }
@@ -934,14 +995,26 @@ fn counterexample(protocol: Protocol) -> String {
 }
 
 /// Nothing happens: what does is added.
-const QUIET: Budget =
-    Budget { writes: 1, barriers: 0, errant: 0, crashes: 0, losses: 0, promotions: 1, cuts: 0, kills: 0, lost_records: 0, resignations: 0 };
+const QUIET: Budget = Budget {
+    writes: 1,
+    barriers: 0,
+    errant: 0,
+    crashes: 0,
+    losses: 0,
+    promotions: 1,
+    cuts: 0,
+    kills: 0,
+    lost_records: 0,
+    late_records: 0,
+    forgotten: 0,
+    resignations: 0,
+};
 const CRASHES: Budget = Budget { crashes: 1, losses: 1, promotions: 2, ..QUIET };
 const MEMBERS: Budget = Budget { crashes: 1, losses: 1, barriers: 1, resignations: 1, ..QUIET };
 const STEPS: Budget = Budget { crashes: 1, losses: 1, kills: 1, lost_records: 1, ..QUIET };
 
 fn protocol(budget: Budget) -> Protocol {
-    Protocol { budget, without: Without::Nothing, cuts_tails: false, settled: true, fused: true, changes: 1 }
+    Protocol { budget, without: Without::Nothing, cuts_tails: false, settled: true, outside: false, fused: true, changes: 1 }
 }
 
 #[test]
@@ -953,6 +1026,12 @@ fn crashes_lose_nothing() {
 #[test]
 fn a_killed_agent_and_a_lost_record_lose_nothing() {
     check(Protocol { fused: false, changes: 2, ..protocol(STEPS) });
+}
+
+#[test]
+fn a_late_record_and_a_forgotten_one_lose_nothing() {
+    check(Protocol { fused: false, ..protocol(Budget { late_records: 1, promotions: 3, crashes: 0, losses: 0, ..CRASHES }) });
+    check(Protocol { outside: true, changes: 2, ..protocol(Budget { forgotten: 1, crashes: 2, losses: 0, ..QUIET }) });
 }
 
 #[test]
@@ -999,6 +1078,8 @@ fn each_rule_is_missed_when_it_is_left_out() {
     i1(without(Without::Drain, quiet));
     let property = without(Without::ReadBack, Protocol { fused: false, ..steps });
     assert!(property.starts_with("I1") || property.starts_with("I2"), "{property}");
+    let enters = Protocol { outside: true, changes: 2, ..protocol(Budget { forgotten: 1, crashes: 2, losses: 0, ..QUIET }) };
+    i1(without(Without::CompareAndSwap, enters));
     i1(without(Without::NewRecordAfterStart, protocol(Budget { crashes: 2, ..CRASHES })));
     i1(without(Without::WaitingCommits, Protocol { changes: 2, ..protocol(Budget { crashes: 2, ..CRASHES }) }));
     i1(without(Without::StampOfResignation, members));
