@@ -213,7 +213,7 @@ generations:
 
 ## make full        every server, every scenario on both generations, and the larger bounds of the model (hours)
 full: contract/mariadb-11.8 contract/mysql-5.6 contract/mysql-rest
-	$(CARGO) test --release --locked -p systole-mysql -- --ignored
+	$(CARGO) test --release --locked -p systole-mysql -p systole-redis -- --ignored
 	$(MAKE) generations
 	$(MAKE) cluster-recipes
 
@@ -287,7 +287,7 @@ install: build
 	install -m 644 crm-snippets/server/* $(DESTDIR)$(SHAREDIR)/crm-snippets/server/
 	install -d $(DESTDIR)$(DOCDIR)/docs/decisions $(DESTDIR)$(DOCDIR)/docs/recipes
 	for wizard in $(WIZARDS); do install -D -m 644 crm-scripts/$$wizard/main.yml $(DESTDIR)$(CRMSHDIR)/$$wizard/main.yml || exit 1; done
-	install -m 644 README.md CHANGELOG.md SECURITY.md LICENSE $(DESTDIR)$(DOCDIR)/
+	install -m 644 README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE $(DESTDIR)$(DOCDIR)/
 	install -m 644 docs/*.md $(DESTDIR)$(DOCDIR)/docs/
 	install -m 644 docs/decisions/*.md $(DESTDIR)$(DOCDIR)/docs/decisions/
 	install -m 644 docs/recipes/*.md $(DESTDIR)$(DOCDIR)/docs/recipes/

@@ -1,9 +1,9 @@
 //! Who may be promoted, and who may acknowledge. Pure: no clock, no environment, no I/O.
 //!
-//! The invariant that is kept here, for an epoch with k acknowledgements: *of the members of `active`, at least k have
-//! acknowledged each transaction that a client saw succeed in this epoch, or one that was logged after it; and whoever did so
-//! and says that it is live still holds that transaction.* Therefore n - k + 1 members out of n contain a holder. What
-//! clients saw in the epochs before is in the set that was recorded at the promotion, and a live member holds that.
+//! The invariant that is kept here, for an epoch (a term, as Raft calls it) with k acknowledgements: *of the members of `active` (the
+//! in-sync set), at least k have acknowledged each transaction that a client saw succeed in this epoch, or one that was logged after it;
+//! and a member that did so and says that it is live still holds that transaction.* Therefore n - k + 1 members out of n contain one that
+//! holds it. What clients saw in the epochs before is in the set that was recorded at the promotion, and a live member holds that.
 //!
 //! What it rests on:
 //! * Records are read and written linearizably: nobody without the quorum reads or writes, and a rewrite by a primary replaces
@@ -35,7 +35,7 @@ pub(crate) enum Unfit {
 pub(crate) struct Acknowledging {
     /// The record that allowed it.
     pub(crate) stamp: Stamp,
-    /// The set of that record: without it, the server has not got back what it may have acknowledged before.
+    /// The set of that record, a low watermark: a server without all of it has not got back what it may have acknowledged before.
     pub(crate) mark: Gtids,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Acknowledging {
 /// *after* they were switched off.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Memory {
-    /// Under which record it began, if it did since the process started and has pointed at this primary.
+    /// Under which record it began, if it did since the process started and was pointed at this primary.
     pub(crate) acknowledging: Option<Acknowledging>,
     /// It may acknowledge under later records only. `None`: not known yet, so under none.
     pub(crate) not_before: Option<Stamp>,

@@ -4,9 +4,9 @@
 //!
 //! R1. A server that restarted empty never wipes a server that has data.
 //! R3. Among comparable positions the highest is elected. Positions are comparable when they count in the recorded
-//!     history (replication id), or in one that led up to it; other offsets say nothing about each other.
-//! R4. With durability=quorum, whatever `WAIT k` confirmed is in the elected data: k of the recorded holders have it,
-//!     so of n such replicas n - k + 1 must be heard before one of them can be known to be ahead of all confirmations.
+//!     history (Redis' replication id), or in one that led up to it; other offsets say nothing about each other.
+//! R4. With durability=quorum, whatever `WAIT k` confirmed is in the elected data: k of the recorded holders (the in-sync set)
+//!     have it, so of n such replicas n - k + 1 must be heard before one of them can be known to be ahead of all confirmations.
 //! R5. A server that has not followed for long is not taken for one that has: a primary in office takes it out of the recorded holders.
 //!     It wins over nobody who has the recorded primary's data, and not while a holder is silent.
 //! R6. Nobody is elected over a server that is alive and could not be asked, unless the old primary was demoted in order.
@@ -37,7 +37,7 @@ pub(crate) enum Unfit {
 pub(crate) struct Position {
     /// The election that it was published for.
     pub(crate) round: String,
-    /// The history that the offset counts in.
+    /// The history (replication id) that the offset counts in.
     pub(crate) history: String,
     /// Bytes of that history that the server holds.
     pub(crate) offset: u64,

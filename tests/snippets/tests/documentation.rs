@@ -11,7 +11,7 @@ fn root() -> PathBuf {
 
 /// All Markdown files that operators and successors read.
 fn pages() -> Vec<PathBuf> {
-    let mut found = ["README.md", "CHANGELOG.md", "SECURITY.md"].map(|page| root().join(page)).to_vec();
+    let mut found = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(|page| root().join(page)).to_vec();
     let mut directories = vec![root().join("docs")];
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(&directory).unwrap().flatten() {
