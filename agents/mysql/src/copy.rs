@@ -17,33 +17,16 @@ use crate::agent::MySql;
 use crate::dialect::{Row, quoted};
 use crate::election;
 use crate::gtid::Flavour;
+use crate::limits;
 use crate::params::Rejoin;
 use crate::record::Record;
 use crate::server::{Fault, Places, Server};
 use crate::state::State;
 
-/// How long a copy may take: for ever, for all that a deadline can hold.
-const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
-/// How long the processes of a copy that is broken off may take to be gone.
-const BREAKING_OFF: Duration = Duration::from_secs(5);
-/// How long a server may take to end before its data are replaced.
-const ENDING: Duration = Duration::from_secs(20);
-
-/// How long the question whether a copy can be made may take.
-const CHECKING: Duration = Duration::from_secs(120);
 /// What is left free on a disk that binary logs are copied to. Bytes.
 const LEFT_FREE: u64 = 256 * 1024 * 1024;
 /// The private attribute by which the nodes copy one after the other.
 const TURN: &str = "copying";
-/// How long what a node publishes may take to be known to the others.
-const KNOWN: Duration = Duration::from_secs(1);
-/// How often a node that waits for another one's copy looks.
-const WAITING: Duration = Duration::from_secs(5);
-/// The pause after a copy that failed; it doubles with each, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(30);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
-/// How long a primary may take to record transactions of another origin: its monitor does that.
-const RECORDING: Duration = Duration::from_secs(30);
 
 /// The question to a program whether it can make a copy.
 const CHECK: &str = "--check";
@@ -126,8 +109,11 @@ impl MySql {
             after: None,
         };
         let work = || {
-            let unlimited =
-                Context { deadline: Deadline::after(FOR_EVER), environment: context.environment.clone(), log: Rc::clone(&context.log) };
+            let unlimited = Context {
+                deadline: Deadline::after(limits::FOR_EVER),
+                environment: context.environment.clone(),
+                log: Rc::clone(&context.log),
+            };
             let agent = Self::with(&unlimited, self.params.clone());
             // Tried again here, after a pause that grows: an instance that failed and was restarted for each attempt would count as failed for good
             // after some, and would begin a whole copy with every monitor.
@@ -146,7 +132,7 @@ impl MySql {
                     ..copying
                 });
                 while process::since_boot() < next {
-                    std::thread::sleep(KNOWN);
+                    std::thread::sleep(limits::KNOWN);
                 }
                 let _ = agent.change_copy(|copying| Copying { next: None, since: process::since_boot(), ..copying });
             }
@@ -167,7 +153,7 @@ impl MySql {
     /// When something of it goes on: it would write into what comes after it.
     pub(crate) fn end_copy(&self) -> Outcome {
         let Some(copying) = self.copying() else { return Ok(()) };
-        if !process::kill_session(&copying.worker, BREAKING_OFF) {
+        if !process::kill_session(&copying.worker, self.within(limits::BREAKING_OFF)) {
             return Err(Failure::generic(format!(
                 "the processes of a copy (session {}) cannot be killed: they hang in the kernel, probably on the disk or the network",
                 copying.worker.pid
@@ -217,7 +203,7 @@ impl MySql {
         let mut mine = "wants";
         while self.cluster.is_present() {
             self.tell_turn(mine);
-            std::thread::sleep(KNOWN);
+            std::thread::sleep(limits::KNOWN);
             let told = self.cluster.private_values(TURN).unwrap_or_default();
             let Some(other) = goes_before(me, mine, &told) else {
                 if mine == "copies" {
@@ -232,7 +218,7 @@ impl MySql {
             mine = "wants";
             self.tell_turn(mine);
             let _ = self.change_copy(|copying| Copying { after: Some(other.to_owned()), ..copying });
-            std::thread::sleep(WAITING);
+            std::thread::sleep(limits::WAITING);
         }
         let _ = self.change_copy(|copying| Copying { after: None, since: process::since_boot(), ..copying });
     }
@@ -258,7 +244,7 @@ impl MySql {
 
     /// A last look before data are replaced. What others wrote may have come from the primary itself, which records it with its next monitor.
     fn has_not_diverged(&self, context: &Context, state: &mut State, server: &mut Server, primary: &str) -> Result<bool, Failure> {
-        let until = process::since_boot() + RECORDING;
+        let until = process::since_boot() + limits::RECORDING;
         loop {
             let Some(record) = self.record()? else { return Ok(false) };
             let seen = server.observe()?;
@@ -270,7 +256,7 @@ impl MySql {
             if !election::came_from_elsewhere(&errant, &seen.server) || process::since_boot() >= until {
                 return Ok(false);
             }
-            std::thread::sleep(KNOWN);
+            std::thread::sleep(limits::KNOWN);
         }
     }
 
@@ -395,7 +381,7 @@ impl MySql {
             context.log.warning(format!("{program} does not know {CHECK}: whether it can make a copy is seen when the data are gone"));
             return Ok(());
         }
-        let done = process::run(&program, &[CHECK, host, &self.params.datadir.display().to_string()], CHECKING)
+        let done = process::run(&program, &[CHECK, host, &self.params.datadir.display().to_string()], limits::CHECKING)
             .map_err(|e| Failure::generic(format!("no copy of {primary}'s data: {e}; nothing was changed")))?;
         if done.status.success() {
             return Ok(());
@@ -535,11 +521,11 @@ impl MySql {
         let Some(process) = &state.server else { return Ok(()) };
         self.watcher().end();
         process.terminate();
-        if process.wait_gone(ENDING) {
+        if process.wait_gone(limits::BEFORE_COPY) {
             return Ok(());
         }
         process.kill();
-        if process.wait_gone(ENDING) {
+        if process.wait_gone(limits::BEFORE_COPY) {
             return Ok(());
         }
         Err(Failure::generic(format!("the server (pid {}) cannot be ended, so its data are not replaced", process.pid)))
@@ -557,7 +543,7 @@ fn goes_before<'a>(me: &str, mine: &str, told: &'a BTreeMap<String, String>) -> 
 
 /// How long after so many failures it is tried again.
 fn pause_after(failures: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE)
+    limits::FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(limits::LONGEST_PAUSE)
 }
 
 /// Whether a path is below a directory, by its real name if it has one.

@@ -1,7 +1,6 @@
 //! The parameters: each declared once, named as in ocf:heartbeat:mysql and ocf:heartbeat:mariadb where those have them.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ocf::{Failure, Kind, Parameter, Secret, Values};
 
@@ -184,10 +183,6 @@ pub(crate) struct Params {
 }
 
 impl Params {
-    /// How long a server may take to answer before it is looked at more closely. Much shorter than any operation's
-    /// timeout, so that a frozen primary is found within an interval and this.
-    pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(3);
-
     /// Takes the checked values.
     pub(crate) fn new(values: &Values) -> Self {
         let path = |p: &Parameter| values.path(p).unwrap_or_default();

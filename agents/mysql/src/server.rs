@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, OptsBuilder, Value};
-use ocf::Secret;
+use ocf::{Deadline, Secret};
 use process::Account;
 use promotable::Login;
 use tokio::runtime::Runtime;
 
 use crate::dialect::{Dialect, Row, Source, is_client, probe};
 use crate::gtid::Gtids;
+use crate::limits;
 use crate::observation::{Observation, Replica};
 
 /// Why the server did not answer as asked.
@@ -90,18 +91,14 @@ const LONGEST_ANSWER: usize = 64 << 20;
 const LONGEST_VALUE: usize = 64 << 10;
 /// What it costs to keep a value and its name, however short. Bytes.
 const OF_A_VALUE: usize = 64;
-/// How often it is tried to get into a full queue of connections, which the kernel refuses at once.
-const ELBOWING: Duration = Duration::from_millis(20);
-/// How often waiting commits are looked at.
-const LOOK: Duration = Duration::from_millis(100);
-/// How long it may take to find out who listens.
-const LISTENING: Duration = Duration::from_millis(500);
 
 /// A connection.
 pub(crate) struct Server {
     runtime: Runtime,
     conn: Option<Conn>,
     limit: Duration,
+    /// When the action must have answered.
+    deadline: Option<Deadline>,
     dialect: Dialect,
     user: String,
 }
@@ -134,7 +131,7 @@ impl Server {
             tokio::time::timeout(limit, async {
                 loop {
                     match Conn::new(options.clone()).await {
-                        Err(Error::Io(mysql_async::IoError::Io(e))) if is_crowded(&e) => tokio::time::sleep(ELBOWING).await,
+                        Err(Error::Io(mysql_async::IoError::Io(e))) if is_crowded(&e) => tokio::time::sleep(limits::ELBOWING).await,
                         other => return other,
                     }
                 }
@@ -150,8 +147,14 @@ impl Server {
                 return Err(Fault::Silent(format!("no greeting on {} in {} ms", socket.display(), begin.elapsed().as_millis())));
             }
         };
-        let mut server =
-            Self { runtime, conn: Some(conn), limit, dialect: known.cloned().unwrap_or_else(Dialect::unknown), user: login.user.clone() };
+        let mut server = Self {
+            runtime,
+            conn: Some(conn),
+            limit,
+            deadline: None,
+            dialect: known.cloned().unwrap_or_else(Dialect::unknown),
+            user: login.user.clone(),
+        };
         if known.is_none() {
             server.limit = limit.saturating_sub(begin.elapsed());
             server.probe()?;
@@ -160,14 +163,21 @@ impl Server {
         Ok(server)
     }
 
+    /// Bounds the statements by the end of the action: each may take half of what is left, so that something can still be done after one that
+    /// is not answered.
+    pub(crate) fn answering_by(mut self, deadline: Deadline) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
     /// Which process listens on the socket, and who it runs as, whatever it says.
     #[allow(clippy::disallowed_methods, reason = "nothing is said there, and who it may be is judged by the answer")]
     pub(crate) fn listener(socket: &Path) -> Option<(i32, u32)> {
         let connected = runtime().ok()?.block_on(async {
-            tokio::time::timeout(LISTENING, async {
+            tokio::time::timeout(limits::LISTENING, async {
                 loop {
                     match tokio::net::UnixStream::connect(socket).await {
-                        Err(e) if is_crowded(&e) => tokio::time::sleep(ELBOWING).await,
+                        Err(e) if is_crowded(&e) => tokio::time::sleep(limits::ELBOWING).await,
                         other => return other,
                     }
                 }
@@ -212,6 +222,7 @@ impl Server {
 
     fn rows_within(&mut self, sql: &str, limit: Duration) -> Result<Vec<Row>, Fault> {
         let Some(conn) = self.conn.as_mut() else { return Err(Fault::Silent("the connection was given up".into())) };
+        let limit = self.deadline.map_or(limit, |deadline| limits::step(limit, deadline.left()));
         let answer = self.runtime.block_on(async { tokio::time::timeout(limit, bounded(conn, sql)).await });
         match answer {
             Ok(Ok(Ok(rows))) => Ok(rows),
@@ -432,7 +443,7 @@ impl Server {
 
     /// How many commits wait for an acknowledgement and do not get on.
     pub(crate) fn stuck_commits(&mut self) -> Result<u64, Fault> {
-        self.stuck_commits_within(LOOK)
+        self.stuck_commits_within(limits::LOOK)
     }
 
     /// How many do not get on for all this time.
@@ -443,7 +454,7 @@ impl Server {
         let begin = Instant::now();
         let before = self.logged()?;
         loop {
-            std::thread::sleep(LOOK.min(patience));
+            std::thread::sleep(limits::LOOK.min(patience));
             let waiting = self.semi_sync_status()?.waiting;
             if waiting == 0 || self.logged()? != before {
                 return Ok(0);
@@ -499,7 +510,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         if let Some(conn) = self.conn.take() {
             self.runtime.block_on(async {
-                let _ = tokio::time::timeout(Duration::from_millis(50), conn.disconnect()).await;
+                let _ = tokio::time::timeout(limits::GOOD_BYE, conn.disconnect()).await;
             });
         }
     }

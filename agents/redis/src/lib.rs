@@ -11,6 +11,7 @@ mod engine;
 mod exposure;
 mod info;
 mod lifecycle;
+mod limits;
 mod params;
 mod preference;
 mod protocol;

@@ -11,14 +11,12 @@ use promotable::read_secret;
 
 use crate::agent::{Redis, cluster_failure};
 use crate::info::ReplicationRole;
-use crate::params::Params;
+use crate::limits;
 use crate::protocol::at_start;
 use crate::server::{Fault, GATE_CLOSED, NOBODY, Observation, Server};
 use crate::state::State;
 use crate::validate::not_its_data;
 
-/// How long before the deadline of `stop` the server is killed.
-const KILL_RESERVE: Duration = Duration::from_secs(4);
 /// How much of the end of a log is looked at. Bytes.
 const LAST_OF_LOG: u64 = 8192;
 /// Files that the server may open; it lowers its number of clients when it gets fewer. Redis's own units ask for it.
@@ -130,7 +128,7 @@ impl Redis {
         if secret.is_none() && self.params.masteruser.is_none() {
             return Ok(());
         }
-        let mut server = self.connect_when_free(Params::ANSWER_LIMIT)?;
+        let mut server = self.connect_when_free(limits::ANSWER)?;
         if let Some(user) = &self.params.masteruser {
             server.set("masteruser", user)?;
         }
@@ -146,7 +144,7 @@ impl Redis {
             if let Some(status) = spawned.ended() {
                 return Err(Failure::generic(format!("the server ended with {status}")));
             }
-            match self.connect(Duration::from_millis(500)).and_then(|mut s| s.observe()) {
+            match self.connect(limits::ATTEMPT).and_then(|mut s| s.observe()) {
                 Ok(seen) if !seen.info.loading => {
                     if seen.info.role == ReplicationRole::Primary || seen.gate_open() {
                         spawned.identity.kill();
@@ -200,7 +198,7 @@ impl Redis {
         if let Some(process) = self.find_server(self.state_file.load().server.as_ref()) {
             // One that is frozen hears nothing.
             let frozen = process.state() == process::State::Frozen;
-            let grace = if frozen { Duration::ZERO } else { promotable::grace(context, KILL_RESERVE) };
+            let grace = if frozen { Duration::ZERO } else { promotable::grace(context, limits::KILL_RESERVE) };
             promotable::end_server(&context.log, &process, grace);
             promotable::unless_gone(context, [&process])?;
         }
@@ -233,7 +231,7 @@ impl Redis {
         }
         if !ended {
             spawned.identity.kill();
-            spawned.identity.wait_gone(Duration::from_secs(2));
+            spawned.identity.wait_gone(promotable::limits::not_come_up(self.deadline.left()));
         }
         if said.contains("FATAL CONFIG FILE ERROR") {
             // The next lines are "Reading the configuration file, at line N", the line itself, which may hold a password,
@@ -257,9 +255,10 @@ impl Redis {
 
     /// Connects as soon as the server has a connection free.
     pub(crate) fn connect_when_free(&self, limit: Duration) -> Result<Server, Fault> {
+        let limit = limits::step(limit, self.deadline.left());
         let until = Instant::now() + limit;
         loop {
-            match self.connect(limit) {
+            match self.connect_by(until, limit) {
                 Err(Fault::Closed(_)) if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
                 other => return other,
             }

@@ -1,7 +1,6 @@
 //! The parameters: each declared once, named as in ocf:heartbeat:redis where that has them.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use ocf::{Failure, Kind, Parameter, Secret, Values};
 
@@ -167,10 +166,6 @@ impl Params {
             None => (node.to_owned(), self.port),
         }
     }
-
-    /// How long a server may take to answer before it is looked at more closely. Much shorter than any operation's
-    /// timeout, so that a frozen primary is found within an interval and this.
-    pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 }
 
 fn tunnels(values: &Values) -> Result<Vec<(String, u16)>, Failure> {

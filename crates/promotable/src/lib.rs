@@ -2,6 +2,7 @@
 
 mod account;
 mod ending;
+pub mod limits;
 mod login;
 mod machine;
 mod record;
@@ -11,5 +12,5 @@ pub use account::ServerAccount;
 pub use ending::{end_server, grace, unless_gone};
 pub use login::{Login, RememberedLogin, with_login};
 pub use machine::{Machine, Port, Step};
-pub use record::{NotReplaced, REVIEW, Record, Review, decision, read_record, replace_record, review, withdrawal};
+pub use record::{NotReplaced, Record, Review, decision, read_record, replace_record, review, withdrawal};
 pub use secret::{is_placeholder, read_secret};

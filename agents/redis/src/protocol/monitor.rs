@@ -1,25 +1,19 @@
 //! `monitor`: what the server does, and what the cluster should know of it. With nothing changed it starts no process.
 
-use std::time::Duration;
-
 use ocf::{Failure, Status};
 use pacemaker::Score;
 use process::Identity;
 
 use super::{Effect, Event, Instance, Level, LinkTrouble, Sight, Word};
 use crate::info::ReplicationRole;
-use crate::params::Params;
+use crate::limits;
 use crate::preference::{self, Circumstances};
 use crate::record::Record;
 use crate::server::{Fault, Observation};
 use crate::state::{Reign, State};
 
-/// How long a replica's link may be down before the log says so.
-const LINK_PATIENCE: Duration = Duration::from_secs(10);
 /// For how many monitors in a row a server may say nothing and work: five minutes and more, because what ends with it may be all data.
 const WORKS_AT_MOST: u32 = 30;
-/// How long a server may take to end that does not listen any more.
-pub(super) const ENDING: Duration = Duration::from_secs(1);
 
 impl Instance<'_> {
     /// Finds out what the instance does. `unknown`: why its memory cannot be read, when it cannot.
@@ -33,7 +27,7 @@ impl Instance<'_> {
                 return Ok(status(&self.state, &objections));
             }
         }
-        let limit = Params::ANSWER_LIMIT.min(self.left() / 2);
+        let limit = limits::step(limits::ANSWER, self.left());
         match self.look(&process, limit).await {
             Sight::Answered(seen) => match unknown {
                 Some(failure) => {
@@ -56,7 +50,7 @@ impl Instance<'_> {
             }
             Sight::Ended => self.found_dead(&before).await,
             Sight::Deaf(why) => {
-                let limit = ENDING.min(self.left());
+                let limit = limits::ENDING.min(self.left());
                 if self.flag(Effect::Gone(process.clone(), limit)).await {
                     return self.found_dead(&before).await;
                 }
@@ -227,7 +221,7 @@ impl Instance<'_> {
         }
         let now = self.now();
         let detached = if seen.info.link_up { now } else { *self.state.detached_since.get_or_insert(now) };
-        let for_long = now.saturating_sub(detached) >= LINK_PATIENCE;
+        let for_long = now.saturating_sub(detached) >= limits::LINK_DOWN;
         let Some(primary) = self.state.following.clone() else {
             let unknown = || "see the log of whom the cluster asked last".to_owned();
             let why = self.state.refused.as_ref().map_or_else(unknown, |why| format!("not promoted: {why}"));
@@ -243,7 +237,7 @@ impl Instance<'_> {
             return followed.err().map(|e| format!("it could not be made to follow {primary}: {e}"));
         }
         // A link that was never up has no age.
-        let for_long = for_long || seen.info.link_down_seconds.is_some_and(|s| s >= LINK_PATIENCE.as_secs());
+        let for_long = for_long || seen.info.link_down_seconds.is_some_and(|s| s >= limits::LINK_DOWN.as_secs());
         if seen.info.link_up || !for_long {
             return None;
         }
