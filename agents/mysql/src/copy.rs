@@ -20,7 +20,7 @@ use crate::gtid::Flavour;
 use crate::limits;
 use crate::params::Rejoin;
 use crate::record::Record;
-use crate::server::{Fault, Places, Server};
+use crate::server::{CLONED_AND_ENDS, Fault, Places, Server};
 use crate::state::State;
 
 /// What is left free on a disk that binary logs are copied to. Bytes.
@@ -449,9 +449,8 @@ impl MySql {
         match server.run_within(&statement, context.deadline.left()) {
             Ok(()) => Ok(()),
             // It cannot restart itself, and ends.
-            Err(Fault::Refused(text)) if text.contains("(error 3707)") => Ok(()),
-            Err(Fault::Silent(text)) if text.contains("connection broke") => Ok(()),
-            Err(Fault::Refused(text)) => Err(Fault::Refused(text.replace(password.expose(), "******"))),
+            Err(Fault::Error(CLONED_AND_ENDS, _) | Fault::Broken(_)) => Ok(()),
+            Err(Fault::Error(code, text)) => Err(Fault::Error(code, text.replace(password.expose(), "******"))),
             Err(fault) => Err(fault),
         }
     }

@@ -307,7 +307,7 @@ impl MySql {
                     }
                     return Ok(Some((server, Box::new(seen))));
                 }
-                Err(Fault::Absent(_) | Fault::Engaged(_) | Fault::Silent(_)) => {}
+                Err(Fault::Absent(_) | Fault::Engaged(_) | Fault::Silent(_) | Fault::Broken(_)) => {}
                 Err(fault) => return Err(fault.at_start()),
             }
             if begin.elapsed() >= patience {

@@ -337,7 +337,7 @@ impl MySql {
                 server.run("BACKUP STAGE END")?;
                 Ok(false)
             }
-            Err(Fault::Silent(_)) => {
+            Err(Fault::Silent(_) | Fault::Broken(_)) => {
                 *server = self.reach(context, state)?;
                 Ok(true)
             }
@@ -355,7 +355,7 @@ impl MySql {
         }
         match server.run_within(barrier, limits::BARRIER) {
             Ok(()) => Ok(true),
-            Err(Fault::Silent(_)) => {
+            Err(Fault::Silent(_) | Fault::Broken(_)) => {
                 *server = self.reach(context, state)?;
                 Ok(false)
             }

@@ -136,7 +136,7 @@ impl MySql {
             Err(Fault::Engaged(why)) => Look::Engaged(why),
             // Recovery may take long, and nobody listens meanwhile.
             Err(Fault::Absent(_)) if !state.answered && process.is_alive() => Look::Engaged("it is recovering its data".into()),
-            Err(Fault::Silent(why)) => {
+            Err(Fault::Silent(why) | Fault::Broken(why)) => {
                 if cpu_ticks(process) > worked && process.state() == ProcessState::Alive {
                     return Look::Working(format!("{why}, but it is working"));
                 }

@@ -172,8 +172,8 @@ impl MySql {
     pub(crate) fn stop_replica(&self, context: &Context, state: &State, server: &mut Server) -> Outcome {
         match server.run_within(server.dialect().stop_replica(), limits::STOPS_BY_ITSELF) {
             // Refused: it follows nobody.
-            Ok(()) | Err(Fault::Refused(_)) => return Ok(()),
-            Err(Fault::Silent(_)) => {}
+            Ok(()) | Err(Fault::Error(..)) => return Ok(()),
+            Err(Fault::Silent(_) | Fault::Broken(_)) => {}
             Err(fault) => return Err(fault.into()),
         }
         context.log.notice("the applier does not stop: ending its workers");

@@ -14,7 +14,7 @@ use process::Account;
 use promotable::Login;
 use tokio::runtime::Runtime;
 
-use crate::dialect::{Dialect, Row, Source, is_client, probe};
+use crate::dialect::{Dialect, Row, Source, is_client, probe, waits_for_a_lock, waits_for_acknowledgement};
 use crate::gtid::Gtids;
 use crate::limits;
 use crate::observation::{Observation, Replica};
@@ -26,17 +26,27 @@ pub(crate) enum Fault {
     Absent(String),
     /// It listens, and said nothing in time.
     Silent(String),
+    /// The connection ended before the answer.
+    Broken(String),
     /// It has no connection left, not even the reserved one: alive, but closed to us.
     Engaged(String),
     /// The login or the statement was refused.
     Denied(String),
-    /// It answered with another error.
+    /// It answered with an error that has this number.
+    Error(u16, String),
+    /// It answered with something else than it should, or nothing can be asked.
     Refused(String),
 }
 
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Self::Absent(text) | Self::Silent(text) | Self::Engaged(text) | Self::Denied(text) | Self::Refused(text)) = self;
+        let (Self::Absent(text)
+        | Self::Silent(text)
+        | Self::Broken(text)
+        | Self::Engaged(text)
+        | Self::Denied(text)
+        | Self::Error(_, text)
+        | Self::Refused(text)) = self;
         f.write_str(text)
     }
 }
@@ -82,6 +92,15 @@ pub(crate) struct SemiSyncStatus {
 
 /// Directories and beginnings of file names (`..._basename`), by the variable.
 pub(crate) type Places = BTreeMap<String, PathBuf>;
+
+/// Errors of the server that say that nothing is left to do: the function, or the plugin, is there already.
+const FUNCTION_EXISTS: u16 = 1125;
+const PLUGIN_INSTALLED: u16 = 1968;
+/// The session has ended by itself, or is an administrator's.
+const NO_SUCH_THREAD: u16 = 1094;
+const KILL_DENIED: u16 = 1095;
+/// A clone is complete, and the server cannot restart itself.
+pub(crate) const CLONED_AND_ENDS: u16 = 3707;
 
 /// More than all that is asked for: the sessions of a server with 65,535 connections have less. A server that was broken into may go on for
 /// ever. Bytes, names of columns included.
@@ -236,7 +255,7 @@ impl Server {
                 }
                 Err(match &error {
                     Error::Server(e) => refusal(e.code, &e.message, &self.user),
-                    other => Fault::Silent(format!("the connection broke: {other}")),
+                    other => Fault::Broken(format!("the connection broke: {other}")),
                 })
             }
             Err(_) => {
@@ -291,6 +310,7 @@ impl Server {
             self.run(&statement).map_err(|fault| {
                 let hide = |text: String| without_secret(text, source.password);
                 match fault {
+                    Fault::Error(code, text) => Fault::Error(code, hide(text)),
                     Fault::Refused(text) => Fault::Refused(hide(text)),
                     Fault::Denied(text) => Fault::Denied(hide(text)),
                     other => other,
@@ -325,7 +345,7 @@ impl Server {
         }
         let loaded = statements.iter().try_for_each(|statement| match self.run(statement) {
             // It was there already.
-            Err(Fault::Refused(text)) if text.contains("(error 1125)") || text.contains("(error 1968)") => Ok(()),
+            Err(Fault::Error(FUNCTION_EXISTS | PLUGIN_INSTALLED, _)) => Ok(()),
             other => other,
         });
         if closed {
@@ -357,7 +377,7 @@ impl Server {
             match self.rows(statement) {
                 Ok(rows) => return Ok(crate::premises::filters(&rows)),
                 // It has the other word.
-                Err(Fault::Refused(why)) => last = Err(Fault::Refused(why)),
+                Err(fault @ Fault::Error(..)) => last = Err(fault),
                 Err(fault) => return Err(fault),
             }
         }
@@ -394,7 +414,7 @@ impl Server {
     /// on, for whatever reason: so whoever is at something is ended before it is.
     pub(crate) fn end_waiting(&mut self, limit: Duration) -> Result<usize, Fault> {
         let me = self.conn.as_ref().map(Conn::id).map(u64::from);
-        let waits = |s: &Row| s.get("state").is_some_and(|state| state.starts_with("Waiting for semi-sync ACK"));
+        let waits = waits_for_acknowledgement;
         let number = |s: &Row| s.get("id")?.parse::<u64>().ok();
         let busy = |s: &&Row| {
             let is = |column: &str, value: &str| s.get(column).is_some_and(|v| v.starts_with(value));
@@ -432,7 +452,7 @@ impl Server {
                 match self.run(&format!("KILL QUERY ID {id}")) {
                     Ok(()) => told += 1,
                     // It has ended by itself.
-                    Err(Fault::Refused(_)) => {}
+                    Err(Fault::Error(..)) => {}
                     Err(fault) => return Err(fault),
                 }
             }
@@ -468,8 +488,7 @@ impl Server {
     /// Whether an applier waits for a lock that a client may hold. A row's lock is not seen so.
     pub(crate) fn applier_waits_for_a_lock(&mut self) -> Result<bool, Fault> {
         let sessions = self.rows(self.dialect.sessions())?;
-        let waits = |state: &String| state.starts_with("Waiting for") && state.contains("lock");
-        Ok(sessions.iter().any(|s| !is_client(s) && s.get("state").is_some_and(waits)))
+        Ok(sessions.iter().any(|s| !is_client(s) && waits_for_a_lock(s)))
     }
 
     /// Whether it can still be asked: a question that was not answered in time was its last.
@@ -499,7 +518,7 @@ impl Server {
     fn end_session(&mut self, id: u64) -> Result<bool, Fault> {
         match self.run(&format!("KILL {id}")) {
             Ok(()) => Ok(true),
-            Err(Fault::Refused(text)) if text.contains("(error 1094)") || text.contains("(error 1095)") => Ok(false),
+            Err(Fault::Error(NO_SUCH_THREAD | KILL_DENIED, _)) => Ok(false),
             Err(fault) => Err(fault),
         }
     }
@@ -609,7 +628,7 @@ fn refusal(code: u16, message: &str, user: &str) -> Fault {
         1142 | 1227 => {
             Fault::Denied(format!("the account {user} lacks a privilege (error {code}): grant it as in mysql-accounts-*.sql ({message})"))
         }
-        _ => Fault::Refused(format!("{message} (error {code})")),
+        _ => Fault::Error(code, format!("{message} (error {code})")),
     }
 }
 
@@ -646,6 +665,8 @@ mod tests {
     fn a_server_without_connections_is_alive() {
         assert!(matches!(refusal(1040, "Too many connections", "root"), Fault::Engaged(_)));
         assert!(matches!(refusal(1045, "Access denied", "root"), Fault::Denied(_)));
+        assert_eq!(refusal(1094, "Unknown thread id: 7", "root").to_string(), "Unknown thread id: 7 (error 1094)");
+        assert!(matches!(refusal(1094, "Unknown thread id: 7", "root"), Fault::Error(NO_SUCH_THREAD, _)));
     }
 
     #[test]

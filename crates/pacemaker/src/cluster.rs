@@ -251,7 +251,7 @@ impl Cluster {
             Ok(done) => Ok(attribute_values(&done.stdout)),
             // Nobody has published it yet. The status for that differs between releases.
             Err(Error::Refused { status: NO_SUCH, .. }) => Ok(BTreeMap::new()),
-            Err(Error::Refused { stderr, .. }) if stderr.contains("does not exist") => Ok(BTreeMap::new()),
+            Err(Error::Refused { stderr, .. }) if tools::says_that_nothing_is_there(&stderr) => Ok(BTreeMap::new()),
             Err(e) => Err(e),
         }
     }
