@@ -35,6 +35,29 @@ const LONGEST_NOTE: u64 = 64 * 1024;
 /// Where binary logs are kept that are outside of the data directory.
 const KEPT: &str = "systole-kept";
 
+/// How far a node is with its copy, as it tells the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// It makes none.
+    No,
+    Wants,
+    Copies,
+}
+
+impl Turn {
+    fn print(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::Wants => "wants",
+            Self::Copies => "copies",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::No, Self::Wants, Self::Copies].into_iter().find(|turn| turn.print() == text)
+    }
+}
+
 /// How the copy is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Means {
@@ -42,6 +65,16 @@ enum Means {
     Plugin,
     /// A program fetches it into the empty data directory: MariaDB.
     Program,
+}
+
+impl Means {
+    /// In the first line of the note beside the data.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Plugin => "plugin",
+            Self::Program => "program",
+        }
+    }
 }
 
 /// How a copy was made, and what has to be known of it.
@@ -119,7 +152,7 @@ impl MySql {
             // after some, and would begin a whole copy with every monitor.
             for failures in 1.. {
                 let copied = agent.copy_in_turn(&unlimited, primary);
-                agent.tell_turn("no");
+                agent.tell_turn(Turn::No);
                 let Err(failure) = copied else { break };
                 unlimited.log.error(format!("copy: {}", failure.reason));
                 let next = process::since_boot() + pause_after(failures);
@@ -159,7 +192,7 @@ impl MySql {
                 copying.worker.pid
             )));
         }
-        self.tell_turn("no");
+        self.tell_turn(Turn::No);
         self.forget_copy();
         Ok(())
     }
@@ -192,30 +225,30 @@ impl MySql {
         self.copy(context, recorded.as_deref().unwrap_or(primary))
     }
 
-    fn tell_turn(&self, what: &str) {
+    fn tell_turn(&self, turn: Turn) {
         // Without it there may be two copies at a time, which is no harm to the data.
-        let _ = self.cluster.publish_private(TURN, what);
+        let _ = self.cluster.publish_private(TURN, turn.print());
     }
 
     /// Returns when it is this node's turn, or when nobody can be asked.
     fn await_turn(&self, context: &Context) {
         let Ok(me) = self.node() else { return };
-        let mut mine = "wants";
+        let mut mine = Turn::Wants;
         while self.cluster.is_present() {
             self.tell_turn(mine);
             std::thread::sleep(limits::KNOWN);
             let told = self.cluster.private_values(TURN).unwrap_or_default();
             let Some(other) = goes_before(me, mine, &told) else {
-                if mine == "copies" {
+                if mine == Turn::Copies {
                     break;
                 }
-                mine = "copies";
+                mine = Turn::Copies;
                 continue;
             };
-            if mine == "wants" {
+            if mine == Turn::Wants {
                 context.log.notice(format!("waiting for {other}, where data are copied first"));
             }
-            mine = "wants";
+            mine = Turn::Wants;
             self.tell_turn(mine);
             let _ = self.change_copy(|copying| Copying { after: Some(other.to_owned()), ..copying });
             std::thread::sleep(limits::WAITING);
@@ -301,7 +334,7 @@ impl MySql {
     /// # Errors
     /// When that cannot be told.
     pub(crate) fn needs_copy_first(&self) -> Result<bool, Failure> {
-        Ok(self.read_note()?.is_some_and(|note| note.lines().next().is_some_and(|means| means.trim() == "program")))
+        Ok(self.read_note()?.is_some_and(|note| note.lines().next().is_some_and(|means| means.trim() == Means::Program.word())))
     }
 
     /// The logs outside of the data directory that go with the data, as they stand in the note: no server runs any more that could be asked.
@@ -311,7 +344,7 @@ impl MySql {
     }
 
     fn write_note(&self, means: Means, logs: &[PathBuf]) -> Outcome {
-        let mut text = String::from(if means == Means::Program { "program\n" } else { "plugin\n" });
+        let mut text = format!("{}\n", means.word());
         for log in logs {
             text.push_str(&format!("logs {}\n", log.display()));
         }
@@ -533,11 +566,11 @@ impl MySql {
 
 /// Who copies before `me`, if anybody does. `mine` is what this node has published: one that copies already goes before all that want to, and
 /// of two that are at the same point, the first by name.
-fn goes_before<'a>(me: &str, mine: &str, told: &'a BTreeMap<String, String>) -> Option<&'a str> {
+fn goes_before<'a>(me: &str, mine: Turn, told: &'a BTreeMap<String, String>) -> Option<&'a str> {
     let others = || told.iter().filter(|(node, _)| *node != me);
-    let at = |what: &'static str| others().filter(move |(_, said)| *said == what).map(|(node, _)| node.as_str());
-    let rivals = |what| at(what).find(|node| *node < me);
-    if mine == "copies" { rivals("copies") } else { at("copies").next().or_else(|| rivals("wants")) }
+    let at = |turn: Turn| others().filter(move |(_, said)| Turn::parse(said) == Some(turn)).map(|(node, _)| node.as_str());
+    let rivals = |turn| at(turn).find(|node| *node < me);
+    if mine == Turn::Copies { rivals(Turn::Copies) } else { at(Turn::Copies).next().or_else(|| rivals(Turn::Wants)) }
 }
 
 /// How long after so many failures it is tried again.
@@ -650,14 +683,14 @@ mod tests {
     fn one_copy_at_a_time() {
         let told =
             |all: &[(&str, &str)]| all.iter().map(|(node, said)| ((*node).to_owned(), (*said).to_owned())).collect::<BTreeMap<_, _>>();
-        let before = |mine: &str, all: &[(&str, &str)]| goes_before("b", mine, &told(all)).map(str::to_owned);
-        assert_eq!(before("wants", &[]), None);
-        assert_eq!(before("wants", &[("b", "wants"), ("c", "wants"), ("a", "no")]), None, "the first by name");
-        assert_eq!(before("wants", &[("a", "wants")]).as_deref(), Some("a"));
-        assert_eq!(before("wants", &[("c", "copies")]).as_deref(), Some("c"), "it is at it already");
-        assert_eq!(before("copies", &[("c", "copies")]), None, "both began in one moment");
-        assert_eq!(before("copies", &[("a", "copies")]).as_deref(), Some("a"));
-        assert_eq!(before("copies", &[("a", "wants")]), None);
+        let before = |mine, all: &[(&str, &str)]| goes_before("b", mine, &told(all)).map(str::to_owned);
+        assert_eq!(before(Turn::Wants, &[]), None);
+        assert_eq!(before(Turn::Wants, &[("b", "wants"), ("c", "wants"), ("a", "no")]), None, "the first by name");
+        assert_eq!(before(Turn::Wants, &[("a", "wants")]).as_deref(), Some("a"));
+        assert_eq!(before(Turn::Wants, &[("c", "copies")]).as_deref(), Some("c"), "it is at it already");
+        assert_eq!(before(Turn::Copies, &[("c", "copies")]), None, "both began in one moment");
+        assert_eq!(before(Turn::Copies, &[("a", "copies")]).as_deref(), Some("a"));
+        assert_eq!(before(Turn::Copies, &[("a", "wants")]), None);
     }
 
     #[test]

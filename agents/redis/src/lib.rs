@@ -17,6 +17,7 @@ mod preference;
 mod protocol;
 mod record;
 mod resp;
+mod said;
 mod sequences;
 mod server;
 mod state;

@@ -13,6 +13,7 @@ use crate::agent::{Redis, cluster_failure};
 use crate::info::ReplicationRole;
 use crate::limits;
 use crate::protocol::at_start;
+use crate::said::{Misconfigured, last_complaint};
 use crate::server::{Fault, GATE_CLOSED, NOBODY, Observation, Server};
 use crate::state::State;
 use crate::validate::not_its_data;
@@ -233,22 +234,21 @@ impl Redis {
             spawned.identity.kill();
             spawned.identity.wait_gone(promotable::limits::not_come_up(self.deadline.left()));
         }
-        if said.contains("FATAL CONFIG FILE ERROR") {
-            // The next lines are "Reading the configuration file, at line N", the line itself, which may hold a password,
-            // and what is wrong with it.
-            let number = said.lines().find_map(|l| l.split("at line ").nth(1)).unwrap_or("?").trim();
-            let wrong = said.lines().map(str::trim).rfind(|l| !l.is_empty() && !l.starts_with(">>>")).unwrap_or_default();
-            if wrong == "Permission denied" {
-                // The server went to its data directory and was not let in.
+        match Misconfigured::of(&said) {
+            Some(Misconfigured::Directory) => {
                 let directory = self.conf().map(|conf| conf.data_directory()).unwrap_or_default();
-                return not_its_data(&directory, &wrong, &self.params.user);
+                return not_its_data(&directory, &"Permission denied", &self.params.user);
             }
-            return Failure::installed(format!("configuration {} line {number}: {wrong}; correct the line", self.config_path().display()));
+            Some(Misconfigured::Line { number, wrong }) => {
+                let path = self.config_path();
+                return Failure::installed(format!("configuration {} line {number}: {wrong}; correct the line", path.display()));
+            }
+            None => {}
         }
         // What a server says that came up and would not talk to us is about something else.
-        let complaint = log.lines().chain(said.lines()).rfind(|l| ended && is_complaint(l));
+        let complaint = last_complaint(log.lines().chain(said.lines())).filter(|_| ended);
         match complaint {
-            Some(line) => failure.clone().because(format!("{}: {}", failure.reason, line.trim())),
+            Some(line) => failure.clone().because(format!("{}: {line}", failure.reason)),
             None => failure.clone(),
         }
     }
@@ -264,23 +264,6 @@ impl Redis {
             }
         }
     }
-}
-
-/// Redis marks warnings with `#`; the newer ones that it always prints are of no use here.
-fn is_complaint(line: &str) -> bool {
-    let noise = [
-        "oO0OoO0OoO0Oo",
-        "Configuration loaded",
-        "Redis version",
-        "Valkey version",
-        "overcommit",
-        "WARNING: The TCP backlog",
-        "ready to exit",
-        "bye bye",
-        "User requested",
-    ];
-    (line.contains(" # ") || line.contains("rror") || line.contains("Fatal") || line.contains("Can't") || line.contains("Permission"))
-        && !noise.iter().any(|n| line.contains(n))
 }
 
 /// How many copies are kept whose data could not be compared: after a crash or two, such a copy holds nothing but what is in the next.

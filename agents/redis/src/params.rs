@@ -46,7 +46,9 @@ const MASTERUSER: Parameter = Parameter::new("masteruser", Kind::Text, "ACL user
     .about("The ACL user as which a replica logs in at the primary. Without it, masteruser of the configuration holds.");
 const MASTERAUTH_FILE: Parameter = Parameter::new("masterauth_file", Kind::Path, "file that holds the password of replication")
     .about("A file whose first line is the password with which a replica logs in at the primary; owner and mode as for password_file. Without it, masterauth of the configuration holds, and where that is missing too, requirepass.");
-const DURABILITY: Parameter = Parameter::new("durability", Kind::Choice(&["async", "quorum"]), "what an acknowledged write is worth")
+const DURABILITIES: [(&str, Durability); 2] = [("async", Durability::Async), ("quorum", Durability::Quorum)];
+const DURABILITY_WORDS: &[&str] = &ocf::words(&DURABILITIES);
+const DURABILITY: Parameter = Parameter::new("durability", Kind::Choice(DURABILITY_WORDS), "what an acknowledged write is worth")
     .or("async")
     .reloadable()
     .about("async: the primary takes writes as long as it lives; what it acknowledged in the moment before it died may be lost, and how much at most is logged.\n\nquorum: the primary takes writes only while a majority of the servers is attached (min-replicas-to-write), and a server is promoted only when enough positions are known that whatever a client confirmed with WAIT is in the elected data.");
@@ -151,7 +153,7 @@ impl Params {
             password_file: values.path(&PASSWORD_FILE),
             masteruser: optional(&MASTERUSER),
             masterauth_file: values.path(&MASTERAUTH_FILE),
-            durability: if values.text(&DURABILITY) == "quorum" { Durability::Quorum } else { Durability::Async },
+            durability: values.choice(&DURABILITY, &DURABILITIES, Durability::Async),
             replica_lag: u32::try_from(values.integer(&REPLICA_LAG)).unwrap_or(3),
             keep_diverged: values.boolean(&KEEP_DIVERGED),
             open_network: values.boolean(&OPEN_NETWORK),

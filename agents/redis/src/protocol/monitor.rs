@@ -277,25 +277,6 @@ impl Instance<'_> {
 }
 
 impl LinkTrouble {
-    /// From the newest line of the log that says anything of it. What else stands in the line is nobody's business.
-    pub(crate) fn of(log: &str) -> Self {
-        let of_line = |line: &str| {
-            let says = |words: &[&str]| words.iter().any(|word| line.contains(word));
-            if says(&["sync: receiving", "sync: Finished", "Full resync from master"]) {
-                Some(Self::Unknown)
-            } else if says(&["Unable to AUTH", "NOAUTH", "WRONGPASS", "NOPERM"]) {
-                Some(Self::Login)
-            } else if says(&["Name or service not known", "Temporary failure in name resolution"]) {
-                Some(Self::Name)
-            } else if says(&["Unable to connect to MASTER", "Connection refused", "Timeout connecting", "No route to host"]) {
-                Some(Self::Network)
-            } else {
-                None
-            }
-        };
-        log.lines().rev().find_map(of_line).unwrap_or(Self::Unknown)
-    }
-
     fn remedy(self) -> &'static str {
         match self {
             Self::Login => "the primary refuses its login; correct masterauth and masteruser (docs/redis.md, changing the password)",
@@ -321,27 +302,5 @@ fn status(state: &State, wrong: &[String]) -> Status {
         (false, []) => Status::Running,
         (true, _) => Status::DegradedPromoted(wrong.join("; ")),
         (false, _) => Status::Degraded(wrong.join("; ")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn why_a_link_is_down_stands_in_the_newest_line_that_tells() {
-        let refused = "1:S 29 Nov 2026 # Unable to AUTH to MASTER: -WRONGPASS invalid username-password pair\n";
-        let nobody = "1:S 29 Nov 2026 # Error condition on socket for SYNC: Connection refused\n";
-        let name = "1:S 29 Nov 2026 # Unable to connect to MASTER: Name or service not known\n";
-        let copy = "1:S 29 Nov 2026 * MASTER <-> REPLICA sync: receiving 175 bytes from master to disk\n";
-        for (log, cause) in [
-            (String::new(), LinkTrouble::Unknown),
-            (format!("{nobody}{refused}something else\n"), LinkTrouble::Login),
-            (format!("{refused}{nobody}"), LinkTrouble::Network),
-            (name.to_owned(), LinkTrouble::Name),
-            (format!("{refused}{copy}"), LinkTrouble::Unknown),
-        ] {
-            assert_eq!(LinkTrouble::of(&log), cause, "{log}");
-        }
     }
 }
