@@ -151,14 +151,7 @@ impl Redis {
     /// One action at a time that changes something. A monitor takes no lock: it must answer while a start waits.
     fn lock(&self, context: &Context) -> Result<Locked, Failure> {
         self.state_file.check()?;
-        let directory = &self.membership.state_directory;
-        let explain = |e: std::io::Error| Failure::generic(format!("{}: {e}", directory.display()));
-        #[allow(clippy::disallowed_methods, reason = "the directory for state is root's")]
-        std::fs::create_dir_all(directory).map_err(explain)?;
-        let path = directory.join(format!("systole-{}.lock", self.membership.resource));
-        process::lock(&path, context.deadline.left() / 2).map_err(explain)?.ok_or_else(|| {
-            Failure::generic(format!("another action of {} still runs: see the log for what it waits for", self.membership.resource))
-        })
+        promotable::lock(&self.membership.state_directory, &self.membership.resource, context.deadline.left() / 2)
     }
 
     /// The watcher of this resource.
