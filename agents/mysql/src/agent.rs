@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ocf::{Context, Description, Failure, Notification, Outcome, ResourceAgent, Secret, Status, Timeouts, Values};
+use ocf::{Context, Deadline, Description, Failure, Notification, Outcome, ResourceAgent, Secret, Status, Timeouts, Values};
 use pacemaker::{Cluster, Disks, Membership, Watcher};
 use process::{Account, Files, Identity, Locked};
 use promotable::{Login, NotReplaced, RememberedLogin, ServerAccount, read_secret, with_login};
 
 use crate::dialect::Dialect;
+use crate::limits;
 use crate::params::{self, Params};
 use crate::premises::Wanted;
 use crate::record::Record;
@@ -30,6 +31,8 @@ pub struct MySql {
     pub(crate) cluster: Cluster,
     pub(crate) state_file: StateFile,
     pub(crate) membership: Membership,
+    /// When the action must have answered.
+    pub(crate) deadline: Deadline,
     account: ServerAccount,
     remembered_login: RememberedLogin,
 }
@@ -131,6 +134,7 @@ impl MySql {
             state_file: StateFile::of(&membership.state_directory, &membership.resource),
             remembered_login: RememberedLogin::of(&membership.state_directory, &membership.resource),
             membership,
+            deadline: context.deadline,
         }
     }
 
@@ -142,22 +146,12 @@ impl MySql {
     /// One action at a time that changes something. A monitor takes no lock: it must answer while a start waits.
     fn lock(&self, context: &Context) -> Result<Locked, Failure> {
         self.state_file.check()?;
-        let directory = &self.membership.state_directory;
-        let explain = |e: std::io::Error| Failure::generic(format!("{}: {e}", directory.display()));
-        #[allow(clippy::disallowed_methods, reason = "the directory for state is root's")]
-        std::fs::create_dir_all(directory).map_err(explain)?;
-        let path = directory.join(format!("systole-{}.lock", self.membership.resource));
-        process::lock(&path, context.deadline.left() / 2).map_err(explain)?.ok_or_else(|| {
-            Failure::generic(format!("another action of {} still runs: see the log for what it waits for", self.membership.resource))
-        })
+        promotable::lock(&self.membership.state_directory, &self.membership.resource, context.deadline.left() / 2)
     }
 
     /// The same, when nobody has it now.
     pub(crate) fn lock_now(&self) -> Option<Locked> {
-        let directory = &self.membership.state_directory;
-        #[allow(clippy::disallowed_methods, reason = "the directory for state is root's")]
-        std::fs::create_dir_all(directory).ok()?;
-        process::lock(&directory.join(format!("systole-{}.lock", self.membership.resource)), Duration::ZERO).ok().flatten()
+        promotable::lock_within(&self.membership.state_directory, &self.membership.resource, Duration::ZERO).ok().flatten()
     }
 
     /// The watcher of this resource.
@@ -224,16 +218,23 @@ impl MySql {
     /// Connects to the local server, with the login that it accepted last or that of now, speaking as it is known to want.
     pub(crate) fn connect(&self, known: Option<&Dialect>, limit: Duration) -> Result<Server, Fault> {
         let given = || self.login().map_err(|failure| Fault::Denied(failure.reason));
-        let until = Instant::now() + limit;
+        let until = Instant::now() + self.within(limit);
         let account = self.account.or_own();
-        let attempt =
-            |login: &Login| Server::connect(&self.params.socket, &account, login, known, until.saturating_duration_since(Instant::now()));
+        let attempt = |login: &Login| {
+            let limit = until.saturating_duration_since(Instant::now());
+            Server::connect(&self.params.socket, &account, login, known, limit).map(|server| server.answering_by(self.deadline))
+        };
         with_login(&self.remembered_login, &self.params.test_user, given, attempt, |fault| matches!(fault, Fault::Denied(_)))
+    }
+
+    /// As much of a limit as a step may take now.
+    pub(crate) fn within(&self, limit: Duration) -> Duration {
+        limits::step(limit, self.deadline.left())
     }
 
     /// Connects to a server that is known to run, waiting for nobody.
     pub(crate) fn reach(&self, context: &Context, state: &State) -> Result<Server, Fault> {
-        self.connect(state.dialect.as_ref(), Params::ANSWER_LIMIT.min(context.deadline.left() / 2))
+        self.connect(state.dialect.as_ref(), limits::step(limits::ANSWER, context.deadline.left()))
     }
 
     /// The record in the CIB.

@@ -17,33 +17,16 @@ use crate::agent::MySql;
 use crate::dialect::{Row, quoted};
 use crate::election;
 use crate::gtid::Flavour;
+use crate::limits;
 use crate::params::Rejoin;
 use crate::record::Record;
-use crate::server::{Fault, Places, Server};
+use crate::server::{CLONED_AND_ENDS, Fault, Places, Server};
 use crate::state::State;
 
-/// How long a copy may take: for ever, for all that a deadline can hold.
-const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
-/// How long the processes of a copy that is broken off may take to be gone.
-const BREAKING_OFF: Duration = Duration::from_secs(5);
-/// How long a server may take to end before its data are replaced.
-const ENDING: Duration = Duration::from_secs(20);
-
-/// How long the question whether a copy can be made may take.
-const CHECKING: Duration = Duration::from_secs(120);
 /// What is left free on a disk that binary logs are copied to. Bytes.
 const LEFT_FREE: u64 = 256 * 1024 * 1024;
 /// The private attribute by which the nodes copy one after the other.
 const TURN: &str = "copying";
-/// How long what a node publishes may take to be known to the others.
-const KNOWN: Duration = Duration::from_secs(1);
-/// How often a node that waits for another one's copy looks.
-const WAITING: Duration = Duration::from_secs(5);
-/// The pause after a copy that failed; it doubles with each, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(30);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
-/// How long a primary may take to record transactions of another origin: its monitor does that.
-const RECORDING: Duration = Duration::from_secs(30);
 
 /// The question to a program whether it can make a copy.
 const CHECK: &str = "--check";
@@ -52,6 +35,29 @@ const LONGEST_NOTE: u64 = 64 * 1024;
 /// Where binary logs are kept that are outside of the data directory.
 const KEPT: &str = "systole-kept";
 
+/// How far a node is with its copy, as it tells the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// It makes none.
+    No,
+    Wants,
+    Copies,
+}
+
+impl Turn {
+    fn print(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::Wants => "wants",
+            Self::Copies => "copies",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::No, Self::Wants, Self::Copies].into_iter().find(|turn| turn.print() == text)
+    }
+}
+
 /// How the copy is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Means {
@@ -59,6 +65,16 @@ enum Means {
     Plugin,
     /// A program fetches it into the empty data directory: MariaDB.
     Program,
+}
+
+impl Means {
+    /// In the first line of the note beside the data.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Plugin => "plugin",
+            Self::Program => "program",
+        }
+    }
 }
 
 /// How a copy was made, and what has to be known of it.
@@ -126,14 +142,17 @@ impl MySql {
             after: None,
         };
         let work = || {
-            let unlimited =
-                Context { deadline: Deadline::after(FOR_EVER), environment: context.environment.clone(), log: Rc::clone(&context.log) };
+            let unlimited = Context {
+                deadline: Deadline::after(limits::FOR_EVER),
+                environment: context.environment.clone(),
+                log: Rc::clone(&context.log),
+            };
             let agent = Self::with(&unlimited, self.params.clone());
             // Tried again here, after a pause that grows: an instance that failed and was restarted for each attempt would count as failed for good
             // after some, and would begin a whole copy with every monitor.
             for failures in 1.. {
                 let copied = agent.copy_in_turn(&unlimited, primary);
-                agent.tell_turn("no");
+                agent.tell_turn(Turn::No);
                 let Err(failure) = copied else { break };
                 unlimited.log.error(format!("copy: {}", failure.reason));
                 let next = process::since_boot() + pause_after(failures);
@@ -146,7 +165,7 @@ impl MySql {
                     ..copying
                 });
                 while process::since_boot() < next {
-                    std::thread::sleep(KNOWN);
+                    std::thread::sleep(limits::KNOWN);
                 }
                 let _ = agent.change_copy(|copying| Copying { next: None, since: process::since_boot(), ..copying });
             }
@@ -167,13 +186,13 @@ impl MySql {
     /// When something of it goes on: it would write into what comes after it.
     pub(crate) fn end_copy(&self) -> Outcome {
         let Some(copying) = self.copying() else { return Ok(()) };
-        if !process::kill_session(&copying.worker, BREAKING_OFF) {
+        if !process::kill_session(&copying.worker, self.within(limits::BREAKING_OFF)) {
             return Err(Failure::generic(format!(
                 "the processes of a copy (session {}) cannot be killed: they hang in the kernel, probably on the disk or the network",
                 copying.worker.pid
             )));
         }
-        self.tell_turn("no");
+        self.tell_turn(Turn::No);
         self.forget_copy();
         Ok(())
     }
@@ -206,33 +225,33 @@ impl MySql {
         self.copy(context, recorded.as_deref().unwrap_or(primary))
     }
 
-    fn tell_turn(&self, what: &str) {
+    fn tell_turn(&self, turn: Turn) {
         // Without it there may be two copies at a time, which is no harm to the data.
-        let _ = self.cluster.publish_private(TURN, what);
+        let _ = self.cluster.publish_private(TURN, turn.print());
     }
 
     /// Returns when it is this node's turn, or when nobody can be asked.
     fn await_turn(&self, context: &Context) {
         let Ok(me) = self.node() else { return };
-        let mut mine = "wants";
+        let mut mine = Turn::Wants;
         while self.cluster.is_present() {
             self.tell_turn(mine);
-            std::thread::sleep(KNOWN);
+            std::thread::sleep(limits::KNOWN);
             let told = self.cluster.private_values(TURN).unwrap_or_default();
             let Some(other) = goes_before(me, mine, &told) else {
-                if mine == "copies" {
+                if mine == Turn::Copies {
                     break;
                 }
-                mine = "copies";
+                mine = Turn::Copies;
                 continue;
             };
-            if mine == "wants" {
+            if mine == Turn::Wants {
                 context.log.notice(format!("waiting for {other}, where data are copied first"));
             }
-            mine = "wants";
+            mine = Turn::Wants;
             self.tell_turn(mine);
             let _ = self.change_copy(|copying| Copying { after: Some(other.to_owned()), ..copying });
-            std::thread::sleep(WAITING);
+            std::thread::sleep(limits::WAITING);
         }
         let _ = self.change_copy(|copying| Copying { after: None, since: process::since_boot(), ..copying });
     }
@@ -258,7 +277,7 @@ impl MySql {
 
     /// A last look before data are replaced. What others wrote may have come from the primary itself, which records it with its next monitor.
     fn has_not_diverged(&self, context: &Context, state: &mut State, server: &mut Server, primary: &str) -> Result<bool, Failure> {
-        let until = process::since_boot() + RECORDING;
+        let until = process::since_boot() + limits::RECORDING;
         loop {
             let Some(record) = self.record()? else { return Ok(false) };
             let seen = server.observe()?;
@@ -270,7 +289,7 @@ impl MySql {
             if !election::came_from_elsewhere(&errant, &seen.server) || process::since_boot() >= until {
                 return Ok(false);
             }
-            std::thread::sleep(KNOWN);
+            std::thread::sleep(limits::KNOWN);
         }
     }
 
@@ -315,7 +334,7 @@ impl MySql {
     /// # Errors
     /// When that cannot be told.
     pub(crate) fn needs_copy_first(&self) -> Result<bool, Failure> {
-        Ok(self.read_note()?.is_some_and(|note| note.lines().next().is_some_and(|means| means.trim() == "program")))
+        Ok(self.read_note()?.is_some_and(|note| note.lines().next().is_some_and(|means| means.trim() == Means::Program.word())))
     }
 
     /// The logs outside of the data directory that go with the data, as they stand in the note: no server runs any more that could be asked.
@@ -325,7 +344,7 @@ impl MySql {
     }
 
     fn write_note(&self, means: Means, logs: &[PathBuf]) -> Outcome {
-        let mut text = String::from(if means == Means::Program { "program\n" } else { "plugin\n" });
+        let mut text = format!("{}\n", means.word());
         for log in logs {
             text.push_str(&format!("logs {}\n", log.display()));
         }
@@ -395,7 +414,7 @@ impl MySql {
             context.log.warning(format!("{program} does not know {CHECK}: whether it can make a copy is seen when the data are gone"));
             return Ok(());
         }
-        let done = process::run(&program, &[CHECK, host, &self.params.datadir.display().to_string()], CHECKING)
+        let done = process::run(&program, &[CHECK, host, &self.params.datadir.display().to_string()], limits::CHECKING)
             .map_err(|e| Failure::generic(format!("no copy of {primary}'s data: {e}; nothing was changed")))?;
         if done.status.success() {
             return Ok(());
@@ -463,9 +482,8 @@ impl MySql {
         match server.run_within(&statement, context.deadline.left()) {
             Ok(()) => Ok(()),
             // It cannot restart itself, and ends.
-            Err(Fault::Refused(text)) if text.contains("(error 3707)") => Ok(()),
-            Err(Fault::Silent(text)) if text.contains("connection broke") => Ok(()),
-            Err(Fault::Refused(text)) => Err(Fault::Refused(text.replace(password.expose(), "******"))),
+            Err(Fault::Error(CLONED_AND_ENDS, _) | Fault::Broken(_)) => Ok(()),
+            Err(Fault::Error(code, text)) => Err(Fault::Error(code, text.replace(password.expose(), "******"))),
             Err(fault) => Err(fault),
         }
     }
@@ -535,11 +553,11 @@ impl MySql {
         let Some(process) = &state.server else { return Ok(()) };
         self.watcher().end();
         process.terminate();
-        if process.wait_gone(ENDING) {
+        if process.wait_gone(limits::BEFORE_COPY) {
             return Ok(());
         }
         process.kill();
-        if process.wait_gone(ENDING) {
+        if process.wait_gone(limits::BEFORE_COPY) {
             return Ok(());
         }
         Err(Failure::generic(format!("the server (pid {}) cannot be ended, so its data are not replaced", process.pid)))
@@ -548,16 +566,16 @@ impl MySql {
 
 /// Who copies before `me`, if anybody does. `mine` is what this node has published: one that copies already goes before all that want to, and
 /// of two that are at the same point, the first by name.
-fn goes_before<'a>(me: &str, mine: &str, told: &'a BTreeMap<String, String>) -> Option<&'a str> {
+fn goes_before<'a>(me: &str, mine: Turn, told: &'a BTreeMap<String, String>) -> Option<&'a str> {
     let others = || told.iter().filter(|(node, _)| *node != me);
-    let at = |what: &'static str| others().filter(move |(_, said)| *said == what).map(|(node, _)| node.as_str());
-    let rivals = |what| at(what).find(|node| *node < me);
-    if mine == "copies" { rivals("copies") } else { at("copies").next().or_else(|| rivals("wants")) }
+    let at = |turn: Turn| others().filter(move |(_, said)| Turn::parse(said) == Some(turn)).map(|(node, _)| node.as_str());
+    let rivals = |turn| at(turn).find(|node| *node < me);
+    if mine == Turn::Copies { rivals(Turn::Copies) } else { at(Turn::Copies).next().or_else(|| rivals(Turn::Wants)) }
 }
 
 /// How long after so many failures it is tried again.
 fn pause_after(failures: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE)
+    limits::FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(limits::LONGEST_PAUSE)
 }
 
 /// Whether a path is below a directory, by its real name if it has one.
@@ -665,14 +683,14 @@ mod tests {
     fn one_copy_at_a_time() {
         let told =
             |all: &[(&str, &str)]| all.iter().map(|(node, said)| ((*node).to_owned(), (*said).to_owned())).collect::<BTreeMap<_, _>>();
-        let before = |mine: &str, all: &[(&str, &str)]| goes_before("b", mine, &told(all)).map(str::to_owned);
-        assert_eq!(before("wants", &[]), None);
-        assert_eq!(before("wants", &[("b", "wants"), ("c", "wants"), ("a", "no")]), None, "the first by name");
-        assert_eq!(before("wants", &[("a", "wants")]).as_deref(), Some("a"));
-        assert_eq!(before("wants", &[("c", "copies")]).as_deref(), Some("c"), "it is at it already");
-        assert_eq!(before("copies", &[("c", "copies")]), None, "both began in one moment");
-        assert_eq!(before("copies", &[("a", "copies")]).as_deref(), Some("a"));
-        assert_eq!(before("copies", &[("a", "wants")]), None);
+        let before = |mine, all: &[(&str, &str)]| goes_before("b", mine, &told(all)).map(str::to_owned);
+        assert_eq!(before(Turn::Wants, &[]), None);
+        assert_eq!(before(Turn::Wants, &[("b", "wants"), ("c", "wants"), ("a", "no")]), None, "the first by name");
+        assert_eq!(before(Turn::Wants, &[("a", "wants")]).as_deref(), Some("a"));
+        assert_eq!(before(Turn::Wants, &[("c", "copies")]).as_deref(), Some("c"), "it is at it already");
+        assert_eq!(before(Turn::Copies, &[("c", "copies")]), None, "both began in one moment");
+        assert_eq!(before(Turn::Copies, &[("a", "copies")]).as_deref(), Some("a"));
+        assert_eq!(before(Turn::Copies, &[("a", "wants")]), None);
     }
 
     #[test]

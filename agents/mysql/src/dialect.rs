@@ -558,9 +558,31 @@ pub(crate) fn is_client(row: &Row) -> bool {
     !of_the_server && !column("command").starts_with("Binlog Dump") && !matches!(column("command"), "Daemon" | "Slave_IO" | "Slave_SQL")
 }
 
+/// Whether a session's commit waits for a replica, in the words of a list of sessions.
+pub(crate) fn waits_for_acknowledgement(row: &Row) -> bool {
+    row.get("state").is_some_and(|state| state.starts_with("Waiting for semi-sync ACK"))
+}
+
+/// Whether a session waits for a lock that another may hold, in the same words. A row's lock is not seen so.
+pub(crate) fn waits_for_a_lock(row: &Row) -> bool {
+    row.get("state").is_some_and(|state| state.starts_with("Waiting for") && state.contains("lock"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_session_waits_for_is_read_from_its_state() {
+        let session = |state: &str| Row::from([("state".to_owned(), state.to_owned())]);
+        for acknowledgement in ["Waiting for semi-sync ACK from slave", "Waiting for semi-sync ACK from replica"] {
+            assert!(waits_for_acknowledgement(&session(acknowledgement)) && !waits_for_a_lock(&session(acknowledgement)));
+        }
+        for lock in ["Waiting for table metadata lock", "Waiting for global read lock", "Waiting for backup lock"] {
+            assert!(waits_for_a_lock(&session(lock)) && !waits_for_acknowledgement(&session(lock)), "{lock}");
+        }
+        assert!(!waits_for_a_lock(&session("Waiting for the next event in relay log")));
+    }
 
     fn dialect(names: &[&str]) -> Dialect {
         let rows: Vec<Row> = names

@@ -7,14 +7,13 @@ use std::time::Duration;
 use ocf::{Context, Failure, Outcome, Peers};
 
 use crate::agent::{MySql, cluster_failure};
+use crate::limits;
 use crate::observation::Observation;
 use crate::server::{Attached, Server};
 use crate::state::State;
 
 /// The private attribute that holds the server_id of a node's server.
 const SERVER_ID: &str = "server-id";
-/// How long it is taken to be still there: Pacemaker may have been restarted meanwhile.
-const PUBLISHED_FOR: Duration = Duration::from_secs(600);
 
 /// The replicas that are connected to this server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -120,7 +119,7 @@ enum Telling {
 
 fn telling(told: Option<&(String, Duration)>, id: &str, now: Duration) -> Telling {
     match told {
-        Some((known, at)) if known == id && now.saturating_sub(*at) < PUBLISHED_FOR => Telling::Stands,
+        Some((known, at)) if known == id && now.saturating_sub(*at) < limits::SERVER_ID_STANDS => Telling::Stands,
         Some((known, _)) if known == id => Telling::Again,
         _ => Telling::Changed,
     }
@@ -161,7 +160,7 @@ mod tests {
     /// Two that have one id must not both leave the primary: whose it was tells it again, and does not look.
     #[test]
     fn only_who_changed_the_id_looks_for_another_with_it() {
-        let (told, later) = (("12".to_owned(), Duration::from_secs(5)), PUBLISHED_FOR + Duration::from_secs(5));
+        let (told, later) = (("12".to_owned(), Duration::from_secs(5)), limits::SERVER_ID_STANDS + Duration::from_secs(5));
         assert_eq!(telling(None, "12", Duration::from_secs(6)), Telling::Changed);
         assert_eq!(telling(Some(&told), "12", Duration::from_secs(6)), Telling::Stands);
         assert_eq!(telling(Some(&told), "12", later), Telling::Again);

@@ -10,6 +10,7 @@ mod election;
 mod gtid;
 mod identity;
 mod lifecycle;
+mod limits;
 mod members;
 mod monitor;
 mod observation;

@@ -8,9 +8,10 @@ use process::{Account, Capabilities, Daemon, DaemonError, Identity, Spawned};
 
 use crate::agent::{MySql, cluster_failure};
 use crate::dialect::Dialect;
+use crate::limits;
 use crate::monitor::Look;
 use crate::observation::Observation;
-use crate::params::{Params, Rejoin};
+use crate::params::Rejoin;
 use crate::preference::{self, Circumstances};
 use crate::premises::{self, Finding, Weight};
 use crate::record::Record;
@@ -18,19 +19,6 @@ use crate::server::{Fault, Server};
 use crate::state::State;
 use crate::validate::not_its_data;
 
-/// How long `start` waits for the server's recovery. A server that recovers is alive: the cluster must not wait for it
-/// while another instance could be promoted. The monitor follows it from there.
-const RECOVERY_PATIENCE: Duration = Duration::from_secs(20);
-/// How often a waiting `start` says what the server is at.
-const PROGRESS: Duration = Duration::from_secs(5);
-/// How long a server that has not come up yet may take to end.
-const STARTING_GRACE: Duration = Duration::from_secs(15);
-/// How long before the deadline of `stop` the server is killed.
-const KILL_RESERVE: Duration = Duration::from_secs(6);
-/// How long a server that nobody has used may take to end.
-const ENDS_AT_ONCE: Duration = Duration::from_secs(10);
-/// How long a start that waits for nothing waits all the same for a killed server to let go of the data: a small one does it in this time.
-const LETTING_GO: Duration = Duration::from_millis(100);
 /// How much of the end of the log is looked at. Bytes.
 const LAST_OF_LOG: u64 = 16_384;
 /// Files that the server may open; it opens fewer tables when it gets fewer.
@@ -89,7 +77,7 @@ impl MySql {
                 context.log.notice(format!("not waiting for the server's recovery: {successor} is about to be promoted"));
                 Duration::ZERO
             }
-            None => RECOVERY_PATIENCE.min(context.deadline.reserving(Duration::from_secs(3)).left()),
+            None => limits::RECOVERY.min(context.deadline.reserving(limits::AFTER_RECOVERY).left()),
         };
         let Some((mut server, seen)) = self.launch(context, patience)? else { return Ok(None) };
         let mut state = self.state_file.load();
@@ -117,7 +105,7 @@ impl MySql {
             return Err(Failure::generic(why));
         }
         let look = loop {
-            match self.ask(&state, process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2)) {
+            match self.ask(&state, process, limits::step(limits::ANSWER, context.deadline.left())) {
                 // A start before this one was killed, and its server is not up yet.
                 Look::Refuses(Fault::Absent(_)) if process.is_alive() && !context.deadline.passed() => {
                     std::thread::sleep(Duration::from_millis(20));
@@ -206,7 +194,7 @@ impl MySql {
     /// What the server said before it ended.
     pub(crate) fn launch(&self, context: &Context, patience: Duration) -> Result<Option<(Server, Box<Observation>)>, Failure> {
         let account = self.account()?.clone();
-        let dying = Self::await_end(&self.state_file.load(), patience.max(LETTING_GO));
+        let dying = Self::await_end(&self.state_file.load(), patience.max(limits::LETTING_GO));
         if dying.is_empty() {
             self.prepare_directories(&account)?;
         }
@@ -234,7 +222,7 @@ impl MySql {
             other => Failure::installed(other.to_string()),
         };
         let watched = |server: &Identity| {
-            let watcher = self.watcher_of(&self.state_file.load());
+            let watcher = self.watcher_of(&self.state_file.load()).ending_within(self.within(pacemaker::WATCHER_ENDING));
             if let Err(e) = self.node().map_err(|f| f.reason).and_then(|node| watcher.ensure(server, node)) {
                 context.log.warning(format!("a crash will be found by the next monitor only: {e}"));
             }
@@ -252,6 +240,8 @@ impl MySql {
         }
         let mut spawned = daemon.spawn_remembered(remember).map_err(explained)?;
         watched(&spawned.identity);
+        // What came before may have taken its part.
+        let patience = patience.min(context.deadline.reserving(limits::AFTER_RECOVERY).left());
         let answered =
             self.wait_for_server(context, &mut spawned, patience).map_err(|failure| self.explain(&failure, &mut spawned, log_begin))?;
         context.log.notice(format!("started the server (pid {}), closed for writes", spawned.identity.pid));
@@ -260,7 +250,7 @@ impl MySql {
         self.take_charge(context, &mut state, &mut server).and_then(|()| self.check_server_id(context, &mut state, &seen)).inspect_err(
             |_| {
                 spawned.identity.terminate();
-                spawned.identity.wait_gone(ENDS_AT_ONCE.min(context.deadline.left()));
+                spawned.identity.wait_gone(limits::ENDS_AT_ONCE.min(context.deadline.left()));
             },
         )?;
         self.state_file.save(&state)?;
@@ -307,7 +297,7 @@ impl MySql {
             if let Some(status) = spawned.ended() {
                 return Err(Failure::generic(format!("the server ended with {status}")));
             }
-            match self.connect(None, Duration::from_millis(1000)).and_then(|mut s| s.observe().map(|seen| (s, seen))) {
+            match self.connect(None, limits::ATTEMPT).and_then(|mut s| s.observe().map(|seen| (s, seen))) {
                 Ok((server, seen)) => {
                     if !seen.closed {
                         spawned.identity.kill();
@@ -317,7 +307,7 @@ impl MySql {
                     }
                     return Ok(Some((server, Box::new(seen))));
                 }
-                Err(Fault::Absent(_) | Fault::Engaged(_) | Fault::Silent(_)) => {}
+                Err(Fault::Absent(_) | Fault::Engaged(_) | Fault::Silent(_) | Fault::Broken(_)) => {}
                 Err(fault) => return Err(fault.at_start()),
             }
             if begin.elapsed() >= patience {
@@ -326,7 +316,7 @@ impl MySql {
                 }
                 return Ok(None);
             }
-            if said.elapsed() >= PROGRESS {
+            if said.elapsed() >= limits::PROGRESS {
                 said = Instant::now();
                 let last = self.tail(0).lines().next_back().unwrap_or_default().to_owned();
                 context.log.notice(format!("waiting for the server, {} s so far; it says: {last}", begin.elapsed().as_secs()));
@@ -361,7 +351,7 @@ impl MySql {
         let account = self.account()?;
         account.make_directory(datadir).map_err(wrong)?;
         let program = self.params.program();
-        let version = process::run(&program.display().to_string(), &["--version"], Duration::from_secs(10))
+        let version = process::run(&program.display().to_string(), &["--version"], self.within(limits::VERSION))
             .map_err(|e| Failure::installed(e.to_string()))?
             .stdout;
         let data = format!("--datadir={}", datadir.display());
@@ -395,7 +385,7 @@ impl MySql {
     fn explain(&self, failure: &Failure, spawned: &mut Spawned, log_begin: u64) -> Failure {
         if spawned.ended().is_none() {
             spawned.identity.kill();
-            spawned.identity.wait_gone(Duration::from_secs(2));
+            spawned.identity.wait_gone(promotable::limits::not_come_up(self.deadline.left()));
             return failure.clone();
         }
         match cause(&self.tail(log_begin)) {
@@ -439,8 +429,8 @@ impl MySql {
     /// How long a server may take to end by itself. An orderly shutdown *releases* commits that wait for a replica, as
     /// acknowledged although nobody has them: a server with such commits, or that cannot be asked, is killed.
     fn grace(&self, context: &Context, state: &State, process: &Identity) -> Duration {
-        let grace = promotable::grace(context, KILL_RESERVE);
-        match self.ask(state, process, Duration::from_secs(1)) {
+        let grace = promotable::grace(context, limits::KILL_RESERVE);
+        match self.ask(state, process, limits::ANSWER_AT_STOP) {
             Look::Answered(mut server, seen) => {
                 if !seen.waits {
                     return grace;
@@ -462,7 +452,7 @@ impl MySql {
                 // after a crash the promotion of the successor waits for this stop.
                 match (state.answered, state.held_until) {
                     (true, _) => grace,
-                    (false, None) => grace.min(STARTING_GRACE),
+                    (false, None) => grace.min(limits::STARTING_GRACE),
                     (false, Some(_)) => Duration::ZERO,
                 }
             }

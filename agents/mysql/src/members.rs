@@ -4,41 +4,26 @@
 //! and the others have everything that it may have acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ocf::{Context, Outcome};
 
-use promotable::{REVIEW, Review};
+use promotable::Review;
 
 use crate::agent::{MySql, cluster_failure};
 use crate::election;
 use crate::gtid::Gtids;
 use crate::identity::Connected;
+use crate::limits;
 use crate::observation::Observation;
 use crate::premises;
 use crate::record::{Durability, Record, Stamp};
-use crate::replication::{MEETING, MEETING_STEP, MEMBERSHIP, Membership};
+use crate::replication::{MEMBERSHIP, Membership};
 use crate::server::{Fault, LAST_OF_BACKUP, SemiSyncStatus, Server};
 use crate::state::{Reign, Stage, State};
 
-/// How long the members that stay may take to acknowledge the barrier. It is tried again with the next monitor.
-const BARRIER: Duration = Duration::from_millis(500);
-/// How long sessions that wait may take to end.
-const ENDING: Duration = Duration::from_secs(1);
-/// How soon a statement that need not wait has ended.
-const MOMENT: Duration = Duration::from_millis(50);
 /// How many barriers may be waiting in the server.
 const BARRIERS: usize = 3;
-
-/// How long the replicas may take to attach to a new primary before it is said that nobody acknowledges.
-const ARRIVING: Duration = Duration::from_secs(5);
-
-/// How long a server that was started may take to connect before the cluster goes on without it.
-const CONNECTING: Duration = Duration::from_millis(300);
-
-/// How often the replicas' wishes are looked up although everything seems settled: MySQL counts acknowledging replicas
-/// that are gone for a while.
-pub(crate) const ASKED_EVERY: Duration = Duration::from_secs(120);
 
 impl MySql {
     /// Brings record and server into line with who is there. With nothing changed it starts no process.
@@ -71,7 +56,7 @@ impl MySql {
         let SemiSyncStatus { acknowledging, waiting, active } = server.semi_sync_status()?;
         self.keep_waiting(context, state, server, seen, &record, active)?;
         let now = process::since_boot();
-        let due = state.asked_members.is_none_or(|at| now.saturating_sub(at) > ASKED_EVERY);
+        let due = state.asked_members.is_none_or(|at| now.saturating_sub(at) > limits::ASKED_EVERY);
         let Connected { nodes: mut attached, strangers } = self.connected(state, server, due)?;
         attached.remove(&record.node);
         state.intruded = Self::twins(state).or_else(|| Self::intruders(&strangers, acknowledging, attached.len()));
@@ -79,6 +64,9 @@ impl MySql {
             self.release_held(context, server, &record)?;
         }
         let stuck = self.push_on(context, state, server, seen.waits && waiting > 0, acknowledging >= record.acknowledgements)?;
+        if self.deadline.left() < limits::TO_GO_ON {
+            return Ok(());
+        }
         // MySQL counts replicas that have ceased to acknowledge: when commits are stuck, the wishes are looked up.
         let seems_blocked = seen.waits && (acknowledging.min(attached.len()) < record.acknowledgements || stuck);
         let settled = attached == record.active && acknowledging >= attached.len() && seen.waits && !due && !stuck;
@@ -139,7 +127,7 @@ impl MySql {
                 state.blocked = None;
             }
             // Right after a promotion the replicas are on their way.
-            (None, true) if state.opened.is_none_or(|at| now.saturating_sub(at) > ARRIVING) => {
+            (None, true) if state.opened.is_none_or(|at| now.saturating_sub(at) > limits::ARRIVING) => {
                 let list = |nodes: &BTreeSet<String>| nodes.iter().cloned().collect::<Vec<_>>().join(", ");
                 let whom = match (attached.is_empty(), record.active.is_empty()) {
                     (false, _) => format!("{} is attached and does not acknowledge", list(attached)),
@@ -227,13 +215,13 @@ impl MySql {
     /// Who is attached when these are, or after a moment: what was started now may still be connecting. Or it is being copied, and
     /// connects when that is done.
     fn await_attached(&self, state: &mut State, server: &mut Server) -> Result<BTreeSet<String>, ocf::Failure> {
-        let begin = Instant::now();
+        let (begin, limit) = (Instant::now(), self.within(limits::CONNECTING));
         loop {
             let attached = self.connected(state, server, false)?.nodes;
-            if attached.is_superset(&state.joining) || begin.elapsed() >= CONNECTING {
+            if attached.is_superset(&state.joining) || begin.elapsed() >= limit {
                 return Ok(attached);
             }
-            std::thread::sleep(MEETING_STEP);
+            std::thread::sleep(limits::MEETING_STEP);
         }
     }
 
@@ -242,13 +230,13 @@ impl MySql {
         &self,
         is_awaited: impl Fn(&BTreeMap<String, Membership>) -> bool,
     ) -> Result<BTreeMap<String, Membership>, ocf::Failure> {
-        let begin = Instant::now();
+        let (begin, limit) = (Instant::now(), self.within(limits::MEETING));
         loop {
             let told = self.memberships()?;
-            if is_awaited(&told) || begin.elapsed() >= MEETING {
+            if is_awaited(&told) || begin.elapsed() >= limit {
                 return Ok(told);
             }
-            std::thread::sleep(MEETING_STEP);
+            std::thread::sleep(limits::MEETING_STEP);
         }
     }
 
@@ -275,7 +263,7 @@ impl MySql {
             })
             .collect();
         let enough = |logged: &Gtids| held.iter().filter(|held| held.contains(logged)).count() >= record.acknowledgements;
-        let count = server.release_waiting(ENDING, enough)?;
+        let count = server.release_waiting(self.within(limits::SESSIONS_END), enough)?;
         if count > 0 {
             context.log.notice(format!("{count} commits waited that the replicas had received before they began to acknowledge: done"));
         }
@@ -323,7 +311,9 @@ impl MySql {
         // Nothing gets into MariaDB's log behind a commit that waits, so no statement can push it on. Its session is ended: that
         // client is told nothing, what it wrote is there, and what comes next is acknowledged.
         let backup = server.running(LAST_OF_BACKUP)? > 0;
-        if (backup || acknowledged && self.hold_commits(context, state, server)?) && server.end_waiting(ENDING)? > 0 {
+        if (backup || acknowledged && self.hold_commits(context, state, server)?)
+            && server.end_waiting(self.within(limits::SESSIONS_END))? > 0
+        {
             context.log.warning(if acknowledged {
                 "commits that the replicas received before they acknowledged were waiting: their sessions are ended"
             } else {
@@ -342,12 +332,12 @@ impl MySql {
             return Ok(false);
         }
         server.run("SET SESSION lock_wait_timeout=5")?;
-        match server.run_within(LAST_OF_BACKUP, MOMENT) {
+        match server.run_within(LAST_OF_BACKUP, limits::MOMENT) {
             Ok(()) => {
                 server.run("BACKUP STAGE END")?;
                 Ok(false)
             }
-            Err(Fault::Silent(_)) => {
+            Err(Fault::Silent(_) | Fault::Broken(_)) => {
                 *server = self.reach(context, state)?;
                 Ok(true)
             }
@@ -363,9 +353,9 @@ impl MySql {
         if server.running(barrier)? >= BARRIERS {
             return Ok(false);
         }
-        match server.run_within(barrier, BARRIER) {
+        match server.run_within(barrier, limits::BARRIER) {
             Ok(()) => Ok(true),
-            Err(Fault::Silent(_)) => {
+            Err(Fault::Silent(_) | Fault::Broken(_)) => {
                 *server = self.reach(context, state)?;
                 Ok(false)
             }
@@ -484,7 +474,7 @@ impl MySql {
     fn review_record(&self, context: &Context, state: &mut State) -> Outcome {
         let now = process::since_boot();
         let known = state.known_record();
-        if known.is_some() && state.asked_record.is_some_and(|at| now.saturating_sub(at) < REVIEW) {
+        if known.is_some() && state.asked_record.is_some_and(|at| now.saturating_sub(at) < limits::REVIEW) {
             return Ok(());
         }
         let found = self.record()?;

@@ -9,8 +9,9 @@ use process::{Identity, State as ProcessState};
 
 use crate::agent::MySql;
 use crate::dialect::Dialect;
+use crate::limits;
 use crate::observation::{Observation, Replica, Thread};
-use crate::params::{Params, Rejoin};
+use crate::params::Rejoin;
 use crate::preference::{self, Circumstances};
 use crate::premises::{self, Finding};
 use crate::record::{Durability, Record};
@@ -21,8 +22,6 @@ use crate::state::{Reign, Stage, State};
 const ROOM_TO_WRITE: u64 = 16 * 1024 * 1024;
 /// For how many monitors a server may follow nobody before that is said: at a start the primary comes in a moment.
 const ALONE: u32 = 2;
-/// How long the published reader attribute is taken to be still there.
-const PUBLISHED_FOR: Duration = Duration::from_secs(120);
 
 /// How many looks in a row may find a primary that works and says nothing: about a minute, which is what dropping a large table may take.
 /// One that has greeted nobody for longer serves nobody, whatever it is at.
@@ -63,7 +62,7 @@ impl MySql {
         if let Some(why) = self.runs_as_root(&process).filter(|_| !state.ours) {
             return Ok(self.unseen(context, &state, &why));
         }
-        match self.ask(&state, &process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2)) {
+        match self.ask(&state, &process, limits::step(limits::ANSWER, context.deadline.left())) {
             Look::Answered(server, seen) if lock.is_none() => Ok(self.status(&state, &seen, &self.findings(&state, &server, &seen))),
             Look::Answered(server, seen) => {
                 state.silent = 0;
@@ -100,7 +99,7 @@ impl MySql {
     fn remembers_nothing(&self, context: &Context, why: &str) -> Result<Status, Failure> {
         let mut state = State::default();
         let Some(process) = self.find_server(&mut state) else { return Ok(Status::NotRunning) };
-        let look = self.ask(&state, &process, Params::ANSWER_LIMIT.min(context.deadline.left() / 2));
+        let look = self.ask(&state, &process, limits::step(limits::ANSWER, context.deadline.left()));
         state.promoted = matches!(look, Look::Answered(_, seen) if !seen.closed);
         Ok(self.unseen(context, &state, why))
     }
@@ -137,7 +136,7 @@ impl MySql {
             Err(Fault::Engaged(why)) => Look::Engaged(why),
             // Recovery may take long, and nobody listens meanwhile.
             Err(Fault::Absent(_)) if !state.answered && process.is_alive() => Look::Engaged("it is recovering its data".into()),
-            Err(Fault::Silent(why)) => {
+            Err(Fault::Silent(why) | Fault::Broken(why)) => {
                 if cpu_ticks(process) > worked && process.state() == ProcessState::Alive {
                     return Look::Working(format!("{why}, but it is working"));
                 }
@@ -325,7 +324,7 @@ impl MySql {
     /// Publishes the reader attribute when it changed.
     pub(crate) fn publish_readable(&self, context: &Context, state: &mut State, readable: bool) {
         let now = process::since_boot();
-        let stands = state.readable.is_some_and(|(value, at)| value == readable && now.saturating_sub(at) < PUBLISHED_FOR);
+        let stands = state.readable.is_some_and(|(value, at)| value == readable && now.saturating_sub(at) < limits::READABLE_STANDS);
         if !self.cluster.is_present() || stands {
             return;
         }
@@ -345,7 +344,7 @@ impl MySql {
 
     fn keep_watched(&self, context: &Context, state: &State) {
         let Some(process) = &state.server else { return };
-        let watcher = self.watcher_of(state);
+        let watcher = self.watcher_of(state).ending_within(self.within(pacemaker::WATCHER_ENDING));
         if !self.cluster.is_present() || watcher.is_watching(process) {
             return;
         }

@@ -1,7 +1,6 @@
 //! The parameters: each declared once, named as in ocf:heartbeat:mysql and ocf:heartbeat:mariadb where those have them.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ocf::{Failure, Kind, Parameter, Secret, Values};
 
@@ -75,15 +74,20 @@ const READER_ATTRIBUTE: Parameter = Parameter::new("reader_attribute", Kind::Nam
     .about("A node attribute that is 1 where the server answers reads with data that are not older than max_slave_lag, and 0 elsewhere: for the rule of a reader address.");
 const NODE_LIST: Parameter = Parameter::new("node_list", Kind::Text, "accepted and not used")
     .about("Accepted so that a configuration of ocf:heartbeat:mariadb works unchanged. The nodes of the clone are known from the cluster.");
+/// Whether each is lossless.
+const DURABILITIES: [(&str, bool); 2] = [("lossless", true), ("async-allowed", false)];
+const DURABILITY_WORDS: &[&str] = &ocf::words(&DURABILITIES);
 const DURABILITY: Parameter =
-    Parameter::new("durability", Kind::Choice(&["lossless", "async-allowed"]), "what an acknowledged write is worth")
+    Parameter::new("durability", Kind::Choice(DURABILITY_WORDS), "what an acknowledged write is worth")
         .or("lossless")
         .reloadable()
         .about("lossless, the default: the primary acknowledges a write when a replica has it (semi-synchronous, AFTER_SYNC), and blocks while there is none; an acknowledged write survives the loss of any one machine.\n\nasync-allowed: the primary acknowledges writes by itself. Those that no replica had when it dies are lost. The only choice with MySQL 5.6.");
 const ACKNOWLEDGEMENTS: Parameter = Parameter::new("acknowledgements", Kind::Integer { min: 1, max: 8 }, "replicas that must have a write")
     .or("1")
     .about("With durability=lossless: how many replicas must have a write before it is acknowledged. MariaDB knows only 1.");
-const REJOIN: Parameter = Parameter::new("rejoin", Kind::Choice(&["refuse", "clone"]), "what to do with a server that has diverged")
+const REJOINS: [(&str, Rejoin); 2] = [("refuse", Rejoin::Refuse), ("clone", Rejoin::Clone)];
+const REJOIN_WORDS: &[&str] = &ocf::words(&REJOINS);
+const REJOIN: Parameter = Parameter::new("rejoin", Kind::Choice(REJOIN_WORDS), "what to do with a server that has diverged")
     .or("refuse")
     .reloadable()
     .about("A server with transactions that the primary does not have cannot follow it. A primary that crashed under load usually has some: what it had logged and nobody had acknowledged. refuse: it says which, and waits for an operator.\n\nclone: its binary logs are kept in DATADIR.systole-kept, its data are replaced by a copy of the primary's, and it follows. What only it had is in those logs. MySQL 8.0.17 and newer copy by the clone plugin (replication_user needs BACKUP_ADMIN); MariaDB by copy_program.");
@@ -184,10 +188,6 @@ pub(crate) struct Params {
 }
 
 impl Params {
-    /// How long a server may take to answer before it is looked at more closely. Much shorter than any operation's
-    /// timeout, so that a frozen primary is found within an interval and this.
-    pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(3);
-
     /// Takes the checked values.
     pub(crate) fn new(values: &Values) -> Self {
         let path = |p: &Parameter| values.path(p).unwrap_or_default();
@@ -227,9 +227,9 @@ impl Params {
             replication_password_file: values.path(&REPLICATION_PASSWD_FILE),
             max_lag: u64::try_from(values.integer(&MAX_SLAVE_LAG)).ok().filter(|lag| *lag > 0),
             reader_attribute: values.text(&READER_ATTRIBUTE).to_owned(),
-            lossless: values.text(&DURABILITY) == "lossless",
+            lossless: values.choice(&DURABILITY, &DURABILITIES, true),
             acknowledgements: usize::try_from(values.integer(&ACKNOWLEDGEMENTS)).unwrap_or(1),
-            rejoin: if values.text(&REJOIN) == "clone" { Rejoin::Clone } else { Rejoin::Refuse },
+            rejoin: values.choice(&REJOIN, &REJOINS, Rejoin::Refuse),
             copy_program: path(&COPY_PROGRAM),
             event_scheduler: values.boolean(&EVENT_SCHEDULER),
             contradiction: twice(&TEST_PASSWD, &TEST_PASSWD_FILE)

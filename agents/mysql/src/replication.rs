@@ -9,31 +9,14 @@ use crate::agent::{MySql, cluster_failure};
 use crate::dialect::{Source, quoted};
 use crate::election;
 use crate::gtid::Gtids;
-use crate::members::ASKED_EVERY;
+use crate::limits;
 use crate::observation::{Observation, Replica, Thread};
 use crate::record::{Durability, Record, Stamp};
 use crate::server::{Fault, Server};
 use crate::state::State;
-use crate::succession::ANSWER_IN_NOTIFY;
 
 /// The private attribute that tells the primary that a replica wants to acknowledge, or has ceased to.
 pub(crate) const MEMBERSHIP: &str = "membership";
-/// Stopping a replica waits for the transaction that it is applying.
-const STOPPING: Duration = Duration::from_secs(5);
-/// How long it may take when nothing keeps it.
-const STOPS_BY_ITSELF: Duration = Duration::from_millis(700);
-/// How long primary and replica wait for each other when every write waits for them. After a promotion both are asked at once.
-pub(crate) const MEETING: Duration = Duration::from_secs(2);
-/// How often they look.
-pub(crate) const MEETING_STEP: Duration = Duration::from_millis(50);
-/// How long a server that was started waits for its connection, and to be recorded: the whole cluster waits.
-const RECORDED_AT_START: Duration = Duration::from_millis(500);
-/// How long, and how often, a server whose data were copied tries to acknowledge beside its monitors. The primary's next monitor
-/// comes in this time.
-const SOON: Duration = Duration::from_secs(30);
-const SOON_STEP: Duration = Duration::from_millis(500);
-/// How long what was told is taken to be still there: Pacemaker may have been restarted meanwhile.
-const PUBLISHED_FOR: Duration = Duration::from_secs(120);
 /// How many monitors in a row may find replication broken before the replica ceases to acknowledge.
 const PATIENCE: u32 = 2;
 
@@ -104,7 +87,7 @@ impl MySql {
             |r: &Replica| r.host == host && r.port == port && r.receiver_error.is_none() && r.applier == Thread::Running && r.in_order();
         let pointed = seen.replica.as_ref().is_some_and(fine);
         if pointed {
-            server.run_within(server.dialect().stop_receiver(), STOPPING)?;
+            server.run_within(server.dialect().stop_receiver(), limits::STOPPING)?;
         } else {
             self.stop_replica(context, state, server)?;
             seen = server.observe()?;
@@ -187,17 +170,17 @@ impl MySql {
     /// Stops receiver and applier. An applier that waits for the rest of a transaction whose sender is dead would take a
     /// minute (MySQL): its workers are ended then. What they were applying is rolled back.
     pub(crate) fn stop_replica(&self, context: &Context, state: &State, server: &mut Server) -> Outcome {
-        match server.run_within(server.dialect().stop_replica(), STOPS_BY_ITSELF) {
+        match server.run_within(server.dialect().stop_replica(), limits::STOPS_BY_ITSELF) {
             // Refused: it follows nobody.
-            Ok(()) | Err(Fault::Refused(_)) => return Ok(()),
-            Err(Fault::Silent(_)) => {}
+            Ok(()) | Err(Fault::Error(..)) => return Ok(()),
+            Err(Fault::Silent(_) | Fault::Broken(_)) => {}
             Err(fault) => return Err(fault.into()),
         }
         context.log.notice("the applier does not stop: ending its workers");
         *server = self.reach(context, state)?;
-        let begin = Instant::now();
+        let (begin, limit) = (Instant::now(), self.within(limits::STOPPING));
         while server.replica()?.is_some_and(|r| r.applier != Thread::Stopped || r.receiver != Thread::Stopped) {
-            if begin.elapsed() > STOPPING {
+            if begin.elapsed() > limit {
                 return Err(Failure::generic("the applier cannot be stopped: it may be applying a large transaction; trying again later"));
             }
             for id in server.rows_of(server.dialect().appliers())?.iter().filter_map(|row| row.get("id")) {
@@ -323,7 +306,7 @@ impl MySql {
     /// finds that another one has its id leaves the primary alone.
     fn keep_away(&self, server: &mut Server, seen: &Observation, twin: &str) -> Outcome {
         if seen.replica.as_ref().is_some_and(|r| r.receiver != Thread::Stopped) {
-            server.run_within(server.dialect().stop_receiver(), STOPPING)?;
+            server.run_within(server.dialect().stop_receiver(), limits::STOPPING)?;
         }
         Err(Failure::generic(twin))
     }
@@ -332,7 +315,7 @@ impl MySql {
     /// from the record. The old one may be alive, and then nothing else would tell.
     fn follow_the_record(&self, context: &Context, state: &mut State) -> Outcome {
         let now = process::since_boot();
-        let due = state.asked_record.is_none_or(|at| now.saturating_sub(at) > ASKED_EVERY) || state.broken_for > 0;
+        let due = state.asked_record.is_none_or(|at| now.saturating_sub(at) > limits::ASKED_EVERY) || state.broken_for > 0;
         let Some(following) = state.following.clone().filter(|_| due && self.cluster.is_present()) else { return Ok(()) };
         state.asked_record = Some(now);
         let Some(record) = self.record()?.filter(|r| !r.decided() && r.node != following) else { return Ok(()) };
@@ -444,7 +427,7 @@ impl MySql {
 
     /// Ceases to acknowledge, then says so: in this order, so that whoever reads it can rely on it.
     fn resign(&self, context: &Context, state: &mut State, server: &mut Server, record: &Record) -> Outcome {
-        server.run_within(server.dialect().stop_receiver(), STOPPING)?;
+        server.run_within(server.dialect().stop_receiver(), limits::STOPPING)?;
         server.run_all(server.dialect().acknowledge(false))?;
         state.acknowledges = false;
         let mut stamp = Stamp::default();
@@ -464,7 +447,7 @@ impl MySql {
     fn tell_membership(&self, state: &mut State, membership: Membership) -> Outcome {
         let text = membership.print();
         let now = process::since_boot();
-        let stands = state.membership_at.is_some_and(|at| now.saturating_sub(at) < PUBLISHED_FOR);
+        let stands = state.membership_at.is_some_and(|at| now.saturating_sub(at) < limits::MEMBERSHIP_STANDS);
         if state.membership.as_ref() == Some(&text) && stands {
             return Ok(());
         }
@@ -482,7 +465,7 @@ impl MySql {
         }
         if seen.acknowledges {
             // Switched on by somebody else, or in an epoch before: what it acknowledges is known to no record.
-            server.run_within(server.dialect().stop_receiver(), STOPPING)?;
+            server.run_within(server.dialect().stop_receiver(), limits::STOPPING)?;
             server.run_all(server.dialect().acknowledge(false))?;
             server.run(server.dialect().start_receiver())?;
             state.acknowledges = false;
@@ -501,7 +484,7 @@ impl MySql {
         if self.ask_to_acknowledge(state, seen, &record, primary)? {
             let me = self.node()?;
             if record.active.iter().filter(|node| *node != me).count() < record.acknowledgements {
-                record = self.await_record(record, MEETING, |record| self.may_acknowledge(state, record, primary))?;
+                record = self.await_record(record, limits::MEETING, |record| self.may_acknowledge(state, record, primary))?;
                 state.record = Some(record.to_string());
             }
         }
@@ -516,7 +499,7 @@ impl MySql {
 
     /// The first acknowledgements under this record, which allows them.
     fn begin_to_acknowledge(&self, context: &Context, state: &mut State, server: &mut Server, record: &Record) -> Outcome {
-        server.run_within(server.dialect().stop_receiver(), STOPPING)?;
+        server.run_within(server.dialect().stop_receiver(), limits::STOPPING)?;
         let held = server.observe()?.have();
         state.memory.change(|m| m.acknowledge(record));
         state.acknowledges = true;
@@ -543,7 +526,7 @@ impl MySql {
     /// On a server that was started, in the notification of that: the primary hears the same one and records whom it needs, so what
     /// waits for this replica goes on now, and not with the monitors. Nothing is lost by a primary that is notified later.
     pub(crate) fn after_own_start(&self, context: &Context) -> Outcome {
-        self.acknowledge_within(context, &mut self.state_file.load(), RECORDED_AT_START)
+        self.acknowledge_within(context, &mut self.state_file.load(), limits::RECORDED_AT_START)
     }
 
     /// On a server whose data were copied, in the process that did it: the monitors are far apart, and where no other replica is,
@@ -551,7 +534,7 @@ impl MySql {
     pub(crate) fn acknowledge_soon(&self, context: &Context) -> Outcome {
         let copied = self.state_file.load().server;
         let begin = Instant::now();
-        while begin.elapsed() < SOON {
+        while begin.elapsed() < limits::SOON {
             // Whoever has the lock acts on this server, and goes first.
             if let Some(_lock) = self.lock_now() {
                 let mut state = self.state_file.load();
@@ -560,7 +543,7 @@ impl MySql {
                 }
                 self.acknowledge_within(context, &mut state, Duration::ZERO)?;
             }
-            std::thread::sleep(SOON_STEP);
+            std::thread::sleep(limits::SOON_STEP);
         }
         Ok(())
     }
@@ -572,7 +555,7 @@ impl MySql {
         if self.find_server(state).is_none() {
             return Ok(());
         }
-        let mut server = self.connect(state.dialect.as_ref(), ANSWER_IN_NOTIFY)?;
+        let mut server = self.connect(state.dialect.as_ref(), limits::ANSWER_IN_NOTIFICATION)?;
         let begin = Instant::now();
         let seen = loop {
             let seen = server.observe()?;
@@ -582,7 +565,7 @@ impl MySql {
             if begin.elapsed() >= limit {
                 return Ok(());
             }
-            std::thread::sleep(MEETING_STEP);
+            std::thread::sleep(limits::MEETING_STEP);
         };
         // What somebody else switched on is the monitor's business.
         let Some(record) = self.record()?.filter(|_| !seen.acknowledges) else { return Ok(()) };
@@ -597,9 +580,9 @@ impl MySql {
 
     /// The primary is being asked as well, perhaps, and records this replica in a moment.
     fn await_record(&self, mut record: Record, limit: Duration, is_awaited: impl Fn(&Record) -> bool) -> Result<Record, Failure> {
-        let begin = Instant::now();
+        let (begin, limit) = (Instant::now(), self.within(limit));
         while !is_awaited(&record) && begin.elapsed() < limit {
-            std::thread::sleep(MEETING_STEP);
+            std::thread::sleep(limits::MEETING_STEP);
             record = self.record()?.unwrap_or(record);
         }
         Ok(record)

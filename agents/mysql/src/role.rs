@@ -9,31 +9,16 @@ use process::Identity;
 use crate::agent::MySql;
 use crate::election::{self, Position, Unfit, Verdict};
 use crate::gtid::Gtids;
+use crate::limits;
 use crate::monitor::Look;
 use crate::observation::{Observation, Thread};
 use crate::premises;
 use crate::record::{Durability, Record};
 use crate::server::{Fault, Server};
 use crate::state::{Reign, Stage, State};
-use crate::succession::HEARING;
 
-/// How long a server may take to become read-only before the sessions that may keep it from that are ended, and once
-/// more after they are. What is written meanwhile is not lost, but the clients wait.
-const CLOSING: Duration = Duration::from_millis(500);
-/// How long commits may wait for replicas that are there: a replica whose disk stalls for a moment is no reason to kill its primary.
-const PLANNED_PATIENCE: Duration = Duration::from_millis(1500);
-/// How long the applier of a candidate may stand still before the sessions of clients are ended, one of which may hold a lock that it needs.
-const STANDSTILL: Duration = Duration::from_secs(2);
-/// How long a server may stay silent in a demotion before it is killed.
-const DEMOTE_PATIENCE: Duration = Duration::from_millis(1500);
-/// How long a dead primary that was started again stays no candidate, unless it attaches before.
-const HELD: Duration = Duration::from_secs(8);
 /// How many looks in a row must find the applier through and nothing moved.
 const NOTHING_MORE: u32 = 200;
-/// What remains of a promotion's time for what follows the applier.
-const AFTER_DRAIN: Duration = Duration::from_secs(4);
-/// Stopping a receiver that is writing to a slow disk takes its time.
-const STOPPING: Duration = Duration::from_secs(5);
 
 impl MySql {
     /// Makes this server the primary: elected → everything received is applied → it follows nobody → commits wait for
@@ -165,7 +150,7 @@ impl MySql {
             // Won in the notification before, and nothing moves since.
             return self.hear(record, &running, Duration::ZERO);
         }
-        let mut positions = self.hear(record, &others, HEARING)?;
+        let mut positions = self.hear(record, &others, limits::HEARING)?;
         // What was published of this server may be of a process before this one.
         positions.insert(me.clone(), self.position(context, state, record)?);
         match self.verdict(context, record, &positions, &running)? {
@@ -183,7 +168,7 @@ impl MySql {
     /// it off, and its clients would wait for the next primary so much longer.
     pub(crate) fn wait_no_more(&self, server: &mut Server, seen: &Observation) -> Outcome {
         if let Some(statement) = server.dialect().wait_for_nobody().filter(|_| seen.closed && seen.waits) {
-            server.run_within(&statement, STOPPING)?;
+            server.run_within(&statement, limits::STOPPING)?;
         }
         Ok(())
     }
@@ -199,7 +184,7 @@ impl MySql {
         let Some(replica) = seen.replica.clone() else { return Ok(seen) };
         // The receiver was stopped before the election; a run without one (no cluster) does it here.
         if replica.receiver != Thread::Stopped {
-            server.run_within(server.dialect().stop_receiver(), STOPPING)?;
+            server.run_within(server.dialect().stop_receiver(), limits::STOPPING)?;
         }
         let wanted = server.observe()?.have();
         // What a replica has received that follows a position in a file is not known: it is through when nothing is left.
@@ -240,7 +225,7 @@ impl MySql {
                 moved_at = Instant::now();
             }
             // A large transaction stands still as well: so without a lock to be seen only once.
-            if moved_at.elapsed() > STANDSTILL && (!cut || server.applier_waits_for_a_lock()?) {
+            if moved_at.elapsed() > limits::STANDSTILL && (!cut || server.applier_waits_for_a_lock()?) {
                 let ended = server.cut_clients()?;
                 if ended > 0 {
                     context.log.warning(format!(
@@ -254,13 +239,13 @@ impl MySql {
                 context.log.warning(format!("the applier is through, without {rest}: it did not arrive whole"));
                 return Ok(now);
             }
-            if context.deadline.reserving(AFTER_DRAIN).passed() {
+            if context.deadline.reserving(limits::AFTER_DRAIN).passed() {
                 return Err(Failure::generic(format!(
                     "still applying what was received ({} missing): writes open when that is done, at the next attempt; a longer promote timeout saves the attempts",
                     wanted.difference(&now.executed).unwrap_or_default()
                 )));
             }
-            if reported.elapsed() > Duration::from_secs(5) {
+            if reported.elapsed() > limits::PROGRESS {
                 reported = Instant::now();
                 context.log.notice("waiting for the applier: writes open when everything received is applied");
             }
@@ -279,7 +264,7 @@ impl MySql {
             context.log.notice("the server is dead: it is not a primary any more");
             return self.restart_demoted(context, state);
         };
-        let why = match self.ask(&state, &process, DEMOTE_PATIENCE.min(context.deadline.left() / 3)) {
+        let why = match self.ask(&state, &process, limits::SILENT_IN_DEMOTION.min(context.deadline.left() / 3)) {
             Look::Answered(mut server, seen) => match self.hand_down(context, &mut state, &mut server, &seen) {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure.reason,
@@ -302,7 +287,7 @@ impl MySql {
     /// could have left it as well: nobody was told of it. Its memory and the locks of its files are waited for by what starts the next one.
     fn kill_surely(&self, context: &Context, process: &Identity) -> Outcome {
         process.kill();
-        if process.wait_dead(context.deadline.left().max(Duration::from_secs(1))) {
+        if process.wait_dead(context.deadline.left().max(limits::KILLED)) {
             return Ok(());
         }
         Err(Failure::generic(format!(
@@ -344,7 +329,7 @@ impl MySql {
     pub(crate) fn close(&self, context: &Context, server: &mut Server) -> Outcome {
         server.run(server.dialect().lock_patience())?;
         let close = server.dialect().close_writes();
-        let Err(first) = server.run_within(close, CLOSING) else { return Ok(()) };
+        let Err(first) = server.run_within(close, limits::CLOSING) else { return Ok(()) };
         if matches!(first, Fault::Denied(_)) {
             return Err(first.into());
         }
@@ -353,13 +338,13 @@ impl MySql {
         // With replicas there, what waits is on its way; without them nothing comes.
         let awaited = !server.replicas()?.is_empty();
         let begin = Instant::now();
-        let stuck = if awaited { server.stuck_commits_within(PLANNED_PATIENCE)? } else { server.stuck_commits()? };
+        let stuck = if awaited { server.stuck_commits_within(self.within(limits::PLANNED))? } else { server.stuck_commits()? };
         if stuck > 0 {
             return Err(Failure::generic(format!("{stuck} commits wait for a replica")));
         }
         // It was they that kept the server from closing, perhaps.
         server.run(server.dialect().lock_patience())?;
-        if begin.elapsed() > CLOSING / 5 && server.run_within(close, CLOSING).is_ok() {
+        if begin.elapsed() > limits::CLOSING / 5 && server.run_within(close, limits::CLOSING).is_ok() {
             return Ok(());
         }
         if !server.is_connected() {
@@ -368,7 +353,7 @@ impl MySql {
         context.log.warning(format!("the server does not become read-only ({first}): ending the sessions of clients"));
         server.cut_clients()?;
         server.run(server.dialect().lock_patience())?;
-        server.run_within(close, CLOSING * 2)?;
+        server.run_within(close, limits::CLOSING * 2)?;
         Ok(())
     }
 
@@ -388,7 +373,7 @@ impl MySql {
     /// would find no server, and the cluster would stop and start this instance *before* it promotes the successor.
     fn restart_demoted(&self, context: &Context, mut state: State) -> Outcome {
         Self::end_reign(&mut state);
-        state.held_until = Some(process::since_boot() + HELD);
+        state.held_until = Some(process::since_boot() + limits::HELD);
         self.state_file.save(&state)?;
         if !self.cluster.is_present() {
             return Ok(());

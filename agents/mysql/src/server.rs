@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, OptsBuilder, Value};
-use ocf::Secret;
+use ocf::{Deadline, Secret};
 use process::Account;
 use promotable::Login;
 use tokio::runtime::Runtime;
 
-use crate::dialect::{Dialect, Row, Source, is_client, probe};
+use crate::dialect::{Dialect, Row, Source, is_client, probe, waits_for_a_lock, waits_for_acknowledgement};
 use crate::gtid::Gtids;
+use crate::limits;
 use crate::observation::{Observation, Replica};
 
 /// Why the server did not answer as asked.
@@ -25,17 +26,27 @@ pub(crate) enum Fault {
     Absent(String),
     /// It listens, and said nothing in time.
     Silent(String),
+    /// The connection ended before the answer.
+    Broken(String),
     /// It has no connection left, not even the reserved one: alive, but closed to us.
     Engaged(String),
     /// The login or the statement was refused.
     Denied(String),
-    /// It answered with another error.
+    /// It answered with an error that has this number.
+    Error(u16, String),
+    /// It answered with something else than it should, or nothing can be asked.
     Refused(String),
 }
 
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Self::Absent(text) | Self::Silent(text) | Self::Engaged(text) | Self::Denied(text) | Self::Refused(text)) = self;
+        let (Self::Absent(text)
+        | Self::Silent(text)
+        | Self::Broken(text)
+        | Self::Engaged(text)
+        | Self::Denied(text)
+        | Self::Error(_, text)
+        | Self::Refused(text)) = self;
         f.write_str(text)
     }
 }
@@ -82,6 +93,15 @@ pub(crate) struct SemiSyncStatus {
 /// Directories and beginnings of file names (`..._basename`), by the variable.
 pub(crate) type Places = BTreeMap<String, PathBuf>;
 
+/// Errors of the server that say that nothing is left to do: the function, or the plugin, is there already.
+const FUNCTION_EXISTS: u16 = 1125;
+const PLUGIN_INSTALLED: u16 = 1968;
+/// The session has ended by itself, or is an administrator's.
+const NO_SUCH_THREAD: u16 = 1094;
+const KILL_DENIED: u16 = 1095;
+/// A clone is complete, and the server cannot restart itself.
+pub(crate) const CLONED_AND_ENDS: u16 = 3707;
+
 /// More than all that is asked for: the sessions of a server with 65,535 connections have less. A server that was broken into may go on for
 /// ever. Bytes, names of columns included.
 const LONGEST_ANSWER: usize = 64 << 20;
@@ -90,18 +110,14 @@ const LONGEST_ANSWER: usize = 64 << 20;
 const LONGEST_VALUE: usize = 64 << 10;
 /// What it costs to keep a value and its name, however short. Bytes.
 const OF_A_VALUE: usize = 64;
-/// How often it is tried to get into a full queue of connections, which the kernel refuses at once.
-const ELBOWING: Duration = Duration::from_millis(20);
-/// How often waiting commits are looked at.
-const LOOK: Duration = Duration::from_millis(100);
-/// How long it may take to find out who listens.
-const LISTENING: Duration = Duration::from_millis(500);
 
 /// A connection.
 pub(crate) struct Server {
     runtime: Runtime,
     conn: Option<Conn>,
     limit: Duration,
+    /// When the action must have answered.
+    deadline: Option<Deadline>,
     dialect: Dialect,
     user: String,
 }
@@ -134,7 +150,7 @@ impl Server {
             tokio::time::timeout(limit, async {
                 loop {
                     match Conn::new(options.clone()).await {
-                        Err(Error::Io(mysql_async::IoError::Io(e))) if is_crowded(&e) => tokio::time::sleep(ELBOWING).await,
+                        Err(Error::Io(mysql_async::IoError::Io(e))) if is_crowded(&e) => tokio::time::sleep(limits::ELBOWING).await,
                         other => return other,
                     }
                 }
@@ -150,8 +166,14 @@ impl Server {
                 return Err(Fault::Silent(format!("no greeting on {} in {} ms", socket.display(), begin.elapsed().as_millis())));
             }
         };
-        let mut server =
-            Self { runtime, conn: Some(conn), limit, dialect: known.cloned().unwrap_or_else(Dialect::unknown), user: login.user.clone() };
+        let mut server = Self {
+            runtime,
+            conn: Some(conn),
+            limit,
+            deadline: None,
+            dialect: known.cloned().unwrap_or_else(Dialect::unknown),
+            user: login.user.clone(),
+        };
         if known.is_none() {
             server.limit = limit.saturating_sub(begin.elapsed());
             server.probe()?;
@@ -160,14 +182,21 @@ impl Server {
         Ok(server)
     }
 
+    /// Bounds the statements by the end of the action: each may take half of what is left, so that something can still be done after one that
+    /// is not answered.
+    pub(crate) fn answering_by(mut self, deadline: Deadline) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
     /// Which process listens on the socket, and who it runs as, whatever it says.
     #[allow(clippy::disallowed_methods, reason = "nothing is said there, and who it may be is judged by the answer")]
     pub(crate) fn listener(socket: &Path) -> Option<(i32, u32)> {
         let connected = runtime().ok()?.block_on(async {
-            tokio::time::timeout(LISTENING, async {
+            tokio::time::timeout(limits::LISTENING, async {
                 loop {
                     match tokio::net::UnixStream::connect(socket).await {
-                        Err(e) if is_crowded(&e) => tokio::time::sleep(ELBOWING).await,
+                        Err(e) if is_crowded(&e) => tokio::time::sleep(limits::ELBOWING).await,
                         other => return other,
                     }
                 }
@@ -212,6 +241,7 @@ impl Server {
 
     fn rows_within(&mut self, sql: &str, limit: Duration) -> Result<Vec<Row>, Fault> {
         let Some(conn) = self.conn.as_mut() else { return Err(Fault::Silent("the connection was given up".into())) };
+        let limit = self.deadline.map_or(limit, |deadline| limits::step(limit, deadline.left()));
         let answer = self.runtime.block_on(async { tokio::time::timeout(limit, bounded(conn, sql)).await });
         match answer {
             Ok(Ok(Ok(rows))) => Ok(rows),
@@ -225,7 +255,7 @@ impl Server {
                 }
                 Err(match &error {
                     Error::Server(e) => refusal(e.code, &e.message, &self.user),
-                    other => Fault::Silent(format!("the connection broke: {other}")),
+                    other => Fault::Broken(format!("the connection broke: {other}")),
                 })
             }
             Err(_) => {
@@ -280,6 +310,7 @@ impl Server {
             self.run(&statement).map_err(|fault| {
                 let hide = |text: String| without_secret(text, source.password);
                 match fault {
+                    Fault::Error(code, text) => Fault::Error(code, hide(text)),
                     Fault::Refused(text) => Fault::Refused(hide(text)),
                     Fault::Denied(text) => Fault::Denied(hide(text)),
                     other => other,
@@ -314,7 +345,7 @@ impl Server {
         }
         let loaded = statements.iter().try_for_each(|statement| match self.run(statement) {
             // It was there already.
-            Err(Fault::Refused(text)) if text.contains("(error 1125)") || text.contains("(error 1968)") => Ok(()),
+            Err(Fault::Error(FUNCTION_EXISTS | PLUGIN_INSTALLED, _)) => Ok(()),
             other => other,
         });
         if closed {
@@ -346,7 +377,7 @@ impl Server {
             match self.rows(statement) {
                 Ok(rows) => return Ok(crate::premises::filters(&rows)),
                 // It has the other word.
-                Err(Fault::Refused(why)) => last = Err(Fault::Refused(why)),
+                Err(fault @ Fault::Error(..)) => last = Err(fault),
                 Err(fault) => return Err(fault),
             }
         }
@@ -383,7 +414,7 @@ impl Server {
     /// on, for whatever reason: so whoever is at something is ended before it is.
     pub(crate) fn end_waiting(&mut self, limit: Duration) -> Result<usize, Fault> {
         let me = self.conn.as_ref().map(Conn::id).map(u64::from);
-        let waits = |s: &Row| s.get("state").is_some_and(|state| state.starts_with("Waiting for semi-sync ACK"));
+        let waits = waits_for_acknowledgement;
         let number = |s: &Row| s.get("id")?.parse::<u64>().ok();
         let busy = |s: &&Row| {
             let is = |column: &str, value: &str| s.get(column).is_some_and(|v| v.starts_with(value));
@@ -421,7 +452,7 @@ impl Server {
                 match self.run(&format!("KILL QUERY ID {id}")) {
                     Ok(()) => told += 1,
                     // It has ended by itself.
-                    Err(Fault::Refused(_)) => {}
+                    Err(Fault::Error(..)) => {}
                     Err(fault) => return Err(fault),
                 }
             }
@@ -432,7 +463,7 @@ impl Server {
 
     /// How many commits wait for an acknowledgement and do not get on.
     pub(crate) fn stuck_commits(&mut self) -> Result<u64, Fault> {
-        self.stuck_commits_within(LOOK)
+        self.stuck_commits_within(limits::LOOK)
     }
 
     /// How many do not get on for all this time.
@@ -443,7 +474,7 @@ impl Server {
         let begin = Instant::now();
         let before = self.logged()?;
         loop {
-            std::thread::sleep(LOOK.min(patience));
+            std::thread::sleep(limits::LOOK.min(patience));
             let waiting = self.semi_sync_status()?.waiting;
             if waiting == 0 || self.logged()? != before {
                 return Ok(0);
@@ -457,8 +488,7 @@ impl Server {
     /// Whether an applier waits for a lock that a client may hold. A row's lock is not seen so.
     pub(crate) fn applier_waits_for_a_lock(&mut self) -> Result<bool, Fault> {
         let sessions = self.rows(self.dialect.sessions())?;
-        let waits = |state: &String| state.starts_with("Waiting for") && state.contains("lock");
-        Ok(sessions.iter().any(|s| !is_client(s) && s.get("state").is_some_and(waits)))
+        Ok(sessions.iter().any(|s| !is_client(s) && waits_for_a_lock(s)))
     }
 
     /// Whether it can still be asked: a question that was not answered in time was its last.
@@ -488,7 +518,7 @@ impl Server {
     fn end_session(&mut self, id: u64) -> Result<bool, Fault> {
         match self.run(&format!("KILL {id}")) {
             Ok(()) => Ok(true),
-            Err(Fault::Refused(text)) if text.contains("(error 1094)") || text.contains("(error 1095)") => Ok(false),
+            Err(Fault::Error(NO_SUCH_THREAD | KILL_DENIED, _)) => Ok(false),
             Err(fault) => Err(fault),
         }
     }
@@ -499,7 +529,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         if let Some(conn) = self.conn.take() {
             self.runtime.block_on(async {
-                let _ = tokio::time::timeout(Duration::from_millis(50), conn.disconnect()).await;
+                let _ = tokio::time::timeout(limits::GOOD_BYE, conn.disconnect()).await;
             });
         }
     }
@@ -598,7 +628,7 @@ fn refusal(code: u16, message: &str, user: &str) -> Fault {
         1142 | 1227 => {
             Fault::Denied(format!("the account {user} lacks a privilege (error {code}): grant it as in mysql-accounts-*.sql ({message})"))
         }
-        _ => Fault::Refused(format!("{message} (error {code})")),
+        _ => Fault::Error(code, format!("{message} (error {code})")),
     }
 }
 
@@ -635,6 +665,8 @@ mod tests {
     fn a_server_without_connections_is_alive() {
         assert!(matches!(refusal(1040, "Too many connections", "root"), Fault::Engaged(_)));
         assert!(matches!(refusal(1045, "Access denied", "root"), Fault::Denied(_)));
+        assert_eq!(refusal(1094, "Unknown thread id: 7", "root").to_string(), "Unknown thread id: 7 (error 1094)");
+        assert!(matches!(refusal(1094, "Unknown thread id: 7", "root"), Fault::Error(NO_SUCH_THREAD, _)));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //! record in the CIB. It saves the monitor from asking the cluster each time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use process::Identity;
@@ -224,9 +223,6 @@ impl State {
     }
 }
 
-/// What this agent writes.
-const VERSION: u32 = 1;
-
 /// A part that says nothing where it cannot be understood: it can be found out anew.
 fn if_understood<'de, D: serde::Deserializer<'de>, T: serde::de::DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
     let value = serde_json::Value::deserialize(from)?;
@@ -234,89 +230,28 @@ fn if_understood<'de, D: serde::Deserializer<'de>, T: serde::de::DeserializeOwne
 }
 
 /// The file that holds the memory.
-#[derive(Debug)]
-pub(crate) struct StateFile {
-    path: PathBuf,
-}
+pub(crate) type StateFile = promotable::StateFile<State>;
 
-impl StateFile {
-    pub(crate) fn of(directory: &Path, resource: &str) -> Self {
-        Self { path: directory.join(format!("systole-{resource}.state")) }
-    }
+impl promotable::Memory for State {
+    const VERSION: u32 = 1;
+    const DISPENSABLE: bool = false;
 
-    /// What is remembered; nothing when there is no file, or [`Self::check`] fails.
-    pub(crate) fn load(&self) -> State {
-        self.read().ok().flatten().unwrap_or_default()
-    }
-
-    /// Whether the file can be relied on. It is replaced whole, so one that cannot be understood is of another version of the agent.
-    ///
-    /// # Errors
-    /// That it cannot be, with the remedy. Nothing may be decided by an empty memory in its place: a primary would take itself for a
-    /// stranger.
-    pub(crate) fn check(&self) -> Result<(), ocf::Failure> {
-        self.load_checked().map(drop)
-    }
-
-    /// What is remembered, if the file can be relied on.
-    ///
-    /// # Errors
-    /// As [`Self::check`].
-    pub(crate) fn load_checked(&self) -> Result<State, ocf::Failure> {
-        self.read().map(Option::unwrap_or_default).map_err(|why| {
-            let file = self.path.display();
-            ocf::Failure::generic(format!(
-                "{file} was not written by this version of systole ({why}): install the other version again, or rm {file}"
-            ))
-        })
-    }
-
-    fn read(&self) -> Result<Option<State>, String> {
-        #[allow(clippy::disallowed_methods, reason = "the state file is root's")]
-        let bytes = match std::fs::read(&self.path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(|e| e.to_string())?,
-        };
-        let state: State = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
-        if state.version > VERSION { Err(format!("version {}", state.version)) } else { Ok(Some(state)) }
-    }
-
-    /// Remembers.
-    ///
-    /// # Errors
-    /// What the file system says, with the path.
-    pub(crate) fn save(&self, state: &State) -> Result<(), ocf::Failure> {
-        let bytes = serde_json::to_vec(&State { version: VERSION, ..state.clone() }).map_err(|e| ocf::Failure::generic(e.to_string()))?;
-        #[allow(clippy::disallowed_methods, reason = "the state file is root's")]
-        process::write_atomically(&self.path, &bytes, 0o600)
-            .map_err(|e| ocf::Failure::generic(format!("{} cannot be written: {e}; free space or correct the mode", self.path.display())))
+    fn of_version(self, version: u32) -> Self {
+        Self { version, ..self }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::disallowed_methods, reason = "the tests' own files")]
-
     use super::*;
 
+    /// A release before, and words that this one does not know in what can be found out anew.
     #[test]
-    fn a_memory_of_another_version_is_refused_and_not_taken_for_an_empty_one() {
-        let directory = std::env::temp_dir().join(format!("systole-state-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        let file = StateFile::of(&directory, "r");
-        assert!(file.check().is_ok(), "none is no other version");
-        let state = State { promoted: true, dialect: Some(Dialect::unknown()), ..State::default() };
-        file.save(&state).unwrap();
-        assert_eq!(file.load(), State { version: VERSION, ..state });
-        // A release before, and words that this one does not know in what can be found out anew.
-        std::fs::write(&file.path, r#"{"promoted":true,"dialect":{"words":"Newest"}}"#).unwrap();
-        assert_eq!((file.load().promoted, file.load().dialect, file.check().is_ok()), (true, None, true));
-        for text in [r#"{"promoted":true,"version":99}"#, r#"{"promoted":"perhaps"}"#, "", "half"] {
-            std::fs::write(&file.path, text).unwrap();
-            let failure = file.check().expect_err(text);
-            assert!(failure.reason.contains("rm "), "{failure}");
-        }
-        std::fs::remove_dir_all(directory).unwrap();
+    fn what_can_be_found_out_anew_need_not_be_understood() {
+        let state: State = serde_json::from_str(r#"{"promoted":true,"dialect":{"words":"Newest"}}"#).unwrap();
+        assert_eq!((state.promoted, state.dialect), (true, None));
+        let known = State { dialect: Some(Dialect::unknown()), ..State::default() };
+        assert_eq!(serde_json::from_slice::<State>(&serde_json::to_vec(&known).unwrap()).unwrap(), known);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use pacemaker::Score;
 
 use crate::agent::{MySql, cluster_failure};
 use crate::election::{Position, Question, Unfit, Verdict, elect};
+use crate::limits;
 use crate::monitor::Look;
 use crate::observation::{Observation, Replica, Thread};
 use crate::preference::{HANDED_OVER, PRIMARY, STEPPED_BACK};
@@ -22,25 +23,6 @@ use crate::state::{Stage, State};
 
 /// The private attribute that holds a node's position.
 const POSITION: &str = "position";
-/// How long the candidate waits for the positions of the others, in the notification and in `promote`.
-const HEARING_IN_NOTIFY: Duration = Duration::from_millis(100);
-pub(crate) const HEARING: Duration = Duration::from_millis(1000);
-/// How long a candidate that was not promoted stays behind. Then it tries again: somebody may have come.
-const STANDS_BACK: Duration = Duration::from_secs(10);
-/// How long a published position is taken to be still there.
-const PUBLISHED_FOR: Duration = Duration::from_secs(10);
-/// How long a server may take to answer in a notification: the whole cluster waits.
-pub(crate) const ANSWER_IN_NOTIFY: Duration = Duration::from_millis(700);
-/// How long its recovery may take when every write will wait for this server: nothing is gained by going on without it.
-const ANSWER_WHEN_NEEDED: Duration = Duration::from_secs(5);
-/// How long the last words of a demoted primary may take to arrive. A node that was lost has none.
-const LAST_WORDS: Duration = Duration::from_millis(60);
-/// How long a replica waits for the end of what a dead primary sent.
-const LAST_EVENTS: Duration = Duration::from_millis(150);
-/// How long a replica waits until it has everything of a primary that was demoted in order.
-const EVERYTHING: Duration = Duration::from_secs(2);
-/// Stopping a receiver that is writing to a slow disk takes its time.
-const STOP_RECEIVER: Duration = Duration::from_secs(2);
 
 impl MySql {
     /// Reacts to what happens to the other instances.
@@ -99,7 +81,7 @@ impl MySql {
             // Those of a demotion before may still stand there.
             let stamp = |p: &Position| p.round.split_once('-').and_then(|(stamp, _)| Stamp::parse(stamp)).unwrap_or_default();
             let current = found.as_ref().is_some_and(|p| known.is_none_or(|r| stamp(p) >= r.stamp()));
-            if current || begin.elapsed() > LAST_WORDS {
+            if current || begin.elapsed() > limits::LAST_WORDS {
                 return Ok(found);
             }
             context.log.debug(format!("waiting for the last words of {node}"));
@@ -114,7 +96,7 @@ impl MySql {
             return Ok(());
         }
         let expected: BTreeSet<String> = notification.peers.running_nodes().into_iter().collect();
-        let positions = self.hear(record, &expected, HEARING_IN_NOTIFY)?;
+        let positions = self.hear(record, &expected, limits::HEARING_IN_NOTIFICATION)?;
         match self.verdict(context, record, &positions, &expected)? {
             verdict @ Verdict::HandOver { .. } => self.give_way(context, state, verdict).map(drop),
             Verdict::GoOn(_) | Verdict::Refuse(_) => Ok(()),
@@ -126,15 +108,15 @@ impl MySql {
         if self.find_server(state).is_none() {
             return Ok(());
         }
-        let mut server = self.connect(state.dialect.as_ref(), ANSWER_IN_NOTIFY)?;
-        let begin = Instant::now();
+        let mut server = self.connect(state.dialect.as_ref(), limits::ANSWER_IN_NOTIFICATION)?;
+        let (begin, limit) = (Instant::now(), self.within(limits::EVERYTHING));
         let wanted = everything.have();
         loop {
             let seen = server.observe()?;
             if seen.have().contains(&wanted) {
                 return Ok(());
             }
-            if !seen.replica.as_ref().is_some_and(Replica::attached) || begin.elapsed() > EVERYTHING {
+            if !seen.replica.as_ref().is_some_and(Replica::attached) || begin.elapsed() > limit {
                 let missing = wanted.difference(&seen.have()).unwrap_or_default();
                 context.log.warning(format!("this server lacks {missing} of the demoted primary"));
                 return Ok(());
@@ -166,7 +148,7 @@ impl MySql {
             return Ok(());
         }
         let expected: BTreeSet<String> = notification.peers.running_nodes().into_iter().collect();
-        let positions = self.hear(record.as_ref(), &expected, HEARING_IN_NOTIFY)?;
+        let positions = self.hear(record.as_ref(), &expected, limits::HEARING_IN_NOTIFICATION)?;
         let all_heard = expected.iter().all(|node| positions.contains_key(node));
         match self.verdict(context, record.as_ref(), &positions, &expected)? {
             // Who was not heard may not have been asked yet: `promote` comes when all have.
@@ -186,7 +168,7 @@ impl MySql {
     /// demoted, or dead, or in this very notification. One whose position comes later than that is heard before the next attempt.
     fn is_promoted_still(&self, state: &mut State, candidate: &str) -> Result<bool, Failure> {
         let Some(record) = self.record_for_election(state)?.filter(|record| record.node == candidate) else { return Ok(false) };
-        let positions = self.hear(Some(&record), &BTreeSet::from([candidate.to_owned()]), HEARING_IN_NOTIFY)?;
+        let positions = self.hear(Some(&record), &BTreeSet::from([candidate.to_owned()]), limits::HEARING_IN_NOTIFICATION)?;
         Ok(!positions.contains_key(candidate))
     }
 
@@ -216,7 +198,7 @@ impl MySql {
                 (Score::NEVER, reason)
             }
         };
-        state.stands_back = Some((score, process::since_boot() + STANDS_BACK));
+        state.stands_back = Some((score, process::since_boot() + limits::STANDS_BACK));
         self.state_file.save(state)?;
         self.cluster.publish_score(score).map_err(cluster_failure)?;
         Ok(reason)
@@ -253,14 +235,14 @@ impl MySql {
     pub(crate) fn stands_published(state: &State, record: Option<&Record>) -> bool {
         let round = Record::round(record);
         let of_round = |text: &str| Position::parse(text).is_some_and(|p| p.round == round && p.unfit.is_none());
-        let recent = |at: Duration| process::since_boot().saturating_sub(at) < PUBLISHED_FOR;
+        let recent = |at: Duration| process::since_boot().saturating_sub(at) < limits::POSITION_STANDS;
         state.rested.as_ref() == Some(&round) && state.published.as_ref().is_some_and(|(text, at)| recent(*at) && of_round(text))
     }
 
     fn tell_position(&self, context: &Context, state: &mut State, position: &Position) -> Outcome {
         let text = position.print();
         let now = process::since_boot();
-        if state.published.as_ref().is_some_and(|(published, at)| *published == text && now.saturating_sub(*at) < PUBLISHED_FOR) {
+        if state.published.as_ref().is_some_and(|(published, at)| *published == text && now.saturating_sub(*at) < limits::POSITION_STANDS) {
             return Ok(());
         }
         context.log.notice(format!("position for the next promotion: {text}"));
@@ -299,7 +281,7 @@ impl MySql {
         }
         let me = self.node()?;
         let others_acknowledge = record.as_ref().is_none_or(|r| r.active.iter().any(|node| node != me));
-        let patience = if others_acknowledge { Duration::ZERO } else { ANSWER_WHEN_NEEDED };
+        let patience = if others_acknowledge { Duration::ZERO } else { limits::ANSWER_WHEN_NEEDED };
         let mut server = match self.connect_when_it_answers(&state, patience) {
             Err(error) if !state.answered => {
                 context.log.notice(format!("the server does not answer since its start: it will follow {primary} when it does ({error})"));
@@ -322,9 +304,9 @@ impl MySql {
 
     /// Connects to a server whose start was not waited for, perhaps.
     fn connect_when_it_answers(&self, state: &State, patience: Duration) -> Result<Server, Fault> {
-        let begin = Instant::now();
+        let (begin, patience) = (Instant::now(), self.within(patience));
         loop {
-            match self.connect(state.dialect.as_ref(), ANSWER_IN_NOTIFY) {
+            match self.connect(state.dialect.as_ref(), limits::ANSWER_IN_NOTIFICATION) {
                 Err(_) if !state.answered && begin.elapsed() < patience => std::thread::sleep(Duration::from_millis(20)),
                 other => return other,
             }
@@ -352,7 +334,7 @@ impl MySql {
         let started: Vec<String> = notification.peers.start.iter().map(|m| m.node.clone()).filter(|node| *node != me).collect();
         state.joining.extend(started);
         self.state_file.save(&state)?;
-        let mut server = self.connect(state.dialect.as_ref(), ANSWER_IN_NOTIFY)?;
+        let mut server = self.connect(state.dialect.as_ref(), limits::ANSWER_IN_NOTIFICATION)?;
         let seen = server.observe()?;
         self.tend_members(context, &mut state, &mut server, &seen);
         self.state_file.save(&state)
@@ -374,7 +356,7 @@ impl MySql {
         let round = Record::round(record);
         let nowhere = |unfit| Position::nowhere(&round, unfit);
         let Some(process) = self.find_server(state) else { return Ok(nowhere(Unfit::NoServer)) };
-        let (mut server, seen) = match self.ask(state, &process, ANSWER_IN_NOTIFY) {
+        let (mut server, seen) = match self.ask(state, &process, limits::ANSWER_IN_NOTIFICATION) {
             Look::Answered(server, seen) => (server, seen),
             Look::Engaged(why) | Look::Working(why) | Look::Stuck(why) => {
                 context.log.warning(format!("no position: {why}"));
@@ -432,7 +414,7 @@ impl MySql {
         limit: Duration,
     ) -> Result<BTreeMap<String, Position>, Failure> {
         let round = Record::round(record);
-        let begin = Instant::now();
+        let (begin, limit) = (Instant::now(), self.within(limit));
         loop {
             let values = self.cluster.private_values(POSITION).map_err(cluster_failure)?;
             let positions: BTreeMap<String, Position> =
@@ -478,7 +460,7 @@ fn bring_to_rest(server: &mut Server, seen: Observation) -> Result<Observation, 
     let begin = Instant::now();
     let (mut last, mut still) = (replica.received.clone(), 0);
     let mut attached = replica.attached();
-    while attached && begin.elapsed() < LAST_EVENTS && still < 4 {
+    while attached && begin.elapsed() < limits::LAST_OF_STREAM && still < 4 {
         std::thread::sleep(Duration::from_millis(5));
         let Some(now) = server.replica()? else { break };
         attached = now.attached();
@@ -489,6 +471,6 @@ fn bring_to_rest(server: &mut Server, seen: Observation) -> Result<Observation, 
     if replica.applier == Thread::Stopped && server.dialect().restart_loses_received() {
         let _ = server.run(server.dialect().start_applier());
     }
-    server.run_within(server.dialect().stop_receiver(), STOP_RECEIVER)?;
+    server.run_within(server.dialect().stop_receiver(), limits::STOPPING_IN_NOTIFICATION)?;
     Ok(server.observe()?)
 }

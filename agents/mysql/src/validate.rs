@@ -8,6 +8,7 @@ use promotable::{is_placeholder, read_secret};
 
 use crate::agent::MySql;
 use crate::dialect::{Dialect, Row};
+use crate::limits;
 use crate::params::Params;
 
 impl MySql {
@@ -26,7 +27,7 @@ impl MySql {
             context.log.notice("the server does not run: its settings and grants were not checked");
             return Ok(());
         }
-        let mut server = self.connect(None, Params::ANSWER_LIMIT)?;
+        let mut server = self.connect(None, limits::ANSWER)?;
         let seen = server.observe()?;
         state.filters = server.filters()?;
         let mut findings: Vec<String> = self.findings(&state, &server, &seen).into_iter().map(|finding| finding.text).rev().collect();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ocf::{Context, Description, Failure, Notification, Outcome, Peers, ResourceAgent, Status, Timeouts, Values};
+use ocf::{Context, Deadline, Description, Failure, Notification, Outcome, Peers, ResourceAgent, Status, Timeouts, Values};
 use pacemaker::{Cluster, Membership, Watcher};
 use process::{Account, Files, Identity, Locked};
 use promotable::{Login, RememberedLogin, ServerAccount, read_secret, with_login};
@@ -13,9 +13,10 @@ use promotable::{Login, RememberedLogin, ServerAccount, read_secret, with_login}
 use crate::conf::Conf;
 use crate::engine::Engine;
 use crate::exposure::exposure;
+use crate::limits;
 use crate::params::{self, Params};
 use crate::protocol::Rules;
-use crate::server::{Fault, Server};
+use crate::server::{Fault, Patience, Server};
 use crate::state::{State, StateFile};
 
 /// More than any number of a process. Bytes.
@@ -33,6 +34,8 @@ pub struct Redis {
     pub(crate) cluster: Cluster,
     pub(crate) state_file: StateFile,
     pub(crate) membership: Membership,
+    /// When the action must have answered.
+    pub(crate) deadline: Deadline,
     conf: OnceCell<Conf>,
     account: ServerAccount,
     remembered_login: RememberedLogin,
@@ -81,6 +84,7 @@ impl ResourceAgent for Redis {
             state_file: StateFile::of(&membership.state_directory, &membership.resource),
             remembered_login: RememberedLogin::of(&membership.state_directory, &membership.resource),
             membership,
+            deadline: context.deadline,
             conf: OnceCell::new(),
         })
     }
@@ -137,7 +141,7 @@ impl ocf::Reloadable for Redis {
         let state = self.state_file.load();
         if state.promoted {
             let (replicas, lag) = self.rules(context).gate()?;
-            self.connect(Params::ANSWER_LIMIT)?.open_gate(replicas, lag)?;
+            self.connect(limits::ANSWER)?.open_gate(replicas, lag)?;
         }
         Ok(())
     }
@@ -147,14 +151,7 @@ impl Redis {
     /// One action at a time that changes something. A monitor takes no lock: it must answer while a start waits.
     fn lock(&self, context: &Context) -> Result<Locked, Failure> {
         self.state_file.check()?;
-        let directory = &self.membership.state_directory;
-        let explain = |e: std::io::Error| Failure::generic(format!("{}: {e}", directory.display()));
-        #[allow(clippy::disallowed_methods, reason = "the directory for state is root's")]
-        std::fs::create_dir_all(directory).map_err(explain)?;
-        let path = directory.join(format!("systole-{}.lock", self.membership.resource));
-        process::lock(&path, context.deadline.left() / 2).map_err(explain)?.ok_or_else(|| {
-            Failure::generic(format!("another action of {} still runs: see the log for what it waits for", self.membership.resource))
-        })
+        promotable::lock(&self.membership.state_directory, &self.membership.resource, context.deadline.left() / 2)
     }
 
     /// The watcher of this resource.
@@ -202,17 +199,23 @@ impl Redis {
     }
 
     /// Connects to the local server, with the login that it accepted last or that of now. A configuration that cannot be read does not
-    /// keep us from a server that needs no password.
+    /// keep us from a server that needs no password. `limit` bounds this, and each exchange afterwards.
     pub(crate) fn connect(&self, limit: Duration) -> Result<Server, Fault> {
+        let limit = limits::step(limit, self.deadline.left());
+        self.connect_by(Instant::now() + limit, limit)
+    }
+
+    /// The same with a moment of its own for the connecting.
+    pub(crate) fn connect_by(&self, until: Instant, limit: Duration) -> Result<Server, Fault> {
         let given = || match self.login() {
             Err(failure) if self.params.password_file.is_some() => Err(Fault::Denied(failure.reason)),
             Err(_) => Ok(Login { user: self.params.acl_user.clone().unwrap_or_default(), password: None }),
             Ok(login) => Ok(login),
         };
-        let until = Instant::now() + limit;
         let account = self.account.or_own();
-        let attempt = |login: &Login| match Server::connect(&self.params.socket, &account, login, until, limit) {
-            Err(Fault::Absent(_)) if process::listens(&self.params.socket) => self.detour(login, until, limit),
+        let patience = Patience { limit, deadline: self.deadline };
+        let attempt = |login: &Login| match Server::connect(&self.params.socket, &account, login, until, patience) {
+            Err(Fault::Absent(_)) if process::listens(&self.params.socket) => self.detour(login, until, patience),
             other => other,
         };
         with_login(&self.remembered_login, self.params.acl_user.as_deref().unwrap_or_default(), given, attempt, |fault| {
@@ -222,7 +225,7 @@ impl Redis {
 
     /// The way to a server that listens on a socket whose file somebody has deleted (systemd does, with the directory of a unit that
     /// cannot start): over its port, if it is that server who answers there.
-    fn detour(&self, login: &Login, until: Instant, limit: Duration) -> Result<Server, Fault> {
+    fn detour(&self, login: &Login, until: Instant, patience: Patience) -> Result<Server, Fault> {
         let remedy = format!(
             "the file of socket {} is gone; at a quiet time, start the server anew: crm node standby {}, then online",
             self.params.socket.display(),
@@ -231,7 +234,7 @@ impl Redis {
         let ours = self.state_file.load().server.map(|server| server.pid);
         let here = || vec![SocketAddr::from(([127, 0, 0, 1], self.params.port))];
         for address in self.conf().map_or_else(|_| here(), Conf::addresses) {
-            let reached = Server::connect_by_tcp(address, login, until, limit, &remedy).and_then(|mut server| {
+            let reached = Server::connect_by_tcp(address, login, until, patience, &remedy).and_then(|mut server| {
                 let process = server.process_id()?;
                 Ok((server, process))
             });
@@ -315,7 +318,7 @@ impl Redis {
     /// The kernel says who that is: what a server says of itself would let it name any process for a stop to kill, and one that refuses our
     /// login says nothing.
     fn by_socket(&self) -> Option<Identity> {
-        let (pid, user) = process::listener(&self.params.socket, Duration::from_millis(500))?;
+        let (pid, user) = process::listener(&self.params.socket, limits::step(limits::LISTENING, self.deadline.left()))?;
         let of_our_user = self.account().is_ok_and(|account| account.uid == user);
         Identity::of(pid).filter(|process| of_our_user || self.is_our_server(process))
     }

@@ -10,7 +10,7 @@ use promotable::Machine;
 use crate::agent::{Redis, cluster_failure};
 use crate::conf::Conf;
 use crate::election::Position;
-use crate::params::Params;
+use crate::limits;
 use crate::protocol::{Effect, Event, Instance, Level, LinkTrouble, Moment, Rules, Sight, Word};
 use crate::sequences::{begin_backlog, bring_to_rest, drain, held_by_others};
 use crate::server::{Fault, Server};
@@ -18,8 +18,6 @@ use crate::state::State;
 
 /// The private attribute that holds a node's position.
 const POSITION: &str = "position";
-/// How long a process may outlive its connections when it was killed.
-const LAST_MOMENT: Duration = Duration::from_millis(50);
 
 /// What carries effects out during one action.
 pub(crate) struct Engine<'a> {
@@ -113,7 +111,7 @@ impl<'a> Engine<'a> {
     fn server(&mut self) -> Result<&mut Server, Fault> {
         let server = match self.server.take() {
             Some(server) => server,
-            None => self.redis.connect_when_free(Params::ANSWER_LIMIT.min(self.context.deadline.left() / 2))?,
+            None => self.redis.connect_when_free(limits::step(limits::ANSWER, self.context.deadline.left()))?,
         };
         Ok(self.server.insert(server))
     }
@@ -122,6 +120,7 @@ impl<'a> Engine<'a> {
     /// nor a frozen one for a busy one.
     fn look(&mut self, process: &Identity, limit: Duration) -> Sight {
         self.server = None;
+        let limit = limits::step(limit, self.context.deadline.left());
         if process.state() == ProcessState::Frozen {
             return Sight::Stuck("it is stopped by a signal (state T)".into());
         }
@@ -144,7 +143,7 @@ impl<'a> Engine<'a> {
                 Sight::Stuck(format!("no answer and no work done in {} ms", begin.elapsed().as_millis()))
             }
             // Its connections end a moment before it does.
-            Err(Fault::Absent(_) | Fault::Closed(_)) if process.wait_gone(LAST_MOMENT) => Sight::Ended,
+            Err(Fault::Absent(_) | Fault::Closed(_)) if process.wait_gone(limits::LAST_MOMENT) => Sight::Ended,
             Err(Fault::Absent(why)) => Sight::Deaf(why),
             Err(fault) => Sight::Unasked(fault),
         }
@@ -162,7 +161,7 @@ impl<'a> Engine<'a> {
             Word::FollowNobody => self.server()?.follow_nobody(),
             Word::BecomePrimary => self.server()?.become_primary(),
             Word::BeginBacklog => {
-                let other = redis.connect_when_free(Params::ANSWER_LIMIT.min(self.context.deadline.left() / 2));
+                let other = redis.connect_when_free(limits::step(limits::ANSWER, self.context.deadline.left()));
                 begin_backlog(self.server()?, other)
             }
             Word::Adopt(replica) => {
@@ -183,7 +182,7 @@ impl<'a> Engine<'a> {
     }
 
     fn watch(&self, process: &Identity) -> Event {
-        let watcher = self.redis.watcher();
+        let watcher = self.redis.watcher().ending_within(limits::step(pacemaker::WATCHER_ENDING, self.context.deadline.left()));
         if !watcher.is_watching(process) {
             self.context.log.notice("starting the watcher of the server");
             let started = self.redis.node().map_err(|f| f.reason).and_then(|node| watcher.ensure(process, node).map_err(|e| e.to_string()));

@@ -1,10 +1,6 @@
 //! The server's `INFO`, parsed. No I/O.
 
 use std::collections::HashMap;
-use std::time::Duration;
-
-/// How long a replica may be away before it does not count as one that follows.
-pub(crate) const LOST_AFTER: Duration = Duration::from_secs(60);
 
 /// Role of a server in replication, as it sees itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,7 +72,9 @@ impl Info {
 
     /// A replica that has not heard of its primary for so long that the primary has gone on without it, if it lives.
     pub(crate) fn lost(&self) -> bool {
-        self.role == ReplicationRole::Replica && !self.link_up && self.link_down_seconds.is_some_and(|s| s >= LOST_AFTER.as_secs())
+        self.role == ReplicationRole::Replica
+            && !self.link_up
+            && self.link_down_seconds.is_some_and(|s| s >= crate::limits::LOST_AFTER.as_secs())
     }
 
     /// Reads the text of `INFO`; `None` when it holds no role, which every server answers, or something else as the id of a

@@ -11,14 +11,13 @@ use promotable::read_secret;
 
 use crate::agent::{Redis, cluster_failure};
 use crate::info::ReplicationRole;
-use crate::params::Params;
+use crate::limits;
 use crate::protocol::at_start;
+use crate::said::{Misconfigured, last_complaint};
 use crate::server::{Fault, GATE_CLOSED, NOBODY, Observation, Server};
 use crate::state::State;
 use crate::validate::not_its_data;
 
-/// How long before the deadline of `stop` the server is killed.
-const KILL_RESERVE: Duration = Duration::from_secs(4);
 /// How much of the end of a log is looked at. Bytes.
 const LAST_OF_LOG: u64 = 8192;
 /// Files that the server may open; it lowers its number of clients when it gets fewer. Redis's own units ask for it.
@@ -130,7 +129,7 @@ impl Redis {
         if secret.is_none() && self.params.masteruser.is_none() {
             return Ok(());
         }
-        let mut server = self.connect_when_free(Params::ANSWER_LIMIT)?;
+        let mut server = self.connect_when_free(limits::ANSWER)?;
         if let Some(user) = &self.params.masteruser {
             server.set("masteruser", user)?;
         }
@@ -146,7 +145,7 @@ impl Redis {
             if let Some(status) = spawned.ended() {
                 return Err(Failure::generic(format!("the server ended with {status}")));
             }
-            match self.connect(Duration::from_millis(500)).and_then(|mut s| s.observe()) {
+            match self.connect(limits::ATTEMPT).and_then(|mut s| s.observe()) {
                 Ok(seen) if !seen.info.loading => {
                     if seen.info.role == ReplicationRole::Primary || seen.gate_open() {
                         spawned.identity.kill();
@@ -200,7 +199,7 @@ impl Redis {
         if let Some(process) = self.find_server(self.state_file.load().server.as_ref()) {
             // One that is frozen hears nothing.
             let frozen = process.state() == process::State::Frozen;
-            let grace = if frozen { Duration::ZERO } else { promotable::grace(context, KILL_RESERVE) };
+            let grace = if frozen { Duration::ZERO } else { promotable::grace(context, limits::KILL_RESERVE) };
             promotable::end_server(&context.log, &process, grace);
             promotable::unless_gone(context, [&process])?;
         }
@@ -233,55 +232,38 @@ impl Redis {
         }
         if !ended {
             spawned.identity.kill();
-            spawned.identity.wait_gone(Duration::from_secs(2));
+            spawned.identity.wait_gone(promotable::limits::not_come_up(self.deadline.left()));
         }
-        if said.contains("FATAL CONFIG FILE ERROR") {
-            // The next lines are "Reading the configuration file, at line N", the line itself, which may hold a password,
-            // and what is wrong with it.
-            let number = said.lines().find_map(|l| l.split("at line ").nth(1)).unwrap_or("?").trim();
-            let wrong = said.lines().map(str::trim).rfind(|l| !l.is_empty() && !l.starts_with(">>>")).unwrap_or_default();
-            if wrong == "Permission denied" {
-                // The server went to its data directory and was not let in.
+        match Misconfigured::of(&said) {
+            Some(Misconfigured::Directory) => {
                 let directory = self.conf().map(|conf| conf.data_directory()).unwrap_or_default();
-                return not_its_data(&directory, &wrong, &self.params.user);
+                return not_its_data(&directory, &"Permission denied", &self.params.user);
             }
-            return Failure::installed(format!("configuration {} line {number}: {wrong}; correct the line", self.config_path().display()));
+            Some(Misconfigured::Line { number, wrong }) => {
+                let path = self.config_path();
+                return Failure::installed(format!("configuration {} line {number}: {wrong}; correct the line", path.display()));
+            }
+            None => {}
         }
         // What a server says that came up and would not talk to us is about something else.
-        let complaint = log.lines().chain(said.lines()).rfind(|l| ended && is_complaint(l));
+        let complaint = last_complaint(log.lines().chain(said.lines())).filter(|_| ended);
         match complaint {
-            Some(line) => failure.clone().because(format!("{}: {}", failure.reason, line.trim())),
+            Some(line) => failure.clone().because(format!("{}: {line}", failure.reason)),
             None => failure.clone(),
         }
     }
 
     /// Connects as soon as the server has a connection free.
     pub(crate) fn connect_when_free(&self, limit: Duration) -> Result<Server, Fault> {
+        let limit = limits::step(limit, self.deadline.left());
         let until = Instant::now() + limit;
         loop {
-            match self.connect(limit) {
+            match self.connect_by(until, limit) {
                 Err(Fault::Closed(_)) if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
                 other => return other,
             }
         }
     }
-}
-
-/// Redis marks warnings with `#`; the newer ones that it always prints are of no use here.
-fn is_complaint(line: &str) -> bool {
-    let noise = [
-        "oO0OoO0OoO0Oo",
-        "Configuration loaded",
-        "Redis version",
-        "Valkey version",
-        "overcommit",
-        "WARNING: The TCP backlog",
-        "ready to exit",
-        "bye bye",
-        "User requested",
-    ];
-    (line.contains(" # ") || line.contains("rror") || line.contains("Fatal") || line.contains("Can't") || line.contains("Permission"))
-        && !noise.iter().any(|n| line.contains(n))
 }
 
 /// How many copies are kept whose data could not be compared: after a crash or two, such a copy holds nothing but what is in the next.

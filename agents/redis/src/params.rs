@@ -1,7 +1,6 @@
 //! The parameters: each declared once, named as in ocf:heartbeat:redis where that has them.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use ocf::{Failure, Kind, Parameter, Secret, Values};
 
@@ -47,7 +46,9 @@ const MASTERUSER: Parameter = Parameter::new("masteruser", Kind::Text, "ACL user
     .about("The ACL user as which a replica logs in at the primary. Without it, masteruser of the configuration holds.");
 const MASTERAUTH_FILE: Parameter = Parameter::new("masterauth_file", Kind::Path, "file that holds the password of replication")
     .about("A file whose first line is the password with which a replica logs in at the primary; owner and mode as for password_file. Without it, masterauth of the configuration holds, and where that is missing too, requirepass.");
-const DURABILITY: Parameter = Parameter::new("durability", Kind::Choice(&["async", "quorum"]), "what an acknowledged write is worth")
+const DURABILITIES: [(&str, Durability); 2] = [("async", Durability::Async), ("quorum", Durability::Quorum)];
+const DURABILITY_WORDS: &[&str] = &ocf::words(&DURABILITIES);
+const DURABILITY: Parameter = Parameter::new("durability", Kind::Choice(DURABILITY_WORDS), "what an acknowledged write is worth")
     .or("async")
     .reloadable()
     .about("async: the primary takes writes as long as it lives; what it acknowledged in the moment before it died may be lost, and how much at most is logged.\n\nquorum: the primary takes writes only while a majority of the servers is attached (min-replicas-to-write), and a server is promoted only when enough positions are known that whatever a client confirmed with WAIT is in the elected data.");
@@ -152,7 +153,7 @@ impl Params {
             password_file: values.path(&PASSWORD_FILE),
             masteruser: optional(&MASTERUSER),
             masterauth_file: values.path(&MASTERAUTH_FILE),
-            durability: if values.text(&DURABILITY) == "quorum" { Durability::Quorum } else { Durability::Async },
+            durability: values.choice(&DURABILITY, &DURABILITIES, Durability::Async),
             replica_lag: u32::try_from(values.integer(&REPLICA_LAG)).unwrap_or(3),
             keep_diverged: values.boolean(&KEEP_DIVERGED),
             open_network: values.boolean(&OPEN_NETWORK),
@@ -167,10 +168,6 @@ impl Params {
             None => (node.to_owned(), self.port),
         }
     }
-
-    /// How long a server may take to answer before it is looked at more closely. Much shorter than any operation's
-    /// timeout, so that a frozen primary is found within an interval and this.
-    pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 }
 
 fn tunnels(values: &Values) -> Result<Vec<(String, u16)>, Failure> {

@@ -3,18 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::info::{Info, ReplicationRole};
+use crate::limits;
 use crate::server::{Fault, Server};
-
-/// How long a replica waits for the end of what the old primary sent.
-const LAST_BYTES: Duration = Duration::from_millis(150);
-/// How long a demotion waits for acknowledgements before it asks for them again.
-const ASK_AGAIN: Duration = Duration::from_millis(50);
-/// Longer than what follows the drain takes; the gate is closed anyway.
-const PAUSE: Duration = Duration::from_secs(10);
-/// How long a primary may take to begin its backlog.
-const BACKLOG: Duration = Duration::from_millis(500);
-/// How long it is waited for replicas to hold what those that leave may have confirmed.
-const HELD_WITHIN: Duration = Duration::from_millis(300);
 
 /// Waits until a replica's position stands still. A dead primary's last bytes are still in the socket: they end with
 /// the link. When the link stays up (a power cut sends no farewell), the position has to stand still for a while, and
@@ -26,7 +16,7 @@ pub(crate) fn bring_to_rest(server: &mut Server, seen: &Info) -> Result<Info, Fa
     let begin = Instant::now();
     let mut last = seen.clone();
     let mut still = 0;
-    while begin.elapsed() < LAST_BYTES && still < 4 {
+    while begin.elapsed() < limits::LAST_OF_STREAM && still < 4 {
         std::thread::sleep(Duration::from_millis(5));
         let now = server.replication()?;
         if !now.link_up {
@@ -56,19 +46,27 @@ pub(crate) fn drain(server: &mut Server, target: Option<&str>, limit: Duration) 
             let info = server.replication()?;
             // The request is itself a part of the stream, and an answer tells the position before it.
             let missing = missing(&info, target, everything);
-            if missing.is_none() || asked.elapsed() >= ASK_AGAIN {
+            if missing.is_none() || asked.elapsed() >= limits::ASK_AGAIN {
                 break (info, missing);
             }
             std::thread::sleep(Duration::from_millis(1));
         };
         if missing.is_none() || begin.elapsed() >= limit || !info.replicas.iter().any(|r| r.online) {
-            match server.pause_writes(PAUSE) {
+            match server.pause_writes(limits::PAUSE) {
                 // The gate keeps the clients out; what the server writes by itself the election finds.
                 Err(Fault::Denied(_)) => return Ok(missing),
                 paused => paused?,
             }
-            if missing.is_some() || server.replication()?.offset == info.offset {
+            if missing.is_some() {
                 return Ok(missing);
+            }
+            let paused = server.replication()?;
+            if paused.offset == info.offset {
+                return Ok(None);
+            }
+            // One that writes by itself before each pause must not be waited for for ever.
+            if begin.elapsed() >= limit {
+                return Ok(self::missing(&paused, target, paused.offset));
             }
             match server.resume_writes() {
                 // The pause ends by itself.
@@ -95,7 +93,7 @@ pub(crate) fn held_by_others(server: &mut Server, enough: usize, without: &[Stri
     let holds = |info: &Info| info.replicas.iter().filter(|r| r.online && r.offset >= offset && !without.contains(&r.node)).count();
     let begin = Instant::now();
     while holds(&server.replication()?) < enough {
-        if begin.elapsed() > HELD_WITHIN {
+        if begin.elapsed() > limits::HELD_BY_OTHERS {
             return Ok(false);
         }
         std::thread::sleep(Duration::from_millis(10));
@@ -115,7 +113,7 @@ pub(crate) fn begin_backlog(server: &mut Server, other: Result<Server, Fault>) -
     }
     let passed = other.and_then(Server::pass_for_replica);
     let begin = Instant::now();
-    while passed.is_ok() && begin.elapsed() < BACKLOG {
+    while passed.is_ok() && begin.elapsed() < limits::BACKLOG {
         let info = server.replication()?;
         if info.backlog && info.replicas.is_empty() {
             break;

@@ -8,10 +8,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use ocf::Deadline;
 use process::Account;
 use promotable::Login;
 
 use crate::info::Info;
+use crate::limits;
 use crate::resp::{Broken, Connection, Reply};
 
 /// More replicas than anybody has.
@@ -74,19 +76,34 @@ impl Observation {
     }
 }
 
+/// How long a server is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// In each exchange.
+    pub(crate) limit: Duration,
+    /// In all: a server that answers each word late must not use up the action.
+    pub(crate) deadline: Deadline,
+}
+
+impl Patience {
+    fn until(self) -> Instant {
+        Instant::now() + limits::step(self.limit, self.deadline.left())
+    }
+}
+
 /// One connection to the local server.
 pub(crate) struct Server {
     connection: Connection,
     /// How long each exchange may take.
-    limit: Duration,
+    patience: Patience,
     /// Why it is not asked over its socket, and what to do.
     detour: Option<String>,
 }
 
 impl Server {
-    /// Connects and logs in before `until`; `limit` then bounds each exchange.
+    /// Connects and logs in before `until`; `patience` then bounds each exchange.
     /// To the socket only who may use it as `account`: it is in a directory of that account, and what is said here is said by root.
-    pub(crate) fn connect(socket: &Path, account: &Account, login: &Login, until: Instant, limit: Duration) -> Result<Self, Fault> {
+    pub(crate) fn connect(socket: &Path, account: &Account, login: &Login, until: Instant, patience: Patience) -> Result<Self, Fault> {
         let begin = Instant::now();
         let stream = account.act(|files| files.connect(socket, until.saturating_duration_since(begin)));
         if stream.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied) {
@@ -97,14 +114,20 @@ impl Server {
             )));
         }
         let connection = Connection::unix(stream).map_err(|e| broken("connecting", e, begin))?;
-        Self { connection, limit, detour: None }.logged_in(login, until)
+        Self { connection, patience, detour: None }.logged_in(login, until)
     }
 
     /// The same over TCP, because of `detour`.
-    pub(crate) fn connect_by_tcp(address: SocketAddr, login: &Login, until: Instant, limit: Duration, detour: &str) -> Result<Self, Fault> {
+    pub(crate) fn connect_by_tcp(
+        address: SocketAddr,
+        login: &Login,
+        until: Instant,
+        patience: Patience,
+        detour: &str,
+    ) -> Result<Self, Fault> {
         let begin = Instant::now();
         let connection = Connection::tcp(address, until).map_err(|e| broken("connecting over TCP", e, begin))?;
-        Self { connection, limit, detour: Some(detour.to_owned()) }.logged_in(login, until)
+        Self { connection, patience, detour: Some(detour.to_owned()) }.logged_in(login, until)
     }
 
     fn logged_in(mut self, login: &Login, until: Instant) -> Result<Self, Fault> {
@@ -135,8 +158,7 @@ impl Server {
     fn command(&mut self, words: &[&str]) -> Result<Reply, Fault> {
         // Only the first two words: what follows may be a password.
         let name = words[..words.len().min(2)].join(" ");
-        let until = Instant::now() + self.limit;
-        self.exchange(&name, &[words], until)?.pop().ok_or_else(|| not_understood(&name))
+        self.exchange(&name, &[words], self.patience.until())?.pop().ok_or_else(|| not_understood(&name))
     }
 
     fn text(&mut self, words: &[&str]) -> Result<String, Fault> {
@@ -160,7 +182,7 @@ impl Server {
 
     /// The same, within the limit of each exchange.
     pub(crate) fn observe(&mut self) -> Result<Observation, Fault> {
-        self.observe_by(Instant::now() + self.limit)
+        self.observe_by(self.patience.until())
     }
 
     /// The replication part alone, for loops.
@@ -194,7 +216,7 @@ impl Server {
     pub(crate) fn pass_for_replica(mut self) -> Result<(), Fault> {
         self.command(&["REPLCONF", "capa", "eof"])?;
         let begin = Instant::now();
-        self.connection.send(&[&["PSYNC", "?", "-1"]], begin + self.limit).map_err(|e| broken("PSYNC", e, begin))?;
+        self.connection.send(&[&["PSYNC", "?", "-1"]], self.patience.until()).map_err(|e| broken("PSYNC", e, begin))?;
         // Not answered before a copy is begun; the next command on another connection comes after it.
         Ok(())
     }

@@ -2,7 +2,6 @@
 //! record in the CIB. It saves the monitor from asking the cluster each time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ocf::Peers;
@@ -74,67 +73,15 @@ pub(crate) struct State {
     pub(crate) leaving: BTreeSet<String>,
 }
 
-/// The form of the file that this agent writes.
-const VERSION: u32 = 1;
-
 /// The file that holds the memory.
-#[derive(Debug)]
-pub(crate) struct StateFile {
-    path: PathBuf,
-}
+pub(crate) type StateFile = promotable::StateFile<State>;
 
-impl StateFile {
-    pub(crate) fn of(directory: &Path, resource: &str) -> Self {
-        Self { path: directory.join(format!("systole-{resource}.state")) }
-    }
+impl promotable::Memory for State {
+    const VERSION: u32 = 1;
+    const DISPENSABLE: bool = true;
 
-    /// What is remembered; nothing when there is no file, none that can be read, or [`Self::check`] fails.
-    pub(crate) fn load(&self) -> State {
-        self.read().ok().flatten().unwrap_or_default()
-    }
-
-    /// Whether the file is of a form that this agent knows.
-    ///
-    /// # Errors
-    /// That it is not, with the remedy. Nothing may be decided by an empty memory in its place: a primary would take itself for a
-    /// stranger.
-    pub(crate) fn check(&self) -> Result<(), ocf::Failure> {
-        self.load_checked().map(drop)
-    }
-
-    /// What is remembered, if the file is of such a form.
-    ///
-    /// # Errors
-    /// As [`Self::check`].
-    pub(crate) fn load_checked(&self) -> Result<State, ocf::Failure> {
-        self.read().map(Option::unwrap_or_default).map_err(|version| {
-            let file = self.path.display();
-            ocf::Failure::generic(format!(
-                "{file} was not written by this version of systole (version {version}): install the other version again, or rm {file}"
-            ))
-        })
-    }
-
-    /// `Err` is a version that is not known.
-    fn read(&self) -> Result<Option<State>, u64> {
-        #[allow(clippy::disallowed_methods, reason = "the state file is root's")]
-        let Ok(bytes) = std::fs::read(&self.path) else { return Ok(None) };
-        let Ok(value) = serde_json::from_slice::<serde_json::Value>(&bytes) else { return Ok(None) };
-        match value.get("version").and_then(serde_json::Value::as_u64) {
-            Some(version) if version > u64::from(VERSION) => Err(version),
-            _ => Ok(serde_json::from_value(value).ok()),
-        }
-    }
-
-    /// Remembers.
-    ///
-    /// # Errors
-    /// What the file system says, with the path.
-    pub(crate) fn save(&self, state: &State) -> Result<(), ocf::Failure> {
-        let bytes = serde_json::to_vec(&State { version: VERSION, ..state.clone() }).map_err(|e| ocf::Failure::generic(e.to_string()))?;
-        #[allow(clippy::disallowed_methods, reason = "the state file is root's")]
-        process::write_atomically(&self.path, &bytes, 0o600)
-            .map_err(|e| ocf::Failure::generic(format!("{} cannot be written: {e}; free space or correct the mode", self.path.display())))
+    fn of_version(self, version: u32) -> Self {
+        Self { version, ..self }
     }
 }
 
@@ -171,29 +118,5 @@ impl State {
     /// Whether the process that runs now is the one whose promotion the round follows: it holds everything.
     pub(crate) fn reigned(&self, round: &str) -> bool {
         self.reign.as_ref().is_some_and(|r| r.round == round && Some(&r.server) == self.server.as_ref())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::disallowed_methods, reason = "the tests' own files")]
-
-    use super::*;
-
-    #[test]
-    fn a_memory_of_a_version_to_come_is_refused_and_not_taken_for_an_empty_one() {
-        let directory = std::env::temp_dir().join(format!("systole-redis-state-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        let file = StateFile::of(&directory, "r");
-        assert!(file.check().is_ok(), "none is no other version");
-        let state = State { promoted: true, ..State::default() };
-        file.save(&state).unwrap();
-        assert_eq!(file.load(), State { version: VERSION, ..state });
-        std::fs::write(&file.path, r#"{"promoted":true}"#).unwrap();
-        assert!(file.load().promoted && file.check().is_ok(), "a release before");
-        std::fs::write(&file.path, r#"{"promoted":true,"version":2,"server":"other"}"#).unwrap();
-        let failure = file.check().unwrap_err();
-        assert!(failure.reason.contains("version 2") && failure.reason.contains("rm "), "{failure}");
-        std::fs::remove_dir_all(directory).unwrap();
     }
 }

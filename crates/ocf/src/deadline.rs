@@ -12,10 +12,14 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// A deadline `timeout` after `start`, less a margin: a tenth of it, at most two seconds.
+    /// What of a timeout is left for saying why an action failed: a tenth of it, at most two seconds.
+    pub fn margin(timeout: Duration) -> Duration {
+        (timeout / 10).min(Duration::from_secs(2))
+    }
+
+    /// A deadline `timeout` after `start`, less the margin.
     pub fn with_margin(start: Instant, timeout: Duration) -> Self {
-        let margin = (timeout / 10).min(Duration::from_secs(2));
-        Self { at: start + timeout - margin }
+        Self { at: start + timeout - Self::margin(timeout) }
     }
 
     /// A deadline `timeout` from now.

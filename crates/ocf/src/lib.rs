@@ -20,5 +20,5 @@ pub use failure::{Code, Failure, Outcome};
 pub use logging::Log;
 pub use metadata::{Action, Role, man_page, markdown_table, roff, xml};
 pub use notification::{Member, Notification, Operation, Peers, Phase};
-pub use parameter::{Kind, LastValues, Parameter, Secret, Values};
+pub use parameter::{Kind, LastValues, Parameter, Secret, Values, words};
 pub use run::{Agent, Promotable, Reloadable, ResourceAgent, Status};

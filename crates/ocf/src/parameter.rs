@@ -182,6 +182,17 @@ pub struct Values {
     complaints: RefCell<Vec<String>>,
 }
 
+/// The words of a choice, for [`Kind::Choice`]: each is written once, beside what it stands for.
+pub const fn words<T: Copy, const N: usize>(choice: &[(&'static str, T); N]) -> [&'static str; N] {
+    let mut words = [""; N];
+    let mut at = 0;
+    while at < N {
+        words[at] = choice[at].0;
+        at += 1;
+    }
+    words
+}
+
 impl Values {
     /// Reads the declared parameters and checks each.
     ///
@@ -246,6 +257,12 @@ impl Values {
     /// The value or the default; empty when there is neither.
     pub fn text(&self, parameter: &Parameter) -> &str {
         self.given.get(parameter.name).map_or(parameter.default, String::as_str)
+    }
+
+    /// The value as what its word stands for; `otherwise` for a word that is none of them.
+    pub fn choice<T: Copy>(&self, parameter: &Parameter, words: &[(&str, T)], otherwise: T) -> T {
+        let text = self.text(parameter);
+        words.iter().find(|(word, _)| *word == text).map_or(otherwise, |(_, meaning)| *meaning)
     }
 
     /// The value as a path, `None` when there is none.

@@ -20,6 +20,12 @@ const NO_SUCH: i32 = 105;
 /// And that something does already.
 const EXISTS: i32 = 108;
 
+/// What one call of a tool may take when so much is left of an action: half of it, so that something can still be done after one that
+/// hangs.
+pub fn longest_call(left: Duration) -> Duration {
+    (left / 2).clamp(SHORTEST_LIMIT, CALL_LIMIT)
+}
+
 /// Who we are in the cluster.
 #[derive(Clone, Debug)]
 pub struct Membership {
@@ -245,7 +251,7 @@ impl Cluster {
             Ok(done) => Ok(attribute_values(&done.stdout)),
             // Nobody has published it yet. The status for that differs between releases.
             Err(Error::Refused { status: NO_SUCH, .. }) => Ok(BTreeMap::new()),
-            Err(Error::Refused { stderr, .. }) if stderr.contains("does not exist") => Ok(BTreeMap::new()),
+            Err(Error::Refused { stderr, .. }) if tools::says_that_nothing_is_there(&stderr) => Ok(BTreeMap::new()),
             Err(e) => Err(e),
         }
     }
@@ -341,8 +347,8 @@ impl Cluster {
 
     fn call(&self, program: &str, arguments: &[&str]) -> Result<Finished, Error> {
         let begin = Instant::now();
-        let left = self.until.map_or(CALL_LIMIT, |until| until.saturating_duration_since(begin) / 2);
-        let done = process::run(program, arguments, left.clamp(SHORTEST_LIMIT, CALL_LIMIT));
+        let limit = self.until.map_or(CALL_LIMIT, |until| longest_call(until.saturating_duration_since(begin)));
+        let done = process::run(program, arguments, limit);
         let took = begin.elapsed().as_secs_f64() * 1000.0;
         let call = format!("{program} {}", arguments.join(" "));
         match done {

@@ -11,9 +11,9 @@ mod score;
 mod tools;
 mod watch;
 
-pub use cluster::{Cluster, Error, Membership};
+pub use cluster::{Cluster, Error, Membership, longest_call};
 pub use score::Score;
-pub use watch::{Disks, Watcher, watch};
+pub use watch::{Disks, WATCHER_ENDING, Watcher, watch};
 
 /// The parsers, for the fuzz targets.
 pub mod parsers {

@@ -8,6 +8,11 @@ pub(crate) fn attribute_values(output: &str) -> BTreeMap<String, String> {
     output.lines().filter_map(|line| Some((field(line, "host")?, field(line, "value")?))).collect()
 }
 
+/// Whether `attrd_updater` says that nobody has published an attribute. Releases differ in the status that they say it with.
+pub(crate) fn says_that_nothing_is_there(complaint: &str) -> bool {
+    complaint.contains("does not exist")
+}
+
 /// The value of `name="..."` in a line.
 fn field(line: &str, name: &str) -> Option<String> {
     let key = format!("{name}=\"");
@@ -72,6 +77,12 @@ mod tests {
         assert_eq!(values.get("lxc1").map(String::as_str), Some("1:a"));
         assert_eq!(values.get("lxc2").map(String::as_str), Some(""));
         assert_eq!(values.len(), 2);
+    }
+
+    #[test]
+    fn an_attribute_that_nobody_has_published_is_no_failure() {
+        assert!(says_that_nothing_is_there("Could not query value of systole-r-position: attribute does not exist"));
+        assert!(!says_that_nothing_is_there("Could not query value of systole-r-position: Connection to cluster failed"));
     }
 
     #[test]

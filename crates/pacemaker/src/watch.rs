@@ -25,7 +25,7 @@ use crate::score::{Score, Told};
 const LOOKS: Duration = Duration::from_millis(100);
 
 /// How long a watcher and what it has started may take to be gone.
-const ENDING: Duration = Duration::from_secs(1);
+pub const WATCHER_ENDING: Duration = Duration::from_secs(1);
 /// What the watcher's program is called with to write to the disks.
 const WRITER: &str = "write-to-disks";
 
@@ -80,12 +80,18 @@ pub struct Watcher {
     program: PathBuf,
     membership: Membership,
     disks: Option<Disks>,
+    ending: Duration,
 }
 
 impl Watcher {
     /// The watcher for a member; `program` is `systole-watch`.
     pub fn new(program: &Path, membership: Membership) -> Self {
-        Self { program: program.to_owned(), membership, disks: None }
+        Self { program: program.to_owned(), membership, disks: None, ending: WATCHER_ENDING }
+    }
+
+    /// The same, which waits no longer than this for the end of the watcher before.
+    pub fn ending_within(self, limit: Duration) -> Self {
+        Self { ending: limit, ..self }
     }
 
     /// The same, which watches these disks as well.
@@ -105,7 +111,7 @@ impl Watcher {
             if self.does_it(&record, server) {
                 return Ok(());
             }
-            process::kill_session(&record.watcher, ENDING);
+            process::kill_session(&record.watcher, self.ending);
         }
         let _ = std::fs::remove_file(report_file(&self.membership));
         let mut arguments = vec![
@@ -140,7 +146,7 @@ impl Watcher {
     pub fn end(&self) {
         if let Some(record) = self.record() {
             // With what it has started: the disk may be about to be unmounted. What hangs on it does not keep us.
-            process::kill_session(&record.watcher, ENDING);
+            process::kill_session(&record.watcher, self.ending);
         }
         let _ = std::fs::remove_file(self.path());
         let _ = std::fs::remove_file(report_file(&self.membership));

@@ -5,12 +5,11 @@ use std::time::Duration;
 use ocf::{Context, Failure, Log, Outcome};
 use process::Identity;
 
-/// What a server gets to end by itself even when no time is left.
-const SHORTEST_GRACE: Duration = Duration::from_millis(500);
+use crate::limits;
 
 /// How long `stop` may wait for a server that ends by itself: for as long as `reserve` is left, for killing it and for what comes after that.
 pub fn grace(context: &Context, reserve: Duration) -> Duration {
-    context.deadline.reserving(reserve).left().max(SHORTEST_GRACE)
+    context.deadline.reserving(reserve).left().max(limits::SHORTEST_GRACE)
 }
 
 /// Tells a server to end, and kills it when it has not after `grace`; without any it is killed at once. One that was killed may still be there:
@@ -32,7 +31,7 @@ pub fn end_server(log: &Log, server: &Identity, grace: Duration) {
 /// # Errors
 /// That it hangs in the kernel. The node is fenced then.
 pub fn unless_gone<'a>(context: &Context, servers: impl IntoIterator<Item = &'a Identity>) -> Outcome {
-    let limit = context.deadline.left().max(Duration::from_secs(1));
+    let limit = context.deadline.left().max(limits::KILLED);
     let until = std::time::Instant::now() + limit;
     let left = || until.saturating_duration_since(std::time::Instant::now());
     match servers.into_iter().find(|server| !server.wait_gone(left())) {

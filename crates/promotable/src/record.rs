@@ -1,16 +1,12 @@
 //! The record of the last promotion: a property in the CIB. What stands in it is the agent's; how it is read and replaced is the same.
 
 use std::fmt::Display;
-use std::time::Duration;
 
 use ocf::Failure;
 use pacemaker::Cluster;
 
 /// The property, after the resource's name.
 const PROPERTY: &str = "primary";
-
-/// How often a primary looks whether the record is still its own.
-pub const REVIEW: Duration = Duration::from_secs(60);
 
 /// What an agent records of a promotion.
 pub trait Record: Display + PartialEq + Sized {

@@ -8,17 +8,10 @@ use std::time::Duration;
 use ocf::{Failure, Outcome, Peers};
 use process::Identity;
 
-use super::monitor::ENDING;
 use super::{Effect, Event, Instance, Level, Sight, Word};
 use crate::info::{Info, ReplicationRole};
+use crate::limits;
 use crate::server::Fault;
-
-/// How long a demotion waits for the replicas to catch up.
-const DRAIN: Duration = Duration::from_secs(5);
-/// How long a server may stay silent in a demotion before it is killed.
-const PATIENCE: Duration = Duration::from_millis(1500);
-/// How long a dead primary that was started again stays no candidate, unless it attaches before.
-const HELD: Duration = Duration::from_secs(8);
 
 /// What is left when the orderly way is not to be had.
 enum Resort {
@@ -53,7 +46,7 @@ impl Instance<'_> {
                 self.ask(Effect::Kill(process.clone())).await;
             }
         }
-        let rest = self.left().max(Duration::from_secs(1));
+        let rest = self.left().max(limits::KILLED);
         if !self.flag(Effect::Gone(process.clone(), rest)).await {
             return Err(Failure::generic(format!(
                 "the server (pid {}) can neither be demoted nor killed: it hangs in the kernel, probably on its disk",
@@ -69,7 +62,7 @@ impl Instance<'_> {
         let until = self.now() + self.left() / 2;
         let mut told = false;
         loop {
-            let limit = PATIENCE.min(self.left() / 3);
+            let limit = limits::SILENT_IN_DEMOTION.min(self.left() / 3);
             let (busy, why) = match self.look(process, limit).await {
                 Sight::Answered(seen) => match self.hand_down(peers, &seen.info).await {
                     Ok(()) => return Ok(()),
@@ -79,7 +72,7 @@ impl Instance<'_> {
                 Sight::Engaged(why) | Sight::Working(why) => (true, why),
                 Sight::Unasked(fault) => (matches!(fault, Fault::Closed(_)), fault.to_string()),
                 Sight::Deaf(why) => {
-                    let limit = ENDING.min(self.left() / 3);
+                    let limit = limits::ENDING.min(self.left() / 3);
                     if self.flag(Effect::Gone(process.clone(), limit)).await {
                         return Err(Resort::Gone);
                     }
@@ -128,7 +121,7 @@ impl Instance<'_> {
 
     /// Waits for whom the role goes to, when the transition says so, otherwise for all.
     async fn drain(&mut self, peers: &Peers) -> Result<(), Fault> {
-        let limit = DRAIN.min(self.left() / 3);
+        let limit = limits::DRAIN.min(self.left() / 3);
         let drained = match self.ask(Effect::Drain(peers.candidate().map(str::to_owned), limit)).await {
             Event::Drained(drained) => drained,
             other => Err(Fault::Refused(super::confused(&other))),
@@ -145,7 +138,7 @@ impl Instance<'_> {
     /// promotes the successor.
     async fn restart_demoted(&mut self) -> Outcome {
         self.state.forget_reign();
-        self.state.held_until = Some(self.now() + HELD);
+        self.state.held_until = Some(self.now() + limits::HELD);
         self.save().await?;
         if !self.rules.clustered {
             return Ok(());

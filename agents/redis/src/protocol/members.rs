@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ocf::{Failure, Outcome};
-use promotable::{REVIEW, Review};
+use promotable::Review;
 
 use super::{Effect, Instance, Level, Word};
-use crate::info::{Info, LOST_AFTER};
+use crate::info::Info;
+use crate::limits;
 use crate::record::Record;
 use crate::server::Observation;
 use crate::state::{Reign, State};
@@ -81,7 +82,7 @@ impl Instance<'_> {
     /// Looks now and then whether the record is still the one of this reign, and writes it again where it got lost.
     async fn review_record(&mut self) -> Outcome {
         let now = self.now();
-        if self.state.reviewed.is_some_and(|at| now.saturating_sub(at) < REVIEW) {
+        if self.state.reviewed.is_some_and(|at| now.saturating_sub(at) < limits::REVIEW) {
             return Ok(());
         }
         let found = self.record().await?;
@@ -134,7 +135,8 @@ impl Instance<'_> {
             state.away.entry(node.clone()).or_insert(now);
         }
         if self.rules.confirmations().is_none() {
-            let lost = state.away.iter().filter(|(_, since)| now.saturating_sub(**since) >= LOST_AFTER).map(|(node, _)| node.clone());
+            let lost =
+                state.away.iter().filter(|(_, since)| now.saturating_sub(**since) >= limits::LOST_AFTER).map(|(node, _)| node.clone());
             state.leaving.extend(lost);
         }
         Ok(())

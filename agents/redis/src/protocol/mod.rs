@@ -16,6 +16,8 @@ mod succession;
 
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod slowest;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

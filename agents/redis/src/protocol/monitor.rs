@@ -1,25 +1,19 @@
 //! `monitor`: what the server does, and what the cluster should know of it. With nothing changed it starts no process.
 
-use std::time::Duration;
-
 use ocf::{Failure, Status};
 use pacemaker::Score;
 use process::Identity;
 
 use super::{Effect, Event, Instance, Level, LinkTrouble, Sight, Word};
 use crate::info::ReplicationRole;
-use crate::params::Params;
+use crate::limits;
 use crate::preference::{self, Circumstances};
 use crate::record::Record;
 use crate::server::{Fault, Observation};
 use crate::state::{Reign, State};
 
-/// How long a replica's link may be down before the log says so.
-const LINK_PATIENCE: Duration = Duration::from_secs(10);
 /// For how many monitors in a row a server may say nothing and work: five minutes and more, because what ends with it may be all data.
 const WORKS_AT_MOST: u32 = 30;
-/// How long a server may take to end that does not listen any more.
-pub(super) const ENDING: Duration = Duration::from_secs(1);
 
 impl Instance<'_> {
     /// Finds out what the instance does. `unknown`: why its memory cannot be read, when it cannot.
@@ -33,7 +27,7 @@ impl Instance<'_> {
                 return Ok(status(&self.state, &objections));
             }
         }
-        let limit = Params::ANSWER_LIMIT.min(self.left() / 2);
+        let limit = limits::step(limits::ANSWER, self.left());
         match self.look(&process, limit).await {
             Sight::Answered(seen) => match unknown {
                 Some(failure) => {
@@ -56,7 +50,7 @@ impl Instance<'_> {
             }
             Sight::Ended => self.found_dead(&before).await,
             Sight::Deaf(why) => {
-                let limit = ENDING.min(self.left());
+                let limit = limits::ENDING.min(self.left());
                 if self.flag(Effect::Gone(process.clone(), limit)).await {
                     return self.found_dead(&before).await;
                 }
@@ -227,7 +221,7 @@ impl Instance<'_> {
         }
         let now = self.now();
         let detached = if seen.info.link_up { now } else { *self.state.detached_since.get_or_insert(now) };
-        let for_long = now.saturating_sub(detached) >= LINK_PATIENCE;
+        let for_long = now.saturating_sub(detached) >= limits::LINK_DOWN;
         let Some(primary) = self.state.following.clone() else {
             let unknown = || "see the log of whom the cluster asked last".to_owned();
             let why = self.state.refused.as_ref().map_or_else(unknown, |why| format!("not promoted: {why}"));
@@ -243,7 +237,7 @@ impl Instance<'_> {
             return followed.err().map(|e| format!("it could not be made to follow {primary}: {e}"));
         }
         // A link that was never up has no age.
-        let for_long = for_long || seen.info.link_down_seconds.is_some_and(|s| s >= LINK_PATIENCE.as_secs());
+        let for_long = for_long || seen.info.link_down_seconds.is_some_and(|s| s >= limits::LINK_DOWN.as_secs());
         if seen.info.link_up || !for_long {
             return None;
         }
@@ -283,25 +277,6 @@ impl Instance<'_> {
 }
 
 impl LinkTrouble {
-    /// From the newest line of the log that says anything of it. What else stands in the line is nobody's business.
-    pub(crate) fn of(log: &str) -> Self {
-        let of_line = |line: &str| {
-            let says = |words: &[&str]| words.iter().any(|word| line.contains(word));
-            if says(&["sync: receiving", "sync: Finished", "Full resync from master"]) {
-                Some(Self::Unknown)
-            } else if says(&["Unable to AUTH", "NOAUTH", "WRONGPASS", "NOPERM"]) {
-                Some(Self::Login)
-            } else if says(&["Name or service not known", "Temporary failure in name resolution"]) {
-                Some(Self::Name)
-            } else if says(&["Unable to connect to MASTER", "Connection refused", "Timeout connecting", "No route to host"]) {
-                Some(Self::Network)
-            } else {
-                None
-            }
-        };
-        log.lines().rev().find_map(of_line).unwrap_or(Self::Unknown)
-    }
-
     fn remedy(self) -> &'static str {
         match self {
             Self::Login => "the primary refuses its login; correct masterauth and masteruser (docs/redis.md, changing the password)",
@@ -327,27 +302,5 @@ fn status(state: &State, wrong: &[String]) -> Status {
         (false, []) => Status::Running,
         (true, _) => Status::DegradedPromoted(wrong.join("; ")),
         (false, _) => Status::Degraded(wrong.join("; ")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn why_a_link_is_down_stands_in_the_newest_line_that_tells() {
-        let refused = "1:S 29 Nov 2026 # Unable to AUTH to MASTER: -WRONGPASS invalid username-password pair\n";
-        let nobody = "1:S 29 Nov 2026 # Error condition on socket for SYNC: Connection refused\n";
-        let name = "1:S 29 Nov 2026 # Unable to connect to MASTER: Name or service not known\n";
-        let copy = "1:S 29 Nov 2026 * MASTER <-> REPLICA sync: receiving 175 bytes from master to disk\n";
-        for (log, cause) in [
-            (String::new(), LinkTrouble::Unknown),
-            (format!("{nobody}{refused}something else\n"), LinkTrouble::Login),
-            (format!("{refused}{nobody}"), LinkTrouble::Network),
-            (name.to_owned(), LinkTrouble::Name),
-            (format!("{refused}{copy}"), LinkTrouble::Unknown),
-        ] {
-            assert_eq!(LinkTrouble::of(&log), cause, "{log}");
-        }
     }
 }

@@ -5,20 +5,15 @@
 //! cluster plans anew. What it cannot know yet, `promote` decides.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use ocf::{Notification, Operation, Outcome, Peers, Phase};
 
 use super::{Effect, Instance, Sight, Word};
 use crate::election::Verdict;
+use crate::limits;
 use crate::preference::PRIMARY;
 use crate::record::Record;
 use crate::server::Fault;
-
-/// How long the candidate waits for the positions of the others.
-const HEARING: Duration = Duration::from_millis(100);
-/// How long a server may take to answer: the whole cluster waits.
-pub(super) const ANSWER: Duration = Duration::from_millis(500);
 
 impl Instance<'_> {
     /// Reacts to what happens to the other instances.
@@ -60,7 +55,7 @@ impl Instance<'_> {
             return Ok(());
         }
         let expected = peers.running_nodes();
-        let positions = self.hear(&round, expected.clone(), HEARING).await?;
+        let positions = self.hear(&round, expected.clone(), limits::HEARING_IN_NOTIFICATION).await?;
         let all_heard = expected.iter().all(|node| positions.contains_key(node));
         match self.verdict(record.as_ref(), &positions)? {
             // Who was not heard may not have been asked yet: `promote` comes when all have.
@@ -91,7 +86,7 @@ impl Instance<'_> {
         self.state.refused = None;
         self.state.record = None;
         self.save().await?;
-        let seen = match self.look(&process, ANSWER).await {
+        let seen = match self.look(&process, limits::ANSWER_IN_NOTIFICATION).await {
             Sight::Answered(seen) => seen,
             Sight::Unasked(fault) => return Err(fault.into()),
             Sight::Engaged(why) | Sight::Working(why) | Sight::Stuck(why) | Sight::Deaf(why) => return Err(Fault::Silent(why).into()),

@@ -11,13 +11,10 @@ use process::Identity;
 use super::{Effect, Instance, Level, Sight, Word};
 use crate::election::Verdict;
 use crate::info::{Info, ReplicationRole};
-use crate::params::Params;
+use crate::limits;
 use crate::record::Record;
 use crate::server::{Fault, Observation};
 use crate::state::Reign;
-
-/// How long the candidate waits for the positions of the others.
-const HEARING: Duration = Duration::from_millis(1000);
 
 impl Instance<'_> {
     /// Makes this server the primary.
@@ -57,7 +54,7 @@ impl Instance<'_> {
 
     /// Looks as soon as the server has a connection free.
     async fn look_when_free(&mut self, process: &Identity) -> Sight {
-        let limit = Params::ANSWER_LIMIT.min(self.left() / 2);
+        let limit = limits::step(limits::ANSWER, self.left());
         let until = self.now() + limit;
         loop {
             match self.look(process, limit).await {
@@ -86,7 +83,7 @@ impl Instance<'_> {
         let me = self.me()?;
         let round = Record::round(record);
         let others = running.iter().filter(|node| *node != me).cloned().collect();
-        let mut positions = self.hear(&round, others, HEARING).await?;
+        let mut positions = self.hear(&round, others, limits::HEARING).await?;
         // What was published of this server may be of a process before this one: an empty one must not pass for it.
         let mine = self.position(&round).await?;
         positions.insert(me.to_owned(), mine);

@@ -8,17 +8,10 @@ use process::Identity;
 
 use super::{Effect, Event, Instance, Sight, Word};
 use crate::info::{Info, ReplicationRole};
-use crate::params::Params;
+use crate::limits;
 use crate::preference::{Circumstances, score};
 use crate::server::{Fault, Observation};
 use crate::state::State;
-
-/// How long `start` waits for the data to be loaded. A server that loads is alive: the cluster must not wait for it
-/// while another instance could be promoted.
-const LOADING_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a server that the agent has started may take until it listens, and one that somebody else has started.
-const COMING_UP: Duration = Duration::from_secs(10);
-const SOMEBODY_ELSES: Duration = Duration::from_secs(1);
 
 impl Instance<'_> {
     /// Starts the server as a replica that takes no writes.
@@ -38,7 +31,7 @@ impl Instance<'_> {
                 self.notice(format!("not waiting until the data are loaded: {successor} is about to be promoted")).await;
                 Duration::ZERO
             }
-            None => LOADING_PATIENCE.min(self.left()),
+            None => limits::LOADING.min(self.left()),
         };
         match (self.launch(promoted.clone(), patience).await?, promoted) {
             // Still loading: the first monitor afterwards makes it follow.
@@ -101,9 +94,9 @@ impl Instance<'_> {
 
     /// Looks until it listens. A start before this one may have been killed, and its server is not up yet.
     async fn look_when_up(&mut self, process: &Identity) -> Sight {
-        let until = self.now() + if self.state.ours { COMING_UP } else { SOMEBODY_ELSES };
+        let until = self.now() + if self.state.ours { limits::COMING_UP } else { limits::SOMEBODY_ELSES };
         loop {
-            let limit = Params::ANSWER_LIMIT.min(self.left() / 2);
+            let limit = limits::step(limits::ANSWER, self.left());
             match self.look(process, limit).await {
                 Sight::Deaf(_) if self.now() < until && !self.left().is_zero() => {
                     self.ask(Effect::Wait(Duration::from_millis(5))).await;

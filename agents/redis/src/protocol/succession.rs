@@ -6,18 +6,13 @@ use std::time::Duration;
 use ocf::{Failure, Outcome};
 use pacemaker::Score;
 
-use super::notify::ANSWER;
 use super::{Effect, Event, Instance, Level, Sight};
 use crate::election::{Position, Question, Unfit, Verdict, elect};
 use crate::info::Info;
+use crate::limits;
 use crate::preference::{HANDED_OVER, STEPPED_BACK};
 use crate::record::Record;
 use crate::server::Fault;
-
-/// How long a candidate that was not promoted stays behind. Then it tries again: somebody may have come.
-const STANDS_BACK: Duration = Duration::from_secs(10);
-/// How long a published position is taken to be still there.
-const PUBLISHED_FOR: Duration = Duration::from_secs(10);
 
 impl Instance<'_> {
     /// The record, read now unless a monitor has read it since the last promotion. What is known may be older than the
@@ -46,7 +41,7 @@ impl Instance<'_> {
                 (Score::NEVER, reason)
             }
         };
-        self.state.stands_back = Some((score, self.now() + STANDS_BACK));
+        self.state.stands_back = Some((score, self.now() + limits::STANDS_BACK));
         self.save().await?;
         self.perform(Effect::Score(score)).await?;
         Ok(reason)
@@ -64,7 +59,12 @@ impl Instance<'_> {
         let position = self.position(round).await?;
         let text = position.print();
         let now = self.now();
-        if self.state.published.as_ref().is_some_and(|(published, at)| *published == text && now.saturating_sub(*at) < PUBLISHED_FOR) {
+        if self
+            .state
+            .published
+            .as_ref()
+            .is_some_and(|(published, at)| *published == text && now.saturating_sub(*at) < limits::POSITION_STANDS)
+        {
             return Ok(());
         }
         self.notice(format!("position for the next promotion: {text}")).await;
@@ -77,7 +77,7 @@ impl Instance<'_> {
     pub(super) async fn position(&mut self, round: &str) -> Result<Position, Failure> {
         let nowhere = |unfit| Position::nowhere(round, unfit);
         let Some(process) = self.find().await else { return Ok(nowhere(Unfit::NoServer)) };
-        let seen = match self.look(&process, ANSWER).await {
+        let seen = match self.look(&process, limits::ANSWER_IN_NOTIFICATION).await {
             Sight::Answered(seen) => seen,
             Sight::Ended => return Ok(nowhere(Unfit::NoServer)),
             // It may hold what nobody else has, so nobody may be promoted as if it held nothing.

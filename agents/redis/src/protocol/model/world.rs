@@ -1,0 +1,336 @@
+//! The world: servers with their data, links between them, and what carries effects out there.
+
+#![allow(clippy::unwrap_used, reason = "a test helper panics to fail the test")]
+
+use std::collections::BTreeMap;
+
+use ocf::{Environment, Failure, Member, Peers, Values};
+use process::Identity;
+use promotable::NotReplaced;
+
+use super::{NODES, Server, State, Subject, Without, World, name, number};
+use crate::election::Position;
+use crate::info::{AttachedReplica, Info, ReplicationRole};
+use crate::params::{ALL, Params};
+use crate::protocol::{Effect, Event, LinkTrouble, Sight, Word};
+use crate::record::Record;
+use crate::server::{Fault, GATE_CLOSED, NOBODY, Observation};
+
+pub(super) fn identity(process: u8) -> Identity {
+    Identity { pid: process.into(), start_ticks: process.into(), boot: String::new() }
+}
+
+pub(super) fn history(id: u8) -> String {
+    format!("h{id}")
+}
+
+pub(super) fn params(durability: &str) -> Params {
+    let pairs = [("OCF_RESKEY_durability".to_owned(), durability.to_owned())];
+    Params::new(&Values::read(ALL, &Environment::from_pairs(pairs)).unwrap())
+}
+
+impl State {
+    pub(super) fn up(&self, n: usize) -> bool {
+        self.nodes[n].alive && self.nodes[n].server.is_some()
+    }
+
+    pub(super) fn reach(&self, a: usize, b: usize) -> bool {
+        [a, b].iter().all(|n| self.nodes[*n].alive && self.nodes[*n].connected)
+    }
+
+    pub(super) fn server(&self, n: usize) -> Option<&Server> {
+        self.nodes[n].server.as_ref().filter(|_| self.nodes[n].alive)
+    }
+
+    /// Replicas that receive from this one.
+    pub(super) fn attached(&self, p: usize) -> impl Iterator<Item = usize> + '_ {
+        (0..NODES).filter(move |n| self.server(*n).is_some_and(|s| s.link_up && s.following == Some(p)))
+    }
+
+    pub(super) fn new_history(&mut self) -> u8 {
+        self.histories += 1;
+        self.histories
+    }
+
+    pub(super) fn info(&self, n: usize, params: &Params) -> Info {
+        let server = self.server(n).unwrap();
+        let replica = |r: usize| AttachedReplica { node: name(r), online: true, offset: self.server(r).unwrap().offset.into(), lag: 0 };
+        let nobody = || (NOBODY.0.to_owned(), NOBODY.1);
+        Info {
+            pid: None,
+            role: if server.primary { ReplicationRole::Primary } else { ReplicationRole::Replica },
+            loading: false,
+            has_keys: !server.log.is_empty(),
+            replid: history(server.history),
+            offset: server.offset.into(),
+            replid2: server.before.map(|(id, _)| history(id)),
+            second_offset: server.before.map(|(_, offset)| offset.into()),
+            backlog: server.backlog,
+            stale_offset: None,
+            primary: (!server.primary).then(|| server.following.map_or_else(nobody, |p| params.address_of(&name(p)))),
+            link_up: server.link_up,
+            syncing: false,
+            link_down_seconds: None,
+            priority: 100,
+            replicas: self.attached(n).map(replica).collect(),
+            save_failed: false,
+        }
+    }
+
+    pub(super) fn observation(&self, n: usize, params: &Params) -> Observation {
+        Observation { info: self.info(n, params), gate: self.server(n).unwrap().gate, complaint: None }
+    }
+
+    /// A server that ends. What it has goes to its replicas, or does not: `Deliver` comes before, or never.
+    pub(super) fn end_server(&mut self, n: usize, keeps: bool) {
+        if let Some(server) = self.nodes[n].server.take() {
+            self.nodes[n].disk = if keeps { server.log } else { Vec::new() };
+        }
+        for r in 0..NODES {
+            if let Some(server) = self.nodes[r].server.as_mut().filter(|s| s.following == Some(n)) {
+                server.link_up = false;
+            }
+        }
+    }
+
+    /// A server that starts from its disk: an append-only file restores no position.
+    pub(super) fn start_server(&mut self, n: usize) -> u8 {
+        self.processes += 1;
+        let history = self.new_history();
+        let log = self.nodes[n].disk.clone();
+        self.nodes[n].server = Some(Server {
+            process: self.processes,
+            primary: false,
+            gate: GATE_CLOSED,
+            following: None,
+            link_up: false,
+            history,
+            offset: 1,
+            before: None,
+            backlog: false,
+            log,
+        });
+        self.processes
+    }
+
+    /// The replica's link comes up: it goes on where it was, or gets a copy.
+    pub(super) fn attach(&mut self, n: usize) {
+        let p = self.server(n).unwrap().following.unwrap();
+        if !self.server(p).unwrap().backlog {
+            let new = self.new_history();
+            let primary = self.nodes[p].server.as_mut().unwrap();
+            (primary.history, primary.before, primary.backlog) = (new, None, true);
+        }
+        let primary = self.server(p).unwrap().clone();
+        let replica = self.nodes[n].server.as_mut().unwrap();
+        let goes_on = replica.history == primary.history && replica.offset <= primary.offset
+            || primary.before.is_some_and(|(id, end)| replica.history == id && replica.offset < end);
+        if !goes_on {
+            self.wiped |= primary.log.is_empty() && !replica.log.is_empty();
+            (replica.log, replica.offset) = (primary.log, primary.offset);
+        }
+        (replica.history, replica.before, replica.backlog, replica.link_up) = (primary.history, primary.before, true, true);
+    }
+
+    pub(super) fn peers(&self, subject: Subject) -> Peers {
+        let member = |n: usize| Member { instance: format!("redis:{n}"), node: name(n) };
+        let list = |n: Option<usize>| n.map(member).into_iter().collect::<Vec<_>>();
+        let running = (0..NODES).filter(|n| self.nodes[*n].started && self.nodes[*n].alive);
+        Peers {
+            start: list(subject.start),
+            promote: list(subject.promote),
+            demote: list(subject.demote),
+            promoted: list(self.promoted),
+            unpromoted: running.filter(|n| Some(*n) != self.promoted).map(member).collect(),
+            ..Peers::default()
+        }
+    }
+}
+
+impl World {
+    pub(super) fn carry_out(&self, s: &mut State, n: usize, effect: Effect) -> Event {
+        let running = s.server(n).is_some();
+        let gone = || Fault::Absent("nothing listens".into());
+        match effect {
+            Effect::Save(memory) => {
+                s.nodes[n].memory = *memory;
+                Event::Done(Ok(()))
+            }
+            Effect::Find(_) => Event::Found(s.server(n).map(|server| identity(server.process))),
+            Effect::Look(..) if running => Event::Sight(Sight::Answered(Box::new(s.observation(n, &self.params)))),
+            Effect::Look(..) => Event::Sight(Sight::Ended),
+            Effect::Replication if running => Event::Replication(Ok(Box::new(s.info(n, &self.params)))),
+            Effect::Rest(_) if running => {
+                self.rest(s, n);
+                Event::Replication(Ok(Box::new(s.info(n, &self.params))))
+            }
+            Effect::Drain(target, _) if running => Event::Drained(Ok(self.drain(s, n, target.as_deref()))),
+            Effect::Held(enough, leaving, offset) => {
+                let holds = |r: &usize| u64::from(s.server(*r).unwrap().offset) >= offset && !leaving.contains(&name(*r));
+                Event::Flag(s.attached(n).filter(holds).count() >= enough)
+            }
+            Effect::Tell(word) => Event::Told(if running { self.tell(s, n, &word) } else { Err(gone()) }),
+            Effect::Replication | Effect::Rest(_) => Event::Replication(Err(gone())),
+            Effect::Drain(..) => Event::Drained(Err(gone())),
+            Effect::Launch(mut memory, _) => {
+                let process = identity(s.start_server(n));
+                memory.server = Some(process.clone());
+                s.nodes[n].memory = *memory;
+                Event::Launched(Ok((process, Some(Box::new(s.observation(n, &self.params))))))
+            }
+            Effect::Kill(_) | Effect::Terminate(..) => {
+                s.end_server(n, true);
+                Event::Flag(true)
+            }
+            Effect::Gone(..) => Event::Flag(!running),
+            Effect::Score(score) => {
+                s.nodes[n].score = Some(score);
+                Event::Done(Ok(()))
+            }
+            Effect::ScoreOf(node, score) => {
+                s.nodes[number(&node)].score = Some(score);
+                Event::Done(Ok(()))
+            }
+            Effect::Publish(position) => {
+                s.nodes[n].position = Some(*position);
+                Event::Done(Ok(()))
+            }
+            Effect::Hear(round, ..) => Event::Positions(Ok(self.hear(s, n, &round))),
+            Effect::ReadRecord => Event::Record(Ok(s.record.clone())),
+            Effect::ReplaceRecord(before, record) => Event::Replaced(self.replace(s, n, before, record)),
+            Effect::Objections(_) | Effect::Complaints | Effect::Misconfiguration => Event::Texts(Vec::new()),
+            Effect::LinkTrouble => Event::Link(LinkTrouble::Unknown),
+            Effect::Log(..)
+            | Effect::MayStart
+            | Effect::SetReplicationLogin
+            | Effect::KeepFiles(_)
+            | Effect::Watch(_)
+            | Effect::Wait(_) => Event::Done(Ok(())),
+        }
+    }
+
+    /// What a primary that is dead or demoted has sent arrives, and the link ends.
+    pub(super) fn rest(&self, s: &mut State, n: usize) {
+        let server = s.nodes[n].server.as_mut().unwrap();
+        if !server.primary && server.link_up {
+            (server.following, server.link_up) = (None, false);
+        }
+    }
+
+    pub(super) fn drain(&self, s: &mut State, n: usize, target: Option<&str>) -> Option<String> {
+        let everything = s.server(n).unwrap().offset;
+        let attached: Vec<usize> = s.attached(n).collect();
+        let named = attached.iter().any(|r| Some(name(*r).as_str()) == target);
+        for r in attached.iter().filter(|r| !named || Some(name(**r).as_str()) == target) {
+            while s.server(*r).unwrap().offset < everything {
+                self.deliver(s, *r);
+            }
+        }
+        attached.is_empty().then(|| "no replica is attached".to_owned())
+    }
+
+    pub(super) fn deliver(&self, s: &mut State, n: usize) {
+        let replica = s.server(n).unwrap();
+        let primary = s.server(replica.following.unwrap()).unwrap();
+        let lacks = usize::from(primary.offset - replica.offset);
+        let next = primary.log[primary.log.len() - lacks];
+        let replica = s.nodes[n].server.as_mut().unwrap();
+        replica.log.push(next);
+        replica.offset += 1;
+    }
+
+    pub(super) fn tell(&self, s: &mut State, n: usize, word: &Word) -> Result<(), Fault> {
+        let new = s.histories + 1;
+        let server = s.nodes[n].server.as_mut().unwrap();
+        match word {
+            Word::CloseGate if self.without == Without::Gate => {}
+            Word::CloseGate => server.gate = GATE_CLOSED,
+            Word::OpenGate(replicas, _) => server.gate = *replicas,
+            Word::Follow(node) => {
+                let p = number(node);
+                if server.primary || server.following != Some(p) {
+                    self.unlink(s, n);
+                    let server = s.nodes[n].server.as_mut().unwrap();
+                    (server.primary, server.following, server.link_up) = (false, Some(p), false);
+                }
+            }
+            Word::FollowNobody => {
+                self.unlink(s, n);
+                let server = s.nodes[n].server.as_mut().unwrap();
+                (server.primary, server.following, server.link_up) = (false, None, false);
+            }
+            Word::BecomePrimary => {
+                if self.without == Without::Gate {
+                    server.gate = 0;
+                }
+                server.before = Some((server.history, server.offset + 1));
+                (server.primary, server.following, server.link_up, server.history) = (true, None, false, new);
+                s.histories = new;
+            }
+            Word::BeginBacklog => {
+                (server.history, server.backlog) = (new, true);
+                s.histories = new;
+            }
+            Word::Adopt(_) | Word::CutClients | Word::ResumeWrites => {}
+        }
+        Ok(())
+    }
+
+    /// Whoever follows a server that is no primary any more is not attached.
+    pub(super) fn unlink(&self, s: &mut State, p: usize) {
+        for r in s.attached(p).collect::<Vec<_>>() {
+            s.nodes[r].server.as_mut().unwrap().link_up = false;
+        }
+    }
+
+    pub(super) fn hear(&self, s: &State, n: usize, round: &str) -> BTreeMap<String, Position> {
+        let heard = |m: &usize| *m == n || s.reach(n, *m);
+        let of_round = |p: &Position| p.round == round || self.without == Without::Round;
+        let mut positions: BTreeMap<String, Position> =
+            (0..NODES).filter(heard).filter_map(|m| Some((name(m), s.nodes[m].position.clone().filter(of_round)?))).collect();
+        if self.without == Without::EmptyServers {
+            for m in 0..NODES {
+                let empty = Position { unfit: None, ..Position::nowhere(round, crate::election::Unfit::NoServer) };
+                positions.entry(name(m)).or_insert(empty);
+            }
+        }
+        positions
+    }
+
+    pub(super) fn replace(&self, s: &mut State, n: usize, before: Option<Record>, mut record: Record) -> Result<(), NotReplaced<Record>> {
+        if self.without == Without::Holders {
+            record.holders = [name(n)].into();
+        }
+        if self.without != Without::CompareAndSwap && s.record != before {
+            return Err(NotReplaced::Changed(s.record.clone()));
+        }
+        if !s.nodes[n].connected {
+            return Err(NotReplaced::Failed(Failure::generic("no quorum")));
+        }
+        s.record = Some(record);
+        Ok(())
+    }
+}
+
+/// Whether an effect leaves a trace, so that an agent that was killed after it differs from one that was killed before.
+pub(super) fn changes(effect: &Effect) -> bool {
+    matches!(
+        effect,
+        Effect::Save(_)
+            | Effect::Rest(_)
+            | Effect::Drain(..)
+            | Effect::Tell(_)
+            | Effect::Launch(..)
+            | Effect::Kill(_)
+            | Effect::Terminate(..)
+            | Effect::Score(_)
+            | Effect::ScoreOf(..)
+            | Effect::Publish(_)
+            | Effect::ReplaceRecord(..)
+    )
+}
+
+/// Whether nobody else can tell when an effect is carried out.
+pub(super) fn is_private(effect: &Effect) -> bool {
+    !changes(effect) && !matches!(effect, Effect::ReadRecord | Effect::Hear(..) | Effect::Look(..) | Effect::Replication | Effect::Held(..))
+}
