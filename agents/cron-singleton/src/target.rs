@@ -142,6 +142,7 @@ impl Target {
             Self::User(user) => Path::new(SPOOL).join(user),
         };
         let Some(directory) = path.parent() else { return };
+        #[allow(clippy::disallowed_methods, reason = "cron goes by the time of day")]
         let now = SystemTime::now();
         let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).ok().and_then(|d| i64::try_from(d.as_secs()).ok());
         let written = |path: &Path| own::metadata(path).ok()?.modified().ok().and_then(seconds);

@@ -239,6 +239,7 @@ fn set_stamp(timer: &str, minute: i64) -> Result<(), String> {
     let path = stamp_file(timer);
     let seconds = u64::try_from(minute).unwrap_or_default() * 60 + 59;
     // Not in the future: systemd would take it for a wrong clock.
+    #[allow(clippy::disallowed_methods, reason = "systemd goes by the time of day")]
     let time = (UNIX_EPOCH + Duration::from_secs(seconds)).min(SystemTime::now());
     let set = || {
         own::make_directories(Path::new(STAMPS), 0o755)?;

@@ -64,6 +64,7 @@ pub struct Request {
 /// The program.
 pub fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    #[allow(clippy::disallowed_methods, reason = "cron goes by the time of day")]
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or_default());
     let done = Request::read(&arguments, |name| std::env::var(name).ok())
         .and_then(|request| Ok((Place::of(&request.resource)?, request)))
