@@ -1,6 +1,6 @@
 //! durability=quorum: writes only with a majority, and no promotion that could lose a confirmed one.
 
-use testkit::{Agent, Group, Lists, Node, eventually};
+use testkit::{Agent, Group, Lists, Node, Signal, eventually};
 
 fn quorum(node: &Node) -> Agent {
     node.agent().parameter("durability", "quorum").parameter("replica_lag", "2")
@@ -56,4 +56,29 @@ fn reload_applies_another_durability_without_a_restart() {
     // On a replica it changes nothing: the gate stays closed.
     quorum(group.node("b")).run("reload-agent").ok();
     assert_eq!(group.node("b").ask(&["CONFIG", "GET", "min-replicas-to-write"]).unwrap().lines().last(), Some("1000000"));
+}
+
+/// Who was stopped leaves the record when what it may have confirmed is held by others, and not before.
+#[test]
+fn who_may_alone_hold_a_confirmed_write_stays_in_the_record() {
+    let group = Group::established(&["a", "b", "c"]);
+    let (a, b, c) = (group.node("a"), group.node("b"), group.node("c"));
+    quorum(a).run("reload-agent").ok();
+    quorum(a).run("monitor").expect(&[8]);
+    let frozen = b.server();
+    frozen.freeze();
+    let mut client = a.client();
+    client.ask(&["SET", "confirmed", "by c"]).expect("two replicas are attached");
+    assert_eq!(client.ask(&["WAIT", "1", "1000"]).unwrap(), "1");
+    quorum(c).run("stop").ok();
+    let stopped = Lists { promoted: vec!["a"], unpromoted: vec!["b", "c"], stop: vec!["c"], ..Lists::default() };
+    quorum(a).notifying("post", "stop", &stopped, group.spelling).run("notify").ok();
+    quorum(a).run("monitor").expect(&[8, 191]);
+    assert!(group.record().contains("holders=a,b,c"), "b lacks what c has confirmed: {}", group.record());
+    frozen.signal(Signal::SIGCONT);
+    group.wait_caught_up("a", "b");
+    eventually("c has left the record", || {
+        quorum(a).run("monitor").expect(&[8, 191]);
+        group.record().contains("holders=a,b") && !group.record().contains("holders=a,b,c")
+    });
 }
