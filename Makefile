@@ -136,7 +136,7 @@ contract/cron-minutes: test-programs stage image/$(IMAGE)
 
 # MariaDB 10.11 and MySQL 9.7; `make full` has MariaDB 11.8 and MySQL 5.6 besides, and of MySQL 9.7 what does not ask which server it is: a
 # start of it costs four times what one of MariaDB costs. docs/tests.md says what is in these.
-SAME_FOR_ALL = actions hostile memory silent steady tools validate
+SAME_FOR_ALL = actions attacks hostile memory silent steady tester tools validate
 contract/mariadb contract/mariadb-11.8 contract/mysql contract/mysql-rest contract/mysql-5.6: test-programs stage
 contract/mariadb contract/mysql-5.6: image/debian12
 contract/mariadb-11.8: image/debian13

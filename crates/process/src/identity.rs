@@ -337,6 +337,11 @@ mod tests {
     /// The kernel gives the memory of a killed process back for a long time, and its files and locks only after that.
     #[test]
     fn a_killed_process_is_dead_before_its_memory_is_free() {
+        // The kernel may be done with that before this thread has its turn again, so it is tried more than once.
+        assert!((0..20).any(|_| dead_before_its_memory_was_free()), "it is never known to be dead before its memory is free");
+    }
+
+    fn dead_before_its_memory_was_free() -> bool {
         let mut child = std::process::Command::new("dd")
             .args(["if=/dev/zero", "of=/dev/null", "bs=1G"])
             .stderr(std::process::Stdio::null())
@@ -350,14 +355,12 @@ mod tests {
         assert!(identity.runs());
         identity.kill();
         assert!(!identity.runs(), "killed, and {:?}", identity.state());
-        let begin = Instant::now();
         assert!(identity.wait_dead(Duration::ZERO));
         identity.wait_dead_forever(Duration::from_millis(1), || ());
-        let dead = begin.elapsed();
-        assert!(!identity.wait_gone(Duration::ZERO), "1 GiB was given back in {dead:?}");
+        let still_there = !identity.wait_gone(Duration::ZERO);
         assert!(identity.wait_gone(Duration::from_secs(20)));
-        println!("known to be dead {dead:?} after the kill, gone after {:?}", begin.elapsed());
         let _ = child.wait();
+        still_there
     }
 
     /// Its first thread has ended by itself and is a zombie; the process lives.
