@@ -38,7 +38,10 @@ impl MySql {
 
     fn members(&self, context: &Context, state: &mut State, server: &mut Server, seen: &Observation) -> Outcome {
         let durability = self.durability(server);
-        self.review_record(context, state)?;
+        if let Err(failure) = self.review_record(context, state) {
+            // What is promised under the record that is known is looked after all the same.
+            context.log.warning(format!("whether the record is still this primary's cannot be seen: {failure}"));
+        }
         let known = state.known_record().filter(|record| state.reigns(record) && record.durability == durability);
         let Some(record) = known else { return self.record_reign(context, state, server, seen, durability) };
         let mut record = self.take_in_foreign(context, state, server, seen, record)?;
@@ -477,8 +480,9 @@ impl MySql {
         if known.is_some() && state.asked_record.is_some_and(|at| now.saturating_sub(at) < limits::REVIEW) {
             return Ok(());
         }
-        let found = self.record()?;
+        // Also when nobody answers: the next monitor does not wait for that again.
         state.asked_record = Some(now);
+        let found = self.record()?;
         state.contested = None;
         let Some(own) = known.filter(|record| state.reigns(record)) else {
             // An action of this node was killed while it wrote; or the reign is not recorded yet.

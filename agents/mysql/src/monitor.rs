@@ -51,8 +51,7 @@ impl MySql {
         let lock = self.lock_now();
         let mut state = match self.state_file.load_checked() {
             Ok(state) => state,
-            Err(failure) if !context.environment.is_probe() => return self.remembers_nothing(context, &failure.reason),
-            Err(_) => State::default(),
+            Err(failure) => return self.remembers_nothing(context, &failure.reason),
         };
         let before = state.clone();
         let Some(process) = self.find_server(&mut state) else { return self.found_dead(context, &before) };

@@ -18,9 +18,11 @@ const WORKS_AT_MOST: u32 = 30;
 impl Instance<'_> {
     /// Finds out what the instance does. `unknown`: why its memory cannot be read, when it cannot.
     pub(crate) async fn monitor(mut self, unknown: Option<Failure>) -> Result<Status, Failure> {
-        let unknown = unknown.filter(|_| !self.rules.probe);
         let before = self.state.clone();
         let Some(process) = self.find().await else { return self.found_dead(&before).await };
+        if let Some(failure) = unknown {
+            return self.remembers_nothing(&process, failure).await;
+        }
         if !self.state.ours {
             let objections = self.texts(Effect::Objections(process.clone())).await;
             if !objections.is_empty() {
@@ -29,14 +31,7 @@ impl Instance<'_> {
         }
         let limit = limits::step(limits::ANSWER, self.left());
         match self.look(&process, limit).await {
-            Sight::Answered(seen) => match unknown {
-                Some(failure) => {
-                    // What it is can be seen; nothing is decided and nothing written.
-                    self.state.promoted = seen.info.role == ReplicationRole::Primary && seen.gate_open();
-                    Ok(status(&self.state, &[failure.reason]))
-                }
-                None => self.judge(&before, &seen).await,
-            },
+            Sight::Answered(seen) => self.judge(&before, &seen).await,
             Sight::Engaged(why) => {
                 self.warning(format!("the server is alive and busy: {why}")).await;
                 Ok(status(&self.state, &[]))
@@ -58,6 +53,19 @@ impl Instance<'_> {
             }
             Sight::Stuck(why) => self.broken(&format!("the server (pid {}) is stuck: {why}", process.pid)).await,
         }
+    }
+
+    /// The memory is another version's: what runs is left as it is, in the role that the server itself shows. Nothing is decided, and
+    /// nothing written, or that memory would be gone.
+    async fn remembers_nothing(&mut self, process: &Identity, failure: Failure) -> Result<Status, Failure> {
+        let limit = limits::step(limits::ANSWER, self.left());
+        self.state.promoted = match self.look(process, limit).await {
+            Sight::Ended => return Ok(Status::NotRunning),
+            Sight::Answered(seen) => seen.info.role == ReplicationRole::Primary && seen.gate_open(),
+            _ => false,
+        };
+        let wrong = if self.rules.probe { vec![] } else { vec![failure.reason] };
+        Ok(status(&self.state, &wrong))
     }
 
     async fn save_if_other_than(&mut self, before: &State) -> Result<(), Failure> {
@@ -302,5 +310,91 @@ fn status(state: &State, wrong: &[String]) -> Status {
         (false, []) => Status::Running,
         (true, _) => Status::DegradedPromoted(wrong.join("; ")),
         (false, _) => Status::Degraded(wrong.join("; ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use ocf::{Environment, Values};
+    use promotable::Machine;
+
+    use super::*;
+    use crate::info::Info;
+    use crate::params::{ALL, Params};
+    use crate::protocol::{Moment, Rules};
+
+    /// The answer of a monitor, and what it had remembered. `sight`: what a look at the server shows. The cluster cannot be asked.
+    fn monitor(probe: bool, state: State, unknown: Option<&str>, sight: &Sight) -> (Result<Status, Failure>, Vec<State>) {
+        let params = Params::new(&Values::read(ALL, &Environment::from_pairs([])).unwrap());
+        let rules = Rules {
+            params: &params,
+            resource: "redis",
+            node: Ok("a".to_owned()),
+            clustered: true,
+            probe,
+            servers: Some(3),
+            decide: String::new(),
+            withdrawal: String::new(),
+        };
+        let moment = Moment { now: Duration::from_secs(1000), left: Duration::from_secs(20) };
+        let process = Identity { pid: 1, start_ticks: 1, boot: String::new() };
+        let mut saved = Vec::new();
+        let machine = Machine::new(|port| Instance::new(&rules, state, moment, port).monitor(unknown.map(Failure::generic)));
+        let answer = machine.run(|effect| {
+            let event = match effect {
+                Effect::Save(state) => {
+                    saved.push(*state);
+                    Event::Done(Ok(()))
+                }
+                Effect::Find(_) => Event::Found(Some(process.clone())),
+                Effect::Look(..) => Event::Sight(sight.clone()),
+                Effect::Objections(_) | Effect::Complaints | Effect::Misconfiguration => Event::Texts(Vec::new()),
+                Effect::ReadRecord => Event::Record(Err(Failure::generic("no answer"))),
+                Effect::Score(_) => Event::Done(Err(Failure::generic("no answer"))),
+                Effect::Gone(..) => Event::Flag(false),
+                _ => Event::Done(Ok(())),
+            };
+            (event, moment)
+        });
+        (answer, saved)
+    }
+
+    /// It would be one of nothing, and what the other version remembered would be gone.
+    #[test]
+    fn a_memory_that_another_version_wrote_is_not_replaced() {
+        let busy = || "busy".to_owned();
+        let unasked = Sight::Unasked(Fault::Denied("refused".to_owned()));
+        let answered = Sight::Answered(Box::new(Observation { info: Info::parse("role:slave").unwrap(), gate: 0, complaint: None }));
+        for sight in [answered, Sight::Engaged(busy()), Sight::Working(busy()), unasked, Sight::Deaf(busy()), Sight::Stuck(busy())] {
+            let degraded = Status::Degraded("version 2".to_owned());
+            for (probe, status) in [(false, degraded), (true, Status::Running)] {
+                let (answer, saved) = monitor(probe, State::default(), Some("version 2"), &sight);
+                assert_eq!(saved, [], "{sight:?}");
+                assert_eq!(answer, Ok(status), "{sight:?}");
+            }
+        }
+    }
+
+    /// The primary looks who is away, whether the record can be read or not.
+    #[test]
+    fn a_record_that_cannot_be_read_does_not_end_what_a_monitor_does() {
+        let server = Identity { pid: 1, start_ticks: 1, boot: String::new() };
+        let state = State {
+            server: Some(server.clone()),
+            ours: true,
+            promoted: true,
+            reign: Some(Reign { round: "1-a".to_owned(), server }),
+            history: "h".to_owned(),
+            holders: BTreeSet::from(["a".to_owned(), "b".to_owned()]),
+            ..State::default()
+        };
+        let info = Info::parse("role:master\nmaster_replid:h\nmaster_repl_offset:7\n").unwrap();
+        let seen = Observation { info, gate: 0, complaint: None };
+        let (answer, saved) = monitor(false, state, None, &Sight::Answered(Box::new(seen)));
+        assert_eq!(answer, Ok(Status::Promoted));
+        assert!(saved.last().is_some_and(|state| state.away.contains_key("b")), "{saved:?}");
     }
 }

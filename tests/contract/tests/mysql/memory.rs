@@ -84,8 +84,11 @@ fn a_memory_of_another_version_is_said_and_stops_nobody() {
     for node in &group.nodes {
         std::fs::write(node.state_file(), r#"{"version":99}"#).unwrap();
     }
-    for (name, status) in [("a", 191), ("b", 190)] {
-        group.node(name).agent().run("monitor").refused(status, &["version", "rm "]);
+    for (name, status, probed) in [("a", 191, 8), ("b", 190, 0)] {
+        let node = group.node(name);
+        node.agent().run("monitor").refused(status, &["version", "rm "]);
+        node.agent().probing().run("monitor").expect(&[probed]);
+        assert_eq!(std::fs::read_to_string(node.state_file()).unwrap(), r#"{"version":99}"#, "the other version's memory is gone");
     }
     group.node("a").write("second").unwrap();
     assert_eq!(servers, group.nodes.iter().map(|n| n.process().pid).collect::<Vec<_>>());

@@ -113,3 +113,21 @@ fn no_stamp_is_given_to_two_records() {
         assert!(now.contains("active=b,c"), "c acknowledges, and is in no record: {now}");
     }
 }
+
+/// The cluster cannot be asked for the record, and what the primary promises is looked after all the same.
+#[test]
+fn a_record_that_cannot_be_read_keeps_nobody_from_waiting_as_promised() {
+    let group = Group::established(&["a", "b", "c"]);
+    group.settle();
+    let a = group.node("a");
+    if !a.server.is_lossless() {
+        return;
+    }
+    let timeout = format!("{}_timeout", a.server.source());
+    let before = a.administer(&format!("SELECT @@global.{timeout}")).unwrap();
+    group.cluster.behave("exit 102");
+    let_review(a);
+    a.must(&[&format!("SET GLOBAL {timeout}=10")]);
+    a.agent().run("monitor").refused(191, &[&timeout]);
+    assert_eq!(a.administer(&format!("SELECT @@global.{timeout}")).unwrap(), before);
+}
