@@ -3,21 +3,25 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ocf::{Context, Deadline, Description, Failure, Notification, Outcome, ResourceAgent, Secret, Status, Timeouts, Values};
+use ocf::{Context, Deadline, Description, Failure, Notification, Outcome, Peers, ResourceAgent, Secret, Status, Timeouts, Values};
 use pacemaker::{Cluster, Disks, Membership, Watcher};
 use process::{Account, Files, Identity, Locked};
-use promotable::{Login, NotReplaced, RememberedLogin, ServerAccount, read_secret, with_login};
+use promotable::{Login, RememberedLogin, ServerAccount, read_secret, with_login};
 
 use crate::dialect::Dialect;
+use crate::engine::Engine;
 use crate::limits;
 use crate::params::{self, Params};
-use crate::premises::Wanted;
+use crate::protocol::{Alone, Instance, Rules};
 use crate::record::Record;
 use crate::server::{Fault, Server};
 use crate::state::{State, StateFile};
 
 /// More than any number of a process. Bytes.
 const LONGEST_PID_FILE: u64 = 64;
+
+/// Below this the disk counts as full: the server's next file would not fit. Bytes.
+const ROOM_TO_WRITE: u64 = 16 * 1024 * 1024;
 
 /// Where `make install` puts the helper programs.
 const LIBEXEC: &str = match option_env!("SYSTOLE_LIBEXEC") {
@@ -84,7 +88,17 @@ impl ResourceAgent for MySql {
     }
 
     fn monitor(&self, context: &Context) -> Result<Status, Failure> {
-        self.look(context)
+        if let Some(copying) = self.copying().filter(|copying| copying.worker.is_alive() || !context.environment.is_probe()) {
+            return self.copy_status(copying);
+        }
+        // A monitor must answer while another action works.
+        let lock = self.lock_now();
+        let alone = if lock.is_some() { Alone::Yes } else { Alone::No };
+        let (state, unknown) = match self.state_file.load_checked() {
+            Ok(state) => (state, None),
+            Err(failure) => (State::default(), Some(failure)),
+        };
+        self.engine(context).run(&self.rules(context), state, |instance| instance.monitor(alone, unknown))
     }
 
     fn validate(&self, context: &Context, level: u32) -> Outcome {
@@ -95,24 +109,37 @@ impl ResourceAgent for MySql {
 impl ocf::Promotable for MySql {
     fn promote(&self, context: &Context) -> Outcome {
         let _lock = self.lock(context)?;
-        self.take_over(context)
+        if self.copying().is_some() {
+            return Err(Failure::generic("not promoted: another server's data are being copied here; wait until that is done"));
+        }
+        let peers = Peers::read(&context.environment);
+        self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.promote(peers))
     }
 
     fn demote(&self, context: &Context) -> Outcome {
         let _lock = self.lock(context)?;
-        self.step_down(context)
+        if self.copying().is_some() {
+            context.log.notice("nothing to demote: the primary's data are being copied here");
+            return Ok(());
+        }
+        let peers = Peers::read(&context.environment);
+        self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.demote(peers))
     }
 
     fn notify(&self, context: &Context, notification: &Notification) -> Outcome {
         let _lock = self.lock(context)?;
-        self.react(context, notification)
+        let (notification, copies) = (notification.clone(), self.copying().is_some());
+        self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.notify(notification, copies))
     }
 }
 
 impl ocf::Reloadable for MySql {
     fn reload(&self, context: &Context) -> Outcome {
         let _lock = self.lock(context)?;
-        self.take_new_values(context)
+        if self.copying().is_some() {
+            return Ok(());
+        }
+        self.engine(context).run(&self.rules(context), self.state_file.load(), Instance::reload)
     }
 }
 
@@ -159,9 +186,23 @@ impl MySql {
         Watcher::new(&Path::new(LIBEXEC).join("systole-watch"), self.membership.clone())
     }
 
-    /// The same for the server that is remembered, and its disks.
-    pub(crate) fn watcher_of(&self, state: &State) -> Watcher {
-        self.watcher().of_disks(state.disks.clone())
+    /// What carries out an action.
+    pub(crate) fn engine<'a>(&'a self, context: &'a Context) -> Engine<'a> {
+        Engine::new(self, context)
+    }
+
+    /// What holds for an action.
+    pub(crate) fn rules(&self, context: &Context) -> Rules<'_> {
+        Rules {
+            params: &self.params,
+            node: self.node().map(str::to_owned),
+            clustered: self.cluster.is_present(),
+            probe: context.environment.is_probe(),
+            check_level: context.environment.check_level(),
+            servers: context.environment.clone_max(),
+            decide: promotable::decision(&self.cluster),
+            withdrawal: promotable::withdrawal(&self.cluster),
+        }
     }
 
     /// The disks that these directories are on, to be written to as the server's user.
@@ -232,81 +273,34 @@ impl MySql {
         limits::step(limit, self.deadline.left())
     }
 
-    /// Connects to a server that is known to run, waiting for nobody.
-    pub(crate) fn reach(&self, context: &Context, state: &State) -> Result<Server, Fault> {
-        self.connect(state.dialect.as_ref(), limits::step(limits::ANSWER, context.deadline.left()))
-    }
-
     /// The record in the CIB.
     pub(crate) fn record(&self) -> Result<Option<Record>, Failure> {
         promotable::read_record(&self.cluster)
     }
 
-    /// Puts a record in the place of the one that it was made from.
-    ///
-    /// Meanwhile the memory holds none: whoever comes after an agent that was killed here reads what there is.
-    pub(crate) fn replace_record(&self, context: &Context, state: &mut State, before: Option<&Record>, record: &Record) -> Outcome {
-        let known = state.record.take();
-        self.state_file.save(state)?;
-        let replaced = promotable::replace_record(&self.cluster, before, record);
-        state.record = match &replaced {
-            Ok(()) => Some(record.to_string()),
-            // By an action of this node that was killed before it could remember that.
-            Err(NotReplaced::Changed(Some(found))) if state.reigns(found) => Some(found.to_string()),
-            Err(_) => known,
-        };
-        self.state_file.save(state)?;
-        replaced.map_err(NotReplaced::into_failure)?;
-        if self.cluster.is_present() {
-            context.log.notice(format!("recorded: {record}"));
-        }
-        Ok(())
-    }
-
-    /// The command with which an operator names the node whose data are right.
-    pub(crate) fn decide(&self) -> String {
-        promotable::decision(&self.cluster)
-    }
-
-    /// What a server has to be able to do. Nobody is promised anything without a cluster.
-    pub(crate) fn wanted(&self) -> Wanted {
-        Wanted { lossless: self.params.lossless && self.cluster.is_present(), acknowledgements: self.params.acknowledgements }
-    }
-
-    /// How many replicas the server really waits for: not every one can be told a number.
-    pub(crate) fn acknowledgements(&self, dialect: &Dialect) -> usize {
-        if dialect.counts_acknowledgements() { self.params.acknowledgements } else { 1 }
-    }
-
-    /// Where the server of a node is reached by its replicas.
-    pub(crate) fn address_of(&self, context: &Context, state: &mut State, node: &str) -> String {
-        if let Some(known) = state.addresses.get(node) {
-            return known.clone();
-        }
+    /// Where the server of a node is reached by its replicas, if that is not by the node's name.
+    pub(crate) fn given_address(&self, node: &str) -> Result<Option<String>, Failure> {
         let attribute = format!("{}_mysql_master_IP", self.membership.resource);
-        match self.cluster.node_attribute(node, &attribute) {
-            Ok(given) => {
-                let address = given.unwrap_or_else(|| node.to_owned());
-                state.addresses.insert(node.to_owned(), address.clone());
-                address
-            }
-            Err(e) => {
-                context.log.warning(format!("whether the node attribute {attribute} is set cannot be found out: {e}"));
-                node.to_owned()
-            }
-        }
+        self.cluster
+            .node_attribute(node, &attribute)
+            .map_err(|e| Failure::generic(format!("whether the node attribute {attribute} is set cannot be found out: {e}")))
     }
 
-    /// The server's process, if one runs. One that was killed is none, whatever it still holds. The remembered one, or one that somebody else started on our socket or pid
-    /// file (a manual start, the stock agent before us). What is found is remembered by the next save.
-    pub(crate) fn find_server(&self, state: &mut State) -> Option<Identity> {
-        if let Some(server) = state.server.as_ref().filter(|s| s.runs()) {
-            return Some(server.clone());
-        }
-        let found = self.by_pidfile().or_else(|| self.by_socket())?;
-        // Whatever was remembered was of another process.
-        *state = State { server: Some(found.clone()), answered: true, following: state.following.take(), ..state.of_new_process() };
-        Some(found)
+    /// Publishes whether a server is worth to be read from.
+    pub(crate) fn publish_readable(&self, readable: bool) -> Result<(), pacemaker::Error> {
+        self.cluster.publish_attribute(&self.params.reader_attribute, if readable { "1" } else { "0" })
+    }
+
+    /// Whether the disk of the data is as good as full.
+    pub(crate) fn is_cramped(&self) -> bool {
+        self.files(|files| files.room(&self.params.datadir)).is_ok_and(|bytes| bytes < ROOM_TO_WRITE)
+    }
+
+    /// The server's process, if one runs. One that was killed is none, whatever it still holds. The remembered one, or one that somebody
+    /// else started on our socket or pid file (a manual start, the stock agent before us).
+    pub(crate) fn find_server(&self, remembered: Option<&Identity>) -> Option<Identity> {
+        let known = remembered.filter(|server| server.runs()).cloned();
+        known.or_else(|| self.by_pidfile()).or_else(|| self.by_socket())
     }
 
     /// A pid file names a number; only the program behind it tells whether it is our server.

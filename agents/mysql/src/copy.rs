@@ -7,18 +7,19 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ocf::{Context, Deadline, Failure, Outcome, Status};
+use ocf::{Context, Deadline, Failure, Outcome, Peers, Status};
 use process::{Files, Identity};
 use serde::{Deserialize, Serialize};
 
 use crate::agent::MySql;
 use crate::dialect::{Row, quoted};
 use crate::election;
+use crate::engine::Engine;
 use crate::gtid::Flavour;
 use crate::limits;
-use crate::params::Rejoin;
+use crate::protocol::Instance;
 use crate::record::Record;
 use crate::server::{CLONED_AND_ENDS, Fault, Places, Server};
 use crate::state::State;
@@ -260,34 +261,50 @@ impl MySql {
         if self.needs_copy_first()? {
             return self.fetch_copy(context, primary);
         }
-        let mut state = self.state_file.load();
-        let mut server = match self.find_server(&mut state) {
-            Some(_) => self.reach(context, &state)?,
+        let state = self.state_file.load();
+        let server = match self.find_server(state.server.as_ref()) {
+            Some(_) => self.connect(state.dialect.as_ref(), limits::ANSWER)?,
             // An attempt before this one ended it.
-            None => match self.launch(context, context.deadline.left())? {
-                Some((server, _)) => server,
-                None => return Err(Failure::generic("the server does not answer after its start")),
-            },
+            None => self.launch_and_connect(context)?,
         };
-        if !self.copy_is_unfinished() && self.has_not_diverged(context, &mut state, &mut server, primary)? {
-            return Ok(());
+        if self.copy_is_unfinished() {
+            return self.replace_by_copy(context, server, primary);
         }
-        self.replace_by_copy(context, state, server, primary)
+        match self.diverged(context, server, primary)? {
+            Some(server) => self.replace_by_copy(context, server, primary),
+            None => Ok(()),
+        }
     }
 
-    /// A last look before data are replaced. What others wrote may have come from the primary itself, which records it with its next monitor.
-    fn has_not_diverged(&self, context: &Context, state: &mut State, server: &mut Server, primary: &str) -> Result<bool, Failure> {
+    fn launch_and_connect(&self, context: &Context) -> Result<Server, Failure> {
+        let peers = Peers::read(&context.environment);
+        let limit = context.deadline.left();
+        let launched = self.engine(context).run(&self.rules(context), self.state_file.load(), |i| i.launch_to_copy(limit, peers))?;
+        if !launched {
+            return Err(Failure::generic("the server does not answer after its start"));
+        }
+        Ok(self.connect(self.state_file.load().dialect.as_ref(), limits::ANSWER)?)
+    }
+
+    /// Has the server follow, over this connection.
+    fn follow(&self, context: &Context, server: Server, state: State, primary: &str, record: Option<&Record>) -> Outcome {
+        Engine::over(self, context, server).run(&self.rules(context), state, |i| i.follow_after_copy(primary, record))
+    }
+
+    /// A last look before data are replaced: the server, if it has still what the primary has not. What others wrote may have come from the
+    /// primary itself, which records it with its next monitor.
+    fn diverged(&self, context: &Context, mut server: Server, primary: &str) -> Result<Option<Server>, Failure> {
         let until = process::since_boot() + limits::RECORDING;
         loop {
-            let Some(record) = self.record()? else { return Ok(false) };
+            let Some(record) = self.record()? else { return Ok(Some(server)) };
             let seen = server.observe()?;
             let Some(errant) = election::errant(&seen.executed, &record) else {
                 context.log.notice("the primary has all that is here: no copy is needed");
-                self.rejoin(context, state, server, primary, Some(&record))?;
-                return Ok(true);
+                self.follow(context, server, self.state_file.load(), primary, Some(&record))?;
+                return Ok(None);
             };
             if !election::came_from_elsewhere(&errant, &seen.server) || process::since_boot() >= until {
-                return Ok(false);
+                return Ok(Some(server));
             }
             std::thread::sleep(limits::KNOWN);
         }
@@ -352,42 +369,31 @@ impl MySql {
         self.files(|files| files.write(&self.note(), text.as_bytes(), 0o600)).map_err(|e| cannot_keep(&self.note(), e))
     }
 
-    /// Loads the clone plugin with rejoin=clone. The primary needs it as well, and any server may become one.
-    pub(crate) fn load_clone_if_wanted(&self, context: &Context, server: &mut Server) {
-        if self.params.rejoin != Rejoin::Clone || server.dialect().flavour == Flavour::MariaDb {
-            return;
-        }
-        if let Err(fault) = load_clone(server) {
-            context.log.warning(format!("rejoin=clone is not possible with server {}: {fault}", server.dialect().version));
-        }
-    }
-
     /// Replaces the data of the running server by the primary's, starts it again and lets it follow.
-    fn replace_by_copy(&self, context: &Context, mut state: State, mut server: Server, primary: &str) -> Outcome {
+    fn replace_by_copy(&self, context: &Context, mut server: Server, primary: &str) -> Outcome {
         let by_program = server.dialect().flavour == Flavour::MariaDb;
         let places = server.places()?;
         let outside = || self.files(|files| Ok(logs_outside(files, &places, &self.params.datadir)));
         let logs = if by_program { outside().unwrap_or_else(|e| Err(e.to_string())).map_err(Failure::generic)? } else { Vec::new() };
         if by_program {
-            let host = self.address_of(context, &mut state, primary);
-            self.check_program(context, primary, &host)?;
+            self.check_program(context, primary, &self.address_of(context, primary))?;
         }
         let (count, kept) = self.keep_binary_logs(&mut server, &places)?;
         context.log.notice(format!("kept {count} binary logs in {}: what only this server had is in them", kept.display()));
         if by_program {
             drop(server);
-            self.end_server(&state)?;
+            self.end_server()?;
             self.write_note(Means::Program, &logs)?;
             return self.fetch_copy(context, primary);
         }
         self.write_note(Means::Plugin, &[])?;
         context.log.notice(format!("replacing the data by a copy of {primary}'s"));
-        let host = self.address_of(context, &mut state, primary);
+        let host = self.address_of(context, primary);
         let before = clone_status(&mut server)?;
         self.clone_from(context, &mut server, &host)
             .map_err(|fault| Failure::generic(format!("the data cannot be replaced by a copy of {primary}'s: {fault}")))?;
         drop(server);
-        self.end_server(&state)?;
+        self.end_server()?;
         // What is written here from now on must not get the names of what was given up: a new server_uuid is made.
         match self.files(|files| files.remove(&self.params.datadir.join("auto.cnf"))) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -492,7 +498,7 @@ impl MySql {
     fn fetch_copy(&self, context: &Context, primary: &str) -> Outcome {
         let datadir = &self.params.datadir;
         let program = self.params.copy_program.display().to_string();
-        let host = self.address_of(context, &mut self.state_file.load(), primary);
+        let host = self.address_of(context, primary);
         // Asked again when an attempt before this one has emptied everything: the reason is a better one than what fails on the way.
         self.check_program(context, primary, &host)?;
         self.make_kept_directory()?;
@@ -532,8 +538,7 @@ impl MySql {
 
     /// Starts the server with its new data and lets it follow whoever is the primary by now.
     fn start_with_copy(&self, context: &Context, source: &str, copied: &Copied) -> Outcome {
-        let started = self.launch(context, context.deadline.left())?;
-        let Some((mut server, _)) = started else { return Err(Failure::generic("the server does not answer after its start")) };
+        let mut server = self.launch_and_connect(context)?;
         match copied {
             Copied::ByPlugin(before) => check_clone(&clone_status(&mut server)?, before)?,
             Copied::ByProgram(gtids) => server.run(&format!("SET GLOBAL gtid_slave_pos={}", quoted(gtids)))?,
@@ -542,15 +547,44 @@ impl MySql {
         context.log.notice(format!("the data are a copy of {source}'s now"));
         let mut state = self.state_file.load();
         let record = self.record()?;
-        state.memory.change(|m| m.learn(record.as_ref().map(Record::stamp).unwrap_or_default()));
+        state.memory.learn(record.as_ref().map(Record::stamp).unwrap_or_default());
         let primary = record.as_ref().map_or(source, |record| &record.node);
-        self.rejoin(context, &mut state, &mut server, primary, record.as_ref())
+        self.follow(context, server, state, primary, record.as_ref())
+    }
+
+    fn address_of(&self, context: &Context, node: &str) -> String {
+        if let Some(known) = self.state_file.load().addresses.get(node) {
+            return known.clone();
+        }
+        let given = self.given_address(node).unwrap_or_else(|failure| {
+            context.log.warning(failure.reason);
+            None
+        });
+        given.unwrap_or_else(|| node.to_owned())
+    }
+
+    /// On a server whose data were copied: the monitors are far apart, and where no other replica is, every write waits for this one.
+    fn acknowledge_soon(&self, context: &Context) -> Outcome {
+        let copied = self.state_file.load().server;
+        let begin = Instant::now();
+        while begin.elapsed() < limits::SOON {
+            // Whoever has the lock acts on this server, and goes first.
+            if let Some(_lock) = self.lock_now() {
+                let state = self.state_file.load();
+                if state.server != copied || state.promoted || state.acknowledges {
+                    return Ok(());
+                }
+                self.engine(context).run(&self.rules(context), state, Instance::acknowledge_after_copy)?;
+            }
+            std::thread::sleep(limits::SOON_STEP);
+        }
+        Ok(())
     }
 
     /// # Errors
     /// When it cannot be ended: nothing else may touch its data then.
-    fn end_server(&self, state: &State) -> Outcome {
-        let Some(process) = &state.server else { return Ok(()) };
+    fn end_server(&self) -> Outcome {
+        let Some(process) = self.find_server(self.state_file.load().server.as_ref()) else { return Ok(()) };
         self.watcher().end();
         process.terminate();
         if process.wait_gone(limits::BEFORE_COPY) {
@@ -638,7 +672,7 @@ fn check_clone(now: &Row, before: &Row) -> Outcome {
     Err(Failure::generic(format!("the copy is not whole: clone_status is {state} (error {}: {})", word("error_no"), word("error_message"))))
 }
 
-fn load_clone(server: &mut Server) -> Result<(), Fault> {
+pub(crate) fn load_clone(server: &mut Server) -> Result<(), Fault> {
     if server.rows("SHOW GLOBAL VARIABLES LIKE 'clone_valid_donor_list'")?.is_empty() {
         server.install(&["INSTALL PLUGIN clone SONAME 'mysql_clone.so'"])?;
     }

@@ -13,7 +13,7 @@ use crate::gtid::Flavour;
 pub(crate) type Row = BTreeMap<String, String>;
 
 /// The words of semi-synchronous replication; the plugin has one of two sets of names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Words {
     /// rpl_semi_sync_master_*, SHOW SLAVE STATUS
     Old,
@@ -22,7 +22,7 @@ pub(crate) enum Words {
 }
 
 /// What the loaded semi-synchronous replication can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct SemiSync {
     words: Words,
     /// It waits *before* it commits in the engine (AFTER_SYNC): nobody sees a write that could still be lost.
@@ -40,7 +40,7 @@ enum FlavourInFile {
 }
 
 /// How a server is to be spoken to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Dialect {
     /// For messages only.
     pub(crate) version: String,
@@ -168,6 +168,11 @@ impl Dialect {
             semi_sync: None,
             settings: vec![],
         }
+    }
+
+    /// It can fetch a copy of another server's data itself.
+    pub(crate) fn has_clone_plugin(&self) -> bool {
+        self.flavour == Flavour::MySql
     }
 
     /// Whether an acknowledged write can be made to survive the primary.

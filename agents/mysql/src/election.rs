@@ -97,6 +97,11 @@ impl Memory {
         }
     }
 
+    /// The highest epoch that it knows of.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.acknowledging.as_ref().map(|a| a.stamp).max(self.not_before).unwrap_or_default().epoch
+    }
+
     /// Whether the server has acknowledged nothing in the record's epoch, ever: no process before this one did either.
     pub(crate) fn untouched(&self, record: &Record) -> bool {
         let last = self.not_before.map(|n| self.acknowledging.as_ref().map_or(n, |a| n.max(a.stamp)));

@@ -1,29 +1,28 @@
 //! `ocf:systole:mysql`: Percona Server, MySQL and MariaDB with GTID replication as a promotable clone.
 //!
-//! An action observes, decides, applies. What it decides is in `election` and needs no server; every word that is said to
-//! a server is in `dialect`, and said by `server`; what it remembers, locally and in the CIB, is in `state` and `record`.
+//! What an action does, step by step, is in `protocol`, which does no I/O; its steps are carried out by `engine`. Who is promoted is decided
+//! by `election`. Every word that is said to a server is in `dialect`, and said by `server`; what is remembered, locally and in the CIB, is
+//! in `state` and `record`.
 
 mod agent;
 mod copy;
 mod dialect;
 mod election;
+mod engine;
 mod gtid;
-mod identity;
 mod lifecycle;
 mod limits;
-mod members;
-mod monitor;
+mod membership;
 mod observation;
 mod params;
 pub mod parsers;
 mod preference;
 mod premises;
+mod protocol;
 mod record;
-mod replication;
-mod role;
+mod sequences;
 mod server;
 mod state;
-mod succession;
 mod validate;
 
 #[cfg(test)]

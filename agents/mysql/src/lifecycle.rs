@@ -1,4 +1,4 @@
-//! `start` and `stop`: the server's process.
+//! The server's process: started, given what it needs, and stopped.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,12 +9,8 @@ use process::{Account, Capabilities, Daemon, DaemonError, Identity, Spawned};
 use crate::agent::{MySql, cluster_failure};
 use crate::dialect::Dialect;
 use crate::limits;
-use crate::monitor::Look;
 use crate::observation::Observation;
-use crate::params::Rejoin;
-use crate::preference::{self, Circumstances};
-use crate::premises::{self, Finding, Weight};
-use crate::record::Record;
+use crate::protocol::Launched;
 use crate::server::{Fault, Server};
 use crate::state::State;
 use crate::validate::not_its_data;
@@ -48,153 +44,18 @@ impl MySql {
             return Ok(None);
         }
         self.end_copy()?;
-        let mut state = self.state_file.load();
-        if let Some(process) = self.find_server(&mut state) {
-            return self.start_running(context, state, &process).map(|()| None);
-        }
-        self.refuse_exposure()?;
-        self.withdraw_position(&self.state_file.load())?;
-        let primary = self.current_primary(context)?;
-        if self.needs_copy_first()? {
-            let source = match primary {
-                Some(primary) => Some(primary),
-                // After a restart of all: the next primary, probably; if it is not, the copy fails and is begun anew.
-                None => self.record()?.map(|record| record.node).filter(|node| Some(node.as_str()) != self.node().ok()),
-            };
-            return match (source, self.params.rejoin) {
-                (Some(source), Rejoin::Clone) => Ok(Some(source)),
-                _ => Err(Failure::generic(format!(
-                    "datadir {} holds no complete data, because a copy of the primary's was begun and not ended: set rejoin=clone and start \
-                     this instance when there is a primary, or make this replica anew (docs/mysql.md)",
-                    self.params.datadir.display()
-                ))),
-            };
-        }
-        self.create_if_wanted(context)?;
-        let patience = match self.successor(context)? {
-            // Its promotion comes after this start.
-            Some(successor) => {
-                context.log.notice(format!("not waiting for the server's recovery: {successor} is about to be promoted"));
-                Duration::ZERO
-            }
-            None => limits::RECOVERY.min(context.deadline.reserving(limits::AFTER_RECOVERY).left()),
-        };
-        let Some((mut server, seen)) = self.launch(context, patience)? else { return Ok(None) };
-        let mut state = self.state_file.load();
-        // Read after the start: what this server may have acknowledged before counts up to a record that stands now.
-        let record = self.record()?;
-        let recorded = record.as_ref().is_some_and(|r| Some(r.node.as_str()) == self.node().ok());
-        state.memory.change(|m| m.learn(record.as_ref().map(Record::stamp).unwrap_or_default()));
-        self.state_file.save(&state)?;
-        match primary {
-            Some(primary) if self.copy_is_unfinished() && self.params.rejoin == Rejoin::Clone => Ok(Some(primary)),
-            Some(primary) => {
-                self.rejoin(context, &mut state, &mut server, &primary, record.as_ref())?;
-                Ok((state.errant.is_some() && self.params.rejoin == Rejoin::Clone).then_some(primary))
-            }
-            // Nobody is promoted: say at once what this server is worth. With a primary in office the monitor does, so
-            // that no score changes during somebody else's transition.
-            None if self.cluster.is_present() => self.first_score(context, &seen, recorded).map(|()| None),
-            None => Ok(None),
-        }
+        let peers = Peers::read(&context.environment);
+        self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.start(peers))
     }
 
-    /// `start` of a server that runs: nothing to do but to make sure that it is no primary by its own opinion.
-    fn start_running(&self, context: &Context, mut state: State, process: &Identity) -> Outcome {
-        if let Some(why) = self.runs_as_root(process).filter(|_| !state.ours) {
-            return Err(Failure::generic(why));
-        }
-        let look = loop {
-            match self.ask(&state, process, limits::step(limits::ANSWER, context.deadline.left())) {
-                // A start before this one was killed, and its server is not up yet.
-                Look::Refuses(Fault::Absent(_)) if process.is_alive() && !context.deadline.passed() => {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                look => break look,
-            }
-        };
-        match look {
-            Look::Answered(mut server, seen) => {
-                self.take_charge(context, &mut state, &mut server)?;
-                if !seen.closed && !state.promoted {
-                    server.run(server.dialect().close_writes())?;
-                    context.log.notice("the server was running open for writes: closed until the election");
-                }
-            }
-            Look::Engaged(_) | Look::Working(_) => {}
-            Look::Stuck(why) => {
-                return Err(Failure::generic(format!("the server (pid {}) runs but is stuck: {why}; stop it", process.pid)));
-            }
-            Look::Refuses(fault) => return Err(fault.at_start()),
-        }
-        state.server = Some(process.clone());
-        self.state_file.save(&state)?;
-        context.log.notice(format!("the server runs already (pid {})", process.pid));
-        Ok(())
-    }
-
-    /// What a server needs that we did not start, or that has just come up: its dialect, its plugins.
-    pub(crate) fn take_charge(&self, context: &Context, state: &mut State, server: &mut Server) -> Outcome {
-        let loaded = server.load_semi_sync(self.account()?);
-        state.filters = server.filters()?;
-        let seen = server.observe()?;
-        let findings = self.findings(state, server, &seen);
-        if let Some(finding) = premises::forbidding(&findings, self.wanted()) {
-            let why = loaded.err().map(|fault| format!(" (its plugins cannot be loaded: {fault})"));
-            return Err(Failure::installed(format!("{}{}", finding.text, why.unwrap_or_default())));
-        }
-        if self.cluster.is_present() {
-            self.check_replication_password(server.dialect())?;
-        }
-        self.load_clone_if_wanted(context, server);
-        let few = context.environment.clone_max().is_some_and(|n| n as usize <= self.params.acknowledgements + 1);
-        if few && self.wanted().lossless {
-            context.log.notice("durability=lossless with so few servers: the loss of a replica stops writes");
-        }
-        match server.directories(&self.params.datadir) {
-            Ok(directories) => state.disks = self.disks_of(directories),
-            Err(fault) => context.log.warning(format!("only the disk of {} is watched: {fault}", self.params.datadir.display())),
-        }
-        state.dialect = Some(server.dialect().clone());
-        state.answered = true;
-        state.ours = true;
-        Ok(())
-    }
-
-    /// What the promise rests on and does not hold.
-    pub(crate) fn findings(&self, state: &State, server: &Server, seen: &Observation) -> Vec<Finding> {
-        let exposed = self.exposed().map(|text| Finding { weight: Weight::Shown, text });
-        premises::findings(server.dialect(), seen, &state.filters, self.wanted()).into_iter().chain(exposed).collect()
-    }
-
-    fn first_score(&self, context: &Context, seen: &Observation, recorded: bool) -> Outcome {
-        let score = preference::score(Circumstances { recorded, has_data: !seen.have().is_empty(), ..Circumstances::default() });
-        self.cluster.publish_score(score).or_else(|e| {
-            context.log.warning(format!("the promotion score cannot be published: {e}"));
-            Ok(())
-        })
-    }
-
-    /// Who is promoted now, according to the lists that come with a clone's actions.
-    fn current_primary(&self, context: &Context) -> Result<Option<String>, Failure> {
-        let me = self.node()?;
-        Ok(Peers::read(&context.environment).promoted.into_iter().map(|m| m.node).find(|node| node != me))
-    }
-
-    /// Which other node the cluster is about to promote, according to the same lists.
-    fn successor(&self, context: &Context) -> Result<Option<String>, Failure> {
-        let me = self.node()?;
-        Ok(Peers::read(&context.environment).promote.into_iter().map(|m| m.node).find(|node| node != me))
-    }
-
-    /// Starts the process and the watcher, and waits until the server answers; `None` when it still recovers after
-    /// `patience`.
+    /// Starts the process and the watcher, remembers it with `state` before it runs, and waits until the server answers; nothing is seen
+    /// when it still recovers after `patience`.
     ///
     /// # Errors
     /// What the server said before it ended.
-    pub(crate) fn launch(&self, context: &Context, patience: Duration) -> Result<Option<(Server, Box<Observation>)>, Failure> {
+    pub(crate) fn launch(&self, context: &Context, state: State, patience: Duration) -> Result<(Launched, Option<Server>), Failure> {
         let account = self.account()?.clone();
-        let dying = Self::await_end(&self.state_file.load(), patience.max(limits::LETTING_GO));
+        let dying = await_end(&state.dying, patience.max(limits::LETTING_GO));
         if dying.is_empty() {
             self.prepare_directories(&account)?;
         }
@@ -211,7 +72,8 @@ impl MySql {
             log: Some(self.params.log.clone()),
         };
         let disks = if dying.is_empty() { self.disks_of([]) } else { None };
-        let mut state = State { ours: true, disks, ..self.state_file.load().of_new_process() };
+        let mut state = State { dying, disks, ..state };
+        let dying = state.dying.clone();
         // Remembered before it runs: a stop must find it, whenever this agent is killed.
         let remember = |server: &Identity| {
             state.server = Some(server.clone());
@@ -221,49 +83,40 @@ impl MySql {
             DaemonError::NotRemembered(why) => Failure::generic(why),
             other => Failure::installed(other.to_string()),
         };
-        let watched = |server: &Identity| {
-            let watcher = self.watcher_of(&self.state_file.load()).ending_within(self.within(pacemaker::WATCHER_ENDING));
-            if let Err(e) = self.node().map_err(|f| f.reason).and_then(|node| watcher.ensure(server, node)) {
-                context.log.warning(format!("a crash will be found by the next monitor only: {e}"));
-            }
-            let resource = &self.membership.resource;
-            if let Err(e) = process::enclose(&format!("systole-{resource}"), &format!("MySQL of {resource}"), server) {
-                context.log.warning(format!("the server stays in Pacemaker's control group: {e}"));
-            }
-        };
         if let Some(before) = dying.first() {
             // Nobody waits for that: it takes a second for 8 GiB of memory, and for ever on a disk that hangs.
             let waiting = daemon.spawn_after(&dying, remember).map_err(explained)?;
-            watched(&waiting);
+            self.watch_over(context, &waiting, &state);
             context.log.notice(format!("the server (pid {}) starts when the one before (pid {}) is gone", waiting.pid, before.pid));
-            return Ok(None);
+            return Ok((Launched { state: Box::new(state), seen: None }, None));
         }
         let mut spawned = daemon.spawn_remembered(remember).map_err(explained)?;
-        watched(&spawned.identity);
+        self.watch_over(context, &spawned.identity, &state);
         // What came before may have taken its part.
         let patience = patience.min(context.deadline.reserving(limits::AFTER_RECOVERY).left());
         let answered =
             self.wait_for_server(context, &mut spawned, patience).map_err(|failure| self.explain(&failure, &mut spawned, log_begin))?;
         context.log.notice(format!("started the server (pid {}), closed for writes", spawned.identity.pid));
-        let Some((mut server, seen)) = answered else { return Ok(None) };
-        let mut state = self.state_file.load();
-        self.take_charge(context, &mut state, &mut server).and_then(|()| self.check_server_id(context, &mut state, &seen)).inspect_err(
-            |_| {
-                spawned.identity.terminate();
-                spawned.identity.wait_gone(limits::ENDS_AT_ONCE.min(context.deadline.left()));
-            },
-        )?;
-        self.state_file.save(&state)?;
-        Ok(Some((server, seen)))
+        let (server, seen) = match answered {
+            Some((server, seen)) => {
+                let dialect = Box::new(server.dialect().clone());
+                (Some(server), Some((seen, dialect)))
+            }
+            None => (None, None),
+        };
+        Ok((Launched { state: Box::new(state), seen }, server))
     }
 
-    /// Waits for the servers that were here to be gone, and returns those that are not after `limit`. A killed one counts as dead long
-    /// before it has let go of the data.
-    fn await_end(state: &State, limit: Duration) -> Vec<Identity> {
-        let until = Instant::now() + limit;
-        let mut dying = state.still_there();
-        dying.retain(|process| !process.wait_gone(until.saturating_duration_since(Instant::now())));
-        dying
+    /// A crash of the server is noticed at once, and one of Pacemaker's control group does not end it.
+    fn watch_over(&self, context: &Context, server: &Identity, state: &State) {
+        let watcher = self.watcher().of_disks(state.disks.clone()).ending_within(self.within(pacemaker::WATCHER_ENDING));
+        if let Err(e) = self.node().map_err(|f| f.reason).and_then(|node| watcher.ensure(server, node)) {
+            context.log.warning(format!("a crash will be found by the next monitor only: {e}"));
+        }
+        let resource = &self.membership.resource;
+        if let Err(e) = process::enclose(&format!("systole-{resource}"), &format!("MySQL of {resource}"), server) {
+            context.log.warning(format!("the server stays in Pacemaker's control group: {e}"));
+        }
     }
 
     /// The command line. What keeps the server closed comes last, so that nothing overrules it.
@@ -336,7 +189,7 @@ impl MySql {
     }
 
     /// Makes the data directory when it holds no database and the operator wants that.
-    fn create_if_wanted(&self, context: &Context) -> Outcome {
+    pub(crate) fn create_if_wanted(&self, context: &Context) -> Outcome {
         let datadir = &self.params.datadir;
         let wrong = |e| not_its_data(datadir, &e, &self.params.user);
         if self.files(|files| files.is_directory(&datadir.join("mysql"))).map_err(wrong)? {
@@ -402,74 +255,44 @@ impl MySql {
         if let Err(e) = self.cluster.withdraw_score().map_err(cluster_failure) {
             context.log.warning(format!("the promotion score cannot be withdrawn: {e}"));
         }
-        let mut state = self.state_file.load();
-        if let Some(process) = self.find_server(&mut state) {
-            promotable::end_server(&context.log, &process, self.grace(context, &state, &process));
+        let state = self.state_file.load();
+        let process = self.find_server(state.server.as_ref());
+        if let Some(process) = process.clone() {
+            let longest = promotable::grace(context, limits::KILL_RESERVE);
+            let ending = process.clone();
+            let grace = self.engine(context).run(&self.rules(context), state.clone(), |i| i.grace_at_stop(ending, longest));
+            promotable::end_server(&context.log, &process, grace);
         }
         // Whoever was killed, now or before.
-        promotable::unless_gone(context, &state.still_there())?;
+        let before: Vec<Identity> = state.dying.iter().chain(&state.server).chain(&process).cloned().collect();
+        promotable::unless_gone(context, &before)?;
         for file in [&self.params.socket, &self.params.pidfile] {
             let _ = self.files(|files| files.remove(file));
         }
-        self.publish_readable(context, &mut state, false);
-        let stopped = State {
-            membership: state.membership.clone(),
-            membership_at: state.membership_at,
-            readable: state.readable,
-            published: state.published,
-            ..State::default()
-        };
+        let stands = |(readable, at): (bool, Duration)| !readable && process::since_boot().saturating_sub(at) < limits::READABLE_STANDS;
+        let mut readable = state.readable;
+        if self.cluster.is_present() && !state.readable.is_some_and(stands) {
+            match self.publish_readable(false) {
+                Ok(()) => readable = Some((false, process::since_boot())),
+                Err(e) => context.log.warning(format!("the reader attribute cannot be published: {e}")),
+            }
+        }
+        let stopped = State { readable, ..state.of_stopped() };
         // A state directory that is full must not fail a stop: the process is gone, and its record names it alone.
         if let Err(e) = self.state_file.save(&stopped) {
             context.log.warning(e.reason);
         }
         copy_ended
     }
+}
 
-    /// How long a server may take to end by itself. An orderly shutdown *releases* commits that wait for a replica, as
-    /// acknowledged although nobody has them: a server with such commits, or that cannot be asked, is killed.
-    fn grace(&self, context: &Context, state: &State, process: &Identity) -> Duration {
-        let grace = promotable::grace(context, limits::KILL_RESERVE);
-        match self.ask(state, process, limits::ANSWER_AT_STOP) {
-            Look::Answered(mut server, seen) => {
-                if !seen.waits {
-                    return grace;
-                }
-                // A stop without a demotion. Closed first, so that nothing new comes to wait.
-                let closed = self.close(context, &mut server);
-                let waiting = server.semi_sync_status().map_or(1, |status| status.waiting);
-                if closed.is_ok() && waiting == 0 {
-                    return grace;
-                }
-                context
-                    .log
-                    .warning(format!("{waiting} commits wait for a replica: the server is killed, so that none of them is acknowledged"));
-                Duration::ZERO
-            }
-            Look::Engaged(why) | Look::Working(why) if !state.promoted => {
-                context.log.notice(format!("the server is busy: {why}"));
-                // MariaDB sometimes never ends when it is told to while it starts. A recovery that is killed begins anew, and
-                // after a crash the promotion of the successor waits for this stop.
-                match (state.answered, state.held_until) {
-                    (true, _) => grace,
-                    (false, None) => grace.min(limits::STARTING_GRACE),
-                    (false, Some(_)) => Duration::ZERO,
-                }
-            }
-            Look::Refuses(fault) if !state.promoted => {
-                context.log.notice(format!("the server cannot be asked: {fault}"));
-                grace
-            }
-            Look::Engaged(why) | Look::Working(why) | Look::Stuck(why) => {
-                context.log.warning(format!("killing the server: {why}"));
-                Duration::ZERO
-            }
-            Look::Refuses(fault) => {
-                context.log.warning(format!("killing the server: {fault}"));
-                Duration::ZERO
-            }
-        }
-    }
+/// Waits for the servers that were here to be gone, and returns those that are not after `limit`. A killed one counts as dead long
+/// before it has let go of the data.
+fn await_end(dying: &[Identity], limit: Duration) -> Vec<Identity> {
+    let until = Instant::now() + limit;
+    let mut dying = dying.to_vec();
+    dying.retain(|process| !process.wait_gone(until.saturating_duration_since(Instant::now())));
+    dying
 }
 
 /// Why a server ended, by what it said: the first error is the cause, the others follow from it; "Aborting" never helps.

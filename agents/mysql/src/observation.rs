@@ -4,7 +4,7 @@ use crate::dialect::{Dialect, Row};
 use crate::gtid::{Flavour, Gtids};
 
 /// A look at a server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Observation {
     /// Nobody can write, as far as this server can forbid it.
     pub(crate) closed: bool,
@@ -126,7 +126,7 @@ const FILTERS: &[&str] = &[
 ];
 
 /// How a thread of replication does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Thread {
     Running,
     Connecting,
@@ -134,7 +134,7 @@ pub(crate) enum Thread {
 }
 
 /// A server's replication.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Replica {
     pub(crate) host: String,
     pub(crate) port: u16,

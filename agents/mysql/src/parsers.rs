@@ -2,9 +2,9 @@
 
 use crate::dialect::{Dialect, Row};
 use crate::gtid::{Flavour, Gtids};
+use crate::membership::Membership;
 use crate::observation::Replica;
 use crate::params::{self, Params};
-use crate::replication::Membership;
 
 /// Reads a GTID set of MySQL's, prints it and reads it back.
 pub fn mysql_set(text: &str) {

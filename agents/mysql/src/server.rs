@@ -20,7 +20,7 @@ use crate::limits;
 use crate::observation::{Observation, Replica};
 
 /// Why the server did not answer as asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Fault {
     /// Nothing listens on the socket.
     Absent(String),
@@ -58,21 +58,11 @@ impl From<Fault> for ocf::Failure {
     }
 }
 
-impl Fault {
-    /// The same for a server that is only being started: that node has to be corrected first.
-    pub(crate) fn at_start(self) -> ocf::Failure {
-        match self {
-            Self::Denied(text) => ocf::Failure::permission(text),
-            other => other.into(),
-        }
-    }
-}
-
 /// The step of a backup of MariaDB that waits until no commit is under way, and keeps others from beginning.
 pub(crate) const LAST_OF_BACKUP: &str = "BACKUP STAGE BLOCK_COMMIT";
 
 /// A replica as its source lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Attached {
     /// What it reports as its name: our servers report their node's. Empty when it reports none.
     pub(crate) host: String,
@@ -80,7 +70,7 @@ pub(crate) struct Attached {
 }
 
 /// How semi-synchronous replication stands on a source.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct SemiSyncStatus {
     /// Replicas that are connected and acknowledge.
     pub(crate) acknowledging: usize,
@@ -461,12 +451,7 @@ impl Server {
         Ok(told)
     }
 
-    /// How many commits wait for an acknowledgement and do not get on.
-    pub(crate) fn stuck_commits(&mut self) -> Result<u64, Fault> {
-        self.stuck_commits_within(limits::LOOK)
-    }
-
-    /// How many do not get on for all this time.
+    /// How many commits wait for an acknowledgement and do not get on for all this time.
     pub(crate) fn stuck_commits_within(&mut self, patience: Duration) -> Result<u64, Fault> {
         if self.semi_sync_status()?.waiting == 0 {
             return Ok(0);

@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use process::Identity;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::dialect::Dialect;
-use crate::election::{Acknowledging, Memory};
+use crate::election::{Acknowledging, Memory, Position};
 use crate::gtid::Gtids;
+use crate::membership::Membership;
 use crate::record::{Record, Stamp};
 
 /// How far a promotion came, and whether it is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Stage {
     /// Recorded, or about to be; nobody can have written.
     Recorded,
@@ -24,7 +25,7 @@ pub(crate) enum Stage {
 }
 
 /// A promotion that this server's process went through.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Reign {
     /// Its epoch.
     pub(crate) epoch: u64,
@@ -35,41 +36,95 @@ pub(crate) struct Reign {
 }
 
 /// `election::Memory` as it stands in the file. The pure modules know no files.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SavedMemory {
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct SavedMemory {
     acknowledging: Option<(String, String)>,
     not_before: Option<String>,
 }
 
-impl SavedMemory {
-    /// The memory; one that cannot be read is as good as none: it allows nothing.
-    pub(crate) fn get(&self) -> Memory {
-        let acknowledging = self
+/// One that cannot be read is as good as none: it allows nothing.
+mod memory {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(memory: &Memory, to: S) -> Result<S::Ok, S::Error> {
+        let acknowledging = memory.acknowledging.as_ref().map(|a| (a.stamp.to_string(), a.mark.to_string()));
+        SavedMemory { acknowledging, not_before: memory.not_before.map(|stamp| stamp.to_string()) }.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Memory, D::Error> {
+        let saved = SavedMemory::deserialize(from)?;
+        let acknowledging = saved
             .acknowledging
-            .as_ref()
-            .and_then(|(stamp, mark)| Some(Acknowledging { stamp: Stamp::parse(stamp)?, mark: Gtids::parse_any(mark).ok()? }));
-        Memory { acknowledging, not_before: self.not_before.as_deref().and_then(Stamp::parse) }
+            .and_then(|(stamp, mark)| Some(Acknowledging { stamp: Stamp::parse(&stamp)?, mark: Gtids::parse_any(&mark).ok()? }));
+        Ok(Memory { acknowledging, not_before: saved.not_before.as_deref().and_then(Stamp::parse) })
+    }
+}
+
+/// What stands in the file as it is told to others. What cannot be read there is none.
+trait Text: Sized {
+    fn print(&self) -> String;
+    fn parse(text: &str) -> Option<Self>;
+}
+
+impl Text for Record {
+    fn print(&self) -> String {
+        self.to_string()
     }
 
-    /// Changes it.
-    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Memory)) {
-        let mut memory = self.get();
-        change(&mut memory);
-        *self = Self {
-            acknowledging: memory.acknowledging.map(|a| (a.stamp.to_string(), a.mark.to_string())),
-            not_before: memory.not_before.map(|stamp| stamp.to_string()),
-        };
+    fn parse(text: &str) -> Option<Self> {
+        Self::parse(text).ok()
+    }
+}
+
+impl Text for Position {
+    fn print(&self) -> String {
+        Self::print(self)
     }
 
-    /// The highest epoch that it knows of.
-    pub(crate) fn epoch(&self) -> u64 {
-        let memory = self.get();
-        memory.acknowledging.map(|a| a.stamp).max(memory.not_before).unwrap_or_default().epoch
+    fn parse(text: &str) -> Option<Self> {
+        Self::parse(text)
+    }
+}
+
+impl Text for Membership {
+    fn print(&self) -> String {
+        Self::print(self)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::parse(text)
+    }
+}
+
+mod text {
+    use super::*;
+
+    pub(super) fn serialize<T: Text, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
+        value.as_ref().map(T::print).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, T: Text, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+        Ok(Option::<String>::deserialize(from)?.as_deref().and_then(T::parse))
+    }
+}
+
+/// The same, and when.
+mod text_at {
+    use super::*;
+
+    pub(super) fn serialize<T: Text, S: Serializer>(value: &Option<(T, Duration)>, to: S) -> Result<S::Ok, S::Error> {
+        value.as_ref().map(|(value, at)| (value.print(), at)).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, T: Text, D: Deserializer<'de>>(from: D) -> Result<Option<(T, Duration)>, D::Error> {
+        let found = Option::<(String, Duration)>::deserialize(from)?;
+        Ok(found.and_then(|(text, at)| Some((T::parse(&text)?, at))))
     }
 }
 
 /// The memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct State {
     /// What the fields mean: another number is another agent's memory. 0 is the same as 1.
@@ -99,11 +154,13 @@ pub(crate) struct State {
     /// Its last promotion.
     pub(crate) reign: Option<Reign>,
     /// The record of a promotion, saved before it is written, until the reign is over.
-    pub(crate) claim: Option<String>,
+    #[serde(with = "text")]
+    pub(crate) claim: Option<Record>,
     /// The node that it follows.
     pub(crate) following: Option<String>,
     /// What it remembers about acknowledging.
-    pub(crate) memory: SavedMemory,
+    #[serde(with = "memory")]
+    pub(crate) memory: Memory,
     /// Whether it acknowledges now, by what it was told.
     pub(crate) acknowledges: bool,
     /// The round of the election for which its receiver was stopped.
@@ -116,13 +173,16 @@ pub(crate) struct State {
     pub(crate) broken: Option<String>,
     pub(crate) broken_for: u32,
     /// What was published of the wish to acknowledge.
-    pub(crate) membership: Option<String>,
+    #[serde(with = "text")]
+    pub(crate) membership: Option<Membership>,
     /// When, since boot.
     pub(crate) membership_at: Option<Duration>,
     /// The record as it was read last. Good for one election.
-    pub(crate) record: Option<String>,
+    #[serde(with = "text")]
+    pub(crate) record: Option<Record>,
     /// The position that was published last, and when, since boot.
-    pub(crate) published: Option<(String, Duration)>,
+    #[serde(with = "text_at")]
+    pub(crate) published: Option<(Position, Duration)>,
     /// The record under which this node won the election in the notification before its promotion.
     pub(crate) elected: Option<String>,
     /// The score that stands until a time since boot, whatever the server is worth: after a refused promotion or a
@@ -172,14 +232,9 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// The record as it was read last; `None` when it has to be read.
-    pub(crate) fn known_record(&self) -> Option<Record> {
-        self.record.as_deref().and_then(|text| Record::parse(text).ok())
-    }
-
     /// The members of the record as it was read last.
     pub(crate) fn recorded_members(&self) -> BTreeSet<String> {
-        self.known_record().map(|record| record.active).unwrap_or_default()
+        self.record.as_ref().map(|record| record.active.clone()).unwrap_or_default()
     }
 
     /// The reign of the process that runs now, if the record is of it.
@@ -197,20 +252,26 @@ impl State {
         self.reign_of(record).is_some_and(|r| r.stage != Stage::Over)
     }
 
-    /// The servers that were here, the last one included, as far as they still hold their data.
-    pub(crate) fn still_there(&self) -> Vec<Identity> {
-        self.dying.iter().chain(&self.server).filter(|process| !process.wait_gone(Duration::ZERO)).cloned().collect()
+    /// What stays of it when the server was stopped: what others were told, and when.
+    pub(crate) fn of_stopped(&self) -> Self {
+        Self {
+            membership: self.membership.clone(),
+            membership_at: self.membership_at,
+            readable: self.readable,
+            published: self.published.clone(),
+            ..Self::default()
+        }
     }
 
     /// What stays of it when there is another process of the server, whoever started it: what the one before had received, and maybe
-    /// acknowledged, may be gone.
-    pub(crate) fn of_new_process(&self) -> Self {
+    /// acknowledged, may be gone. `dying`: the servers before it that still hold their data.
+    pub(crate) fn of_new_process(&self, dying: Vec<Identity>) -> Self {
         let mut memory = self.memory.clone();
-        memory.change(|m| m.start_over(None));
+        memory.start_over(None);
         Self {
             memory,
             server_id: self.server_id.clone(),
-            dying: self.still_there(),
+            dying,
             held_until: self.held_until,
             record: self.record.clone(),
             addresses: self.addresses.clone(),
@@ -224,7 +285,7 @@ impl State {
 }
 
 /// A part that says nothing where it cannot be understood: it can be found out anew.
-fn if_understood<'de, D: serde::Deserializer<'de>, T: serde::de::DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
+fn if_understood<'de, D: Deserializer<'de>, T: serde::de::DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
     let value = serde_json::Value::deserialize(from)?;
     Ok(serde_json::from_value(value).ok())
 }
@@ -258,9 +319,9 @@ mod tests {
     fn another_process_of_the_server_has_acknowledged_nothing() {
         let mut state = State::default();
         let record = Record::parse("epoch=2 change=3 node=a server=11 active=b set=0-11-7").unwrap();
-        state.memory.change(|m| m.learn(Stamp::default()));
-        state.memory.change(|m| m.acknowledge(&record));
-        let anew = state.of_new_process().memory.get();
+        state.memory.learn(Stamp::default());
+        state.memory.acknowledge(&record);
+        let anew = state.of_new_process(vec![]).memory;
         assert_eq!((anew.acknowledging, anew.not_before), (None, None));
     }
 }

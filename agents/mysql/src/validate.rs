@@ -10,6 +10,7 @@ use crate::agent::MySql;
 use crate::dialect::{Dialect, Row};
 use crate::limits;
 use crate::params::Params;
+use crate::premises;
 
 impl MySql {
     /// Level 0: what this node alone can tell. Level 10: the clone, and the running server's settings and grants.
@@ -22,15 +23,16 @@ impl MySql {
         if let Some(failure) = context.environment.without_notify(false) {
             return Err(failure);
         }
-        let mut state = self.state_file.load();
-        if self.find_server(&mut state).is_none() {
+        if self.find_server(self.state_file.load().server.as_ref()).is_none() {
             context.log.notice("the server does not run: its settings and grants were not checked");
             return Ok(());
         }
         let mut server = self.connect(None, limits::ANSWER)?;
         let seen = server.observe()?;
-        state.filters = server.filters()?;
-        let mut findings: Vec<String> = self.findings(&state, &server, &seen).into_iter().map(|finding| finding.text).rev().collect();
+        let filters = server.filters()?;
+        let found = premises::findings(server.dialect(), &seen, &filters, self.rules(context).wanted());
+        let mut findings: Vec<String> = found.into_iter().map(|finding| finding.text).chain(self.exposed()).collect();
+        findings.reverse();
         findings.extend(unreachable(&seen.variables, &self.params));
         let grants: Vec<String> = server.rows("SHOW GRANTS")?.into_iter().flat_map(std::collections::BTreeMap::into_values).collect();
         if let Some(missing) = missing_privileges(server.dialect(), &grants) {

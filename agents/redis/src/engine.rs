@@ -11,7 +11,7 @@ use crate::agent::{Redis, cluster_failure};
 use crate::conf::Conf;
 use crate::election::Position;
 use crate::limits;
-use crate::protocol::{Effect, Event, Instance, Level, LinkTrouble, Moment, Rules, Sight, Word};
+use crate::protocol::{Effect, Event, Instance, LinkTrouble, Moment, Rules, Sight, Word};
 use crate::sequences::{begin_backlog, bring_to_rest, drain, held_by_others};
 use crate::server::{Fault, Server};
 use crate::state::State;
@@ -54,7 +54,10 @@ impl<'a> Engine<'a> {
         let redis = self.redis;
         let done = |outcome: Result<(), pacemaker::Error>| Event::Done(outcome.map_err(cluster_failure));
         match effect {
-            Effect::Log(level, text) => self.log(level, &text),
+            Effect::Log(level, text) => {
+                level.say(&self.context.log, &text);
+                Event::Done(Ok(()))
+            }
             Effect::Save(state) => Event::Done(redis.state_file.save(&state)),
             Effect::Find(remembered) => Event::Found(redis.find_server(remembered.as_ref())),
             Effect::Objections(process) => Event::Texts(redis.runs_as_root(&process).into_iter().collect()),
@@ -96,15 +99,6 @@ impl<'a> Engine<'a> {
                 Event::Done(Ok(()))
             }
         }
-    }
-
-    fn log(&self, level: Level, text: &str) -> Event {
-        match level {
-            Level::Notice => self.context.log.notice(text),
-            Level::Warning => self.context.log.warning(text),
-            Level::Error => self.context.log.error(text),
-        }
-        Event::Done(Ok(()))
     }
 
     /// The connection to the server, made when there is none.

@@ -30,7 +30,7 @@ pub const WATCHER_ENDING: Duration = Duration::from_secs(1);
 const WRITER: &str = "write-to-disks";
 
 /// Directories whose disks the server needs to take a write, and who may write there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Disks {
     /// The user.
     pub uid: u32,

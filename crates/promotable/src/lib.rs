@@ -12,7 +12,7 @@ mod state_file;
 pub use account::ServerAccount;
 pub use ending::{end_server, grace, unless_gone};
 pub use login::{Login, RememberedLogin, with_login};
-pub use machine::{Machine, Port, Step};
+pub use machine::{Level, Machine, Moment, Port, Step};
 pub use record::{NotReplaced, Record, Review, decision, read_record, replace_record, review, withdrawal};
 pub use secret::{is_placeholder, read_secret};
 pub use state_file::{Memory, StateFile, lock, lock_within};

@@ -10,6 +10,40 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use ocf::Log;
+
+/// How loud something is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// What an operator may want to know afterwards.
+    Notice,
+    /// What should be looked at.
+    Warning,
+    /// What failed.
+    Error,
+}
+
+impl Level {
+    /// Says it.
+    pub fn say(self, log: &Log, text: &str) {
+        match self {
+            Self::Notice => log.notice(text),
+            Self::Warning => log.warning(text),
+            Self::Error => log.error(text),
+        }
+    }
+}
+
+/// When an effect ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Moment {
+    /// Since the machine booted.
+    pub now: Duration,
+    /// Until the end of the action's time.
+    pub left: Duration,
+}
 
 /// One effect on its way out, one event on its way in.
 struct Exchange<E, V> {

@@ -12,7 +12,7 @@ pub(crate) use mariadb::MariaDbState;
 pub(crate) use mysql::MySqlSet;
 
 /// Whose notation a text is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Flavour {
     /// MySQL and Percona Server: `uuid:1-5`.
     MySql,

@@ -25,6 +25,7 @@ use std::time::Duration;
 use ocf::{Failure, Outcome};
 use pacemaker::Score;
 use process::Identity;
+pub(crate) use promotable::{Level, Moment};
 use promotable::{NotReplaced, Port};
 
 use crate::election::Position;
@@ -141,14 +142,6 @@ pub(crate) enum Event {
     Flag(bool),
 }
 
-/// How loud something is said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Level {
-    Notice,
-    Warning,
-    Error,
-}
-
 /// What somebody finds who looks at the server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Sight {
@@ -179,15 +172,6 @@ pub(crate) enum LinkTrouble {
     /// The name is not known.
     Name,
     Unknown,
-}
-
-/// When an effect ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Moment {
-    /// Since the machine booted.
-    pub(crate) now: Duration,
-    /// Until the end of the action's time.
-    pub(crate) left: Duration,
 }
 
 /// What holds for an action from its beginning to its end.

@@ -4,106 +4,99 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ocf::{Context, Failure, Outcome, Peers};
+use ocf::{Failure, Outcome, Peers};
 
-use crate::agent::{MySql, cluster_failure};
+use super::{Attribute, Effect, Instance, answer, no_such_failure, no_such_fault};
 use crate::limits;
 use crate::observation::Observation;
-use crate::server::{Attached, Server};
-use crate::state::State;
-
-/// The private attribute that holds the server_id of a node's server.
-const SERVER_ID: &str = "server-id";
+use crate::server::Attached;
 
 /// The replicas that are connected to this server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Connected {
+pub(super) struct Connected {
     /// The nodes whose servers they are.
-    pub(crate) nodes: BTreeSet<String>,
+    pub(super) nodes: BTreeSet<String>,
     /// Those that are none of the cluster's, as they are to be named to an operator.
-    pub(crate) strangers: Vec<String>,
+    pub(super) strangers: Vec<String>,
 }
 
-impl MySql {
+impl Instance<'_> {
     /// Tells the other nodes how this one's server is known; whether that is another id than they were told before.
-    fn publish_server_id(&self, state: &mut State, seen: &Observation) -> Result<bool, Failure> {
+    async fn publish_server_id(&mut self, seen: &Observation) -> Result<bool, Failure> {
         let id = seen.variables.get("server_id").cloned().unwrap_or_default();
-        let now = process::since_boot();
-        let telling = telling(state.server_id.as_ref(), &id, now);
-        if !self.cluster.is_present() || telling == Telling::Stands {
+        let now = self.now();
+        let telling = telling(self.state.server_id.as_ref(), &id, now);
+        if !self.rules.clustered || telling == Telling::Stands {
             return Ok(false);
         }
-        self.cluster.publish_private(SERVER_ID, &id).map_err(cluster_failure)?;
-        state.server_id = Some((id, now));
+        self.perform(Effect::Publish(Attribute::ServerId(id.clone()))).await?;
+        self.state.server_id = Some((id, now));
         Ok(telling == Telling::Changed)
     }
 
     /// The same with each monitor. When somebody changed the id it looks whether another server has it, and goes on to look until that is
     /// over. Only who changed it looks: if the other one did as well, both would leave the primary, and writes could wait for nobody.
-    pub(crate) fn tend_server_id(&self, state: &mut State, seen: &Observation) -> Outcome {
-        if self.publish_server_id(state, seen)? || state.twin.is_some() {
-            let known = self.server_ids()?;
-            state.twin = self.twin_of(seen, &known)?;
+    pub(super) async fn tend_server_id(&mut self, seen: &Observation) -> Outcome {
+        if self.publish_server_id(seen).await? || self.state.twin.is_some() {
+            let known = self.server_ids().await?;
+            self.state.twin = self.twin_of(seen, &known).await?;
         }
         Ok(())
     }
 
     /// Which other node's server has the id of this one.
-    fn twin_of(&self, seen: &Observation, known: &BTreeMap<String, String>) -> Result<Option<String>, Failure> {
-        let me = self.node()?;
+    async fn twin_of(&mut self, seen: &Observation, known: &BTreeMap<String, String>) -> Result<Option<String>, Failure> {
+        let me = self.me()?;
         let mine = seen.variables.get("server_id").map(String::as_str).unwrap_or_default();
-        let other = known.iter().find(|(node, id)| *node != me && *id == mine);
-        Ok(other.map(|(other, _)| {
-            let (first, second) = (me.min(other), me.max(other));
-            let file = self.config_path();
-            format!("{first} and {second} have server_id {mine}: write another server_id into {} of one of them", file.display())
-        }))
+        let Some((other, _)) = known.iter().find(|(node, id)| *node != me && *id == mine) else { return Ok(None) };
+        let file = self.texts(Effect::OptionFile).await.pop().unwrap_or_default();
+        Ok(Some(twin(me.min(other), me.max(other), mine, &file)))
     }
 
     /// Refuses a server whose server_id another running one has: each throws the other out of the primary, and it looks as if that were
     /// stuck.
-    pub(crate) fn check_server_id(&self, context: &Context, state: &mut State, seen: &Observation) -> Outcome {
-        self.publish_server_id(state, seen)?;
-        let peers = Peers::read(&context.environment);
+    pub(super) async fn check_server_id(&mut self, seen: &Observation, peers: &Peers) -> Outcome {
+        self.publish_server_id(seen).await?;
         let others: Vec<String> = peers.running_nodes();
-        if others.is_empty() || !self.cluster.is_present() {
+        if others.is_empty() || !self.rules.clustered {
             return Ok(());
         }
-        let me = self.node()?;
-        let mut known = self.server_ids()?;
+        let me = self.me()?;
+        let mut known = self.server_ids().await?;
         known.retain(|node, _| node == me || others.contains(node));
-        self.twin_of(seen, &known)?.map_or(Ok(()), |why| Err(Failure::installed(why)))
+        self.twin_of(seen, &known).await?.map_or(Ok(()), |why| Err(Failure::installed(why)))
     }
 
-    fn server_ids(&self) -> Result<BTreeMap<String, String>, Failure> {
-        self.cluster.private_values(SERVER_ID).map_err(cluster_failure)
+    async fn server_ids(&mut self) -> Result<BTreeMap<String, String>, Failure> {
+        answer!(self.ask(Effect::ServerIds).await, ServerIds, no_such_failure)
     }
 
     /// Whose the connected replicas are. The cluster is asked when one of them is not known, or `anew`.
-    pub(crate) fn connected(&self, state: &mut State, server: &mut Server, anew: bool) -> Result<Connected, Failure> {
-        let attached = server.replicas()?;
-        let known = sort(&attached, &state.server_ids, &state.recorded_members());
-        if (known.strangers.is_empty() && !anew) || !self.cluster.is_present() {
+    pub(super) async fn connected(&mut self, anew: bool) -> Result<Connected, Failure> {
+        let attached = answer!(self.ask(Effect::Attached).await, Attached, no_such_fault)?;
+        let known = sort(&attached, &self.state.server_ids, &self.state.recorded_members());
+        if (known.strangers.is_empty() && !anew) || !self.rules.clustered {
             return Ok(known);
         }
         // A stranger that stays is not asked about with each monitor.
-        if !anew && state.strangers == known.strangers {
+        if !anew && self.state.strangers == known.strangers {
             return Ok(known);
         }
-        state.server_ids = self.server_ids()?;
-        let known = sort(&attached, &state.server_ids, &state.recorded_members());
-        state.strangers.clone_from(&known.strangers);
+        self.state.server_ids = self.server_ids().await?;
+        let known = sort(&attached, &self.state.server_ids, &self.state.recorded_members());
+        self.state.strangers.clone_from(&known.strangers);
         Ok(known)
     }
+}
 
-    /// Two nodes whose servers have one id.
-    pub(crate) fn twins(state: &State) -> Option<String> {
-        let mut nodes: BTreeMap<&str, &str> = BTreeMap::new();
-        state.server_ids.iter().find_map(|(node, id)| {
-            let other = nodes.insert(id, node)?;
-            Some(format!("{other} and {node} have server_id {id}: write another server_id into the option file of one of them"))
-        })
-    }
+/// Two nodes whose servers have one id.
+pub(super) fn twins(ids: &BTreeMap<String, String>) -> Option<String> {
+    let mut nodes: BTreeMap<&str, &str> = BTreeMap::new();
+    ids.iter().find_map(|(node, id)| Some(twin(nodes.insert(id, node)?, node, id, "the option file")))
+}
+
+fn twin(one: &str, other: &str, id: &str, file: &str) -> String {
+    format!("{one} and {other} have server_id {id}: write another server_id into {file} of one of them")
 }
 
 /// What the other nodes are to be told of this one's server_id.

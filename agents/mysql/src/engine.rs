@@ -1,0 +1,353 @@
+//! Carries out on this machine what the protocol asks for: on the server, its process, its files, the cluster.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use ocf::{Context, Failure};
+use pacemaker::Disks;
+use process::{Identity, State as ProcessState};
+use promotable::Machine;
+
+use crate::agent::{MySql, cluster_failure};
+use crate::dialect::{Dialect, Source, quoted};
+use crate::election::Position;
+use crate::limits;
+use crate::membership::Membership;
+use crate::protocol::{Attribute, Effect, Equipment, Event, Instance, Moment, Rules, Sight, Statement, Word};
+use crate::sequences;
+use crate::server::{Fault, LAST_OF_BACKUP, Server};
+use crate::state::State;
+
+/// The private attribute that holds a node's position.
+const POSITION: &str = "position";
+/// The one that tells the primary that a replica wants to acknowledge, or has ceased to.
+const MEMBERSHIP: &str = "membership";
+/// The one that holds the server_id of a node's server.
+const SERVER_ID: &str = "server-id";
+
+/// What carries effects out during one action.
+pub(crate) struct Engine<'a> {
+    mysql: &'a MySql,
+    context: &'a Context,
+    /// The connection of the last look, or the one that was made since.
+    server: Option<Server>,
+}
+
+impl<'a> Engine<'a> {
+    pub(crate) fn new(mysql: &'a MySql, context: &'a Context) -> Self {
+        Self { mysql, context, server: None }
+    }
+
+    /// The same with a connection that there is.
+    pub(crate) fn over(mysql: &'a MySql, context: &'a Context, server: Server) -> Self {
+        Self { mysql, context, server: Some(server) }
+    }
+
+    /// Carries out an action of an instance that remembers this.
+    pub(crate) fn run<'r, T, F: Future<Output = T> + 'r>(
+        mut self,
+        rules: &'r Rules<'r>,
+        state: State,
+        action: impl FnOnce(Instance<'r>) -> F,
+    ) -> T {
+        let begin = self.moment();
+        Machine::new(|port| action(Instance::new(rules, state, begin, port))).run(|effect| {
+            let event = self.carry_out(effect);
+            (event, self.moment())
+        })
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { now: process::since_boot(), left: self.context.deadline.left() }
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> Event {
+        let done = |outcome: Result<(), pacemaker::Error>| Event::Done(outcome.map_err(cluster_failure));
+        let mysql = self.mysql;
+        match effect {
+            Effect::Log(level, text) => {
+                level.say(&self.context.log, &text);
+                Event::Done(Ok(()))
+            }
+            Effect::Milestone(step) => {
+                fault_point(step);
+                Event::Done(Ok(()))
+            }
+            Effect::Wait(time) => {
+                std::thread::sleep(time);
+                Event::Done(Ok(()))
+            }
+            Effect::Save(state) => Event::Done(mysql.state_file.save(&state)),
+            Effect::OptionFile => Event::Texts(vec![mysql.config_path().display().to_string()]),
+            Effect::MayStart => Event::Done(mysql.refuse_exposure()),
+            Effect::NeedsCopyFirst => Event::Whether(mysql.needs_copy_first()),
+            Effect::CopyIsUnfinished => Event::Flag(mysql.copy_is_unfinished()),
+            Effect::MakeData => Event::Done(mysql.create_if_wanted(self.context)),
+            Effect::Launch(state, patience) => Event::Launched(mysql.launch(self.context, *state, patience).map(|(launched, server)| {
+                self.server = server;
+                launched
+            })),
+            Effect::Watch(process, disks) => self.watch(&process, disks),
+            Effect::IsCramped => Event::Flag(mysql.is_cramped()),
+            Effect::Exposed => Event::Texts(mysql.exposed().into_iter().collect()),
+            Effect::CheckPassword(dialect) => Event::Done(mysql.check_replication_password(&dialect)),
+            Effect::ReadRecord => Event::Record(promotable::read_record(&mysql.cluster)),
+            Effect::ReplaceRecord(before, record) => Event::Replaced(promotable::replace_record(&mysql.cluster, before.as_ref(), &record)),
+            Effect::Score(score) => done(mysql.cluster.publish_score(score)),
+            Effect::ScoreOf(node, score) => done(mysql.cluster.publish_score_of(&node, score)),
+            Effect::Publish(Attribute::Position(position)) => done(mysql.cluster.publish_private(POSITION, &position.print())),
+            Effect::Publish(Attribute::Membership(membership)) => done(mysql.cluster.publish_private(MEMBERSHIP, &membership.print())),
+            Effect::Publish(Attribute::ServerId(id)) => done(mysql.cluster.publish_private(SERVER_ID, &id)),
+            Effect::PublishReadable(readable) => done(mysql.publish_readable(readable)),
+            Effect::Positions => Event::Positions(self.published(POSITION, Position::parse)),
+            Effect::Memberships => Event::Memberships(self.published(MEMBERSHIP, Membership::parse)),
+            Effect::ServerIds => Event::ServerIds(self.published(SERVER_ID, |id| Some(id.to_owned()))),
+            Effect::AddressOf(node) => Event::Address(mysql.given_address(&node)),
+            Effect::Find(_)
+            | Effect::StillThere(_)
+            | Effect::Objections(_)
+            | Effect::HangingDisk(_)
+            | Effect::Look { .. }
+            | Effect::Reach(..)
+            | Effect::Terminate(..)
+            | Effect::Kill(_)
+            | Effect::Dead(..) => self.of_process(effect),
+            other => self.of_server(other),
+        }
+    }
+
+    /// What is asked of the server's process, or done to it.
+    fn of_process(&mut self, effect: Effect) -> Event {
+        let mysql = self.mysql;
+        match effect {
+            Effect::Find(remembered) => Event::Found(mysql.find_server(remembered.as_ref())),
+            Effect::StillThere(mut processes) => {
+                processes.retain(|process| !process.wait_gone(Duration::ZERO));
+                Event::Processes(processes)
+            }
+            Effect::Objections(process) => Event::Texts(mysql.runs_as_root(&process).into_iter().collect()),
+            Effect::HangingDisk(process) => {
+                Event::Texts(mysql.watcher().hanging_disk(&process).map(|directory| directory.display().to_string()).into_iter().collect())
+            }
+            Effect::Look { process, before, dialect, limit } => Event::Sight(self.look(&process, &before, dialect.as_ref(), limit)),
+            Effect::Reach(dialect, limit) => Event::Reached(self.reach(dialect.as_ref(), limit).map(Box::new)),
+            Effect::Terminate(process, limit) => {
+                process.terminate();
+                Event::Flag(process.wait_gone(limit))
+            }
+            Effect::Dead(process, limit) => Event::Flag(process.wait_dead(limit)),
+            Effect::Kill(process) => {
+                process.kill();
+                Event::Done(Ok(()))
+            }
+            other => Event::Texts(vec![format!("{other:.100?} is none of a process")]),
+        }
+    }
+
+    /// What is asked of the server over its connection, or told to it.
+    fn of_server(&mut self, effect: Effect) -> Event {
+        let (mysql, context) = (self.mysql, self.context);
+        let counted = |count: Result<u64, Fault>| count.map(|count| usize::try_from(count).unwrap_or(usize::MAX));
+        match effect {
+            Effect::Tell(word) => Event::Told(self.tell(word)),
+            Effect::Observe => Event::Observed(self.server().and_then(Server::observe).map(Box::new)),
+            Effect::Replica => Event::Replica(self.server().and_then(Server::replica).map(|replica| replica.map(Box::new))),
+            Effect::Executed => Event::Set(self.server().and_then(Server::executed)),
+            Effect::Logged => Event::Set(self.server().and_then(Server::logged)),
+            Effect::SemiSync => Event::SemiSync(self.server().and_then(Server::semi_sync_status)),
+            Effect::Attached => Event::Attached(self.server().and_then(Server::replicas)),
+            Effect::IsConnected => Event::Flag(self.server.as_ref().is_some_and(Server::is_connected)),
+            Effect::Rest(replica) => {
+                Event::Observed(self.server().and_then(|server| sequences::bring_to_rest(server, &replica)).map(Box::new))
+            }
+            Effect::ApplierWaits => Event::Asked(self.server().and_then(Server::applier_waits_for_a_lock)),
+            Effect::CutClients => Event::Counted(self.server().and_then(Server::cut_clients)),
+            Effect::StuckCommits(patience) => Event::Counted(counted(self.server().and_then(|s| s.stuck_commits_within(patience)))),
+            Effect::Running(statement) => Event::Counted(self.server().and_then(|server| {
+                let statement = match statement {
+                    Statement::Backup => LAST_OF_BACKUP,
+                    Statement::Barrier => server.dialect().barrier(),
+                };
+                server.running(statement)
+            })),
+            Effect::HoldCommits(dialect) => Event::Asked(self.hold_commits(dialect.as_ref())),
+            Effect::EndWaiting(limit) => Event::Counted(self.server().and_then(|server| server.end_waiting(limit))),
+            Effect::ReleaseWaiting { held, enough, limit } => Event::Counted(self.server().and_then(|server| {
+                server.release_waiting(limit, |logged| held.iter().filter(|held| held.contains(logged)).count() >= enough)
+            })),
+            Effect::Equip => Event::Equipped(self.server().and_then(|server| equip(mysql, server)).map(Box::new)),
+            other => {
+                context.log.error(format!("{other:.100?} is not known: this is a defect of the agent; please report it"));
+                Event::Flag(false)
+            }
+        }
+    }
+
+    /// The connection to the server. None is made here: what was told over one that broke is not what is told to the process of now.
+    fn server(&mut self) -> Result<&mut Server, Fault> {
+        self.server.as_mut().ok_or_else(|| Fault::Broken("there is no connection to the server".into()))
+    }
+
+    fn reach(&mut self, dialect: Option<&Dialect>, limit: Duration) -> Result<Dialect, Fault> {
+        self.server = None;
+        let server = self.mysql.connect(dialect, limit)?;
+        Ok(self.server.insert(server).dialect().clone())
+    }
+
+    /// Asks the server, and looks at its process when it does not answer: a busy one must not be taken for a dead one,
+    /// nor a frozen one for a busy one.
+    fn look(&mut self, process: &Identity, before: &[Identity], dialect: Option<&Dialect>, limit: Duration) -> Sight {
+        self.server = None;
+        if process.state() == ProcessState::Frozen {
+            return Sight::Stuck("it is stopped by a signal (state T)".into());
+        }
+        if let Some(before) = before.iter().find(|before| !before.wait_gone(Duration::ZERO)) {
+            // Whoever answers on the socket now is that one.
+            return Sight::Engaged(format!("it starts when the one before (pid {}) is gone, which {}", before.pid, what_keeps(before)));
+        }
+        let worked = cpu_ticks(process);
+        let begin = Instant::now();
+        let answer = self.mysql.connect(dialect, limit).and_then(|mut server| {
+            let seen = server.observe_within(limit.saturating_sub(begin.elapsed()))?;
+            Ok((server, seen))
+        });
+        match answer {
+            Ok((server, seen)) => {
+                let dialect = self.server.insert(server).dialect().clone();
+                Sight::Answered(Box::new(seen), Box::new(dialect))
+            }
+            Err(Fault::Engaged(why)) => Sight::Engaged(why),
+            Err(Fault::Absent(why)) => Sight::Deaf { why, alive: process.is_alive(), listens: process::listens(&self.mysql.params.socket) },
+            Err(Fault::Silent(why) | Fault::Broken(why)) => {
+                if cpu_ticks(process) > worked && process.state() == ProcessState::Alive {
+                    return Sight::Working(format!("{why}, but it is working"));
+                }
+                Sight::Stuck(format!("{why}, and no work done in {} ms", begin.elapsed().as_millis()))
+            }
+            Err(fault) => Sight::Refuses(fault),
+        }
+    }
+
+    fn tell(&mut self, word: Word) -> Result<(), Fault> {
+        let mysql = self.mysql;
+        if let Word::StopReplica(dialect) = &word {
+            return self.stop_replica(dialect.as_ref());
+        }
+        let server = self.server()?;
+        let dialect = server.dialect().clone();
+        match word {
+            Word::LockPatience => server.run(dialect.lock_patience()),
+            Word::CloseWrites(limit) => server.run_within(dialect.close_writes(), limit),
+            Word::OpenWrites => server.run(dialect.open_writes()),
+            Word::EventScheduler(on) => server.run(dialect.event_scheduler(on)),
+            Word::StopReceiver => server.run_within(dialect.stop_receiver(), limits::STOPPING),
+            Word::StartReceiver => server.run(dialect.start_receiver()),
+            Word::StartApplier => server.run(dialect.start_applier()),
+            Word::StartReplica => server.run(dialect.start_replica()),
+            Word::StopReplica(_) => Ok(()),
+            Word::ForgetSource => server.run(dialect.forget_source()),
+            Word::Follow(host) => point_to(mysql, server, &host),
+            Word::Acknowledge(on) => server.run_all(dialect.acknowledge(on)),
+            Word::WaitForReplicas(number) => server.run_all(dialect.wait_for_replicas(number)),
+            Word::WaitForNobody => dialect.wait_for_nobody().map_or(Ok(()), |word| server.run_within(&word, limits::STOPPING)),
+            Word::Barrier => server.run_within(dialect.barrier(), limits::BARRIER),
+            Word::LearnHistory(whole) => server.run(&format!("SET GLOBAL gtid_binlog_state={}", quoted(&whole.to_string()))),
+            Word::LoadClone => crate::copy::load_clone(server),
+            Word::Settle => sequences::settle(server),
+            Word::ReadTestTable(table) => server.run(&format!("SELECT 1 FROM {table} LIMIT 1")),
+        }
+    }
+
+    fn stop_replica(&mut self, dialect: Option<&Dialect>) -> Result<(), Fault> {
+        if sequences::stops_by_itself(self.server()?)? {
+            return Ok(());
+        }
+        self.context.log.notice("the applier does not stop: ending its workers");
+        self.reach(dialect, limits::step(limits::ANSWER, self.context.deadline.left()))?;
+        let limit = self.mysql.within(limits::STOPPING);
+        sequences::end_appliers(self.server()?, limit)
+    }
+
+    fn hold_commits(&mut self, dialect: Option<&Dialect>) -> Result<bool, Fault> {
+        let log = &self.context.log;
+        let held = sequences::hold_commits(self.server()?, log)?;
+        if held {
+            self.reach(dialect, limits::step(limits::ANSWER, self.context.deadline.left()))?;
+        }
+        Ok(held)
+    }
+
+    fn watch(&self, process: &Identity, disks: Option<Disks>) -> Event {
+        let mysql = self.mysql;
+        let watcher = mysql.watcher().of_disks(disks).ending_within(mysql.within(pacemaker::WATCHER_ENDING));
+        if !watcher.is_watching(process) {
+            self.context.log.notice("starting the watcher of the server");
+            let started = mysql.node().map_err(|f| f.reason).and_then(|node| watcher.ensure(process, node));
+            if let Err(e) = started {
+                self.context.log.warning(format!("a crash will be found by the next monitor only: {e}"));
+            }
+        }
+        Event::Done(Ok(()))
+    }
+
+    /// What the nodes have published under a name, as far as it can be read.
+    fn published<T>(&self, name: &str, parse: impl Fn(&str) -> Option<T>) -> Result<BTreeMap<String, T>, Failure> {
+        let values = self.mysql.cluster.private_values(name).map_err(cluster_failure)?;
+        Ok(values.into_iter().filter_map(|(node, text)| Some((node, parse(&text)?))).collect())
+    }
+}
+
+/// Loads what the server needs, and looks at it.
+fn equip(mysql: &MySql, server: &mut Server) -> Result<Equipment, Fault> {
+    let account = mysql.account().map_err(|failure| Fault::Refused(failure.reason))?;
+    let unloaded = server.load_semi_sync(account).err().map(|fault| fault.to_string());
+    let filters = server.filters()?;
+    let seen = server.observe()?;
+    let (disks, unknown_disks) = match server.directories(&mysql.params.datadir) {
+        Ok(directories) => (mysql.disks_of(directories), None),
+        Err(fault) => (None, Some(fault.to_string())),
+    };
+    Ok(Equipment { seen, dialect: server.dialect().clone(), filters, disks, unloaded, unknown_disks })
+}
+
+/// Tells the server where its source is, and how to log in there.
+fn point_to(mysql: &MySql, server: &mut Server, host: &str) -> Result<(), Fault> {
+    let replication = &mysql.params.replication;
+    let password = mysql.replication_password().map_err(|failure| Fault::Refused(failure.reason))?;
+    let text = |path: &Option<std::path::PathBuf>| path.as_ref().map(|p| p.display().to_string());
+    let (ca, certificate, key) = (text(&replication.ca), text(&replication.certificate), text(&replication.key));
+    server.follow(&Source {
+        host,
+        port: replication.port,
+        user: &replication.user,
+        password: password.expose(),
+        tls: replication.tls,
+        ca: ca.as_deref(),
+        certificate: certificate.as_deref(),
+        key: key.as_deref(),
+    })
+}
+
+/// Why a killed process is still there.
+fn what_keeps(process: &Identity) -> &'static str {
+    if process.state() == ProcessState::Gone { "gives its memory back" } else { "hangs in the kernel, probably on its disk" }
+}
+
+/// Processor time that a process has used, in clock ticks.
+fn cpu_ticks(process: &Identity) -> u64 {
+    process.cpu_ticks().unwrap_or_default()
+}
+
+/// Where a test can kill the agent: builds with the feature `fault-points` end here when the file systole-fault-point in
+/// HA_RSCTMP holds this step's name. Other builds never come here.
+#[allow(clippy::disallowed_methods, reason = "a test's file, in root's directory for state")]
+fn fault_point(step: &str) {
+    // Pacemaker does not set it.
+    let directory = std::env::var_os("HA_RSCTMP").unwrap_or_else(|| "/run/resource-agents".into());
+    let file = std::path::Path::new(&directory).join("systole-fault-point");
+    if std::fs::read_to_string(&file).is_ok_and(|wanted| wanted.trim() == step) {
+        // Once: the next run gets past it.
+        let _ = std::fs::remove_file(&file);
+        std::process::abort();
+    }
+}

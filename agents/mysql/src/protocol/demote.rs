@@ -1,0 +1,157 @@
+//! `demote`: closed → clients cut → final transactions published. The replicas go on receiving. What cannot be closed is killed.
+
+use std::time::Duration;
+
+use ocf::{Failure, Outcome, Peers};
+use process::Identity;
+
+use super::{Effect, Instance, Sight, Word, answer, no_such_fault};
+use crate::election::Unfit;
+use crate::limits;
+use crate::observation::Observation;
+use crate::server::Fault;
+use crate::state::{Stage, State};
+
+impl Instance<'_> {
+    /// Makes sure that this server is not a primary: closed if it can be, otherwise dead.
+    pub(crate) async fn demote(mut self, peers: Peers) -> Outcome {
+        let Some(process) = self.find().await else {
+            self.notice("the server is dead: it is not a primary any more").await;
+            return self.restart_demoted(&peers).await;
+        };
+        let limit = limits::SILENT_IN_DEMOTION.min(self.left() / 3);
+        let why = match self.look(&process, limit).await {
+            Sight::Answered(seen, _) => match self.hand_down(&seen).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => failure.reason,
+            },
+            Sight::Engaged(why) | Sight::Working(why) if !self.state.answered => {
+                // It never was a primary: it is recovering.
+                self.notice(why).await;
+                return Ok(());
+            }
+            Sight::Engaged(why) | Sight::Working(why) | Sight::Stuck(why) | Sight::Deaf { why, .. } => why,
+            Sight::Refuses(fault) => fault.to_string(),
+        };
+        self.error(format!("the server cannot be demoted, so it is killed: {why}")).await;
+        self.kill_surely(process).await?;
+        self.restart_demoted(&peers).await
+    }
+
+    /// Kills it, and waits until it is no primary any more: when nothing of it will run again. It answers no client then, acknowledges
+    /// no write and sends none to a replica. What a thread of it had asked of the kernel before may yet come to its disk, where a crash
+    /// could have left it as well: nobody was told of it. Its memory and the locks of its files are waited for by what starts the next one.
+    async fn kill_surely(&mut self, process: Identity) -> Outcome {
+        let pid = process.pid;
+        self.ask(Effect::Kill(process.clone())).await;
+        let limit = self.left().max(limits::KILLED);
+        if self.flag(Effect::Dead(process, limit)).await {
+            return Ok(());
+        }
+        Err(Failure::generic(format!(
+            "the server (pid {pid}) can neither be demoted nor killed: see what holds it (a debugger, a frozen control group)"
+        )))
+    }
+
+    /// The orderly way.
+    async fn hand_down(&mut self, seen: &Observation) -> Outcome {
+        let was_promoted = self.state.promoted;
+        if !seen.closed || was_promoted {
+            self.close().await?;
+        }
+        self.milestone("closed").await;
+        if self.params().event_scheduler {
+            self.tell(Word::EventScheduler(false)).await?;
+        }
+        if was_promoted {
+            let cut = self.count(Effect::CutClients).await?;
+            self.tell(Word::Settle).await?;
+            self.notice(format!("demoted, {cut} sessions ended")).await;
+        }
+        self.state.end_reign();
+        self.save().await?;
+        self.milestone("demotion-remembered").await;
+        if was_promoted {
+            // It is closed. That the others cannot be told is no reason to kill it.
+            let told = match self.record_for_election().await {
+                Ok(record) => self.publish_position(record.as_ref()).await,
+                Err(failure) => Err(failure),
+            };
+            if let Err(failure) = told {
+                self.warning(format!("the others are not told what this server holds: {failure}")).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the server for writes. What keeps it from that is ended: sessions that hold locks. Where commits wait for a
+    /// replica the server has to die: MySQL's ignore that, and MariaDB would tell others that their commits are done.
+    pub(super) async fn close(&mut self) -> Outcome {
+        self.tell(Word::LockPatience).await?;
+        let Err(first) = self.tell(Word::CloseWrites(limits::CLOSING)).await else { return Ok(()) };
+        if matches!(first, Fault::Denied(_)) {
+            return Err(first.into());
+        }
+        self.reach(limits::ANSWER).await?;
+        // With replicas there, what waits is on its way; without them nothing comes.
+        let awaited = !answer!(self.ask(Effect::Attached).await, Attached, no_such_fault)?.is_empty();
+        let begin = self.now();
+        let patience = if awaited { self.within(limits::PLANNED) } else { limits::LOOK };
+        let stuck = self.count(Effect::StuckCommits(patience)).await?;
+        if stuck > 0 {
+            return Err(Failure::generic(format!("{stuck} commits wait for a replica")));
+        }
+        // It was they that kept the server from closing, perhaps.
+        self.tell(Word::LockPatience).await?;
+        let elapsed = self.now().saturating_sub(begin);
+        if elapsed > limits::CLOSING / 5 && self.tell(Word::CloseWrites(limits::CLOSING)).await.is_ok() {
+            return Ok(());
+        }
+        if !self.flag(Effect::IsConnected).await {
+            self.reach(limits::ANSWER).await?;
+        }
+        self.warning(format!("the server does not become read-only ({first}): ending the sessions of clients")).await;
+        self.count(Effect::CutClients).await?;
+        self.tell(Word::LockPatience).await?;
+        Ok(self.tell(Word::CloseWrites(limits::CLOSING * 2)).await?)
+    }
+
+    /// Starts a dead primary again, without waiting for its recovery. Otherwise the first monitor after the demotion
+    /// would find no server, and the cluster would stop and start this instance *before* it promotes the successor.
+    async fn restart_demoted(&mut self, peers: &Peers) -> Outcome {
+        self.state.end_reign();
+        self.state.held_until = Some(self.now() + limits::HELD);
+        self.save().await?;
+        if !self.rules.clustered {
+            return Ok(());
+        }
+        // Said first: the replicas wait for no more from here.
+        let told = match self.record_for_election().await {
+            Ok(record) => self.publish_nowhere(record.as_ref(), Unfit::NoServer).await,
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = told {
+            self.warning(format!("the others are not told that this server is dead: {failure}")).await;
+        }
+        self.save().await?;
+        if let Err(failure) = self.launch(Duration::ZERO, peers).await {
+            self.error(format!("the dead server cannot be started again: {failure}")).await;
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// What a demotion leaves of a reign.
+    pub(super) fn end_reign(&mut self) {
+        self.promoted = false;
+        self.claim = None;
+        self.alone_for = 0;
+        self.blocked = None;
+        self.leaving.clear();
+        self.joining.clear();
+        if let Some(reign) = self.reign.as_mut() {
+            reign.stage = Stage::Over;
+        }
+    }
+}

@@ -1,0 +1,631 @@
+//! The world: servers with their transactions, links between them, and what carries effects out there.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ocf::{Environment, Failure, Member, Peers, Values};
+use process::Identity;
+use promotable::NotReplaced;
+
+use super::{Kind, Loss, MOST, Memory, NOW, Node, Op, Server, Set, State, Subject, Without, World, name, number, one, up_to_highest};
+use crate::dialect::{Dialect, Row};
+use crate::election::{Position, Unfit};
+use crate::gtid::{Flavour, Gtids};
+use crate::limits;
+use crate::membership::Membership;
+use crate::observation::{Observation, Replica, Thread};
+use crate::params::{ALL, Params};
+use crate::protocol::{Attribute, Effect, Equipment, Event, Launched, Sight, Word};
+use crate::record::{Record, Stamp};
+use crate::server::{Attached, Fault, SemiSyncStatus};
+
+pub(super) fn identity(process: u8) -> Identity {
+    Identity { pid: process.into(), start_ticks: process.into(), boot: String::new() }
+}
+
+pub(super) fn params(pairs: &[(&str, &str)]) -> Params {
+    let pairs = pairs.iter().map(|(name, value)| (format!("OCF_RESKEY_{name}"), (*value).to_owned()));
+    Params::new(&Values::read(ALL, &Environment::from_pairs(pairs)).unwrap())
+}
+
+/// What servers of a flavour say that never changes.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    pub(super) dialect: Dialect,
+    /// Of a server that does not wait for replicas, and of one that does.
+    variables: [Row; 2],
+}
+
+impl Told {
+    pub(super) fn by(flavour: Flavour, acknowledgements: usize) -> Self {
+        let row = |name: &str| Row::from([("variable_name".to_owned(), name.to_owned()), ("value".to_owned(), String::new())]);
+        let telling: &[&str] = match flavour {
+            Flavour::MySql => &[
+                "gtid_executed",
+                "gtid_executed_compression_period",
+                "super_read_only",
+                "log_replica_updates",
+                "rpl_semi_sync_source_enabled",
+                "rpl_semi_sync_replica_enabled",
+                "rpl_semi_sync_source_wait_point",
+                "rpl_semi_sync_source_wait_for_replica_count",
+            ],
+            Flavour::MariaDb => {
+                &["gtid_binlog_state", "rpl_semi_sync_master_enabled", "rpl_semi_sync_slave_enabled", "rpl_semi_sync_master_wait_point"]
+            }
+        };
+        let dialect = Dialect::of(&telling.iter().map(|name| row(name)).collect::<Vec<_>>()).unwrap();
+        let sound = [
+            ("log_bin", "1"),
+            ("log_replica_updates", "1"),
+            ("log_slave_updates", "1"),
+            ("gtid_mode", "ON"),
+            ("enforce_gtid_consistency", "ON"),
+            ("gtid_strict_mode", "1"),
+            ("sync_binlog", "1"),
+            ("innodb_flush_log_at_trx_commit", "1"),
+        ];
+        let sound: Row = sound.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut waiting = sound.clone();
+        waiting.extend(dialect.waiting(acknowledgements));
+        Self { dialect, variables: [sound, waiting] }
+    }
+}
+
+type Known = HashMap<(Set, [u8; MOST], bool), Gtids>;
+thread_local!(static KNOWN: RefCell<Known> = RefCell::default());
+
+impl Node {
+    pub(super) fn have(&self) -> Set {
+        self.server.as_ref().map_or(self.disk.0, Server::have)
+    }
+}
+
+impl State {
+    pub(super) fn server(&self, n: usize) -> Option<&Server> {
+        self.nodes[n].server.as_ref().filter(|_| self.nodes[n].alive)
+    }
+
+    pub(super) fn reach(&self, a: usize, b: usize) -> bool {
+        a == b || [a, b].iter().all(|n| self.nodes[*n].alive && self.nodes[*n].connected)
+    }
+
+    /// Those that take writes. One that is cut off takes them and acknowledges none.
+    pub(super) fn open(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.nodes.len()).filter(|n| self.nodes[*n].connected && self.server(*n).is_some_and(|server| !server.closed))
+    }
+
+    pub(super) fn written_by(&self, n: usize) -> Set {
+        (0..usize::from(self.written)).filter(|t| usize::from(self.writers[*t]) == n).map(one).sum()
+    }
+
+    /// The number of a transaction that this node writes now.
+    pub(super) fn number_of(&mut self, n: usize) -> usize {
+        let transaction = usize::from(self.written);
+        self.writers[transaction] = u8::try_from(n).unwrap();
+        self.written += 1;
+        transaction
+    }
+
+    pub(super) fn write(&mut self, n: usize) {
+        let transaction = one(self.number_of(n));
+        let server = self.nodes[n].server.as_mut().unwrap();
+        server.executed |= transaction;
+        if server.waits {
+            server.pending |= transaction;
+        }
+    }
+
+    /// Whether a replica is connected to this one.
+    fn is_linked(&self, n: usize) -> bool {
+        let source = self.server(n).filter(|server| server.receiver).and_then(|server| server.following);
+        source.is_some_and(|p| p != n && self.reach(n, p) && self.server(p).is_some())
+    }
+
+    fn attached(&self, p: usize) -> impl Iterator<Item = usize> + '_ {
+        (0..self.nodes.len()).filter(move |n| self.is_linked(*n) && self.server(*n).is_some_and(|s| s.following == Some(p)))
+    }
+
+    pub(super) fn may_deliver(&self, n: usize) -> bool {
+        self.is_linked(n) && {
+            let replica = self.server(n).unwrap();
+            self.server(replica.following.unwrap()).unwrap().executed & !replica.have() != 0
+        }
+    }
+
+    pub(super) fn deliver(&mut self, n: usize) {
+        let replica = self.server(n).unwrap();
+        let missing = self.server(replica.following.unwrap()).unwrap().executed & !replica.have();
+        let next = missing & missing.wrapping_neg();
+        let replica = self.nodes[n].server.as_mut().unwrap();
+        replica.relay |= next;
+        if replica.acknowledges {
+            replica.sent |= next;
+        }
+    }
+
+    pub(super) fn acknowledgement_arrives(&mut self, n: usize) {
+        let replica = self.nodes[n].server.as_mut().unwrap();
+        let (sent, source) = (std::mem::take(&mut replica.sent), replica.following);
+        let Some(source) = source.and_then(|p| self.nodes[p].server.as_mut()) else { return };
+        let told = source.pending & up_to_highest(sent);
+        source.pending &= !told;
+        self.seen |= told;
+    }
+
+    pub(super) fn end_server(&mut self, n: usize, loss: Loss) {
+        if let Some(server) = self.nodes[n].server.take() {
+            let log = match loss {
+                // What survives is applied when the server runs again.
+                Loss::Nothing => server.have(),
+                Loss::Relay => server.executed,
+                Loss::Tail => server.executed & !server.pending,
+            };
+            self.nodes[n].disk = (log, server.following);
+        }
+        for other in self.nodes.iter_mut().filter_map(|node| node.server.as_mut()).filter(|server| server.following == Some(n)) {
+            other.sent = 0;
+        }
+    }
+
+    pub(super) fn start_server(&mut self, n: usize) -> u8 {
+        // Of another process than the one before.
+        let process = self.nodes[n].memory.server.as_ref().map_or(1, |server| 1 + (u8::try_from(server.pid).unwrap() % 3));
+        let (executed, following) = self.nodes[n].disk;
+        self.nodes[n].server = Some(Server {
+            process,
+            closed: true,
+            executed,
+            relay: 0,
+            following,
+            receiver: false,
+            applier: false,
+            acknowledges: false,
+            waits: false,
+            pending: 0,
+            sent: 0,
+        });
+        process
+    }
+
+    /// What is received meanwhile is applied, and acknowledged.
+    pub(super) fn let_time_pass(&mut self, n: usize) {
+        while self.may_deliver(n) {
+            self.deliver(n);
+        }
+        if let Some(server) = self.nodes[n].server.as_mut().filter(|server| server.applier) {
+            server.executed |= std::mem::take(&mut server.relay);
+        }
+        for replica in self.attached(n).collect::<Vec<_>>() {
+            while self.may_deliver(replica) {
+                self.deliver(replica);
+            }
+            self.acknowledgement_arrives(replica);
+        }
+    }
+
+    /// Acknowledgements that nobody waits for, and other things that can have no effect.
+    pub(super) fn forget_what_cannot_matter(&mut self) {
+        for n in 0..self.nodes.len() {
+            let waited_for = |p: usize| self.server(p).is_some_and(|source| source.pending != 0);
+            let awaited = self.server(n).and_then(|server| server.following).is_some_and(waited_for);
+            if let Some(server) = self.nodes[n].server.as_mut().filter(|_| !awaited) {
+                server.sent = 0;
+            }
+        }
+    }
+}
+
+impl World {
+    pub(super) fn gtids(&self, s: &State, set: Set) -> Gtids {
+        let text = |t: usize| match self.flavour {
+            Flavour::MySql => format!("{}:{}", self.uuid(s.writers[t].into()), t + 1),
+            Flavour::MariaDb => format!("0-{}-{}", self.uuid(s.writers[t].into()), t + 1),
+        };
+        let make = || {
+            let list: Vec<String> = (0..MOST).filter(|t| set & one(*t) != 0).map(text).collect();
+            let mut all = Gtids::Empty;
+            for one in list {
+                all = all.union(&Gtids::parse(&one, self.flavour).unwrap());
+            }
+            all
+        };
+        KNOWN.with_borrow_mut(|known| known.entry((set, s.writers, self.flavour == Flavour::MySql)).or_insert_with(make).clone())
+    }
+
+    fn uuid(&self, node: usize) -> String {
+        match self.flavour {
+            Flavour::MySql => format!("{:08x}-0000-0000-0000-000000000000", node + 1),
+            Flavour::MariaDb => (node + 11).to_string(),
+        }
+    }
+
+    /// What a server calls executed: MySQL leaves out what waits.
+    fn executed(&self, s: &State, n: usize) -> Gtids {
+        let server = s.server(n).unwrap();
+        let hidden = if self.without == Without::ErrantRule { s.errant } else { 0 };
+        let waiting = if self.flavour == Flavour::MySql || self.without == Without::WaitingCommits { server.pending } else { 0 };
+        self.gtids(s, server.executed & !waiting & !hidden)
+    }
+
+    fn replica(&self, s: &State, n: usize) -> Option<Replica> {
+        let server = s.server(n).unwrap();
+        let host = name(server.following?);
+        let receiver = match (server.receiver, s.is_linked(n)) {
+            (false, _) => Thread::Stopped,
+            (true, false) => Thread::Connecting,
+            (true, true) => Thread::Running,
+        };
+        let lost = self.flavour == Flavour::MariaDb && !server.receiver && !server.applier;
+        let received = self.gtids(s, if lost { 0 } else { server.relay });
+        Some(Replica {
+            host,
+            port: self.params.replication.port,
+            receiver,
+            applier: if server.applier { Thread::Running } else { Thread::Stopped },
+            receiver_error: None,
+            applier_error: None,
+            applier_idle: server.relay == 0,
+            received: Some(received).filter(|received| !received.is_empty()),
+            behind: Some(0),
+            by_gtid: true,
+            delay: 0,
+            filters: String::new(),
+        })
+    }
+
+    pub(super) fn observation(&self, s: &State, n: usize) -> Observation {
+        let server = s.server(n).unwrap();
+        let mut variables = self.told.variables[usize::from(server.waits)].clone();
+        variables.insert("server_id".to_owned(), (n + 11).to_string());
+        Observation {
+            closed: server.closed,
+            closed_for_applications: server.closed,
+            executed: self.executed(s, n),
+            server: self.uuid(n),
+            durable: true,
+            waits: server.waits,
+            acknowledges: server.acknowledges,
+            events_run: false,
+            replica: self.replica(s, n),
+            variables,
+        }
+    }
+
+    pub(super) fn peers(&self, s: &State, subject: Subject) -> Peers {
+        let member = |n: usize| Member { instance: format!("mysql:{n}"), node: name(n) };
+        let list = |n: Option<usize>| n.map(member).into_iter().collect::<Vec<_>>();
+        let running = (0..self.servers).filter(|n| s.nodes[*n].started && s.nodes[*n].alive);
+        Peers {
+            start: list(subject.start),
+            stop: list(subject.stop),
+            promote: list(subject.promote),
+            demote: list(subject.demote),
+            promoted: list(s.promoted),
+            unpromoted: running.filter(|n| Some(*n) != s.promoted).map(member).collect(),
+            ..Peers::default()
+        }
+    }
+
+    pub(super) fn carry_out(&self, s: &mut State, n: usize, op: Option<Op>, effect: Effect) -> Event {
+        let running = s.server(n).is_some();
+        let gone = || Fault::Absent("nothing listens".into());
+        match effect {
+            Effect::Save(memory) => {
+                s.nodes[n].memory = self.remembered(s, n, *memory);
+                Event::Done(Ok(()))
+            }
+            Effect::Find(_) => Event::Found(s.server(n).map(|server| identity(server.process))),
+            Effect::StillThere(_) => Event::Processes(Vec::new()),
+            Effect::Objections(_) | Effect::HangingDisk(_) | Effect::Exposed | Effect::OptionFile => Event::Texts(Vec::new()),
+            Effect::Look { .. } if running => {
+                Event::Sight(Sight::Answered(Box::new(self.observation(s, n)), Box::new(self.told.dialect.clone())))
+            }
+            Effect::Look { .. } => Event::Sight(Sight::Deaf { why: "nothing listens".into(), alive: false, listens: false }),
+            Effect::Reach(..) => Event::Reached(if running { Ok(Box::new(self.told.dialect.clone())) } else { Err(gone()) }),
+            Effect::IsConnected => Event::Flag(running),
+            Effect::MayStart | Effect::MakeData | Effect::CheckPassword(_) => Event::Done(Ok(())),
+            Effect::NeedsCopyFirst => Event::Whether(Ok(false)),
+            Effect::CopyIsUnfinished | Effect::IsCramped => Event::Flag(false),
+            Effect::Launch(memory, patience) => self.launch(s, n, *memory, patience),
+            Effect::Kill(_) => {
+                s.end_server(n, Loss::Nothing);
+                Event::Done(Ok(()))
+            }
+            Effect::Terminate(..) => {
+                s.end_server(n, Loss::Nothing);
+                Event::Flag(true)
+            }
+            Effect::Dead(..) => Event::Flag(!running),
+            Effect::Score(score) => {
+                s.nodes[n].score = Some(score);
+                Event::Done(Ok(()))
+            }
+            Effect::ScoreOf(node, score) => {
+                s.nodes[number(&node)].score = Some(score);
+                Event::Done(Ok(()))
+            }
+            Effect::Publish(attribute) => {
+                self.publish(s, n, attribute);
+                Event::Done(Ok(()))
+            }
+            Effect::Positions => Event::Positions(Ok(self.positions(s, n))),
+            Effect::Memberships => Event::Memberships(Ok(self.memberships(s, n))),
+            Effect::ServerIds => Event::ServerIds(Ok((0..self.servers).map(|m| (name(m), (m + 11).to_string())).collect())),
+            Effect::AddressOf(_) => Event::Address(Ok(None)),
+            Effect::ReadRecord => Event::Record(Ok(s.record.as_deref().cloned())),
+            Effect::ReplaceRecord(before, record) => Event::Replaced(self.replace(s, n, before.as_ref(), record)),
+            Effect::Wait(_) => {
+                s.let_time_pass(n);
+                Event::Done(Ok(()))
+            }
+            Effect::Log(..) | Effect::Milestone(_) | Effect::Watch(..) | Effect::PublishReadable(_) => Event::Done(Ok(())),
+            of_server => self.of_server(s, n, op, of_server),
+        }
+    }
+
+    fn of_server(&self, s: &mut State, n: usize, op: Option<Op>, effect: Effect) -> Event {
+        if s.server(n).is_none() {
+            let gone = Fault::Broken("it is gone".into());
+            return match effect {
+                Effect::Tell(_) => Event::Told(Err(gone)),
+                Effect::Observe | Effect::Rest(_) => Event::Observed(Err(gone)),
+                Effect::Replica => Event::Replica(Err(gone)),
+                Effect::Executed | Effect::Logged => Event::Set(Err(gone)),
+                Effect::SemiSync => Event::SemiSync(Err(gone)),
+                Effect::Attached => Event::Attached(Err(gone)),
+                Effect::ApplierWaits | Effect::HoldCommits(_) => Event::Asked(Err(gone)),
+                Effect::Equip => Event::Equipped(Err(gone)),
+                _ => Event::Counted(Err(gone)),
+            };
+        }
+        let server = s.nodes[n].server.as_mut().unwrap();
+        match effect {
+            Effect::Tell(word) => Event::Told(self.tell(s, n, &word)),
+            Effect::Observe => {
+                let mut seen = self.observation(s, n);
+                if self.without == Without::Drain && op.is_some_and(|op| op.kind == Kind::Promote) {
+                    seen.replica.iter_mut().for_each(|replica| replica.received = None);
+                }
+                Event::Observed(Ok(Box::new(seen)))
+            }
+            Effect::Rest(_) => {
+                server.receiver = false;
+                Event::Observed(Ok(Box::new(self.observation(s, n))))
+            }
+            Effect::Replica => Event::Replica(Ok(self.replica(s, n).map(Box::new))),
+            Effect::Executed => Event::Set(Ok(self.executed(s, n))),
+            Effect::Logged => {
+                let waiting = if self.without == Without::WaitingCommits { server.pending } else { 0 };
+                let logged = server.executed & !waiting;
+                Event::Set(Ok(self.gtids(s, logged)))
+            }
+            Effect::SemiSync => Event::SemiSync(Ok(SemiSyncStatus {
+                acknowledging: s.attached(n).filter(|r| s.server(*r).unwrap().acknowledges).count(),
+                waiting: s.server(n).unwrap().pending.count_ones().into(),
+                active: s.server(n).unwrap().waits,
+            })),
+            Effect::Attached => {
+                Event::Attached(Ok(s.attached(n).map(|r| Attached { host: name(r), server_id: (r + 11).to_string() }).collect()))
+            }
+            Effect::ApplierWaits => Event::Asked(Ok(false)),
+            Effect::HoldCommits(_) => Event::Asked(Ok(true)),
+            Effect::CutClients | Effect::EndWaiting(_) => Event::Counted(Ok(std::mem::take(&mut server.pending).count_ones() as usize)),
+            Effect::StuckCommits(_) => Event::Counted(Ok(server.pending.count_ones() as usize)),
+            Effect::Running(_) => Event::Counted(Ok(0)),
+            Effect::ReleaseWaiting { held, enough, .. } => {
+                let (pending, executed) = (server.pending, server.executed);
+                let logged = self.gtids(s, executed);
+                if held.iter().filter(|held| held.contains(&logged)).count() < enough {
+                    return Event::Counted(Ok(0));
+                }
+                s.seen |= pending;
+                s.nodes[n].server.as_mut().unwrap().pending = 0;
+                Event::Counted(Ok(pending.count_ones() as usize))
+            }
+            Effect::Equip => Event::Equipped(Ok(Box::new(Equipment {
+                seen: self.observation(s, n),
+                dialect: self.told.dialect.clone(),
+                filters: String::new(),
+                disks: Some(pacemaker::Disks { uid: 1, gid: 1, directories: Vec::new() }),
+                unloaded: None,
+                unknown_disks: None,
+            }))),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn tell(&self, s: &mut State, n: usize, word: &Word) -> Result<(), Fault> {
+        let loses_received = self.flavour == Flavour::MariaDb;
+        let server = s.nodes[n].server.as_mut().unwrap();
+        match word {
+            Word::CloseWrites(_) if server.waits && server.pending != 0 => return Err(Fault::Silent("commits wait".into())),
+            Word::CloseWrites(_) => server.closed = true,
+            Word::OpenWrites => server.closed = false,
+            Word::StopReceiver => server.receiver = false,
+            Word::StartReceiver => server.receiver = server.following.is_some(),
+            Word::StopReplica(_) => (server.receiver, server.applier) = (false, false),
+            Word::StartApplier | Word::StartReplica => {
+                if loses_received && !server.receiver && !server.applier {
+                    server.relay = 0;
+                }
+                server.applier = true;
+                server.receiver |= *word == Word::StartReplica;
+            }
+            Word::ForgetSource => (server.following, server.relay, server.sent) = (None, 0, 0),
+            Word::Follow(host) => (server.following, server.relay, server.sent) = (Some(number(host)), 0, 0),
+            Word::Acknowledge(on) => server.acknowledges = *on,
+            Word::WaitForReplicas(_) => server.waits = true,
+            Word::WaitForNobody => {
+                // Who waits is told that all is well.
+                server.waits = false;
+                let told = std::mem::take(&mut server.pending);
+                s.seen |= told;
+            }
+            Word::Barrier => return self.barrier(s, n),
+            Word::LockPatience
+            | Word::EventScheduler(_)
+            | Word::LearnHistory(_)
+            | Word::LoadClone
+            | Word::Settle
+            | Word::ReadTestTable(_) => {}
+        }
+        Ok(())
+    }
+
+    /// A replica that acknowledges has everything then.
+    fn barrier(&self, s: &mut State, n: usize) -> Result<(), Fault> {
+        if self.without == Without::Barrier {
+            return Ok(());
+        }
+        let able = s.attached(n).filter(|r| s.server(*r).unwrap().acknowledges).collect::<Vec<_>>();
+        if able.len() < self.params.acknowledgements {
+            return Err(Fault::Silent("nobody acknowledges".into()));
+        }
+        for replica in able.into_iter().take(self.params.acknowledgements) {
+            while s.may_deliver(replica) {
+                s.deliver(replica);
+            }
+            // Of what comes behind everything that is logged.
+            s.nodes[replica].server.as_mut().unwrap().sent = Set::MAX;
+            s.acknowledgement_arrives(replica);
+        }
+        Ok(())
+    }
+
+    fn launch(&self, s: &mut State, n: usize, mut memory: Memory, patience: Duration) -> Event {
+        let process = identity(s.start_server(n));
+        memory.server = Some(process);
+        memory.disks = Some(pacemaker::Disks { uid: 1, gid: 1, directories: Vec::new() });
+        s.nodes[n].memory = self.remembered(s, n, memory);
+        let seen = (!patience.is_zero()).then(|| (Box::new(self.observation(s, n)), Box::new(self.told.dialect.clone())));
+        Event::Launched(Ok(Launched { state: Box::new(Memory::clone(&s.nodes[n].memory)), seen }))
+    }
+
+    /// As it stands in the file, without what cannot matter where time stands still.
+    fn remembered(&self, s: &State, n: usize, mut memory: Memory) -> Arc<Memory> {
+        let at = |time: &mut Option<Duration>| *time = time.map(|_| NOW.now);
+        at(&mut memory.membership_at);
+        at(&mut memory.asked_record);
+        at(&mut memory.asked_members);
+        memory.opened = memory.opened.map(|_| NOW.now.saturating_sub(limits::ARRIVING * 2));
+        memory.held_until = memory.held_until.map(|_| NOW.now + limits::HELD);
+        memory.published.iter_mut().for_each(|(_, at)| *at = NOW.now);
+        memory.readable.iter_mut().for_each(|(_, at)| *at = NOW.now);
+        memory.server_id.iter_mut().for_each(|(_, at)| *at = NOW.now);
+        memory.stands_back.iter_mut().for_each(|(_, until)| *until = NOW.now + limits::STANDS_BACK);
+        memory.blocked = None;
+        memory.readable = None;
+        (memory.alone_for, memory.trouble, memory.refused) = (0, None, None);
+        memory.broken_for = memory.broken_for.min(3);
+        if self.without == Without::NewRecordAfterStart {
+            memory.memory.not_before = memory.memory.not_before.map(|_| Stamp::default());
+        }
+        let before = &s.nodes[n].memory;
+        if self.without == Without::NewEpochAfterDemotion && memory.claim.is_none() && memory.server == before.server {
+            memory.claim.clone_from(&before.claim);
+        }
+        Arc::new(memory)
+    }
+
+    fn publish(&self, s: &mut State, n: usize, attribute: Attribute) {
+        match attribute {
+            Attribute::Position(mut position) => {
+                if self.without == Without::MemoryOfAcknowledging {
+                    position.untouched |= position.acknowledging.is_none();
+                }
+                s.nodes[n].position = Some(Arc::new(*position));
+            }
+            Attribute::Membership(membership) => s.nodes[n].membership = Some(Arc::new(membership)),
+            Attribute::ServerId(_) => {}
+        }
+    }
+
+    fn positions(&self, s: &State, n: usize) -> BTreeMap<String, Position> {
+        let round = Record::round(s.record.as_deref());
+        let heard = (0..self.servers).filter(|m| s.reach(n, *m));
+        let mut positions: BTreeMap<String, Position> =
+            heard.filter_map(|m| Some((name(m), s.nodes[m].position.as_deref().cloned()?))).collect();
+        if self.without == Without::Round {
+            positions.values_mut().for_each(|position| position.round.clone_from(&round));
+        }
+        if self.without == Without::Quorum {
+            positions.retain(|_, position| position.round == round);
+            for m in 0..self.servers {
+                let untouched = Position { untouched: true, unfit: Some(Unfit::Unsound), ..Position::nowhere(&round, Unfit::Unsound) };
+                positions.entry(name(m)).or_insert(untouched);
+            }
+        }
+        positions
+    }
+
+    fn memberships(&self, s: &State, n: usize) -> BTreeMap<String, Membership> {
+        let heard = (0..self.servers).filter(|m| s.reach(n, *m));
+        let mut told: BTreeMap<String, Membership> =
+            heard.filter_map(|m| Some((name(m), s.nodes[m].membership.as_deref().cloned()?))).collect();
+        if self.without == Without::StampOfResignation {
+            let now = s.record.as_ref().map(|record| record.stamp()).unwrap_or_default();
+            for membership in told.values_mut().filter(|membership| matches!(membership, Membership::Resigned(_))) {
+                *membership = Membership::Resigned(now);
+            }
+        }
+        told
+    }
+
+    fn replace(&self, s: &mut State, n: usize, before: Option<&Record>, mut record: Record) -> Result<(), NotReplaced<Record>> {
+        if self.without == Without::Unheard && before.is_none_or(|before| before.epoch != record.epoch) {
+            let round = Record::round(before);
+            let heard = |m: &String| s.nodes[number(m)].position.as_ref().is_some_and(|position| position.round == round);
+            record.active.retain(|m| heard(m));
+        }
+        if self.without != Without::CompareAndSwap && s.record.as_deref() != before {
+            return Err(NotReplaced::Changed(s.record.as_deref().cloned()));
+        }
+        if !s.nodes[n].connected {
+            return Err(NotReplaced::Failed(Failure::generic("no quorum")));
+        }
+        s.record = Some(Arc::new(record));
+        Ok(())
+    }
+}
+
+/// Whether an effect leaves a trace, so that an agent that was killed after it differs from one that was killed before.
+pub(super) fn changes(effect: &Effect) -> bool {
+    matches!(
+        effect,
+        Effect::Save(_)
+            | Effect::Rest(_)
+            | Effect::Tell(_)
+            | Effect::Launch(..)
+            | Effect::Kill(_)
+            | Effect::Terminate(..)
+            | Effect::CutClients
+            | Effect::EndWaiting(_)
+            | Effect::ReleaseWaiting { .. }
+            | Effect::Score(_)
+            | Effect::ScoreOf(..)
+            | Effect::Publish(_)
+            | Effect::ReplaceRecord(..)
+    )
+}
+
+/// Whether nobody else can tell when an effect is carried out.
+pub(super) fn is_private(effect: &Effect) -> bool {
+    !changes(effect)
+        && !matches!(
+            effect,
+            Effect::ReadRecord
+                | Effect::Positions
+                | Effect::Memberships
+                | Effect::Look { .. }
+                | Effect::Reach(..)
+                | Effect::Observe
+                | Effect::Executed
+                | Effect::Logged
+                | Effect::SemiSync
+                | Effect::Attached
+                | Effect::StuckCommits(_)
+        )
+}

@@ -1,0 +1,350 @@
+//! A replica: whom it follows, and what keeps it from that.
+
+use ocf::{Failure, Outcome};
+use pacemaker::Score;
+
+use super::{Effect, Instance, Word};
+use crate::election;
+use crate::limits;
+use crate::observation::{Observation, Replica, Thread};
+use crate::record::Record;
+
+/// How many monitors in a row may find replication broken before the replica ceases to acknowledge.
+const PATIENCE: u32 = 2;
+
+/// How many monitors in a row may find transactions that others wrote and that the primary has not recorded: its own monitor does that.
+const FOREIGN_PATIENCE: u32 = 4;
+
+impl Instance<'_> {
+    /// Makes a server follow whose data were copied, over a connection that there is.
+    pub(crate) async fn follow_after_copy(mut self, primary: &str, record: Option<&Record>) -> Outcome {
+        self.rejoin(primary, record).await
+    }
+
+    /// Makes a server follow a primary, if it has nothing that the primary does not have.
+    pub(super) async fn rejoin(&mut self, primary: &str, record: Option<&Record>) -> Outcome {
+        self.state.following = Some(primary.to_owned());
+        self.state.asked_record = Some(self.now());
+        self.save().await?;
+        if record.is_none() && self.rules.clustered {
+            // It may hold what the primary does not have, and nobody could tell.
+            return Err(Failure::generic(format!(
+                "{primary} is promoted, and there is no record of it in the CIB: its next monitor writes one, and this server follows then"
+            )));
+        }
+        if let Some(other) = record.filter(|r| r.node != primary) {
+            return Err(Failure::generic(format!("{primary} is promoted, but the record names {}: waiting for the record", other.node)));
+        }
+        let host = self.address_of(primary).await;
+        let seen = self.observe().await?;
+        self.wait_no_more(&seen).await?;
+        let (seen, pointed) = self.stop_following(seen, &host).await?;
+        if seen.acknowledges {
+            // Nobody asked for its position since it followed somebody: it may have acknowledged in this very epoch.
+            self.tell(Word::Acknowledge(false)).await?;
+            if let Some(now) = self.record().await? {
+                self.state.memory.found_on(&now, primary);
+            }
+        }
+        let unfinished = self.copy_is_unfinished().await.then(|| "a copy of the primary's data was begun and not ended".to_owned());
+        let errant = unfinished.or_else(|| record.and_then(|r| election::errant(&seen.executed, r)));
+        if let Some(errant) = errant {
+            return self.refuse_to_follow(primary, errant).await;
+        }
+        self.state.errant = None;
+        self.learn_history(&seen, record).await;
+        self.follow(primary, &host, pointed, record).await
+    }
+
+    /// Stops the receiver, and the applier where it is to be pointed elsewhere. What it is then, and whether it is pointed right: after an
+    /// election that came to nothing it is still, with everything that it received.
+    async fn stop_following(&mut self, seen: Box<Observation>, host: &str) -> Result<(Box<Observation>, bool), Failure> {
+        let port = self.params().replication.port;
+        let fine =
+            |r: &Replica| r.host == host && r.port == port && r.receiver_error.is_none() && r.applier == Thread::Running && r.in_order();
+        if seen.replica.as_ref().is_some_and(fine) {
+            self.tell(Word::StopReceiver).await?;
+            return Ok((seen, true));
+        }
+        self.stop_replica().await?;
+        Ok((self.observe().await?, false))
+    }
+
+    async fn follow(&mut self, primary: &str, host: &str, pointed: bool, record: Option<&Record>) -> Outcome {
+        // Pointing it anywhere deletes what it received.
+        if let Some(record) = record.filter(|_| !pointed) {
+            self.state.memory.point(record.stamp());
+        }
+        let allowed = record.filter(|r| self.may_acknowledge(r, primary));
+        self.state.acknowledges = allowed.is_some();
+        if let Some(record) = allowed {
+            // Remembered before the receiver connects: nothing is acknowledged that is not remembered.
+            self.state.memory.acknowledge(record);
+        }
+        self.save().await?;
+        self.tell(Word::Acknowledge(allowed.is_some())).await?;
+        if pointed {
+            self.tell(Word::StartReceiver).await?;
+        } else {
+            self.tell(Word::Follow(host.to_owned())).await?;
+            self.tell(Word::StartReplica).await?;
+        }
+        self.state.broken = None;
+        self.state.broken_for = 0;
+        self.state.refused = None;
+        self.save().await?;
+        let how = if self.state.acknowledges { ", acknowledging" } else { "" };
+        self.notice(format!("following {primary}{how}")).await;
+        Ok(())
+    }
+
+    /// A MariaDB that was made from a backup has an empty binary log, and knows only its newest transaction. That is one of
+    /// the primary's, so it has what the primary knows of before; without that it would never count as caught up.
+    async fn learn_history(&mut self, seen: &Observation, record: Option<&Record>) {
+        let Some(history) = record.and_then(|r| r.set.as_ref()) else { return };
+        let fresh = seen.variables.get("gtid_binlog_state").is_some_and(String::is_empty);
+        let whole = seen.executed.with_history(history);
+        if !fresh || seen.executed.is_empty() || whole == seen.executed {
+            return;
+        }
+        match self.tell(Word::LearnHistory(whole.clone())).await {
+            Ok(()) => self.notice(format!("this server was made from a backup: its history is {whole}")).await,
+            Err(fault) => self.warning(format!("the history of this server cannot be set: {fault}")).await,
+        }
+    }
+
+    async fn stop_replica(&mut self) -> Outcome {
+        Ok(self.tell(Word::StopReplica(self.state.dialect.clone())).await?)
+    }
+
+    /// A server with transactions of its own never follows silently.
+    async fn refuse_to_follow(&mut self, primary: &str, errant: String) -> Outcome {
+        if self.state.errant.as_ref() != Some(&errant) {
+            self.state.errant = Some(errant);
+            let why = self.errant_reason().await;
+            self.error(format!("{why} (primary: {primary})")).await;
+        }
+        self.save().await?;
+        self.perform(Effect::Score(Score::NEVER)).await
+    }
+
+    /// What an operator is told of a server that has diverged.
+    pub(super) async fn errant_reason(&mut self) -> String {
+        if self.copy_is_unfinished().await {
+            return "the copy of the primary's data on this server is not complete; it does not follow. Set rejoin=clone and restart this \
+                    instance (crm resource restart), or make this replica anew (docs/mysql.md)"
+                .to_owned();
+        }
+        format!(
+            "this server has transactions that the primary does not have: {}; it does not follow. Look at them in its binary logs, then make \
+             this replica anew (docs/mysql.md), or set rejoin=clone",
+            self.state.errant.as_deref().unwrap_or_default()
+        )
+    }
+
+    /// On a replica, with each monitor: it follows whom it should, acknowledges when it may, and says what is wrong.
+    /// `sound`: its settings allow it to acknowledge.
+    pub(super) async fn tend_replication(&mut self, seen: &Observation, sound: bool) {
+        self.state.trouble = match self.tend(seen, sound).await {
+            Ok(()) => None,
+            Err(failure) => {
+                self.warning(failure.reason.clone()).await;
+                Some(failure.reason)
+            }
+        };
+        let alone = seen.replica.is_none() && self.state.following.is_none();
+        self.state.alone_for = if alone { self.state.alone_for.saturating_add(1) } else { 0 };
+    }
+
+    async fn tend(&mut self, seen: &Observation, sound: bool) -> Outcome {
+        self.wait_no_more(seen).await?;
+        if let Some(twin) = self.state.twin.clone() {
+            return self.keep_away(seen, twin).await;
+        }
+        if let Err(failure) = self.follow_the_record().await {
+            self.warning(failure.reason).await;
+        }
+        let Some(primary) = self.whom_to_follow(seen).await? else { return Ok(()) };
+        let host = self.address_of(&primary).await;
+        let port = self.params().replication.port;
+        let here = |r: &&Replica| r.host == host && r.port == port && r.in_order();
+        let Some(replica) = seen.replica.as_ref().filter(here) else { return self.make_follow(seen, &primary, &host).await };
+        if self.state.record.is_none() {
+            // Asked now, so that an election need not wait for it. That the cluster cannot be asked is no fault of this server.
+            match self.record().await {
+                Ok(record) => self.state.record = record,
+                Err(failure) => self.warning(failure.reason).await,
+            }
+        }
+        let record = self.state.record.clone();
+        if let Some(errant) = record.as_ref().and_then(|r| election::errant(&seen.executed, r)) {
+            return self.find_errant(&primary, &errant).await;
+        }
+        if !self.copy_is_unfinished().await {
+            self.state.errant = None;
+        }
+        self.state.foreign_for = 0;
+        match replica.broken() {
+            Some(why) => self.tend_broken(replica, why).await,
+            None if replica.receiver == Thread::Stopped || replica.applier == Thread::Stopped => {
+                self.notice("replication is stopped: starting it").await;
+                self.forget_received(replica, record.as_ref()).await?;
+                Ok(self.tell(Word::StartReplica).await?)
+            }
+            None if replica.attached() => self.tend_attached(seen, &primary, sound).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn tend_attached(&mut self, seen: &Observation, primary: &str, sound: bool) -> Outcome {
+        self.state.linked = true;
+        self.state.broken = None;
+        self.state.broken_for = 0;
+        self.state.held_until = None;
+        if sound {
+            self.tend_acknowledging(seen, primary).await?;
+        } else if seen.acknowledges {
+            // What it acknowledges it may not have.
+            if let Some(record) = self.record().await? {
+                self.resign(&record).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// It follows nobody, or not as it should.
+    async fn make_follow(&mut self, seen: &Observation, primary: &str, host: &str) -> Outcome {
+        if self.state.errant.is_none() && !seen.waits {
+            let how = match &seen.replica {
+                Some(r) if r.host == host && !r.by_gtid => format!("follows {primary} by a position in a file and not by GTID"),
+                Some(r) if r.host == host && r.delay > 0 => format!("follows {primary} with a delay of {} s", r.delay),
+                _ => format!("does not follow {primary}"),
+            };
+            self.warning(format!("the server {how}: making it follow")).await;
+        }
+        let record = self.record().await?;
+        self.state.record = record.clone();
+        self.rejoin(primary, record.as_ref()).await
+    }
+
+    /// Two replicas with one server_id throw each other out of the primary, and MariaDB's can stand still for good over it: it waits, with
+    /// its list of connections locked, for an acknowledgement that may never come (Ack_receiver::remove_slave, seen with 10.11). Whoever
+    /// finds that another one has its id leaves the primary alone.
+    async fn keep_away(&mut self, seen: &Observation, twin: String) -> Outcome {
+        if seen.replica.as_ref().is_some_and(|r| r.receiver != Thread::Stopped) {
+            self.tell(Word::StopReceiver).await?;
+        }
+        Err(Failure::generic(twin))
+    }
+
+    /// A replica that was told of no promotion, because its node was in maintenance or nobody could reach it, learns of the new primary
+    /// from the record. The old one may be alive, and then nothing else would tell.
+    async fn follow_the_record(&mut self) -> Outcome {
+        let due = !self.is_recent(self.state.asked_record, limits::ASKED_EVERY) || self.state.broken_for > 0;
+        let Some(following) = self.state.following.clone().filter(|_| due && self.rules.clustered) else { return Ok(()) };
+        self.state.asked_record = Some(self.now());
+        let Some(record) = self.record().await?.filter(|r| !r.decided() && r.node != following) else { return Ok(()) };
+        if record.node != self.me()? {
+            self.warning(format!("this server follows {following}, and the record names {}: following the record", record.node)).await;
+            self.state.following = Some(record.node.clone());
+            self.state.record = Some(record.clone());
+        }
+        Ok(())
+    }
+
+    /// Whom this server is to follow. When it was not told (an election whose end it did not hear, a replication that ran
+    /// before us), the record tells.
+    async fn whom_to_follow(&mut self, seen: &Observation) -> Result<Option<String>, Failure> {
+        if let Some(primary) = &self.state.following {
+            return Ok(Some(primary.clone()));
+        }
+        if !self.rules.clustered || (self.state.rested.is_none() && seen.replica.is_none()) {
+            return Ok(None);
+        }
+        let Some(record) = self.record().await?.filter(|r| !r.decided()) else { return Ok(None) };
+        if record.node == self.me()? {
+            return Ok(None);
+        }
+        let over = match &self.state.rested {
+            // The election that its receiver was stopped for may still be going on.
+            Some(round) => *round != Record::round(Some(&record)),
+            None => {
+                let host = self.address_of(&record.node).await;
+                seen.replica.as_ref().is_some_and(|r| r.attached() && r.host == host)
+            }
+        };
+        if !over {
+            return Ok(None);
+        }
+        self.state.following = Some(record.node.clone());
+        Ok(Some(record.node))
+    }
+
+    /// Before replication is started from a complete stop, where that deletes what was received: this server does not
+    /// speak any more for what it acknowledged.
+    pub(super) async fn forget_received(&mut self, replica: &Replica, record: Option<&Record>) -> Outcome {
+        if replica.applier != Thread::Stopped || !self.dialect.restart_loses_received() {
+            return Ok(());
+        }
+        self.tell(Word::Acknowledge(false)).await?;
+        self.state.acknowledges = false;
+        self.state.memory.start_over(record.map(Record::stamp));
+        self.save().await
+    }
+
+    /// Somebody wrote on this replica.
+    async fn find_errant(&mut self, primary: &str, errant: &str) -> Outcome {
+        let record = self.record().await?;
+        self.state.record = record.clone();
+        // With the record of now: what is known may be older than the primary's last change.
+        let seen = self.observe().await?;
+        let Some(still) = record.as_ref().and_then(|r| election::errant(&seen.executed, r)) else { return Ok(()) };
+        // They came with the replication, probably. The primary's next monitor records them.
+        let patient = self.state.errant.is_none() && self.state.foreign_for < FOREIGN_PATIENCE;
+        if patient && election::came_from_elsewhere(&still, &seen.server) {
+            self.state.foreign_for = self.state.foreign_for.saturating_add(1);
+            self.notice(format!("{still} was written by none of the recorded primaries: waiting for {primary} to record it")).await;
+            return Ok(());
+        }
+        if self.state.errant.as_deref() != Some(errant) {
+            if let Some(record) = &record {
+                self.resign(record).await?;
+            }
+            self.stop_replica().await?;
+        }
+        self.refuse_to_follow(primary, still).await
+    }
+
+    /// Replication cannot get on by itself. After a while the replica ceases to acknowledge, so that the primary can
+    /// take it out of those that an election has to hear.
+    async fn tend_broken(&mut self, replica: &Replica, why: String) -> Outcome {
+        self.state.broken_for = self.state.broken_for.saturating_add(1);
+        if self.state.broken.as_ref() != Some(&why) {
+            self.error(why.clone()).await;
+            self.state.broken = Some(why);
+        }
+        if self.state.broken_for < PATIENCE {
+            return Ok(());
+        }
+        let Some(record) = self.record().await? else { return Ok(()) };
+        if record.active.contains(self.me()?) && !self.has_resigned(&record) {
+            self.resign(&record).await?;
+        }
+        self.state.record = Some(record.clone());
+        let primary = self.state.following.clone().filter(|primary| *primary == record.node);
+        match (&replica.receiver_error, primary) {
+            // A password or an address may have been corrected: it is told both anew.
+            (Some(_), Some(primary)) if replica.applier_error.is_none() => {
+                self.stop_replica().await?;
+                self.state.memory.point(record.stamp());
+                self.state.addresses.remove(&primary);
+                self.save().await?;
+                let host = self.address_of(&primary).await;
+                self.tell(Word::Follow(host)).await?;
+                Ok(self.tell(Word::StartReplica).await?)
+            }
+            _ if replica.receiver == Thread::Stopped => Ok(self.tell(Word::StartReceiver).await?),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Positions and elections: what a node publishes, hears, and does about the verdict.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use ocf::{Failure, Outcome};
+use pacemaker::Score;
+
+use super::{Attribute, Effect, Instance, Sight, Word, answer, no_such_failure, no_such_fault};
+use crate::election::{Position, Question, Unfit, Verdict, elect};
+use crate::limits;
+use crate::observation::{Observation, Replica, Thread};
+use crate::preference::{HANDED_OVER, STEPPED_BACK};
+use crate::premises;
+use crate::record::{Record, Stamp};
+use crate::server::Fault;
+use crate::state::Stage;
+
+/// How often the positions are read.
+const HEARING_STEP: Duration = Duration::from_millis(10);
+
+impl Instance<'_> {
+    /// The record, read now unless it was read for this election, or is this server's own: only the primary rewrites it.
+    pub(super) async fn record_for_election(&mut self) -> Result<Option<Record>, Failure> {
+        let current = |record: &Record| self.state.reigned(record) || self.state.rested.as_ref() == Some(&Record::round(Some(record)));
+        if let Some(record) = self.state.record.clone().filter(current) {
+            return Ok(Some(record));
+        }
+        let record = self.record().await?;
+        self.state.record = record.clone();
+        Ok(record)
+    }
+
+    async fn positions(&mut self) -> Result<BTreeMap<String, Position>, Failure> {
+        answer!(self.ask(Effect::Positions).await, Positions, no_such_failure)
+    }
+
+    /// What a demoted node said of itself. It says so before its demotion ends, but attributes take a moment to arrive.
+    pub(super) async fn last_words(&mut self, node: &str) -> Result<Option<Position>, Failure> {
+        let known = self.state.record.clone();
+        let until = self.now() + limits::LAST_WORDS;
+        loop {
+            let found = self.positions().await?.remove(node);
+            // Those of a demotion before may still stand there.
+            let stamp = |p: &Position| p.round.split_once('-').and_then(|(stamp, _)| Stamp::parse(stamp)).unwrap_or_default();
+            let current = found.as_ref().is_some_and(|p| known.as_ref().is_none_or(|r| stamp(p) >= r.stamp()));
+            if current || self.now() > until {
+                return Ok(found);
+            }
+            self.wait(HEARING_STEP).await;
+        }
+    }
+
+    /// Collects the positions of this round, until all of `expected` have spoken or the hearing ends.
+    pub(super) async fn hear(
+        &mut self,
+        record: Option<&Record>,
+        expected: &BTreeSet<String>,
+        limit: Duration,
+    ) -> Result<BTreeMap<String, Position>, Failure> {
+        let round = Record::round(record);
+        let until = self.now() + self.within(limit);
+        loop {
+            let mut positions = self.positions().await?;
+            positions.retain(|_, position| position.round == round);
+            if expected.iter().all(|node| positions.contains_key(node)) || self.now() >= until {
+                return Ok(positions);
+            }
+            self.wait(HEARING_STEP).await;
+        }
+    }
+
+    /// The election, with what is known.
+    pub(super) fn verdict(
+        &self,
+        record: Option<&Record>,
+        positions: &BTreeMap<String, Position>,
+        running: &BTreeSet<String>,
+    ) -> Result<Verdict, Failure> {
+        Ok(elect(&Question {
+            me: self.me()?,
+            record,
+            positions,
+            running,
+            servers: self.rules.servers.map(|n| n as usize),
+            decide: &self.rules.decide,
+        }))
+    }
+
+    /// Changes the scores so that the cluster plans anew, and returns the reason.
+    pub(super) async fn give_way(&mut self, verdict: Verdict) -> Result<String, Failure> {
+        let (score, reason) = match verdict {
+            Verdict::GoOn(reason) => return Ok(reason),
+            Verdict::HandOver { to, reason } => {
+                self.notice(format!("handing over to {to}: {reason}")).await;
+                self.perform(Effect::ScoreOf(to.clone(), HANDED_OVER)).await?;
+                (STEPPED_BACK, format!("{to} is to be promoted instead: {reason}"))
+            }
+            Verdict::Refuse(reason) => {
+                self.error(format!("refusing the promotion: {reason}")).await;
+                self.state.refused = Some(reason.clone());
+                (Score::NEVER, reason)
+            }
+        };
+        self.state.stands_back = Some((score, self.now() + limits::STANDS_BACK));
+        self.save().await?;
+        self.perform(Effect::Score(score)).await?;
+        Ok(reason)
+    }
+
+    /// Takes back what was published for a process before the one that is going to start.
+    pub(super) async fn withdraw_position(&mut self) -> Outcome {
+        let Some(before) = self.state.published.as_ref().map(|(position, _)| position) else { return Ok(()) };
+        let nowhere = Position::nowhere(&before.round, Unfit::NoServer);
+        self.perform(Effect::Publish(Attribute::Position(Box::new(nowhere)))).await
+    }
+
+    /// Says that this server has no position.
+    pub(super) async fn publish_nowhere(&mut self, record: Option<&Record>, why: Unfit) -> Outcome {
+        self.tell_position(Position::nowhere(&Record::round(record), why)).await
+    }
+
+    /// Publishes this server's position of a round, unless that was done a moment ago.
+    pub(super) async fn publish_position(&mut self, record: Option<&Record>) -> Outcome {
+        if self.state.promoted || self.stands_published(record) {
+            return Ok(());
+        }
+        let position = self.position(record).await?;
+        self.tell_position(position).await
+    }
+
+    /// Whether this server's position of the round was published a moment ago: it is at rest since.
+    pub(super) fn stands_published(&self, record: Option<&Record>) -> bool {
+        let round = Record::round(record);
+        let published = |(position, at): &(Position, Duration)| {
+            self.is_recent(Some(*at), limits::POSITION_STANDS) && position.round == round && position.unfit.is_none()
+        };
+        self.state.rested.as_ref() == Some(&round) && self.state.published.as_ref().is_some_and(published)
+    }
+
+    async fn tell_position(&mut self, position: Position) -> Outcome {
+        let same = |(published, at): &(Position, Duration)| *published == position && self.is_recent(Some(*at), limits::POSITION_STANDS);
+        if self.state.published.as_ref().is_some_and(same) {
+            return Ok(());
+        }
+        let now = self.now();
+        self.notice(format!("position for the next promotion: {}", position.print())).await;
+        self.perform(Effect::Publish(Attribute::Position(Box::new(position.clone())))).await?;
+        self.state.published = Some((position, now));
+        self.save().await
+    }
+
+    /// Where this server stands, with its position at rest: its receiver is stopped, so it acknowledges nothing more.
+    pub(super) async fn position(&mut self, record: Option<&Record>) -> Result<Position, Failure> {
+        let round = Record::round(record);
+        let nowhere = |unfit| Position::nowhere(&round, unfit);
+        let Some(process) = self.find().await else { return Ok(nowhere(Unfit::NoServer)) };
+        let why = match self.look(&process, limits::ANSWER_IN_NOTIFICATION).await {
+            Sight::Answered(seen, _) => return self.position_at_rest(record, round, seen).await,
+            Sight::Engaged(why) | Sight::Working(why) | Sight::Stuck(why) if !self.state.answered => {
+                self.warning(format!("no position: {why}")).await;
+                return Ok(nowhere(Unfit::Recovering));
+            }
+            Sight::Engaged(why) | Sight::Working(why) | Sight::Stuck(why) | Sight::Deaf { why, .. } => why,
+            Sight::Refuses(fault) => fault.to_string(),
+        };
+        self.warning(format!("no position: {why}")).await;
+        Ok(nowhere(Unfit::Unasked))
+    }
+
+    async fn position_at_rest(&mut self, record: Option<&Record>, round: String, seen: Box<Observation>) -> Result<Position, Failure> {
+        // Remembered before the receiver is stopped: no monitor may start it again, and nobody is followed until somebody is
+        // promoted.
+        self.state.linked |= seen.replica.as_ref().is_some_and(Replica::attached);
+        let following = self.state.following.take();
+        self.state.acknowledges = false;
+        self.state.rested = Some(round.clone());
+        // A start that did not wait for its server has not learnt this. Without it, whoever is promoted now would get
+        // acknowledgements from here only when a new record says so: a monitor or two without writes, where no other replica is.
+        self.state.memory.learn(record.map(Record::stamp).unwrap_or_default());
+        self.save().await?;
+        let seen = match seen.replica.clone().filter(|r| r.receiver != Thread::Stopped) {
+            Some(replica) => self.rest(replica).await?,
+            None => seen,
+        };
+        if seen.acknowledges {
+            // Nothing more is acknowledged, whoever starts the receiver again.
+            self.tell(Word::Acknowledge(false)).await?;
+            if let (Some(record), Some(following)) = (record, following) {
+                self.state.memory.found_on(record, &following);
+                self.save().await?;
+            }
+        }
+        let memory = self.state.memory.clone();
+        let findings = self.findings(&seen).await;
+        let unsound = premises::forbidding(&findings, self.rules.wanted()).map(|_| Unfit::Unsound);
+        let unfit = if self.copy_is_unfinished().await { Some(Unfit::NoServer) } else { unsound };
+        let recorded = record.filter(|r| self.is_me(&r.node) && r.server.as_ref() == Some(&seen.server));
+        let over = self.state.reign.as_ref().is_some_and(|r| r.stage == Stage::Over) && seen.closed;
+        Ok(Position {
+            complete: over && record.is_some_and(|r| self.state.reigned(r)),
+            kept: recorded.is_some_and(|r| !r.relaxed) && seen.durable,
+            untouched: record.is_some_and(|r| memory.untouched(r)),
+            cramped: self.is_cramped().await,
+            priority: 100,
+            // What a server has received that follows a position in a file is not known: it does not speak for what it acknowledged.
+            acknowledging: memory.acknowledging.filter(|_| seen.replica.as_ref().is_none_or(|r| r.by_gtid)),
+            received: seen.replica.as_ref().and_then(|r| r.received.clone()),
+            executed: seen.executed,
+            unfit,
+            round,
+        })
+    }
+
+    async fn rest(&mut self, replica: Replica) -> Result<Box<Observation>, Fault> {
+        answer!(self.ask(Effect::Rest(Box::new(replica))).await, Observed, no_such_fault)
+    }
+}
