@@ -12,6 +12,7 @@ use process::Identity;
 
 use super::{Effect, Instance, Word, answer, hanging, list, no_such_fault};
 use crate::election::{self, Position, Verdict};
+use crate::gtid::Gtids;
 use crate::limits;
 use crate::observation::{Observation, Thread};
 use crate::premises;
@@ -22,6 +23,8 @@ use crate::state::{Reign, Stage};
 const NOTHING_MORE: u32 = 200;
 /// How often the applier is looked at.
 const APPLIER_STEP: Duration = Duration::from_millis(2);
+/// An applier that takes longer is told of.
+const WORTH_SAYING: Duration = Duration::from_millis(100);
 
 impl Instance<'_> {
     /// Makes this server the primary.
@@ -204,29 +207,28 @@ impl Instance<'_> {
             self.tell(Word::StopReceiver).await?;
         }
         let wanted = self.observe().await?.have();
-        // What a replica has received that follows a position in a file is not known: it is through when nothing is left.
-        let through =
-            |now: &Observation| now.executed.contains(&wanted) && now.replica.as_ref().is_none_or(|r| r.by_gtid || r.applier_idle);
-        if through(&seen) {
+        if is_through(&seen, &wanted) {
             return Ok(self.observe().await?);
         }
         if replica.applier == Thread::Stopped {
             self.tell(Word::StartApplier).await?;
         }
         let begin = self.now();
-        let mut reported = begin;
-        let (mut idle, mut last) = (0, seen.executed.clone());
-        let (mut moved_at, mut cut) = (begin, false);
+        let seen = self.await_applier(&wanted, seen.executed).await?;
+        let elapsed = self.now().saturating_sub(begin);
+        if elapsed > WORTH_SAYING {
+            self.notice(format!("applied what had been received in {} ms", elapsed.as_millis())).await;
+        }
+        Ok(seen)
+    }
+
+    /// Until the applier is through with what is `wanted`, or has nothing left. `last`: what was applied when it began.
+    async fn await_applier(&mut self, wanted: &Gtids, mut last: Gtids) -> Result<Box<Observation>, Failure> {
+        let (mut reported, mut moved_at) = (self.now(), self.now());
+        let (mut idle, mut cut) = (0, false);
         loop {
             let now = self.observe().await?;
-            if through(&now) {
-                let elapsed = self.now().saturating_sub(begin);
-                if elapsed > Duration::from_millis(100) {
-                    self.notice(format!("applied what had been received in {} ms", elapsed.as_millis())).await;
-                }
-                return Ok(now);
-            }
-            let Some(replica) = &now.replica else { return Ok(now) };
+            let Some(replica) = now.replica.as_ref().filter(|_| !is_through(&now, wanted)) else { return Ok(now) };
             if let Some((number, text)) = &replica.applier_error {
                 return Err(Failure::generic(format!(
                     "the applier stopped with error {number} ({text}) before everything received was applied: correct the data and start it, \
@@ -246,15 +248,15 @@ impl Instance<'_> {
                 self.free_the_applier(!cut).await?;
                 (moved_at, cut) = (self.now(), true);
             }
+            let missing = || wanted.difference(&now.executed).unwrap_or_default();
             if idle > NOTHING_MORE && self.dialect.counts_what_began_to_arrive() {
-                let rest = wanted.difference(&now.executed).unwrap_or_default();
-                self.warning(format!("the applier is through, without {rest}: it did not arrive whole")).await;
+                self.warning(format!("the applier is through, without {}: it did not arrive whole", missing())).await;
                 return Ok(now);
             }
             if self.left() <= limits::AFTER_DRAIN {
                 return Err(Failure::generic(format!(
                     "still applying what was received ({} missing): writes open when that is done, at the next attempt; a longer promote timeout saves the attempts",
-                    wanted.difference(&now.executed).unwrap_or_default()
+                    missing()
                 )));
             }
             if self.now().saturating_sub(reported) > limits::PROGRESS {
@@ -278,4 +280,10 @@ impl Instance<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether all that is wanted is applied. What a replica has received that follows a position in a file is not known: it is through when
+/// nothing is left.
+fn is_through(seen: &Observation, wanted: &Gtids) -> bool {
+    seen.executed.contains(wanted) && seen.replica.as_ref().is_none_or(|r| r.by_gtid || r.applier_idle)
 }
