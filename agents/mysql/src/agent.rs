@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ocf::{Context, Deadline, Description, Failure, Notification, Outcome, Peers, ResourceAgent, Secret, Status, Timeouts, Values};
+use ocf::{
+    Context, Deadline, Description, Failure, Notification, Operation, Outcome, Peers, Phase, ResourceAgent, Secret, Status, Timeouts,
+    Values,
+};
 use pacemaker::{Cluster, Disks, Membership, Watcher};
 use process::{Account, Files, Identity, Locked};
 use promotable::{Login, RememberedLogin, ServerAccount, read_secret, with_login};
@@ -107,6 +110,15 @@ impl ResourceAgent for MySql {
 }
 
 impl ocf::Promotable for MySql {
+    const NOTIFICATIONS: &'static [(Phase, Operation)] = &[
+        (Phase::Post, Operation::Demote),
+        (Phase::Pre, Operation::Promote),
+        (Phase::Post, Operation::Promote),
+        (Phase::Pre, Operation::Start),
+        (Phase::Post, Operation::Start),
+        (Phase::Post, Operation::Stop),
+    ];
+
     fn promote(&self, context: &Context) -> Outcome {
         let _lock = self.lock(context)?;
         if self.copying().is_some() {

@@ -111,6 +111,7 @@ impl<'a> Engine<'a> {
             | Effect::Reach(..)
             | Effect::Terminate(..)
             | Effect::Kill(_)
+            | Effect::StandBack(..)
             | Effect::Dead(..) => self.of_process(effect),
             other => self.of_server(other),
         }
@@ -135,6 +136,10 @@ impl<'a> Engine<'a> {
                 process.terminate();
                 Event::Flag(process.wait_gone(limit))
             }
+            Effect::StandBack(process, back) => {
+                process.renice(if back { 19 } else { 0 });
+                Event::Done(Ok(()))
+            }
             Effect::Dead(process, limit) => Event::Flag(process.wait_dead(limit)),
             Effect::Kill(process) => {
                 process.kill();
@@ -157,8 +162,8 @@ impl<'a> Engine<'a> {
             Effect::SemiSync => Event::SemiSync(self.server().and_then(Server::semi_sync_status)),
             Effect::Attached => Event::Attached(self.server().and_then(Server::replicas)),
             Effect::IsConnected => Event::Flag(self.server.as_ref().is_some_and(Server::is_connected)),
-            Effect::Rest(replica) => {
-                Event::Observed(self.server().and_then(|server| sequences::bring_to_rest(server, &replica)).map(Box::new))
+            Effect::Rest(replica, everything) => {
+                Event::Observed(self.server().and_then(|server| sequences::bring_to_rest(server, &replica, everything)).map(Box::new))
             }
             Effect::ApplierWaits => Event::Asked(self.server().and_then(Server::applier_waits_for_a_lock)),
             Effect::CutClients => Event::Counted(self.server().and_then(Server::cut_clients)),

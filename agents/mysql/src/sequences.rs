@@ -13,11 +13,11 @@ const STILL: u32 = 4;
 
 /// Stops the receiver, with everything that the old primary sent before it died. Its last events are still in the
 /// socket: they end with the connection. When that stays up (a power cut sends no farewell), what was received has to
-/// stand still for a while.
-pub(crate) fn bring_to_rest(server: &mut Server, replica: &Replica) -> Result<Observation, Fault> {
+/// stand still for a while, unless `everything` is known to be here.
+pub(crate) fn bring_to_rest(server: &mut Server, replica: &Replica, everything: bool) -> Result<Observation, Fault> {
     let begin = Instant::now();
     let (mut last, mut still) = (replica.received.clone(), 0);
-    let mut attached = replica.attached();
+    let mut attached = replica.attached() && !everything;
     while attached && begin.elapsed() < limits::LAST_OF_STREAM && still < STILL {
         std::thread::sleep(Duration::from_millis(5));
         let Some(now) = server.replica()? else { break };

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ocf::{Context, Deadline, Description, Failure, Notification, Outcome, Peers, ResourceAgent, Status, Timeouts, Values};
+use ocf::{
+    Context, Deadline, Description, Failure, Notification, Operation, Outcome, Peers, Phase, ResourceAgent, Status, Timeouts, Values,
+};
 use pacemaker::{Cluster, Membership, Watcher};
 use process::{Account, Files, Identity, Locked};
 use promotable::{Login, RememberedLogin, ServerAccount, read_secret, with_login};
@@ -116,6 +118,15 @@ impl ResourceAgent for Redis {
 }
 
 impl ocf::Promotable for Redis {
+    const NOTIFICATIONS: &'static [(Phase, Operation)] = &[
+        (Phase::Post, Operation::Demote),
+        (Phase::Pre, Operation::Promote),
+        (Phase::Post, Operation::Promote),
+        (Phase::Pre, Operation::Start),
+        (Phase::Post, Operation::Start),
+        (Phase::Post, Operation::Stop),
+    ];
+
     fn promote(&self, context: &Context) -> Outcome {
         let _lock = self.lock(context)?;
         let peers = Peers::read(&context.environment);

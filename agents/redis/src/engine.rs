@@ -81,6 +81,10 @@ impl<'a> Engine<'a> {
                 process.kill();
                 Event::Done(Ok(()))
             }
+            Effect::StandBack(process, back) => {
+                process.renice(if back { 19 } else { 0 });
+                Event::Done(Ok(()))
+            }
             Effect::Gone(process, limit) => Event::Flag(process.wait_gone(limit)),
             Effect::Watch(process) => self.watch(&process),
             Effect::Complaints => Event::Texts(redis.complaints()),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::logging::one_line;
 use crate::metadata::{self, Action, Role};
 use crate::parameter::LastValues;
-use crate::{Code, Context, Deadline, Description, Environment, Failure, Log, Notification, Outcome, Peers, Values};
+use crate::{Code, Context, Deadline, Description, Environment, Failure, Log, Notification, Operation, Outcome, Peers, Phase, Values};
 
 /// What a monitor found. Only a monitor can answer 7 or 8.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +93,10 @@ pub trait ResourceAgent: Sized {
 
 /// An agent whose instances can be promoted.
 pub trait Promotable: ResourceAgent {
+    /// What it wants to be notified of. Pacemaker notifies of everything, and the whole cluster waits until all have answered: the rest is
+    /// answered at once, before anything is looked at.
+    const NOTIFICATIONS: &'static [(Phase, Operation)];
+
     /// Makes this instance the primary.
     ///
     /// # Errors
@@ -311,8 +315,10 @@ fn monitor<A: ResourceAgent>(agent: &A, context: &Context, complaints: &[String]
 
 fn notify<A: Promotable>(agent: &A, context: &Context, _: &[String]) -> Result<u8, Failure> {
     match Notification::read(&context.environment) {
-        Some(notification) => agent.notify(context, &notification).map(|()| 0),
-        None => Ok(0),
+        Some(notification) if A::NOTIFICATIONS.contains(&(notification.phase, notification.operation)) => {
+            agent.notify(context, &notification).map(|()| 0)
+        }
+        _ => Ok(0),
     }
 }
 

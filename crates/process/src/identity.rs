@@ -204,6 +204,22 @@ impl Identity {
         }
     }
 
+    /// How its threads stand when others want the processor as well: 19 is last, 0 is usual. What it starts from then on is the same.
+    /// Nothing happens when it is gone.
+    pub fn renice(&self, nice: i32) {
+        // Twice: a thread may have begun another one while this went through them.
+        for _ in 0..2 {
+            if !stat(&first_thread(self.pid)).is_some_and(|first| self.is_of(&first)) {
+                return;
+            }
+            for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten().flatten() {
+                let number = thread.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+                // It may have ended meanwhile.
+                let _ = number.map(|number| rustix::process::setpriority_process(Some(number), nice));
+            }
+        }
+    }
+
     fn signal(&self, signal: Signal) {
         if let Some(fd) = self.pidfd() {
             // ESRCH: it went in between, which is what was wanted.
@@ -320,6 +336,28 @@ mod tests {
         identity.start_ticks += 1;
         identity.kill();
         assert!(identity.wait_gone(Duration::from_secs(5)));
+        let _ = child.wait();
+    }
+
+    #[test]
+    fn all_threads_stand_back_and_come_back() {
+        let mut child = std::process::Command::new("sleep").arg("30").spawn().unwrap();
+        let identity = Identity::of(i32::try_from(child.id()).unwrap()).unwrap();
+        let nice = || {
+            let text = std::fs::read_to_string(first_thread(identity.pid)).unwrap();
+            text[text.rfind(')').unwrap() + 1..].split_ascii_whitespace().nth(16).unwrap().parse::<i32>().unwrap()
+        };
+        let usual = nice();
+        identity.renice(19);
+        assert_eq!(nice(), 19);
+        let other = Identity { start_ticks: identity.start_ticks + 1, ..identity.clone() };
+        other.renice(usual);
+        assert_eq!(nice(), 19, "that is another process");
+        if rustix::process::geteuid().is_root() {
+            identity.renice(usual);
+            assert_eq!(nice(), usual);
+        }
+        child.kill().unwrap();
         let _ = child.wait();
     }
 

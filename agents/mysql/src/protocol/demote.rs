@@ -74,7 +74,7 @@ impl Instance<'_> {
         if was_promoted {
             // It is closed. That the others cannot be told is no reason to kill it.
             let told = match self.record_for_election().await {
-                Ok(record) => self.publish_position(record.as_ref()).await,
+                Ok(record) => self.publish_position(record.as_ref(), false).await,
                 Err(failure) => Err(failure),
             };
             if let Err(failure) = told {
@@ -134,8 +134,9 @@ impl Instance<'_> {
             self.warning(format!("the others are not told that this server is dead: {failure}")).await;
         }
         self.save().await?;
-        if let Err(failure) = self.launch(Duration::ZERO, peers).await {
-            self.error(format!("the dead server cannot be started again: {failure}")).await;
+        match self.launch(Duration::ZERO, peers).await {
+            Ok(_) => self.stand_back(true).await,
+            Err(failure) => self.error(format!("the dead server cannot be started again: {failure}")).await,
         }
         Ok(())
     }

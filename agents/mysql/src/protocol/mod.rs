@@ -90,8 +90,9 @@ pub(crate) enum Effect {
     IsConnected,
     /// Tell the server. Answered by [`Event::Told`].
     Tell(Word),
-    /// Stop the receiver with everything that the source sent before it ended. Answered by [`Event::Observed`].
-    Rest(Box<Replica>),
+    /// Stop the receiver with everything that the source sent before it ended; `true` when that is known to be here. Answered by
+    /// [`Event::Observed`].
+    Rest(Box<Replica>, bool),
     /// Whether an applier waits for a lock that a client may hold. Answered by [`Event::Asked`].
     ApplierWaits,
     /// End the sessions of clients. Answered by [`Event::Counted`].
@@ -132,6 +133,8 @@ pub(crate) enum Effect {
     Kill(Identity),
     /// Wait until it will never run again. Answered by [`Event::Flag`].
     Dead(Identity, Duration),
+    /// Let it stand back where others want the processor as well (`true`), or not any more.
+    StandBack(Identity, bool),
     /// See that a crash of it is noticed at once.
     Watch(Identity, Option<Disks>),
     /// Whether the disk of the data is as good as full. Answered by [`Event::Flag`].
@@ -420,6 +423,13 @@ impl<'a> Instance<'a> {
 
     async fn wait(&mut self, time: Duration) {
         self.ask(Effect::Wait(time)).await;
+    }
+
+    /// The server that a demotion started again stands back until somebody else is open: what takes over needs the processor now.
+    async fn stand_back(&mut self, back: bool) {
+        if let Some(process) = self.state.server.clone().filter(|_| self.state.held_until.is_some()) {
+            self.ask(Effect::StandBack(process, back)).await;
+        }
     }
 
     async fn save(&mut self) -> Outcome {

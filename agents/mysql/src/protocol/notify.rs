@@ -64,10 +64,11 @@ impl Instance<'_> {
             Some(known) => Some(known),
             None => self.record_for_election().await?,
         };
-        if let Some(everything) = last_words.filter(|p| p.complete && p.round == Record::round(record.as_ref())) {
-            self.receive_everything(&everything).await?;
-        }
-        self.publish_position(record.as_ref()).await?;
+        let everything = match last_words.filter(|p| p.complete && p.round == Record::round(record.as_ref())) {
+            Some(last) => self.receive_everything(&last).await?,
+            None => false,
+        };
+        self.publish_position(record.as_ref(), everything).await?;
         self.reconsider(peers, record.as_ref()).await
     }
 
@@ -85,10 +86,11 @@ impl Instance<'_> {
         }
     }
 
-    /// A primary that was demoted in order has said what it has, and lives on as a source until the others have it, too.
-    async fn receive_everything(&mut self, everything: &Position) -> Outcome {
+    /// A primary that was demoted in order has said what it has, and lives on as a source until the others have it, too. Whether this
+    /// one has.
+    async fn receive_everything(&mut self, everything: &Position) -> Result<bool, ocf::Failure> {
         if self.find().await.is_none() {
-            return Ok(());
+            return Ok(false);
         }
         self.reach(limits::ANSWER_IN_NOTIFICATION).await?;
         let until = self.now() + self.within(limits::EVERYTHING);
@@ -96,12 +98,12 @@ impl Instance<'_> {
         loop {
             let seen = self.observe().await?;
             if seen.have().contains(&wanted) {
-                return Ok(());
+                return Ok(true);
             }
             if !seen.replica.as_ref().is_some_and(Replica::attached) || self.now() > until {
                 let missing = wanted.difference(&seen.have()).unwrap_or_default();
                 self.warning(format!("this server lacks {missing} of the demoted primary")).await;
-                return Ok(());
+                return Ok(false);
             }
             self.wait(RECEIVING_STEP).await;
         }
@@ -125,7 +127,7 @@ impl Instance<'_> {
         // When this election fails, an operator may decide; the next one has to see that.
         self.state.record = None;
         self.save().await?;
-        self.publish_position(record.as_ref()).await?;
+        self.publish_position(record.as_ref(), false).await?;
         if peers.candidate() != Some(self.me()?) {
             return Ok(());
         }
@@ -168,6 +170,7 @@ impl Instance<'_> {
         }
         let again = self.state.following.as_ref() == Some(&primary);
         let known = self.state.record.clone().filter(|_| again).map(|record| record.epoch);
+        self.stand_back(false).await;
         // Remembered first: a server that does not answer now is told by its next monitor.
         self.state.following = Some(primary.clone());
         self.state.promoted = false;

@@ -127,6 +127,7 @@ impl Instance<'_> {
 
     /// The last step of a promotion: the record stands in the CIB, so clients may write.
     async fn open(&mut self, record: &Record) -> Outcome {
+        self.stand_back(false).await;
         let now = self.now();
         let state = &mut self.state;
         state.promoted = true;
@@ -177,7 +178,7 @@ impl Instance<'_> {
         let others: BTreeSet<String> = running.iter().filter(|node| *node != me).cloned().collect();
         let mut positions = self.hear(record, &others, limits::HEARING).await?;
         // What was published of this server may be of a process before this one.
-        let mine = self.position(record).await?;
+        let mine = self.position(record, false).await?;
         positions.insert(me.to_owned(), mine);
         match self.verdict(record, &positions, running)? {
             Verdict::GoOn(reason) => {

@@ -200,6 +200,7 @@ impl Instance<'_> {
         self.state.linked = true;
         self.state.broken = None;
         self.state.broken_for = 0;
+        self.stand_back(false).await;
         self.state.held_until = None;
         if sound {
             self.tend_acknowledging(seen, primary).await?;

@@ -120,12 +120,12 @@ impl Instance<'_> {
         self.tell_position(Position::nowhere(&Record::round(record), why)).await
     }
 
-    /// Publishes this server's position of a round, unless that was done a moment ago.
-    pub(super) async fn publish_position(&mut self, record: Option<&Record>) -> Outcome {
+    /// Publishes this server's position of a round, unless that was done a moment ago. `everything`: see [`Self::position`].
+    pub(super) async fn publish_position(&mut self, record: Option<&Record>, everything: bool) -> Outcome {
         if self.state.promoted || self.stands_published(record) {
             return Ok(());
         }
-        let position = self.position(record).await?;
+        let position = self.position(record, everything).await?;
         self.tell_position(position).await
     }
 
@@ -150,13 +150,14 @@ impl Instance<'_> {
         self.save().await
     }
 
-    /// Where this server stands, with its position at rest: its receiver is stopped, so it acknowledges nothing more.
-    pub(super) async fn position(&mut self, record: Option<&Record>) -> Result<Position, Failure> {
+    /// Where this server stands, with its position at rest: its receiver is stopped, so it acknowledges nothing more. `everything`: it has
+    /// all that its source will ever send.
+    pub(super) async fn position(&mut self, record: Option<&Record>, everything: bool) -> Result<Position, Failure> {
         let round = Record::round(record);
         let nowhere = |unfit| Position::nowhere(&round, unfit);
         let Some(process) = self.find().await else { return Ok(nowhere(Unfit::NoServer)) };
         let why = match self.look(&process, limits::ANSWER_IN_NOTIFICATION).await {
-            Sight::Answered(seen, _) => return self.position_at_rest(record, round, seen).await,
+            Sight::Answered(seen, _) => return self.position_at_rest(record, round, seen, everything).await,
             Sight::Engaged(why) | Sight::Working(why) | Sight::Stuck(why) if !self.state.answered => {
                 self.warning(format!("no position: {why}")).await;
                 return Ok(nowhere(Unfit::Recovering));
@@ -168,7 +169,13 @@ impl Instance<'_> {
         Ok(nowhere(Unfit::Unasked))
     }
 
-    async fn position_at_rest(&mut self, record: Option<&Record>, round: String, seen: Box<Observation>) -> Result<Position, Failure> {
+    async fn position_at_rest(
+        &mut self,
+        record: Option<&Record>,
+        round: String,
+        seen: Box<Observation>,
+        everything: bool,
+    ) -> Result<Position, Failure> {
         // Remembered before the receiver is stopped: no monitor may start it again, and nobody is followed until somebody is
         // promoted.
         self.state.linked |= seen.replica.as_ref().is_some_and(Replica::attached);
@@ -179,18 +186,19 @@ impl Instance<'_> {
         // acknowledgements from here only when a new record says so: a monitor or two without writes, where no other replica is.
         self.state.memory.learn(record.map(Record::stamp).unwrap_or_default());
         self.save().await?;
-        let seen = match seen.replica.clone().filter(|r| r.receiver != Thread::Stopped) {
-            Some(replica) => self.rest(replica).await?,
-            None => seen,
-        };
         if seen.acknowledges {
-            // Nothing more is acknowledged, whoever starts the receiver again.
+            // Nothing more is acknowledged, whoever starts the receiver again. Before the receiver is stopped: one of MariaDB's that
+            // acknowledges wants to end the connection at the other end first, and a machine without power lets it wait for a second.
             self.tell(Word::Acknowledge(false)).await?;
             if let (Some(record), Some(following)) = (record, following) {
                 self.state.memory.found_on(record, &following);
                 self.save().await?;
             }
         }
+        let seen = match seen.replica.clone().filter(|r| r.receiver != Thread::Stopped) {
+            Some(replica) => self.rest(replica, everything).await?,
+            None => seen,
+        };
         let memory = self.state.memory.clone();
         let findings = self.findings(&seen).await;
         let unsound = premises::forbidding(&findings, self.rules.wanted()).map(|_| Unfit::Unsound);
@@ -212,7 +220,7 @@ impl Instance<'_> {
         })
     }
 
-    async fn rest(&mut self, replica: Replica) -> Result<Box<Observation>, Fault> {
-        answer!(self.ask(Effect::Rest(Box::new(replica))).await, Observed, no_such_fault)
+    async fn rest(&mut self, replica: Replica, everything: bool) -> Result<Box<Observation>, Fault> {
+        answer!(self.ask(Effect::Rest(Box::new(replica), everything)).await, Observed, no_such_fault)
     }
 }

@@ -143,8 +143,9 @@ impl Instance<'_> {
         if !self.rules.clustered {
             return Ok(());
         }
-        if let Err(failure) = self.launch(None, Duration::ZERO).await {
-            self.log(Level::Error, format!("the dead server cannot be started again: {failure}")).await;
+        match self.launch(None, Duration::ZERO).await {
+            Ok(_) => self.stand_back(true).await,
+            Err(failure) => self.log(Level::Error, format!("the dead server cannot be started again: {failure}")).await,
         }
         Ok(())
     }

@@ -76,6 +76,8 @@ pub(crate) enum Effect {
     Kill(Identity),
     /// Wait for its end. Answered by [`Event::Flag`].
     Gone(Identity, Duration),
+    /// Let it stand back where others want the processor as well (`true`), or not any more.
+    StandBack(Identity, bool),
     /// See that a crash of it is noticed at once.
     Watch(Identity),
     /// What an operator should correct though the server answers. Answered by [`Event::Texts`].
@@ -285,6 +287,13 @@ impl<'a> Instance<'a> {
 
     async fn warning(&mut self, text: impl Into<String>) {
         self.log(Level::Warning, text).await;
+    }
+
+    /// The server that a demotion started again stands back until somebody else is open: what takes over needs the processor now.
+    async fn stand_back(&mut self, back: bool) {
+        if let Some(process) = self.state.server.clone().filter(|_| self.state.held_until.is_some()) {
+            self.ask(Effect::StandBack(process, back)).await;
+        }
     }
 
     async fn save(&mut self) -> Outcome {

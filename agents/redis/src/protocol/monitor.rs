@@ -158,6 +158,7 @@ impl Instance<'_> {
             return;
         }
         self.state.linked = true;
+        self.stand_back(false).await;
         self.state.held_until = None;
         if self.state.record.is_none() {
             // Asked now, so that an election need not wait for it.

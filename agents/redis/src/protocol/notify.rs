@@ -79,6 +79,7 @@ impl Instance<'_> {
             // would leave again. A promotion that failed is notified as well, and its score is what the refusal made it.
             return if self.state.promoted { self.perform(Effect::Score(PRIMARY)).await } else { Ok(()) };
         }
+        self.stand_back(false).await;
         // Remembered first: a server that does not answer now is told by its next monitor.
         self.state.following = Some(primary.clone());
         self.state.promoted = false;

@@ -114,6 +114,7 @@ impl Instance<'_> {
 
     /// The last step of a promotion: the record stands in the CIB, so clients may write.
     async fn open(&mut self, record: Record) -> Outcome {
+        self.stand_back(false).await;
         let now = self.now();
         let state = &mut self.state;
         state.promoted = true;

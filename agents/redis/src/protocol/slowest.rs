@@ -154,6 +154,7 @@ impl World<'_> {
             | Effect::MayStart
             | Effect::KeepFiles(_)
             | Effect::Kill(_)
+            | Effect::StandBack(..)
             | Effect::Complaints
             | Effect::Misconfiguration
             | Effect::LinkTrouble => {}
@@ -165,7 +166,7 @@ impl World<'_> {
         let silent = || Fault::Silent("no answer".into());
         let failed = || Failure::generic("no");
         match effect {
-            Effect::Log(..) | Effect::Kill(_) | Effect::Watch(_) | Effect::Wait(_) => vec![Event::Done(Ok(()))],
+            Effect::Log(..) | Effect::Kill(_) | Effect::StandBack(..) | Effect::Watch(_) | Effect::Wait(_) => vec![Event::Done(Ok(()))],
             Effect::Save(_)
             | Effect::MayStart
             | Effect::SetReplicationLogin

@@ -361,7 +361,9 @@ impl World {
                 s.let_time_pass(n);
                 Event::Done(Ok(()))
             }
-            Effect::Log(..) | Effect::Milestone(_) | Effect::Watch(..) | Effect::PublishReadable(_) => Event::Done(Ok(())),
+            Effect::Log(..) | Effect::Milestone(_) | Effect::StandBack(..) | Effect::Watch(..) | Effect::PublishReadable(_) => {
+                Event::Done(Ok(()))
+            }
             of_server => self.of_server(s, n, op, of_server),
         }
     }
@@ -371,7 +373,7 @@ impl World {
             let gone = Fault::Broken("it is gone".into());
             return match effect {
                 Effect::Tell(_) => Event::Told(Err(gone)),
-                Effect::Observe | Effect::Rest(_) => Event::Observed(Err(gone)),
+                Effect::Observe | Effect::Rest(..) => Event::Observed(Err(gone)),
                 Effect::Replica => Event::Replica(Err(gone)),
                 Effect::Executed | Effect::Logged => Event::Set(Err(gone)),
                 Effect::SemiSync => Event::SemiSync(Err(gone)),
@@ -391,7 +393,7 @@ impl World {
                 }
                 Event::Observed(Ok(Box::new(seen)))
             }
-            Effect::Rest(_) => {
+            Effect::Rest(..) => {
                 server.receiver = false;
                 Event::Observed(Ok(Box::new(self.observation(s, n))))
             }
@@ -596,7 +598,7 @@ pub(super) fn changes(effect: &Effect) -> bool {
     matches!(
         effect,
         Effect::Save(_)
-            | Effect::Rest(_)
+            | Effect::Rest(..)
             | Effect::Tell(_)
             | Effect::Launch(..)
             | Effect::Kill(_)

@@ -205,6 +205,7 @@ impl World {
             | Effect::SetReplicationLogin
             | Effect::KeepFiles(_)
             | Effect::Watch(_)
+            | Effect::StandBack(..)
             | Effect::Wait(_) => Event::Done(Ok(())),
         }
     }
