@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::database::{self, Access, Database, Holdings, Write};
+use crate::client;
+use crate::database::{Access, Database, Holdings, Write};
 use crate::error::{Error, Result};
 use crate::host;
 use crate::journal::{Journal, Outcome, Record};
@@ -233,7 +234,7 @@ fn differing(live: &[(String, String)], holdings: &[Holdings]) -> Vec<String> {
 }
 
 fn hold(node: &str, address: &str, run: &str, options: &CheckOptions) -> std::result::Result<Holdings, String> {
-    let mut session = database::connect(&options.access(), &format!("{address}:{}", options.port))?;
+    let mut session = client::connect(&options.access(), &format!("{address}:{}", options.port))?;
     Ok(Holdings { node: node.to_owned(), ..session.holdings(run)? })
 }
 

@@ -17,7 +17,7 @@ use crate::journal::Journal;
 use crate::lab::Lab;
 use crate::load::LoadOptions;
 use crate::sandbox::SandboxOptions;
-use crate::{cluster, host, load, network, sandbox, supervisor, visitors};
+use crate::{cluster, host, load, network, package, sandbox, supervisor, visitors};
 
 /// Like `println!`, but a reader that went away (`| head`) is no reason to panic.
 macro_rules! say {
@@ -94,7 +94,8 @@ fn dispatch(cli: Cli) -> Result<i32> {
             return pass_through(command.arg(lab.paths().journal_dir(&node)).args(arguments));
         }
         Verb::Sandbox { image, packages, layers, binds, env, chdir, command } => {
-            return sandbox::sandbox(&SandboxOptions { image, packages, layers, binds, env, chdir }, &command);
+            let layers = package::layers(&image, &Recipe::find(&image)?.built()?, &packages, &layers)?;
+            return sandbox::sandbox(&SandboxOptions { image, layers, binds, env, chdir }, &command);
         }
         Verb::LoadCrm { files } => {
             let lab = Lab::open(name)?;

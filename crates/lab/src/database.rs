@@ -1,5 +1,5 @@
 //! The databases that load and checker know, and the little that both ask of each. Owns the choice and the common words; how a
-//! server is spoken to is in the clients' modules.
+//! server is spoken to is in the clients' modules, and `client` chooses one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::Outcome;
-use crate::{mysql_client, redis_client};
 
 /// Which database the load writes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -150,14 +149,6 @@ pub(crate) trait Session {
 
     /// What the server holds of a run; an error is in words.
     fn holdings(&mut self, run: &str) -> Result<Holdings, String>;
-}
-
-/// Connects, logs in, asks who it is; an error is in the server's or the network's words.
-pub(crate) fn connect(access: &Access, address: &str) -> Result<Box<dyn Session>, String> {
-    Ok(match access.database {
-        Database::Redis => Box::new(redis_client::RedisSession::connect(access, address)?),
-        Database::MySql => Box::new(mysql_client::MySqlSession::connect(access, address)?),
-    })
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::{Context, Error, Result};
+use crate::host;
 use crate::network::NETWORKS;
 use crate::state::{LabPaths, LabSpec, Volume};
-use crate::{host, package};
 
 /// The fence agent that asks the lab's power switch.
 const FENCE_AGENT: &str = include_str!("files/fence_systole_lab.py");
@@ -18,42 +18,6 @@ pub(crate) const BOOTED: &str = "run/systole-lab-booted";
 
 /// Where the power switch's socket is in a node.
 pub(crate) const POWER_DIR_IN_NODE: &str = "/run/systole-lab-power";
-
-/// Directories at the top that are symbolic links in an image; a layer with real ones would hide the links.
-const LINKS: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
-
-/// All that is laid over an image: first what the packages bring, then the layers, each a path that the overlay can take.
-pub(crate) fn layers(image: &str, image_root: &Path, packages: &[PathBuf], layers: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut all: Vec<PathBuf> = package::layer(image, image_root, packages)?.into_iter().collect();
-    for layer in layers {
-        check_layer(layer)?;
-        all.push(std::fs::canonicalize(layer).context(|| format!("layer {}", layer.display()))?);
-    }
-    Ok(all)
-}
-
-/// Refuses layers that cannot be an overlay's lower directory or would break the image.
-fn check_layer(layer: &Path) -> Result<()> {
-    if !layer.is_dir() {
-        return Err(Error::Refused(format!("layer {} is not a directory", layer.display())));
-    }
-    if layer.to_string_lossy().contains([':', ',', '\\']) {
-        return Err(Error::Refused(format!("layer {}: an overlay takes no ':', ',' or '\\' in a path", layer.display())));
-    }
-    match LINKS.iter().find(|name| layer.join(name).symlink_metadata().is_ok_and(|m| m.is_dir())) {
-        Some(name) => Err(Error::Refused(format!(
-            "layer {} has the directory {name}, a link in Debian: install below usr/{name} instead",
-            layer.display()
-        ))),
-        None => Ok(()),
-    }
-}
-
-/// `lowerdir=` of an overlay: the image last, later layers over earlier ones.
-pub(crate) fn lower_dirs(image: &Path, layers: &[PathBuf]) -> String {
-    let dirs: Vec<String> = layers.iter().rev().map(|l| l.display().to_string()).chain([image.display().to_string()]).collect();
-    dirs.join(":")
-}
 
 struct Disk<'a> {
     upper: PathBuf,
@@ -257,15 +221,4 @@ fn cluster_owner(image: &Path) -> Result<(u32, u32)> {
             .ok_or_else(|| Error::Refused(format!("{} has no {name}: is Pacemaker in the image?", path.display())))
     };
     Ok((id("etc/passwd", "hacluster")?, id("etc/group", "haclient")?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn later_layers_cover_earlier_ones() {
-        let layers = [PathBuf::from("/a"), PathBuf::from("/b")];
-        assert_eq!(lower_dirs(Path::new("/image"), &layers), "/b:/a:/image");
-    }
 }

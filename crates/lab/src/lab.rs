@@ -17,7 +17,7 @@ use crate::node::Node;
 use crate::power::{self, Op, Request};
 use crate::state::{Bind, LabPaths, LabSpec, Volume};
 use crate::visitors::VisitOptions;
-use crate::{cgroup, check, cleanup, disk, faults, network, timeline};
+use crate::{cgroup, check, cleanup, disk, faults, network, package, timeline};
 
 /// What a lab shall be. `LabOptions::default()` is three nodes of the usual image with fencing.
 #[derive(Debug, Clone)]
@@ -98,7 +98,7 @@ impl Lab {
         }
         let recipe = Recipe::find(&options.image)?;
         let image_root = if options.build_image { recipe.build(false)? } else { recipe.built()? };
-        let layers = disk::layers(&options.image, &image_root, &options.packages, &options.layers)?;
+        let layers = package::layers(&options.image, &image_root, &options.packages, &options.layers)?;
         let spec = LabSpec {
             name: options.name.clone(),
             image: options.image.clone(),

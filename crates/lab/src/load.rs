@@ -12,7 +12,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use crate::database::{self, Access, Database, Session, Write};
+use crate::client;
+use crate::database::{Access, Database, Session, Write};
 use crate::error::{Context, Error, Result};
 use crate::host;
 use crate::journal::{Journal, Outcome, Record};
@@ -420,7 +421,7 @@ fn prepare(access: &Access, address: &str) -> Result<()> {
     }
     let patient = Access { answer: Duration::from_secs(3), ..access.clone() };
     host::poll(&format!("tables for the load at {address}"), Duration::from_secs(3), Duration::from_millis(100), || {
-        database::connect(&patient, address)?.prepare()
+        client::connect(&patient, address)?.prepare()
     })
 }
 
@@ -435,7 +436,7 @@ fn write_on(order: &Order, t: u32, access: &Access, records: &mpsc::Sender<Recor
         let sent = host::monotonic_us();
         let mut current = match session.take() {
             Some(session) => session,
-            None => match database::connect(access, address) {
+            None => match client::connect(access, address) {
                 Ok(session) => session,
                 Err(error) => {
                     let done = host::monotonic_us();
@@ -490,7 +491,7 @@ fn probe_on(order: &Order, node: &str, address: &str, access: &Access, records: 
         let sent = host::monotonic_us();
         let mut current = match session.take() {
             Some(session) => session,
-            None => match database::connect(access, &address) {
+            None => match client::connect(access, &address) {
                 Ok(session) => {
                     let id = session.server().to_owned();
                     let _ = records.send(Record::Server { node: node.to_owned(), id, at: host::monotonic_us() });

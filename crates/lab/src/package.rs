@@ -7,14 +7,19 @@ use std::time::{Duration, SystemTime};
 use crate::error::{Context, Error, Result};
 use crate::sandbox::{self, SandboxOptions};
 use crate::state::{Bind, LabPaths};
-use crate::{host, image};
+use crate::{host, image, overlay};
 
 /// Every commit makes another package. What nobody took for so long, and no lab stands on, goes when the next one comes.
 const UNUSED: Duration = Duration::from_secs(24 * 3600);
 
+/// All that is laid over an image: first what the packages bring, then the layers.
+pub(crate) fn layers(image: &str, image_root: &Path, packages: &[PathBuf], layers: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    Ok(layer(image, image_root, packages)?.into_iter().chain(overlay::layers(layers)?).collect())
+}
+
 /// What `dpkg --install` of these packages changes in an image, as a layer over it: made once, then taken from the cache. dpkg itself
 /// insists on what the packages depend on, and its records are in the layer: `dpkg -s` and an upgrade in a node work.
-pub(crate) fn layer(image: &str, image_root: &Path, packages: &[PathBuf]) -> Result<Option<PathBuf>> {
+fn layer(image: &str, image_root: &Path, packages: &[PathBuf]) -> Result<Option<PathBuf>> {
     if packages.is_empty() {
         return Ok(None);
     }

@@ -8,16 +8,14 @@ use std::time::Duration;
 use crate::error::{Context, Error, Result};
 use crate::image::{self, Recipe};
 use crate::state::Bind;
-use crate::{cgroup, disk, host};
+use crate::{cgroup, host, overlay};
 
 /// What the sandbox shall hold.
 #[derive(Debug, Clone, Default)]
 pub struct SandboxOptions {
     /// Image.
     pub image: String,
-    /// Debian packages to install in it first.
-    pub packages: Vec<PathBuf>,
-    /// Directories laid over it and them, later ones over earlier ones.
+    /// Directories laid over it, later ones over earlier ones.
     pub layers: Vec<PathBuf>,
     /// Directories of the host in it.
     pub binds: Vec<Bind>,
@@ -42,11 +40,11 @@ pub fn sandbox(options: &SandboxOptions, words: &[String]) -> Result<i32> {
 pub(crate) fn keeping(options: &SandboxOptions, words: &[String], keep: impl FnOnce(&Path) -> Result<()>) -> Result<i32> {
     host::ensure_tools()?;
     let image_root = Recipe::find(&options.image)?.built()?;
-    let layers = disk::layers(&options.image, &image_root, &options.packages, &options.layers)?;
+    let layers = overlay::layers(&options.layers)?;
     remove_leftovers();
     let id = format!("{}", std::process::id());
     let place = Path::new(PARENT).join(&id);
-    let outcome = run(options, &disk::lower_dirs(&image_root, &layers), &place, &id, words);
+    let outcome = run(options, &overlay::lower_dirs(&image_root, &layers), &place, &id, words);
     let cgroup = Path::new("systole-lab-sandbox").join(&id);
     // Errors of the clean-up do not change what the command said; leftovers go at the next call.
     let _ = cgroup::kill_all(&cgroup, Duration::from_secs(10));

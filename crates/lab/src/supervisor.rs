@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use crate::error::{Context, Error, Result};
 use crate::power::{Answer, Op, Request};
 use crate::state::{LabPaths, LabSpec, NodePower};
-use crate::{cgroup, disk, faults, host, network};
+use crate::{cgroup, disk, faults, host, network, overlay};
 
 /// Who switches power when it is not the fence agent of a node.
 const LAB: &str = "lab";
@@ -248,7 +248,7 @@ impl Supervisor {
             let root = dir.join("root");
             let options = format!(
                 "lowerdir={},upperdir={},workdir={}",
-                disk::lower_dirs(&self.spec.image_root, &self.spec.layers),
+                overlay::lower_dirs(&self.spec.image_root, &self.spec.layers),
                 dir.join("upper").display(),
                 dir.join("work").display()
             );
