@@ -187,7 +187,11 @@ impl Server {
         server.wait().unwrap();
         // Each copy makes its own identity.
         let _ = std::fs::remove_file(data.join("auto.cnf"));
-        data
+        // Most of it are zeros: with holes for them a copy is made in half the time.
+        let thin = directory.join("thin");
+        run(Command::new("cp").args(["-a", "--sparse=always"]).args([&data, &thin]));
+        std::fs::remove_dir_all(&data).unwrap();
+        thin
     }
 }
 
