@@ -213,6 +213,7 @@ generations:
 ## make full        every server, every scenario on both generations, and the larger bounds of the model (hours)
 full: contract/mariadb-11.8 contract/mysql-5.6 contract/mysql-rest
 	$(CARGO) test --release --locked -p systole-mysql -p systole-redis -- --ignored
+	$(MAKE) snippets TEST=--ignored
 	$(MAKE) generations
 	$(MAKE) cluster-recipes
 

@@ -83,7 +83,9 @@ impl Common {
     /// when that one does not look.
     pub(crate) fn next(&mut self, look: impl FnOnce() -> Duration) -> Option<Duration> {
         let held = match self.held.take()? {
-            Held::Others(file) => Flock::lock(file, FlockArg::LockExclusiveNonblock).map_or_else(|(file, _)| Held::Others(file), Held::Mine),
+            Held::Others(file) => {
+                Flock::lock(file, FlockArg::LockExclusiveNonblock).map_or_else(|(file, _)| Held::Others(file), Held::Mine)
+            }
             mine @ Held::Mine(_) => mine,
         };
         let counted = match &held {

@@ -266,18 +266,20 @@ impl Model for World {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let node = |_| Shared::new(Node {
-            alive: true,
-            connected: true,
-            started: false,
-            server: None,
-            disk: Vec::new(),
-            memory: Memory::default(),
-            position: None,
-            score: None,
-            processes: 0,
-            histories: 0,
-        });
+        let node = |_| {
+            Shared::new(Node {
+                alive: true,
+                connected: true,
+                started: false,
+                server: None,
+                disk: Vec::new(),
+                memory: Memory::default(),
+                position: None,
+                score: None,
+                processes: 0,
+                histories: 0,
+            })
+        };
         let mut s = State {
             cluster: Cluster { nodes: std::array::from_fn(node), record: None, promoted: None },
             late: None,
