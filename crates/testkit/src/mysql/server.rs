@@ -72,7 +72,9 @@ impl Server {
     pub fn small(self) -> &'static [&'static str] {
         match self {
             // The keys' buffer is a fifth of a start: 128 MB for tables that no test has.
-            Self::MariaDb => &["innodb_buffer_pool_size=16M", "innodb_log_file_size=8M", "innodb_log_buffer_size=2M", "key_buffer_size=64K"],
+            Self::MariaDb => {
+                &["innodb_buffer_pool_size=16M", "innodb_log_file_size=8M", "innodb_log_buffer_size=2M", "key_buffer_size=64K"]
+            }
             Self::MySql => &[
                 "innodb_buffer_pool_size=16M",
                 "innodb_redo_log_capacity=8M",
