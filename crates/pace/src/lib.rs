@@ -5,7 +5,12 @@
 //! long its processor time took to come by: where it took three times as long, a second counts for a third of one. Two processors with
 //! four busy programs count about half. A machine that stands still as a whole does not count at all.
 //!
+//! One process of the machine does that for all of the same priority (module `common`): a lab has up to four that count, and several labs
+//! run at once.
+//!
 //! Owns the clock and the limits made of it. For tests and the rehearsal cluster only: no agent decides by a clock.
+
+mod common;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,8 +18,10 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Between two looks: what was counted last may be so old.
-pub const NAP: Duration = Duration::from_millis(250);
+/// Between two looks.
+const NAP: Duration = Duration::from_millis(250);
+/// What was counted last may be so old: where another process looks, it is read as often as that one looks.
+pub const BEHIND: Duration = Duration::from_millis(500);
 /// Work for one look: longer than the time that a scheduler gives at once, so that it has to share.
 const WORK: Duration = Duration::from_millis(3);
 
@@ -30,13 +37,24 @@ pub fn now() -> Duration {
 }
 
 fn count() {
+    let mut common = common::Common::open();
+    let mut last = Instant::now();
     loop {
         std::thread::sleep(NAP);
-        let begin = Instant::now();
-        work();
-        let counted = worth(begin.elapsed());
+        let heard = common.as_mut().and_then(|common| common.next(look));
+        let real = last.elapsed();
+        last = Instant::now();
+        // Nothing counts for more than it is.
+        let counted = heard.unwrap_or_else(look).min(real + WORK);
         COUNTED.fetch_add(u64::try_from(counted.as_micros()).unwrap_or(0), Ordering::Relaxed);
     }
+}
+
+/// Works for a moment. What the nap before it and the work count.
+fn look() -> Duration {
+    let begin = Instant::now();
+    work();
+    worth(begin.elapsed())
 }
 
 /// What one nap and its work count, when the work took so long.

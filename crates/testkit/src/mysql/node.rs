@@ -94,7 +94,7 @@ impl Node {
             fs::create_dir_all(node.directory.join(part)).unwrap();
             node.give(&node.directory.join(part));
         }
-        let copied = Command::new("cp").args(["-a", "--sparse=always"]).arg(server.template()).arg(node.data()).status().unwrap();
+        let copied = Command::new("cp").arg("-a").arg(server.template()).arg(node.data()).status().unwrap();
         assert!(copied.success(), "the data directory cannot be copied");
         node.configure("");
         node

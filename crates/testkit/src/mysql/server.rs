@@ -71,7 +71,10 @@ impl Server {
     /// What makes it small: hundreds of servers start in a run of the tests, and what a start costs is the memory and the log that it fills.
     pub fn small(self) -> &'static [&'static str] {
         match self {
-            Self::MariaDb => &["innodb_buffer_pool_size=16M", "innodb_log_file_size=8M", "innodb_log_buffer_size=2M"],
+            // The keys' buffer is a fifth of a start: 128 MB for tables that no test has.
+            Self::MariaDb => {
+                &["innodb_buffer_pool_size=16M", "innodb_log_file_size=8M", "innodb_log_buffer_size=2M", "key_buffer_size=64K"]
+            }
             Self::MySql => &[
                 "innodb_buffer_pool_size=16M",
                 "innodb_redo_log_capacity=8M",
@@ -187,7 +190,11 @@ impl Server {
         server.wait().unwrap();
         // Each copy makes its own identity.
         let _ = std::fs::remove_file(data.join("auto.cnf"));
-        data
+        // Most of it are zeros: with holes for them a copy is made in half the time.
+        let thin = directory.join("thin");
+        run(Command::new("cp").args(["-a", "--sparse=always"]).args([&data, &thin]));
+        std::fs::remove_dir_all(&data).unwrap();
+        thin
     }
 }
 

@@ -2,7 +2,7 @@
 
 use snippets::{Bed, Snippet, Step, violations};
 
-use crate::{BASE, apart, dying, files, on_every_image, readable, reads, scores, served};
+use crate::{BASE, apart, dying, files, on_every_image, on_the_newest_image, readable, reads, scores, served};
 
 /// Why the rule that keeps readers off the primary is a weak one: Pacemaker 3 lets it decide whom to promote as well.
 #[test]
@@ -21,72 +21,74 @@ fn a_strong_rule_for_readers_would_move_the_primary() {
 /// The checks above are worth something only if they see what is wrong.
 #[test]
 fn broken_snippets_are_found() {
-    on_every_image(|bed| {
-        for (from, to, seen) in [
-            (" durability=async", " durabilty=async", "durabilty"),
-            ("op start timeout=120s", "op start timeout=30s", "timeout 30 s is less"),
-            ("    op stop timeout=60s interval=0 \\\n", "", "op stop is missing"),
-            (" notify=true", "", "lacks notify=true"),
-            ("interval=11s", "interval=10s", "interval"),
-            ("role=Promoted on-fail=demote", "role=Promoted", "op monitor of the promoted role lacks on-fail=demote"),
-            ("interval=0 on-fail=demote", "interval=0", "op promote of the promoted role lacks on-fail=demote"),
-            ("role=Unpromoted", "role=Unpromoted target-role=Started", "target-role"),
-        ] {
-            let rehearsal = bed.rehearse(&[Snippet::of(BASE), Snippet::of("redis.crm").mutated(from, to)], &[]);
-            let complaints = format!("{}\n{}", rehearsal.said, violations(&rehearsal.cib, &rehearsal.metadata).join("\n"));
-            assert!(complaints.contains(seen), "{to:?} in place of {from:?} is not found: {complaints}");
-        }
-        for (from, to, seen) in [
-            (" replication_user=", " replication_usr=", "replication_usr"),
-            ("op start timeout=300s", "op start timeout=60s", "timeout 60 s is less"),
-            ("op promote timeout=300s", "op promote timeout=30s", "timeout 30 s is less"),
-            ("    op demote timeout=60s interval=0 \\\n", "", "op demote is missing"),
-            ("    op notify timeout=30s interval=0 \\\n", "", "op notify is missing"),
-            (" notify=true", "", "lacks notify=true"),
-            (" interleave=true", "", "lacks interleave=true"),
-            ("interval=11s", "interval=10s", "interval"),
-            ("role=Promoted on-fail=demote", "role=Promoted", "op monitor of the promoted role lacks on-fail=demote"),
-            ("interval=0 on-fail=demote", "interval=0", "op promote of the promoted role lacks on-fail=demote"),
-            ("role=Unpromoted", "role=Unpromoted target-role=Started", "target-role"),
-        ] {
-            let rehearsal = bed.rehearse(&[Snippet::of(BASE), Snippet::of("mysql.crm").mutated(from, to)], &[]);
-            let complaints = format!("{}\n{}", rehearsal.said, violations(&rehearsal.cib, &rehearsal.metadata).join("\n"));
-            assert!(complaints.contains(seen), "{to:?} in place of {from:?} is not found: {complaints}");
-        }
-        for (from, to, seen) in [
-            // On a line of its own, where the bed does not look for agents whose meta-data it has to ask for.
-            ("systemd:proxysql", "\\\n    systemd:proxysq", "systemd:proxysq: no such resource agent"),
-            ("op start timeout=100s", "op start timeout=20s", "timeout 20 s is less"),
-            ("    op monitor interval=10s timeout=100s \\\n", "", "nothing monitors it"),
-        ] {
-            let rehearsal = bed.rehearse(&[Snippet::of(BASE), Snippet::of("proxysql.crm").mutated(from, to)], &[]);
-            let complaints = format!("{}\n{}", rehearsal.said, violations(&rehearsal.cib, &rehearsal.metadata).join("\n"));
-            assert!(complaints.contains(seen), "{to:?} in place of {from:?} is not found: {complaints}");
-        }
-        let placed = |from: &str, to: &str, readable_nodes: &[&str]| {
-            let step = Step { attributes: readable(readable_nodes), ..scores("mysql") };
-            let alone = [dying(&["lxc1"]), dying(&["lxc3"])];
-            let steps: Vec<Step> = std::iter::once(step).chain(alone).collect();
-            bed.rehearse(&[Snippet::of(BASE), Snippet::of("mysql.crm").mutated(from, to)], &steps)
-        };
-        let early = placed("mysql-clone:promote mysql-ip:start", "mysql-ip:start mysql-clone:promote", &[]);
-        assert!(served(&early.steps[0], "mysql", "lxc2").is_err(), "the address is up before the promotion");
-        let astray = placed("mysql-ip-with-primary inf:", "mysql-ip-with-primary -inf:", &[]);
-        assert!(served(&astray.steps[0], "mysql", "lxc2").is_err(), "the address is off the primary");
-        let unread = placed(" or readable ne 1", "", &["lxc3"]);
-        let anywhere = unread.steps.iter().zip([&["lxc3"][..], &["lxc3"], &[]]).any(|(step, nodes)| reads(step, nodes).is_err());
-        assert!(anywhere, "readers get what is not readable");
-        let clinging = placed("off-primary -5:", "off-primary 1000:", &["lxc1", "lxc2", "lxc3"]);
-        assert!(reads(&clinging.steps[0], &["lxc1", "lxc2", "lxc3"]).is_err(), "readers get the primary");
-        let glued = placed("off-primary -5:", "off-primary -inf:", &["lxc1", "lxc2", "lxc3"]);
-        assert!(reads(&glued.steps[2], &["lxc2"]).is_err(), "-inf leaves readers without an address on the last node");
-        let glued = Snippet::of("public-addresses.crm").mutated("apart -1000:", "apart -inf:");
-        let rehearsal = bed.rehearse(&[Snippet::of(BASE), glued], &[Step::default(), dying(&["lxc3"]), dying(&["lxc2"])]);
-        assert!(apart(&rehearsal.steps[2], 1).is_err(), "-inf leaves an address without a place on the last node");
-        let early = Snippet::of("redis.crm").mutated("redis-clone:promote redis-ip:start", "redis-ip:start redis-clone:promote");
-        let rehearsal = bed.rehearse(&[Snippet::of(BASE), early], &[scores("redis")]);
-        assert!(served(&rehearsal.steps[0], "redis", "lxc2").is_err(), "the address is up before the promotion");
-    });
+    on_the_newest_image(broken_snippets);
+}
+
+pub(crate) fn broken_snippets(bed: &Bed) {
+    for (from, to, seen) in [
+        (" durability=async", " durabilty=async", "durabilty"),
+        ("op start timeout=120s", "op start timeout=30s", "timeout 30 s is less"),
+        ("    op stop timeout=60s interval=0 \\\n", "", "op stop is missing"),
+        (" notify=true", "", "lacks notify=true"),
+        ("interval=11s", "interval=10s", "interval"),
+        ("role=Promoted on-fail=demote", "role=Promoted", "op monitor of the promoted role lacks on-fail=demote"),
+        ("interval=0 on-fail=demote", "interval=0", "op promote of the promoted role lacks on-fail=demote"),
+        ("role=Unpromoted", "role=Unpromoted target-role=Started", "target-role"),
+    ] {
+        let rehearsal = bed.rehearse(&[Snippet::of(BASE), Snippet::of("redis.crm").mutated(from, to)], &[]);
+        let complaints = format!("{}\n{}", rehearsal.said, violations(&rehearsal.cib, &rehearsal.metadata).join("\n"));
+        assert!(complaints.contains(seen), "{to:?} in place of {from:?} is not found: {complaints}");
+    }
+    for (from, to, seen) in [
+        (" replication_user=", " replication_usr=", "replication_usr"),
+        ("op start timeout=300s", "op start timeout=60s", "timeout 60 s is less"),
+        ("op promote timeout=300s", "op promote timeout=30s", "timeout 30 s is less"),
+        ("    op demote timeout=60s interval=0 \\\n", "", "op demote is missing"),
+        ("    op notify timeout=30s interval=0 \\\n", "", "op notify is missing"),
+        (" notify=true", "", "lacks notify=true"),
+        (" interleave=true", "", "lacks interleave=true"),
+        ("interval=11s", "interval=10s", "interval"),
+        ("role=Promoted on-fail=demote", "role=Promoted", "op monitor of the promoted role lacks on-fail=demote"),
+        ("interval=0 on-fail=demote", "interval=0", "op promote of the promoted role lacks on-fail=demote"),
+        ("role=Unpromoted", "role=Unpromoted target-role=Started", "target-role"),
+    ] {
+        let rehearsal = bed.rehearse(&[Snippet::of(BASE), Snippet::of("mysql.crm").mutated(from, to)], &[]);
+        let complaints = format!("{}\n{}", rehearsal.said, violations(&rehearsal.cib, &rehearsal.metadata).join("\n"));
+        assert!(complaints.contains(seen), "{to:?} in place of {from:?} is not found: {complaints}");
+    }
+    for (from, to, seen) in [
+        // On a line of its own, where the bed does not look for agents whose meta-data it has to ask for.
+        ("systemd:proxysql", "\\\n    systemd:proxysq", "systemd:proxysq: no such resource agent"),
+        ("op start timeout=100s", "op start timeout=20s", "timeout 20 s is less"),
+        ("    op monitor interval=10s timeout=100s \\\n", "", "nothing monitors it"),
+    ] {
+        let rehearsal = bed.rehearse(&[Snippet::of(BASE), Snippet::of("proxysql.crm").mutated(from, to)], &[]);
+        let complaints = format!("{}\n{}", rehearsal.said, violations(&rehearsal.cib, &rehearsal.metadata).join("\n"));
+        assert!(complaints.contains(seen), "{to:?} in place of {from:?} is not found: {complaints}");
+    }
+    let placed = |from: &str, to: &str, readable_nodes: &[&str]| {
+        let step = Step { attributes: readable(readable_nodes), ..scores("mysql") };
+        let alone = [dying(&["lxc1"]), dying(&["lxc3"])];
+        let steps: Vec<Step> = std::iter::once(step).chain(alone).collect();
+        bed.rehearse(&[Snippet::of(BASE), Snippet::of("mysql.crm").mutated(from, to)], &steps)
+    };
+    let early = placed("mysql-clone:promote mysql-ip:start", "mysql-ip:start mysql-clone:promote", &[]);
+    assert!(served(&early.steps[0], "mysql", "lxc2").is_err(), "the address is up before the promotion");
+    let astray = placed("mysql-ip-with-primary inf:", "mysql-ip-with-primary -inf:", &[]);
+    assert!(served(&astray.steps[0], "mysql", "lxc2").is_err(), "the address is off the primary");
+    let unread = placed(" or readable ne 1", "", &["lxc3"]);
+    let anywhere = unread.steps.iter().zip([&["lxc3"][..], &["lxc3"], &[]]).any(|(step, nodes)| reads(step, nodes).is_err());
+    assert!(anywhere, "readers get what is not readable");
+    let clinging = placed("off-primary -5:", "off-primary 1000:", &["lxc1", "lxc2", "lxc3"]);
+    assert!(reads(&clinging.steps[0], &["lxc1", "lxc2", "lxc3"]).is_err(), "readers get the primary");
+    let glued = placed("off-primary -5:", "off-primary -inf:", &["lxc1", "lxc2", "lxc3"]);
+    assert!(reads(&glued.steps[2], &["lxc2"]).is_err(), "-inf leaves readers without an address on the last node");
+    let glued = Snippet::of("public-addresses.crm").mutated("apart -1000:", "apart -inf:");
+    let rehearsal = bed.rehearse(&[Snippet::of(BASE), glued], &[Step::default(), dying(&["lxc3"]), dying(&["lxc2"])]);
+    assert!(apart(&rehearsal.steps[2], 1).is_err(), "-inf leaves an address without a place on the last node");
+    let early = Snippet::of("redis.crm").mutated("redis-clone:promote redis-ip:start", "redis-ip:start redis-clone:promote");
+    let rehearsal = bed.rehearse(&[Snippet::of(BASE), early], &[scores("redis")]);
+    assert!(served(&rehearsal.steps[0], "redis", "lxc2").is_err(), "the address is up before the promotion");
 }
 
 /// What needs no image: the text itself.

@@ -1,8 +1,8 @@
 //! galera.crm and the HAProxy files of MariaDB: placed by crm_simulate, read by HAProxy, and held against mistakes.
 
-use snippets::{Outcome, Snippet, Step, violations};
+use snippets::{Bed, Outcome, Snippet, Step, violations};
 
-use super::{on_every_image, sorted};
+use super::{on_every_image, on_the_newest_image, sorted};
 
 /// galera.crm on its base, with one place changed.
 fn changed(from: &str, to: &str) -> Vec<Snippet> {
@@ -69,44 +69,46 @@ fn two_servers_and_the_third_vote_have_their_places() {
 /// The checks above are worth something only if they see what is wrong.
 #[test]
 fn mistakes_in_galera_crm_are_found() {
-    on_every_image(|bed| {
-        let begin = scores(&["lxc1", "lxc2"]);
-        let anywhere = changed("    rule -inf: #uname ne lxc1 and #uname ne lxc2", "    rule -inf: #uname ne lxc1 and #uname ne lxc3");
-        let astray = bed.rehearse(&anywhere, &[Step::default()]);
-        assert!(astray.steps[0].nodes_of("galera").contains(&"lxc3"), "a server where none belongs");
-        let one = bed.rehearse(&changed("promoted-max=2", "promoted-max=1"), std::slice::from_ref(&begin));
-        assert!(stands(&one.steps[0], &["lxc1", "lxc2"], &["lxc3"]).is_err(), "one server only");
-        // The third vote beside a server takes two lines to lose.
-        let roaming = Snippet::of("galera.crm")
-            .mutated("location garbd-on-the-third-node garbd \\\n    rule -inf: #uname ne lxc3\n", "")
-            .mutated("colocation garbd-off-the-servers -inf: garbd galera-clone\n", "");
-        let roaming = bed.rehearse(&[Snippet::of("base.crm"), roaming], &[begin.clone(), dying("lxc3")]);
-        assert!(stands(&roaming.steps[1], &["lxc1", "lxc2"], &[]).is_err(), "two votes on one node");
-        // With the order in both directions, the address that moves takes the vote along, in the very moment that counts it.
-        let tied = bed
-            .rehearse(&changed("galera-ip garbd symmetrical=false", "galera-ip garbd"), &[scores(&["lxc1"]), begin.clone(), dying("lxc1")]);
-        assert!(tied.steps[2].when("stop", "garbd").is_some(), "{:?}", tied.steps[2]);
-        // With an order after the promotion the address waits for both.
-        let late = "order late inf: galera-clone:promote galera-ip:start\n\n# The address that clients use";
-        let late = bed.rehearse(&changed("# The address that clients use", late), std::slice::from_ref(&begin));
-        assert!(late.steps[0].waits_for(("start", "galera-ip"), ("promote", "galera")));
-        let early = changed("order garbd-after-galera inf: galera-ip garbd symmetrical=false\n", "");
-        let early = bed.rehearse(&early, &[Step::default()]);
-        assert!(stands(&early.steps[0], &[], &[]).is_err(), "garbd before there is a server");
-        for (from, to, seen) in [
-            ("wsrep_cluster_address=\"gcomm://lxc2,lxc1\"", "wsrep_address=\"gcomm://lxc2,lxc1\"", "wsrep_address"),
-            (" wsrep_cluster_name=site", "", "wsrep_cluster_name"),
-            ("op promote timeout=1200s", "op promote timeout=60s", "timeout 60 s is less"),
-            ("interval=11s", "interval=10s", "interval"),
-            ("promoted-max=2", "promoted-max=1", "the clone lacks promoted-max=2"),
-            (" interleave=true", "", "lacks interleave=true"),
-            (" role=Unpromoted", " role=Unpromoted target-role=Started", "target-role"),
-        ] {
-            let rehearsal = bed.rehearse(&changed(from, to), &[]);
-            let complaints = format!("{}\n{}", rehearsal.said, violations(&rehearsal.cib, &rehearsal.metadata).join("\n"));
-            assert!(complaints.contains(seen), "{to:?} in place of {from:?} is not found: {complaints}");
-        }
-    });
+    on_the_newest_image(mistakes);
+}
+
+pub(crate) fn mistakes(bed: &Bed) {
+    let begin = scores(&["lxc1", "lxc2"]);
+    let anywhere = changed("    rule -inf: #uname ne lxc1 and #uname ne lxc2", "    rule -inf: #uname ne lxc1 and #uname ne lxc3");
+    let astray = bed.rehearse(&anywhere, &[Step::default()]);
+    assert!(astray.steps[0].nodes_of("galera").contains(&"lxc3"), "a server where none belongs");
+    let one = bed.rehearse(&changed("promoted-max=2", "promoted-max=1"), std::slice::from_ref(&begin));
+    assert!(stands(&one.steps[0], &["lxc1", "lxc2"], &["lxc3"]).is_err(), "one server only");
+    // The third vote beside a server takes two lines to lose.
+    let roaming = Snippet::of("galera.crm")
+        .mutated("location garbd-on-the-third-node garbd \\\n    rule -inf: #uname ne lxc3\n", "")
+        .mutated("colocation garbd-off-the-servers -inf: garbd galera-clone\n", "");
+    let roaming = bed.rehearse(&[Snippet::of("base.crm"), roaming], &[begin.clone(), dying("lxc3")]);
+    assert!(stands(&roaming.steps[1], &["lxc1", "lxc2"], &[]).is_err(), "two votes on one node");
+    // With the order in both directions, the address that moves takes the vote along, in the very moment that counts it.
+    let tied =
+        bed.rehearse(&changed("galera-ip garbd symmetrical=false", "galera-ip garbd"), &[scores(&["lxc1"]), begin.clone(), dying("lxc1")]);
+    assert!(tied.steps[2].when("stop", "garbd").is_some(), "{:?}", tied.steps[2]);
+    // With an order after the promotion the address waits for both.
+    let late = "order late inf: galera-clone:promote galera-ip:start\n\n# The address that clients use";
+    let late = bed.rehearse(&changed("# The address that clients use", late), std::slice::from_ref(&begin));
+    assert!(late.steps[0].waits_for(("start", "galera-ip"), ("promote", "galera")));
+    let early = changed("order garbd-after-galera inf: galera-ip garbd symmetrical=false\n", "");
+    let early = bed.rehearse(&early, &[Step::default()]);
+    assert!(stands(&early.steps[0], &[], &[]).is_err(), "garbd before there is a server");
+    for (from, to, seen) in [
+        ("wsrep_cluster_address=\"gcomm://lxc2,lxc1\"", "wsrep_address=\"gcomm://lxc2,lxc1\"", "wsrep_address"),
+        (" wsrep_cluster_name=site", "", "wsrep_cluster_name"),
+        ("op promote timeout=1200s", "op promote timeout=60s", "timeout 60 s is less"),
+        ("interval=11s", "interval=10s", "interval"),
+        ("promoted-max=2", "promoted-max=1", "the clone lacks promoted-max=2"),
+        (" interleave=true", "", "lacks interleave=true"),
+        (" role=Unpromoted", " role=Unpromoted target-role=Started", "target-role"),
+    ] {
+        let rehearsal = bed.rehearse(&changed(from, to), &[]);
+        let complaints = format!("{}\n{}", rehearsal.said, violations(&rehearsal.cib, &rehearsal.metadata).join("\n"));
+        assert!(complaints.contains(seen), "{to:?} in place of {from:?} is not found: {complaints}");
+    }
 }
 
 /// The checks of an HAProxy file: what is announced as a question's length, and the question.

@@ -2,7 +2,7 @@
 
 use snippets::{Bed, Outcome, Rehearsal, Snippet, Step, violations};
 
-use crate::on_every_image;
+use crate::{on_every_image, on_the_newest_image};
 
 fn site() -> Vec<Snippet> {
     ["base.crm", "mysql.crm", "sites.crm"].map(Snippet::of).into()
@@ -56,19 +56,21 @@ fn the_site_with_the_ticket_writes_and_the_others_keep_their_servers() {
 
 #[test]
 fn mistakes_with_the_ticket_are_seen() {
-    on_every_image(|bed| {
-        let freezing = rehearse(bed, &with("loss-policy=demote", "loss-policy=freeze"));
-        assert!(wrong(&freezing.steps[2], None, 3).is_some(), "freeze goes on writing without the ticket");
-        let stopping = rehearse(bed, &with("loss-policy=demote", "loss-policy=stop"));
-        assert!(wrong(&stopping.steps[2], None, 3).is_some(), "stop leaves nothing to read");
-        let open = rehearse(bed, &with("rsc_ticket mysql", "#rsc_ticket mysql"));
-        assert!(wrong(&open.steps[0], None, 3).is_some(), "without the constraint everybody writes");
-        let other = rehearse(bed, &with("ticket primary:", "ticket principal:"));
-        assert!(wrong(&other.steps[1], Some("lxc1"), 3).is_some(), "a ticket of another name promotes nobody");
-        let typo = bed.rehearse(&with("config=/etc/booth", "conf=/etc/booth"), &[]);
-        let complaints = format!("{}\n{}", typo.said, violations(&typo.cib, &typo.metadata).join("\n"));
-        assert!(complaints.contains("conf"), "{complaints}");
-    });
+    on_the_newest_image(mistakes);
+}
+
+pub(crate) fn mistakes(bed: &Bed) {
+    let freezing = rehearse(bed, &with("loss-policy=demote", "loss-policy=freeze"));
+    assert!(wrong(&freezing.steps[2], None, 3).is_some(), "freeze goes on writing without the ticket");
+    let stopping = rehearse(bed, &with("loss-policy=demote", "loss-policy=stop"));
+    assert!(wrong(&stopping.steps[2], None, 3).is_some(), "stop leaves nothing to read");
+    let open = rehearse(bed, &with("rsc_ticket mysql", "#rsc_ticket mysql"));
+    assert!(wrong(&open.steps[0], None, 3).is_some(), "without the constraint everybody writes");
+    let other = rehearse(bed, &with("ticket primary:", "ticket principal:"));
+    assert!(wrong(&other.steps[1], Some("lxc1"), 3).is_some(), "a ticket of another name promotes nobody");
+    let typo = bed.rehearse(&with("config=/etc/booth", "conf=/etc/booth"), &[]);
+    let complaints = format!("{}\n{}", typo.said, violations(&typo.cib, &typo.metadata).join("\n"));
+    assert!(complaints.contains("conf"), "{complaints}");
 }
 
 /// The ticket of both files is the same, and booth gets the time that the demotion may take.

@@ -13,15 +13,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test helper panics to fail the test")]
 
 mod operations;
+mod shared;
 mod tests;
 mod world;
 
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use ocf::{Operation, Peers, Phase};
 use pacemaker::Score;
 use stateright::{Model, Property};
 
+use self::operations::Courses;
+use self::shared::Shared;
 use super::{Event, Moment};
 use crate::election::Position;
 use crate::params::Params;
@@ -83,6 +87,10 @@ struct Node {
     memory: Memory,
     position: Option<Position>,
     score: Option<Score>,
+    /// How many of its servers' processes and histories there were: their names are the node's own, so that it makes no difference
+    /// to a state which node was first.
+    processes: u8,
+    histories: u8,
 }
 
 /// An operation of Pacemaker.
@@ -136,19 +144,23 @@ struct Budget {
     forgotten: u8,
 }
 
+/// What an operation sees of the world, and what it can change.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Cluster {
+    nodes: [Shared<Node>; NODES],
+    record: Option<Shared<Record>>,
+    promoted: Option<usize>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct State {
-    nodes: Vec<Node>,
-    record: Option<Record>,
+    cluster: Cluster,
     /// A modification of the CIB that a tool asked for before it was killed.
     late: Option<(Option<Record>, Record)>,
     /// What is left of the transition: what belongs to one stage may happen in any order.
     transition: Vec<Vec<Op>>,
     /// A promotion that is under way.
-    under_way: Option<UnderWay>,
-    promoted: Option<usize>,
-    histories: u8,
-    processes: u8,
+    under_way: Option<Shared<UnderWay>>,
     written: u8,
     /// What `WAIT` confirmed.
     confirmed: Set,
@@ -158,12 +170,25 @@ struct State {
     left: Budget,
 }
 
+impl Deref for State {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+impl DerefMut for State {
+    fn deref_mut(&mut self) -> &mut Cluster {
+        &mut self.cluster
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Action {
     Write(usize),
     Deliver(usize),
     Attach(usize),
-    Confirm(usize),
     Crash(usize, bool),
     CutOff(usize),
     Fence(usize),
@@ -215,6 +240,7 @@ struct World {
     params: Params,
     /// Those of an agent that promises nothing.
     careless: Params,
+    courses: Courses,
 }
 
 /// A moment, with enough time left.
@@ -240,25 +266,25 @@ impl Model for World {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let node = || Node {
-            alive: true,
-            connected: true,
-            started: false,
-            server: None,
-            disk: Vec::new(),
-            memory: Memory::default(),
-            position: None,
-            score: None,
+        let node = |_| {
+            Shared::new(Node {
+                alive: true,
+                connected: true,
+                started: false,
+                server: None,
+                disk: Vec::new(),
+                memory: Memory::default(),
+                position: None,
+                score: None,
+                processes: 0,
+                histories: 0,
+            })
         };
         let mut s = State {
-            nodes: (0..NODES).map(|_| node()).collect(),
-            record: None,
+            cluster: Cluster { nodes: std::array::from_fn(node), record: None, promoted: None },
             late: None,
             transition: Vec::new(),
             under_way: None,
-            promoted: None,
-            histories: 0,
-            processes: 0,
             written: 0,
             confirmed: 0,
             crashed: 0,
@@ -302,9 +328,6 @@ impl Model for World {
             }
             if self.may_attach(s, n) {
                 actions.push(Action::Attach(n));
-            }
-            if self.quorum && self.confirmable(s, n) & !s.confirmed != 0 {
-                actions.push(Action::Confirm(n));
             }
             if s.up(n) && left.crashes > 0 {
                 actions.push(Action::Crash(n, true));
@@ -386,7 +409,6 @@ impl Model for World {
             }
             Action::Deliver(n) => self.deliver(&mut s, n),
             Action::Attach(n) => s.attach(n),
-            Action::Confirm(n) => s.confirmed |= self.confirmable(&s, n),
             Action::Crash(n, keeps) => {
                 s.left.crashes -= 1;
                 s.left.losses -= u8::from(!keeps);
@@ -413,8 +435,8 @@ impl Model for World {
             }
             Action::LateRecord => {
                 let (before, record) = s.late.take()?;
-                if self.without == Without::CompareAndSwap || s.record == before {
-                    s.record = Some(record);
+                if self.without == Without::CompareAndSwap || s.record.as_deref() == before.as_ref() {
+                    s.record = Some(Shared::new(record));
                 }
             }
             Action::Monitor(n) => drop(self.run(&mut s, n, None, Cut::Nowhere, NOW)),
@@ -430,7 +452,7 @@ impl Model for World {
             Action::PlanStart(n) => Self::plan_start(&mut s, n),
             Action::Run(op) if self.stepwise && op.kind == Kind::Promote => {
                 let (memory, peers) = (s.nodes[op.node].memory.clone(), s.peers(op.subject));
-                s.under_way = Some(UnderWay { op, memory, peers, events: Vec::new() });
+                s.under_way = Some(Shared::new(UnderWay { op, memory, peers, events: Vec::new() }));
             }
             Action::Run(op) if !s.nodes[op.node].connected => Self::ended(&mut s, op, false),
             Action::Run(op) => self.perform(&mut s, op, Cut::Nowhere, NOW),
@@ -444,6 +466,8 @@ impl Model for World {
             }
             Action::Proceed => self.proceed(&mut s),
         }
+        self.confirm(&mut s);
+        s.forget_what_makes_no_difference();
         (s != *last).then_some(s)
     }
 
@@ -473,10 +497,31 @@ impl Model for World {
 }
 
 impl World {
-    /// What `WAIT` would say of the writes on this primary: enough replicas have reported them.
-    fn confirmable(&self, s: &State, p: usize) -> Set {
-        let Some(primary) = s.server(p).filter(|server| server.primary) else { return 0 };
-        s.attached(p).map(|r| s.server(r).unwrap().set() & primary.set()).fold(0, |all, set| all | set)
+    /// What `WAIT` says of the writes on a primary when enough replicas have reported them. It is said as soon as it may be: what is
+    /// confirmed later is confirmed then as well, and has no other effect than that it must be kept.
+    fn confirm(&self, s: &mut State) {
+        for p in (0..NODES).filter(|_| self.quorum) {
+            let Some(primary) = s.server(p).filter(|server| server.primary) else { continue };
+            let reported = s.attached(p).map(|r| s.server(r).unwrap().set() & primary.set()).fold(0, |all, set| all | set);
+            s.confirmed |= reported;
+        }
+    }
+}
+
+impl State {
+    /// Of states that differ in nothing that can have an effect one is enough.
+    fn forget_what_makes_no_difference(&mut self) {
+        // Data are lost in a crash, and the role is moved by a promotion.
+        if self.left.crashes == 0 {
+            self.left.losses = 0;
+        }
+        if self.left.promotions == 0 {
+            self.left.moves = 0;
+        }
+        // Nothing is promised of two crashes.
+        if self.crashed > 1 {
+            self.crashed = 2;
+        }
     }
 }
 

@@ -1,14 +1,59 @@
 //! Pacemaker, as far as it is taken for what it promises: its operations, carried out by the agents' own actions, and its transitions.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use ahash::RandomState;
 use ocf::{Failure, Notification, Operation, Peers, Phase, Status};
 use pacemaker::Score;
 use promotable::{Machine, Step};
 
 use super::world::{changes, is_private};
-use super::{Budget, Cut, Kind, Memory, NODES, NOW, Op, Server, State, Subject, UnderWay, Without, World, after, name};
+use super::{Budget, Cluster, Cut, Kind, Memory, NODES, NOW, Op, Server, State, Subject, UnderWay, Without, World, after, name};
 use crate::protocol::{Effect, Event, Instance, Moment, Rules};
+use crate::record::Record;
 
 type Run<'r> = Machine<'r, Effect, (Event, Moment), Result<Status, Failure>>;
+
+/// What an operation does to the cluster that it begins with.
+#[derive(Debug)]
+struct Course {
+    /// The cluster before each effect that leaves a trace: what is left of it when the agent is killed there.
+    before: Vec<Cluster>,
+    /// The cluster before the first modification of the record, and what the tool is asked for.
+    record: Option<(Cluster, (Option<Record>, Record))>,
+    end: Cluster,
+    outcome: Result<Status, Failure>,
+}
+
+type Question = (usize, Option<(Kind, Subject)>, Moment, Cluster);
+
+/// The courses that are known. They are of one world: a clone knows none.
+#[derive(Debug, Default)]
+pub(super) struct Courses(Mutex<HashMap<Question, Arc<Course>, RandomState>>);
+
+impl Courses {
+    /// What belongs together is asked for one after the other, so little is lost with those from long ago.
+    const MOST: usize = 50_000;
+
+    fn get(&self, question: &Question) -> Option<Arc<Course>> {
+        self.0.lock().unwrap().get(question).cloned()
+    }
+
+    fn keep(&self, question: Question, course: &Arc<Course>) {
+        let mut known = self.0.lock().unwrap();
+        if known.len() >= Self::MOST {
+            known.clear();
+        }
+        known.insert(question, Arc::clone(course));
+    }
+}
+
+impl Clone for Courses {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
 
 impl World {
     pub(super) fn rules(&self, n: usize) -> Rules<'_> {
@@ -42,45 +87,61 @@ impl World {
 
     /// Carries an operation out at one moment. `None` when it was killed.
     pub(super) fn run(&self, s: &mut State, n: usize, op: Option<Op>, cut: Cut, moment: Moment) -> Option<Result<Status, Failure>> {
-        let rules = self.rules(n);
-        let peers = op.map(|op| s.peers(op.subject)).unwrap_or_default();
-        let mut machine = Self::machine(&rules, s.nodes[n].memory.clone(), peers, op, moment);
-        let mut event = None;
-        let mut traces = 0;
-        loop {
-            match machine.step(event.take()) {
-                Step::Done(result) => return Some(result),
-                Step::Effect(effect) => {
-                    if changes(&effect) {
-                        traces += 1;
-                        match (cut, &effect) {
-                            (Cut::After(most), _) if traces > most => return None,
-                            (Cut::AtRecord, Effect::ReplaceRecord(before, record)) => {
-                                s.late = Some((before.clone(), record.clone()));
-                                return None;
-                            }
-                            _ => {}
-                        }
-                    }
-                    event = Some((self.carry_out(s, n, effect), moment));
-                }
-            }
-        }
+        let course = self.course(s, n, op, moment);
+        let killed = match cut {
+            Cut::Nowhere => None,
+            Cut::After(traces) => course.before.get(usize::from(traces)),
+            Cut::AtRecord => course.record.as_ref().map(|(before, asked)| {
+                s.late = Some(asked.clone());
+                before
+            }),
+        };
+        s.cluster = killed.unwrap_or(&course.end).clone();
+        killed.is_none().then(|| course.outcome.clone())
     }
 
     /// How many effects of an operation leave a trace, and whether it writes a record.
     pub(super) fn traces(&self, s: &State, n: usize, op: Option<Op>) -> (u8, bool) {
-        let mut s = s.clone();
-        let rules = self.rules(n);
-        let peers = op.map(|op| s.peers(op.subject)).unwrap_or_default();
-        let mut machine = Self::machine(&rules, s.nodes[n].memory.clone(), peers, op, NOW);
-        let (mut event, mut traces, mut writes) = (None, 0, false);
-        while let Step::Effect(effect) = machine.step(event.take()) {
-            traces += u8::from(changes(&effect));
-            writes |= matches!(effect, Effect::ReplaceRecord(..));
-            event = Some((self.carry_out(&mut s, n, effect), NOW));
+        let course = self.course(s, n, op, NOW);
+        (u8::try_from(course.before.len()).unwrap(), course.record.is_some())
+    }
+
+    /// The course of an operation. It is the same whenever it begins with the same cluster, which most states have in common with others.
+    fn course(&self, s: &State, n: usize, op: Option<Op>, moment: Moment) -> Arc<Course> {
+        let question = (n, op.map(|op| (op.kind, op.subject)), moment, s.cluster.clone());
+        if let Some(known) = self.courses.get(&question) {
+            return known;
         }
-        (traces, writes)
+        let course = Arc::new(self.find_course(s.cluster.clone(), n, op, moment));
+        self.courses.keep(question, &course);
+        course
+    }
+
+    fn find_course(&self, mut cluster: Cluster, n: usize, op: Option<Op>, moment: Moment) -> Course {
+        let rules = self.rules(n);
+        let peers = op.map(|op| cluster.peers(op.subject)).unwrap_or_default();
+        let mut machine = Self::machine(&rules, cluster.nodes[n].memory.clone(), peers, op, moment);
+        let (mut before, mut record) = (Vec::new(), None);
+        let mut event = None;
+        loop {
+            match machine.step(event.take()) {
+                Step::Done(outcome) => return Course { before, record, end: cluster, outcome },
+                Step::Effect(effect) => {
+                    let there = changes(&effect).then(|| cluster.clone());
+                    if let (None, Effect::ReplaceRecord(expected, asked)) = (&record, &effect) {
+                        record = Some((cluster.clone(), (expected.clone(), asked.clone())));
+                    }
+                    event = Some((self.carry_out(&mut cluster, n, effect), moment));
+                    if let Some(there) = there {
+                        // Most of what is asked for is so already.
+                        for (node, before) in cluster.nodes.iter_mut().zip(&there.nodes) {
+                            node.rejoin(before);
+                        }
+                        before.push(there);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -159,7 +220,7 @@ impl World {
     /// One effect of the promotion that is under way, and those after it that nobody can tell from it.
     pub(super) fn proceed(&self, s: &mut State) {
         let Some(mut under_way) = s.under_way.take() else { return };
-        let UnderWay { op, memory, peers, events } = under_way.clone();
+        let UnderWay { op, memory, peers, events } = (*under_way).clone();
         let rules = self.rules(op.node);
         let mut machine = Self::machine(&rules, memory, peers, Some(op), NOW);
         let mut events = events.into_iter();
@@ -172,7 +233,7 @@ impl World {
                     let said = events.next().or_else(|| {
                         done += u8::from(!is_private(&effect));
                         (done <= 1).then(|| {
-                            let said = self.carry_out(s, op.node, effect);
+                            let said = self.carry_out(&mut s.cluster, op.node, effect);
                             under_way.events.push(said.clone());
                             said
                         })

@@ -4,6 +4,7 @@
 
 use stateright::{Checker, HasDiscoveries, Model as _};
 
+use super::operations::Courses;
 use super::world::params;
 use super::{Action, Budget, Cut, Kind, Memory, NODES, NOW, State, Without, World};
 
@@ -32,6 +33,7 @@ fn world(budget: Budget) -> World {
         prelude: |_, _| {},
         params: params("quorum"),
         careless: params("async"),
+        courses: Courses::default(),
     }
 }
 
@@ -106,7 +108,7 @@ fn counterexample(without: Without, world: World) -> String {
 
 /// b alone has what was confirmed, and the primary has lost everything.
 fn one_replica_has_it(world: &World, s: &mut State) {
-    for action in [Action::Write(0), Action::Deliver(1), Action::Confirm(0), Action::Crash(0, false)] {
+    for action in [Action::Write(0), Action::Deliver(1), Action::Crash(0, false)] {
         *s = world.next_state(s, action).unwrap();
     }
 }
@@ -119,7 +121,7 @@ fn after_another_election(world: &World, s: &mut State) {
     for n in 0..NODES {
         world.run(s, n, None, Cut::Nowhere, NOW);
     }
-    for action in [Action::Write(1), Action::Deliver(0), Action::Confirm(1), Action::Crash(1, false)] {
+    for action in [Action::Write(1), Action::Deliver(0), Action::Crash(1, false)] {
         *s = world.next_state(s, action).unwrap();
     }
 }

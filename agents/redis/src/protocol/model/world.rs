@@ -8,7 +8,7 @@ use ocf::{Environment, Failure, Member, Peers, Values};
 use process::Identity;
 use promotable::NotReplaced;
 
-use super::{NODES, Server, State, Subject, Without, World, name, number};
+use super::{Cluster, NODES, Server, Shared, State, Subject, Without, World, name, number};
 use crate::election::Position;
 use crate::info::{AttachedReplica, Info, ReplicationRole};
 use crate::params::{ALL, Params};
@@ -20,6 +20,11 @@ pub(super) fn identity(process: u8) -> Identity {
     Identity { pid: process.into(), start_ticks: process.into(), boot: String::new() }
 }
 
+/// A number that is given on this node only.
+fn of_node(n: usize, count: u8) -> u8 {
+    count * u8::try_from(NODES).unwrap() + u8::try_from(n).unwrap()
+}
+
 pub(super) fn history(id: u8) -> String {
     format!("h{id}")
 }
@@ -29,7 +34,7 @@ pub(super) fn params(durability: &str) -> Params {
     Params::new(&Values::read(ALL, &Environment::from_pairs(pairs)).unwrap())
 }
 
-impl State {
+impl Cluster {
     pub(super) fn up(&self, n: usize) -> bool {
         self.nodes[n].alive && self.nodes[n].server.is_some()
     }
@@ -47,9 +52,11 @@ impl State {
         (0..NODES).filter(move |n| self.server(*n).is_some_and(|s| s.link_up && s.following == Some(p)))
     }
 
-    pub(super) fn new_history(&mut self) -> u8 {
-        self.histories += 1;
-        self.histories
+    /// The name of a history that begins on this node.
+    pub(super) fn new_history(&mut self, n: usize) -> u8 {
+        let node = &mut self.nodes[n];
+        node.histories += 1;
+        of_node(n, node.histories)
     }
 
     pub(super) fn info(&self, n: usize, params: &Params) -> Info {
@@ -95,11 +102,13 @@ impl State {
 
     /// A server that starts from its disk: an append-only file restores no position.
     pub(super) fn start_server(&mut self, n: usize) -> u8 {
-        self.processes += 1;
-        let history = self.new_history();
-        let log = self.nodes[n].disk.clone();
-        self.nodes[n].server = Some(Server {
-            process: self.processes,
+        let history = self.new_history(n);
+        let node = &mut self.nodes[n];
+        node.processes += 1;
+        let process = of_node(n, node.processes);
+        let log = node.disk.clone();
+        node.server = Some(Server {
+            process,
             primary: false,
             gate: GATE_CLOSED,
             following: None,
@@ -110,28 +119,10 @@ impl State {
             backlog: false,
             log,
         });
-        self.processes
+        process
     }
 
-    /// The replica's link comes up: it goes on where it was, or gets a copy.
-    pub(super) fn attach(&mut self, n: usize) {
-        let p = self.server(n).unwrap().following.unwrap();
-        if !self.server(p).unwrap().backlog {
-            let new = self.new_history();
-            let primary = self.nodes[p].server.as_mut().unwrap();
-            (primary.history, primary.before, primary.backlog) = (new, None, true);
-        }
-        let primary = self.server(p).unwrap().clone();
-        let replica = self.nodes[n].server.as_mut().unwrap();
-        let goes_on = replica.history == primary.history && replica.offset <= primary.offset
-            || primary.before.is_some_and(|(id, end)| replica.history == id && replica.offset < end);
-        if !goes_on {
-            self.wiped |= primary.log.is_empty() && !replica.log.is_empty();
-            (replica.log, replica.offset) = (primary.log, primary.offset);
-        }
-        (replica.history, replica.before, replica.backlog, replica.link_up) = (primary.history, primary.before, true, true);
-    }
-
+    /// Whom Pacemaker names in an operation's environment.
     pub(super) fn peers(&self, subject: Subject) -> Peers {
         let member = |n: usize| Member { instance: format!("redis:{n}"), node: name(n) };
         let list = |n: Option<usize>| n.map(member).into_iter().collect::<Vec<_>>();
@@ -147,8 +138,29 @@ impl State {
     }
 }
 
+impl State {
+    /// The replica's link comes up: it goes on where it was, or gets a copy.
+    pub(super) fn attach(&mut self, n: usize) {
+        let p = self.server(n).unwrap().following.unwrap();
+        if !self.server(p).unwrap().backlog {
+            let new = self.new_history(p);
+            let primary = self.nodes[p].server.as_mut().unwrap();
+            (primary.history, primary.before, primary.backlog) = (new, None, true);
+        }
+        let primary = self.server(p).unwrap().clone();
+        let replica = self.cluster.nodes[n].server.as_mut().unwrap();
+        let goes_on = replica.history == primary.history && replica.offset <= primary.offset
+            || primary.before.is_some_and(|(id, end)| replica.history == id && replica.offset < end);
+        if !goes_on {
+            self.wiped |= primary.log.is_empty() && !replica.log.is_empty();
+            (replica.log, replica.offset) = (primary.log, primary.offset);
+        }
+        (replica.history, replica.before, replica.backlog, replica.link_up) = (primary.history, primary.before, true, true);
+    }
+}
+
 impl World {
-    pub(super) fn carry_out(&self, s: &mut State, n: usize, effect: Effect) -> Event {
+    pub(super) fn carry_out(&self, s: &mut Cluster, n: usize, effect: Effect) -> Event {
         let running = s.server(n).is_some();
         let gone = || Fault::Absent("nothing listens".into());
         match effect {
@@ -196,7 +208,7 @@ impl World {
                 Event::Done(Ok(()))
             }
             Effect::Hear(round, ..) => Event::Positions(Ok(self.hear(s, n, &round))),
-            Effect::ReadRecord => Event::Record(Ok(s.record.clone())),
+            Effect::ReadRecord => Event::Record(Ok(s.record.as_deref().cloned())),
             Effect::ReplaceRecord(before, record) => Event::Replaced(self.replace(s, n, before, record)),
             Effect::Objections(_) | Effect::Complaints | Effect::Misconfiguration => Event::Texts(Vec::new()),
             Effect::LinkTrouble => Event::Link(LinkTrouble::Unknown),
@@ -211,14 +223,14 @@ impl World {
     }
 
     /// What a primary that is dead or demoted has sent arrives, and the link ends.
-    pub(super) fn rest(&self, s: &mut State, n: usize) {
+    pub(super) fn rest(&self, s: &mut Cluster, n: usize) {
         let server = s.nodes[n].server.as_mut().unwrap();
         if !server.primary && server.link_up {
             (server.following, server.link_up) = (None, false);
         }
     }
 
-    pub(super) fn drain(&self, s: &mut State, n: usize, target: Option<&str>) -> Option<String> {
+    pub(super) fn drain(&self, s: &mut Cluster, n: usize, target: Option<&str>) -> Option<String> {
         let everything = s.server(n).unwrap().offset;
         let attached: Vec<usize> = s.attached(n).collect();
         let named = attached.iter().any(|r| Some(name(*r).as_str()) == target);
@@ -230,7 +242,7 @@ impl World {
         attached.is_empty().then(|| "no replica is attached".to_owned())
     }
 
-    pub(super) fn deliver(&self, s: &mut State, n: usize) {
+    pub(super) fn deliver(&self, s: &mut Cluster, n: usize) {
         let replica = s.server(n).unwrap();
         let primary = s.server(replica.following.unwrap()).unwrap();
         let lacks = usize::from(primary.offset - replica.offset);
@@ -240,8 +252,9 @@ impl World {
         replica.offset += 1;
     }
 
-    pub(super) fn tell(&self, s: &mut State, n: usize, word: &Word) -> Result<(), Fault> {
-        let new = s.histories + 1;
+    pub(super) fn tell(&self, s: &mut Cluster, n: usize, word: &Word) -> Result<(), Fault> {
+        let begins_a_history = matches!(word, Word::BecomePrimary | Word::BeginBacklog);
+        let new = if begins_a_history { s.new_history(n) } else { 0 };
         let server = s.nodes[n].server.as_mut().unwrap();
         match word {
             Word::CloseGate if self.without == Without::Gate => {}
@@ -266,11 +279,9 @@ impl World {
                 }
                 server.before = Some((server.history, server.offset + 1));
                 (server.primary, server.following, server.link_up, server.history) = (true, None, false, new);
-                s.histories = new;
             }
             Word::BeginBacklog => {
                 (server.history, server.backlog) = (new, true);
-                s.histories = new;
             }
             Word::Adopt(_) | Word::CutClients | Word::ResumeWrites => {}
         }
@@ -278,13 +289,13 @@ impl World {
     }
 
     /// Whoever follows a server that is no primary any more is not attached.
-    pub(super) fn unlink(&self, s: &mut State, p: usize) {
+    pub(super) fn unlink(&self, s: &mut Cluster, p: usize) {
         for r in s.attached(p).collect::<Vec<_>>() {
             s.nodes[r].server.as_mut().unwrap().link_up = false;
         }
     }
 
-    pub(super) fn hear(&self, s: &State, n: usize, round: &str) -> BTreeMap<String, Position> {
+    pub(super) fn hear(&self, s: &Cluster, n: usize, round: &str) -> BTreeMap<String, Position> {
         let heard = |m: &usize| *m == n || s.reach(n, *m);
         let of_round = |p: &Position| p.round == round || self.without == Without::Round;
         let mut positions: BTreeMap<String, Position> =
@@ -298,17 +309,17 @@ impl World {
         positions
     }
 
-    pub(super) fn replace(&self, s: &mut State, n: usize, before: Option<Record>, mut record: Record) -> Result<(), NotReplaced<Record>> {
+    pub(super) fn replace(&self, s: &mut Cluster, n: usize, before: Option<Record>, mut record: Record) -> Result<(), NotReplaced<Record>> {
         if self.without == Without::Holders {
             record.holders = [name(n)].into();
         }
-        if self.without != Without::CompareAndSwap && s.record != before {
-            return Err(NotReplaced::Changed(s.record.clone()));
+        if self.without != Without::CompareAndSwap && s.record.as_deref() != before.as_ref() {
+            return Err(NotReplaced::Changed(s.record.as_deref().cloned()));
         }
         if !s.nodes[n].connected {
             return Err(NotReplaced::Failed(Failure::generic("no quorum")));
         }
-        s.record = Some(record);
+        s.record = Some(Shared::new(record));
         Ok(())
     }
 }
