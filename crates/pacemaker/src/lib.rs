@@ -7,6 +7,7 @@
 //! Without a cluster (`ocf-tester`, a person at the shell) everything here succeeds quietly and knows nothing.
 
 mod cluster;
+mod ipc;
 mod score;
 mod tools;
 mod watch;
