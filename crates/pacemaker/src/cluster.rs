@@ -338,7 +338,8 @@ impl Cluster {
     /// Whether one modification of the CIB found what it was to change.
     fn swap(&self, modification: &Modification) -> Result<bool, Error> {
         let turn = self.turn();
-        if let Some(swapped) = self.ask(turn, || format!("{modification:?}"), |daemons, until| daemons.modify(modification, until)) {
+        let question = || format!("CIB {}", tools::cibadmin(modification).join(" "));
+        if let Some(swapped) = self.ask(turn, question, |daemons, until| daemons.modify(modification, until)) {
             return Ok(swapped);
         }
         match self.call_in(turn, "cibadmin", &tools::cibadmin(modification)) {

@@ -42,12 +42,12 @@ impl Library {
     /// The library, opened at the first call and kept.
     fn get() -> Option<&'static Self> {
         static OPENED: OnceLock<Option<Library>> = OnceLock::new();
-        OPENED.get_or_init(Self::open).as_ref()
+        OPENED.get_or_init(|| Self::open(LIBRARY)).as_ref()
     }
 
-    fn open() -> Option<Self> {
+    fn open(library: &CStr) -> Option<Self> {
         // SAFETY: the name ends with a NUL. What the library runs when it is loaded expects nothing of us.
-        let handle = NonNull::new(unsafe { libc::dlopen(LIBRARY.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) })?;
+        let handle = NonNull::new(unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) })?;
         let function = |name: &CStr| {
             // SAFETY: the library is open, and is never closed; the name ends with a NUL.
             NonNull::new(unsafe { libc::dlsym(handle.as_ptr(), name.as_ptr()) }).map(NonNull::as_ptr)
@@ -234,5 +234,31 @@ fn await_answer(socket: BorrowedFd<'_>, until: Instant, accepts: impl FnOnce(Pee
             Ok(_) => return Ok(()),
             Err(e) => return Err(e.desc().into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_that_is_missing_or_another_one_is_none() {
+        assert!(Library::open(c"libqb.so.0-is-not-there").is_none());
+        assert!(Library::open(c"libc.so.6").is_none(), "it has none of the functions");
+    }
+
+    #[test]
+    fn negative_results_are_errors_of_the_system() {
+        assert_eq!(errno(40), Ok(40));
+        assert_eq!(errno(-110), Err(Errno::ETIMEDOUT));
+        assert_eq!(errno(isize::MIN), Err(Errno::UnknownErrno));
+    }
+
+    /// Whether the library is there or not.
+    #[test]
+    fn where_nobody_serves_there_is_no_connection() {
+        let until = Instant::now() + Duration::from_secs(60);
+        assert!(Connection::open(c"systole-serves-nothing-of-this-name", until, |_| Ok(())).is_err());
+        assert!(Instant::now() < until);
     }
 }

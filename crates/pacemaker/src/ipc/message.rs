@@ -248,3 +248,172 @@ fn escaped(text: &str) -> Option<String> {
     }
     Some(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// An answer of Pacemaker 2.1.5, header and all: to the second question, for the values of an attribute.
+    fn recorded() -> Vec<u8> {
+        let header = "0200000000000000c000000000000000000000000000000098000000000000000002020001000000";
+        let mut bytes: Vec<u8> =
+            (0..header.len()).step_by(2).map(|at| u8::from_str_radix(&header[at..at + 2], 16).unwrap()).collect();
+        bytes.extend_from_slice(VALUES[0].as_bytes());
+        bytes.push(0);
+        bytes
+    }
+
+    /// What was recorded here and below is of Pacemaker 2.1.5 (Debian 12) and 3.0.0 (Debian 13).
+    const VALUES: [&str; 2] = [
+        "<build_query_reply t=\"attrd\" subt=\"query\" attr_version=\"4\" attr_name=\"rec\"><node attr_host=\"lxc2\" attr_value=\"a&amp;b&quot;&lt;c\"/></build_query_reply>",
+        "<build_query_reply t=\"attrd\" subt=\"query\" attr_version=\"7\" attr_name=\"rec\"><node attr_host=\"lxc2\" attr_value=\"a&amp;b&quot;&lt;c\"/></build_query_reply>",
+    ];
+
+    /// An answer of the CIB manager to the sixth question.
+    fn cib_answer(result: i32, data: &str) -> String {
+        let head = "<cib-reply t=\"cib\" cib_op=\"cib_query\" cib_callid=\"6\" cib_clientid=\"8a1b04be-b619-4d94-806d-635a61a9fb96\" cib_callopt=\"4098\"";
+        match data {
+            "" => format!("{head} cib_rc=\"{result}\"/>"),
+            data => format!("{head} cib_rc=\"{result}\"><cib_calldata>{data}</cib_calldata></cib-reply>"),
+        }
+    }
+
+    #[test]
+    fn a_question_has_the_header_that_the_daemons_read() {
+        let message = framed(2, "<a/>").unwrap();
+        assert_eq!(message.len(), 45);
+        let word = |at: usize| u32::from_ne_bytes(message[at..at + 4].try_into().unwrap());
+        assert_eq!([word(0), word(8), word(16), word(24), word(28), word(32)], [2, 45, 0, 5, 0, 0x200]);
+        assert_eq!((message[36], &message[40..]), (1, &b"<a/>\0"[..]));
+        // It is the one of their answers.
+        assert_eq!(text_of(&message, 2), Ok("<a/>"));
+    }
+
+    #[test]
+    fn an_answer_is_read_if_it_is_the_one_to_the_question_and_whole() {
+        assert_eq!(text_of(&recorded(), 2), Ok(VALUES[0]));
+        assert!(text_of(&recorded(), 3).unwrap_err().contains("another question"));
+        let changed = |at: usize, byte: u8| {
+            let mut answer = recorded();
+            answer[at] = byte;
+            text_of(&answer, 2).unwrap_err()
+        };
+        assert!(changed(VERSION_AT, 2).contains("version 2"));
+        assert!(changed(COMPRESSED_SIZE, 7).contains("too long"));
+        assert!(changed(FLAGS + 2, 0x0a).contains("too long"), "the first part of several");
+        assert!(changed(SIZE, 0).contains("does not fit"));
+        assert!(changed(TEXT_SIZE, 0).contains("does not fit"));
+        assert!(changed(recorded().len() - 1, b' ').contains("does not fit"), "without its NUL");
+        assert!(changed(HEADER, 0xff).contains("UTF-8"));
+        for length in [0, 1, HEADER - 1, HEADER, HEADER + 1, recorded().len() - 1] {
+            assert!(text_of(&recorded()[..length], 2).is_err(), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn an_update_is_for_a_node_and_without_a_value_a_withdrawal() {
+        let mut asked = Update { name: "master-db", value: Some("-INFINITY"), node: "lxc2", private: false };
+        assert_eq!(
+            update(&asked).unwrap(),
+            "<systole t=\"attrd\" src=\"systole\" task=\"update\" attr_name=\"master-db\" attr_value=\"-INFINITY\" attr_host=\"lxc2\" \
+             attr_is_remote=\"0\" attr_is_private=\"0\"/>"
+        );
+        (asked.value, asked.private) = (None, true);
+        let withdrawal = update(&asked).unwrap();
+        assert!(!withdrawal.contains("attr_value") && withdrawal.contains("attr_is_private=\"1\""), "{withdrawal}");
+        asked.value = Some("a\u{1}b");
+        assert_eq!(update(&asked), None, "XML has no way to write this");
+    }
+
+    #[test]
+    fn an_acknowledgement_is_a_promise_to_carry_it_out() {
+        for (line, version) in [(144, 4), (221, 7)] {
+            let ack = format!("<ack function=\"handle_update_request\" line=\"{line}\" status=\"112\" ipc-protocol-version=\"{version}\"/>");
+            assert_eq!(acknowledged(&ack), Ok(()));
+        }
+        for other in ["<ack function=\"attrd_ipc_dispatch\" line=\"570\" status=\"76\"/>", "<ack/>", "<nack status=\"0\"/>", "", "<ack"] {
+            assert!(acknowledged(other).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn values_by_node() {
+        for answer in VALUES {
+            assert_eq!(values(answer, "rec"), Ok(BTreeMap::from([("lxc2".into(), "a&b\"<c".into())])));
+            assert!(values(answer, "another").is_err());
+        }
+        // It was taken away; and nobody has published it.
+        let gone = VALUES[0].replace(" attr_value=\"a&amp;b&quot;&lt;c\"", "");
+        assert_eq!(values(&gone, "rec"), Ok(BTreeMap::from([("lxc2".into(), String::new())])));
+        assert_eq!(values("<build_query_reply t=\"attrd\" subt=\"query\" attr_version=\"4\"/>", "rec"), Ok(BTreeMap::new()));
+        for other in [
+            "<build_query_reply t=\"attrd\" subt=\"query\"><node attr_host=\"a\"/></build_query_reply>",
+            "<build_query_reply t=\"attrd\" subt=\"query\" attr_name=\"rec\"><node attr_value=\"a\"/></build_query_reply>",
+            "<build_query_reply t=\"attrd\" subt=\"update\" attr_name=\"rec\"/>",
+            "<ack function=\"attrd_ipc_dispatch\" line=\"570\" status=\"76\"/>",
+        ] {
+            assert!(values(other, "rec").is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_modification_is_asked_for_by_xpath_or_section() {
+        let replace = Modification { how: How::Replace("//nvpair[@value=concat('a', \"'\", 'b')]".into()), xml: "<nvpair/>".into() };
+        assert_eq!(
+            modify(6, &replace).unwrap(),
+            "<cib_command t=\"cib\" cib_op=\"cib_replace\" cib_section=\"//nvpair[@value=concat('a', &quot;'&quot;, 'b')]\" \
+             cib_clientname=\"systole\" cib_callid=\"6\" cib_callopt=\"4098\"><cib_calldata><nvpair/></cib_calldata></cib_command>"
+        );
+        let create = modify(7, &Modification { how: How::Create("crm_config"), xml: "<a/>".into() }).unwrap();
+        assert!(create.contains("cib_op=\"cib_create\" cib_section=\"crm_config\"") && create.contains("cib_callopt=\"4096\""), "{create}");
+    }
+
+    #[test]
+    fn a_modification_was_carried_out_or_found_nothing_or_is_the_tools_to_explain() {
+        assert_eq!(carried_out(&cib_answer(0, ""), 6), Ok(true));
+        assert_eq!(carried_out(&cib_answer(-6, ""), 6), Ok(false));
+        let exists = "<failed><failed_update id=\"rec\" object-type=\"cluster_property_set\" operation=\"cib_create\" reason=\"File exists\">\
+                      <cluster_property_set id=\"rec\"><nvpair id=\"rec-r\" name=\"r\" value=\"x\"/></cluster_property_set></failed_update></failed>";
+        assert_eq!(carried_out(&cib_answer(-17, exists), 6), Ok(false));
+        for (result, call) in [(-13, 6), (-203, 6), (1, 6), (0, 5)] {
+            assert!(carried_out(&cib_answer(result, ""), call).is_err(), "{result}");
+        }
+        for other in ["<nack function=\"cib_common_callback\" line=\"323\" status=\"76\"/>", "<cib-reply t=\"cib\" cib_callid=\"6\"/>"] {
+            assert!(carried_out(other, 6).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_property_stands_once_or_not_at_all() {
+        let one = "<nvpair id=\"cib-bootstrap-options-have-watchdog\" name=\"have-watchdog\" value=\"false\"/>";
+        assert_eq!(value_of(&cib_answer(0, one), 6, "have-watchdog"), Ok(Some("false".into())));
+        assert_eq!(value_of(&cib_answer(-6, ""), 6, "have-watchdog"), Ok(None));
+        let two = format!("<xpath-query>{one}{one}</xpath-query>");
+        for (result, data) in [(0, ""), (0, two.as_str()), (0, "<nvpair name=\"another\" value=\"1\"/>"), (-62, "")] {
+            assert!(value_of(&cib_answer(result, data), 6, "have-watchdog").is_err(), "{data}");
+        }
+    }
+
+    #[test]
+    fn no_type_definition_makes_a_short_answer_a_long_one() {
+        let bomb = "<!DOCTYPE a [<!ENTITY b \"cc\">]><ack status=\"0\">&b;</ack>";
+        assert!(acknowledged(bomb).unwrap_err().contains("cannot be read"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_read_without_a_panic(answer in proptest::collection::vec(any::<u8>(), 0..120), text in "\\PC{0,200}") {
+            let _ = text_of(&answer, 1);
+            let _ = (acknowledged(&text), values(&text, "a"), carried_out(&text, 1), value_of(&text, 1, "a"));
+        }
+
+        #[test]
+        fn what_is_asked_is_what_is_read(name in "[ -~]{1,30}", value in "[\t\n\r -~é\u{10000}]{0,60}") {
+            let xml = update(&Update { name: &name, value: Some(&value), node: "a", private: true }).unwrap();
+            let document = parse(&xml).unwrap();
+            prop_assert_eq!(document.root_element().attribute("attr_name"), Some(name.as_str()));
+            prop_assert_eq!(document.root_element().attribute("attr_value"), Some(value.as_str()));
+        }
+    }
+}

@@ -4,8 +4,9 @@
 //! What asks runs in the nodes: it is this program again, which the scenario copies there. Those tests are the ignored ones.
 
 use std::path::Path;
+use std::time::Duration;
 
-use cluster_scenarios::{expect, finish, recipe};
+use cluster_scenarios::{MARIADB, REDIS, Server, Setup, expect, finish, held, recipe, scenario};
 use lab::{Lab, LabOptions, Node, Result};
 
 /// This program in a node.
@@ -45,6 +46,43 @@ fn the_daemons_answer_as_the_tools_do() {
     let options = LabOptions { name: "daemons".to_owned(), ..LabOptions::default() };
     let lab = recipe::in_a_cluster(options).unwrap_or_else(|e| panic!("{e}"));
     finish(&lab, steps(&lab));
+}
+
+/// What the agents asked the cluster in a failover, on the node that is promoted, from the death to the end of `promote`: by which action,
+/// and how. The traces have a line for each question.
+fn asked_in_a_failover(name: &str, server: Server) {
+    scenario(name, Setup::of(server), |site| {
+        let trace = format!("crm_resource --resource {} --set-parameter trace_ra --parameter-value 1", server.resource);
+        site.lab.quorate_node()?.sh(&trace)?;
+        site.lab.wait_idle()?;
+        site.wait_settled()?;
+        for node in site.lab.nodes() {
+            node.sh("rm -rf /var/lib/heartbeat/trace_ra/*")?;
+        }
+        let load = site.load()?;
+        let dead = site.kill_primary()?;
+        site.wait_moved(&dead, Duration::from_secs(30))?;
+        site.wait_settled()?;
+        // In the order in which they were begun; what comes after the promotion is another matter.
+        let traces = "cd /var/lib/heartbeat/trace_ra/* && for f in $(ls -tr --time=birth); do echo \"== $f\"; cat $f; case $f in *promote*) break;; esac; done";
+        let said = site.primary()?.sh(traces)?.stdout;
+        let of = |what: fn(&str) -> bool| said.lines().filter(|line| what(line)).collect::<Vec<_>>();
+        let tools = of(|line| ["crm_attribute ", "attrd_updater ", "cibadmin ", "crm_node "].iter().any(|tool| line.get(10..).is_some_and(|l| l.starts_with(tool))));
+        println!("{}", of(|line| line.starts_with("==") || line.contains(" ms")).join("\n"));
+        println!("{} processes of tools", tools.len());
+        expect(said.contains("promote"), "the promotion was traced")?;
+        held(site, load, Duration::from_secs(10), "")
+    });
+}
+
+#[test]
+fn redis_asks_in_a_failover() {
+    asked_in_a_failover("daemons-redis", REDIS);
+}
+
+#[test]
+fn mariadb_asks_in_a_failover() {
+    asked_in_a_failover("daemons-mariadb", MARIADB);
 }
 
 mod in_a_node {
@@ -152,7 +190,10 @@ mod in_a_node {
             tool("attrd_updater", &["--name", &name, "--update", &format!("of {node}"), "--private", "--node", node]);
         }
         let told = BTreeMap::from([(own.clone(), format!("of {own}")), (other.to_owned(), format!("of {other}"))]);
-        until("what a tool sets is read", || cluster.private_values("told").unwrap() == told);
+        until("what a tool sets is read", || {
+            let values = cluster.private_values("told").unwrap();
+            told.iter().all(|(node, value)| values.get(node) == Some(value))
+        });
         cluster.publish_attribute("readable", "1").unwrap();
         until("and by all", || tool("attrd_updater", &["--name", "readable", "--query", "--node", &own]).contains("value=\"1\""));
 
@@ -246,6 +287,7 @@ mod in_a_node {
     #[ignore = "a scenario runs it in a node"]
     fn what_it_takes() {
         named();
+        node_name();
         let measure = |what: &str, times: u32, mut call: Box<dyn FnMut()>| {
             let (begin, before) = (Instant::now(), processor());
             (0..times).for_each(|_| call());
