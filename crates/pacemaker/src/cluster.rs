@@ -250,11 +250,9 @@ impl Cluster {
         if !self.membership.present {
             return Ok(None);
         }
-        match self.call("crm_attribute", &["--type", "nodes", "--node", node, "--name", name, "--query", "--quiet"]) {
-            Ok(done) => Ok(Some(done.stdout.trim().to_owned()).filter(|v| !v.is_empty() && v != "(null)")),
-            Err(Error::Refused { status: NO_SUCH, .. }) => Ok(None),
-            Err(e) => Err(e),
-        }
+        let arguments = ["--type", "nodes", "--node", node, "--name", name, "--query", "--quiet"];
+        let value = self.look_up(&tools::path_of_node_attribute(node, name), name, &arguments)?;
+        Ok(value.map(|value| value.trim().to_owned()))
     }
 
     /// The values of a private attribute by node. Nodes without one are missing.
@@ -292,17 +290,23 @@ impl Cluster {
 
     /// The same by its full name, as it stands there.
     fn stored(&self, name: &str) -> Result<Option<String>, Error> {
+        let arguments = ["--type", "crm_config", "--set-name", PROPERTY_SET, "--name", name, "--query", "--quiet"];
+        self.look_up(&tools::path_of_property(Some(PROPERTY_SET), name), name, &arguments)
+    }
+
+    /// The value that the CIB has for a name: where the XPath finds it, or what `crm_attribute` says. `None` for none and for an empty one.
+    fn look_up(&self, path: &str, name: &str, arguments: &[&str]) -> Result<Option<String>, Error> {
         let turn = self.turn();
-        let written = |value: &String| !value.trim().is_empty() && value != "(null)";
-        let path = tools::path_of_property(Some(PROPERTY_SET), name);
-        if let Some(value) = self.ask(turn, || format!("property {name}"), |daemons, until| daemons.value(&path, name, until)) {
-            return Ok(value.filter(written));
-        }
-        match self.call_in(turn, "crm_attribute", &["--type", "crm_config", "--set-name", PROPERTY_SET, "--name", name, "--query", "--quiet"]) {
-            Ok(done) => Ok(Some(done.stdout.trim_end_matches('\n').to_owned()).filter(written)),
-            Err(Error::Refused { status: NO_SUCH, .. }) => Ok(None),
-            Err(e) => Err(e),
-        }
+        let asked = self.ask(turn, || format!("CIB {name}"), |daemons, until| daemons.value(path, name, until));
+        let value = match asked {
+            Some(value) => value,
+            None => match self.call_in(turn, "crm_attribute", arguments) {
+                Ok(done) => Some(done.stdout.trim_end_matches('\n').to_owned()),
+                Err(Error::Refused { status: NO_SUCH, .. }) => None,
+                Err(e) => return Err(e),
+            },
+        };
+        Ok(value.filter(|value| !value.trim().is_empty() && value != "(null)"))
     }
 
     /// Replaces a property, if it still has the value that the new one was made from: compare-and-swap. Both happen in the CIB manager, in
@@ -368,8 +372,10 @@ impl Cluster {
     /// Whether the administrator has switched fencing off. `false` when it is on, which it is without a word, and when nobody can be
     /// asked: the question is put by hand as well, where there may be no cluster.
     pub fn fencing_is_off(&self) -> bool {
-        let answer = self.call("crm_attribute", &["--type", "crm_config", "--name", "stonith-enabled", "--query", "--quiet"]);
-        answer.is_ok_and(|done| ["false", "no", "off", "0", "n"].contains(&done.stdout.trim()))
+        let name = "stonith-enabled";
+        let answer =
+            self.look_up(&tools::path_of_property(None, name), name, &["--type", "crm_config", "--name", name, "--query", "--quiet"]);
+        answer.is_ok_and(|value| value.is_some_and(|value| ["false", "no", "off", "0", "n"].contains(&value.trim())))
     }
 
     /// Names in the CIB and the attribute manager are shared by all resources.
@@ -393,7 +399,7 @@ impl Cluster {
     fn ask<T: std::fmt::Debug>(
         &self,
         turn: Turn,
-        question: impl Fn() -> String,
+        question: impl FnOnce() -> String,
         ask: impl FnOnce(&Daemons, Instant) -> Result<T, Unanswered>,
     ) -> Option<T> {
         let answer = ask(&self.daemons, turn.begin + turn.limit / 2);
@@ -417,7 +423,7 @@ impl Cluster {
 
     fn call_in(&self, turn: Turn, program: &str, arguments: &[&str]) -> Result<Finished, Error> {
         let begin = Instant::now();
-        let limit = turn.limit.saturating_sub(begin.saturating_duration_since(turn.begin)).max(SHORTEST_LIMIT);
+        let limit = turn.limit.saturating_sub(begin.saturating_duration_since(turn.begin)).max(SHORTEST_LIMIT / 2);
         let done = process::run(program, arguments, limit);
         let took = begin.elapsed().as_secs_f64() * 1000.0;
         let call = format!("{program} {}", arguments.join(" "));

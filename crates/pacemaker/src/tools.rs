@@ -56,6 +56,11 @@ pub(crate) fn path_of_property(set: Option<&str>, name: &str) -> String {
     format!("/cib/configuration/crm_config//cluster_property_set{set}//nvpair[@name='{name}']")
 }
 
+/// Where a lasting attribute of a node stands: what `crm_attribute --type nodes` looks for, which knows the node by its number.
+pub(crate) fn path_of_node_attribute(node: &str, name: &str) -> String {
+    format!("/cib/configuration/nodes//node[@uname={}]//instance_attributes//nvpair[@name={}]", literal(node), literal(name))
+}
+
 fn path_of(set: &str) -> String {
     format!("//crm_config/cluster_property_set[@id='{set}']")
 }

@@ -60,7 +60,7 @@ pub(super) fn text_of(answer: &[u8], number: i32) -> Result<&str, String> {
     if *version > VERSION {
         return Err(format!("the answer has a header of version {version}"));
     }
-    if answers != number.cast_unsigned() {
+    if answers.to_ne_bytes() != number.to_ne_bytes() {
         return Err("the answer is to another question".into());
     }
     if compressed != 0 || flags & PARTS != 0 {
@@ -257,8 +257,7 @@ mod tests {
     /// An answer of Pacemaker 2.1.5, header and all: to the second question, for the values of an attribute.
     fn recorded() -> Vec<u8> {
         let header = "0200000000000000c000000000000000000000000000000098000000000000000002020001000000";
-        let mut bytes: Vec<u8> =
-            (0..header.len()).step_by(2).map(|at| u8::from_str_radix(&header[at..at + 2], 16).unwrap()).collect();
+        let mut bytes: Vec<u8> = (0..header.len()).step_by(2).map(|at| u8::from_str_radix(&header[at..at + 2], 16).unwrap()).collect();
         bytes.extend_from_slice(VALUES[0].as_bytes());
         bytes.push(0);
         bytes
@@ -329,7 +328,8 @@ mod tests {
     #[test]
     fn an_acknowledgement_is_a_promise_to_carry_it_out() {
         for (line, version) in [(144, 4), (221, 7)] {
-            let ack = format!("<ack function=\"handle_update_request\" line=\"{line}\" status=\"112\" ipc-protocol-version=\"{version}\"/>");
+            let ack =
+                format!("<ack function=\"handle_update_request\" line=\"{line}\" status=\"112\" ipc-protocol-version=\"{version}\"/>");
             assert_eq!(acknowledged(&ack), Ok(()));
         }
         for other in ["<ack function=\"attrd_ipc_dispatch\" line=\"570\" status=\"76\"/>", "<ack/>", "<nack status=\"0\"/>", "", "<ack"] {

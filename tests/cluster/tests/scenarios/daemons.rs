@@ -32,6 +32,8 @@ fn steps(lab: &Lab) -> Result<()> {
         in_node(node, "what_it_takes", "")?;
         in_node(node, "a_daemon_that_stands_still_takes_no_longer_than_a_tool", "")?;
     }
+    // Abstract sockets are the network's: in one of its own there are no daemons, and whoever is first has their names.
+    in_node(&nodes[0], "who_only_serves_the_name_of_a_daemon_is_not_asked", "unshare -n")?;
     // Its own tools need the library: they run where it is.
     let tools = "mkdir -p /root/tools && for tool in attrd_updater cibadmin crm_attribute crm_node; do \
                  printf '#!/bin/sh\\nexec nsenter -t 1 -m /usr/sbin/%s \"$@\"\\n' $tool > /root/tools/$tool; chmod +x /root/tools/$tool; done";
@@ -48,46 +50,68 @@ fn the_daemons_answer_as_the_tools_do() {
     finish(&lab, steps(&lab));
 }
 
-/// What the agents asked the cluster in a failover, on the node that is promoted, from the death to the end of `promote`: by which action,
-/// and how. The traces have a line for each question.
-fn asked_in_a_failover(name: &str, server: Server) {
+/// Whoever calls a tool is heard from now on, the watcher as well.
+const LISTEN: &str = r#"rm -rf /var/lib/heartbeat/trace_ra/*; umask 0; : > /run/calls
+for tool in attrd_updater cibadmin crm_attribute crm_node; do
+    mv /usr/sbin/$tool /usr/sbin/real-$tool
+    {
+        echo '#!/bin/sh'
+        echo 'read -r caller < /proc/$PPID/comm; echo "$caller calls ${0##*/} $*" >> /run/calls'
+        echo "exec /usr/sbin/real-$tool \"\$@\""
+    } > /usr/sbin/$tool && chmod 755 /usr/sbin/$tool
+done"#;
+/// The traces in the order in which the actions began, up to the end of the promotion.
+const TRACES: &str = r#"cd /var/lib/heartbeat/trace_ra/* && for file in $(ls -tr --time=birth); do
+    echo "== $file"; cat $file
+    case $file in *promote*) break ;; esac
+done"#;
+
+/// A failover is no time to start programs: neither the watcher of the dead server nor the agent that is promoted calls a tool. What was asked
+/// instead, and how long that took, stands in the traces.
+fn no_tool_is_called_in_a_failover(name: &str, server: Server) {
     scenario(name, Setup::of(server), |site| {
         let trace = format!("crm_resource --resource {} --set-parameter trace_ra --parameter-value 1", server.resource);
         site.lab.quorate_node()?.sh(&trace)?;
         site.lab.wait_idle()?;
         site.wait_settled()?;
         for node in site.lab.nodes() {
-            node.sh("rm -rf /var/lib/heartbeat/trace_ra/*")?;
+            node.sh(LISTEN)?;
         }
         let load = site.load()?;
         let dead = site.kill_primary()?;
         site.wait_moved(&dead, Duration::from_secs(30))?;
         site.wait_settled()?;
-        // In the order in which they were begun; what comes after the promotion is another matter.
-        let traces = "cd /var/lib/heartbeat/trace_ra/* && for f in $(ls -tr --time=birth); do echo \"== $f\"; cat $f; case $f in *promote*) break;; esac; done";
-        let said = site.primary()?.sh(traces)?.stdout;
-        let of = |what: fn(&str) -> bool| said.lines().filter(|line| what(line)).collect::<Vec<_>>();
-        let tools = of(|line| ["crm_attribute ", "attrd_updater ", "cibadmin ", "crm_node "].iter().any(|tool| line.get(10..).is_some_and(|l| l.starts_with(tool))));
-        println!("{}", of(|line| line.starts_with("==") || line.contains(" ms")).join("\n"));
-        println!("{} processes of tools", tools.len());
+        let said = site.primary()?.sh(TRACES)?.stdout;
+        println!("{}", said.lines().filter(|line| line.starts_with("==") || line.contains(" ms")).collect::<Vec<_>>().join("\n"));
         expect(said.contains("promote"), "the promotion was traced")?;
+        for node in [dead, site.primary()?] {
+            let calls = node.sh("cat /run/calls")?.stdout;
+            // The scenario asks as well.
+            let programs = ["redis", "mysql", "systole-watch"];
+            let ours: Vec<_> =
+                calls.lines().filter(|line| programs.iter().any(|program| line.starts_with(&format!("{program} calls")))).collect();
+            expect(ours.is_empty(), &format!("no tool was started on {}: {ours:#?}", node.name))?;
+        }
         held(site, load, Duration::from_secs(10), "")
     });
 }
 
 #[test]
-fn redis_asks_in_a_failover() {
-    asked_in_a_failover("daemons-redis", REDIS);
+fn redis_fails_over_without_a_tool() {
+    no_tool_is_called_in_a_failover("daemons-redis", REDIS);
 }
 
 #[test]
-fn mariadb_asks_in_a_failover() {
-    asked_in_a_failover("daemons-mariadb", MARIADB);
+fn mariadb_fails_over_without_a_tool() {
+    no_tool_is_called_in_a_failover("daemons-mariadb", MARIADB);
 }
 
 mod in_a_node {
     use std::cell::RefCell;
     use std::collections::BTreeMap;
+    use std::io::Write as _;
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixListener};
     use std::process::Command;
     use std::rc::Rc;
     use std::sync::OnceLock;
@@ -116,16 +140,13 @@ mod in_a_node {
         fn within(time: Duration) -> Self {
             let trace = Rc::new(RefCell::new(vec![]));
             let lines = Rc::clone(&trace);
-            let membership = Membership {
-                resource: RESOURCE.into(),
-                node: Some(node_name()),
-                present: true,
-                state_directory: std::env::temp_dir(),
-            };
+            let membership =
+                Membership { resource: RESOURCE.into(), node: Some(node_name()), present: true, state_directory: std::env::temp_dir() };
             let cluster = Cluster::new(membership, move |line| {
                 println!("{line}");
                 lines.borrow_mut().push(line.to_owned());
-            }).answering_by(Instant::now() + time);
+            })
+            .answering_by(Instant::now() + time);
             cluster.forget_score();
             Self { cluster, trace }
         }
@@ -154,7 +175,9 @@ mod in_a_node {
 
     fn property(name: &str) -> String {
         let name = format!("systole-{RESOURCE}-{name}");
-        tool("crm_attribute", &["--type", "crm_config", "--set-name", "systole", "--name", &name, "--query", "--quiet"]).trim_end().to_owned()
+        tool("crm_attribute", &["--type", "crm_config", "--set-name", "systole", "--name", &name, "--query", "--quiet"])
+            .trim_end()
+            .to_owned()
     }
 
     fn forget_property(name: &str) {
@@ -207,6 +230,17 @@ mod in_a_node {
         until("none", || score(&own).trim().is_empty());
         cluster.withdraw_score().unwrap();
         tool("crm_attribute", &["--promotion", "--lifetime", "reboot", "--node", other, "--delete"]);
+
+        // What administrators set: in no set of ours, and of a node.
+        assert!(!cluster.fencing_is_off(), "the lab has a fence device");
+        let address =
+            |update: &[&str]| tool("crm_attribute", &[&["--type", "nodes", "--node", other, "--name", "probe_IP"], update].concat());
+        assert_eq!(cluster.node_attribute(other, "probe_IP").unwrap(), None);
+        address(&["--update", "192.0.2.7"]);
+        assert_eq!(cluster.node_attribute(other, "probe_IP").unwrap().as_deref(), Some("192.0.2.7"));
+        assert_eq!(cluster.node_attribute(&own, "probe_IP").unwrap(), None);
+        assert_eq!(cluster.node_attribute("nobody", "probe_IP").unwrap(), None);
+        address(&["--delete"]);
 
         // A property: absent, present, and another one than was thought.
         forget_property("primary");
@@ -271,6 +305,45 @@ mod in_a_node {
             assert!(took < LIMIT + Duration::from_millis(500), "{took:?}");
             println!("connected: {connected}: {took:?}");
             until("it answers again", || Asked::within(2 * LIMIT).cluster.private_values("told").is_ok());
+        }
+    }
+
+    #[test]
+    #[ignore = "a scenario runs it in a node"]
+    fn who_only_serves_the_name_of_a_daemon_is_not_asked() {
+        named();
+        // As libqb makes it: filled up.
+        let mut name = [0; 107];
+        name[..5].copy_from_slice(b"attrd");
+        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap();
+        let ask = || {
+            let (asked, begin) = (Asked::within(2 * LIMIT), Instant::now());
+            let answer = asked.cluster.private_values("told");
+            assert!(answer.is_err(), "{answer:?}");
+            assert!(begin.elapsed() < LIMIT + Duration::from_millis(500), "{:?}", begin.elapsed());
+            let trace = asked.trace.borrow();
+            trace[0].clone()
+        };
+        assert!(ask().contains("it is served by"), "another process");
+        // Root may take a daemon's name, so this is none of an attack but of a daemon that has lost its mind.
+        std::fs::write(format!("/proc/self/task/{0}/comm", std::process::id()), "pacemaker-attrd").unwrap();
+        assert!(ask().contains("no connection in time"));
+        listener.set_nonblocking(true).unwrap();
+        while listener.accept().is_ok() {}
+        listener.set_nonblocking(false).unwrap();
+        let answers: [&[u8]; 3] = [b"", b"x", &[0xff; 1 << 16]];
+        for answer in answers {
+            std::thread::scope(|scope| {
+                let serving = scope.spawn(|| {
+                    // The daemon's own client, and the tool's.
+                    for _ in 0..2 {
+                        let (mut client, _) = listener.accept().unwrap();
+                        let _ = client.write_all(answer);
+                    }
+                });
+                assert!(ask().contains("the tool is asked"), "{} bytes", answer.len());
+                let _ = serving.join();
+            });
         }
     }
 
