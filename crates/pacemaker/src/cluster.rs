@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use process::Finished;
 
-use crate::ipc::{Daemons, Modification, Unanswered, Update};
+use crate::ipc::{Daemons, Modification, Taken, Unanswered, Update};
 use crate::score::{Memory, Score};
 use crate::tools::{self, attribute_values};
 
@@ -208,11 +208,11 @@ impl Cluster {
         let turn = self.turn();
         let asked = update.and_then(|update| {
             let Update { name, value, node, private } = update;
-            let private = if private { "private " } else { "" };
-            let question = || format!("attribute {private}{name} of {node} set to {value:?}");
+            let kind = if private { "private attribute" } else { "attribute" };
+            let question = || format!("{kind} {name} of {node} to be {}", value.unwrap_or("none"));
             self.ask(turn, question, |daemons, until| daemons.update(&update, until))
         });
-        asked.map_or_else(|| self.call_in(turn, tool, arguments).map(drop), Ok)
+        asked.map_or_else(|| self.call_in(turn, tool, arguments).map(drop), |Taken| Ok(()))
     }
 
     /// Publishes a private attribute for every node that is there, so that it is known as long as one of them is: attributes of a

@@ -25,6 +25,10 @@ pub(crate) enum Unanswered {
     Because(String),
 }
 
+/// A daemon has taken a change, and will carry it out.
+#[derive(Debug)]
+pub(crate) struct Taken;
+
 /// One of Pacemaker's daemons.
 struct Daemon {
     /// Its name in libqb.
@@ -54,8 +58,8 @@ impl Daemons {
     }
 
     /// Gives an attribute of a node another value: as the tool does, it is taken when the daemon has it, before the nodes do.
-    pub(crate) fn update(&self, update: &Update<'_>, until: Instant) -> Result<(), Unanswered> {
-        self.attributes.ask(until, |_| message::update(update), |answer, _| message::acknowledged(answer))
+    pub(crate) fn update(&self, update: &Update<'_>, until: Instant) -> Result<Taken, Unanswered> {
+        self.attributes.ask(until, |_| message::update(update), |answer, _| message::acknowledged(answer).map(|()| Taken))
     }
 
     /// The values of an attribute by node.

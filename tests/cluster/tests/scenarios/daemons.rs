@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use cluster_scenarios::{MARIADB, REDIS, Server, Setup, expect, finish, held, recipe, scenario};
+use cluster_scenarios::{MARIADB, REDIS, Server, Setup, expect, finish, recipe, scenario};
 use lab::{Lab, LabOptions, Node, Result};
 
 /// This program in a node.
@@ -77,7 +77,7 @@ fn no_tool_is_called_in_a_failover(name: &str, server: Server) {
         for node in site.lab.nodes() {
             node.sh(LISTEN)?;
         }
-        let load = site.load()?;
+        // Without writers: what a dead primary has that nobody else has is another matter.
         let dead = site.kill_primary()?;
         site.wait_moved(&dead, Duration::from_secs(30))?;
         site.wait_settled()?;
@@ -92,7 +92,7 @@ fn no_tool_is_called_in_a_failover(name: &str, server: Server) {
                 calls.lines().filter(|line| programs.iter().any(|program| line.starts_with(&format!("{program} calls")))).collect();
             expect(ours.is_empty(), &format!("no tool was started on {}: {ours:#?}", node.name))?;
         }
-        held(site, load, Duration::from_secs(10), "")
+        Ok(())
     });
 }
 
