@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use process::Finished;
 
+use crate::ipc::{Daemons, Modification, Taken, Unanswered, Update};
 use crate::score::{Memory, Score};
 use crate::tools::{self, attribute_values};
 
@@ -81,6 +82,7 @@ pub struct Cluster {
     observer: Observer,
     node: OnceCell<String>,
     until: Option<Instant>,
+    daemons: Daemons,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -92,7 +94,7 @@ impl std::fmt::Debug for Cluster {
 impl Cluster {
     /// The cluster for a member; `observer` is told of each call (for the trace).
     pub fn new(membership: Membership, observer: impl Fn(&str) + 'static) -> Self {
-        Self { membership, observer: Box::new(observer), node: OnceCell::new(), until: None }
+        Self { membership, observer: Box::new(observer), node: OnceCell::new(), until: None, daemons: Daemons::new() }
     }
 
     /// Bounds the calls by the end of the action: each may take half of what is left, so that something can still be
@@ -161,9 +163,11 @@ impl Cluster {
         }
         self.score_memory().forget();
         let node = self.node()?.to_owned();
-        match self.call("crm_attribute", &["--promotion", "--lifetime", "reboot", "--node", &node, "--delete"]) {
+        let name = name_of_score();
+        let update = name.as_deref().map(|name| Update { name, value: None, node: &node, private: false });
+        match self.update(update, "crm_attribute", &["--promotion", "--lifetime", "reboot", "--node", &node, "--delete"]) {
             Err(Error::Refused { status: NO_SUCH, .. }) => Ok(()),
-            other => other.map(drop),
+            other => other,
         }
     }
 
@@ -173,10 +177,11 @@ impl Cluster {
     }
 
     pub(crate) fn set_score(&self, node: &str, score: Score) -> Result<(), Error> {
+        let (name, value) = (name_of_score(), score.to_string());
+        let update = name.as_deref().map(|name| Update { name, value: Some(&value), node, private: false });
         // crm_attribute takes the resource's name from OCF_RESOURCE_INSTANCE, which children may see.
         // With "=": "-INFINITY" alone would read as an option.
-        let update = format!("--update={score}");
-        self.call("crm_attribute", &["--promotion", "--lifetime", "reboot", "--node", node, &update]).map(drop)
+        self.update(update, "crm_attribute", &["--promotion", "--lifetime", "reboot", "--node", node, &format!("--update={value}")])
     }
 
     /// Publishes a private attribute of this node. Private: it never enters the CIB, so it starts no transition.
@@ -189,7 +194,25 @@ impl Cluster {
             return Ok(());
         }
         let node = self.node()?.to_owned();
-        self.call("attrd_updater", &["--name", &self.own(name), "--update", value, "--private", "--node", &node]).map(drop)
+        self.set_private(name, value, &node)
+    }
+
+    fn set_private(&self, name: &str, value: &str, node: &str) -> Result<(), Error> {
+        let name = self.own(name);
+        let update = Update { name: &name, value: Some(value), node, private: true };
+        self.update(Some(update), "attrd_updater", &["--name", &name, "--update", value, "--private", "--node", node])
+    }
+
+    /// Asks the attribute manager for a new value itself, else by a tool.
+    fn update(&self, update: Option<Update<'_>>, tool: &str, arguments: &[&str]) -> Result<(), Error> {
+        let turn = self.turn();
+        let asked = update.and_then(|update| {
+            let Update { name, value, node, private } = update;
+            let kind = if private { "private attribute" } else { "attribute" };
+            let question = || format!("{kind} {name} of {node} to be {}", value.unwrap_or("none"));
+            self.ask(turn, question, |daemons, until| daemons.update(&update, until))
+        });
+        asked.map_or_else(|| self.call_in(turn, tool, arguments).map(drop), |Taken| Ok(()))
     }
 
     /// Publishes a private attribute for every node that is there, so that it is known as long as one of them is: attributes of a
@@ -202,9 +225,7 @@ impl Cluster {
             return Ok(());
         }
         let nodes = self.call("crm_node", &["--partition"])?.stdout;
-        nodes.split_whitespace().try_for_each(|node| {
-            self.call("attrd_updater", &["--name", &self.own(name), "--update", value, "--private", "--node", node]).map(drop)
-        })
+        nodes.split_whitespace().try_for_each(|node| self.set_private(name, value, node))
     }
 
     /// Publishes an attribute of this node for rules of the administrator. It is the attribute's full name, and lasts
@@ -217,7 +238,8 @@ impl Cluster {
             return Ok(());
         }
         let node = self.node()?.to_owned();
-        self.call("attrd_updater", &["--name", name, "--update", value, "--node", &node]).map(drop)
+        let update = Update { name, value: Some(value), node: &node, private: false };
+        self.update(Some(update), "attrd_updater", &["--name", name, "--update", value, "--node", &node])
     }
 
     /// A lasting attribute of a node, as an administrator set it; the full name.
@@ -228,11 +250,9 @@ impl Cluster {
         if !self.membership.present {
             return Ok(None);
         }
-        match self.call("crm_attribute", &["--type", "nodes", "--node", node, "--name", name, "--query", "--quiet"]) {
-            Ok(done) => Ok(Some(done.stdout.trim().to_owned()).filter(|v| !v.is_empty() && v != "(null)")),
-            Err(Error::Refused { status: NO_SUCH, .. }) => Ok(None),
-            Err(e) => Err(e),
-        }
+        let arguments = ["--type", "nodes", "--node", node, "--name", name, "--query", "--quiet"];
+        let value = self.look_up(&tools::path_of_node_attribute(node, name), name, &arguments)?;
+        Ok(value.map(|value| value.trim().to_owned()))
     }
 
     /// The values of a private attribute by node. Nodes without one are missing.
@@ -247,7 +267,11 @@ impl Cluster {
     }
 
     fn query_attribute(&self, name: &str) -> Result<BTreeMap<String, String>, Error> {
-        match self.call("attrd_updater", &["--name", name, "--query", "--all"]) {
+        let turn = self.turn();
+        if let Some(values) = self.ask(turn, || format!("attribute {name} of all nodes"), |daemons, until| daemons.values(name, until)) {
+            return Ok(values);
+        }
+        match self.call_in(turn, "attrd_updater", &["--name", name, "--query", "--all"]) {
             Ok(done) => Ok(attribute_values(&done.stdout)),
             // Nobody has published it yet. The status for that differs between releases.
             Err(Error::Refused { status: NO_SUCH, .. }) => Ok(BTreeMap::new()),
@@ -266,11 +290,23 @@ impl Cluster {
 
     /// The same by its full name, as it stands there.
     fn stored(&self, name: &str) -> Result<Option<String>, Error> {
-        match self.call("crm_attribute", &["--type", "crm_config", "--set-name", PROPERTY_SET, "--name", name, "--query", "--quiet"]) {
-            Ok(done) => Ok(Some(done.stdout.trim_end_matches('\n').to_owned()).filter(|v| !v.trim().is_empty() && v != "(null)")),
-            Err(Error::Refused { status: NO_SUCH, .. }) => Ok(None),
-            Err(e) => Err(e),
-        }
+        let arguments = ["--type", "crm_config", "--set-name", PROPERTY_SET, "--name", name, "--query", "--quiet"];
+        self.look_up(&tools::path_of_property(Some(PROPERTY_SET), name), name, &arguments)
+    }
+
+    /// The value that the CIB has for a name: where the XPath finds it, or what `crm_attribute` says. `None` for none and for an empty one.
+    fn look_up(&self, path: &str, name: &str, arguments: &[&str]) -> Result<Option<String>, Error> {
+        let turn = self.turn();
+        let asked = self.ask(turn, || format!("CIB {name}"), |daemons, until| daemons.value(path, name, until));
+        let value = match asked {
+            Some(value) => value,
+            None => match self.call_in(turn, "crm_attribute", arguments) {
+                Ok(done) => Some(done.stdout.trim_end_matches('\n').to_owned()),
+                Err(Error::Refused { status: NO_SUCH, .. }) => None,
+                Err(e) => return Err(e),
+            },
+        };
+        Ok(value.filter(|value| !value.trim().is_empty() && value != "(null)"))
     }
 
     /// Replaces a property, if it still has the value that the new one was made from: compare-and-swap. Both happen in the CIB manager, in
@@ -304,9 +340,13 @@ impl Cluster {
     }
 
     /// Whether one modification of the CIB found what it was to change.
-    fn swap(&self, arguments: &[String]) -> Result<bool, Error> {
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        match self.call("cibadmin", &arguments) {
+    fn swap(&self, modification: &Modification) -> Result<bool, Error> {
+        let turn = self.turn();
+        let question = || format!("CIB {}", tools::cibadmin(modification).join(" "));
+        if let Some(swapped) = self.ask(turn, question, |daemons, until| daemons.modify(modification, until)) {
+            return Ok(swapped);
+        }
+        match self.call_in(turn, "cibadmin", &tools::cibadmin(modification)) {
             Ok(_) => Ok(true),
             Err(Error::Refused { status: NO_SUCH | EXISTS, .. }) => Ok(false),
             Err(e) => Err(e),
@@ -332,8 +372,10 @@ impl Cluster {
     /// Whether the administrator has switched fencing off. `false` when it is on, which it is without a word, and when nobody can be
     /// asked: the question is put by hand as well, where there may be no cluster.
     pub fn fencing_is_off(&self) -> bool {
-        let answer = self.call("crm_attribute", &["--type", "crm_config", "--name", "stonith-enabled", "--query", "--quiet"]);
-        answer.is_ok_and(|done| ["false", "no", "off", "0", "n"].contains(&done.stdout.trim()))
+        let name = "stonith-enabled";
+        let answer =
+            self.look_up(&tools::path_of_property(None, name), name, &["--type", "crm_config", "--name", name, "--query", "--quiet"]);
+        answer.is_ok_and(|value| value.is_some_and(|value| ["false", "no", "off", "0", "n"].contains(&value.trim())))
     }
 
     /// Names in the CIB and the attribute manager are shared by all resources.
@@ -345,9 +387,43 @@ impl Cluster {
         Memory::at(&self.membership.state_directory.join(format!("systole-{}.score", self.membership.resource)))
     }
 
-    fn call(&self, program: &str, arguments: &[&str]) -> Result<Finished, Error> {
+    /// What a question may take from now on.
+    fn turn(&self) -> Turn {
         let begin = Instant::now();
         let limit = self.until.map_or(CALL_LIMIT, |until| longest_call(until.saturating_duration_since(begin)));
+        Turn { begin, limit }
+    }
+
+    /// Asks a daemon itself. `None`: the same is to be asked with the tool, in what is left of the turn. A daemon that says nothing gets half of
+    /// it, so that both together end when the tool alone would.
+    fn ask<T: std::fmt::Debug>(
+        &self,
+        turn: Turn,
+        question: impl FnOnce() -> String,
+        ask: impl FnOnce(&Daemons, Instant) -> Result<T, Unanswered>,
+    ) -> Option<T> {
+        let answer = ask(&self.daemons, turn.begin + turn.limit / 2);
+        let took = turn.begin.elapsed().as_secs_f64() * 1000.0;
+        match answer {
+            Ok(answer) => {
+                (self.observer)(&format!("{}: {answer:?} in {took:.1} ms", question()));
+                Some(answer)
+            }
+            Err(Unanswered::NotAsked) => None,
+            Err(Unanswered::Because(reason)) => {
+                (self.observer)(&format!("{}: {reason} in {took:.1} ms; the tool is asked", question()));
+                None
+            }
+        }
+    }
+
+    fn call(&self, program: &str, arguments: &[&str]) -> Result<Finished, Error> {
+        self.call_in(self.turn(), program, arguments)
+    }
+
+    fn call_in(&self, turn: Turn, program: &str, arguments: &[&str]) -> Result<Finished, Error> {
+        let begin = Instant::now();
+        let limit = turn.limit.saturating_sub(begin.saturating_duration_since(turn.begin)).max(SHORTEST_LIMIT / 2);
         let done = process::run(program, arguments, limit);
         let took = begin.elapsed().as_secs_f64() * 1000.0;
         let call = format!("{program} {}", arguments.join(" "));
@@ -365,6 +441,18 @@ impl Cluster {
             }
         }
     }
+}
+
+/// The time of one question.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    begin: Instant,
+    limit: Duration,
+}
+
+/// The attribute that is the promotion score, by the name that `crm_attribute --promotion` gives it.
+fn name_of_score() -> Option<String> {
+    std::env::var("OCF_RESOURCE_INSTANCE").ok().filter(|instance| !instance.is_empty()).map(|instance| format!("master-{instance}"))
 }
 
 /// The set of CIB properties that holds what systole records, apart from the administrator's own.

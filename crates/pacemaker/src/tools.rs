@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::ipc::{How, Modification};
+
 /// Reads `attrd_updater --query --all`: one `name="n" host="h" value="v"` a line, in this order or another.
 /// A line without a host or value (the tool's complaints) is passed over.
 pub(crate) fn attribute_values(output: &str) -> BTreeMap<String, String> {
@@ -21,29 +23,46 @@ fn field(line: &str, name: &str) -> Option<String> {
     Some(rest[..rest.find('"')?].to_owned())
 }
 
-/// The arguments of `cibadmin` that give a property of the cluster another value where it has this one, and only there.
-pub(crate) fn replace_nvpair(set: &str, name: &str, before: &str, value: &str) -> [String; 5] {
+/// Gives a property of the cluster another value where it has this one, and only there.
+pub(crate) fn replace_nvpair(set: &str, name: &str, before: &str, value: &str) -> Modification {
     let path = format!("{}/nvpair[@name='{name}'][@value={}]", path_of(set), literal(before));
-    modification("--replace", &path, nvpair(set, name, value))
+    Modification { how: How::Replace(path), xml: nvpair(set, name, value) }
 }
 
 /// The same where the set has no such property, or an empty one.
-pub(crate) fn create_nvpair(set: &str, name: &str, value: &str) -> [String; 5] {
+pub(crate) fn create_nvpair(set: &str, name: &str, value: &str) -> Modification {
     let path = format!("{}[not(nvpair[@name='{name}'][normalize-space(@value)])]", path_of(set));
-    modification("--modify", &path, properties(set, name, value))
+    Modification { how: How::Modify(path), xml: properties(set, name, value) }
 }
 
 /// The same where there is no such set.
-pub(crate) fn create_set(set: &str, name: &str, value: &str) -> [String; 5] {
-    ["--create", "--scope", "crm_config", "--xml-text", &properties(set, name, value)].map(str::to_owned)
+pub(crate) fn create_set(set: &str, name: &str, value: &str) -> Modification {
+    Modification { how: How::Create("crm_config"), xml: properties(set, name, value) }
+}
+
+/// What `cibadmin` is told for it.
+pub(crate) fn cibadmin(modification: &Modification) -> [&str; 5] {
+    let (verb, option, place) = match &modification.how {
+        How::Replace(path) => ("--replace", "--xpath", path.as_str()),
+        How::Modify(path) => ("--modify", "--xpath", path.as_str()),
+        How::Create(section) => ("--create", "--scope", *section),
+    };
+    [verb, option, place, "--xml-text", &modification.xml]
+}
+
+/// Where a property of the cluster stands, in a set or in any: what `crm_attribute --type crm_config` looks for.
+pub(crate) fn path_of_property(set: Option<&str>, name: &str) -> String {
+    let set = set.map(|set| format!("[@id='{set}']")).unwrap_or_default();
+    format!("/cib/configuration/crm_config//cluster_property_set{set}//nvpair[@name='{name}']")
+}
+
+/// Where a lasting attribute of a node stands: what `crm_attribute --type nodes` looks for, which knows the node by its number.
+pub(crate) fn path_of_node_attribute(node: &str, name: &str) -> String {
+    format!("/cib/configuration/nodes//node[@uname={}]//instance_attributes//nvpair[@name={}]", literal(node), literal(name))
 }
 
 fn path_of(set: &str) -> String {
     format!("//crm_config/cluster_property_set[@id='{set}']")
-}
-
-fn modification(how: &str, path: &str, xml: String) -> [String; 5] {
-    [how.to_owned(), "--xpath".to_owned(), path.to_owned(), "--xml-text".to_owned(), xml]
 }
 
 fn properties(set: &str, name: &str, value: &str) -> String {
@@ -92,7 +111,8 @@ mod tests {
 
     #[test]
     fn a_property_is_replaced_where_it_has_the_value_before() {
-        let [how, _, path, _, xml] = replace_nvpair("systole", "systole-r-primary", "node=a's", "node=\"<b>\"");
+        let modification = replace_nvpair("systole", "systole-r-primary", "node=a's", "node=\"<b>\"");
+        let [how, _, path, _, xml] = cibadmin(&modification);
         assert_eq!(how, "--replace");
         assert_eq!(
             path,

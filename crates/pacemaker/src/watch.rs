@@ -18,6 +18,7 @@ use process::{Capabilities, Daemon, Disk, Identity};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Cluster, Membership};
+use crate::ipc::CLUSTER;
 use crate::score::{Score, Told};
 
 /// How often it looks at a server whose process is still there. The process is gone only when the kernel has taken its memory back, which
@@ -235,9 +236,6 @@ impl Lowering<'_> {
         lowered
     }
 }
-
-/// Whom Pacemaker's daemons run as: who may tell them a score.
-const CLUSTER: &str = "hacluster";
 
 /// Becomes the cluster's user for good, who may do what is left to do: look at the server and call one tool. Where that user does not see
 /// the server (/proc is mounted so that each sees his own only), it would take it for dead: root stays root there, as where there is no such user.

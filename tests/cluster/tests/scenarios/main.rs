@@ -8,6 +8,7 @@
 mod balancers;
 mod connectivity;
 mod cron;
+mod daemons;
 mod galera;
 mod haproxy;
 mod mysql;
