@@ -424,7 +424,7 @@ impl Model for World {
                 s.nodes[n].connected = false;
             }
             Action::Heal(n) => s.nodes[n].connected = true,
-            Action::Fence(n) => Self::end_of_node(&mut s, n),
+            Action::Fence(n) => self.end_of_node(&mut s, n),
             Action::Return(n) => {
                 let node = &mut *s.nodes[n];
                 (node.alive, node.connected) = (true, true);
@@ -502,11 +502,11 @@ impl Model for World {
             Property::<Self>::always("I3 nothing errant is merged", |_, s| {
                 (0..s.nodes.len()).all(|n| {
                     let Some(server) = s.server(n) else { return true };
-                    let primary = s.open().next();
-                    let follows = server.receiver && primary.is_some() && server.following == primary && s.reach(n, primary.unwrap());
+                    // What was written on a replica is nobody's but its own.
                     let foreign = if server.closed { s.errant & !s.written_by(n) } else { s.errant };
-                    let merged = server.have() & foreign != 0 || follows && server.have() & s.errant != 0;
-                    !((follows || !server.closed) && merged)
+                    let primary = s.open().next().filter(|p| server.receiver && server.following == Some(*p) && s.reach(n, *p));
+                    let lacking = primary.map_or(0, |p| server.executed & !s.errant & !s.server(p).unwrap().executed);
+                    server.have() & foreign == 0 && lacking == 0
                 })
             }),
             Property::<Self>::always("W who takes writes waits for replicas", |_, s| {
@@ -532,7 +532,9 @@ impl World {
         if !server.closed && s.left.writes > 0 && has_room {
             actions.push(Action::Write(n));
         }
-        if server.closed && s.left.errant > 0 && has_room && s.promoted != Some(n) {
+        // What is written on the recorded primary is its own.
+        let recorded = s.record.as_ref().is_some_and(|record| record.node == name(n));
+        if server.closed && s.left.errant > 0 && has_room && s.promoted != Some(n) && !recorded {
             actions.push(Action::WriteErrant(n));
         }
         if server.applier && server.following.is_some() && s.left.breaks > 0 {

@@ -374,7 +374,7 @@ impl World {
     }
 
     /// Whatever was under way ended with its agent.
-    pub(super) fn end_of_node(s: &mut State, n: usize) {
+    pub(super) fn end_of_node(&self, s: &mut State, n: usize) {
         s.end_server(n, Loss::Nothing);
         let node = &mut *s.nodes[n];
         (node.alive, node.started, node.score, node.memory) = (false, false, None, Shared::default());
@@ -385,7 +385,13 @@ impl World {
         if s.under_way.as_ref().is_some_and(|u| u.op.node == n) {
             s.under_way = None;
         }
-        s.transition = Shared::default();
+        // The cluster plans anew: what failed has to be ended all the same.
+        let ends = |op: &&Op| op.node != n && matches!(op.kind, Kind::Demote | Kind::Stop);
+        match s.transition.first().and_then(|stage| stage.iter().find(ends)).copied() {
+            Some(Op { kind: Kind::Demote, .. }) => self.plan(s, None),
+            Some(op) => Self::begin(s, vec![vec![op]]),
+            None => s.transition = Shared::default(),
+        }
     }
 
     /// Whether anything else than time and monitors can still happen.

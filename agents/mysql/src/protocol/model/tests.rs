@@ -152,6 +152,28 @@ fn b_resigned_once(world: &World, s: &mut State) {
     world.run(s, 1, None, Cut::Nowhere, NOW);
 }
 
+/// The same, and its agent was killed before it could say that it acknowledges.
+fn b_acknowledges_and_cannot_say_so(world: &World, s: &mut State) {
+    b_resigned_once(world, s);
+    let (most, _) = world.traces(s, 1, None);
+    let killed = |k| {
+        let mut s = s.clone();
+        world.run(&mut s, 1, None, Cut::After(k), NOW);
+        s
+    };
+    let acknowledges = |s: &State| s.server(1).is_some_and(|server| server.acknowledges && server.receiver);
+    *s = (1..most).map(killed).find(acknowledges).unwrap();
+}
+
+/// The same as before, and b runs again.
+fn what_b_has_lost_is_being_acknowledged_when_it_runs(world: &World, s: &mut State) {
+    what_b_has_lost_is_being_acknowledged(world, s);
+    world.plan_restart(s, 1);
+    while let Some(op) = s.transition.first().and_then(|stage| stage.first()).copied().filter(|op| op.kind != Kind::Notify(Phase::Post, Operation::Start)) {
+        world.perform(s, op, Cut::Nowhere, NOW);
+    }
+}
+
 /// c is no member, asks to be one, and the record with it is on its way when b is recorded anew.
 fn a_join_is_on_its_way(world: &World, s: &mut State) {
     world.plan_stop(s, 2);
@@ -250,6 +272,8 @@ fn explore() {
                         "again" => a_is_promoted_again,
                         "resigns" => who_has_it_resigns,
                         "resigned" => b_resigned_once,
+                        "ack2" => what_b_has_lost_is_being_acknowledged_when_it_runs,
+                        "cannotsay" => b_acknowledges_and_cannot_say_so,
                         "join" => a_join_is_on_its_way,
                         _ => panic!(),
                     }
