@@ -316,6 +316,8 @@ struct World {
     cuts_tails: bool,
     /// Whether a promotion is carried out effect by effect, with everything else in between.
     stepwise: bool,
+    /// Whether writes may come back after an operator has copied the primary's data to those that have diverged.
+    copies: bool,
     /// What has happened before.
     prelude: fn(&World, &mut State),
     params: Params,
@@ -518,6 +520,9 @@ impl Model for World {
             }),
             Property::<Self>::sometimes("another node takes over with what was seen", |world, s| {
                 world.budget.promotions == 0 || s.open().any(|p| p != 0) && s.seen != 0
+            }),
+            Property::<Self>::sometimes("a member leaves", |world, s| {
+                world.budget.stops == 0 || s.record.as_ref().is_some_and(|record| record.active.len() + 1 < world.servers)
             }),
             Property::<Self>::sometimes("the old primary acknowledges for the new one", |world, s| {
                 world.budget.promotions == 0 || s.open().any(|p| p != 0) && s.server(0).is_some_and(|server| server.acknowledges)

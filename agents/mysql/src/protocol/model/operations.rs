@@ -423,12 +423,15 @@ impl World {
         if self.sees_a_write(&s) {
             return Ok(());
         }
-        for minute in 1..=8 {
+        for minute in 1..=10 {
             let moment = after(180 * minute);
             self.finish(&mut s, moment, &mut why);
             self.settle(&mut s, moment);
             if self.sees_a_write(&s) {
                 return Ok(());
+            }
+            if self.copies {
+                Self::copy_to_the_diverged(&mut s);
             }
             if let Some(n) = (0..self.servers).find(|n| !s.nodes[*n].started) {
                 self.plan_start(&mut s, n);
@@ -449,6 +452,17 @@ impl World {
             }
         }
         Err(format!("{why} {s:?}"))
+    }
+
+    /// An operator makes those anew that will not follow.
+    fn copy_to_the_diverged(s: &mut State) {
+        let Some(data) = s.open().next().and_then(|p| s.server(p)).map(|primary| primary.executed) else { return };
+        for n in (0..s.nodes.len()).filter(|n| s.nodes[*n].memory.errant.is_some()).collect::<Vec<_>>() {
+            s.end_server(n, Loss::Nothing);
+            let node = &mut *s.nodes[n];
+            (node.started, node.score, node.memory) = (false, None, Shared::new(node.memory.of_stopped()));
+            node.disk = (data, None);
+        }
     }
 
     fn sees_a_write(&self, s: &State) -> bool {

@@ -10,7 +10,8 @@ use promotable::NotReplaced;
 
 use super::shared::Shared;
 use super::{
-    Cluster, Kind, Loss, MOST, Memory, NOW, Node, Op, SERVERS, Server, Set, State, Subject, Without, World, name, number, one, up_to_highest,
+    Cluster, Kind, Loss, MOST, Memory, NOW, Node, Op, SERVERS, Server, Set, State, Subject, Without, World, name, number, one,
+    up_to_highest,
 };
 use crate::dialect::{Dialect, Row};
 use crate::election::{Position, Unfit};
