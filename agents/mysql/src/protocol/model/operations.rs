@@ -38,7 +38,7 @@ pub(super) struct Courses {
 
 impl Courses {
     /// What belongs together is asked for one after the other, so little is lost with those from long ago.
-    const MOST: usize = 100_000;
+    const MOST: usize = 50_000;
 
     fn get(&self, question: u64) -> Option<Arc<Course>> {
         self.courses.lock().unwrap().get(&question).cloned()
