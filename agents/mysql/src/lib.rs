@@ -25,9 +25,6 @@ mod server;
 mod state;
 mod validate;
 
-#[cfg(test)]
-mod model;
-
 pub use agent::MySql;
 
 /// The agent with everything it implements.

@@ -3,8 +3,8 @@
 //! What an agent does is `Instance` itself; what the model adds is the world that carries effects out. Pacemaker is taken for what it
 //! promises: one transition at a time, in which a demotion (or fencing) comes before a promotion, and one action of an instance at a time.
 //! An agent may be killed after any effect, a notification may be lost, a record's write may arrive late or never, memories may be lost,
-//! servers crash and lose what they had received and not applied, acknowledgements arrive late, nodes are cut off and fenced, roles are
-//! moved, operators write on replicas and change the durability.
+//! servers crash and lose what they had received and not applied, acknowledgements arrive late, appliers break, nodes are cut off and
+//! fenced, roles are moved, operators write on replicas, stop instances and change the durability.
 //!
 //! Simplified: time stands still between actions, so nothing that expires does; whom the scheduler asks is anybody who is not excluded,
 //! whatever the scores; a transaction's identity is used once (a server that loses its newest transactions gives theirs away again:
@@ -14,16 +14,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test helper panics to fail the test")]
 
 mod operations;
+mod shared;
 mod tests;
 mod world;
 
-use std::sync::Arc;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use ocf::{Operation, Peers, Phase};
 use pacemaker::Score;
 use stateright::{Model, Property};
 
+use self::operations::Courses;
+use self::shared::Shared;
 use super::{Event, Moment};
 use crate::election::Position;
 use crate::gtid::Flavour;
@@ -31,6 +34,9 @@ use crate::membership::Membership;
 use crate::params::Params;
 use crate::record::Record;
 use crate::state::State as Memory;
+
+/// As many servers at most.
+const SERVERS: usize = 4;
 
 /// As many transactions at most as fit into a [`Set`].
 const MOST: usize = 7;
@@ -67,13 +73,17 @@ struct Server {
     following: Option<usize>,
     receiver: bool,
     applier: bool,
+    /// The applier stops with an error.
+    broken: bool,
     acknowledges: bool,
-    /// Commits wait for replicas.
-    waits: bool,
+    /// For how many replicas commits wait.
+    waits: u8,
     /// Transactions whose clients wait to be told.
     pending: Set,
-    /// Acknowledgements on their way to whom it follows.
-    sent: Set,
+    /// The newest acknowledgement of each replica that is on its way here. It arrives whatever becomes of its sender.
+    arriving: [Set; SERVERS],
+    /// What each replica has acknowledged of what is waited for.
+    acknowledged: [Set; SERVERS],
 }
 
 impl Server {
@@ -93,9 +103,9 @@ struct Node {
     server: Option<Server>,
     /// What a server that is started again finds in its log, and whom it followed.
     disk: (Set, Option<usize>),
-    memory: Arc<Memory>,
-    position: Option<Arc<Position>>,
-    membership: Option<Arc<Membership>>,
+    memory: Shared<Memory>,
+    position: Option<Shared<Position>>,
+    membership: Option<Shared<Membership>>,
     score: Option<Score>,
 }
 
@@ -131,7 +141,7 @@ struct Subject {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct UnderWay {
     op: Op,
-    memory: Arc<Memory>,
+    memory: Shared<Memory>,
     peers: Peers,
     events: Vec<(Event, Moment)>,
 }
@@ -154,29 +164,73 @@ struct Budget {
     late_records: u8,
     forgotten: u8,
     durabilities: u8,
+    /// Of an applier.
+    breaks: u8,
+    /// Of an instance that is not started again at once.
+    stops: u8,
+}
+
+/// More than what happens before the beginning.
+const PLENTY: Budget = Budget {
+    writes: 9,
+    errant: 9,
+    crashes: 9,
+    losses: 9,
+    promotions: 9,
+    moves: 9,
+    restarts: 9,
+    kills: 9,
+    cuts: 9,
+    lost_notifications: 9,
+    late_records: 9,
+    forgotten: 9,
+    durabilities: 9,
+    breaks: 9,
+    stops: 9,
+};
+
+/// What an operation sees of the world, and what it can change.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Cluster {
+    nodes: Vec<Shared<Node>>,
+    record: Option<Shared<Record>>,
+    promoted: Option<usize>,
+    /// Whether the operator accepts losses.
+    careless: bool,
+    /// Who wrote each transaction.
+    writers: [u8; MOST],
+    written: u8,
+    errant: Set,
+    /// What a client saw succeed, of a server that waits for replicas.
+    seen: Set,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct State {
-    nodes: Vec<Node>,
-    record: Option<Arc<Record>>,
+    cluster: Cluster,
     /// A modification of the CIB that a tool asked for before it was killed.
-    late: Option<(Option<Arc<Record>>, Arc<Record>)>,
+    late: Option<Shared<(Option<Record>, Record)>>,
     /// What is left of the transition: what belongs to one stage may happen in any order.
-    transition: Vec<Vec<Op>>,
+    transition: Shared<Vec<Vec<Op>>>,
     /// A promotion that is under way.
-    under_way: Option<Box<UnderWay>>,
-    promoted: Option<usize>,
-    /// Whether the operator accepts losses, and ever did.
-    careless: bool,
+    under_way: Option<Shared<UnderWay>>,
+    /// Whether the operator ever accepted losses.
     ever_careless: bool,
-    /// Who wrote each transaction.
-    writers: [u8; MOST],
-    written: u8,
-    /// What a client saw succeed, of a server that waits for replicas.
-    seen: Set,
-    errant: Set,
     left: Budget,
+}
+
+impl Deref for State {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+impl DerefMut for State {
+    fn deref_mut(&mut self) -> &mut Cluster {
+        &mut self.cluster
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -184,13 +238,17 @@ enum Action {
     Write(usize),
     WriteErrant(usize),
     Deliver(usize),
-    AcknowledgementArrives(usize),
+    /// At the first, of the second.
+    AcknowledgementArrives(usize, usize),
     Crash(usize, Loss),
     CutOff(usize),
     Heal(usize),
     Fence(usize),
     Return(usize),
     Forget(usize),
+    /// The applier stops with an error, and somebody corrects the data.
+    Break(usize),
+    Mend(usize),
     ChangeDurability,
     LateRecord,
     Monitor(usize),
@@ -199,6 +257,7 @@ enum Action {
     Plan(usize),
     PlanStart(usize),
     PlanRestart(usize),
+    PlanStop(usize),
     /// An operation of the stage.
     Run(Op),
     RunKilled(Op, u8),
@@ -257,12 +316,15 @@ struct World {
     cuts_tails: bool,
     /// Whether a promotion is carried out effect by effect, with everything else in between.
     stepwise: bool,
+    /// Whether writes may come back after an operator has copied the primary's data to those that have diverged.
+    copies: bool,
     /// What has happened before.
     prelude: fn(&World, &mut State),
     params: Params,
     /// Those of an agent that promises nothing.
     careless: Params,
     told: world::Told,
+    courses: Courses,
 }
 
 /// A moment, with enough time left.
@@ -289,6 +351,7 @@ impl Model for World {
 
     fn init_states(&self) -> Vec<State> {
         let mut s = self.beginning();
+        s.left = PLENTY;
         (self.prelude)(self, &mut s);
         s.left = self.budget;
         vec![s]
@@ -317,8 +380,8 @@ impl Model for World {
                 actions.push(Action::Forget(n));
             }
             self.actions_of_server(s, n, has_room, actions);
-            let busy =
-                s.transition.first().is_some_and(|stage| stage.iter().any(|op| op.node == n && !matches!(op.kind, Kind::Notify(..))));
+            let works = |op: &Op| op.node == n && !matches!(op.kind, Kind::Notify(..));
+            let busy = s.transition.first().is_some_and(|stage| stage.iter().any(works));
             if node.connected && node.started && !busy {
                 actions.push(Action::Monitor(n));
                 if left.kills > 0 || left.late_records > 0 {
@@ -330,9 +393,6 @@ impl Model for World {
         }
         if s.late.is_some() {
             actions.push(Action::LateRecord);
-        }
-        if left.durabilities > 0 {
-            actions.push(Action::ChangeDurability);
         }
         if s.under_way.is_some() {
             actions.push(Action::Proceed);
@@ -350,12 +410,12 @@ impl Model for World {
             }
             Action::WriteErrant(n) => {
                 s.left.errant -= 1;
-                let transaction = s.number_of(n);
-                s.nodes[n].server.as_mut()?.executed |= one(transaction);
-                s.errant |= one(transaction);
+                let transaction = one(s.number_of(n));
+                s.nodes[n].server.as_mut()?.executed |= transaction;
+                s.errant |= transaction;
             }
             Action::Deliver(n) => s.deliver(n),
-            Action::AcknowledgementArrives(n) => s.acknowledgement_arrives(n),
+            Action::AcknowledgementArrives(p, n) => s.acknowledgement_arrives(p, n),
             Action::Crash(n, loss) => {
                 s.left.crashes -= 1;
                 s.left.losses -= u8::from(loss == Loss::Relay);
@@ -366,21 +426,32 @@ impl Model for World {
                 s.nodes[n].connected = false;
             }
             Action::Heal(n) => s.nodes[n].connected = true,
-            Action::Fence(n) => Self::end_of_node(&mut s, n),
-            Action::Return(n) => (s.nodes[n].alive, s.nodes[n].connected) = (true, true),
+            Action::Fence(n) => self.end_of_node(&mut s, n),
+            Action::Return(n) => {
+                let node = &mut *s.nodes[n];
+                (node.alive, node.connected) = (true, true);
+            }
             Action::Forget(n) => {
                 s.left.forgotten -= 1;
-                s.nodes[n].memory = Arc::default();
+                s.nodes[n].memory = Shared::default();
             }
+            Action::Break(n) => {
+                s.left.breaks -= 1;
+                let server = s.nodes[n].server.as_mut()?;
+                (server.applier, server.broken) = (false, true);
+            }
+            Action::Mend(n) => s.nodes[n].server.as_mut()?.broken = false,
             Action::ChangeDurability => {
                 s.left.durabilities -= 1;
                 s.careless = !s.careless;
                 s.ever_careless = true;
+                self.plan_reload(&mut s);
             }
             Action::LateRecord => {
-                let (before, record) = s.late.take()?;
-                if self.without == Without::CompareAndSwap || s.record == before {
-                    s.record = Some(record);
+                let late = s.late.take()?;
+                let (before, record) = &*late;
+                if self.without == Without::CompareAndSwap || s.record.as_deref() == before.as_ref() {
+                    s.record = Some(Shared::new(record.clone()));
                 }
             }
             Action::Monitor(n) => drop(self.run(&mut s, n, None, Cut::Nowhere, NOW)),
@@ -398,9 +469,13 @@ impl Model for World {
                 s.left.restarts -= u8::from(s.server(n).is_some());
                 self.plan_restart(&mut s, n);
             }
+            Action::PlanStop(n) => {
+                s.left.stops -= 1;
+                self.plan_stop(&mut s, n);
+            }
             Action::Run(op) if self.stepwise && op.kind == Kind::Promote => {
                 let (memory, peers) = (s.nodes[op.node].memory.clone(), self.peers(&s, op.subject));
-                s.under_way = Some(Box::new(UnderWay { op, memory, peers, events: Vec::new() }));
+                s.under_way = Some(Shared::new(UnderWay { op, memory, peers, events: Vec::new() }));
             }
             Action::Run(op) if !s.nodes[op.node].connected => self.ended(&mut s, op, false),
             Action::Run(op) => self.perform(&mut s, op, Cut::Nowhere, NOW),
@@ -414,7 +489,7 @@ impl Model for World {
             }
             Action::Proceed => self.proceed(&mut s),
         }
-        s.forget_what_cannot_matter();
+        self.forget_what_cannot_matter(&mut s);
         (s != *last).then_some(s)
     }
 
@@ -429,21 +504,25 @@ impl Model for World {
             Property::<Self>::always("I3 nothing errant is merged", |_, s| {
                 (0..s.nodes.len()).all(|n| {
                     let Some(server) = s.server(n) else { return true };
-                    let primary = s.open().next();
-                    let follows = server.receiver && primary.is_some() && server.following == primary && s.reach(n, primary.unwrap());
+                    // What was written on a replica is nobody's but its own.
                     let foreign = if server.closed { s.errant & !s.written_by(n) } else { s.errant };
-                    let merged = server.have() & foreign != 0 || follows && server.have() & s.errant != 0;
-                    !((follows || !server.closed) && merged)
+                    let primary = s.open().next().filter(|p| server.receiver && server.following == Some(*p) && s.reach(n, *p));
+                    let lacking = primary.map_or(0, |p| server.executed & !s.errant & !s.server(p).unwrap().executed);
+                    server.have() & foreign == 0 && lacking == 0
                 })
             }),
             Property::<Self>::always("W who takes writes waits for replicas", |_, s| {
-                s.ever_careless || s.open().all(|n| s.server(n).unwrap().waits)
+                s.ever_careless || s.open().all(|n| s.server(n).unwrap().waits > 0)
             }),
             Property::<Self>::always("L writes come back", |world, s| {
-                !Self::is_calm(s.left) || s.errant != 0 || s.under_way.is_some() || !s.transition.is_empty() || world.comes_back(s).is_ok()
+                let calm = Self::is_calm(s.left) && s.errant == 0 && s.under_way.is_none() && s.transition.is_empty();
+                world.without != Without::Nothing || !calm || world.comes_back_as_is_known(s)
             }),
             Property::<Self>::sometimes("another node takes over with what was seen", |world, s| {
                 world.budget.promotions == 0 || s.open().any(|p| p != 0) && s.seen != 0
+            }),
+            Property::<Self>::sometimes("a member leaves", |world, s| {
+                world.budget.stops == 0 || s.record.as_ref().is_some_and(|record| record.active.len() + 1 < world.servers)
             }),
             Property::<Self>::sometimes("the old primary acknowledges for the new one", |world, s| {
                 world.budget.promotions == 0 || s.open().any(|p| p != 0) && s.server(0).is_some_and(|server| server.acknowledges)
@@ -458,8 +537,16 @@ impl World {
         if !server.closed && s.left.writes > 0 && has_room {
             actions.push(Action::Write(n));
         }
-        if server.closed && s.left.errant > 0 && has_room && s.promoted != Some(n) {
+        // What is written on the recorded primary is its own.
+        let recorded = s.record.as_ref().is_some_and(|record| record.node == name(n));
+        if server.closed && s.left.errant > 0 && has_room && s.promoted != Some(n) && !recorded {
             actions.push(Action::WriteErrant(n));
+        }
+        if server.applier && server.following.is_some() && s.left.breaks > 0 {
+            actions.push(Action::Break(n));
+        }
+        if server.broken {
+            actions.push(Action::Mend(n));
         }
         if s.left.crashes > 0 {
             actions.push(Action::Crash(n, Loss::Nothing));
@@ -474,9 +561,8 @@ impl World {
             actions.push(Action::Deliver(n));
         }
         // The reader has it already, whatever happened to the sender since.
-        if server.sent != 0 {
-            actions.push(Action::AcknowledgementArrives(n));
-        }
+        let senders = (0..self.servers).filter(|r| server.arriving[*r] != 0);
+        actions.extend(senders.map(|r| Action::AcknowledgementArrives(n, r)));
     }
 
     fn actions_of_cluster(&self, s: &State, actions: &mut Vec<Action>) {
@@ -492,10 +578,13 @@ impl World {
                 for (n, node) in s.nodes.iter().enumerate().filter(|(_, node)| node.alive && node.connected) {
                     if !node.started {
                         actions.push(Action::PlanStart(n));
-                    } else if s.promoted != Some(n) && (s.server(n).is_none() || left.restarts > 0) {
-                        actions.push(Action::PlanRestart(n));
+                    } else if s.promoted != Some(n) {
+                        let wanted = s.server(n).is_none() || left.restarts > 0;
+                        actions.extend(wanted.then_some(Action::PlanRestart(n)));
+                        actions.extend((left.stops > 0).then_some(Action::PlanStop(n)));
                     }
                 }
+                actions.extend((left.durabilities > 0).then_some(Action::ChangeDurability));
             }
             Some(stage) => {
                 for op in stage {

@@ -1,17 +1,70 @@
 //! Pacemaker, as far as it is taken for what it promises: its operations, carried out by the agents' own actions, and its transitions.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ahash::RandomState;
 use ocf::{Failure, Notification, Operation, Peers, Phase, Status};
 use pacemaker::Score;
 use promotable::{Machine, Step};
 
+use super::shared::{Shared, hash_of};
 use super::world::{changes, is_private};
-use super::{Budget, Cut, Kind, Loss, Memory, NOW, Node, Op, State, Subject, UnderWay, World, after, name};
+use super::{Budget, Cluster, Cut, Kind, Loss, Memory, NOW, Node, Op, State, Subject, World, after, name};
 use crate::protocol::{Alone, Effect, Event, Instance, Moment, Rules};
+use crate::record::Record;
 
 type Run<'r> = Machine<'r, Effect, (Event, Moment), Result<Status, Failure>>;
+
+/// What an operation does to the cluster that it begins with.
+#[derive(Debug)]
+struct Course {
+    /// The cluster before each effect that leaves a trace: what is left of it when the agent is killed there.
+    before: Vec<Cluster>,
+    /// The cluster before the first modification of the record, and what the tool is asked for.
+    record: Option<(Cluster, Shared<(Option<Record>, Record)>)>,
+    end: Cluster,
+    outcome: Result<Status, Failure>,
+}
+
+/// What is known of the courses of operations, and of states that writes come back from, by the hash of what was asked. It is of one
+/// world: a clone knows nothing.
+#[derive(Debug, Default)]
+pub(super) struct Courses {
+    courses: Mutex<HashMap<u64, Arc<Course>, RandomState>>,
+    come_back: Mutex<HashMap<u64, bool, RandomState>>,
+}
+
+impl Courses {
+    /// What belongs together is asked for one after the other, so little is lost with those from long ago.
+    const MOST: usize = 50_000;
+
+    fn get(&self, question: u64) -> Option<Arc<Course>> {
+        self.courses.lock().unwrap().get(&question).cloned()
+    }
+
+    fn keep(&self, question: u64, course: &Arc<Course>) {
+        let mut known = self.courses.lock().unwrap();
+        if known.len() >= Self::MOST {
+            known.clear();
+        }
+        known.insert(question, Arc::clone(course));
+    }
+}
+
+impl Clone for Courses {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+/// Goes on sharing what is as it was before.
+fn rejoin(cluster: &mut Cluster, before: &Cluster) {
+    for (node, before) in cluster.nodes.iter_mut().zip(&before.nodes) {
+        node.rejoin(before);
+    }
+}
 
 /// So much time passes at least when an action waits: what it waits for is there then, or does not come.
 const STEP: Duration = Duration::from_secs(1);
@@ -24,7 +77,7 @@ fn later(moment: Moment, effect: &Effect) -> Moment {
 }
 
 impl World {
-    pub(super) fn rules(&self, s: &State, n: usize) -> Rules<'_> {
+    pub(super) fn rules(&self, s: &Cluster, n: usize) -> Rules<'_> {
         Rules {
             params: if s.careless { &self.careless } else { &self.params },
             node: Ok(name(n)),
@@ -55,62 +108,82 @@ impl World {
         })
     }
 
-    fn peers_of(&self, s: &State, op: Option<Op>) -> Peers {
+    fn peers_of(&self, s: &Cluster, op: Option<Op>) -> Peers {
         op.map(|op| self.peers(s, op.subject)).unwrap_or_default()
     }
 
     /// Carries an operation out at one moment. `None` when it was killed.
     pub(super) fn run(&self, s: &mut State, n: usize, op: Option<Op>, cut: Cut, moment: Moment) -> Option<Result<Status, Failure>> {
-        let rules = self.rules(s, n);
-        let mut moment = moment;
-        let memory = Arc::clone(&s.nodes[n].memory);
-        let mut machine = Self::machine(&rules, &memory, self.peers_of(s, op), op, moment);
-        let mut event = None;
-        let mut traces = 0;
-        loop {
-            match machine.step(event.take()) {
-                Step::Done(result) => return Some(result),
-                Step::Effect(effect) => {
-                    if changes(&effect) {
-                        traces += 1;
-                        match (cut, &effect) {
-                            (Cut::After(most), _) if traces > most => return None,
-                            (Cut::AtRecord, Effect::ReplaceRecord(before, record)) => {
-                                s.late = Some((before.clone().map(Arc::new), Arc::new(record.clone())));
-                                return None;
-                            }
-                            _ => {}
-                        }
-                    }
-                    moment = later(moment, &effect);
-                    event = Some((self.carry_out(s, n, op, effect), moment));
-                }
-            }
-        }
+        let course = self.course(s, n, op, moment);
+        let killed = match cut {
+            Cut::Nowhere => None,
+            Cut::After(traces) => course.before.get(usize::from(traces)),
+            Cut::AtRecord => course.record.as_ref().map(|(before, asked)| {
+                s.late = Some(asked.clone());
+                before
+            }),
+        };
+        let seen = s.seen;
+        s.cluster = killed.unwrap_or(&course.end).clone();
+        s.seen |= seen;
+        killed.is_none().then(|| course.outcome.clone())
     }
 
     /// How many effects of an operation leave a trace, and whether it writes a record.
     pub(super) fn traces(&self, s: &State, n: usize, op: Option<Op>) -> (u8, bool) {
-        let mut s = s.clone();
-        let rules = self.rules(&s, n);
-        let mut moment = NOW;
-        let memory = Arc::clone(&s.nodes[n].memory);
-        let mut machine = Self::machine(&rules, &memory, self.peers_of(&s, op), op, moment);
-        let (mut event, mut traces, mut writes) = (None, 0, false);
-        while let Step::Effect(effect) = machine.step(event.take()) {
-            traces += u8::from(changes(&effect));
-            writes |= matches!(effect, Effect::ReplaceRecord(..));
-            moment = later(moment, &effect);
-            event = Some((self.carry_out(&mut s, n, op, effect), moment));
+        let course = self.course(s, n, op, NOW);
+        (u8::try_from(course.before.len()).unwrap(), course.record.is_some())
+    }
+
+    /// The course of an operation. It is the same whenever it begins with the same cluster, which most states have in common with others.
+    fn course(&self, s: &State, n: usize, op: Option<Op>, moment: Moment) -> Arc<Course> {
+        // What clients saw is nothing that an agent sees.
+        let cluster = Cluster { seen: 0, ..s.cluster.clone() };
+        let question = hash_of(&(n, op.map(|op| (op.kind, op.subject)), moment.now, &cluster));
+        if let Some(known) = self.courses.get(question) {
+            return known;
         }
-        (traces, writes)
+        let course = Arc::new(self.find_course(cluster, n, op, moment));
+        self.courses.keep(question, &course);
+        course
+    }
+
+    fn find_course(&self, mut cluster: Cluster, n: usize, op: Option<Op>, moment: Moment) -> Course {
+        let beginning = cluster.clone();
+        let rules = self.rules(&beginning, n);
+        let mut moment = moment;
+        let mut machine = Self::machine(&rules, &beginning.nodes[n].memory, self.peers_of(&cluster, op), op, moment);
+        let (mut before, mut record) = (Vec::new(), None);
+        let mut event = None;
+        loop {
+            match machine.step(event.take()) {
+                Step::Done(outcome) => {
+                    rejoin(&mut cluster, &beginning);
+                    return Course { before, record, end: cluster, outcome };
+                }
+                Step::Effect(effect) => {
+                    let there = changes(&effect).then(|| cluster.clone());
+                    if let (None, Effect::ReplaceRecord(expected, asked)) = (&record, &effect) {
+                        record = Some((cluster.clone(), Shared::new((expected.clone(), asked.clone()))));
+                    }
+                    moment = later(moment, &effect);
+                    event = Some((self.carry_out(&mut cluster, n, op, effect), moment));
+                    if let Some(there) = there {
+                        // Most of what is asked for is so already.
+                        rejoin(&mut cluster, &there);
+                        before.push(there);
+                    }
+                }
+            }
+        }
     }
 
     /// One effect of the promotion that is under way, and those after it that nobody can tell from it.
     pub(super) fn proceed(&self, s: &mut State) {
         let Some(mut under_way) = s.under_way.take() else { return };
         let op = under_way.op;
-        let rules = self.rules(s, op.node);
+        let beginning = s.cluster.clone();
+        let rules = self.rules(&beginning, op.node);
         let mut moment = NOW;
         let mut machine = Self::machine(&rules, &under_way.memory, under_way.peers.clone(), Some(op), NOW);
         let mut events = under_way.events.clone().into_iter();
@@ -130,7 +203,7 @@ impl World {
                         break;
                     }
                     moment = later(moment, &effect);
-                    let said = (self.carry_out(s, op.node, Some(op), effect), moment);
+                    let said = (self.carry_out(&mut s.cluster, op.node, Some(op), effect), moment);
                     under_way.events.push(said.clone());
                     event = Some(said);
                 }
@@ -143,30 +216,34 @@ impl World {
 impl World {
     /// A primary and replicas that follow it and acknowledge, with a transaction that everybody has.
     pub(super) fn beginning(&self) -> State {
-        let node = || Node {
-            alive: true,
-            connected: true,
-            started: false,
-            server: None,
-            disk: (0, None),
-            memory: Arc::default(),
-            position: None,
-            membership: None,
-            score: None,
+        let node = |_| {
+            Shared::new(Node {
+                alive: true,
+                connected: true,
+                started: false,
+                server: None,
+                disk: (0, None),
+                memory: Shared::default(),
+                position: None,
+                membership: None,
+                score: None,
+            })
         };
         let mut s = State {
-            nodes: (0..self.servers).map(|_| node()).collect(),
-            record: None,
+            cluster: Cluster {
+                nodes: (0..self.servers).map(node).collect(),
+                record: None,
+                promoted: None,
+                careless: false,
+                writers: [0; super::MOST],
+                written: 0,
+                errant: 0,
+                seen: 0,
+            },
             late: None,
-            transition: Vec::new(),
+            transition: Shared::default(),
             under_way: None,
-            promoted: None,
-            careless: false,
             ever_careless: false,
-            writers: [0; super::MOST],
-            written: 0,
-            seen: 0,
-            errant: 0,
             left: Budget::default(),
         };
         for n in 0..self.servers {
@@ -182,11 +259,11 @@ impl World {
         s
     }
 
-    pub(super) fn running(s: &State) -> Vec<usize> {
+    pub(super) fn running(s: &Cluster) -> Vec<usize> {
         (0..s.nodes.len()).filter(|n| s.nodes[*n].alive && s.nodes[*n].connected && s.nodes[*n].started).collect()
     }
 
-    fn stage(s: &State, kind: Kind, subject: Subject) -> Vec<Op> {
+    fn stage(s: &Cluster, kind: Kind, subject: Subject) -> Vec<Op> {
         Self::running(s).into_iter().map(|node| Op { node, kind, subject }).collect()
     }
 
@@ -203,7 +280,7 @@ impl World {
             stages.push(vec![Op { node, kind: Kind::Promote, subject }]);
             stages.push(Self::stage(s, Kind::Notify(Phase::Post, Operation::Promote), subject));
         }
-        s.transition = stages;
+        s.transition = Shared::new(stages);
     }
 
     pub(super) fn plan_start(&self, s: &mut State, node: usize) {
@@ -211,34 +288,56 @@ impl World {
         let others = Self::stage(s, Kind::Notify(Phase::Pre, Operation::Start), subject);
         let mut all = Self::stage(s, Kind::Notify(Phase::Post, Operation::Start), subject);
         all.push(Op { node, kind: Kind::Notify(Phase::Post, Operation::Start), subject });
-        s.transition = vec![others, vec![Op { node, kind: Kind::Start, subject }], all];
-        s.transition.retain(|stage| !stage.is_empty());
+        Self::begin(s, vec![others, vec![Op { node, kind: Kind::Start, subject }], all]);
     }
 
     pub(super) fn plan_restart(&self, s: &mut State, node: usize) {
         let subject = Subject { stop: Some(node), start: Some(node), ..Subject::default() };
-        let others = |kind| {
-            let mut stage = Self::stage(s, kind, subject);
-            stage.retain(|op| op.node != node);
-            stage
-        };
-        let all = Self::stage(s, Kind::Notify(Phase::Post, Operation::Start), subject);
-        s.transition = vec![
+        let stages = vec![
             vec![Op { node, kind: Kind::Stop, subject }],
-            others(Kind::Notify(Phase::Post, Operation::Stop)),
-            others(Kind::Notify(Phase::Pre, Operation::Start)),
+            Self::others(s, node, Kind::Notify(Phase::Post, Operation::Stop), subject),
+            Self::others(s, node, Kind::Notify(Phase::Pre, Operation::Start), subject),
             vec![Op { node, kind: Kind::Start, subject }],
-            all,
+            Self::stage(s, Kind::Notify(Phase::Post, Operation::Start), subject),
         ];
-        s.transition.retain(|stage| !stage.is_empty());
+        Self::begin(s, stages);
+    }
+
+    /// It is stopped, and started when the cluster likes.
+    pub(super) fn plan_stop(&self, s: &mut State, node: usize) {
+        let subject = Subject { stop: Some(node), ..Subject::default() };
+        let others = Self::others(s, node, Kind::Notify(Phase::Post, Operation::Stop), subject);
+        Self::begin(s, vec![vec![Op { node, kind: Kind::Stop, subject }], others]);
+    }
+
+    /// A parameter was changed. After the reload Pacemaker promotes once more what is promoted.
+    pub(super) fn plan_reload(&self, s: &mut State) {
+        let subject = Subject { promote: s.promoted, ..Subject::default() };
+        let mut stages = vec![Self::stage(s, Kind::Reload, subject)];
+        if let Some(node) = s.promoted {
+            stages.push(Self::stage(s, Kind::Notify(Phase::Pre, Operation::Promote), subject));
+            stages.push(vec![Op { node, kind: Kind::Promote, subject }]);
+            stages.push(Self::stage(s, Kind::Notify(Phase::Post, Operation::Promote), subject));
+        }
+        Self::begin(s, stages);
+    }
+
+    fn others(s: &Cluster, node: usize, kind: Kind, subject: Subject) -> Vec<Op> {
+        Self::stage(s, kind, subject).into_iter().filter(|op| op.node != node).collect()
+    }
+
+    fn begin(s: &mut State, mut stages: Vec<Vec<Op>>) {
+        stages.retain(|stage| !stage.is_empty());
+        s.transition = Shared::new(stages);
     }
 
     /// What Pacemaker makes of the end of an operation.
     pub(super) fn ended(&self, s: &mut State, op: Op, succeeded: bool) {
-        if let Some(stage) = s.transition.first_mut() {
+        let mut stages = (*s.transition).clone();
+        if let Some(stage) = stages.first_mut() {
             stage.retain(|other| *other != op);
         }
-        s.transition.retain(|stage| !stage.is_empty());
+        Self::begin(s, stages);
         match (op.kind, succeeded) {
             (Kind::Promote, true) => s.promoted = Some(op.node),
             (Kind::Promote, false) => {
@@ -248,14 +347,14 @@ impl World {
             }
             (Kind::Demote, true) => s.promoted = None,
             (Kind::Demote | Kind::Start, false) => {
-                s.transition = vec![vec![Op { kind: Kind::Stop, ..op }]];
+                Self::begin(s, vec![vec![Op { kind: Kind::Stop, ..op }]]);
             }
             (Kind::Start, true) => s.nodes[op.node].started = true,
             (Kind::Stop, _) => {
                 // What waits is killed with it: see `grace_at_stop`.
                 s.end_server(op.node, Loss::Nothing);
-                let node = &mut s.nodes[op.node];
-                (node.started, node.score, node.memory) = (false, None, Arc::new(node.memory.of_stopped()));
+                let node = &mut *s.nodes[op.node];
+                (node.started, node.score, node.memory) = (false, None, Shared::new(node.memory.of_stopped()));
                 if s.promoted == Some(op.node) {
                     s.promoted = None;
                 }
@@ -264,7 +363,7 @@ impl World {
         }
     }
 
-    pub(super) fn candidates(s: &State) -> Vec<usize> {
+    pub(super) fn candidates(s: &Cluster) -> Vec<usize> {
         let asked = |n: &usize| s.nodes[*n].score.is_some_and(|score| score > Score::NEVER) && s.server(*n).is_some();
         Self::running(s).into_iter().filter(asked).collect()
     }
@@ -275,10 +374,10 @@ impl World {
     }
 
     /// Whatever was under way ended with its agent.
-    pub(super) fn end_of_node(s: &mut State, n: usize) {
+    pub(super) fn end_of_node(&self, s: &mut State, n: usize) {
         s.end_server(n, Loss::Nothing);
-        let node = &mut s.nodes[n];
-        (node.alive, node.started, node.score, node.memory) = (false, false, None, Arc::default());
+        let node = &mut *s.nodes[n];
+        (node.alive, node.started, node.score, node.memory) = (false, false, None, Shared::default());
         (node.position, node.membership) = (None, None);
         if s.promoted == Some(n) {
             s.promoted = None;
@@ -286,12 +385,28 @@ impl World {
         if s.under_way.as_ref().is_some_and(|u| u.op.node == n) {
             s.under_way = None;
         }
-        s.transition.clear();
+        // The cluster plans anew: what failed has to be ended all the same.
+        let ends = |op: &&Op| op.node != n && matches!(op.kind, Kind::Demote | Kind::Stop);
+        match s.transition.first().and_then(|stage| stage.iter().find(ends)).copied() {
+            Some(Op { kind: Kind::Demote, .. }) => self.plan(s, None),
+            Some(op) => Self::begin(s, vec![vec![op]]),
+            None => s.transition = Shared::default(),
+        }
     }
 
     /// Whether anything else than time and monitors can still happen.
     pub(super) fn is_calm(left: Budget) -> bool {
         Budget { writes: 0, promotions: 0, losses: 0, ..left } == Budget::default()
+    }
+
+    pub(super) fn comes_back_as_is_known(&self, s: &State) -> bool {
+        let question = hash_of(&Cluster { seen: 0, ..s.cluster.clone() });
+        if let Some(known) = self.courses.come_back.lock().unwrap().get(&question) {
+            return *known;
+        }
+        let comes_back = self.comes_back(s).is_ok();
+        self.courses.come_back.lock().unwrap().insert(question, comes_back);
+        comes_back
     }
 
     /// With everything up and connected, and nothing else happening, a client sees a write again; or why not.
@@ -301,13 +416,22 @@ impl World {
         let mut why = String::new();
         for node in &mut s.nodes {
             (node.alive, node.connected) = (true, true);
+            if let Some(server) = node.server.as_mut() {
+                server.broken = false;
+            }
         }
-        for minute in 1..=8 {
+        if self.sees_a_write(&s) {
+            return Ok(());
+        }
+        for minute in 1..=10 {
             let moment = after(180 * minute);
             self.finish(&mut s, moment, &mut why);
             self.settle(&mut s, moment);
             if self.sees_a_write(&s) {
                 return Ok(());
+            }
+            if self.copies {
+                Self::copy_to_the_diverged(&mut s);
             }
             if let Some(n) = (0..self.servers).find(|n| !s.nodes[*n].started) {
                 self.plan_start(&mut s, n);
@@ -330,6 +454,17 @@ impl World {
         Err(format!("{why} {s:?}"))
     }
 
+    /// An operator makes those anew that will not follow.
+    fn copy_to_the_diverged(s: &mut State) {
+        let Some(data) = s.open().next().and_then(|p| s.server(p)).map(|primary| primary.executed) else { return };
+        for n in (0..s.nodes.len()).filter(|n| s.nodes[*n].memory.errant.is_some()).collect::<Vec<_>>() {
+            s.end_server(n, Loss::Nothing);
+            let node = &mut *s.nodes[n];
+            (node.started, node.score, node.memory) = (false, None, Shared::new(node.memory.of_stopped()));
+            node.disk = (data, None);
+        }
+    }
+
     fn sees_a_write(&self, s: &State) -> bool {
         let mut s = s.clone();
         let Some(p) = s.promoted.filter(|p| s.open().any(|n| n == *p)) else { return false };
@@ -337,9 +472,7 @@ impl World {
             return true;
         }
         s.write(p);
-        for _ in 0..2 {
-            s.let_time_pass(p);
-        }
+        s.let_time_pass(p);
         s.server(p).unwrap().pending == 0
     }
 

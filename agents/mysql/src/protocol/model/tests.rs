@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test helper panics to fail the test")]
 
+use ocf::{Operation, Phase};
 use stateright::{Checker, HasDiscoveries, Model as _};
 
+use super::operations::Courses;
 use super::world::{Told, params};
-use super::{Action, Budget, Cut, Loss, NOW, State, Without, World};
+use super::{Action, Budget, Cut, Kind, Loss, NOW, Op, State, Without, World};
 use crate::gtid::Flavour;
 
 fn check(world: World) -> usize {
@@ -31,10 +33,12 @@ fn world(flavour: Flavour, budget: Budget) -> World {
         servers: 3,
         cuts_tails: false,
         stepwise: false,
+        copies: false,
         prelude: |_, _| {},
         params: params(&[]),
         careless: params(&[("durability", "async-allowed")]),
         told: Told::by(flavour, 1),
+        courses: Courses::default(),
     }
 }
 
@@ -46,13 +50,20 @@ fn mariadb(budget: Budget) -> World {
     world(Flavour::MariaDb, budget)
 }
 
+/// Four servers, and each write is on three of them.
+fn two_acknowledgements(budget: Budget) -> World {
+    let two = ("acknowledgements", "2");
+    let careless = params(&[two, ("durability", "async-allowed")]);
+    World { servers: 4, params: params(&[two]), careless, told: Told::by(Flavour::MySql, 2), ..mysql(budget) }
+}
+
 /// Nothing happens: what does is added.
 const QUIET: Budget = Budget {
     writes: 1,
     errant: 0,
     crashes: 0,
     losses: 0,
-    promotions: 1,
+    promotions: 0,
     moves: 0,
     restarts: 0,
     kills: 0,
@@ -61,13 +72,297 @@ const QUIET: Budget = Budget {
     late_records: 0,
     forgotten: 0,
     durabilities: 0,
+    breaks: 0,
+    stops: 0,
 };
 
-/// Somebody crashes.
-const CRASH: Budget = Budget { crashes: 1, ..QUIET };
+/// Somebody crashes, and somebody else is promoted.
+const CRASH: Budget = Budget { crashes: 1, promotions: 1, ..QUIET };
+
+/// The role moves.
+const MOVE: Budget = Budget { promotions: 1, moves: 1, ..QUIET };
 
 #[test]
 fn a_crash_loses_nothing() {
     check(mysql(CRASH));
     check(mariadb(Budget { losses: 1, ..CRASH }));
+    // Whatever happens during a promotion.
+    check(World { stepwise: true, ..mysql(CRASH) });
+}
+
+#[test]
+fn a_killed_agent_loses_nothing() {
+    check(mysql(Budget { kills: 1, writes: 0, ..MOVE }));
+    check(mysql(Budget { kills: 1, writes: 0, ..CRASH }));
+}
+
+#[test]
+fn a_late_record_loses_nothing() {
+    check(mysql(Budget { late_records: 1, promotions: 2, writes: 0, ..CRASH }));
+    check(World { prelude: a_record_is_on_its_way, ..mysql(CRASH) });
+    check(World { prelude: a_join_is_on_its_way, ..mariadb(Budget { writes: 0, ..CRASH }) });
+}
+
+#[test]
+fn a_replica_that_lost_what_it_acknowledged_loses_nothing() {
+    check(World { prelude: what_was_acknowledged_is_lost_on_b, ..mariadb(Budget { writes: 0, ..CRASH }) });
+}
+
+#[test]
+fn members_come_and_go_without_a_loss() {
+    check(mysql(Budget { restarts: 1, ..QUIET }));
+    check(mariadb(Budget { restarts: 1, ..QUIET }));
+    check(mysql(Budget { stops: 1, ..QUIET }));
+    check(mysql(Budget { breaks: 1, ..QUIET }));
+    check(World { prelude: who_has_it_resigns, ..mysql(Budget { writes: 0, ..CRASH }) });
+}
+
+#[test]
+fn a_cut_off_node_loses_nothing() {
+    check(mysql(Budget { cuts: 1, crashes: 0, ..CRASH }));
+}
+
+#[test]
+fn errant_transactions_stay_where_they_are() {
+    check(mysql(Budget { errant: 1, writes: 0, ..MOVE }));
+    check(mariadb(Budget { errant: 1, writes: 0, ..MOVE }));
+}
+
+#[test]
+fn a_server_that_loses_its_newest_transactions_loses_nothing_that_was_seen() {
+    check(World { cuts_tails: true, ..mysql(CRASH) });
+}
+
+#[test]
+fn a_primary_whose_memory_is_lost_reigns_on() {
+    check(mysql(Budget { forgotten: 1, ..QUIET }));
+    check(mariadb(Budget { forgotten: 1, ..QUIET }));
+    check(World { prelude: a_has_forgotten, ..mysql(CRASH) });
+}
+
+#[test]
+fn a_change_of_the_durability_loses_nothing() {
+    check(mysql(Budget { durabilities: 1, ..QUIET }));
+    check(mariadb(Budget { durabilities: 1, ..QUIET }));
+}
+
+#[test]
+fn two_acknowledgements_survive_two_servers() {
+    check(two_acknowledgements(Budget { crashes: 1, ..QUIET }));
+    check(World { prelude: b_and_c_have_acknowledged, ..two_acknowledgements(Budget { writes: 0, ..CRASH }) });
+}
+
+/// On MySQL a barrier pushes it on; on MariaDB its client is told that all is well, since the replica has said what it holds.
+#[test]
+fn a_commit_that_was_received_before_it_could_be_acknowledged_does_not_wait_for_ever() {
+    for flavour in [Flavour::MySql, Flavour::MariaDb] {
+        let world = world(flavour, QUIET);
+        let s = &mut world.init_states().remove(0);
+        world.plan_stop(s, 2);
+        world.finish(s, NOW, &mut String::new());
+        world.run(s, 0, None, Cut::Nowhere, NOW);
+        world.plan_restart(s, 1);
+        while let Some(op) = next_operation(s).filter(|op| op.kind != Kind::Notify(Phase::Post, Operation::Start)) {
+            world.perform(s, op, Cut::Nowhere, NOW);
+        }
+        happened(&world, s, &[Action::Write(0), Action::Deliver(1)]);
+        assert_eq!((s.seen, s.server(0).unwrap().pending), (0b01, 0b10), "{flavour:?}: {s:?}");
+        world.finish(s, NOW, &mut String::new());
+        for n in [1, 0, 0] {
+            world.run(s, n, None, Cut::Nowhere, NOW);
+        }
+        assert_eq!((s.seen, s.server(0).unwrap().pending), (0b11, 0), "{flavour:?}: {s:?}");
+    }
+}
+
+/// Hours, and gigabytes: `cargo test --release -p systole-mysql -- --ignored larger`.
+#[test]
+#[ignore = "takes hours"]
+fn larger_bounds_lose_nothing() {
+    check(mysql(Budget { kills: 1, ..MOVE }));
+    check(mysql(Budget { kills: 1, ..CRASH }));
+    check(mariadb(Budget { kills: 1, losses: 1, ..CRASH }));
+    check(mysql(Budget { cuts: 1, ..CRASH }));
+    check(mysql(Budget { lost_notifications: 1, ..CRASH }));
+    check(mysql(Budget { crashes: 2, promotions: 2, ..CRASH }));
+    check(mysql(Budget { late_records: 1, promotions: 2, ..CRASH }));
+    check(mysql(Budget { forgotten: 1, ..MOVE }));
+    check(mysql(Budget { forgotten: 1, ..CRASH }));
+    check(mysql(Budget { durabilities: 2, ..QUIET }));
+    check(mariadb(Budget { durabilities: 2, ..QUIET }));
+    // A replica that is no member may have received a write that is acknowledged by nobody, and then a member is promoted that has not.
+    check(World { copies: true, ..mysql(Budget { breaks: 1, ..CRASH }) });
+    check(World { copies: true, ..mysql(Budget { stops: 1, ..CRASH }) });
+    check(World { copies: true, ..mariadb(Budget { restarts: 1, ..CRASH }) });
+    check(mysql(Budget { errant: 1, ..MOVE }));
+    check(two_acknowledgements(CRASH));
+    check(World { prelude: what_b_lost_is_being_acknowledged, ..mysql(Budget { writes: 0, ..CRASH }) });
+    check(World { prelude: a_is_promoted_again, ..mysql(Budget { lost_notifications: 1, ..CRASH }) });
+    check(World { stepwise: true, ..mysql(Budget { kills: 1, ..CRASH }) });
+}
+
+/// What goes wrong without a rule, by the first two letters of the property.
+fn counterexample(without: Without, world: World) -> String {
+    let world = World { without, ..world };
+    let checker = world.checker().threads(1).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let found = checker.discoveries().into_iter().find(|(property, _)| property.starts_with(char::is_uppercase));
+    let Some((property, path)) = found else {
+        panic!("without {without:?} nothing goes wrong in {} states: is the rule needed?", checker.unique_state_count())
+    };
+    let actions: Vec<String> = path.into_actions().iter().map(|a| format!("{a:?}")).collect();
+    println!("without {without:?}: {property} ({} states): {}", checker.unique_state_count(), actions.join(", "));
+    property[..2].to_owned()
+}
+
+/// What happened before.
+fn happened(world: &World, s: &mut State, actions: &[Action]) {
+    for action in actions {
+        *s = world.next_state(s, *action).unwrap();
+    }
+}
+
+fn next_operation(s: &State) -> Option<Op> {
+    s.transition.first().and_then(|stage| stage.first()).copied()
+}
+
+/// Promotes a node whose agent is killed meanwhile.
+fn promote_and_kill(world: &World, s: &mut State, n: usize, cut: Cut) {
+    world.plan(s, Some(n));
+    while let Some(op) = next_operation(s) {
+        world.perform(s, op, if op.kind == Kind::Promote { cut } else { Cut::Nowhere }, NOW);
+    }
+}
+
+fn b_and_c_have_acknowledged(world: &World, s: &mut State) {
+    let arrive = [Action::AcknowledgementArrives(0, 1), Action::AcknowledgementArrives(0, 2)];
+    happened(world, s, &[Action::Write(0), Action::Deliver(1), Action::Deliver(2), arrive[0], arrive[1]]);
+}
+
+/// The memory beside the primary is lost, and its next monitor takes it over.
+fn a_has_forgotten(world: &World, s: &mut State) {
+    happened(world, s, &[Action::Forget(0), Action::Monitor(0)]);
+    assert!(s.nodes[0].memory.promoted, "{s:?}");
+}
+
+/// b alone has acknowledged a write, and loses it in a crash.
+fn what_was_acknowledged_is_lost_on_b(world: &World, s: &mut State) {
+    happened(world, s, &[Action::Write(0), Action::Deliver(1), Action::AcknowledgementArrives(0, 1), Action::Crash(1, Loss::Relay)]);
+}
+
+/// The same, and the acknowledgement is still on its way when b runs again.
+fn what_b_lost_is_being_acknowledged(world: &World, s: &mut State) {
+    happened(world, s, &[Action::Write(0), Action::Deliver(1), Action::Crash(1, Loss::Relay)]);
+    world.plan_restart(s, 1);
+    while let Some(op) = next_operation(s).filter(|op| op.kind != Kind::Notify(Phase::Post, Operation::Start)) {
+        world.perform(s, op, Cut::Nowhere, NOW);
+    }
+}
+
+/// The tool of a candidate was killed, c was promoted instead, and everybody follows it.
+fn a_record_is_on_its_way(world: &World, s: &mut State) {
+    happened(world, s, &[Action::Crash(0, Loss::Nothing)]);
+    promote_and_kill(world, s, 1, Cut::AtRecord);
+    world.plan(s, Some(2));
+    world.finish(s, NOW, &mut String::new());
+    world.settle(s, NOW);
+}
+
+/// c is no member, and the record that it enters with is on its way. Then b lost what it alone had acknowledged, and is recorded anew.
+fn a_join_is_on_its_way(world: &World, s: &mut State) {
+    let is_notified = |op: &Op| op.kind == Kind::Notify(Phase::Post, Operation::Start);
+    world.plan_stop(s, 2);
+    world.finish(s, NOW, &mut String::new());
+    world.run(s, 0, None, Cut::Nowhere, NOW);
+    world.plan_start(s, 2);
+    world.finish(s, NOW, &mut String::new());
+    world.run(s, 2, None, Cut::Nowhere, NOW);
+    world.run(s, 0, None, Cut::AtRecord, NOW);
+    assert!(s.late.is_some(), "{s:?}");
+    what_was_acknowledged_is_lost_on_b(world, s);
+    world.plan_restart(s, 1);
+    while let Some(op) = next_operation(s).filter(|op| op.node == 0 || !is_notified(op)) {
+        world.perform(s, op, Cut::Nowhere, NOW);
+    }
+}
+
+/// c hears nothing of it that a dies and reigns again.
+fn a_reigns_again_unheard_by_c(world: &World, s: &mut State) {
+    happened(world, s, &[Action::Crash(0, Loss::Nothing)]);
+    world.plan(s, Some(0));
+    while let Some(op) = next_operation(s) {
+        if op.node == 2 && matches!(op.kind, Kind::Notify(..)) {
+            world.ended(s, op, false);
+        } else {
+            world.perform(s, op, Cut::Nowhere, NOW);
+        }
+    }
+}
+
+/// The role has moved to b once, a alone has what was written since, and b is dead.
+fn after_another_election(world: &World, s: &mut State) {
+    world.plan(s, Some(1));
+    world.finish(s, NOW, &mut String::new());
+    world.settle(s, NOW);
+    happened(world, s, &[Action::Write(1), Action::Deliver(0), Action::AcknowledgementArrives(1, 0), Action::Crash(1, Loss::Nothing)]);
+}
+
+/// a was demoted, nobody was promoted in its place, and it is promoted again.
+fn a_is_promoted_again(world: &World, s: &mut State) {
+    promote_and_kill(world, s, 1, Cut::After(0));
+    world.plan(s, Some(0));
+    world.finish(s, NOW, &mut String::new());
+}
+
+fn b_resigns(world: &World, s: &mut State) {
+    happened(world, s, &[Action::Break(1)]);
+    for _ in 0..3 {
+        world.run(s, 1, None, Cut::Nowhere, NOW);
+    }
+}
+
+/// b alone has a write, cannot apply it, and has resigned.
+fn who_has_it_resigns(world: &World, s: &mut State) {
+    happened(world, s, &[Action::Write(0), Action::Deliver(1), Action::AcknowledgementArrives(0, 1)]);
+    b_resigns(world, s);
+}
+
+/// b resigned, the record was rewritten for c since, and b acknowledges under that one: its agent was killed before it could say so.
+fn b_resigned_once(world: &World, s: &mut State) {
+    b_resigns(world, s);
+    world.plan_restart(s, 2);
+    world.finish(s, NOW, &mut String::new());
+    happened(world, s, &[Action::Mend(1)]);
+    world.run(s, 1, None, Cut::Nowhere, NOW);
+    let (most, _) = world.traces(s, 1, None);
+    let killed = |effects| {
+        let mut s = s.clone();
+        world.run(&mut s, 1, None, Cut::After(effects), NOW);
+        s
+    };
+    let acknowledges = |s: &State| s.server(1).is_some_and(|server| server.acknowledges && server.receiver);
+    *s = (1..most).map(killed).find(acknowledges).unwrap();
+}
+
+#[test]
+fn each_rule_is_missed_when_it_is_left_out() {
+    let dies = Budget { writes: 0, ..CRASH };
+    let lost = World { prelude: what_was_acknowledged_is_lost_on_b, ..mariadb(dies) };
+    let all = [
+        (Without::Quorum, mysql(Budget { cuts: 1, ..CRASH }), "I1"),
+        (Without::Drain, mysql(MOVE), "I1"),
+        (Without::CompareAndSwap, World { prelude: a_record_is_on_its_way, ..mysql(CRASH) }, "I1"),
+        (Without::CompareAndSwap, World { prelude: a_join_is_on_its_way, ..mariadb(dies) }, "I1"),
+        (Without::NewRecordAfterStart, lost.clone(), "I1"),
+        (Without::MemoryOfAcknowledging, lost, "I1"),
+        (Without::WaitingCommits, World { prelude: what_b_lost_is_being_acknowledged, ..mysql(dies) }, "I1"),
+        (Without::Barrier, World { prelude: who_has_it_resigns, ..mysql(dies) }, "I1"),
+        (Without::StampOfResignation, World { prelude: b_resigned_once, ..mysql(CRASH) }, "I1"),
+        (Without::NewEpochAfterDemotion, World { prelude: a_is_promoted_again, ..mysql(Budget { lost_notifications: 1, ..CRASH }) }, "I1"),
+        (Without::Unheard, World { prelude: a_reigns_again_unheard_by_c, ..mysql(CRASH) }, "I1"),
+        (Without::Round, World { prelude: after_another_election, ..mysql(Budget { lost_notifications: 2, crashes: 0, ..dies }) }, "I1"),
+        (Without::ErrantRule, mysql(Budget { errant: 1, ..MOVE }), "I3"),
+    ];
+    for (without, world, property) in all {
+        assert_eq!(counterexample(without, world), property, "without {without:?}");
+    }
 }

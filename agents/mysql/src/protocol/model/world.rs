@@ -2,14 +2,17 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use ocf::{Environment, Failure, Member, Peers, Values};
 use process::Identity;
 use promotable::NotReplaced;
 
-use super::{Kind, Loss, MOST, Memory, NOW, Node, Op, Server, Set, State, Subject, Without, World, name, number, one, up_to_highest};
+use super::shared::Shared;
+use super::{
+    Cluster, Kind, Loss, MOST, Memory, NOW, Node, Op, SERVERS, Server, Set, State, Subject, Without, World, name, number, one,
+    up_to_highest,
+};
 use crate::dialect::{Dialect, Row};
 use crate::election::{Position, Unfit};
 use crate::gtid::{Flavour, Gtids};
@@ -83,7 +86,7 @@ impl Node {
     }
 }
 
-impl State {
+impl Cluster {
     pub(super) fn server(&self, n: usize) -> Option<&Server> {
         self.nodes[n].server.as_ref().filter(|_| self.nodes[n].alive)
     }
@@ -113,7 +116,7 @@ impl State {
         let transaction = one(self.number_of(n));
         let server = self.nodes[n].server.as_mut().unwrap();
         server.executed |= transaction;
-        if server.waits {
+        if server.waits > 0 {
             server.pending |= transaction;
         }
     }
@@ -137,37 +140,37 @@ impl State {
 
     pub(super) fn deliver(&mut self, n: usize) {
         let replica = self.server(n).unwrap();
-        let missing = self.server(replica.following.unwrap()).unwrap().executed & !replica.have();
+        let p = replica.following.unwrap();
+        let missing = self.server(p).unwrap().executed & !replica.have();
         let next = missing & missing.wrapping_neg();
         let replica = self.nodes[n].server.as_mut().unwrap();
         replica.relay |= next;
         if replica.acknowledges {
-            replica.sent |= next;
+            self.nodes[p].server.as_mut().unwrap().arriving[n] |= next;
         }
     }
 
-    pub(super) fn acknowledgement_arrives(&mut self, n: usize) {
-        let replica = self.nodes[n].server.as_mut().unwrap();
-        let (sent, source) = (std::mem::take(&mut replica.sent), replica.following);
-        let Some(source) = source.and_then(|p| self.nodes[p].server.as_mut()) else { return };
-        let told = source.pending & up_to_highest(sent);
+    /// An acknowledgement speaks for everything that was logged before.
+    pub(super) fn acknowledgement_arrives(&mut self, p: usize, n: usize) {
+        let Some(source) = self.nodes[p].server.as_mut() else { return };
+        let arrived = std::mem::take(&mut source.arriving[n]);
+        source.acknowledged[n] |= up_to_highest(arrived) & source.pending;
+        let by = |t: &usize| source.acknowledged.iter().filter(|set| *set & one(*t) != 0).count();
+        let told: Set = (0..MOST).filter(|t| source.waits > 0 && by(t) >= source.waits.into()).map(one).sum();
         source.pending &= !told;
         self.seen |= told;
     }
 
     pub(super) fn end_server(&mut self, n: usize, loss: Loss) {
-        if let Some(server) = self.nodes[n].server.take() {
-            let log = match loss {
-                // What survives is applied when the server runs again.
-                Loss::Nothing => server.have(),
-                Loss::Relay => server.executed,
-                Loss::Tail => server.executed & !server.pending,
-            };
-            self.nodes[n].disk = (log, server.following);
-        }
-        for other in self.nodes.iter_mut().filter_map(|node| node.server.as_mut()).filter(|server| server.following == Some(n)) {
-            other.sent = 0;
-        }
+        let node = &mut *self.nodes[n];
+        let Some(server) = node.server.take() else { return };
+        let log = match loss {
+            // What survives is applied when the server runs again.
+            Loss::Nothing if !server.broken => server.have(),
+            Loss::Nothing | Loss::Relay => server.executed,
+            Loss::Tail => server.executed & !server.pending,
+        };
+        node.disk = (log, server.following);
     }
 
     pub(super) fn start_server(&mut self, n: usize) -> u8 {
@@ -182,10 +185,12 @@ impl State {
             following,
             receiver: false,
             applier: false,
+            broken: false,
             acknowledges: false,
-            waits: false,
+            waits: 0,
             pending: 0,
-            sent: 0,
+            arriving: [0; SERVERS],
+            acknowledged: [0; SERVERS],
         });
         process
     }
@@ -195,31 +200,71 @@ impl State {
         while self.may_deliver(n) {
             self.deliver(n);
         }
-        if let Some(server) = self.nodes[n].server.as_mut().filter(|server| server.applier) {
+        if self.server(n).is_some_and(|server| server.applier && server.relay != 0) {
+            let server = self.nodes[n].server.as_mut().unwrap();
             server.executed |= std::mem::take(&mut server.relay);
         }
         for replica in self.attached(n).collect::<Vec<_>>() {
             while self.may_deliver(replica) {
                 self.deliver(replica);
             }
-            self.acknowledgement_arrives(replica);
         }
-    }
-
-    /// Acknowledgements that nobody waits for, and other things that can have no effect.
-    pub(super) fn forget_what_cannot_matter(&mut self) {
-        for n in 0..self.nodes.len() {
-            let waited_for = |p: usize| self.server(p).is_some_and(|source| source.pending != 0);
-            let awaited = self.server(n).and_then(|server| server.following).is_some_and(waited_for);
-            if let Some(server) = self.nodes[n].server.as_mut().filter(|_| !awaited) {
-                server.sent = 0;
+        for replica in 0..self.nodes.len() {
+            if self.server(n).is_some_and(|server| server.arriving[replica] != 0) {
+                self.acknowledgement_arrives(n, replica);
             }
         }
     }
 }
 
 impl World {
-    pub(super) fn gtids(&self, s: &State, set: Set) -> Gtids {
+    /// Of states that differ in nothing that can have an effect one is enough.
+    pub(super) fn forget_what_cannot_matter(&self, s: &mut State) {
+        if s.left.crashes == 0 {
+            s.left.losses = 0;
+        }
+        if s.left.promotions == 0 {
+            s.left.moves = 0;
+        }
+        let round = Record::round(s.record.as_deref());
+        let settled = s.late.is_none() && s.under_way.is_none() && self.without == Without::Nothing;
+        for n in 0..self.servers {
+            let node = &s.nodes[n];
+            // Acknowledgements that nobody waits for.
+            if let Some(server) = node.server.as_ref() {
+                let matters = |r: usize| {
+                    let told = up_to_highest(server.arriving[r]) & server.pending & !server.acknowledged[r];
+                    up_to_highest(told) ^ up_to_highest(told) >> 1
+                };
+                let arriving = std::array::from_fn(matters);
+                let acknowledged = server.acknowledged.map(|set| set & server.pending);
+                if (arriving, acknowledged) != (server.arriving, server.acknowledged) {
+                    let server = s.nodes[n].server.as_mut().unwrap();
+                    (server.arriving, server.acknowledged) = (arriving, acknowledged);
+                }
+            }
+            if !settled {
+                continue;
+            }
+            // Of elections that are over.
+            let node = &s.nodes[n];
+            if node.position.as_ref().is_some_and(|position| position.round != round) {
+                s.nodes[n].position = None;
+            }
+            let memory = &s.nodes[n].memory;
+            let published = memory.published.as_ref().is_some_and(|(position, _)| position.round != round);
+            let claim = memory.claim.is_some() && memory.claim.as_ref() != s.record.as_deref();
+            if published || claim {
+                let memory = &mut s.nodes[n].memory;
+                memory.published = memory.published.take().filter(|_| !published);
+                memory.claim = memory.claim.take().filter(|_| !claim);
+            }
+        }
+    }
+}
+
+impl World {
+    pub(super) fn gtids(&self, s: &Cluster, set: Set) -> Gtids {
         let text = |t: usize| match self.flavour {
             Flavour::MySql => format!("{}:{}", self.uuid(s.writers[t].into()), t + 1),
             Flavour::MariaDb => format!("0-{}-{}", self.uuid(s.writers[t].into()), t + 1),
@@ -243,14 +288,14 @@ impl World {
     }
 
     /// What a server calls executed: MySQL leaves out what waits.
-    fn executed(&self, s: &State, n: usize) -> Gtids {
+    fn executed(&self, s: &Cluster, n: usize) -> Gtids {
         let server = s.server(n).unwrap();
         let hidden = if self.without == Without::ErrantRule { s.errant } else { 0 };
         let waiting = if self.flavour == Flavour::MySql || self.without == Without::WaitingCommits { server.pending } else { 0 };
         self.gtids(s, server.executed & !waiting & !hidden)
     }
 
-    fn replica(&self, s: &State, n: usize) -> Option<Replica> {
+    fn replica(&self, s: &Cluster, n: usize) -> Option<Replica> {
         let server = s.server(n).unwrap();
         let host = name(server.following?);
         let receiver = match (server.receiver, s.is_linked(n)) {
@@ -266,7 +311,7 @@ impl World {
             receiver,
             applier: if server.applier { Thread::Running } else { Thread::Stopped },
             receiver_error: None,
-            applier_error: None,
+            applier_error: server.broken.then(|| (1062, "duplicate".to_owned())),
             applier_idle: server.relay == 0,
             received: Some(received).filter(|received| !received.is_empty()),
             behind: Some(0),
@@ -276,9 +321,9 @@ impl World {
         })
     }
 
-    pub(super) fn observation(&self, s: &State, n: usize) -> Observation {
+    pub(super) fn observation(&self, s: &Cluster, n: usize) -> Observation {
         let server = s.server(n).unwrap();
-        let mut variables = self.told.variables[usize::from(server.waits)].clone();
+        let mut variables = self.told.variables[usize::from(server.waits > 0)].clone();
         variables.insert("server_id".to_owned(), (n + 11).to_string());
         Observation {
             closed: server.closed,
@@ -286,7 +331,7 @@ impl World {
             executed: self.executed(s, n),
             server: self.uuid(n),
             durable: true,
-            waits: server.waits,
+            waits: server.waits > 0,
             acknowledges: server.acknowledges,
             events_run: false,
             replica: self.replica(s, n),
@@ -294,22 +339,24 @@ impl World {
         }
     }
 
-    pub(super) fn peers(&self, s: &State, subject: Subject) -> Peers {
+    pub(super) fn peers(&self, s: &Cluster, subject: Subject) -> Peers {
         let member = |n: usize| Member { instance: format!("mysql:{n}"), node: name(n) };
         let list = |n: Option<usize>| n.map(member).into_iter().collect::<Vec<_>>();
         let running = (0..self.servers).filter(|n| s.nodes[*n].started && s.nodes[*n].alive);
+        let promoted = s.promoted.filter(|p| Some(*p) != subject.promote);
         Peers {
             start: list(subject.start),
             stop: list(subject.stop),
             promote: list(subject.promote),
             demote: list(subject.demote),
-            promoted: list(s.promoted),
-            unpromoted: running.filter(|n| Some(*n) != s.promoted).map(member).collect(),
+            // After a reload Pacemaker forgets for a moment who is promoted.
+            promoted: list(promoted),
+            unpromoted: running.filter(|n| Some(*n) != promoted).map(member).collect(),
             ..Peers::default()
         }
     }
 
-    pub(super) fn carry_out(&self, s: &mut State, n: usize, op: Option<Op>, effect: Effect) -> Event {
+    pub(super) fn carry_out(&self, s: &mut Cluster, n: usize, op: Option<Op>, effect: Effect) -> Event {
         let running = s.server(n).is_some();
         let gone = || Fault::Absent("nothing listens".into());
         match effect {
@@ -368,7 +415,7 @@ impl World {
         }
     }
 
-    fn of_server(&self, s: &mut State, n: usize, op: Option<Op>, effect: Effect) -> Event {
+    fn of_server(&self, s: &mut Cluster, n: usize, op: Option<Op>, effect: Effect) -> Event {
         if s.server(n).is_none() {
             let gone = Fault::Broken("it is gone".into());
             return match effect {
@@ -407,7 +454,7 @@ impl World {
             Effect::SemiSync => Event::SemiSync(Ok(SemiSyncStatus {
                 acknowledging: s.attached(n).filter(|r| s.server(*r).unwrap().acknowledges).count(),
                 waiting: s.server(n).unwrap().pending.count_ones().into(),
-                active: s.server(n).unwrap().waits,
+                active: s.server(n).unwrap().waits > 0,
             })),
             Effect::Attached => {
                 Event::Attached(Ok(s.attached(n).map(|r| Attached { host: name(r), server_id: (r + 11).to_string() }).collect()))
@@ -439,11 +486,11 @@ impl World {
         }
     }
 
-    fn tell(&self, s: &mut State, n: usize, word: &Word) -> Result<(), Fault> {
+    fn tell(&self, s: &mut Cluster, n: usize, word: &Word) -> Result<(), Fault> {
         let loses_received = self.flavour == Flavour::MariaDb;
         let server = s.nodes[n].server.as_mut().unwrap();
         match word {
-            Word::CloseWrites(_) if server.waits && server.pending != 0 => return Err(Fault::Silent("commits wait".into())),
+            Word::CloseWrites(_) if server.waits > 0 && server.pending != 0 => return Err(Fault::Silent("commits wait".into())),
             Word::CloseWrites(_) => server.closed = true,
             Word::OpenWrites => server.closed = false,
             Word::StopReceiver => server.receiver = false,
@@ -453,18 +500,18 @@ impl World {
                 if loses_received && !server.receiver && !server.applier {
                     server.relay = 0;
                 }
-                server.applier = true;
+                server.applier = !server.broken;
                 server.receiver |= *word == Word::StartReplica;
             }
-            Word::ForgetSource => (server.following, server.relay, server.sent) = (None, 0, 0),
-            Word::Follow(host) => (server.following, server.relay, server.sent) = (Some(number(host)), 0, 0),
+            Word::ForgetSource => (server.following, server.relay, server.broken) = (None, 0, false),
+            Word::Follow(host) => (server.following, server.relay, server.broken) = (Some(number(host)), 0, false),
             Word::Acknowledge(on) => server.acknowledges = *on,
-            Word::WaitForReplicas(_) => server.waits = true,
+            Word::WaitForReplicas(enough) => server.waits = u8::try_from(*enough).unwrap(),
             Word::WaitForNobody => {
                 // Who waits is told that all is well.
-                server.waits = false;
+                server.waits = 0;
                 let told = std::mem::take(&mut server.pending);
-                s.seen |= told;
+                s.seen |= if s.careless { 0 } else { told };
             }
             Word::Barrier => return self.barrier(s, n),
             Word::LockPatience
@@ -478,7 +525,7 @@ impl World {
     }
 
     /// A replica that acknowledges has everything then.
-    fn barrier(&self, s: &mut State, n: usize) -> Result<(), Fault> {
+    fn barrier(&self, s: &mut Cluster, n: usize) -> Result<(), Fault> {
         if self.without == Without::Barrier {
             return Ok(());
         }
@@ -491,13 +538,13 @@ impl World {
                 s.deliver(replica);
             }
             // Of what comes behind everything that is logged.
-            s.nodes[replica].server.as_mut().unwrap().sent = Set::MAX;
-            s.acknowledgement_arrives(replica);
+            s.nodes[n].server.as_mut().unwrap().arriving[replica] = Set::MAX;
+            s.acknowledgement_arrives(n, replica);
         }
         Ok(())
     }
 
-    fn launch(&self, s: &mut State, n: usize, mut memory: Memory, patience: Duration) -> Event {
+    fn launch(&self, s: &mut Cluster, n: usize, mut memory: Memory, patience: Duration) -> Event {
         let process = identity(s.start_server(n));
         memory.server = Some(process);
         memory.disks = Some(pacemaker::Disks { uid: 1, gid: 1, directories: Vec::new() });
@@ -507,11 +554,12 @@ impl World {
     }
 
     /// As it stands in the file, without what cannot matter where time stands still.
-    fn remembered(&self, s: &State, n: usize, mut memory: Memory) -> Arc<Memory> {
+    fn remembered(&self, s: &Cluster, n: usize, mut memory: Memory) -> Shared<Memory> {
         let at = |time: &mut Option<Duration>| *time = time.map(|_| NOW.now);
         at(&mut memory.membership_at);
         at(&mut memory.asked_record);
-        at(&mut memory.asked_members);
+        // Asked with each monitor.
+        memory.asked_members = None;
         memory.opened = memory.opened.map(|_| NOW.now.saturating_sub(limits::ARRIVING * 2));
         memory.held_until = memory.held_until.map(|_| NOW.now + limits::HELD);
         memory.published.iter_mut().for_each(|(_, at)| *at = NOW.now);
@@ -529,23 +577,23 @@ impl World {
         if self.without == Without::NewEpochAfterDemotion && memory.claim.is_none() && memory.server == before.server {
             memory.claim.clone_from(&before.claim);
         }
-        Arc::new(memory)
+        Shared::new(memory)
     }
 
-    fn publish(&self, s: &mut State, n: usize, attribute: Attribute) {
+    fn publish(&self, s: &mut Cluster, n: usize, attribute: Attribute) {
         match attribute {
             Attribute::Position(mut position) => {
                 if self.without == Without::MemoryOfAcknowledging {
                     position.untouched |= position.acknowledging.is_none();
                 }
-                s.nodes[n].position = Some(Arc::new(*position));
+                s.nodes[n].position = Some(Shared::new(*position));
             }
-            Attribute::Membership(membership) => s.nodes[n].membership = Some(Arc::new(membership)),
+            Attribute::Membership(membership) => s.nodes[n].membership = Some(Shared::new(membership)),
             Attribute::ServerId(_) => {}
         }
     }
 
-    fn positions(&self, s: &State, n: usize) -> BTreeMap<String, Position> {
+    fn positions(&self, s: &Cluster, n: usize) -> BTreeMap<String, Position> {
         let round = Record::round(s.record.as_deref());
         let heard = (0..self.servers).filter(|m| s.reach(n, *m));
         let mut positions: BTreeMap<String, Position> =
@@ -563,7 +611,7 @@ impl World {
         positions
     }
 
-    fn memberships(&self, s: &State, n: usize) -> BTreeMap<String, Membership> {
+    fn memberships(&self, s: &Cluster, n: usize) -> BTreeMap<String, Membership> {
         let heard = (0..self.servers).filter(|m| s.reach(n, *m));
         let mut told: BTreeMap<String, Membership> =
             heard.filter_map(|m| Some((name(m), s.nodes[m].membership.as_deref().cloned()?))).collect();
@@ -576,7 +624,7 @@ impl World {
         told
     }
 
-    fn replace(&self, s: &mut State, n: usize, before: Option<&Record>, mut record: Record) -> Result<(), NotReplaced<Record>> {
+    fn replace(&self, s: &mut Cluster, n: usize, before: Option<&Record>, mut record: Record) -> Result<(), NotReplaced<Record>> {
         if self.without == Without::Unheard && before.is_none_or(|before| before.epoch != record.epoch) {
             let round = Record::round(before);
             let heard = |m: &String| s.nodes[number(m)].position.as_ref().is_some_and(|position| position.round == round);
@@ -588,7 +636,7 @@ impl World {
         if !s.nodes[n].connected {
             return Err(NotReplaced::Failed(Failure::generic("no quorum")));
         }
-        s.record = Some(Arc::new(record));
+        s.record = Some(Shared::new(record));
         Ok(())
     }
 }
