@@ -142,8 +142,10 @@ impl Params {
             Err(failure) => (None, Some(failure)),
         };
         let two_passwords = values.is_given(&PASSWORD) && values.is_given(&PASSWORD_FILE);
-        let contradiction =
-            two_passwords.then(|| values.contradiction("password and password_file are both given: keep password_file")).or(wrong_map).or(wrong_drain);
+        let contradiction = two_passwords
+            .then(|| values.contradiction("password and password_file are both given: keep password_file"))
+            .or(wrong_map)
+            .or(wrong_drain);
         let rundir = path(&RUNDIR);
         Self {
             bin: path(&BIN),

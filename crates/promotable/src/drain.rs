@@ -21,10 +21,11 @@ use crate::limits;
 /// The parameter, the same for all databases.
 pub const HAPROXY_DRAIN: Parameter =
     Parameter::new("haproxy_drain", Kind::Text, "HAProxy of each node that is told of a planned move").reloadable().about(
-        "SOCKET BACKEND, for example /run/haproxy/admin.sock redis: the HAProxy of each node, and its section with the servers, which have the \
-         names of the nodes. Before a planned move the agent on every node sets the old primary to drain there, so that nobody is passed on to \
-         it any more, and waits until its sessions have ended, 0.3 s at most. The server is ready again when HAProxy's check keeps it out; a \
-         third word is the number of seconds after which it is so in any case (30). The socket needs level admin. Empty: HAProxy is told nothing.",
+        "SOCKET BACKEND: the HAProxy of each node, and its section with the servers, which have the names of the nodes. With the files of \
+         crm-snippets that is /run/haproxy/admin.sock redis, with mariadb in the place of redis for MariaDB. Before a planned move the agent \
+         on every node sets the old primary to drain there, so that nobody is passed on to it any more, and waits until its sessions have \
+         ended, 0.3 s at most. The server is ready again when HAProxy's check keeps it out; a third word is the number of seconds after which \
+         it is so in any case (30). The socket needs level admin. Empty: HAProxy is told nothing.",
     );
 
 /// When nobody has undone it, it undoes itself.
@@ -86,9 +87,9 @@ impl Drain {
         if text.trim().is_empty() {
             return Ok(None);
         }
-        Self::parse(text)
-            .map(Some)
-            .ok_or_else(|| values.contradiction(format!("parameter haproxy_drain ({}) is not of the form SOCKET BACKEND", text.escape_debug())))
+        Self::parse(text).map(Some).ok_or_else(|| {
+            values.contradiction(format!("parameter haproxy_drain ({}) is not of the form SOCKET BACKEND", text.escape_debug()))
+        })
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -112,7 +113,8 @@ impl Drain {
             (Phase::Pre, Operation::Demote) => {
                 // What is drained since the last move, and cannot be undone, is enough to wait for.
                 if let Some(node) = leaving(&notification.peers).filter(|_| undo(&mark, log)) {
-                    let said = own::make_directories(directory, 0o755).map_err(|e| e.to_string()).and_then(|()| self.drain(&mark, node, log));
+                    let said =
+                        own::make_directories(directory, 0o755).map_err(|e| e.to_string()).and_then(|()| self.drain(&mark, node, log));
                     if let Err(why) = said {
                         log.warning(format!("{why}: {node} is not drained before the move, and clients may fail"));
                     }

@@ -18,7 +18,8 @@ fn moving() -> Lists {
 fn behind(configuration: &str) -> (Group, Haproxy) {
     let group = Group::established(&["a", "b"]);
     let (a, b) = (group.node("a"), group.node("b"));
-    let haproxy = Haproxy::start(&a.directory, configuration, "redis", a.port + 5000, &[("a", "127.0.0.1", a.port), ("b", "127.0.0.1", b.port)]);
+    let haproxy =
+        Haproxy::start(&a.directory, configuration, "redis", a.port + 5000, &[("a", "127.0.0.1", a.port), ("b", "127.0.0.1", b.port)]);
     haproxy.wait_status("a", "UP");
     haproxy.wait_status("b", "DOWN");
     (group, haproxy)
@@ -57,7 +58,8 @@ fn no_client_fails_in_a_planned_move() {
                 scope.spawn(move || {
                     let mut failed = Vec::new();
                     while !stop.load(Ordering::Relaxed) {
-                        let said = Client::tcp(port).map_err(|e| e.to_string()).and_then(|mut client| client.ask(&["SET", &format!("k{n}"), "v"]));
+                        let said =
+                            Client::tcp(port).map_err(|e| e.to_string()).and_then(|mut client| client.ask(&["SET", &format!("k{n}"), "v"]));
                         match said {
                             Ok(_) => drop(done.fetch_add(1, Ordering::Relaxed)),
                             Err(e) => failed.push(e),
