@@ -1,11 +1,11 @@
--- What ProxySQL (2.6 or newer, with MySQL 8.4 and newer 3.0) has to know for mysql.crm: for its admin interface, on every node,
--- once. It goes with proxysql.crm, and docs/proxysql.md says why it is as it is. The comments are for you and not for ProxySQL:
+-- What ProxySQL (2.6 or newer) has to know for mysql.crm: for its admin interface, on every node, once. It goes with proxysql.crm, and docs/proxysql.md says why it is as it is. The comments are for you and not for ProxySQL:
 --
 --     install -m 600 proxysql.sql /root/proxysql.sql
 --     editor /root/proxysql.sql
---     grep -v '^--' /root/proxysql.sql | mariadb --defaults-file=/root/proxysql.cnf
+--     grep -v '^--' /root/proxysql.sql | mariadb --defaults-file=/root/proxysql.cnf       (with MySQL: mysql)
 --
--- Change before: the three passwords, the account of the application (wpsite), and the node names if yours differ.
+-- Change before: the four passwords, the account of the application (wpsite), the version of the servers, and the node names if
+-- yours differ.
 
 -- The servers. All begin as readers: nobody is written to before he was asked.
 -- max_replication_lag: a replica that is further behind (seconds) is not read from. It has to be below
@@ -35,7 +35,8 @@ UPDATE global_variables SET variable_value = 'proxysql' WHERE variable_name = 'm
 UPDATE global_variables SET variable_value = 'PASSWORD' WHERE variable_name = 'mysql-monitor_password';
 
 -- How often each server is asked for read_only, and how long it may take to answer (ms). A failover is seen at the next time.
--- After so many answers in a row that came too late, a server counts as read_only=1: a frozen primary leaves group 10.
+-- After so many answers in a row that came too late, or connections that were refused, a server counts as read_only=1: a primary that
+-- is dead or frozen leaves group 10.
 UPDATE global_variables SET variable_value = '300' WHERE variable_name = 'mysql-monitor_read_only_interval';
 UPDATE global_variables SET variable_value = '300' WHERE variable_name = 'mysql-monitor_read_only_timeout';
 UPDATE global_variables SET variable_value = '3' WHERE variable_name = 'mysql-monitor_read_only_max_timeout_count';
@@ -67,11 +68,24 @@ UPDATE global_variables SET variable_value = '2' WHERE variable_name = 'mysql-sh
 -- then it would be done twice. 1, which it is without a word, does that to each statement outside of a transaction.
 UPDATE global_variables SET variable_value = '0' WHERE variable_name = 'mysql-query_retries_on_failure';
 
+-- How often a thread that has nothing to do looks around (ms). With 2000, as it is without a word, the first statements after a start
+-- wait for 2 s, and some after a crash.
+UPDATE global_variables SET variable_value = '100' WHERE variable_name = 'mysql-poll_timeout';
+
+-- What clients are told that they talk to: SELECT version() of your servers. Without it they are told 5.5.30, and some speak so.
+UPDATE global_variables SET variable_value = '10.11.0-MariaDB' WHERE variable_name = 'mysql-server_version';
+
+-- The character set of a client that asks for one that ProxySQL does not know, as clients of MySQL 8 and newer do: without these lines
+-- it is utf8mb3 at MariaDB and MySQL 9, and characters of four bytes fail (error 1366).
+UPDATE global_variables SET variable_value = 'utf8mb4' WHERE variable_name = 'mysql-default_charset';
+UPDATE global_variables SET variable_value = 'utf8mb4_general_ci' WHERE variable_name = 'mysql-default_collation_connection';
+
 -- Only this node's own programs connect. It takes effect at the next start of ProxySQL, which is Pacemaker's.
 UPDATE global_variables SET variable_value = '127.0.0.1:6033' WHERE variable_name = 'mysql-interfaces';
 
-LOAD MYSQL VARIABLES TO RUNTIME;
+-- Saved first: mysql-interfaces cannot change while ProxySQL runs, so LOAD sets it back, and what is saved after it is 0.0.0.0.
 SAVE MYSQL VARIABLES TO DISK;
+LOAD MYSQL VARIABLES TO RUNTIME;
 
 -- The account of the application: the same name and password as on the servers, where it may log in from every node.
 -- default_hostgroup: everything goes to the writer, reads too, as long as no rule says otherwise.
@@ -104,6 +118,8 @@ SAVE MYSQL QUERY RULES TO DISK;
 -- The administrator: not admin with the password admin that everybody knows, and from this node alone. Saved first: the session
 -- that loads this may be cut when the interface listens anew.
 UPDATE global_variables SET variable_value = 'admin:A THIRD PASSWORD' WHERE variable_name = 'admin-admin_credentials';
+-- The same for who may only look, who is stats with the password stats.
+UPDATE global_variables SET variable_value = 'stats:A FOURTH PASSWORD' WHERE variable_name = 'admin-stats_credentials';
 UPDATE global_variables SET variable_value = '127.0.0.1:6032' WHERE variable_name = 'admin-mysql_ifaces';
 
 SAVE ADMIN VARIABLES TO DISK;

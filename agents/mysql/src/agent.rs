@@ -111,6 +111,7 @@ impl ResourceAgent for MySql {
 
 impl ocf::Promotable for MySql {
     const NOTIFICATIONS: &'static [(Phase, Operation)] = &[
+        (Phase::Pre, Operation::Demote),
         (Phase::Post, Operation::Demote),
         (Phase::Pre, Operation::Promote),
         (Phase::Post, Operation::Promote),
@@ -139,6 +140,13 @@ impl ocf::Promotable for MySql {
     }
 
     fn notify(&self, context: &Context, notification: &Notification) -> Outcome {
+        // Before the lock, which the process that undoes it would keep.
+        if let Some(drain) = &self.params.drain {
+            drain.notified(&self.membership.state_directory, &self.membership.resource, notification, &context.log);
+        }
+        if (notification.phase, notification.operation) == (Phase::Pre, Operation::Demote) {
+            return Ok(());
+        }
         let _lock = self.lock(context)?;
         let (notification, copies) = (notification.clone(), self.copying().is_some());
         self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.notify(notification, copies))

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ocf::{Failure, Kind, Parameter, Secret, Values};
+use promotable::{Drain, HAPROXY_DRAIN};
 
 const BINARY: Parameter = Parameter::new("binary", Kind::Path, "server program")
     .or("/usr/sbin/mysqld")
@@ -134,6 +135,7 @@ pub(crate) const ALL: &[Parameter] = &[
     REJOIN,
     COPY_PROGRAM,
     EVENT_SCHEDULER,
+    HAPROXY_DRAIN,
 ];
 
 /// What happens to a server that has diverged.
@@ -183,6 +185,8 @@ pub(crate) struct Params {
     pub(crate) rejoin: Rejoin,
     pub(crate) copy_program: PathBuf,
     pub(crate) event_scheduler: bool,
+    /// The HAProxy of this node, which is told of a planned move.
+    pub(crate) drain: Option<Drain>,
     /// What is wrong with the values together. `start` and `validate-all` refuse for it; a stop or a probe goes on.
     pub(crate) contradiction: Option<Failure>,
 }
@@ -201,6 +205,10 @@ impl Params {
             .as_deref()
             .filter(|t| !is_table(t))
             .map(|t| values.contradiction(format!("parameter test_table ({}) is not of the form database.table", t.escape_debug())));
+        let (drain, wrong_drain) = match Drain::read(values) {
+            Ok(drain) => (drain, None),
+            Err(failure) => (None, Some(failure)),
+        };
         Self {
             binary: path(&BINARY),
             config: path(&CONFIG),
@@ -232,9 +240,11 @@ impl Params {
             rejoin: values.choice(&REJOIN, &REJOINS, Rejoin::Refuse),
             copy_program: path(&COPY_PROGRAM),
             event_scheduler: values.boolean(&EVENT_SCHEDULER),
+            drain,
             contradiction: twice(&TEST_PASSWD, &TEST_PASSWD_FILE)
                 .or_else(|| twice(&REPLICATION_PASSWD, &REPLICATION_PASSWD_FILE))
-                .or(wrong_table),
+                .or(wrong_table)
+                .or(wrong_drain),
         }
     }
 

@@ -119,6 +119,7 @@ impl ResourceAgent for Redis {
 
 impl ocf::Promotable for Redis {
     const NOTIFICATIONS: &'static [(Phase, Operation)] = &[
+        (Phase::Pre, Operation::Demote),
         (Phase::Post, Operation::Demote),
         (Phase::Pre, Operation::Promote),
         (Phase::Post, Operation::Promote),
@@ -140,6 +141,13 @@ impl ocf::Promotable for Redis {
     }
 
     fn notify(&self, context: &Context, notification: &Notification) -> Outcome {
+        // Before the lock, which the process that undoes it would keep.
+        if let Some(drain) = &self.params.drain {
+            drain.notified(&self.membership.state_directory, &self.membership.resource, notification, &context.log);
+        }
+        if (notification.phase, notification.operation) == (Phase::Pre, Operation::Demote) {
+            return Ok(());
+        }
         let _lock = self.lock(context)?;
         let notification = notification.clone();
         self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.notify(notification))

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ocf::{Failure, Kind, Parameter, Secret, Values};
+use promotable::{Drain, HAPROXY_DRAIN};
 
 const BIN: Parameter = Parameter::new("bin", Kind::Path, "server program")
     .or("/usr/bin/redis-server")
@@ -87,6 +88,7 @@ pub(crate) const ALL: &[Parameter] = &[
     REPLICA_LAG,
     KEEP_DIVERGED,
     OPEN_NETWORK,
+    HAPROXY_DRAIN,
 ];
 
 /// What an acknowledged write is worth.
@@ -120,6 +122,8 @@ pub(crate) struct Params {
     pub(crate) replica_lag: u32,
     pub(crate) keep_diverged: bool,
     pub(crate) open_network: bool,
+    /// The HAProxy of this node, which is told of a planned move.
+    pub(crate) drain: Option<Drain>,
     /// What is wrong with the values together. `start` and `validate-all` refuse for it; a stop or a probe goes on.
     pub(crate) contradiction: Option<Failure>,
 }
@@ -133,9 +137,15 @@ impl Params {
             Ok(tunnels) => (tunnels, None),
             Err(failure) => (Vec::new(), Some(failure)),
         };
+        let (drain, wrong_drain) = match Drain::read(values) {
+            Ok(drain) => (drain, None),
+            Err(failure) => (None, Some(failure)),
+        };
         let two_passwords = values.is_given(&PASSWORD) && values.is_given(&PASSWORD_FILE);
-        let contradiction =
-            two_passwords.then(|| values.contradiction("password and password_file are both given: keep password_file")).or(wrong_map);
+        let contradiction = two_passwords
+            .then(|| values.contradiction("password and password_file are both given: keep password_file"))
+            .or(wrong_map)
+            .or(wrong_drain);
         let rundir = path(&RUNDIR);
         Self {
             bin: path(&BIN),
@@ -157,6 +167,7 @@ impl Params {
             replica_lag: u32::try_from(values.integer(&REPLICA_LAG)).unwrap_or(3),
             keep_diverged: values.boolean(&KEEP_DIVERGED),
             open_network: values.boolean(&OPEN_NETWORK),
+            drain,
             contradiction,
         }
     }

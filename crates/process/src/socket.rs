@@ -13,7 +13,7 @@ use nix::sys::time::{TimeVal, TimeValLike};
 ///
 /// # Errors
 /// What the kernel says; [`std::io::ErrorKind::TimedOut`] at the end of the limit.
-pub(crate) fn connect(path: &Path, limit: Duration) -> std::io::Result<UnixStream> {
+pub fn connect(path: &Path, limit: Duration) -> std::io::Result<UnixStream> {
     let address = UnixAddr::new(path)?;
     let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     // It bounds connecting too; of zero it would be no bound at all.

@@ -1,6 +1,7 @@
 //! What the agents of promotable databases have in common.
 
 mod account;
+mod drain;
 mod ending;
 pub mod limits;
 mod login;
@@ -10,6 +11,7 @@ mod secret;
 mod state_file;
 
 pub use account::ServerAccount;
+pub use drain::{Drain, HAPROXY_DRAIN};
 pub use ending::{end_server, grace, unless_gone};
 pub use login::{Login, RememberedLogin, with_login};
 pub use machine::{Level, Machine, Moment, Port, Step};

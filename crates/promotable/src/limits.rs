@@ -18,6 +18,9 @@ pub const LAST_OF_STREAM: Duration = Duration::from_millis(150);
 pub const STANDS_BACK: Duration = Duration::from_secs(10);
 /// How long a published position is taken to be still there.
 pub const POSITION_STANDS: Duration = Duration::from_secs(10);
+/// How long HAProxy may take to pass nobody on to the old primary any more, and its sessions there to end, in the notification before a
+/// demotion, for which the whole cluster waits.
+pub const DRAINING: Duration = Duration::from_millis(300);
 /// How long a server may stay silent in a demotion before it is ended: the successor waits for it.
 pub const SILENT_IN_DEMOTION: Duration = Duration::from_millis(1500);
 /// How long a dead primary that was started again stays no candidate, unless it attaches before: raising its score would abort the

@@ -25,6 +25,9 @@ const MARIADB: Front = Front { file: "server/haproxy-mariadb.cfg", section: "mar
 /// In front of Galera: who is in step.
 pub const GALERA: Front = Front { file: "server/haproxy-galera.cfg", section: "galera-synced", port: 3307 };
 
+/// How many planned moves a scenario makes.
+const MOVES: usize = 3;
+
 impl Front {
     fn of(site: &Site) -> Self {
         if site.server().kind == Kind::Redis { REDIS } else { MARIADB }
@@ -98,16 +101,95 @@ pub fn processes(lab: &Lab) -> Vec<i32> {
     all
 }
 
-/// A crash and a planned move under the load of an application beside a replica; no HAProxy may notice.
+/// Tells the agent of the HAProxies, as docs/haproxy.md does: they are drained before a planned move.
+pub fn drain(site: &Site) -> Result<()> {
+    let (resource, section) = (site.server().resource, Front::of(site).section);
+    let value = format!("/run/haproxy/admin.sock {section}");
+    let command = format!("crm_resource --resource {resource} --set-parameter haproxy_drain --parameter-value '{value}'");
+    site.lab.nodes()[0].sh(&command)?;
+    site.lab.wait_idle()
+}
+
+/// Clients on every node that connect to its HAProxy for each request, as PHP does.
+pub struct Requests {
+    nodes: Vec<Node>,
+}
+
+/// What became of their requests.
+#[derive(Debug, Default)]
+pub struct Counted {
+    /// How many were answered.
+    pub done: usize,
+    /// How many were not.
+    pub failed: usize,
+    /// The slowest one, in milliseconds.
+    pub slowest: u64,
+    /// Why the first ones failed.
+    pub why: Vec<String>,
+}
+
+impl Requests {
+    /// Starts them on all nodes, and lets them write for a second.
+    pub fn start(site: &Site) -> Result<Self> {
+        let script = include_str!("../files/requests.py");
+        let front = Front::of(site);
+        let command = match site.server().kind {
+            Kind::Redis => String::new(),
+            _ => crate::mysql::request(site, front.port)?,
+        };
+        let nodes = site.lab.live_nodes();
+        on_all(&nodes, |node| {
+            node.write("/root/requests.py", script)?;
+            node.sh(&format!(
+                "cd /root; setsid python3 requests.py {} {command} > requests.out 2>&1 < /dev/null & echo $! > /root/requests.pid",
+                front.port
+            ))
+            .map(drop)
+        })?;
+        std::thread::sleep(Duration::from_secs(1));
+        Ok(Self { nodes })
+    }
+
+    /// Ends them, and counts.
+    pub fn stop(self) -> Result<Counted> {
+        std::thread::sleep(Duration::from_secs(1));
+        let mut all = Counted::default();
+        for node in &self.nodes {
+            let said = node.sh("pid=$(cat /root/requests.pid); kill $pid; tail --pid=$pid -f /dev/null; cat /root/requests.out")?.stdout;
+            let mut lines = said.lines();
+            let counts: Vec<u64> = lines.next().unwrap_or_default().split(' ').filter_map(|word| word.parse().ok()).collect();
+            let [done, failed, slowest] = counts[..] else {
+                return Err(lab::Error::Refused(format!("the clients of {} said: {said}", node.name)));
+            };
+            all.done += usize::try_from(done).unwrap_or_default();
+            all.failed += usize::try_from(failed).unwrap_or_default();
+            all.slowest = all.slowest.max(slowest);
+            all.why.extend(lines.map(|line| format!("{}: {line}", node.name)));
+        }
+        Ok(all)
+    }
+}
+
+/// A crash and planned moves under the load of an application beside a replica, and of clients that connect for each request; no HAProxy
+/// may notice, and no such request may fail in a move.
 pub fn crash_and_move(site: &Site, longest: Duration) -> Result<()> {
+    drain(site)?;
     let before = processes(&site.lab);
     let load = load_through(site, &site.replicas()?[0])?;
+    let requests = Requests::start(site)?;
     site.kill_primary()?;
     site.wait_settled()?;
     wait_agreed(site)?;
-    site.move_primary()?;
-    site.wait_settled()?;
-    wait_agreed(site)?;
+    println!("a crash, a connection for each request: {:?}", requests.stop()?);
+    for number in 1..=MOVES {
+        let requests = Requests::start(site)?;
+        site.move_primary()?;
+        site.wait_settled()?;
+        wait_agreed(site)?;
+        let counted = requests.stop()?;
+        println!("planned move {number}, a connection for each request: {counted:?}");
+        expect(counted.done > 0 && counted.failed == 0, &format!("no request fails in a planned move: {counted:?}"))?;
+    }
     held(site, load, longest, "")?;
     expect(processes(&site.lab) == before, "no HAProxy was restarted")
 }

@@ -117,6 +117,13 @@ pub(crate) fn load_options() -> Result<LoadOptions> {
     Ok(LoadOptions { password_file: Some(file), ..LoadOptions::of(Database::MySql) })
 }
 
+/// The command of a client that connects, writes and ends.
+pub(crate) fn request(site: &Site, port: u16) -> Result<String> {
+    site.sql(&site.primary()?, "CREATE TABLE IF NOT EXISTS `load`.requests (n BIGINT AUTO_INCREMENT PRIMARY KEY)")?;
+    let client = site.server().client;
+    Ok(format!("env MYSQL_PWD={LOAD_PASSWORD} {client} -h127.0.0.1 -P{port} -uload load -e 'INSERT INTO requests VALUES (NULL)'"))
+}
+
 /// Whether that many replicas follow and, where that is promised, acknowledge this primary, which has the address.
 pub(crate) fn attached(site: &Site, primary: &Node, replicas: usize) -> bool {
     let lossless = site.durability() == Durability::Quorum;

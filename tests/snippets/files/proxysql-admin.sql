@@ -59,8 +59,13 @@ CREATE TABLE global_variables (variable_name VARCHAR NOT NULL PRIMARY KEY, varia
 CREATE TABLE bounds (variable_name VARCHAR NOT NULL PRIMARY KEY, least INT NOT NULL, most INT NOT NULL);
 INSERT INTO global_variables VALUES
     ('admin-admin_credentials', 'admin:admin'),
+    ('admin-stats_credentials', 'stats:stats'),
     ('admin-mysql_ifaces', '0.0.0.0:6032'),
     ('mysql-interfaces', '0.0.0.0:6033'),
+    ('mysql-default_charset', 'utf8'),
+    ('mysql-default_collation_connection', 'utf8_general_ci'),
+    ('mysql-poll_timeout', '2000'),
+    ('mysql-server_version', '5.5.30'),
     ('mysql-monitor_username', 'monitor'),
     ('mysql-monitor_password', 'monitor'),
     ('mysql-monitor_writer_is_also_reader', 'true'),
@@ -79,6 +84,7 @@ INSERT INTO global_variables VALUES
     ('mysql-query_retries_on_failure', '1'),
     ('mysql-shun_recovery_time_sec', '10');
 INSERT INTO bounds VALUES
+    ('mysql-poll_timeout', 10, 20000),
     ('mysql-monitor_connect_interval', 100, 604800000),
     ('mysql-monitor_ping_interval', 100, 604800000),
     ('mysql-monitor_ping_timeout', 100, 600000),

@@ -15,6 +15,7 @@ mod connections;
 mod copy;
 mod demote;
 mod disk;
+mod drain;
 mod election;
 mod hang;
 mod hostile;

@@ -10,6 +10,7 @@
 mod attacks;
 mod demote;
 mod disk;
+mod drain;
 mod durability;
 mod election;
 mod foreign;
