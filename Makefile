@@ -8,7 +8,7 @@ SHAREDIR = $(PREFIX)/share/systole
 DOCDIR = $(PREFIX)/share/doc/systole
 MANDIR = $(PREFIX)/share/man
 CRMSHDIR = $(PREFIX)/share/crmsh/scripts
-AGENTS = cron-singleton mysql redis
+AGENTS = address cron-singleton mysql redis
 WIZARDS = $(notdir $(wildcard crm-scripts/systole-*))
 
 CARGO ?= cargo
@@ -60,7 +60,7 @@ first-time:
 JOBS ?= 4
 DAILY = $(subst ::,.,$(strip $(shell sed 's/\#.*//' tests/cluster/daily)))
 STEPS = lab-program test-programs stage image/debian12 image/debian13 image/sid \
-  $(filter cluster/debian12/cron.%,$(DAILY:%=cluster/%)) contract/mysql contract/mariadb contract/cron-minutes contract/redis contract/cron \
+  $(filter cluster/debian12/cron.%,$(DAILY:%=cluster/%)) contract/mysql contract/mariadb contract/cron-minutes contract/redis contract/cron contract/address \
   $(filter-out cluster/debian12/cron.%,$(DAILY:%=cluster/%)) lab package-test snippets unit check
 test:
 	@tests/step --begin $(STEPS)
@@ -117,12 +117,15 @@ package-test: stage image/debian12 image/debian13
 	done'
 
 ## make contract    the OCF contract, with real servers and the real ocf-tester, in containers (TEST=name for one)
-contract: contract/redis contract/cron contract/cron-minutes contract/mariadb contract/mysql
+contract: contract/address contract/redis contract/cron contract/cron-minutes contract/mariadb contract/mysql
 
 # A test program in a container: image, program, further variables and arguments.
 TEST ?=
 in-sandbox = $(LAB) sandbox --image $(1) --package $(PACKAGE) --bind $(PROGRAMS):/contract --env SYSTOLE_SANDBOX=1 $(3) -- \
   /contract/attempts /contract/$(2) $(4) $(TEST)
+
+contract/address: test-programs stage image/debian12
+	$(STEP) $(call in-sandbox,debian12,contract-address,,--test-threads=4)
 
 contract/redis: test-programs stage image/$(IMAGE)
 	$(STEP) $(call in-sandbox,$(IMAGE),contract-redis,,--test-threads=4)

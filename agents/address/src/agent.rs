@@ -75,7 +75,7 @@ impl ResourceAgent for Address {
             wait_for_detection(context, &mut kernel, wanted, &link)?;
         }
         if plan.add {
-            context.log.notice(format!("{address}/{} is on {nic} now", plan.home.prefix));
+            context.log.notice(format!("{address}/{} was added to {nic}", plan.home.prefix));
         }
         if let Some(hardware) = link.hardware {
             self.announce(context, &mut kernel, &seen, &link, hardware);
