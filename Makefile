@@ -206,7 +206,7 @@ cluster-recipes:
 ## make scenarios   every scenario on one generation of nodes (IMAGE=debian13 for the other one; an hour and a half)
 # Servers that are in one image only run once, with Debian 12.
 scenarios: test-programs stage image/$(IMAGE) $(if $(filter debian12,$(IMAGE)),image/debian13 image/sid)
-	$(SCENARIOS) balancers:: cron:: haproxy:: mysql:: redis:: sentinel:: upgrade:: workshop:: \
+	$(SCENARIOS) address:: balancers:: cron:: haproxy:: mysql:: redis:: sentinel:: upgrade:: workshop:: \
 	  $(if $(filter debian12,$(IMAGE)),,--skip ::mysql_ --skip valkey)
 
 ## make generations every scenario on both generations of nodes, Debian 12 and 13 (three hours)
@@ -221,7 +221,7 @@ full: contract/mariadb-11.8 contract/mysql-5.6 contract/mysql-rest
 	$(MAKE) cluster-recipes
 
 ## make bench       beside the stock agents, written to docs/benchmarks*.md (RUNS=20; hours, on a machine at rest)
-bench: bench-redis bench-mysql bench-cron workshop-drills
+bench: bench-redis bench-mysql bench-cron bench-address workshop-drills
 
 ## make bench-redis beside ocf:heartbeat:redis only
 bench-redis: stage image/$(IMAGE)
@@ -237,6 +237,11 @@ bench-mysql: stage image/$(IMAGE) image/sid
 bench-cron: stage image/$(IMAGE)
 	$(CARGO) build --locked --release -p cluster-scenarios --bins
 	$(TARGET)/release/bench --part cron
+
+## make bench-address  an address beside ocf:heartbeat:IPaddr2 only (a minute)
+bench-address: stage image/$(IMAGE)
+	$(CARGO) build --locked --release -p cluster-scenarios --bins
+	$(TARGET)/release/bench --part address --runs $(RUNS)
 
 ## make workshop-drills  every drill of the whole site under visitors, some DRILLS times, written to docs/benchmarks-workshop.md (20 minutes)
 DRILLS ?= 5

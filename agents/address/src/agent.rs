@@ -43,7 +43,7 @@ impl ResourceAgent for Address {
     };
 
     fn new(context: &Context, values: &Values) -> Result<Self, Failure> {
-        Ok(Self { params: Params::new(values, context) })
+        Ok(Self { params: Params::new(values, context.environment.clone_max()) })
     }
 
     fn start(&self, context: &Context) -> Outcome {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use ocf::{Context, Failure, Kind, Parameter, Values};
+use ocf::{Failure, Kind, Parameter, Values};
 
 use crate::plan::{Broadcast, Wanted};
 use crate::suitable::{is_link_local, prefix, unsuitable, unsuitable_in};
@@ -131,12 +131,12 @@ pub(crate) struct Params {
 }
 
 impl Params {
-    /// Takes the checked values.
-    pub(crate) fn new(values: &Values, context: &Context) -> Self {
+    /// Takes the checked values. `instances`: how many a clone of it may have.
+    pub(crate) fn new(values: &Values, instances: Option<u32>) -> Self {
         let mut contradiction = None;
         let mut wrong = |why: Failure| contradiction = contradiction.take().or(Some(why));
         let wanted = values.address(&IP).map(|(address, length)| wanted(values, address, length, &mut wrong));
-        if let Some(why) = not_for_this_agent(values, context) {
+        if let Some(why) = not_for_this_agent(values, instances) {
             wrong(why);
         }
         Self {
@@ -245,7 +245,7 @@ fn preferred(values: &Values, wrong: &mut impl FnMut(Failure)) -> Option<u32> {
 }
 
 /// What IPaddr2 can and this agent cannot.
-fn not_for_this_agent(values: &Values, context: &Context) -> Option<Failure> {
+fn not_for_this_agent(values: &Values, instances: Option<u32>) -> Option<Failure> {
     if values.is_given(&CLUSTERIP_HASH) {
         return Some(values.contradiction(
             "clusterip_hash is for an address on several nodes at once: take it out, or use ocf:heartbeat:IPaddr2 for this address",
@@ -265,7 +265,7 @@ fn not_for_this_agent(values: &Values, context: &Context) -> Option<Failure> {
         return Some(values.contradiction("lvs_ipv6_addrlabel is not known here: take it out, and set preferred_lft=0 instead"));
     }
     // Of the loopback interface they know themselves that nobody hears them: it is how addresses are announced by routing.
-    let several = context.environment.clone_max().is_some_and(|most| most > 1) && values.text(&NIC) != "lo";
+    let several = instances.is_some_and(|most| most > 1) && values.text(&NIC) != "lo";
     several
         .then(|| values.contradiction("a clone would have the address on several nodes at once: make it a plain resource, without a clone"))
 }

@@ -1,10 +1,8 @@
 //! What is decided, by what is wanted and seen; and what becomes of values that nobody should give.
 
 use std::net::IpAddr;
-use std::rc::Rc;
-use std::time::{Duration, Instant};
 
-use ocf::{Code, Context, Deadline, Environment, Log, Values};
+use ocf::{Code, Environment, Values};
 use proptest::prelude::*;
 
 use crate::params::{self, Params};
@@ -21,9 +19,7 @@ fn params(pairs: &[(&str, &str)]) -> Result<Params, String> {
         None => (format!("OCF_RESKEY_{name}"), (*value).to_owned()),
     }));
     let values = Values::read(params::ALL, &environment).map_err(|failure| failure.reason)?;
-    let log = Rc::new(Log::open("address", "start", &environment));
-    let deadline = Deadline::with_margin(Instant::now(), Duration::from_secs(20));
-    let params = Params::new(&values, &Context { environment, log, deadline });
+    let params = Params::new(&values, environment.clone_max());
     match &params.contradiction {
         None => Ok(params),
         Some(failure) => {
