@@ -146,7 +146,7 @@ fn a_start_adds_what_is_missing_and_removes_what_is_elsewhere() {
     let wrong = [assigned(1, "192.0.2.10/32"), assigned(2, "192.0.2.10/24")];
     let planned = |seen: &Seen| start(&wanted, seen).map(|Start { add, remove, .. }| (add, remove)).unwrap();
     assert_eq!(planned(&node()), (true, vec![]));
-    assert_eq!(planned(&with(&[right.clone()])), (false, vec![]));
+    assert_eq!(planned(&with(std::slice::from_ref(&right))), (false, vec![]));
     assert_eq!(planned(&with(&wrong)), (true, wrong.to_vec()));
     assert_eq!(planned(&with(&[wrong[0].clone(), right])), (false, vec![wrong[0].clone()]));
     // Real servers of LVS have it there.
@@ -167,11 +167,11 @@ fn the_table_of_verdicts() {
     for pairs in [plain, exact] {
         assert_eq!(verdict(pairs, &node()), Ok(Verdict::Absent));
         assert_eq!(verdict(pairs, &with(&[assigned(9, "192.0.2.10/32")])), Ok(Verdict::Absent), "on lo");
-        assert_eq!(verdict(pairs, &with(&[here.clone()])), Ok(Verdict::Present(None)));
+        assert_eq!(verdict(pairs, &with(std::slice::from_ref(&here))), Ok(Verdict::Present(None)));
     }
     // What nobody has said is not held against it.
     for other in [assigned(1, "192.0.2.10/32"), assigned(2, "192.0.2.10/24")] {
-        assert_eq!(verdict(plain, &with(&[other.clone()])), Ok(Verdict::Present(None)));
+        assert_eq!(verdict(plain, &with(std::slice::from_ref(&other))), Ok(Verdict::Present(None)));
         assert_eq!(verdict(exact, &with(&[other])).unwrap_err().0, Code::Generic);
     }
     for (addresses, pairs, word) in [

@@ -169,10 +169,12 @@ fn asked(over: &Arc<AtomicBool>) -> Result<mpsc::Receiver<Instant>> {
     client(move || {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.connect((ADDRESS, PORT))?;
-        socket.set_read_timeout(Some(PAUSE))?;
+        // A socket's own time limit is counted in ticks of 4 ms.
+        socket.set_nonblocking(true)?;
         ready.send(())?;
         while !over.load(Ordering::Relaxed) {
             let _ = socket.send(b"?");
+            std::thread::sleep(PAUSE);
             if socket.recv(&mut [0; 16]).is_ok() {
                 tell.send(Instant::now())?;
                 return Ok(());

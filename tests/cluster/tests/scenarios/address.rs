@@ -5,13 +5,16 @@ use std::time::Duration;
 use cluster_scenarios::{expect, finish, recipe, snippet};
 use lab::{Lab, LabOptions, Result};
 
-/// The commands for moving over, for the resource of the snippet.
-fn commands() -> Vec<String> {
+/// The commands for moving over, and for the way back, for the resource of the snippet.
+fn commands() -> [Vec<String>; 2] {
     const PAGE: &str = include_str!("../../../../docs/address.md");
-    let section = PAGE.split("\n## ").find(|section| section.starts_with("Moving over")).unwrap();
-    // They stand in the list of steps, which indents them.
-    let commands = section.lines().filter_map(|line| line.strip_prefix("       ")).filter(|line| line.starts_with("crm"));
-    commands.map(|line| line.replace("mysql-ip", "public-ip-1")).collect()
+    let section = PAGE.split("\n## ").find(|section| section.starts_with("Moving over")).unwrap().replace("mysql-ip", "public-ip-1");
+    // The list of steps indents them once more.
+    let over: Vec<String> = section.lines().filter_map(|line| line.strip_prefix("       crm")).map(|line| format!("crm{line}")).collect();
+    let change = section.lines().find_map(|line| line.strip_prefix("    crm configure filter")).unwrap();
+    let edit = |line: &String| if line.contains("filter") { format!("crm configure filter{change}") } else { line.clone() };
+    let back = over.iter().map(edit).collect();
+    [over, back]
 }
 
 fn steps(lab: &Lab) -> Result<()> {
@@ -25,17 +28,17 @@ fn steps(lab: &Lab) -> Result<()> {
     holder.sh("ip monitor address > /root/changes 2>&1 & echo $! > /root/monitor.pid")?;
     client.sh("ping -n -i 0.1 198.51.100.101 > /root/answers 2>&1 & echo $! > /root/ping.pid")?;
 
-    let commands = commands();
-    expect(commands.len() == 7, &format!("the page has seven commands: {commands:?}"))?;
-    for (from, to) in [(STOCK, OURS), (OURS, STOCK), (STOCK, OURS)] {
-        for command in &commands {
-            let command = command.replace(STOCK, "FROM").replace(OURS, "TO").replace("FROM", from).replace("TO", to);
+    let [over, back] = commands();
+    expect(over.len() == 7, &format!("the page has seven commands: {over:?}"))?;
+    for (commands, agent) in [(&over, OURS), (&back, STOCK), (&over, OURS)] {
+        for command in commands {
             println!("{command}");
-            holder.sh(&command)?;
+            holder.sh(command)?;
         }
         lab.wait_idle()?;
-        let shown = holder.sh("crm configure show public-ip-1; crm_mon -1 --show-detail")?.stdout;
-        expect(shown.contains(to) && !shown.contains(from) && !shown.contains("Failed"), &shown)?;
+        let shown = holder.sh("crm_mon -1")?.stdout;
+        let ours = shown.lines().find(|line| line.contains("public-ip-1")).unwrap_or_default();
+        expect(ours.contains(agent) && !shown.contains("Failed"), &shown)?;
         // Two monitors of the agent that has it now.
         std::thread::sleep(Duration::from_secs(21));
         expect(place() == "lxc1", "it is where it was")?;
