@@ -119,8 +119,15 @@ impl ResourceAgent for Address {
             Err(_) if context.environment.is_probe() => return Ok(Status::NotRunning),
             entered => entered?,
         }
-        let seen = look(&mut kernel()?, wanted).map_err(unreadable)?;
-        Ok(match plan::judge(wanted, &seen, promotes)? {
+        let mut kernel = kernel()?;
+        let seen = look(&mut kernel, wanted).map_err(unreadable)?;
+        let verdict = plan::judge(wanted, &seen, promotes)?;
+        if let (IpAddr::V4(v4), Verdict::Present(_)) = (wanted.address, &verdict) {
+            if kernel.is_closed(v4) {
+                return Err(Failure::generic(format!("a stop that was killed has left {v4} closed: restart this resource")));
+            }
+        }
+        Ok(match verdict {
             Verdict::Absent => Status::NotRunning,
             // A probe only says what is there.
             Verdict::Present(Some(why)) if !context.environment.is_probe() => Status::Degraded(why),

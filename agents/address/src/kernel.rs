@@ -142,6 +142,17 @@ impl Kernel {
             Err(why) => Err(why),
         }
     }
+
+    /// Whether what comes for this address is dropped: what [`Kernel::close`] has done is still there.
+    pub(crate) fn is_closed(&mut self, address: Ipv4Addr) -> bool {
+        let mut request = RouteMessage::default();
+        request.header.address_family = AddressFamily::Inet;
+        request.header.destination_prefix_length = 32;
+        request.attributes = vec![RouteAttribute::Destination(RouteAddress::Inet(address))];
+        let told = self.0.get(RouteNetlinkMessage::GetRoute(request));
+        // That is the answer of a blackhole. An address in a table of its own (VRF) may have no route here at all.
+        told.is_err_and(|why| why.raw_os_error() == Some(libc::EINVAL))
+    }
 }
 
 fn family(address: IpAddr) -> AddressFamily {

@@ -31,6 +31,9 @@ fn a_stop_that_was_killed_anywhere_is_finished_by_the_next_or_undone_by_a_start(
             if !agent.killed_at("stop", CALLS, n) {
                 break;
             }
+            // Whatever it has left is nothing that looks as if clients were served.
+            let found = agent.run("monitor").status;
+            assert_eq!(found == 0, net.answers(VIP), "killed at {n}: the monitor answers {found}");
             agent.run(then).ok();
             let barrier = net.ip("a", "route show table local type blackhole");
             assert_eq!(barrier, "", "killed at {n}, then {then}");
