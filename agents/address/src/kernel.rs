@@ -240,7 +240,9 @@ fn answered(message: &RouteNetlinkMessage) -> Option<Link> {
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
-            LinkAttribute::OperState(state) => link.down = matches!(state, State::Down | State::LowerLayerDown),
+            LinkAttribute::OperState(state) => link.down |= matches!(state, State::Down | State::LowerLayerDown),
+            // Without a carrier the state above is down within a second, and the carrier says it at once.
+            LinkAttribute::Carrier(carrier) => link.down |= *carrier == 0,
             LinkAttribute::Address(address) if asks => link.hardware = address.as_slice().try_into().ok(),
             LinkAttribute::PropList(names) => link.names.extend(names.iter().filter_map(|name| match name {
                 Prop::AltIfName(name) => Some(name.clone()),
