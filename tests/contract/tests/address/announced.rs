@@ -9,8 +9,8 @@ use crate::{AGENT, Net, VIP};
 
 const ARP: u16 = 0x0806;
 
-/// What c hears of the address by ARP in this time: when, the operation, and the hardware address.
-fn heard(net: &Net, limit: Duration) -> std::thread::JoinHandle<Vec<(Duration, u8, String)>> {
+/// What c hears of the address by ARP in this time, and no more than so many packets: when, the operation, and the hardware address.
+fn heard(net: &Net, limit: Duration, most: usize) -> std::thread::JoinHandle<Vec<(Duration, u8, String)>> {
     let (ready, wait) = std::sync::mpsc::channel();
     let thread = net.inside("c", move || {
         let index = nix::net::if_::if_nametoindex("eth0").unwrap();
@@ -18,7 +18,8 @@ fn heard(net: &Net, limit: Duration) -> std::thread::JoinHandle<Vec<(Duration, u
         socket.listen(ARP).unwrap();
         ready.send(()).unwrap();
         let (begin, mut found) = (Instant::now(), Vec::new());
-        while let Some(packet) = socket.receive(begin + limit).unwrap() {
+        while found.len() < most {
+            let Some(packet) = socket.receive(begin + limit).unwrap() else { break };
             if packet[14..18] == [192, 0, 2, 10] {
                 let hardware: Vec<String> = packet[8..14].iter().map(|byte| format!("{byte:02x}")).collect();
                 found.push((begin.elapsed(), packet[7], hardware.join(":")));
@@ -33,7 +34,7 @@ fn heard(net: &Net, limit: Duration) -> std::thread::JoinHandle<Vec<(Duration, u
 #[test]
 fn a_start_announces_the_address_as_request_and_reply_and_again_after_1_and_5_seconds() {
     let net = Net::new("heard");
-    let ears = heard(&net, Duration::from_secs(7));
+    let ears = heard(&net, Duration::from_secs(60), 8);
     let answer = net.agent("a").parameter("arp_count", "2").parameter("arp_interval", "100").run("start");
     answer.ok();
     // Pacemaker reads the output until it is closed. Whoever announces it later does not keep it open.
@@ -55,7 +56,7 @@ fn nobody_announces_an_address_that_has_gone() {
     let net = Net::new("gone");
     net.agent("a").run("start").ok();
     net.agent("a").run("stop").ok();
-    let ears = heard(&net, Duration::from_secs(6));
+    let ears = heard(&net, Duration::from_secs(6), 1);
     assert_eq!(ears.join().unwrap(), []);
     let left = || Process::all().into_iter().filter(|p| p.arguments.starts_with(AGENT) && p.arguments.contains("gone")).count();
     eventually("nobody is left to announce it", || left() == 0);

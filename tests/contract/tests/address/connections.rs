@@ -30,10 +30,10 @@ fn server(net: &Net, listens: &'static str) {
     wait.recv().unwrap();
 }
 
-/// Connects, and hears the greeting.
+/// Connects, and hears the greeting. Whoever is not told then that the connection has ended waits for half a minute.
 fn connected(address: &str) -> std::io::Result<TcpStream> {
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(address.parse().unwrap(), 3306), Duration::from_secs(1))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(address.parse().unwrap(), 3306), Duration::from_secs(2))?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     stream.read_exact(&mut [0; 5])?;
     Ok(stream)
 }
@@ -82,15 +82,16 @@ fn other_connections_stay() {
     let net = Net::new("others");
     server(&net, "0.0.0.0");
     net.agent("a").run("start").ok();
-    let client = net.inside("c", || {
-        connected("192.0.2.1").map(|mut stream| {
-            stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-            stream.read(&mut [0]).map_err(|e| e.kind())
-        })
+    let (ready, wait) = std::sync::mpsc::channel();
+    let client = net.inside("c", move || {
+        let mut stream = connected("192.0.2.1").unwrap();
+        ready.send(()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        stream.read(&mut [0]).map_err(|e| e.kind())
     });
-    std::thread::sleep(Duration::from_millis(200));
+    wait.recv().unwrap();
     net.agent("a").run("stop").ok();
-    assert_eq!(client.join().unwrap().unwrap(), Err(ErrorKind::WouldBlock));
+    assert_eq!(client.join().unwrap(), Err(ErrorKind::WouldBlock));
 }
 
 /// A pool of connections makes new ones as soon as it loses the old ones. One that got through between the end of the old ones and the
@@ -110,8 +111,6 @@ fn nobody_connects_between_the_end_of_the_connections_and_the_removal() {
                 net.inside("c", move || {
                     while !over.load(Ordering::Relaxed) {
                         let Ok(mut stream) = connected(ip) else { continue };
-                        // A second is longer than the stop takes.
-                        stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
                         match stream.read(&mut [0]) {
                             Err(e) if e.kind() == ErrorKind::ConnectionReset => {}
                             told => return Some(format!("{told:?}")),

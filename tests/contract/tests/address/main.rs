@@ -17,7 +17,7 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use nix::sched::{CloneFlags, setns};
-use testkit::{Agent, require};
+use testkit::{Agent, begin_to_count, require, say_whether_the_machine_kept_up};
 
 /// The agent.
 const AGENT: &str = "/usr/lib/ocf/resource.d/systole/address";
@@ -37,6 +37,7 @@ struct Net {
 impl Net {
     fn new(name: &'static str) -> Self {
         require();
+        begin_to_count();
         let net = Self { name };
         let _made = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         net.remove();
@@ -127,6 +128,9 @@ impl Net {
 
 impl Drop for Net {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            say_whether_the_machine_kept_up();
+        }
         self.remove();
     }
 }
