@@ -8,7 +8,7 @@ SHAREDIR = $(PREFIX)/share/systole
 DOCDIR = $(PREFIX)/share/doc/systole
 MANDIR = $(PREFIX)/share/man
 CRMSHDIR = $(PREFIX)/share/crmsh/scripts
-AGENTS = cron-singleton mysql redis
+AGENTS = address cron-singleton mysql redis
 WIZARDS = $(notdir $(wildcard crm-scripts/systole-*))
 
 CARGO ?= cargo
@@ -60,7 +60,7 @@ first-time:
 JOBS ?= 4
 DAILY = $(subst ::,.,$(strip $(shell sed 's/\#.*//' tests/cluster/daily)))
 STEPS = lab-program test-programs stage image/debian12 image/debian13 image/sid \
-  $(filter cluster/debian12/cron.%,$(DAILY:%=cluster/%)) contract/mysql contract/mariadb contract/cron-minutes contract/redis contract/cron \
+  $(filter cluster/debian12/cron.%,$(DAILY:%=cluster/%)) contract/mysql contract/mariadb contract/cron-minutes contract/redis contract/cron contract/address \
   $(filter-out cluster/debian12/cron.%,$(DAILY:%=cluster/%)) lab package-test snippets unit check
 test:
 	@tests/step --begin $(STEPS)
@@ -117,12 +117,15 @@ package-test: stage image/debian12 image/debian13
 	done'
 
 ## make contract    the OCF contract, with real servers and the real ocf-tester, in containers (TEST=name for one)
-contract: contract/redis contract/cron contract/cron-minutes contract/mariadb contract/mysql
+contract: contract/address contract/redis contract/cron contract/cron-minutes contract/mariadb contract/mysql
 
 # A test program in a container: image, program, further variables and arguments.
 TEST ?=
 in-sandbox = $(LAB) sandbox --image $(1) --package $(PACKAGE) --bind $(PROGRAMS):/contract --env SYSTOLE_SANDBOX=1 $(3) -- \
   /contract/attempts /contract/$(2) $(4) $(TEST)
+
+contract/address: test-programs stage image/debian12
+	$(STEP) $(call in-sandbox,debian12,contract-address,,--test-threads=4)
 
 contract/redis: test-programs stage image/$(IMAGE)
 	$(STEP) $(call in-sandbox,$(IMAGE),contract-redis,,--test-threads=4)
@@ -202,7 +205,7 @@ cluster-recipes:
 ## make scenarios   every scenario on one generation of nodes (IMAGE=debian13 for the other one; an hour and a half)
 # Servers that are in one image only run once, with Debian 12.
 scenarios: test-programs stage image/$(IMAGE) $(if $(filter debian12,$(IMAGE)),image/debian13 image/sid)
-	$(SCENARIOS) balancers:: cron:: haproxy:: mysql:: redis:: sentinel:: upgrade:: workshop:: \
+	$(SCENARIOS) address:: balancers:: cron:: haproxy:: mysql:: redis:: sentinel:: upgrade:: workshop:: \
 	  $(if $(filter debian12,$(IMAGE)),,--skip ::mysql_ --skip valkey)
 
 ## make generations every scenario on both generations of nodes, Debian 12 and 13 (three hours)
@@ -218,7 +221,7 @@ full: contract/mariadb-11.8 contract/mysql-5.6 contract/mysql-rest
 	$(MAKE) cluster-recipes
 
 ## make bench       beside the stock agents, written to docs/benchmarks*.md (RUNS=20; hours, on a machine at rest)
-bench: bench-redis bench-mysql bench-cron workshop-drills
+bench: bench-redis bench-mysql bench-cron bench-address workshop-drills
 
 ## make bench-redis beside ocf:heartbeat:redis only
 bench-redis: stage image/$(IMAGE)
@@ -234,6 +237,11 @@ bench-mysql: stage image/$(IMAGE) image/sid
 bench-cron: stage image/$(IMAGE)
 	$(CARGO) build --locked --release -p cluster-scenarios --bins
 	$(TARGET)/release/bench --part cron
+
+## make bench-address  an address beside ocf:heartbeat:IPaddr2 only (a minute)
+bench-address: stage image/$(IMAGE)
+	$(CARGO) build --locked --release -p cluster-scenarios --bins
+	$(TARGET)/release/bench --part address --runs $(RUNS)
 
 ## make workshop-drills  every drill of the whole site under visitors, some DRILLS times, written to docs/benchmarks-workshop.md (20 minutes)
 DRILLS ?= 5

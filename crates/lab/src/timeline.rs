@@ -39,12 +39,14 @@ const TELLING: &[&str] = &[
     "process failed",
     "Adding inet address",
     "IP status =",
+    "is on no interface any more",
+    "was added to",
     "will promote",
     "Setting master-",
 ];
 
 /// Who may tell it.
-const TELLERS: &[&str] = &["pacemaker", "corosync", "systole", "IPaddr2", "redis", "mysql", "cron"];
+const TELLERS: &[&str] = &["pacemaker", "corosync", "systole", "IPaddr2", "address", "redis", "mysql", "cron"];
 
 /// Reads what the nodes' journals say between two moments (microseconds), from the nodes' disks: also of dead nodes.
 pub fn cluster_events(paths: &LabPaths, spec: &LabSpec, from: u64, to: u64) -> Result<Vec<Event>> {

@@ -103,7 +103,7 @@ fn content_type(parameter: &Parameter) -> &'static str {
     match parameter.kind {
         Kind::Integer { .. } => "integer",
         Kind::Boolean => "boolean",
-        Kind::Text | Kind::Path | Kind::Name | Kind::Time | Kind::Choice(_) => "string",
+        Kind::Text | Kind::Path | Kind::Name | Kind::Time | Kind::Address | Kind::Choice(_) => "string",
     }
 }
 

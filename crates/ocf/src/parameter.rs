@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub enum Kind {
     Boolean,
     /// A duration: a number with `ms`, `s`, `m` or `h` (seconds without a unit).
     Time,
+    /// An IPv4 or IPv6 address, perhaps with the length of its network's prefix behind a slash.
+    Address,
     /// One of these words.
     Choice(&'static [&'static str]),
 }
@@ -109,6 +112,7 @@ impl Parameter {
             Kind::Integer { min, max } => value.parse::<i64>().is_ok_and(|n| (min..=max).contains(&n)),
             Kind::Boolean => boolean(value).is_some(),
             Kind::Time => time(value).is_some(),
+            Kind::Address => address(value).is_some(),
             Kind::Choice(words) => words.contains(&value),
         };
         if ok { Ok(()) } else { Err(format!("is not {}", self.expectation())) }
@@ -123,6 +127,7 @@ impl Parameter {
             Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Kind::Boolean => "yes or no".into(),
             Kind::Time => "a duration such as 30s".into(),
+            Kind::Address => "an IPv4 or IPv6 address such as 192.0.2.10 or 2001:db8::10".into(),
             Kind::Choice(words) => format!("one of {}", words.join(", ")),
         }
     }
@@ -150,6 +155,17 @@ fn time(value: &str) -> Option<Duration> {
         _ => return None,
     };
     Some(Duration::from_millis(millis))
+}
+
+/// Reads an address, with the length of its prefix if that is given.
+fn address(value: &str) -> Option<(IpAddr, Option<u8>)> {
+    let (text, prefix) = value.split_once('/').map_or((value, None), |(text, prefix)| (text, Some(prefix)));
+    let address: IpAddr = text.parse().ok()?;
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    let Some(prefix) = prefix else { return Some((address, None)) };
+    let digits = prefix.bytes().all(|byte| byte.is_ascii_digit());
+    let length = prefix.parse().ok().filter(|length| digits && (1..=longest).contains(length))?;
+    Some((address, Some(length)))
 }
 
 /// A value that is never printed, not even by `{:?}`.
@@ -285,6 +301,11 @@ impl Values {
         time(self.text(parameter)).unwrap_or_default()
     }
 
+    /// The value as an address, with the length of its prefix if that is given; `None` when there is none.
+    pub fn address(&self, parameter: &Parameter) -> Option<(IpAddr, Option<u8>)> {
+        address(self.text(parameter))
+    }
+
     /// The value as a secret, `None` when there is none.
     pub fn secret(&self, parameter: &Parameter) -> Option<Secret> {
         Some(self.text(parameter)).filter(|v| !v.is_empty()).map(Secret::new)
@@ -391,6 +412,28 @@ mod tests {
         LastValues::keep(&environment, &declared, &Values::read(&declared, &environment).unwrap());
         assert_eq!(LastValues::load(&environment).0, BTreeMap::from([("port".to_owned(), "7000".to_owned())]));
         std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn addresses_are_the_same_however_they_are_written() {
+        const IP: Parameter = Parameter::new("ip", Kind::Address, "address");
+        let read = |text| Values::read(&[IP], &environment(&[("ip", text)])).ok().and_then(|values| values.address(&IP));
+        assert_eq!(read("2001:DB8:0::5"), read("2001:db8::5"));
+        assert_eq!(read("192.0.2.5/24"), Some(("192.0.2.5".parse().unwrap(), Some(24))));
+        for wrong in [
+            "192.0.2",
+            "192.0.2.256",
+            "192.0.02.1",
+            "192.0.2.5/",
+            "192.0.2.5/33",
+            "192.0.2.5/+8",
+            "192.0.2.5/0",
+            "fe80::1%eth0",
+            "::1/129",
+            " ::1",
+        ] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

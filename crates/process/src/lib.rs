@@ -14,6 +14,7 @@ mod files;
 mod identity;
 mod lookup;
 pub mod own;
+mod packet;
 mod place;
 mod reaper;
 mod scope;
@@ -29,6 +30,7 @@ pub use file::{Locked, lock, write_atomically};
 pub use files::{Files, plain_name, read_file};
 pub use identity::{Identity, State, boot_id, since_boot};
 pub use lookup::{UnknownAccount, find_account};
+pub use packet::{PacketSocket, receive_before};
 pub use place::open_by_roots_word;
 pub use reaper::{Tell, run_with_orphans, until_told};
 /// Rights of root, as a set.

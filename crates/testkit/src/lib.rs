@@ -27,7 +27,7 @@ pub use lists::{Lists, Spelling};
 pub use node::Node;
 pub use processes::{Process, signal};
 pub use sandbox::{AGENT, require};
-pub use wait::{eventually, within};
+pub use wait::{begin_to_count, eventually, say_whether_the_machine_kept_up, within};
 
 pub use nix::sys::signal::Signal;
 pub use nix::unistd::User;

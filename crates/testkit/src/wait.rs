@@ -29,15 +29,15 @@ thread_local! {
     static BEGUN: (Instant, pace::Limit) = (Instant::now(), pace::Limit::of(Duration::MAX));
 }
 
-/// Begins to count for the test of this thread.
-pub(crate) fn begin_to_count() {
+/// Begins to count for the test of this thread: whoever makes its first node does.
+pub fn begin_to_count() {
     BEGUN.with(|_| ());
 }
 
 /// What a test that fails says when the machine did not keep up. What an agent gives up on after a time of its own is real time: half a
 /// second that it waits for a record, three for a server's answer. On a busy machine that may rightly be over. tests/attempts makes such a
 /// test again; one that fails on a machine that kept up has failed.
-pub(crate) fn say_whether_the_machine_kept_up() {
+pub fn say_whether_the_machine_kept_up() {
     BEGUN.with(|(begin, counted)| {
         let real = begin.elapsed();
         // The last piece is not counted yet: a short test at rest must not look like one on a busy machine.

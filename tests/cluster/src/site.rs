@@ -29,6 +29,8 @@ pub struct Setup {
     pub certificate: bool,
     /// A disk of its own for the data, of this size.
     pub disk_mib: Option<u32>,
+    /// Whether the address is moved by the distribution's agent, which goes on working with ours.
+    pub stock_address: bool,
 }
 
 impl Default for Setup {
@@ -42,6 +44,7 @@ impl Default for Setup {
             layer: None,
             certificate: false,
             disk_mib: None,
+            stock_address: false,
         }
     }
 }
@@ -72,7 +75,7 @@ impl Site {
 
     /// Three nodes, the agent, the snippet; returns when a primary takes writes and both replicas are attached.
     pub fn with(name: &str, setup: Setup) -> Result<Self> {
-        let Setup { agent, server, durability, settings, parameters, layer, certificate, disk_mib } = setup;
+        let Setup { agent, server, durability, settings, parameters, layer, certificate, disk_mib, stock_address } = setup;
         let volumes = disk_mib.map(|mebibytes| Volume { path: server.data().into(), mebibytes }).into_iter().collect();
         let options = LabOptions {
             name: lab_name(name),
@@ -96,6 +99,9 @@ impl Site {
         if certificate {
             redis::certify(&site)?;
             snippet = snippet.replace("site.conf", "site.conf port=6380");
+        }
+        if stock_address {
+            snippet = snippet.replace("ocf:systole:address", "ocf:heartbeat:IPaddr2");
         }
         site.lab.load_crm(&snippet)?;
         site.wait_settled().inspect_err(|_| println!("logs: {}", keep_logs(&site.lab)))?;

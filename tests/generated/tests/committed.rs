@@ -50,6 +50,11 @@ fn metadata_man_page_and_parameter_table_of_redis() {
 }
 
 #[test]
+fn metadata_man_page_and_parameter_table_of_address() {
+    compare_agent(&systole_address::agent());
+}
+
+#[test]
 fn metadata_man_page_and_parameter_table_of_cron_singleton() {
     compare_agent(&systole_cron_singleton::agent());
 }

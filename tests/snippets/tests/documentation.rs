@@ -149,6 +149,11 @@ fn every_reason_of_the_cron_agent_is_explained() {
 }
 
 #[test]
+fn every_reason_of_the_address_agent_is_explained() {
+    explained("address", &FAILURES, 20);
+}
+
+#[test]
 fn every_reason_of_the_mysql_agent_is_explained() {
     // With what the server says through its connection, which ends up in a reason as well.
     let makers: Vec<&str> = FAILURES.iter().copied().chain(["Refused(", "Denied(", "Absent(", "Silent(", "Stuck(", "refuse("]).collect();

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it saw by panicking")]
 
+mod address;
 mod balancers;
 mod connectivity;
 mod cron;

@@ -44,7 +44,9 @@ fn kill_9_under_load_loses_no_confirmed_write() {
 
 #[test]
 fn valkey_under_pacemaker_3_survives_a_kill_and_a_move() {
-    cluster_scenarios::scenario("valkey", Setup { server: VALKEY, durability: Durability::Quorum, ..Setup::default() }, |site| {
+    // With IPaddr2, so that one scenario has it.
+    let setup = Setup { server: VALKEY, durability: Durability::Quorum, stock_address: true, ..Setup::default() };
+    cluster_scenarios::scenario("valkey", setup, |site| {
         let load = site.load()?;
         site.kill_primary()?;
         site.wait_settled()?;

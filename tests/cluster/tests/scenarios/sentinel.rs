@@ -12,7 +12,7 @@ fn scenario(name: &str, steps: impl FnOnce(&Site) -> Result<()>) {
 
 /// Resources with our agent, and what it leaves running on a node.
 fn agents(site: &Site) -> Result<String> {
-    let cib = site.lab.quorate_node()?.sh("cibadmin --query --scope resources | grep 'provider=\"systole\"' || true")?.stdout;
+    let cib = site.lab.quorate_node()?.sh("cibadmin --query --scope resources | grep 'type=\"redis\"' || true")?.stdout;
     let watchers = site.lab.live_nodes().iter().map(|node| node.pids("systole-watch").len()).sum::<usize>();
     Ok(if watchers == 0 { cib } else { format!("{cib}{watchers} watchers") })
 }

@@ -24,8 +24,8 @@ fn the_jobs_follow_the_public_address_and_run_without_it() {
         }
         let mut stopped = files(&all);
         stopped[1] = Snippet::of("public-addresses.crm").mutated(
-            "primitive public-ip-1 ocf:heartbeat:IPaddr2 \\\n",
-            "primitive public-ip-1 ocf:heartbeat:IPaddr2 \\\n    meta target-role=Stopped \\\n",
+            "primitive public-ip-1 ocf:systole:address \\\n",
+            "primitive public-ip-1 ocf:systole:address \\\n    meta target-role=Stopped \\\n",
         );
         let rehearsal = bed.rehearse(&stopped, &[Step::default()]);
         assert_eq!(rehearsal.steps[0].nodes_of("public-ip-1"), Vec::<&str>::new());

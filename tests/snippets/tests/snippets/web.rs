@@ -73,7 +73,7 @@ fn sentinel_instead_leaves_one_manager_however_it_is_loaded() {
         // Over redis.crm, which was not taken away: our agent is gone, and the address has no place.
         let rehearsal = bed.rehearse(&files(&[BASE, "redis.crm", "redis-sentinel-instead.crm"]), &[Step::default()]);
         assert!(rehearsal.all_loaded() && rehearsal.verified == 0, "{}", rehearsal.said);
-        let left = ["provider=\"systole\"", "name=\"promotable\""].iter().any(|word| rehearsal.cib.contains(word));
+        let left = ["type=\"redis\"", "name=\"promotable\""].iter().any(|word| rehearsal.cib.contains(word));
         assert!(!left, "{}", rehearsal.cib);
         let end = &rehearsal.steps[0];
         assert_eq!((end.nodes_of("redis").len(), end.nodes_of("sentinel").len()), (3, 3));

@@ -1,6 +1,7 @@
 //! Our agents and the stock ones side by side, in one run on one machine: monitor cost, outages, writes lost.
 //! Writes the pages that the documentation quotes, with the machine and the versions, and the raw numbers as JSON.
 
+mod address;
 mod cost;
 mod cron;
 mod fault;
@@ -50,6 +51,7 @@ enum Part {
     Redis,
     Mysql,
     Cron,
+    Address,
     Workshop,
 }
 
@@ -101,7 +103,12 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<()> {
     type Measurement = fn(&Options) -> Result<()>;
-    let parts: [(Part, Measurement); 4] =
-        [(Part::Redis, redis::run), (Part::Mysql, mysql::run), (Part::Cron, cron::run), (Part::Workshop, workshop::run)];
+    let parts: [(Part, Measurement); 5] = [
+        (Part::Redis, redis::run),
+        (Part::Mysql, mysql::run),
+        (Part::Cron, cron::run),
+        (Part::Address, address::run),
+        (Part::Workshop, workshop::run),
+    ];
     parts.iter().filter(|(part, _)| options.part.is_none_or(|wanted| wanted == *part)).try_for_each(|(_, run)| run(options))
 }

@@ -1,0 +1,5 @@
+//! `ocf:systole:address`
+
+fn main() -> std::process::ExitCode {
+    systole_address::agent().run()
+}
