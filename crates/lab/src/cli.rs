@@ -94,7 +94,7 @@ fn dispatch(cli: Cli) -> Result<i32> {
             return pass_through(command.arg(lab.paths().journal_dir(&node)).args(arguments));
         }
         Verb::Sandbox { image, packages, layers, binds, env, chdir, command } => {
-            let layers = package::layers(&image, &Recipe::find(&image)?.built()?, &packages, &layers)?;
+            let layers = package::package_layers(&image, &packages, &layers)?;
             return sandbox::sandbox(&SandboxOptions { image, layers, binds, env, chdir }, &command);
         }
         Verb::LoadCrm { files } => {

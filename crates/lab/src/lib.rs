@@ -43,6 +43,7 @@ pub use journal::Journal;
 pub use lab::{Lab, LabOptions};
 pub use load::{Load, LoadOptions};
 pub use node::Node;
+pub use package::package_layers;
 pub use sandbox::{SandboxOptions, sandbox};
 pub use state::{Bind, LabPaths};
 pub use visitors::VisitOptions;

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use crate::error::{Context, Error, Result};
+use crate::image::Recipe;
 use crate::sandbox::{self, SandboxOptions};
 use crate::state::{Bind, LabPaths};
 use crate::{host, image, overlay};
@@ -12,7 +13,15 @@ use crate::{host, image, overlay};
 /// Every commit makes another package. What nobody took for so long, and no lab stands on, goes when the next one comes.
 const UNUSED: Duration = Duration::from_secs(24 * 3600);
 
-/// All that is laid over an image: first what the packages bring, then the layers.
+/// What is to be laid over an image (one that is built): first what these packages bring, then the layers.
+///
+/// # Errors
+/// When the packages cannot be installed, or a layer is none.
+pub fn package_layers(image: &str, packages: &[PathBuf], layers: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    self::layers(image, &Recipe::find(image)?.built()?, packages, layers)
+}
+
+/// The same over an image in this directory.
 pub(crate) fn layers(image: &str, image_root: &Path, packages: &[PathBuf], layers: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(layer(image, image_root, packages)?.into_iter().chain(overlay::layers(layers)?).collect())
 }

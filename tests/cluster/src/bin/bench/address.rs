@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use cluster_scenarios::package;
-use lab::{Bind, Error, Result, SandboxOptions, image, sandbox};
+use lab::{Bind, Error, Result, SandboxOptions, image, package_layers, sandbox};
 
 use crate::page::{Page, percentile};
 use crate::{Options, Results};
@@ -40,9 +40,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     );
     let words = ["sh", "-ec", &script].map(str::to_owned);
     let container = SandboxOptions {
+        layers: package_layers(&image::usual(), &[package()?], &[])?,
         image: image::usual(),
-        packages: vec![package()?],
-        layers: vec![],
         binds: vec![Bind { source: directory.clone(), target: "/bench".into() }],
         env: vec![],
         chdir: None,
