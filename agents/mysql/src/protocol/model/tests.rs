@@ -357,7 +357,6 @@ fn each_rule_is_missed_when_it_is_left_out() {
         (Without::Quorum, mysql(Budget { cuts: 1, ..CRASH }), "I1"),
         (Without::Drain, mysql(MOVE), "I1"),
         (Without::CompareAndSwap, World { prelude: a_record_is_on_its_way, ..mysql(CRASH) }, "I1"),
-        (Without::CompareAndSwap, World { prelude: a_join_is_on_its_way, ..mariadb(dies) }, "I1"),
         (Without::NewRecordAfterStart, lost.clone(), "I1"),
         (Without::MemoryOfAcknowledging, lost, "I1"),
         (Without::WaitingCommits, World { prelude: what_b_lost_is_being_acknowledged, ..mysql(dies) }, "I1"),
