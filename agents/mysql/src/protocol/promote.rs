@@ -67,7 +67,7 @@ impl Instance<'_> {
             return self.open(record).await;
         }
         let running = self.running(&peers)?;
-        let positions = self.win_election(record.as_ref(), &running).await?;
+        let positions = self.win_election(record.as_ref(), &running, &seen).await?;
         self.milestone("elected").await;
         let seen = self.leave_source(seen).await?;
         self.milestone("source-forgotten").await;
@@ -166,11 +166,19 @@ impl Instance<'_> {
     }
 
     /// The election, unless it was won in the notification before. Returns the positions that it was decided by.
-    async fn win_election(&mut self, record: Option<&Record>, running: &BTreeSet<String>) -> Result<BTreeMap<String, Position>, Failure> {
+    async fn win_election(
+        &mut self,
+        record: Option<&Record>,
+        running: &BTreeSet<String>,
+        seen: &Observation,
+    ) -> Result<BTreeMap<String, Position>, Failure> {
         if !self.rules.clustered {
             return Ok(BTreeMap::new());
         }
-        if self.state.elected == Some(record.map_or_else(String::new, ToString::to_string)) && self.stands_published(record) {
+        let elected = self.state.elected == Some(record.map_or_else(String::new, ToString::to_string));
+        // Unless somebody wrote here meanwhile: nobody has voted for that, and it would be merged.
+        let same = self.state.published.as_ref().is_some_and(|(position, _)| position.have().contains(&seen.have()));
+        if elected && same && self.stands_published(record) {
             // Won in the notification before, and nothing moves since.
             return self.hear(record, running, Duration::ZERO).await;
         }
