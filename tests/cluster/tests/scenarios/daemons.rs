@@ -3,7 +3,6 @@
 //!
 //! What asks runs in the nodes: it is this program again, which the scenario copies there. Those tests are the ignored ones.
 
-use std::path::Path;
 use std::time::Duration;
 
 use cluster_scenarios::{MARIADB, REDIS, Server, Setup, expect, finish, recipe, scenario};
@@ -19,19 +18,31 @@ fn in_node(node: &Node, test: &str, begin: &str) -> Result<()> {
     expect(said.stdout.contains("1 passed"), &format!("{test} was run"))
 }
 
-fn steps(lab: &Lab) -> Result<()> {
+fn put_program(node: &Node) -> Result<()> {
     let program = std::env::current_exe().map_err(|e| lab::Error::Refused(e.to_string()))?;
+    node.copy(&program, PROGRAM)?;
+    node.sh(&format!("chmod +x {PROGRAM}")).map(drop)
+}
+
+fn steps(lab: &Lab) -> Result<()> {
     let nodes = lab.nodes();
     let controller = nodes[0].sh("crmadmin -D")?.stdout;
     expect(nodes.iter().any(|node| controller.contains(&node.name)), "there is a controller")?;
     // The controller's node and another one.
     for node in nodes.iter().take(2) {
-        node.copy(Path::new(&program), PROGRAM)?;
-        node.sh(&format!("chmod +x {PROGRAM}"))?;
+        put_program(node)?;
         in_node(node, "the_daemons_answer_as_the_tools_do", "")?;
         in_node(node, "what_it_takes", "")?;
         in_node(node, "a_daemon_that_stands_still_takes_no_longer_than_a_tool", "")?;
     }
+    in_node(&nodes[1], "a_daemon_that_was_killed_is_asked_again", "")?;
+    // The other way in which the daemons can be spoken to, and a buffer of another size.
+    let other = &nodes[2];
+    other.sh("printf 'PCMK_ipc_type=socket\\nPCMK_ipc_buffer=3000000\\n' > /etc/default/pacemaker; systemctl restart pacemaker")?;
+    lab.wait_online()?;
+    put_program(other)?;
+    in_node(other, "the_daemons_answer_as_the_tools_do", "")?;
+    in_node(other, "a_daemon_that_stands_still_takes_no_longer_than_a_tool", "")?;
     // Abstract sockets are the network's: in one of its own there are no daemons, and whoever is first has their names.
     in_node(&nodes[0], "who_only_serves_the_name_of_a_daemon_is_not_asked", "unshare -n")?;
     // Its own tools need the library: they run where it is.
@@ -305,6 +316,25 @@ mod in_a_node {
             assert!(took < LIMIT + Duration::from_millis(500), "{took:?}");
             println!("connected: {connected}: {took:?}");
             until("it answers again", || Asked::within(2 * LIMIT).cluster.private_values("told").is_ok());
+        }
+    }
+
+    /// Pacemaker starts it anew. A connection to the one before is of no use, and does no harm.
+    #[test]
+    #[ignore = "a scenario runs it in a node"]
+    fn a_daemon_that_was_killed_is_asked_again() {
+        named();
+        let answers = |asked: &Asked| asked.cluster.private_values("told").is_ok() && asked.cluster.property("primary").is_ok();
+        for daemon in ["pacemaker-attrd", "pacemaker-based"] {
+            let asked = Asked::within(Duration::from_secs(100));
+            assert!(answers(&asked), "before its death");
+            assert!(Command::new("pkill").args(["-KILL", "-x", daemon]).status().unwrap().success());
+            until("it answers after its death", || answers(&asked));
+            // The next action.
+            until("not through the tools", || {
+                let next = Asked::within(2 * LIMIT);
+                answers(&next) && next.counts() == (0, 0)
+            });
         }
     }
 
