@@ -25,11 +25,12 @@ pub const HAPROXY_DRAIN: Parameter =
          crm-snippets that is /run/haproxy/admin.sock redis, with mariadb in the place of redis for MariaDB. Before a planned move the agent \
          on every node sets the old primary to drain there, so that nobody is passed on to it any more, and waits until its sessions have \
          ended, 0.3 s at most. The server is ready again when HAProxy's check keeps it out; a third word is the number of seconds after which \
-         it is so in any case (30). The socket needs level admin. Empty: HAProxy is told nothing.",
+         it is so in any case (15). The socket needs level admin. Empty: HAProxy is told nothing.",
     );
 
-/// When nobody has undone it, it undoes itself.
-const BY_ITSELF: Duration = Duration::from_secs(30);
+/// When nobody has undone it, it undoes itself. Sooner than HAProxy gives up those who wait (20 s): a transition may be aborted behind the
+/// notification, and then the primary stays.
+const BY_ITSELF: Duration = Duration::from_secs(15);
 /// The longest that can be asked for: who waits for it stays in memory.
 const LONGEST_BY_ITSELF: u64 = 3600;
 /// How often the sessions are counted.
@@ -334,7 +335,7 @@ mod tests {
         assert_eq!(read(" "), Ok(None));
         let drain = read("/run/haproxy/admin.sock redis").unwrap().unwrap();
         assert_eq!((drain.socket.as_path(), drain.backend.as_str()), (Path::new("/run/haproxy/admin.sock"), "redis"));
-        assert_eq!(drain.by_itself, Duration::from_secs(30));
+        assert_eq!(drain.by_itself, Duration::from_secs(15));
         assert_eq!(read("/s r 2").unwrap().unwrap().by_itself, Duration::from_secs(2));
         for wrong in ["/s", "s r", "/s r;x", "/s r/x", "/s r 0", "/s r 1s", "/s r 3601", "/s r 1 1"] {
             let failure = read(wrong).unwrap_err();
