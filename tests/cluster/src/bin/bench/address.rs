@@ -63,8 +63,8 @@ fn page(options: &Options, numbers: &Numbers, versions: String) -> Result<()> {
         "Benchmarks: addresses",
         "Written by `make bench-address` and not by hand, in a container with a node, a client and a cable between them. Both agents in turn, \
          with `ip` and `cidr_netmask` and nothing else said. The address answers when the client, which asks every 0.2 ms and knows the \
-         hardware address, has its first echo. An agent has answered when it has ended and its output is closed, which is what Pacemaker \
-         waits for. The raw numbers are in benchmarks-address.json.",
+         hardware address, has its first echo. An agent has answered when it has ended; what it leaves in the background (IPaddr2 sends \
+         its packets of ARP from there, for a second) is not waited for. The raw numbers are in benchmarks-address.json.",
         &results,
     );
     page.add(&format!(
