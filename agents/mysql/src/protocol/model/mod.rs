@@ -189,6 +189,9 @@ const PLENTY: Budget = Budget {
     stops: 9,
 };
 
+/// A record in the place of another.
+type Replacement = (Option<Record>, Record);
+
 /// What an operation sees of the world, and what it can change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Cluster {
@@ -209,7 +212,7 @@ struct Cluster {
 struct State {
     cluster: Cluster,
     /// A modification of the CIB that a tool asked for before it was killed.
-    late: Option<Shared<(Option<Record>, Record)>>,
+    late: Option<Shared<Replacement>>,
     /// What is left of the transition: what belongs to one stage may happen in any order.
     transition: Shared<Vec<Vec<Op>>>,
     /// A promotion that is under way.

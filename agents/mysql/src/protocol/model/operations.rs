@@ -11,9 +11,8 @@ use promotable::{Machine, Step};
 
 use super::shared::{Shared, hash_of};
 use super::world::{changes, is_private};
-use super::{Budget, Cluster, Cut, Kind, Loss, Memory, NOW, Node, Op, State, Subject, World, after, name};
+use super::{Budget, Cluster, Cut, Kind, Loss, Memory, NOW, Node, Op, Replacement, State, Subject, World, after, name};
 use crate::protocol::{Alone, Effect, Event, Instance, Moment, Rules};
-use crate::record::Record;
 
 type Run<'r> = Machine<'r, Effect, (Event, Moment), Result<Status, Failure>>;
 
@@ -23,7 +22,7 @@ struct Course {
     /// The cluster before each effect that leaves a trace: what is left of it when the agent is killed there.
     before: Vec<Cluster>,
     /// The cluster before the first modification of the record, and what the tool is asked for.
-    record: Option<(Cluster, Shared<(Option<Record>, Record)>)>,
+    record: Option<(Cluster, Shared<Replacement>)>,
     end: Cluster,
     outcome: Result<Status, Failure>,
 }

@@ -403,7 +403,7 @@ impl World {
             Effect::ServerIds => Event::ServerIds(Ok((0..self.servers).map(|m| (name(m), (m + 11).to_string())).collect())),
             Effect::AddressOf(_) => Event::Address(Ok(None)),
             Effect::ReadRecord => Event::Record(Ok(s.record.as_deref().cloned())),
-            Effect::ReplaceRecord(before, record) => Event::Replaced(self.replace(s, n, before.as_ref(), record)),
+            Effect::ReplaceRecord(before, record) => self.replace(s, n, before.as_ref(), record),
             Effect::Wait(_) => {
                 s.let_time_pass(n);
                 Event::Done(Ok(()))
@@ -624,20 +624,20 @@ impl World {
         told
     }
 
-    fn replace(&self, s: &mut Cluster, n: usize, before: Option<&Record>, mut record: Record) -> Result<(), NotReplaced<Record>> {
+    fn replace(&self, s: &mut Cluster, n: usize, before: Option<&Record>, mut record: Record) -> Event {
         if self.without == Without::Unheard && before.is_none_or(|before| before.epoch != record.epoch) {
             let round = Record::round(before);
             let heard = |m: &String| s.nodes[number(m)].position.as_ref().is_some_and(|position| position.round == round);
             record.active.retain(|m| heard(m));
         }
         if self.without != Without::CompareAndSwap && s.record.as_deref() != before {
-            return Err(NotReplaced::Changed(s.record.as_deref().cloned()));
+            return Event::Replaced(Err(NotReplaced::Changed(s.record.as_deref().cloned())));
         }
         if !s.nodes[n].connected {
-            return Err(NotReplaced::Failed(Failure::generic("no quorum")));
+            return Event::Replaced(Err(NotReplaced::Failed(Failure::generic("no quorum"))));
         }
         s.record = Some(Shared::new(record));
-        Ok(())
+        Event::Replaced(Ok(()))
     }
 }
 
