@@ -32,12 +32,12 @@ const SITUATIONS: &[Situation] = &[
     (&[], &[("ip", "x.y")], "start", 6, 6),
     (&[], &[("ip", "")], "start", 6, 6),
     (&[], &[("ip", "")], "stop", 0, 0),
-    // What is missing on this node alone keeps only this node from it, as with IPaddr2 since 4.17.
+    // What is missing on this node alone keeps only this node from it, as with IPaddr2 of 4.18.
     (&[], &[("nic", "eth7"), ("cidr_netmask", "24")], "start", 5, 6),
     (&[], &[("ip", "203.0.113.5")], "start", 5, 1),
     // What is there and wrong is an error with a reason, and not an address that is not there.
     (&["address add 192.0.2.10/32 dev eth0"], EXACT, "monitor", 1, 7),
-    // No cable is a failure, as with IPaddr2 since 4.17.
+    // No cable is a failure, as with IPaddr2 of 4.18.
     (&["address add 192.0.2.10/24 dev eth0", "link set eth0 down"], EXACT, "monitor", 5, 0),
 ];
 
