@@ -18,11 +18,11 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{Shutdown, getsockopt, shutdown, sockopt};
 
-/// The same in libqb 1 and 2, so with Pacemaker 2 and 3.
+/// That of libqb 2, with which Pacemaker 2.1 and 3 are built. Where an older one is, the tools are asked.
 const LIBRARY: &CStr = c"libqb.so.100";
-/// A message of the daemons has at most this, as long as nobody has set a larger buffer (`PCMK_ipc_buffer`).
+/// A daemon that has a larger buffer than this for its messages (128 KiB where nobody has set `PCMK_ipc_buffer`) is left to the tools.
 const LARGEST_BUFFER: usize = 64 << 20;
-/// What the client would like as the longest message. The daemon makes it what it is configured to, which is more.
+/// What we would like as the longest message: what the answer to that wish takes. The daemon has what it is configured to, which is more.
 const SMALLEST_BUFFER: usize = 12_336;
 /// How long is slept before the answer is looked for again: at first, and at most.
 const FIRST_PAUSE: Duration = Duration::from_micros(50);
