@@ -186,19 +186,18 @@ impl Instance<'_> {
         // acknowledgements from here only when a new record says so: a monitor or two without writes, where no other replica is.
         self.state.memory.learn(record.map(Record::stamp).unwrap_or_default());
         self.save().await?;
+        let seen = match seen.replica.clone().filter(|r| r.receiver != Thread::Stopped) {
+            Some(replica) => self.rest(replica, everything).await?,
+            None => seen,
+        };
         if seen.acknowledges {
-            // Nothing more is acknowledged, whoever starts the receiver again. Before the receiver is stopped: one of MariaDB's that
-            // acknowledges wants to end the connection at the other end first, and a machine without power lets it wait for a second.
+            // Nothing more is acknowledged, whoever starts the receiver again.
             self.tell(Word::Acknowledge(false)).await?;
             if let (Some(record), Some(following)) = (record, following) {
                 self.state.memory.found_on(record, &following);
                 self.save().await?;
             }
         }
-        let seen = match seen.replica.clone().filter(|r| r.receiver != Thread::Stopped) {
-            Some(replica) => self.rest(replica, everything).await?,
-            None => seen,
-        };
         let memory = self.state.memory.clone();
         let findings = self.findings(&seen).await;
         let unsound = premises::forbidding(&findings, self.rules.wanted()).map(|_| Unfit::Unsound);

@@ -4,7 +4,6 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use testkit::Lists;
 use testkit::mysql::{Group, Node, Waiting};
 
 /// Somebody who listens in the server's place and says nothing, until this is let go.
@@ -74,18 +73,4 @@ fn a_replica_that_works_and_says_nothing_is_degraded_after_a_minute() {
         b.agent().run("monitor").expect(&[0]);
     }
     b.agent().run("monitor").refused(190, &["busy"]);
-}
-
-/// A machine without power sends no farewell: its replicas are still connected to it, and say at once what they hold. (MariaDB takes a
-/// second to stop a receiver that acknowledges, because it wants to end the connection at the other end.)
-#[test]
-fn a_replica_of_a_silent_machine_says_at_once_what_it_holds() {
-    let group = Group::established(&["a", "b"]);
-    group.settle();
-    group.node("a").process().freeze();
-    let lists = Lists { promoted: vec!["a"], unpromoted: vec!["b"], demote: vec!["a"], promote: vec!["b"], ..Lists::default() };
-    let answer = group.notify("b", "post", "demote", &lists);
-    group.node("a").process().signal(testkit::Signal::SIGCONT);
-    assert!(group.node("b").log().contains("position for the next promotion"), "{answer:?}");
-    assert!(answer.counted < Duration::from_millis(700), "{:?}", answer.elapsed);
 }
