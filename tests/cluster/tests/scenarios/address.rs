@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster_scenarios::{expect, finish, recipe, snippet};
+use cluster_scenarios::{expect, finish, lab_name, recipe, snippet};
 use lab::{Lab, LabOptions, Result};
 
 /// The commands for moving over, and for the way back, for the resource of the snippet.
@@ -61,6 +61,6 @@ fn steps(lab: &Lab) -> Result<()> {
 
 #[test]
 fn moving_over_from_ipaddr2_and_back() {
-    let lab = recipe::in_a_cluster(LabOptions { name: "over".to_owned(), ..LabOptions::default() }).unwrap_or_else(|e| panic!("{e}"));
+    let lab = recipe::in_a_cluster(LabOptions { name: lab_name("over"), ..LabOptions::default() }).unwrap_or_else(|e| panic!("{e}"));
     finish(&lab, steps(&lab));
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cluster_scenarios::{expect, finish, recipe, snippet};
+use cluster_scenarios::{expect, finish, lab_name, recipe, snippet};
 use lab::{Lab, LabOptions, Result};
 
 /// The clients' two addresses, which no node has.
@@ -58,6 +58,6 @@ fn drill(lab: &Lab) -> Result<()> {
 #[test]
 fn an_address_leaves_a_node_without_a_way_out() {
     let lab =
-        recipe::in_a_cluster(LabOptions { name: "connectivity".to_owned(), ..LabOptions::default() }).unwrap_or_else(|e| panic!("{e}"));
+        recipe::in_a_cluster(LabOptions { name: lab_name("connectivity"), ..LabOptions::default() }).unwrap_or_else(|e| panic!("{e}"));
     finish(&lab, drill(&lab));
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use cluster_scenarios::{MARIADB, REDIS, Server, Setup, expect, finish, recipe, scenario};
+use cluster_scenarios::{MARIADB, REDIS, Server, Setup, expect, finish, lab_name, recipe, scenario};
 use lab::{Lab, LabOptions, Node, Result};
 
 /// This program in a node.
@@ -56,7 +56,7 @@ fn steps(lab: &Lab) -> Result<()> {
 
 #[test]
 fn the_daemons_answer_as_the_tools_do() {
-    let options = LabOptions { name: "daemons".to_owned(), ..LabOptions::default() };
+    let options = LabOptions { name: lab_name("daemons"), ..LabOptions::default() };
     let lab = recipe::in_a_cluster(options).unwrap_or_else(|e| panic!("{e}"));
     finish(&lab, steps(&lab));
 }
