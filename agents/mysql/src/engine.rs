@@ -137,7 +137,11 @@ impl<'a> Engine<'a> {
                 Event::Flag(process.wait_gone(limit))
             }
             Effect::StandBack(process, back) => {
-                process.renice(if back { 19 } else { 0 });
+                if back {
+                    process.stand_back()
+                } else {
+                    process.come_forward()
+                }
                 Event::Done(Ok(()))
             }
             Effect::Dead(process, limit) => Event::Flag(process.wait_dead(limit)),

@@ -82,7 +82,11 @@ impl<'a> Engine<'a> {
                 Event::Done(Ok(()))
             }
             Effect::StandBack(process, back) => {
-                process.renice(if back { 19 } else { 0 });
+                if back {
+                    process.stand_back()
+                } else {
+                    process.come_forward()
+                }
                 Event::Done(Ok(()))
             }
             Effect::Gone(process, limit) => Event::Flag(process.wait_gone(limit)),

@@ -66,6 +66,9 @@ impl Stat {
     }
 }
 
+/// The nice value of who gets what nobody else wants.
+const LAST: i32 = 19;
+
 /// How often a process is looked at that is to die at once.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 
@@ -204,9 +207,18 @@ impl Identity {
         }
     }
 
-    /// How its threads stand when others want the processor as well: 19 is last, 0 is usual. What it starts from then on is the same.
-    /// Nothing happens when it is gone.
-    pub fn renice(&self, nice: i32) {
+    /// Has its threads stand back where others want the processor as well, and what it starts from then on. Nothing happens when it is gone.
+    pub fn stand_back(&self) {
+        self.renice(|_| true, LAST);
+    }
+
+    /// Has those that stand back come forward, to where this process stands. Where somebody else has put a thread, it stays.
+    pub fn come_forward(&self) {
+        let usual = rustix::process::getpriority_process(None).unwrap_or(0);
+        self.renice(|nice| nice == LAST, usual);
+    }
+
+    fn renice(&self, which: impl Fn(i32) -> bool, nice: i32) {
         // Twice: a thread may have begun another one while this went through them.
         for _ in 0..2 {
             if !stat(&first_thread(self.pid)).is_some_and(|first| self.is_of(&first)) {
@@ -215,7 +227,9 @@ impl Identity {
             for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten().flatten() {
                 let number = thread.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
                 // It may have ended meanwhile.
-                let _ = number.map(|number| rustix::process::setpriority_process(Some(number), nice));
+                if number.is_some_and(|number| rustix::process::getpriority_process(Some(number)).is_ok_and(&which)) {
+                    let _ = rustix::process::setpriority_process(number, nice);
+                }
             }
         }
     }
@@ -348,14 +362,17 @@ mod tests {
             text[text.rfind(')').unwrap() + 1..].split_ascii_whitespace().nth(16).unwrap().parse::<i32>().unwrap()
         };
         let usual = nice();
-        identity.renice(19);
+        identity.stand_back();
         assert_eq!(nice(), 19);
         let other = Identity { start_ticks: identity.start_ticks + 1, ..identity.clone() };
-        other.renice(usual);
+        other.come_forward();
         assert_eq!(nice(), 19, "that is another process");
         if rustix::process::geteuid().is_root() {
-            identity.renice(usual);
+            identity.come_forward();
             assert_eq!(nice(), usual);
+            identity.renice(|_| true, usual + 3);
+            identity.come_forward();
+            assert_eq!(nice(), usual + 3, "somebody else has put it there");
         }
         child.kill().unwrap();
         let _ = child.wait();
