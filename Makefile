@@ -184,6 +184,12 @@ cluster-mysql: image/sid
 cluster-uploads: image/debian12-gluster
 cluster-sites: export SYSTOLE_IMAGE = debian13
 
+## make upgrade-from  the upgrade of a site in use from the agents of another commit (COMMIT=; half an hour)
+COMMIT ?= HEAD
+upgrade-from: test-programs stage image/$(IMAGE)
+	packaging/with-agents-of $(COMMIT) $(PACKAGES)/tree $(TARGET)/from
+	SYSTOLE_OLD_PACKAGE=$(TARGET)/from/systole_0.0.1-1_$$(dpkg --print-architecture).deb $(SCENARIOS) upgrade::
+
 # One scenario of `make test`, as cluster/debian13/redis.power_cut_of_the_primary. Servers that are in one image only have theirs.
 # Two rules: of a rule with two patterns make takes it that one run makes both.
 one-scenario = $(STEP) env SYSTOLE_IMAGE=$(word 2,$(subst /, ,$@)) $(SCENARIOS) --exact $(subst .,::,$*)

@@ -107,9 +107,15 @@ impl Upgrade {
     }
 }
 
-/// What must not notice an upgrade, by process id.
-fn processes(node: &Node) -> Vec<Vec<i32>> {
-    ["--datadir=/var/lib/mysql", "redis-server", "systole-watch", "nginx", "/usr/sbin/cron"].map(|name| node.pids(name)).into()
+/// The servers, which must not notice an upgrade, by process id.
+fn servers(node: &Node) -> Vec<Vec<i32>> {
+    ["--datadir=/var/lib/mysql", "redis-server", "nginx", "/usr/sbin/cron"].map(|name| node.pids(name)).into()
+}
+
+/// What watches them, and the program that it is. One of the same program is left alone; an agent replaces the one of an earlier program,
+/// which may not do what it asks for.
+fn watchers(node: &Node) -> Result<(Vec<i32>, String)> {
+    Ok((node.pids("systole-watch"), node.sh("sha256sum /usr/libexec/systole/systole-watch")?.stdout))
 }
 
 /// Installs the package that was brought, and insists that it is the one that dpkg knows then.
@@ -172,11 +178,13 @@ impl<'a> Drills<'a> {
                 bring(package, &node)?;
                 match upgrade {
                     Upgrade::InPlace | Upgrade::Back => {
-                        let before = processes(&node);
+                        let (before, (watched, program)) = (servers(&node), watchers(&node)?);
                         install(&node)?;
                         // For longer than a monitor takes to come by, with the new program.
                         std::thread::sleep(Duration::from_secs(10));
-                        expect(before == processes(&node), &format!("the upgrade of {} has touched what runs there", node.name))?;
+                        let (watched_now, program_now) = watchers(&node)?;
+                        let untouched = before == servers(&node) && (watched == watched_now || program != program_now);
+                        expect(untouched, &format!("the upgrade of {} has touched what runs there", node.name))?;
                     }
                     Upgrade::OnStandby => {
                         drills.out(&node.name)?;
