@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use ocf::{Context, Failure, Outcome};
 use process::{Identity, State as ProcessState};
-use promotable::Machine;
+use promotable::{Machine, asked};
 
-use crate::agent::{Redis, cluster_failure};
+use crate::agent::Redis;
 use crate::conf::Conf;
 use crate::election::Position;
+use crate::lifecycle::LAST_OF_LOG;
 use crate::limits;
 use crate::protocol::{Effect, Event, Instance, LinkTrouble, Moment, Rules, Sight, Word};
 use crate::sequences::{begin_backlog, bring_to_rest, drain, held_by_others};
@@ -52,7 +53,7 @@ impl<'a> Engine<'a> {
 
     fn carry_out(&mut self, effect: Effect) -> Event {
         let redis = self.redis;
-        let done = |outcome: Result<(), pacemaker::Error>| Event::Done(outcome.map_err(cluster_failure));
+        let done = |outcome| Event::Done(asked(outcome));
         match effect {
             Effect::Log(level, text) => {
                 level.say(&self.context.log, &text);
@@ -90,11 +91,18 @@ impl<'a> Engine<'a> {
                 Event::Done(Ok(()))
             }
             Effect::Gone(process, limit) => Event::Flag(process.wait_gone(limit)),
-            Effect::Watch(process) => self.watch(&process),
+            Effect::Watch(process) => {
+                redis.watch(self.context, &process, None);
+                Event::Done(Ok(()))
+            }
             Effect::Complaints => Event::Texts(redis.complaints()),
             Effect::Misconfiguration => Event::Texts(redis.conf().err().map(|failure| failure.reason).into_iter().collect()),
             Effect::LinkTrouble => Event::Link(
-                redis.conf().ok().and_then(Conf::log_file).map_or(LinkTrouble::Unknown, |log| LinkTrouble::of(&redis.tail(&log, 0))),
+                redis
+                    .conf()
+                    .ok()
+                    .and_then(Conf::log_file)
+                    .map_or(LinkTrouble::Unknown, |log| LinkTrouble::of(&redis.tail(&log, 0, LAST_OF_LOG))),
             ),
             Effect::Score(score) => done(redis.cluster.publish_score(score)),
             Effect::ScoreOf(node, score) => done(redis.cluster.publish_score_of(&node, score)),
@@ -113,7 +121,7 @@ impl<'a> Engine<'a> {
     fn server(&mut self) -> Result<&mut Server, Fault> {
         let server = match self.server.take() {
             Some(server) => server,
-            None => self.redis.connect_when_free(limits::step(limits::ANSWER, self.context.deadline.left()))?,
+            None => self.redis.connect_when_free(self.redis.within(limits::ANSWER))?,
         };
         Ok(self.server.insert(server))
     }
@@ -122,7 +130,7 @@ impl<'a> Engine<'a> {
     /// nor a frozen one for a busy one.
     fn look(&mut self, process: &Identity, limit: Duration) -> Sight {
         self.server = None;
-        let limit = limits::step(limit, self.context.deadline.left());
+        let limit = self.redis.within(limit);
         if process.state() == ProcessState::Frozen {
             return Sight::Stuck("it is stopped by a signal (state T)".into());
         }
@@ -163,7 +171,7 @@ impl<'a> Engine<'a> {
             Word::FollowNobody => self.server()?.follow_nobody(),
             Word::BecomePrimary => self.server()?.become_primary(),
             Word::BeginBacklog => {
-                let other = redis.connect_when_free(limits::step(limits::ANSWER, self.context.deadline.left()));
+                let other = redis.connect_when_free(self.redis.within(limits::ANSWER));
                 begin_backlog(self.server()?, other)
             }
             Word::Adopt(replica) => {
@@ -183,24 +191,10 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    fn watch(&self, process: &Identity) -> Event {
-        let watcher = self.redis.watcher().ending_within(limits::step(pacemaker::WATCHER_ENDING, self.context.deadline.left()));
-        if !watcher.is_watching(process) {
-            self.context.log.notice("starting the watcher of the server");
-            let started = self.redis.node().map_err(|f| f.reason).and_then(|node| watcher.ensure(process, node).map_err(|e| e.to_string()));
-            if let Err(e) = started {
-                self.context.log.warning(format!("a crash will be found by the next monitor only: {e}"));
-            }
-        }
-        Event::Done(Ok(()))
-    }
-
     fn hear(&self, round: &str, expected: &[String], limit: Duration) -> Result<BTreeMap<String, Position>, Failure> {
         let begin = Instant::now();
         loop {
-            let values = self.redis.cluster.private_values(POSITION).map_err(cluster_failure)?;
-            let positions: BTreeMap<String, Position> =
-                values.into_iter().filter_map(|(node, text)| Some((node, Position::parse(&text).filter(|p| p.round == round)?))).collect();
+            let positions = self.redis.published(POSITION, |text| Position::parse(text).filter(|position| position.round == round))?;
             if expected.iter().all(|node| positions.contains_key(node)) || begin.elapsed() >= limit {
                 return Ok(positions);
             }

@@ -3,6 +3,7 @@
 mod account;
 mod drain;
 mod ending;
+mod host;
 pub mod limits;
 mod login;
 mod machine;
@@ -13,6 +14,7 @@ mod state_file;
 pub use account::ServerAccount;
 pub use drain::{Drain, HAPROXY_DRAIN};
 pub use ending::{end_server, grace, unless_gone};
+pub use host::{Host, NOTIFICATIONS, Whereabouts, asked, cluster_failure, not_spawned};
 pub use login::{Login, RememberedLogin, with_login};
 pub use machine::{Level, Machine, Moment, Port, Step};
 pub use record::{NotReplaced, Record, Review, decision, read_record, replace_record, review, withdrawal};

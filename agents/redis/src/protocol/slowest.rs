@@ -79,7 +79,7 @@ impl World<'_> {
     fn stop(&mut self) {
         self.pass(pacemaker::WATCHER_ENDING);
         self.calls(1);
-        self.pass(limits::step(limits::LISTENING, self.left()));
+        self.pass(limits::step(promotable::limits::LISTENING, self.left()));
         self.pass(self.left().saturating_sub(limits::KILL_RESERVE).max(promotable::limits::SHORTEST_GRACE));
         self.pass(self.left().max(limits::KILLED));
     }
@@ -87,7 +87,7 @@ impl World<'_> {
     /// Lets the time pass that an effect may take.
     fn carry_out(&mut self, effect: &Effect, event: &Event) {
         match effect {
-            Effect::Find(_) => self.pass(limits::step(limits::LISTENING, self.left())),
+            Effect::Find(_) => self.pass(limits::step(promotable::limits::LISTENING, self.left())),
             Effect::Look(_, limit) => {
                 let limit = limits::step(*limit, self.left());
                 let answered = matches!(event, Event::Sight(Sight::Answered(_)));
