@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use ocf::{Context, Description, Failure, Notification, Operation, Outcome, Peers, Phase, ResourceAgent, Status, Timeouts, Values};
 use process::Identity;
-use promotable::{Host, Login, Whereabouts, read_secret, with_login};
+use promotable::{Engine, Host, Login, Whereabouts, read_secret, with_login};
 
 use crate::conf::Conf;
-use crate::engine::Engine;
+use crate::engine::Local;
 use crate::exposure::exposure;
 use crate::limits;
 use crate::params::{self, Params};
-use crate::protocol::Rules;
+use crate::protocol::{Instance, Rules};
 use crate::server::{Fault, Patience, Server};
 use crate::state::{State, StateFile};
 
@@ -70,7 +70,7 @@ impl ResourceAgent for Redis {
         let _lock = self.lock(context, &self.state_file)?;
         self.check_before_start(context)?;
         let peers = Peers::read(&context.environment);
-        self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.start(peers))
+        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.start(peers))
     }
 
     fn stop(&self, context: &Context) -> Outcome {
@@ -84,7 +84,7 @@ impl ResourceAgent for Redis {
             Ok(state) => (state, None),
             Err(failure) => (State::default(), Some(failure)),
         };
-        self.engine(context).run(&self.rules(context), state, |instance| instance.monitor(unknown))
+        self.act(context, &self.rules(context), state, |instance| instance.monitor(unknown))
     }
 
     fn validate(&self, context: &Context, level: u32) -> Outcome {
@@ -98,13 +98,13 @@ impl ocf::Promotable for Redis {
     fn promote(&self, context: &Context) -> Outcome {
         let _lock = self.lock(context, &self.state_file)?;
         let peers = Peers::read(&context.environment);
-        self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.promote(peers))
+        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.promote(peers))
     }
 
     fn demote(&self, context: &Context) -> Outcome {
         let _lock = self.lock(context, &self.state_file)?;
         let peers = Peers::read(&context.environment);
-        self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.demote(peers))
+        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.demote(peers))
     }
 
     fn notify(&self, context: &Context, notification: &Notification) -> Outcome {
@@ -117,7 +117,7 @@ impl ocf::Promotable for Redis {
         }
         let _lock = self.lock(context, &self.state_file)?;
         let notification = notification.clone();
-        self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.notify(notification))
+        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.notify(notification))
     }
 }
 
@@ -126,7 +126,7 @@ impl ocf::Reloadable for Redis {
         let _lock = self.lock(context, &self.state_file)?;
         let state = self.state_file.load();
         if state.promoted {
-            let (replicas, lag) = self.rules(context).gate()?;
+            let (replicas, lag) = self.params.gate(context.environment.clone_max())?;
             self.connect(limits::ANSWER)?.open_gate(replicas, lag)?;
         }
         Ok(())
@@ -234,20 +234,18 @@ impl Redis {
 
     /// What holds for an action.
     pub(crate) fn rules(&self, context: &Context) -> Rules<'_> {
-        Rules {
-            params: &self.params,
-            resource: &self.membership.resource,
-            node: self.node().map(str::to_owned),
-            clustered: self.cluster.is_present(),
-            probe: context.environment.is_probe(),
-            servers: context.environment.clone_max(),
-            decide: promotable::decision(&self.cluster),
-            withdrawal: promotable::withdrawal(&self.cluster),
-        }
+        Rules::of(self, context, &self.params)
     }
 
-    fn engine<'a>(&'a self, context: &'a Context) -> Engine<'a> {
-        Engine::new(self, context)
+    /// Carries out an action of an instance that remembers this.
+    fn act<'r, T, F: Future<Output = T> + 'r>(
+        &self,
+        context: &Context,
+        rules: &'r Rules<'r>,
+        state: State,
+        action: impl FnOnce(Instance<'r>) -> F,
+    ) -> T {
+        Engine::new(self, context, &self.state_file, Local::new(self, context)).run(rules, state, |instance| action(instance.into()))
     }
 
     /// The server's process, if one runs.

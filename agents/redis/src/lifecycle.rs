@@ -30,7 +30,7 @@ impl Redis {
             return Err(failure);
         }
         self.check_node(context)?;
-        self.rules(context).gate().map(drop)
+        self.params.gate(context.environment.clone_max()).map(drop)
     }
 
     /// Starts the process, as a replica of nobody, and the watcher, and waits until the server answers; nothing is seen when it

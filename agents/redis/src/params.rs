@@ -172,6 +172,28 @@ impl Params {
         }
     }
 
+    /// How many replicas must be attached for the gate to be open, and how old their last report may be.
+    ///
+    /// # Errors
+    /// With durability=quorum, when nobody said how many servers there are: none would be as good as all.
+    pub(crate) fn gate(&self, servers: Option<u32>) -> Result<(u32, u32), Failure> {
+        let lag = self.replica_lag;
+        match (self.durability, servers) {
+            (Durability::Async, _) => Ok((0, lag)),
+            (Durability::Quorum, Some(servers)) => Ok((servers / 2, lag)),
+            (Durability::Quorum, None) => Err(Failure::generic(
+                "durability=quorum needs the number of servers, and the cluster did not say it: make the resource a clone with meta clone-max",
+            )),
+        }
+    }
+
+    /// With durability=quorum, how many replicas make a majority together with the primary; `None` with async. Where nobody said how many
+    /// servers there are, one: then whoever is silent may hold a confirmed write.
+    pub(crate) fn confirmations(&self, servers: Option<u32>) -> Option<usize> {
+        let servers = servers.unwrap_or(2);
+        (self.durability == Durability::Quorum).then_some(servers as usize / 2)
+    }
+
     /// Host and port at which a replica on this node reaches the server of `node`.
     pub(crate) fn address_of(&self, node: &str) -> (String, u16) {
         match self.tunnels.iter().find(|(name, _)| name == node) {

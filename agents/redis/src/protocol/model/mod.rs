@@ -18,7 +18,7 @@ use model::{Budget, Checked, Courses, Cut, Kind, Nodes, Op, Operations, Property
 use ocf::{Failure, Notification, Peers, Status};
 use promotable::Machine;
 
-use super::{Effect, Event, Instance, Moment};
+use super::{Effect, Event, Instance, Moment, OfCluster};
 use crate::election::Position;
 use crate::params::Params;
 use crate::record::Record;
@@ -268,7 +268,7 @@ impl model::World for World {
 
     fn replacement(effect: &Effect) -> Option<Replacement<Kinds>> {
         match effect {
-            Effect::ReplaceRecord(before, record) => Some((before.clone(), record.clone())),
+            Effect::OfCluster(OfCluster::ReplaceRecord(before, record)) => Some((before.as_deref().cloned(), (**record).clone())),
             _ => None,
         }
     }

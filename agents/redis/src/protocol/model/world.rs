@@ -14,7 +14,7 @@ use super::{Cluster, NODES, Server, Without, World};
 use crate::election::Position;
 use crate::info::{AttachedReplica, Info, ReplicationRole};
 use crate::params::{ALL, Params};
-use crate::protocol::{Effect, Event, LinkTrouble, Rules, Sight, Word};
+use crate::protocol::{Answer, Effect, Event, LinkTrouble, OfCluster, OfProcess, OfServer, Rules, Sight, Word};
 use crate::record::Record;
 use crate::server::{Fault, GATE_CLOSED, NOBODY, Observation};
 
@@ -160,8 +160,8 @@ impl Cluster {
 impl World {
     pub(super) fn rules(&self, n: usize) -> Rules<'_> {
         Rules {
-            params: if self.without == Without::Confirmations { &self.careless } else { &self.params },
             resource: "redis",
+            params: if self.without == Without::Confirmations { &self.careless } else { &self.params },
             node: Ok(name(n)),
             clustered: true,
             probe: false,
@@ -172,65 +172,58 @@ impl World {
     }
 
     pub(super) fn event(&self, s: &mut Cluster, n: usize, effect: Effect) -> Event {
+        match effect {
+            Effect::Save(memory) => s.nodes[n].memory = Shared::new(*memory),
+            Effect::OfProcess(effect) => return of_process(s, n, &effect),
+            Effect::OfCluster(effect) => return self.of_cluster(s, n, effect),
+            Effect::Own(effect) => return self.of_server(s, n, effect),
+            Effect::Log(..) | Effect::Wait(_) => {}
+        }
+        Event::Done(Ok(()))
+    }
+
+    fn of_cluster(&self, s: &mut Cluster, n: usize, effect: OfCluster) -> Event {
+        match effect {
+            OfCluster::Score(score) => s.nodes[n].score = Some(score),
+            OfCluster::ScoreOf(node, score) => s.nodes[number(&node)].score = Some(score),
+            OfCluster::Publish(position) => s.nodes[n].position = Some(*position),
+            OfCluster::Hear(round, ..) => return Event::Positions(Ok(self.hear(s, n, &round))),
+            OfCluster::ReadRecord => return Event::Record(Ok(s.record.as_deref().cloned())),
+            OfCluster::ReplaceRecord(before, record) => return Event::Replaced(self.replace(s, n, before.as_deref(), *record)),
+        }
+        Event::Done(Ok(()))
+    }
+
+    pub(crate) fn of_server(&self, s: &mut Cluster, n: usize, effect: OfServer) -> Event {
         let running = s.server(n).is_some();
         let gone = || Fault::Absent("nothing listens".into());
-        match effect {
-            Effect::Save(memory) => {
-                s.nodes[n].memory = Shared::new(*memory);
-                Event::Done(Ok(()))
-            }
-            Effect::Find(_) => Event::Found(s.server(n).map(|server| identity(server.process))),
-            Effect::Look(..) if running => Event::Sight(Sight::Answered(Box::new(s.observation(n, &self.params)))),
-            Effect::Look(..) => Event::Sight(Sight::Ended),
-            Effect::Replication if running => Event::Replication(Ok(Box::new(s.info(n, &self.params)))),
-            Effect::Rest(_) if running => {
+        let answer = match effect {
+            OfServer::Look(..) if running => Answer::Sight(Sight::Answered(Box::new(s.observation(n, &self.params)))),
+            OfServer::Look(..) => Answer::Sight(Sight::Ended),
+            OfServer::Replication if running => Answer::Replication(Ok(Box::new(s.info(n, &self.params)))),
+            OfServer::Rest(_) if running => {
                 self.rest(s, n);
-                Event::Replication(Ok(Box::new(s.info(n, &self.params))))
+                Answer::Replication(Ok(Box::new(s.info(n, &self.params))))
             }
-            Effect::Drain(target, _) if running => Event::Drained(Ok(self.drain(s, n, target.as_deref()))),
-            Effect::Held(enough, leaving, offset) => {
+            OfServer::Drain(target, _) if running => Answer::Drained(Ok(self.drain(s, n, target.as_deref()))),
+            OfServer::Held(enough, leaving, offset) => {
                 let holds = |r: &usize| u64::from(s.server(*r).unwrap().offset) >= offset && !leaving.contains(&name(*r));
-                Event::Flag(s.attached(n).filter(holds).count() >= enough)
+                return Event::Flag(s.attached(n).filter(holds).count() >= enough);
             }
-            Effect::Tell(word) => Event::Told(if running { self.tell(s, n, &word) } else { Err(gone()) }),
-            Effect::Replication | Effect::Rest(_) => Event::Replication(Err(gone())),
-            Effect::Drain(..) => Event::Drained(Err(gone())),
-            Effect::Launch(mut memory, _) => {
+            OfServer::Tell(word) => Answer::Told(if running { self.tell(s, n, &word) } else { Err(gone()) }),
+            OfServer::Replication | OfServer::Rest(_) => Answer::Replication(Err(gone())),
+            OfServer::Drain(..) => Answer::Drained(Err(gone())),
+            OfServer::Launch(mut memory, _) => {
                 let process = identity(s.start_server(n));
                 memory.server = Some(process.clone());
                 s.nodes[n].memory = Shared::new(*memory);
-                Event::Launched(Ok((process, Some(Box::new(s.observation(n, &self.params))))))
+                Answer::Launched(Ok((process, Some(Box::new(s.observation(n, &self.params))))))
             }
-            Effect::Kill(_) | Effect::Terminate(..) => {
-                s.end_server(n, true);
-                Event::Flag(true)
-            }
-            Effect::Gone(..) => Event::Flag(!running),
-            Effect::Score(score) => {
-                s.nodes[n].score = Some(score);
-                Event::Done(Ok(()))
-            }
-            Effect::ScoreOf(node, score) => {
-                s.nodes[number(&node)].score = Some(score);
-                Event::Done(Ok(()))
-            }
-            Effect::Publish(position) => {
-                s.nodes[n].position = Some(*position);
-                Event::Done(Ok(()))
-            }
-            Effect::Hear(round, ..) => Event::Positions(Ok(self.hear(s, n, &round))),
-            Effect::ReadRecord => Event::Record(Ok(s.record.as_deref().cloned())),
-            Effect::ReplaceRecord(before, record) => Event::Replaced(self.replace(s, n, before, record)),
-            Effect::Objections(_) | Effect::Complaints | Effect::Misconfiguration => Event::Texts(Vec::new()),
-            Effect::LinkTrouble => Event::Link(LinkTrouble::Unknown),
-            Effect::Log(..)
-            | Effect::MayStart
-            | Effect::SetReplicationLogin
-            | Effect::KeepFiles(_)
-            | Effect::Watch(_)
-            | Effect::StandBack(..)
-            | Effect::Wait(_) => Event::Done(Ok(())),
-        }
+            OfServer::LinkTrouble => Answer::Link(LinkTrouble::Unknown),
+            OfServer::Complaints | OfServer::Misconfiguration => return Event::Texts(Vec::new()),
+            OfServer::MayStart | OfServer::SetReplicationLogin | OfServer::KeepFiles(_) => return Event::Done(Ok(())),
+        };
+        answer.into()
     }
 
     /// What a primary that is dead or demoted has sent arrives, and the link ends.
@@ -310,11 +303,11 @@ impl World {
         positions
     }
 
-    fn replace(&self, s: &mut Cluster, n: usize, before: Option<Record>, mut record: Record) -> Result<(), NotReplaced<Record>> {
+    fn replace(&self, s: &mut Cluster, n: usize, before: Option<&Record>, mut record: Record) -> Result<(), NotReplaced<Record>> {
         if self.without == Without::Holders {
             record.holders = [name(n)].into();
         }
-        if self.without != Without::CompareAndSwap && s.record.as_deref() != before.as_ref() {
+        if self.without != Without::CompareAndSwap && s.record.as_deref() != before {
             return Err(NotReplaced::Changed(s.record.as_deref().cloned()));
         }
         if !s.nodes[n].connected {
@@ -325,25 +318,34 @@ impl World {
     }
 }
 
+pub(crate) fn of_process(s: &mut Cluster, n: usize, effect: &OfProcess) -> Event {
+    match effect {
+        OfProcess::Find(_) => Event::Found(s.server(n).map(|server| identity(server.process))),
+        OfProcess::Objections(_) => Event::Texts(Vec::new()),
+        OfProcess::Kill(_) | OfProcess::Terminate(..) => {
+            s.end_server(n, true);
+            Event::Flag(true)
+        }
+        OfProcess::Gone(..) => Event::Flag(s.server(n).is_none()),
+        OfProcess::StandBack(..) | OfProcess::Watch(..) => Event::Done(Ok(())),
+    }
+}
+
 /// Whether an effect leaves a trace, so that an agent that was killed after it differs from one that was killed before.
 pub(super) fn changes(effect: &Effect) -> bool {
-    matches!(
-        effect,
-        Effect::Save(_)
-            | Effect::Rest(_)
-            | Effect::Drain(..)
-            | Effect::Tell(_)
-            | Effect::Launch(..)
-            | Effect::Kill(_)
-            | Effect::Terminate(..)
-            | Effect::Score(_)
-            | Effect::ScoreOf(..)
-            | Effect::Publish(_)
-            | Effect::ReplaceRecord(..)
-    )
+    match effect {
+        Effect::Save(_) => true,
+        Effect::Log(..) | Effect::Wait(_) => false,
+        Effect::OfProcess(effect) => matches!(effect, OfProcess::Kill(_) | OfProcess::Terminate(..)),
+        Effect::OfCluster(effect) => !matches!(effect, OfCluster::Hear(..) | OfCluster::ReadRecord),
+        Effect::Own(effect) => {
+            matches!(effect, OfServer::Rest(_) | OfServer::Drain(..) | OfServer::Tell(_) | OfServer::Launch(..))
+        }
+    }
 }
 
 /// Whether nobody else can tell when an effect is carried out.
 pub(super) fn is_private(effect: &Effect) -> bool {
-    !changes(effect) && !matches!(effect, Effect::ReadRecord | Effect::Hear(..) | Effect::Look(..) | Effect::Replication | Effect::Held(..))
+    let asks = |effect: &OfServer| matches!(effect, OfServer::Look(..) | OfServer::Replication | OfServer::Held(..));
+    !changes(effect) && !matches!(effect, Effect::OfCluster(_)) && !matches!(effect, Effect::Own(effect) if asks(effect))
 }
