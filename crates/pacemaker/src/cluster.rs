@@ -153,6 +153,11 @@ impl Cluster {
         self
     }
 
+    /// Who we are in it.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
     /// Whether there is a cluster.
     pub fn is_present(&self) -> bool {
         self.membership.present

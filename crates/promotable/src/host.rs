@@ -75,12 +75,13 @@ impl Host {
             state_directory: environment.temporary_directory(),
         };
         let log = std::rc::Rc::clone(&context.log);
-        let cluster = Cluster::new(membership.clone(), move |line| log.trace(line));
-        Self::of(membership, cluster.answering_by(Instant::now() + context.deadline.left()), context.deadline, user)
+        let cluster = Cluster::new(membership, move |line| log.trace(line));
+        Self::of(cluster.answering_by(Instant::now() + context.deadline.left()), context.deadline, user)
     }
 
     /// The same in a cluster that is given.
-    pub fn of(membership: Membership, cluster: Cluster, deadline: Deadline, user: &str) -> Self {
+    pub fn of(cluster: Cluster, deadline: Deadline, user: &str) -> Self {
+        let membership = cluster.membership().clone();
         Self {
             account: ServerAccount::named(user),
             cluster,

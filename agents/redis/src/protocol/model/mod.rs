@@ -8,6 +8,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test helper panics to fail the test")]
 
+mod failover;
 mod tests;
 mod world;
 
@@ -15,7 +16,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use model::{Budget, Checked, Courses, Cut, Kind, Nodes, Op, Operations, Property, Replacement, Run, Shared, Subject, name};
-use ocf::{Failure, Notification, Peers, Status};
+use ocf::{Failure, Notification, Outcome, Peers, Status};
 use promotable::Machine;
 
 use super::{Effect, Event, Instance, Moment, OfCluster};
@@ -236,18 +237,7 @@ impl model::World for World {
 
     fn operation<'r>(&'r self, _: &Cluster, n: usize, memory: Memory, peers: Peers, op: Option<Op>, begin: Moment) -> Run<'r, Self> {
         let rules = self.rules(n);
-        Machine::new(move |port| async move {
-            let instance = Instance::new(&rules, memory, begin, port);
-            let done = |outcome: Result<(), Failure>| outcome.map(|()| Status::Running);
-            match op.map(|op| op.kind) {
-                None => instance.monitor(None).await,
-                Some(Kind::Start) => done(instance.start(peers).await),
-                Some(Kind::Promote) => done(instance.promote(peers).await),
-                Some(Kind::Demote) => done(instance.demote(peers).await),
-                Some(Kind::Notify(phase, operation)) => done(instance.notify(Notification { phase, operation, peers }).await),
-                Some(Kind::Stop | Kind::Reload) => Ok(Status::NotRunning),
-            }
-        })
+        Machine::new(move |port| async move { operate(Instance::new(&rules, memory, begin, port), op.map(|op| op.kind), peers).await })
     }
 
     fn peers(&self, s: &Cluster, subject: Subject) -> Peers {
@@ -392,6 +382,19 @@ impl model::World for World {
             }
         }
         Err(why)
+    }
+}
+
+/// An operation of Pacemaker's, `None` for a monitor.
+async fn operate(instance: Instance<'_>, kind: Option<Kind>, peers: Peers) -> Result<Status, Failure> {
+    let done = |outcome: Outcome| outcome.map(|()| Status::Running);
+    match kind {
+        None => instance.monitor(None).await,
+        Some(Kind::Start) => done(instance.start(peers).await),
+        Some(Kind::Promote) => done(instance.promote(peers).await),
+        Some(Kind::Demote) => done(instance.demote(peers).await),
+        Some(Kind::Notify(phase, operation)) => done(instance.notify(Notification { phase, operation, peers }).await),
+        Some(Kind::Stop | Kind::Reload) => Ok(Status::NotRunning),
     }
 }
 

@@ -24,6 +24,11 @@ fn world(budget: Budget) -> World {
 /// Nothing happens: what does is added.
 const QUIET: Budget = Budget { writes: 1, promotions: 1, ..Budget::NOTHING };
 
+/// A world in which nothing happens.
+pub(super) fn quiet() -> World {
+    world(QUIET)
+}
+
 /// Somebody crashes, with or without its data.
 const CRASH: Budget = Budget { crashes: 1, losses: 1, ..QUIET };
 
