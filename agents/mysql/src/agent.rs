@@ -154,6 +154,13 @@ impl MySql {
         Self { state_file: host.state_file(), host, params }
     }
 
+    /// The same in a cluster that is given.
+    #[cfg(test)]
+    pub(crate) fn in_cluster(cluster: pacemaker::Cluster, context: &Context, params: Params) -> Self {
+        let host = Host::of(cluster, context.deadline, &params.user);
+        Self { state_file: host.state_file(), host, params }
+    }
+
     /// What carries out an action.
     pub(crate) fn engine<'a>(&'a self, context: &'a Context) -> Engine<'a> {
         Engine::new(self, context)

@@ -55,6 +55,24 @@ impl<'a> Engine<'a> {
         })
     }
 
+    /// The same so much later, with some effects carried out elsewhere.
+    #[cfg(test)]
+    pub(crate) fn run_among<'r, T, F: Future<Output = T> + 'r>(
+        mut self,
+        rules: &'r Rules<'r>,
+        state: State,
+        later: Duration,
+        elsewhere: impl Fn(&Effect) -> Option<Event>,
+        action: impl FnOnce(Instance<'r>) -> F,
+    ) -> T {
+        let moment = |engine: &Self| Moment { now: engine.moment().now + later, ..engine.moment() };
+        let begin = moment(&self);
+        Machine::new(|port| action(Instance::new(rules, state, begin, port))).run(|effect| {
+            let event = elsewhere(&effect).unwrap_or_else(|| self.carry_out(effect));
+            (event, moment(&self))
+        })
+    }
+
     fn moment(&self) -> Moment {
         Moment { now: process::since_boot(), left: self.context.deadline.left() }
     }

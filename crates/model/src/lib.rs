@@ -14,6 +14,7 @@
 mod check;
 mod operations;
 mod shared;
+mod site;
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -28,6 +29,7 @@ pub use stateright::Property;
 pub use check::{Checked, Happens, check, counterexample};
 pub use operations::{Courses, Operations};
 pub use shared::{Shared, hash_of};
+pub use site::Site;
 
 /// What is part of a state.
 pub trait Value: Clone + Debug + Eq + Hash + Send + Sync + 'static {}

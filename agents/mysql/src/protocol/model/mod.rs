@@ -9,6 +9,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test helper panics to fail the test")]
 
+mod failover;
 mod operations;
 mod tests;
 mod world;

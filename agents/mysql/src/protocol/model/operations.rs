@@ -26,6 +26,20 @@ pub(super) fn replacement(effect: &Effect) -> Option<Replacement<Kinds>> {
     }
 }
 
+/// An operation of Pacemaker's, `None` for a monitor.
+pub(super) async fn operate(instance: Instance<'_>, kind: Option<Kind>, peers: Peers) -> Result<Status, Failure> {
+    let done = |outcome: Result<(), Failure>| outcome.map(|()| Status::Running);
+    match kind {
+        None => instance.monitor(Alone::Yes, None).await,
+        Some(Kind::Start) => done(instance.start(peers).await.map(drop)),
+        Some(Kind::Promote) => done(instance.promote(peers).await),
+        Some(Kind::Demote) => done(instance.demote(peers).await),
+        Some(Kind::Reload) => done(instance.reload().await),
+        Some(Kind::Notify(phase, operation)) => done(instance.notify(Notification { phase, operation, peers }, false).await),
+        Some(Kind::Stop) => Ok(Status::NotRunning),
+    }
+}
+
 impl World {
     pub(super) fn rules(&self, s: &Cluster, n: usize) -> Rules<'_> {
         Rules {
@@ -42,26 +56,18 @@ impl World {
 
     /// The machine of an operation, `None` for a monitor.
     pub(super) fn machine(rules: Rules<'_>, memory: Memory, peers: Peers, op: Option<Op>, moment: Moment) -> Run<'_, Self> {
-        Machine::new(move |port| async move {
-            let instance = Instance::new(&rules, memory, moment, port);
-            let done = |outcome: Result<(), Failure>| outcome.map(|()| Status::Running);
-            match op.map(|op| op.kind) {
-                None => instance.monitor(Alone::Yes, None).await,
-                Some(Kind::Start) => done(instance.start(peers).await.map(drop)),
-                Some(Kind::Promote) => done(instance.promote(peers).await),
-                Some(Kind::Demote) => done(instance.demote(peers).await),
-                Some(Kind::Reload) => done(instance.reload().await),
-                Some(Kind::Notify(phase, operation)) => done(instance.notify(Notification { phase, operation, peers }, false).await),
-                Some(Kind::Stop) => Ok(Status::NotRunning),
-            }
-        })
+        Machine::new(move |port| async move { operate(Instance::new(&rules, memory, moment, port), op.map(|op| op.kind), peers).await })
+    }
+
+    /// Nodes on which nothing was ever started.
+    pub(super) fn nothing(&self) -> Cluster {
+        let common = Nodes::new(self.servers, Own::default);
+        Cluster { common, careless: false, writers: [0; MOST], written: 0, errant: 0, seen: 0 }
     }
 
     /// A primary and replicas that follow it and acknowledge, with a transaction that everybody has.
     pub(super) fn settled(&self) -> State {
-        let cluster =
-            Cluster { common: Nodes::new(self.servers, Own::default), careless: false, writers: [0; MOST], written: 0, errant: 0, seen: 0 };
-        let mut s = State::new(cluster, Past::default(), Budget::NOTHING);
+        let mut s = State::new(self.nothing(), Past::default(), Budget::NOTHING);
         for n in 0..self.servers {
             self.plan_start(&mut s, n);
             self.finish(&mut s, Self::NOW, &mut String::new());

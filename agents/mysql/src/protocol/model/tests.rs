@@ -26,6 +26,11 @@ fn world(flavour: Flavour, budget: Budget) -> World {
     }
 }
 
+/// A world in which nothing happens.
+pub(super) fn quiet(flavour: Flavour) -> World {
+    world(flavour, QUIET)
+}
+
 fn mysql(budget: Budget) -> World {
     world(Flavour::MySql, budget)
 }
