@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ocf::{Failure, Kind, Parameter, Secret, Values};
+use promotable::params::{both_given, optional};
 use promotable::{Drain, HAPROXY_DRAIN};
 
 const BIN: Parameter = Parameter::new("bin", Kind::Path, "server program")
@@ -132,7 +133,7 @@ impl Params {
     /// Takes the checked values.
     pub(crate) fn new(values: &Values) -> Self {
         let path = |p: &Parameter| values.path(p).unwrap_or_default();
-        let optional = |p: &Parameter| Some(values.text(p).to_owned()).filter(|v| !v.is_empty());
+        let optional = |p: &Parameter| optional(values, p);
         let (tunnels, wrong_map) = match tunnels(values) {
             Ok(tunnels) => (tunnels, None),
             Err(failure) => (Vec::new(), Some(failure)),
@@ -141,11 +142,7 @@ impl Params {
             Ok(drain) => (drain, None),
             Err(failure) => (None, Some(failure)),
         };
-        let two_passwords = values.is_given(&PASSWORD) && values.is_given(&PASSWORD_FILE);
-        let contradiction = two_passwords
-            .then(|| values.contradiction("password and password_file are both given: keep password_file"))
-            .or(wrong_map)
-            .or(wrong_drain);
+        let contradiction = both_given(values, &PASSWORD, &PASSWORD_FILE).or(wrong_map).or(wrong_drain);
         let rundir = path(&RUNDIR);
         Self {
             bin: path(&BIN),

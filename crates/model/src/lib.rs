@@ -29,7 +29,7 @@ pub use stateright::Property;
 pub use check::{Checked, Happens, check, counterexample};
 pub use operations::{Courses, Operations};
 pub use shared::{Shared, hash_of};
-pub use site::Site;
+pub use site::{Directories, Site};
 
 /// What is part of a state.
 pub trait Value: Clone + Debug + Eq + Hash + Send + Sync + 'static {}

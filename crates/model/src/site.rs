@@ -1,8 +1,34 @@
 //! Pacemaker's transitions in the usual order, for nodes on which an agent's own engine works.
 
+use std::path::PathBuf;
+
 use ocf::{Context, Deadline, Environment, Failure, Log, Operation, Outcome, Phase, Status};
 
 use crate::{Kind, Subject, name};
+
+/// The directories for state of a test's nodes, which end with it.
+#[derive(Debug)]
+pub struct Directories(PathBuf);
+
+impl Directories {
+    /// Those of so many nodes.
+    pub fn new(test: &str, nodes: usize) -> Self {
+        let all = Self(std::env::temp_dir().join(format!("systole-{test}-{}", std::process::id())));
+        (0..nodes).for_each(|n| std::fs::create_dir_all(all.of(n)).unwrap());
+        all
+    }
+
+    /// That of a node.
+    pub fn of(&self, node: usize) -> PathBuf {
+        self.0.join(name(node))
+    }
+}
+
+impl Drop for Directories {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
 
 /// Nodes on which an agent's actions are carried out.
 pub trait Site {

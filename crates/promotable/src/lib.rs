@@ -7,6 +7,7 @@ mod host;
 pub mod limits;
 mod login;
 mod machine;
+pub mod params;
 pub mod preference;
 mod protocol;
 mod record;

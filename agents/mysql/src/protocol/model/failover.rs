@@ -1,10 +1,9 @@
 //! Whole failovers without a server, in a moment: the agent's engine and state files, a cluster in memory, and the model's servers.
 
 use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
 use std::time::Duration;
 
-use model::{Kind, Op, Site as _, Subject, World as _, name, number};
+use model::{Directories, Kind, Op, Site as _, Subject, World as _, name, number};
 use ocf::{Failure, Status};
 use pacemaker::{InMemory, Score};
 
@@ -23,15 +22,9 @@ struct Site {
     world: World,
     servers: RefCell<Cluster>,
     pacemaker: InMemory,
-    directory: PathBuf,
+    directories: Directories,
     /// How much later it is than the machine thinks.
     later: Cell<Duration>,
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
 }
 
 /// Whether this machine carries it out, and no server.
@@ -58,7 +51,7 @@ impl model::Site for Site {
 
     fn act(&self, n: usize, kind: Option<Kind>, subject: Subject) -> Result<Status, Failure> {
         let context = Self::context(n, "mysql");
-        let cluster = self.pacemaker.seen_by(&name(n), "mysql", &self.directory.join(name(n)));
+        let cluster = self.pacemaker.seen_by(&name(n), "mysql", &self.directories.of(n));
         let mysql = MySql::in_cluster(cluster, &context, self.world.params.clone());
         let peers = self.world.peers(&self.servers.borrow(), subject);
         let op = kind.map(|kind| Op { node: n, kind, subject });
@@ -94,11 +87,8 @@ impl Site {
     fn new(test: &str, flavour: Flavour) -> Self {
         let world = quiet(flavour);
         let servers = RefCell::new(world.nothing());
-        let directory = std::env::temp_dir().join(format!("systole-{test}-{}", std::process::id()));
-        let site = Self { world, servers, pacemaker: InMemory::of(["a", "b", "c"]), directory, later: Cell::default() };
-        for n in 0..NODES {
-            std::fs::create_dir_all(site.directory.join(name(n))).unwrap();
-        }
+        let directories = Directories::new(test, NODES);
+        let site = Self { world, servers, pacemaker: InMemory::of(["a", "b", "c"]), directories, later: Cell::default() };
         site.start_all();
         site.promote(0).unwrap();
         site.settle();
@@ -135,7 +125,7 @@ impl Site {
 #[test]
 fn a_failover_goes_to_whoever_acknowledged() {
     for flavour in [Flavour::MySql, Flavour::MariaDb] {
-        let site = Site::new("mysql-failover", flavour);
+        let site = Site::new(&format!("mysql-failover-{flavour:?}"), flavour);
         assert_eq!((site.open(), number(&site.record().node)), (vec!["a".to_owned()], 0));
         {
             let mut servers = site.servers.borrow_mut();

@@ -1,10 +1,9 @@
 //! Whole failovers without a server, in milliseconds: the agent's engine and state files, a cluster in memory, and the model's servers.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use model::{Kind, Nodes, Site as _, Subject, World as _, name, number};
+use model::{Directories, Kind, Nodes, Site as _, Subject, World as _, name, number};
 use ocf::{Failure, Status};
 use pacemaker::{InMemory, Score};
 use promotable::preference::{HANDED_OVER, STEPPED_BACK};
@@ -47,13 +46,7 @@ struct Site {
     world: World,
     servers: RefCell<Cluster>,
     pacemaker: InMemory,
-    directory: PathBuf,
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
+    directories: Directories,
 }
 
 impl model::Site for Site {
@@ -61,7 +54,7 @@ impl model::Site for Site {
 
     fn act(&self, n: usize, kind: Option<Kind>, subject: Subject) -> Result<Status, Failure> {
         let context = Self::context(n, "redis");
-        let host = Host::of(self.pacemaker.seen_by(&name(n), "redis", &self.directory.join(name(n))), context.deadline, "redis");
+        let host = Host::of(self.pacemaker.seen_by(&name(n), "redis", &self.directories.of(n)), context.deadline, "redis");
         let state_file = host.state_file();
         let driver = Fake { site: self, n, state_file: &state_file };
         let peers = self.world.peers(&self.servers.borrow(), subject);
@@ -85,12 +78,8 @@ impl model::Site for Site {
 impl Site {
     /// A primary on a, and two replicas that follow it.
     fn new(test: &str) -> Self {
-        let directory = std::env::temp_dir().join(format!("systole-{test}-{}", std::process::id()));
         let servers = RefCell::new(Cluster(Nodes::new(NODES, Own::default)));
-        let site = Self { world: quiet(), servers, pacemaker: InMemory::of(["a", "b", "c"]), directory };
-        for n in 0..NODES {
-            std::fs::create_dir_all(site.directory.join(name(n))).unwrap();
-        }
+        let site = Self { world: quiet(), servers, pacemaker: InMemory::of(["a", "b", "c"]), directories: Directories::new(test, NODES) };
         site.start_all();
         site.promote(0).unwrap();
         site.attach();
