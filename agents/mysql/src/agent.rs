@@ -1,47 +1,39 @@
 //! The agent: its parts, and what every action needs of them.
 
-use std::path::{Path, PathBuf};
+use std::ops::Deref;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ocf::{
-    Context, Deadline, Description, Failure, Notification, Operation, Outcome, Peers, Phase, ResourceAgent, Secret, Status, Timeouts,
-    Values,
-};
-use pacemaker::{Cluster, Disks, Membership, Watcher};
-use process::{Account, Files, Identity, Locked};
-use promotable::{Login, RememberedLogin, ServerAccount, read_secret, with_login};
+use ocf::{Context, Description, Failure, Notification, Operation, Outcome, Peers, Phase, ResourceAgent, Secret, Status, Timeouts, Values};
+use pacemaker::Disks;
+use process::Identity;
+pub(crate) use promotable::cluster_failure;
+use promotable::{Host, Login, Whereabouts, read_secret, with_login};
 
 use crate::dialect::Dialect;
 use crate::engine::Engine;
-use crate::limits;
 use crate::params::{self, Params};
 use crate::protocol::{Alone, Instance, Rules};
 use crate::record::Record;
 use crate::server::{Fault, Server};
 use crate::state::{State, StateFile};
 
-/// More than any number of a process. Bytes.
-const LONGEST_PID_FILE: u64 = 64;
-
 /// Below this the disk counts as full: the server's next file would not fit. Bytes.
 const ROOM_TO_WRITE: u64 = 16 * 1024 * 1024;
-
-/// Where `make install` puts the helper programs.
-const LIBEXEC: &str = match option_env!("SYSTOLE_LIBEXEC") {
-    Some(directory) => directory,
-    None => "/usr/libexec/systole",
-};
 
 /// The agent for one resource on this node.
 pub struct MySql {
     pub(crate) params: Params,
-    pub(crate) cluster: Cluster,
     pub(crate) state_file: StateFile,
-    pub(crate) membership: Membership,
-    /// When the action must have answered.
-    pub(crate) deadline: Deadline,
-    account: ServerAccount,
-    remembered_login: RememberedLogin,
+    host: Host,
+}
+
+impl Deref for MySql {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.host
+    }
 }
 
 impl ResourceAgent for MySql {
@@ -77,7 +69,7 @@ impl ResourceAgent for MySql {
     }
 
     fn start(&self, context: &Context) -> Outcome {
-        let lock = self.lock(context)?;
+        let lock = self.lock(context, &self.state_file)?;
         let copy_from = self.start_unpromoted(context)?;
         // Whoever makes the copy must not keep the lock.
         drop(lock);
@@ -86,7 +78,7 @@ impl ResourceAgent for MySql {
 
     fn stop(&self, context: &Context) -> Outcome {
         // Without the lock if need be: whoever holds it must not keep a server alive that has to go.
-        let _lock = self.lock(context);
+        let _lock = self.lock(context, &self.state_file);
         self.stop_surely(context)
     }
 
@@ -110,18 +102,10 @@ impl ResourceAgent for MySql {
 }
 
 impl ocf::Promotable for MySql {
-    const NOTIFICATIONS: &'static [(Phase, Operation)] = &[
-        (Phase::Pre, Operation::Demote),
-        (Phase::Post, Operation::Demote),
-        (Phase::Pre, Operation::Promote),
-        (Phase::Post, Operation::Promote),
-        (Phase::Pre, Operation::Start),
-        (Phase::Post, Operation::Start),
-        (Phase::Post, Operation::Stop),
-    ];
+    const NOTIFICATIONS: &'static [(Phase, Operation)] = promotable::NOTIFICATIONS;
 
     fn promote(&self, context: &Context) -> Outcome {
-        let _lock = self.lock(context)?;
+        let _lock = self.lock(context, &self.state_file)?;
         if self.copying().is_some() {
             return Err(Failure::generic("not promoted: another server's data are being copied here; wait until that is done"));
         }
@@ -130,7 +114,7 @@ impl ocf::Promotable for MySql {
     }
 
     fn demote(&self, context: &Context) -> Outcome {
-        let _lock = self.lock(context)?;
+        let _lock = self.lock(context, &self.state_file)?;
         if self.copying().is_some() {
             context.log.notice("nothing to demote: the primary's data are being copied here");
             return Ok(());
@@ -147,7 +131,7 @@ impl ocf::Promotable for MySql {
         if (notification.phase, notification.operation) == (Phase::Pre, Operation::Demote) {
             return Ok(());
         }
-        let _lock = self.lock(context)?;
+        let _lock = self.lock(context, &self.state_file)?;
         let (notification, copies) = (notification.clone(), self.copying().is_some());
         self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.notify(notification, copies))
     }
@@ -155,7 +139,7 @@ impl ocf::Promotable for MySql {
 
 impl ocf::Reloadable for MySql {
     fn reload(&self, context: &Context) -> Outcome {
-        let _lock = self.lock(context)?;
+        let _lock = self.lock(context, &self.state_file)?;
         if self.copying().is_some() {
             return Ok(());
         }
@@ -166,44 +150,15 @@ impl ocf::Reloadable for MySql {
 impl MySql {
     /// The agent with checked parameters.
     pub(crate) fn with(context: &Context, params: Params) -> Self {
-        let environment = &context.environment;
-        let membership = Membership {
-            resource: environment.resource().to_owned(),
-            node: environment.node().map(str::to_owned),
-            present: environment.under_pacemaker(),
-            state_directory: environment.temporary_directory(),
-        };
-        let log = std::rc::Rc::clone(&context.log);
-        Self {
-            account: ServerAccount::named(&params.user),
-            params,
-            cluster: Cluster::new(membership.clone(), move |line| log.trace(line)).answering_by(Instant::now() + context.deadline.left()),
-            state_file: StateFile::of(&membership.state_directory, &membership.resource),
-            remembered_login: RememberedLogin::of(&membership.state_directory, &membership.resource),
-            membership,
-            deadline: context.deadline,
-        }
+        let host = Host::new(context, &params.user);
+        Self { state_file: host.state_file(), host, params }
     }
 
-    /// A file of this resource in the directory that every boot empties.
-    pub(crate) fn volatile_file(&self, extension: &str) -> PathBuf {
-        self.membership.state_directory.join(format!("systole-{}.{extension}", self.membership.resource))
-    }
-
-    /// One action at a time that changes something. A monitor takes no lock: it must answer while a start waits.
-    fn lock(&self, context: &Context) -> Result<Locked, Failure> {
-        self.state_file.check()?;
-        promotable::lock(&self.membership.state_directory, &self.membership.resource, context.deadline.left() / 2)
-    }
-
-    /// The same, when nobody has it now.
-    pub(crate) fn lock_now(&self) -> Option<Locked> {
-        promotable::lock_within(&self.membership.state_directory, &self.membership.resource, Duration::ZERO).ok().flatten()
-    }
-
-    /// The watcher of this resource.
-    pub(crate) fn watcher(&self) -> Watcher {
-        Watcher::new(&Path::new(LIBEXEC).join("systole-watch"), self.membership.clone())
+    /// The same in a cluster that is given.
+    #[cfg(test)]
+    pub(crate) fn in_cluster(cluster: pacemaker::Cluster, context: &Context, params: Params) -> Self {
+        let host = Host::of(cluster, context.deadline, &params.user);
+        Self { state_file: host.state_file(), host, params }
     }
 
     /// What carries out an action.
@@ -233,19 +188,9 @@ impl MySql {
         Some(Disks { uid: account.uid, gid: account.gid, directories })
     }
 
-    /// This node's name.
-    pub(crate) fn node(&self) -> Result<&str, Failure> {
-        self.cluster.node().map_err(cluster_failure)
-    }
-
     /// The configuration file; where the RPM distributions have it when the default does not exist.
     pub(crate) fn config_path(&self) -> PathBuf {
-        let other = Path::new("/etc/my.cnf");
-        let exists = |path: &Path| self.files(|files| files.exists(path)).unwrap_or(false);
-        if self.params.config == Path::new("/etc/mysql/my.cnf") && !exists(&self.params.config) && exists(other) {
-            return other.to_owned();
-        }
-        self.params.config.clone()
+        self.configuration(&self.params.config, "/etc/mysql/my.cnf", "/etc/my.cnf")
     }
 
     /// The agent's own login.
@@ -288,11 +233,6 @@ impl MySql {
         with_login(&self.remembered_login, &self.params.test_user, given, attempt, |fault| matches!(fault, Fault::Denied(_)))
     }
 
-    /// As much of a limit as a step may take now.
-    pub(crate) fn within(&self, limit: Duration) -> Duration {
-        limits::step(limit, self.deadline.left())
-    }
-
     /// The record in the CIB.
     pub(crate) fn record(&self) -> Result<Option<Record>, Failure> {
         promotable::read_record(&self.cluster)
@@ -316,66 +256,15 @@ impl MySql {
         self.files(|files| files.room(&self.params.datadir)).is_ok_and(|bytes| bytes < ROOM_TO_WRITE)
     }
 
-    /// The server's process, if one runs. One that was killed is none, whatever it still holds. The remembered one, or one that somebody
-    /// else started on our socket or pid file (a manual start, the stock agent before us).
+    /// The server's process, if one runs. One that was killed is none, whatever it still holds.
     pub(crate) fn find_server(&self, remembered: Option<&Identity>) -> Option<Identity> {
-        let known = remembered.filter(|server| server.runs()).cloned();
-        known.or_else(|| self.by_pidfile()).or_else(|| self.by_socket())
+        let there = Whereabouts {
+            pidfile: &self.params.pidfile,
+            socket: &self.params.socket,
+            program: self.params.program(),
+            directory: Some(self.params.datadir.clone()),
+            whatever_program: true,
+        };
+        self.host.find_server(remembered, Identity::runs, &there)
     }
-
-    /// A pid file names a number; only the program behind it tells whether it is our server.
-    fn by_pidfile(&self) -> Option<Identity> {
-        let text = self.account.or_own().act(|files| files.read(&self.params.pidfile, LONGEST_PID_FILE)).ok()?;
-        let pid = String::from_utf8_lossy(&text).trim().parse().ok()?;
-        Identity::of(pid).filter(|process| process.runs() && self.is_our_server(process))
-    }
-
-    /// Whoever listens on our socket is our server, unless it is dying: its last thread holds the socket for a moment. The path could lead
-    /// anywhere: who is not the user has to be as good as the server.
-    fn by_socket(&self) -> Option<Identity> {
-        let (pid, user) = Server::listener(&self.params.socket)?;
-        let of_our_user = self.account().is_ok_and(|account| account.uid == user);
-        Identity::of(pid).filter(|process| process.runs() && (of_our_user || self.is_our_server(process)))
-    }
-
-    /// Whether a process that somebody names is our server. Another user's never is: who names it could not end it. The server of another
-    /// resource runs the same program: ours works in the data directory. What cannot be told counts as ours, so that a stop never passes
-    /// over a server that runs.
-    fn is_our_server(&self, process: &Identity) -> bool {
-        let theirs = process.directory();
-        let ours = self.files(|files| files.real_path(&self.params.datadir)).ok();
-        let here = theirs.is_none() || ours.is_none() || theirs == ours;
-        here && match (self.account(), process.user()) {
-            (Ok(account), Some(user)) if user == account.uid => true,
-            (Ok(_), Some(user)) if user != 0 => false,
-            _ => self.runs_our_program(process),
-        }
-    }
-
-    fn runs_our_program(&self, process: &Identity) -> bool {
-        let program = self.params.program();
-        #[allow(clippy::disallowed_methods, reason = "the program is root's")]
-        let expected = std::fs::canonicalize(&program).unwrap_or(program);
-        process.program() == Some(expected)
-    }
-
-    /// The account that the server runs under.
-    pub(crate) fn account(&self) -> Result<&Account, Failure> {
-        self.account.get()
-    }
-
-    /// Touches what the server's account controls, with its rights.
-    pub(crate) fn files<T>(&self, work: impl FnOnce(&Files<'_>) -> std::io::Result<T>) -> std::io::Result<T> {
-        self.account.files(work)
-    }
-
-    /// Why a server that somebody else started is not taken charge of.
-    pub(crate) fn runs_as_root(&self, process: &Identity) -> Option<String> {
-        self.account.refusal_of_root(process)
-    }
-}
-
-/// A call of a cluster tool that failed.
-pub(crate) fn cluster_failure(error: pacemaker::Error) -> Failure {
-    Failure::generic(error.to_string())
 }

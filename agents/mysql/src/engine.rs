@@ -1,10 +1,8 @@
 //! Carries out on this machine what the protocol asks for: on the server, its process, its files, the cluster.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use ocf::{Context, Failure};
-use pacemaker::Disks;
+use ocf::Context;
 use process::{Identity, State as ProcessState};
 use promotable::Machine;
 
@@ -57,6 +55,24 @@ impl<'a> Engine<'a> {
         })
     }
 
+    /// The same so much later, with some effects carried out elsewhere.
+    #[cfg(test)]
+    pub(crate) fn run_among<'r, T, F: Future<Output = T> + 'r>(
+        mut self,
+        rules: &'r Rules<'r>,
+        state: State,
+        later: Duration,
+        elsewhere: impl Fn(&Effect) -> Option<Event>,
+        action: impl FnOnce(Instance<'r>) -> F,
+    ) -> T {
+        let moment = |engine: &Self| Moment { now: engine.moment().now + later, ..engine.moment() };
+        let begin = moment(&self);
+        Machine::new(|port| action(Instance::new(rules, state, begin, port))).run(|effect| {
+            let event = elsewhere(&effect).unwrap_or_else(|| self.carry_out(effect));
+            (event, moment(&self))
+        })
+    }
+
     fn moment(&self) -> Moment {
         Moment { now: process::since_boot(), left: self.context.deadline.left() }
     }
@@ -87,7 +103,10 @@ impl<'a> Engine<'a> {
                 self.server = server;
                 launched
             })),
-            Effect::Watch(process, disks) => self.watch(&process, disks),
+            Effect::Watch(process, disks) => {
+                mysql.watch(self.context, &process, disks);
+                Event::Done(Ok(()))
+            }
             Effect::IsCramped => Event::Flag(mysql.is_cramped()),
             Effect::Exposed => Event::Texts(mysql.exposed().into_iter().collect()),
             Effect::CheckPassword(dialect) => Event::Done(mysql.check_replication_password(&dialect)),
@@ -99,9 +118,9 @@ impl<'a> Engine<'a> {
             Effect::Publish(Attribute::Membership(membership)) => done(mysql.cluster.publish_private(MEMBERSHIP, &membership.print())),
             Effect::Publish(Attribute::ServerId(id)) => done(mysql.cluster.publish_private(SERVER_ID, &id)),
             Effect::PublishReadable(readable) => done(mysql.publish_readable(readable)),
-            Effect::Positions => Event::Positions(self.published(POSITION, Position::parse)),
-            Effect::Memberships => Event::Memberships(self.published(MEMBERSHIP, Membership::parse)),
-            Effect::ServerIds => Event::ServerIds(self.published(SERVER_ID, |id| Some(id.to_owned()))),
+            Effect::Positions => Event::Positions(mysql.published(POSITION, Position::parse)),
+            Effect::Memberships => Event::Memberships(mysql.published(MEMBERSHIP, Membership::parse)),
+            Effect::ServerIds => Event::ServerIds(mysql.published(SERVER_ID, |id| Some(id.to_owned()))),
             Effect::AddressOf(node) => Event::Address(mysql.given_address(&node)),
             Effect::Find(_)
             | Effect::StillThere(_)
@@ -284,25 +303,6 @@ impl<'a> Engine<'a> {
             self.reach(dialect, limits::step(limits::ANSWER, self.context.deadline.left()))?;
         }
         Ok(held)
-    }
-
-    fn watch(&self, process: &Identity, disks: Option<Disks>) -> Event {
-        let mysql = self.mysql;
-        let watcher = mysql.watcher().of_disks(disks).ending_within(mysql.within(pacemaker::WATCHER_ENDING));
-        if !watcher.is_watching(process) {
-            self.context.log.notice("starting the watcher of the server");
-            let started = mysql.node().map_err(|f| f.reason).and_then(|node| watcher.ensure(process, node));
-            if let Err(e) = started {
-                self.context.log.warning(format!("a crash will be found by the next monitor only: {e}"));
-            }
-        }
-        Event::Done(Ok(()))
-    }
-
-    /// What the nodes have published under a name, as far as it can be read.
-    fn published<T>(&self, name: &str, parse: impl Fn(&str) -> Option<T>) -> Result<BTreeMap<String, T>, Failure> {
-        let values = self.mysql.cluster.private_values(name).map_err(cluster_failure)?;
-        Ok(values.into_iter().filter_map(|(node, text)| Some((node, parse(&text)?))).collect())
     }
 }
 

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ocf::{Context, Failure, Outcome, Peers};
-use process::{Account, Capabilities, Daemon, DaemonError, Identity, Spawned};
+use process::{Account, Capabilities, Daemon, Identity, Spawned};
+use promotable::not_spawned;
 
-use crate::agent::{MySql, cluster_failure};
+use crate::agent::MySql;
 use crate::dialect::Dialect;
 use crate::limits;
 use crate::observation::Observation;
@@ -79,18 +80,14 @@ impl MySql {
             state.server = Some(server.clone());
             self.state_file.save(&state).map_err(|failure| failure.reason)
         };
-        let explained = |e| match e {
-            DaemonError::NotRemembered(why) => Failure::generic(why),
-            other => Failure::installed(other.to_string()),
-        };
         if let Some(before) = dying.first() {
             // Nobody waits for that: it takes a second for 8 GiB of memory, and for ever on a disk that hangs.
-            let waiting = daemon.spawn_after(&dying, remember).map_err(explained)?;
+            let waiting = daemon.spawn_after(&dying, remember).map_err(not_spawned)?;
             self.watch_over(context, &waiting, &state);
             context.log.notice(format!("the server (pid {}) starts when the one before (pid {}) is gone", waiting.pid, before.pid));
             return Ok((Launched { state: Box::new(state), seen: None }, None));
         }
-        let mut spawned = daemon.spawn_remembered(remember).map_err(explained)?;
+        let mut spawned = daemon.spawn_remembered(remember).map_err(not_spawned)?;
         self.watch_over(context, &spawned.identity, &state);
         // What came before may have taken its part.
         let patience = patience.min(context.deadline.reserving(limits::AFTER_RECOVERY).left());
@@ -109,14 +106,8 @@ impl MySql {
 
     /// A crash of the server is noticed at once, and one of Pacemaker's control group does not end it.
     fn watch_over(&self, context: &Context, server: &Identity, state: &State) {
-        let watcher = self.watcher().of_disks(state.disks.clone()).ending_within(self.within(pacemaker::WATCHER_ENDING));
-        if let Err(e) = self.node().map_err(|f| f.reason).and_then(|node| watcher.ensure(server, node)) {
-            context.log.warning(format!("a crash will be found by the next monitor only: {e}"));
-        }
-        let resource = &self.membership.resource;
-        if let Err(e) = process::enclose(&format!("systole-{resource}"), &format!("MySQL of {resource}"), server) {
-            context.log.warning(format!("the server stays in Pacemaker's control group: {e}"));
-        }
+        self.watch_new(context, server, state.disks.clone());
+        self.enclose(context, "MySQL", server);
     }
 
     /// The command line. What keeps the server closed comes last, so that nothing overrules it.
@@ -171,7 +162,7 @@ impl MySql {
             }
             if said.elapsed() >= limits::PROGRESS {
                 said = Instant::now();
-                let last = self.tail(0).lines().next_back().unwrap_or_default().to_owned();
+                let last = self.tail(&self.params.log, 0, LAST_OF_LOG).lines().next_back().unwrap_or_default().to_owned();
                 context.log.notice(format!("waiting for the server, {} s so far; it says: {last}", begin.elapsed().as_secs()));
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -229,19 +220,12 @@ impl MySql {
         Err(Failure::installed(format!("the data directory {} cannot be made: {cause}", datadir.display())))
     }
 
-    /// What the server's log got since `from`, its last lines.
-    fn tail(&self, from: u64) -> String {
-        self.files(|files| files.tail(&self.params.log, from, LAST_OF_LOG)).unwrap_or_default()
-    }
-
     /// Why a server did not come up, from what it said itself.
     fn explain(&self, failure: &Failure, spawned: &mut Spawned, log_begin: u64) -> Failure {
-        if spawned.ended().is_none() {
-            spawned.identity.kill();
-            spawned.identity.wait_gone(promotable::limits::not_come_up(self.deadline.left()));
+        if self.end_not_come_up(spawned) {
             return failure.clone();
         }
-        match cause(&self.tail(log_begin)) {
+        match cause(&self.tail(&self.params.log, log_begin, LAST_OF_LOG)) {
             Some(line) => failure.clone().because(format!("{}: {line}", failure.reason)),
             None => failure.clone(),
         }
@@ -251,10 +235,7 @@ impl MySql {
     pub(crate) fn stop_surely(&self, context: &Context) -> Outcome {
         // First: it may start a server. What is left of it is told of in the end.
         let copy_ended = self.end_copy();
-        self.watcher().end();
-        if let Err(e) = self.cluster.withdraw_score().map_err(cluster_failure) {
-            context.log.warning(format!("the promotion score cannot be withdrawn: {e}"));
-        }
+        self.withdraw(context);
         let state = self.state_file.load();
         let process = self.find_server(state.server.as_ref());
         if let Some(process) = process.clone() {
@@ -266,9 +247,6 @@ impl MySql {
         // Whoever was killed, now or before.
         let before: Vec<Identity> = state.dying.iter().chain(&state.server).chain(&process).cloned().collect();
         promotable::unless_gone(context, &before)?;
-        for file in [&self.params.socket, &self.params.pidfile] {
-            let _ = self.files(|files| files.remove(file));
-        }
         let stands = |(readable, at): (bool, Duration)| !readable && process::since_boot().saturating_sub(at) < limits::READABLE_STANDS;
         let mut readable = state.readable;
         if self.cluster.is_present() && !state.readable.is_some_and(stands) {
@@ -278,10 +256,7 @@ impl MySql {
             }
         }
         let stopped = State { readable, ..state.of_stopped() };
-        // A state directory that is full must not fail a stop: the process is gone, and its record names it alone.
-        if let Err(e) = self.state_file.save(&stopped) {
-            context.log.warning(e.reason);
-        }
+        self.forget_server(context, &[&self.params.socket, &self.params.pidfile], &self.state_file, &stopped);
         copy_ended
     }
 }

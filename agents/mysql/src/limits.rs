@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 pub(crate) use promotable::limits::{
-    ANSWER, HEARING, HEARING_IN_NOTIFICATION, HELD, KILLED, LAST_OF_STREAM, LISTENING, POSITION_STANDS, REVIEW, SILENT_IN_DEMOTION,
-    STANDS_BACK, step,
+    ANSWER, HEARING, HEARING_IN_NOTIFICATION, HELD, KILLED, LAST_OF_STREAM, POSITION_STANDS, REVIEW, SILENT_IN_DEMOTION, STANDS_BACK, step,
 };
 
 /// How long a server may take to answer in a notification: the whole cluster waits.
@@ -353,7 +352,7 @@ mod tests {
             }
             let mut pass = |limit: Duration| now += step(limit, end.saturating_sub(now));
             match *wait {
-                Listener => pass(LISTENING),
+                Listener => pass(promotable::limits::LISTENING),
                 Look(limit) => {
                     pass(limit);
                     answer = limit;

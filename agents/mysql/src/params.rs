@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ocf::{Failure, Kind, Parameter, Secret, Values};
+use promotable::params::{both_given, optional};
 use promotable::{Drain, HAPROXY_DRAIN};
 
 const BINARY: Parameter = Parameter::new("binary", Kind::Path, "server program")
@@ -195,12 +196,7 @@ impl Params {
     /// Takes the checked values.
     pub(crate) fn new(values: &Values) -> Self {
         let path = |p: &Parameter| values.path(p).unwrap_or_default();
-        let optional = |p: &Parameter| Some(values.text(p).to_owned()).filter(|v| !v.is_empty());
-        let twice = |a: &Parameter, b: &Parameter| {
-            (values.is_given(a) && values.is_given(b))
-                .then(|| values.contradiction(format!("{} and {} are both given: keep {}", a.name, b.name, b.name)))
-        };
-        let test_table = optional(&TEST_TABLE);
+        let test_table = optional(values, &TEST_TABLE);
         let wrong_table = test_table
             .as_deref()
             .filter(|t| !is_table(t))
@@ -241,8 +237,8 @@ impl Params {
             copy_program: path(&COPY_PROGRAM),
             event_scheduler: values.boolean(&EVENT_SCHEDULER),
             drain,
-            contradiction: twice(&TEST_PASSWD, &TEST_PASSWD_FILE)
-                .or_else(|| twice(&REPLICATION_PASSWD, &REPLICATION_PASSWD_FILE))
+            contradiction: both_given(values, &TEST_PASSWD, &TEST_PASSWD_FILE)
+                .or_else(|| both_given(values, &REPLICATION_PASSWD, &REPLICATION_PASSWD_FILE))
                 .or(wrong_table)
                 .or(wrong_drain),
         }

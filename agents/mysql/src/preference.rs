@@ -1,6 +1,7 @@
 //! The promotion score: a hint to the cluster whom to ask first. The election decides. Pure.
 
 use pacemaker::Score;
+pub(crate) use promotable::preference::{HANDED_OVER, PRIMARY, STEPPED_BACK};
 
 /// What the score depends on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,13 +23,6 @@ pub(crate) struct Circumstances {
     /// It has any transaction.
     pub(crate) has_data: bool,
 }
-
-/// The primary stays where it is unless somebody moves it.
-pub(crate) const PRIMARY: Score = Score::new(1000);
-/// What the better one gets when a candidate hands over to it: more than any replica has by itself.
-pub(crate) const HANDED_OVER: Score = Score::new(500);
-/// What the candidate that handed over keeps until its next monitor.
-pub(crate) const STEPPED_BACK: Score = Score::new(1);
 
 /// The score of a server.
 pub(crate) fn score(c: Circumstances) -> Score {

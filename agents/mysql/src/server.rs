@@ -179,24 +179,6 @@ impl Server {
         self
     }
 
-    /// Which process listens on the socket, and who it runs as, whatever it says.
-    #[allow(clippy::disallowed_methods, reason = "nothing is said there, and who it may be is judged by the answer")]
-    pub(crate) fn listener(socket: &Path) -> Option<(i32, u32)> {
-        let connected = runtime().ok()?.block_on(async {
-            tokio::time::timeout(limits::LISTENING, async {
-                loop {
-                    match tokio::net::UnixStream::connect(socket).await {
-                        Err(e) if is_crowded(&e) => tokio::time::sleep(limits::ELBOWING).await,
-                        other => return other,
-                    }
-                }
-            })
-            .await
-        });
-        let peer = connected.ok()?.ok()?.peer_cred().ok()?;
-        Some((peer.pid()?, peer.uid()))
-    }
-
     /// What [`Self::observe`] does, with all that is asked for in this time.
     pub(crate) fn observe_within(&mut self, limit: Duration) -> Result<Observation, Fault> {
         let until = Instant::now() + limit;
@@ -681,7 +663,7 @@ mod tests {
         let fault = Server::connect(&socket, &Account::own(), &login, None, Duration::from_millis(300)).err();
         assert!(matches!(fault, Some(Fault::Silent(_))), "{fault:?}");
         assert!(begin.elapsed() >= Duration::from_millis(300));
-        assert_eq!(Server::listener(&socket), None);
+        assert_eq!(process::listener(&socket, promotable::limits::LISTENING), None);
         std::fs::remove_file(&socket).unwrap();
     }
 
@@ -700,6 +682,6 @@ mod tests {
         let login = Login { user: "root".into(), password: None };
         let socket = Path::new("/nonexistent/socket");
         assert!(matches!(Server::connect(socket, &Account::own(), &login, None, Duration::from_secs(1)).err(), Some(Fault::Absent(_))));
-        assert_eq!(Server::listener(socket), None);
+        assert_eq!(process::listener(socket, promotable::limits::LISTENING), None);
     }
 }

@@ -2,45 +2,37 @@
 
 use std::cell::OnceCell;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::ops::Deref;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ocf::{
-    Context, Deadline, Description, Failure, Notification, Operation, Outcome, Peers, Phase, ResourceAgent, Status, Timeouts, Values,
-};
-use pacemaker::{Cluster, Membership, Watcher};
-use process::{Account, Files, Identity, Locked};
-use promotable::{Login, RememberedLogin, ServerAccount, read_secret, with_login};
+use ocf::{Context, Description, Failure, Notification, Operation, Outcome, Peers, Phase, ResourceAgent, Status, Timeouts, Values};
+use process::Identity;
+use promotable::{Engine, Host, Login, Whereabouts, read_secret, with_login};
 
 use crate::conf::Conf;
-use crate::engine::Engine;
+use crate::engine::Local;
 use crate::exposure::exposure;
 use crate::limits;
 use crate::params::{self, Params};
-use crate::protocol::Rules;
+use crate::protocol::{Instance, Rules};
 use crate::server::{Fault, Patience, Server};
 use crate::state::{State, StateFile};
-
-/// More than any number of a process. Bytes.
-const LONGEST_PID_FILE: u64 = 64;
-
-/// Where `make install` puts the helper programs.
-const LIBEXEC: &str = match option_env!("SYSTOLE_LIBEXEC") {
-    Some(directory) => directory,
-    None => "/usr/libexec/systole",
-};
 
 /// The agent for one resource on this node.
 pub struct Redis {
     pub(crate) params: Params,
-    pub(crate) cluster: Cluster,
     pub(crate) state_file: StateFile,
-    pub(crate) membership: Membership,
-    /// When the action must have answered.
-    pub(crate) deadline: Deadline,
+    host: Host,
     conf: OnceCell<Conf>,
-    account: ServerAccount,
-    remembered_login: RememberedLogin,
+}
+
+impl Deref for Redis {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.host
+    }
 }
 
 impl ResourceAgent for Redis {
@@ -69,38 +61,21 @@ impl ResourceAgent for Redis {
     };
 
     fn new(context: &Context, values: &Values) -> Result<Self, Failure> {
-        let environment = &context.environment;
-        let membership = Membership {
-            resource: environment.resource().to_owned(),
-            node: environment.node().map(str::to_owned),
-            present: environment.under_pacemaker(),
-            state_directory: environment.temporary_directory(),
-        };
-        let log = std::rc::Rc::clone(&context.log);
         let params = Params::new(values);
-        Ok(Self {
-            account: ServerAccount::named(&params.user),
-            params,
-            cluster: Cluster::new(membership.clone(), move |line| log.trace(line))
-                .answering_by(std::time::Instant::now() + context.deadline.left()),
-            state_file: StateFile::of(&membership.state_directory, &membership.resource),
-            remembered_login: RememberedLogin::of(&membership.state_directory, &membership.resource),
-            membership,
-            deadline: context.deadline,
-            conf: OnceCell::new(),
-        })
+        let host = Host::new(context, &params.user);
+        Ok(Self { state_file: host.state_file(), host, params, conf: OnceCell::new() })
     }
 
     fn start(&self, context: &Context) -> Outcome {
-        let _lock = self.lock(context)?;
+        let _lock = self.lock(context, &self.state_file)?;
         self.check_before_start(context)?;
         let peers = Peers::read(&context.environment);
-        self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.start(peers))
+        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.start(peers))
     }
 
     fn stop(&self, context: &Context) -> Outcome {
         // Without the lock if need be: whoever holds it must not keep a server alive that has to go.
-        let _lock = self.lock(context);
+        let _lock = self.lock(context, &self.state_file);
         self.stop_surely(context)
     }
 
@@ -109,7 +84,7 @@ impl ResourceAgent for Redis {
             Ok(state) => (state, None),
             Err(failure) => (State::default(), Some(failure)),
         };
-        self.engine(context).run(&self.rules(context), state, |instance| instance.monitor(unknown))
+        self.act(context, &self.rules(context), state, |instance| instance.monitor(unknown))
     }
 
     fn validate(&self, context: &Context, level: u32) -> Outcome {
@@ -118,26 +93,18 @@ impl ResourceAgent for Redis {
 }
 
 impl ocf::Promotable for Redis {
-    const NOTIFICATIONS: &'static [(Phase, Operation)] = &[
-        (Phase::Pre, Operation::Demote),
-        (Phase::Post, Operation::Demote),
-        (Phase::Pre, Operation::Promote),
-        (Phase::Post, Operation::Promote),
-        (Phase::Pre, Operation::Start),
-        (Phase::Post, Operation::Start),
-        (Phase::Post, Operation::Stop),
-    ];
+    const NOTIFICATIONS: &'static [(Phase, Operation)] = promotable::NOTIFICATIONS;
 
     fn promote(&self, context: &Context) -> Outcome {
-        let _lock = self.lock(context)?;
+        let _lock = self.lock(context, &self.state_file)?;
         let peers = Peers::read(&context.environment);
-        self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.promote(peers))
+        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.promote(peers))
     }
 
     fn demote(&self, context: &Context) -> Outcome {
-        let _lock = self.lock(context)?;
+        let _lock = self.lock(context, &self.state_file)?;
         let peers = Peers::read(&context.environment);
-        self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.demote(peers))
+        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.demote(peers))
     }
 
     fn notify(&self, context: &Context, notification: &Notification) -> Outcome {
@@ -148,18 +115,18 @@ impl ocf::Promotable for Redis {
         if (notification.phase, notification.operation) == (Phase::Pre, Operation::Demote) {
             return Ok(());
         }
-        let _lock = self.lock(context)?;
+        let _lock = self.lock(context, &self.state_file)?;
         let notification = notification.clone();
-        self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.notify(notification))
+        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.notify(notification))
     }
 }
 
 impl ocf::Reloadable for Redis {
     fn reload(&self, context: &Context) -> Outcome {
-        let _lock = self.lock(context)?;
+        let _lock = self.lock(context, &self.state_file)?;
         let state = self.state_file.load();
         if state.promoted {
-            let (replicas, lag) = self.rules(context).gate()?;
+            let (replicas, lag) = self.params.gate(context.environment.clone_max())?;
             self.connect(limits::ANSWER)?.open_gate(replicas, lag)?;
         }
         Ok(())
@@ -167,22 +134,6 @@ impl ocf::Reloadable for Redis {
 }
 
 impl Redis {
-    /// One action at a time that changes something. A monitor takes no lock: it must answer while a start waits.
-    fn lock(&self, context: &Context) -> Result<Locked, Failure> {
-        self.state_file.check()?;
-        promotable::lock(&self.membership.state_directory, &self.membership.resource, context.deadline.left() / 2)
-    }
-
-    /// The watcher of this resource.
-    pub(crate) fn watcher(&self) -> Watcher {
-        Watcher::new(&Path::new(LIBEXEC).join("systole-watch"), self.membership.clone())
-    }
-
-    /// This node's name.
-    pub(crate) fn node(&self) -> Result<&str, Failure> {
-        self.cluster.node().map_err(cluster_failure)
-    }
-
     /// The configuration, read once.
     pub(crate) fn conf(&self) -> Result<&Conf, Failure> {
         if self.conf.get().is_none() {
@@ -196,12 +147,7 @@ impl Redis {
 
     /// The configuration file; where the RPM distributions have it when the default does not exist.
     pub(crate) fn config_path(&self) -> PathBuf {
-        let other = Path::new("/etc/redis.conf");
-        let exists = |path: &Path| self.files(|files| files.exists(path)).unwrap_or(false);
-        if self.params.config == Path::new("/etc/redis/redis.conf") && !exists(&self.params.config) && exists(other) {
-            return other.to_owned();
-        }
-        self.params.config.clone()
+        self.configuration(&self.params.config, "/etc/redis/redis.conf", "/etc/redis.conf")
     }
 
     /// The agent's own login: of the parameters, or requirepass.
@@ -220,7 +166,7 @@ impl Redis {
     /// Connects to the local server, with the login that it accepted last or that of now. A configuration that cannot be read does not
     /// keep us from a server that needs no password. `limit` bounds this, and each exchange afterwards.
     pub(crate) fn connect(&self, limit: Duration) -> Result<Server, Fault> {
-        let limit = limits::step(limit, self.deadline.left());
+        let limit = self.within(limit);
         self.connect_by(Instant::now() + limit, limit)
     }
 
@@ -288,84 +234,29 @@ impl Redis {
 
     /// What holds for an action.
     pub(crate) fn rules(&self, context: &Context) -> Rules<'_> {
-        Rules {
-            params: &self.params,
-            resource: &self.membership.resource,
-            node: self.node().map(str::to_owned),
-            clustered: self.cluster.is_present(),
-            probe: context.environment.is_probe(),
-            servers: context.environment.clone_max(),
-            decide: promotable::decision(&self.cluster),
-            withdrawal: promotable::withdrawal(&self.cluster),
-        }
+        Rules::of(self, context, &self.params)
     }
 
-    fn engine<'a>(&'a self, context: &'a Context) -> Engine<'a> {
-        Engine::new(self, context)
+    /// Carries out an action of an instance that remembers this.
+    fn act<'r, T, F: Future<Output = T> + 'r>(
+        &self,
+        context: &Context,
+        rules: &'r Rules<'r>,
+        state: State,
+        action: impl FnOnce(Instance<'r>) -> F,
+    ) -> T {
+        Engine::new(self, context, &self.state_file, Local::new(self, context)).run(rules, state, |instance| action(instance.into()))
     }
 
-    /// The server's process, if one runs: the remembered one, or one that somebody else started on our socket or pid
-    /// file (a manual start, the stock agent before us).
+    /// The server's process, if one runs.
     pub(crate) fn find_server(&self, remembered: Option<&Identity>) -> Option<Identity> {
-        remembered.filter(|process| process.is_alive()).cloned().or_else(|| self.by_pidfile()).or_else(|| self.by_socket())
+        let there = Whereabouts {
+            pidfile: &self.params.pidfile,
+            socket: &self.params.socket,
+            program: self.params.bin.clone(),
+            directory: self.conf().ok().map(Conf::data_directory).filter(|directory| directory.is_absolute()),
+            whatever_program: false,
+        };
+        self.host.find_server(remembered, Identity::is_alive, &there)
     }
-
-    /// A pid file names a number; only the program behind it tells whether it is our server.
-    fn by_pidfile(&self) -> Option<Identity> {
-        let text = self.account.or_own().act(|files| files.read(&self.params.pidfile, LONGEST_PID_FILE)).ok()?;
-        let pid = String::from_utf8(text).ok()?.trim().parse().ok()?;
-        Identity::of(pid).filter(|process| process.is_alive() && self.is_our_server(process))
-    }
-
-    /// Whether a process that somebody names is our server. Another user's never is: who names it could not end it.
-    fn is_our_server(&self, process: &Identity) -> bool {
-        let user = process.user();
-        let of_our_user = self.account().map_or(true, |account| user.is_none_or(|user| user == account.uid || user == 0));
-        of_our_user && self.runs_our_program(process) && self.works_in_our_directory(process)
-    }
-
-    /// The server of another resource runs the same program: ours works in the data directory. What cannot be told
-    /// counts as ours, so that a stop never passes over a server that runs.
-    fn works_in_our_directory(&self, process: &Identity) -> bool {
-        let configured = self.conf().ok().map(Conf::data_directory).filter(|d| d.is_absolute());
-        let ours = configured.and_then(|directory| self.files(|files| files.real_path(&directory)).ok());
-        let theirs = process.directory();
-        ours.is_none() || theirs.is_none() || ours == theirs
-    }
-
-    /// Whoever listens on our socket is our server, if it runs as the user or is our program in our directory: the path could lead anywhere.
-    /// The kernel says who that is: what a server says of itself would let it name any process for a stop to kill, and one that refuses our
-    /// login says nothing.
-    fn by_socket(&self) -> Option<Identity> {
-        let (pid, user) = process::listener(&self.params.socket, limits::step(limits::LISTENING, self.deadline.left()))?;
-        let of_our_user = self.account().is_ok_and(|account| account.uid == user);
-        Identity::of(pid).filter(|process| of_our_user || self.is_our_server(process))
-    }
-
-    /// Whether a process runs the server's program.
-    fn runs_our_program(&self, process: &Identity) -> bool {
-        #[allow(clippy::disallowed_methods, reason = "the program is root's")]
-        let expected = std::fs::canonicalize(&self.params.bin).unwrap_or_else(|_| self.params.bin.clone());
-        process.program() == Some(expected)
-    }
-
-    /// The account that the server runs under.
-    pub(crate) fn account(&self) -> Result<&Account, Failure> {
-        self.account.get()
-    }
-
-    /// Touches what the server's account controls, with its rights.
-    pub(crate) fn files<T>(&self, work: impl FnOnce(&Files<'_>) -> std::io::Result<T>) -> std::io::Result<T> {
-        self.account.files(work)
-    }
-
-    /// Why a server that somebody else started is not taken charge of.
-    pub(crate) fn runs_as_root(&self, process: &Identity) -> Option<String> {
-        self.account.refusal_of_root(process)
-    }
-}
-
-/// A call of a cluster tool that failed.
-pub(crate) fn cluster_failure(error: pacemaker::Error) -> Failure {
-    Failure::generic(error.to_string())
 }

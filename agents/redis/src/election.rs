@@ -13,6 +13,8 @@
 
 use std::collections::BTreeMap;
 
+pub(crate) use promotable::Verdict;
+
 use crate::record::Record;
 
 /// Why a server is no candidate whatever its data.
@@ -161,22 +163,6 @@ pub(crate) struct Question<'a> {
     pub(crate) wait_last_known_primary: bool,
     /// How an operator decides: the command, with NODE for the node.
     pub(crate) decide: &'a str,
-}
-
-/// The answer, with its reason as a sentence.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Verdict {
-    /// Promote me.
-    GoOn(String),
-    /// Another is better.
-    HandOver {
-        /// Who.
-        to: String,
-        /// Why.
-        reason: String,
-    },
-    /// Promote nobody now.
-    Refuse(String),
 }
 
 /// Decides whether the candidate may be promoted.

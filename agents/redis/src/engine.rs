@@ -1,119 +1,80 @@
-//! Carries out on this machine what the protocol asks for: on the server, its process, its files, the cluster.
+//! Carries out on this machine what the protocol asks for of the server, its process and its files. The rest is the same for each database:
+//! `promotable::Engine`.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use ocf::{Context, Failure, Outcome};
+use ocf::{Context, Outcome};
 use process::{Identity, State as ProcessState};
-use promotable::Machine;
+use promotable::{Driver, of_process};
 
-use crate::agent::{Redis, cluster_failure};
+use crate::agent::Redis;
 use crate::conf::Conf;
-use crate::election::Position;
+use crate::lifecycle::LAST_OF_LOG;
 use crate::limits;
-use crate::protocol::{Effect, Event, Instance, LinkTrouble, Moment, Rules, Sight, Word};
+use crate::protocol::{Answer, Database, Event, LinkTrouble, OfProcess, OfServer, Sight, Word};
 use crate::sequences::{begin_backlog, bring_to_rest, drain, held_by_others};
 use crate::server::{Fault, Server};
-use crate::state::State;
 
-/// The private attribute that holds a node's position.
-const POSITION: &str = "position";
-
-/// What carries effects out during one action.
-pub(crate) struct Engine<'a> {
+/// The server of this node, during one action.
+pub(crate) struct Local<'a> {
     redis: &'a Redis,
     context: &'a Context,
     /// The connection of the last look, or the one that was made since.
     server: Option<Server>,
 }
 
-impl<'a> Engine<'a> {
+impl Driver for Local<'_> {
+    type Database = Database;
+
+    fn of_process(&mut self, effect: OfProcess) -> Event {
+        let redis = self.redis;
+        of_process(redis, self.context, effect, |remembered| redis.find_server(remembered))
+    }
+
+    fn own(&mut self, effect: OfServer) -> Event {
+        let redis = self.redis;
+        let answer = match effect {
+            OfServer::Look(process, limit) => Answer::Sight(self.look(&process, limit)),
+            OfServer::Replication => Answer::Replication(self.server().and_then(Server::replication).map(Box::new)),
+            OfServer::Rest(seen) => Answer::Replication(self.server().and_then(|server| bring_to_rest(server, &seen)).map(Box::new)),
+            OfServer::Drain(target, limit) => Answer::Drained(self.server().and_then(|server| drain(server, target.as_deref(), limit))),
+            OfServer::Held(enough, without, offset) => return Event::Flag(self.is_held(enough, &without, offset)),
+            OfServer::Tell(word) => Answer::Told(self.tell(word)),
+            OfServer::Launch(state, patience) => Answer::Launched(redis.launch(self.context, *state, patience)),
+            OfServer::LinkTrouble => Answer::Link(
+                redis
+                    .conf()
+                    .ok()
+                    .and_then(Conf::log_file)
+                    .map_or(LinkTrouble::Unknown, |log| LinkTrouble::of(&redis.tail(&log, 0, LAST_OF_LOG))),
+            ),
+            OfServer::MayStart => return Event::Done(redis.refuse_exposure()),
+            OfServer::SetReplicationLogin => return Event::Done(redis.set_replication_login()),
+            OfServer::KeepFiles(excess) => return Event::Done(self.keep_files(excess)),
+            OfServer::Complaints => return Event::Texts(redis.complaints()),
+            OfServer::Misconfiguration => return Event::Texts(redis.conf().err().map(|failure| failure.reason).into_iter().collect()),
+        };
+        answer.into()
+    }
+}
+
+impl<'a> Local<'a> {
     pub(crate) fn new(redis: &'a Redis, context: &'a Context) -> Self {
         Self { redis, context, server: None }
     }
 
-    /// Carries out an action of an instance that remembers this.
-    pub(crate) fn run<'r, T, F: Future<Output = T> + 'r>(
-        mut self,
-        rules: &'r Rules<'r>,
-        state: State,
-        action: impl FnOnce(Instance<'r>) -> F,
-    ) -> T {
-        let begin = self.moment();
-        Machine::new(|port| action(Instance::new(rules, state, begin, port))).run(|effect| {
-            let event = self.carry_out(effect);
-            (event, self.moment())
+    fn is_held(&mut self, enough: usize, without: &[String], offset: u64) -> bool {
+        self.server().and_then(|server| held_by_others(server, enough, without, offset)).unwrap_or_else(|fault| {
+            self.context.log.warning(format!("who holds what cannot be seen: {fault}"));
+            false
         })
-    }
-
-    fn moment(&self) -> Moment {
-        Moment { now: process::since_boot(), left: self.context.deadline.left() }
-    }
-
-    fn carry_out(&mut self, effect: Effect) -> Event {
-        let redis = self.redis;
-        let done = |outcome: Result<(), pacemaker::Error>| Event::Done(outcome.map_err(cluster_failure));
-        match effect {
-            Effect::Log(level, text) => {
-                level.say(&self.context.log, &text);
-                Event::Done(Ok(()))
-            }
-            Effect::Save(state) => Event::Done(redis.state_file.save(&state)),
-            Effect::Find(remembered) => Event::Found(redis.find_server(remembered.as_ref())),
-            Effect::Objections(process) => Event::Texts(redis.runs_as_root(&process).into_iter().collect()),
-            Effect::Look(process, limit) => Event::Sight(self.look(&process, limit)),
-            Effect::Replication => Event::Replication(self.server().and_then(Server::replication).map(Box::new)),
-            Effect::Rest(seen) => Event::Replication(self.server().and_then(|server| bring_to_rest(server, &seen)).map(Box::new)),
-            Effect::Drain(target, limit) => Event::Drained(self.server().and_then(|server| drain(server, target.as_deref(), limit))),
-            Effect::Held(enough, without, offset) => {
-                Event::Flag(self.server().and_then(|server| held_by_others(server, enough, &without, offset)).unwrap_or_else(|fault| {
-                    self.context.log.warning(format!("who holds what cannot be seen: {fault}"));
-                    false
-                }))
-            }
-            Effect::Tell(word) => Event::Told(self.tell(word)),
-            Effect::MayStart => Event::Done(redis.refuse_exposure()),
-            Effect::Launch(state, patience) => Event::Launched(redis.launch(self.context, *state, patience)),
-            Effect::SetReplicationLogin => Event::Done(redis.set_replication_login()),
-            Effect::KeepFiles(excess) => Event::Done(self.keep_files(excess)),
-            Effect::Terminate(process, limit) => Event::Flag(end_in_order(&process, limit)),
-            Effect::Kill(process) => {
-                process.kill();
-                Event::Done(Ok(()))
-            }
-            Effect::StandBack(process, back) => {
-                if back {
-                    process.stand_back()
-                } else {
-                    process.come_forward()
-                }
-                Event::Done(Ok(()))
-            }
-            Effect::Gone(process, limit) => Event::Flag(process.wait_gone(limit)),
-            Effect::Watch(process) => self.watch(&process),
-            Effect::Complaints => Event::Texts(redis.complaints()),
-            Effect::Misconfiguration => Event::Texts(redis.conf().err().map(|failure| failure.reason).into_iter().collect()),
-            Effect::LinkTrouble => Event::Link(
-                redis.conf().ok().and_then(Conf::log_file).map_or(LinkTrouble::Unknown, |log| LinkTrouble::of(&redis.tail(&log, 0))),
-            ),
-            Effect::Score(score) => done(redis.cluster.publish_score(score)),
-            Effect::ScoreOf(node, score) => done(redis.cluster.publish_score_of(&node, score)),
-            Effect::Publish(position) => done(redis.cluster.publish_private(POSITION, &position.print())),
-            Effect::Hear(round, expected, limit) => Event::Positions(self.hear(&round, &expected, limit)),
-            Effect::ReadRecord => Event::Record(promotable::read_record(&redis.cluster)),
-            Effect::ReplaceRecord(before, record) => Event::Replaced(promotable::replace_record(&redis.cluster, before.as_ref(), &record)),
-            Effect::Wait(time) => {
-                std::thread::sleep(time);
-                Event::Done(Ok(()))
-            }
-        }
     }
 
     /// The connection to the server, made when there is none.
     fn server(&mut self) -> Result<&mut Server, Fault> {
         let server = match self.server.take() {
             Some(server) => server,
-            None => self.redis.connect_when_free(limits::step(limits::ANSWER, self.context.deadline.left()))?,
+            None => self.redis.connect_when_free(self.redis.within(limits::ANSWER))?,
         };
         Ok(self.server.insert(server))
     }
@@ -122,7 +83,7 @@ impl<'a> Engine<'a> {
     /// nor a frozen one for a busy one.
     fn look(&mut self, process: &Identity, limit: Duration) -> Sight {
         self.server = None;
-        let limit = limits::step(limit, self.context.deadline.left());
+        let limit = self.redis.within(limit);
         if process.state() == ProcessState::Frozen {
             return Sight::Stuck("it is stopped by a signal (state T)".into());
         }
@@ -163,7 +124,7 @@ impl<'a> Engine<'a> {
             Word::FollowNobody => self.server()?.follow_nobody(),
             Word::BecomePrimary => self.server()?.become_primary(),
             Word::BeginBacklog => {
-                let other = redis.connect_when_free(limits::step(limits::ANSWER, self.context.deadline.left()));
+                let other = redis.connect_when_free(self.redis.within(limits::ANSWER));
                 begin_backlog(self.server()?, other)
             }
             Word::Adopt(replica) => {
@@ -182,43 +143,6 @@ impl<'a> Engine<'a> {
         }
         Ok(())
     }
-
-    fn watch(&self, process: &Identity) -> Event {
-        let watcher = self.redis.watcher().ending_within(limits::step(pacemaker::WATCHER_ENDING, self.context.deadline.left()));
-        if !watcher.is_watching(process) {
-            self.context.log.notice("starting the watcher of the server");
-            let started = self.redis.node().map_err(|f| f.reason).and_then(|node| watcher.ensure(process, node).map_err(|e| e.to_string()));
-            if let Err(e) = started {
-                self.context.log.warning(format!("a crash will be found by the next monitor only: {e}"));
-            }
-        }
-        Event::Done(Ok(()))
-    }
-
-    fn hear(&self, round: &str, expected: &[String], limit: Duration) -> Result<BTreeMap<String, Position>, Failure> {
-        let begin = Instant::now();
-        loop {
-            let values = self.redis.cluster.private_values(POSITION).map_err(cluster_failure)?;
-            let positions: BTreeMap<String, Position> =
-                values.into_iter().filter_map(|(node, text)| Some((node, Position::parse(&text).filter(|p| p.round == round)?))).collect();
-            if expected.iter().all(|node| positions.contains_key(node)) || begin.elapsed() >= limit {
-                return Ok(positions);
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-/// Tells a server to end and waits for that. `false` when it cannot: stopped by a signal, or the time is over.
-fn end_in_order(process: &Identity, limit: Duration) -> bool {
-    let until = Instant::now() + limit;
-    process.terminate();
-    while Instant::now() < until && process.state() != ProcessState::Frozen {
-        if process.wait_gone(Duration::from_millis(50)) {
-            return true;
-        }
-    }
-    false
 }
 
 /// Processor time that a process has used, in clock ticks.

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ocf::{Context, Failure, Outcome};
-use process::{Account, Capabilities, Daemon, DaemonError, Files, Identity, Spawned};
+use process::{Account, Capabilities, Daemon, Files, Identity, Spawned};
 
-use promotable::read_secret;
+use promotable::{not_spawned, read_secret};
 
-use crate::agent::{Redis, cluster_failure};
+use crate::agent::Redis;
 use crate::info::ReplicationRole;
 use crate::limits;
 use crate::protocol::at_start;
@@ -19,7 +19,7 @@ use crate::state::State;
 use crate::validate::not_its_data;
 
 /// How much of the end of a log is looked at. Bytes.
-const LAST_OF_LOG: u64 = 8192;
+pub(crate) const LAST_OF_LOG: u64 = 8192;
 /// Files that the server may open; it lowers its number of clients when it gets fewer. Redis's own units ask for it.
 const OPEN_FILES: u64 = 65_535;
 
@@ -30,7 +30,7 @@ impl Redis {
             return Err(failure);
         }
         self.check_node(context)?;
-        self.rules(context).gate().map(drop)
+        self.params.gate(context.environment.clone_max()).map(drop)
     }
 
     /// Starts the process, as a replica of nobody, and the watcher, and waits until the server answers; nothing is seen when it
@@ -69,22 +69,14 @@ impl Redis {
             state.server = Some(server.clone());
             self.state_file.save(&state).map_err(|failure| failure.reason)
         };
-        let mut spawned = daemon.spawn_remembered(remember).map_err(|e| match e {
-            DaemonError::NotRemembered(why) => Failure::generic(why),
-            other => Failure::installed(other.to_string()),
-        })?;
-        let resource = &self.membership.resource;
-        if let Err(e) = process::enclose(&format!("systole-{resource}"), &format!("Redis of {resource}"), &spawned.identity) {
-            context.log.warning(format!("the server stays in Pacemaker's control group: {e}"));
-        }
+        let mut spawned = daemon.spawn_remembered(remember).map_err(not_spawned)?;
+        self.enclose(context, "Redis", &spawned.identity);
         let seen = self.wait_for_server(context, &mut spawned, patience).map_err(|failure| {
-            let log = log_file.as_ref().map(|log| self.tail(log, log_begin)).unwrap_or_default();
+            let log = log_file.as_ref().map(|log| self.tail(log, log_begin, LAST_OF_LOG)).unwrap_or_default();
             self.explain(&failure, &mut spawned, &log)
         })?;
         self.set_replication_login()?;
-        if let Err(e) = self.watcher().ensure(&spawned.identity, self.node()?) {
-            context.log.warning(format!("a crash will be found by the next monitor only: {e}"));
-        }
+        self.watch_new(context, &spawned.identity, None);
         context.log.notice(format!("started the server (pid {}) as a replica of nobody", spawned.identity.pid));
         Ok((spawned.identity, seen))
     }
@@ -192,10 +184,7 @@ impl Redis {
 
     /// Stops the server, whatever it takes.
     pub(crate) fn stop_surely(&self, context: &Context) -> Outcome {
-        self.watcher().end();
-        if let Err(e) = self.cluster.withdraw_score().map_err(cluster_failure) {
-            context.log.warning(format!("the promotion score cannot be withdrawn: {e}"));
-        }
+        self.withdraw(context);
         if let Some(process) = self.find_server(self.state_file.load().server.as_ref()) {
             // One that is frozen hears nothing.
             let frozen = process.state() == process::State::Frozen;
@@ -203,36 +192,18 @@ impl Redis {
             promotable::end_server(&context.log, &process, grace);
             promotable::unless_gone(context, [&process])?;
         }
-        for file in [&self.params.socket, &self.params.pidfile] {
-            let _ = self.files(|files| files.remove(file));
-        }
-        let state = State::default();
-        if self.state_file.load() != state {
-            // A state directory that is full must not fail a stop: the process is gone, and its record names it alone.
-            if let Err(e) = self.state_file.save(&state) {
-                context.log.warning(e.reason);
-            }
-        }
+        self.forget_server(context, &[&self.params.socket, &self.params.pidfile], &self.state_file, &State::default());
         Ok(())
-    }
-
-    /// What the server's log got since `from`, its last lines.
-    pub(crate) fn tail(&self, log: &Path, from: u64) -> String {
-        self.files(|files| files.tail(log, from, LAST_OF_LOG)).unwrap_or_default()
     }
 
     /// Why a server did not come up, from what it said itself.
     fn explain(&self, failure: &Failure, spawned: &mut Spawned, log: &str) -> Failure {
-        let ended = spawned.ended().is_some();
+        let ended = !self.end_not_come_up(spawned);
         let mut said = String::new();
         if ended {
             let mut bytes = Vec::new();
             let _ = (&mut spawned.output).take(8192).read_to_end(&mut bytes);
             said = String::from_utf8_lossy(&bytes).into_owned();
-        }
-        if !ended {
-            spawned.identity.kill();
-            spawned.identity.wait_gone(promotable::limits::not_come_up(self.deadline.left()));
         }
         match Misconfigured::of(&said) {
             Some(Misconfigured::Directory) => {
@@ -255,7 +226,7 @@ impl Redis {
 
     /// Connects as soon as the server has a connection free.
     pub(crate) fn connect_when_free(&self, limit: Duration) -> Result<Server, Fault> {
-        let limit = limits::step(limit, self.deadline.left());
+        let limit = self.within(limit);
         let until = Instant::now() + limit;
         loop {
             match self.connect_by(until, limit) {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ocf::{Failure, Kind, Parameter, Secret, Values};
+use promotable::params::{both_given, optional};
 use promotable::{Drain, HAPROXY_DRAIN};
 
 const BIN: Parameter = Parameter::new("bin", Kind::Path, "server program")
@@ -132,7 +133,7 @@ impl Params {
     /// Takes the checked values.
     pub(crate) fn new(values: &Values) -> Self {
         let path = |p: &Parameter| values.path(p).unwrap_or_default();
-        let optional = |p: &Parameter| Some(values.text(p).to_owned()).filter(|v| !v.is_empty());
+        let optional = |p: &Parameter| optional(values, p);
         let (tunnels, wrong_map) = match tunnels(values) {
             Ok(tunnels) => (tunnels, None),
             Err(failure) => (Vec::new(), Some(failure)),
@@ -141,11 +142,7 @@ impl Params {
             Ok(drain) => (drain, None),
             Err(failure) => (None, Some(failure)),
         };
-        let two_passwords = values.is_given(&PASSWORD) && values.is_given(&PASSWORD_FILE);
-        let contradiction = two_passwords
-            .then(|| values.contradiction("password and password_file are both given: keep password_file"))
-            .or(wrong_map)
-            .or(wrong_drain);
+        let contradiction = both_given(values, &PASSWORD, &PASSWORD_FILE).or(wrong_map).or(wrong_drain);
         let rundir = path(&RUNDIR);
         Self {
             bin: path(&BIN),
@@ -170,6 +167,28 @@ impl Params {
             drain,
             contradiction,
         }
+    }
+
+    /// How many replicas must be attached for the gate to be open, and how old their last report may be.
+    ///
+    /// # Errors
+    /// With durability=quorum, when nobody said how many servers there are: none would be as good as all.
+    pub(crate) fn gate(&self, servers: Option<u32>) -> Result<(u32, u32), Failure> {
+        let lag = self.replica_lag;
+        match (self.durability, servers) {
+            (Durability::Async, _) => Ok((0, lag)),
+            (Durability::Quorum, Some(servers)) => Ok((servers / 2, lag)),
+            (Durability::Quorum, None) => Err(Failure::generic(
+                "durability=quorum needs the number of servers, and the cluster did not say it: make the resource a clone with meta clone-max",
+            )),
+        }
+    }
+
+    /// With durability=quorum, how many replicas make a majority together with the primary; `None` with async. Where nobody said how many
+    /// servers there are, one: then whoever is silent may hold a confirmed write.
+    pub(crate) fn confirmations(&self, servers: Option<u32>) -> Option<usize> {
+        let servers = servers.unwrap_or(2);
+        (self.durability == Durability::Quorum).then_some(servers as usize / 2)
     }
 
     /// Host and port at which a replica on this node reaches the server of `node`.

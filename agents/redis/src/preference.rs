@@ -1,6 +1,7 @@
 //! The promotion score: a hint to the cluster whom to ask first. The election decides. Pure.
 
 use pacemaker::Score;
+pub(crate) use promotable::preference::PRIMARY;
 
 use crate::info::Info;
 
@@ -16,13 +17,6 @@ pub(crate) struct Circumstances {
     /// The record in the CIB names this node.
     pub(crate) recorded: bool,
 }
-
-/// The primary stays where it is unless somebody moves it.
-pub(crate) const PRIMARY: Score = Score::new(1000);
-/// What the better one gets when a candidate hands over to it: more than any replica has by itself.
-pub(crate) const HANDED_OVER: Score = Score::new(500);
-/// What the candidate that handed over keeps until its next monitor.
-pub(crate) const STEPPED_BACK: Score = Score::new(1);
 
 /// A server whose disk is full or broken refuses writes by default (MISCONF), so the role goes to a replica that can
 /// save, in an orderly move; when none can, it stays.
@@ -65,6 +59,8 @@ pub(crate) fn score(info: &Info, circumstances: Circumstances) -> Score {
 
 #[cfg(test)]
 mod tests {
+    use promotable::preference::{HANDED_OVER, STEPPED_BACK};
+
     use super::*;
 
     #[test]

@@ -85,6 +85,24 @@ impl promotable::Memory for State {
     }
 }
 
+impl promotable::Remembered for State {
+    fn server(&self) -> Option<&Identity> {
+        self.server.as_ref()
+    }
+
+    fn is_promoted(&self) -> bool {
+        self.promoted
+    }
+
+    fn refuse(&mut self, why: String) {
+        self.refused = Some(why);
+    }
+
+    fn stand_at(&mut self, score: pacemaker::Score, until: Duration) {
+        self.stands_back = Some((score, until));
+    }
+}
+
 impl State {
     /// Remembers the nodes that the lists name. Whether any was new.
     pub(crate) fn meet(&mut self, peers: &Peers) -> bool {

@@ -3,29 +3,10 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use process::Finished;
-
-use crate::ipc::{Daemons, Modification, Taken, Unanswered, Update};
+use crate::local::Local;
 use crate::score::{Memory, Score};
-use crate::tools::{self, attribute_values};
-
-/// How long one call of a tool may take. They answer in 5 to 15 ms; a cluster that is busy electing a controller can
-/// take longer.
-const CALL_LIMIT: Duration = Duration::from_secs(10);
-/// What a call gets even when no time is left: a healthy tool answers in it.
-const SHORTEST_LIMIT: Duration = Duration::from_millis(100);
-/// The exit status with which Pacemaker's tools say that something does not exist.
-const NO_SUCH: i32 = 105;
-/// And that something does already.
-const EXISTS: i32 = 108;
-
-/// What one call of a tool may take when so much is left of an action: half of it, so that something can still be done after one that
-/// hangs.
-pub fn longest_call(left: Duration) -> Duration {
-    (left / 2).clamp(SHORTEST_LIMIT, CALL_LIMIT)
-}
 
 /// Who we are in the cluster.
 #[derive(Clone, Debug)]
@@ -74,15 +55,78 @@ pub enum Error {
     },
 }
 
-type Observer = Box<dyn Fn(&str)>;
+/// What is asked of Pacemaker, whoever answers. Names are those of the cluster; what a resource calls its own is [`Cluster`]'s matter, and so
+/// is what is remembered.
+pub trait Pacemaker {
+    /// Bounds what is asked by the end of an action.
+    fn answer_by(&mut self, _until: Instant) {}
+
+    /// This node's name.
+    ///
+    /// # Errors
+    /// When nobody says it.
+    fn own_name(&self) -> Result<String, Error>;
+
+    /// The nodes that are there.
+    ///
+    /// # Errors
+    /// When nobody says it.
+    fn partition(&self) -> Result<Vec<String>, Error>;
+
+    /// Whether every node that the cluster knows is there.
+    ///
+    /// # Errors
+    /// When nobody says it.
+    fn all_present(&self) -> Result<bool, Error>;
+
+    /// Publishes the promotion score of a node, or takes it away.
+    ///
+    /// # Errors
+    /// When it is not taken.
+    fn set_score(&self, node: &str, score: Option<Score>) -> Result<(), Error>;
+
+    /// Publishes an attribute of a node that never enters the CIB.
+    ///
+    /// # Errors
+    /// When it is not taken.
+    fn set_private(&self, name: &str, value: &str, node: &str) -> Result<(), Error>;
+
+    /// Publishes an attribute of a node that lasts until the node leaves.
+    ///
+    /// # Errors
+    /// When it is not taken.
+    fn set_attribute(&self, name: &str, value: &str, node: &str) -> Result<(), Error>;
+
+    /// The values of an attribute by node.
+    ///
+    /// # Errors
+    /// When nobody says it.
+    fn attribute(&self, name: &str) -> Result<BTreeMap<String, String>, Error>;
+
+    /// A property of the cluster, in this set or in any.
+    ///
+    /// # Errors
+    /// When the CIB cannot be read.
+    fn property(&self, set: Option<&str>, name: &str) -> Result<Option<String>, Error>;
+
+    /// A lasting attribute of a node.
+    ///
+    /// # Errors
+    /// When the CIB cannot be read.
+    fn node_attribute(&self, node: &str, name: &str) -> Result<Option<String>, Error>;
+
+    /// Gives a property another value where it has this one, `None` for none, in one step. Whether it had.
+    ///
+    /// # Errors
+    /// When the CIB is not changed at all: no quorum, no controller.
+    fn swap(&self, set: &str, name: &str, before: Option<&str>, value: &str) -> Result<bool, Error>;
+}
 
 /// The cluster.
 pub struct Cluster {
     membership: Membership,
-    observer: Observer,
     node: OnceCell<String>,
-    until: Option<Instant>,
-    daemons: Daemons,
+    pacemaker: Box<dyn Pacemaker>,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -92,16 +136,26 @@ impl std::fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// The cluster for a member; `observer` is told of each call (for the trace).
+    /// The cluster for a member, by the daemons and tools of this node; `observer` is told of each call (for the trace).
     pub fn new(membership: Membership, observer: impl Fn(&str) + 'static) -> Self {
-        Self { membership, observer: Box::new(observer), node: OnceCell::new(), until: None, daemons: Daemons::new() }
+        Self::asking(membership, Local::new(observer))
+    }
+
+    /// The same, and somebody else answers.
+    pub fn asking(membership: Membership, pacemaker: impl Pacemaker + 'static) -> Self {
+        Self { membership, node: OnceCell::new(), pacemaker: Box::new(pacemaker) }
     }
 
     /// Bounds the calls by the end of the action: each may take half of what is left, so that something can still be
     /// done after one that hangs.
     pub fn answering_by(mut self, until: Instant) -> Self {
-        self.until = Some(until);
+        self.pacemaker.answer_by(until);
         self
+    }
+
+    /// Who we are in it.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
     }
 
     /// Whether there is a cluster.
@@ -112,13 +166,13 @@ impl Cluster {
     /// This node's name: as Pacemaker told it, or asked for once; the host's name without a cluster.
     ///
     /// # Errors
-    /// When `crm_node` fails.
+    /// When nobody says it.
     pub fn node(&self) -> Result<&str, Error> {
         if let Some(node) = self.membership.node.as_deref().or(self.node.get().map(String::as_str)) {
             return Ok(node);
         }
         let node = if self.membership.present {
-            self.call("crm_node", &["-n"])?.stdout.trim().to_owned()
+            self.pacemaker.own_name()?
         } else {
             std::fs::read_to_string("/proc/sys/kernel/hostname").map(|s| s.trim().to_owned()).unwrap_or_default()
         };
@@ -162,13 +216,7 @@ impl Cluster {
             return Ok(());
         }
         self.score_memory().forget();
-        let node = self.node()?.to_owned();
-        let name = name_of_score();
-        let update = name.as_deref().map(|name| Update { name, value: None, node: &node, private: false });
-        match self.update(update, "crm_attribute", &["--promotion", "--lifetime", "reboot", "--node", &node, "--delete"]) {
-            Err(Error::Refused { status: NO_SUCH, .. }) => Ok(()),
-            other => other,
-        }
+        self.pacemaker.set_score(self.node()?, None)
     }
 
     /// Forgets which score was published, so that the next publication is made in any case.
@@ -177,11 +225,7 @@ impl Cluster {
     }
 
     pub(crate) fn set_score(&self, node: &str, score: Score) -> Result<(), Error> {
-        let (name, value) = (name_of_score(), score.to_string());
-        let update = name.as_deref().map(|name| Update { name, value: Some(&value), node, private: false });
-        // crm_attribute takes the resource's name from OCF_RESOURCE_INSTANCE, which children may see.
-        // With "=": "-INFINITY" alone would read as an option.
-        self.update(update, "crm_attribute", &["--promotion", "--lifetime", "reboot", "--node", node, &format!("--update={value}")])
+        self.pacemaker.set_score(node, Some(score))
     }
 
     /// Publishes a private attribute of this node. Private: it never enters the CIB, so it starts no transition.
@@ -193,26 +237,7 @@ impl Cluster {
         if !self.membership.present {
             return Ok(());
         }
-        let node = self.node()?.to_owned();
-        self.set_private(name, value, &node)
-    }
-
-    fn set_private(&self, name: &str, value: &str, node: &str) -> Result<(), Error> {
-        let name = self.own(name);
-        let update = Update { name: &name, value: Some(value), node, private: true };
-        self.update(Some(update), "attrd_updater", &["--name", &name, "--update", value, "--private", "--node", node])
-    }
-
-    /// Asks the attribute manager for a new value itself, else by a tool.
-    fn update(&self, update: Option<Update<'_>>, tool: &str, arguments: &[&str]) -> Result<(), Error> {
-        let turn = self.turn();
-        let asked = update.and_then(|update| {
-            let Update { name, value, node, private } = update;
-            let kind = if private { "private attribute" } else { "attribute" };
-            let question = || format!("{kind} {name} of {node} to be {}", value.unwrap_or("none"));
-            self.ask(turn, question, |daemons, until| daemons.update(&update, until))
-        });
-        asked.map_or_else(|| self.call_in(turn, tool, arguments).map(drop), |Taken| Ok(()))
+        self.pacemaker.set_private(&self.own(name), value, self.node()?)
     }
 
     /// Publishes a private attribute for every node that is there, so that it is known as long as one of them is: attributes of a
@@ -224,8 +249,8 @@ impl Cluster {
         if !self.membership.present {
             return Ok(());
         }
-        let nodes = self.call("crm_node", &["--partition"])?.stdout;
-        nodes.split_whitespace().try_for_each(|node| self.set_private(name, value, node))
+        let name = self.own(name);
+        self.pacemaker.partition()?.iter().try_for_each(|node| self.pacemaker.set_private(&name, value, node))
     }
 
     /// Publishes an attribute of this node for rules of the administrator. It is the attribute's full name, and lasts
@@ -237,9 +262,7 @@ impl Cluster {
         if !self.membership.present {
             return Ok(());
         }
-        let node = self.node()?.to_owned();
-        let update = Update { name, value: Some(value), node: &node, private: false };
-        self.update(Some(update), "attrd_updater", &["--name", name, "--update", value, "--node", &node])
+        self.pacemaker.set_attribute(name, value, self.node()?)
     }
 
     /// A lasting attribute of a node, as an administrator set it; the full name.
@@ -250,9 +273,7 @@ impl Cluster {
         if !self.membership.present {
             return Ok(None);
         }
-        let arguments = ["--type", "nodes", "--node", node, "--name", name, "--query", "--quiet"];
-        let value = self.look_up(&tools::path_of_node_attribute(node, name), name, &arguments)?;
-        Ok(value.map(|value| value.trim().to_owned()))
+        Ok(self.pacemaker.node_attribute(node, name)?.map(|value| value.trim().to_owned()))
     }
 
     /// The values of a private attribute by node. Nodes without one are missing.
@@ -263,21 +284,7 @@ impl Cluster {
         if !self.membership.present {
             return Ok(BTreeMap::new());
         }
-        self.query_attribute(&self.own(name))
-    }
-
-    fn query_attribute(&self, name: &str) -> Result<BTreeMap<String, String>, Error> {
-        let turn = self.turn();
-        if let Some(values) = self.ask(turn, || format!("attribute {name} of all nodes"), |daemons, until| daemons.values(name, until)) {
-            return Ok(values);
-        }
-        match self.call_in(turn, "attrd_updater", &["--name", name, "--query", "--all"]) {
-            Ok(done) => Ok(attribute_values(&done.stdout)),
-            // Nobody has published it yet. The status for that differs between releases.
-            Err(Error::Refused { status: NO_SUCH, .. }) => Ok(BTreeMap::new()),
-            Err(Error::Refused { stderr, .. }) if tools::says_that_nothing_is_there(&stderr) => Ok(BTreeMap::new()),
-            Err(e) => Err(e),
-        }
+        self.pacemaker.attribute(&self.own(name))
     }
 
     /// A property of this resource in the CIB's configuration, `None` when it is not set.
@@ -285,28 +292,7 @@ impl Cluster {
     /// # Errors
     /// When the CIB cannot be read: that is not the same as nothing being there.
     pub fn property(&self, name: &str) -> Result<Option<String>, Error> {
-        if self.membership.present { self.stored(&self.own(name)) } else { Ok(None) }
-    }
-
-    /// The same by its full name, as it stands there.
-    fn stored(&self, name: &str) -> Result<Option<String>, Error> {
-        let arguments = ["--type", "crm_config", "--set-name", PROPERTY_SET, "--name", name, "--query", "--quiet"];
-        self.look_up(&tools::path_of_property(Some(PROPERTY_SET), name), name, &arguments)
-    }
-
-    /// The value that the CIB has for a name: where the XPath finds it, or what `crm_attribute` says. `None` for none and for an empty one.
-    fn look_up(&self, path: &str, name: &str, arguments: &[&str]) -> Result<Option<String>, Error> {
-        let turn = self.turn();
-        let asked = self.ask(turn, || format!("CIB {name}"), |daemons, until| daemons.value(path, name, until));
-        let value = match asked {
-            Some(value) => value,
-            None => match self.call_in(turn, "crm_attribute", arguments) {
-                Ok(done) => Some(done.stdout.trim_end_matches('\n').to_owned()),
-                Err(Error::Refused { status: NO_SUCH, .. }) => None,
-                Err(e) => return Err(e),
-            },
-        };
-        Ok(value.filter(|value| !value.trim().is_empty() && value != "(null)"))
+        if self.membership.present { self.pacemaker.property(Some(PROPERTY_SET), &self.own(name)) } else { Ok(None) }
     }
 
     /// Replaces a property, if it still has the value that the new one was made from: compare-and-swap. Both happen in the CIB manager, in
@@ -323,33 +309,12 @@ impl Cluster {
             return Ok(());
         }
         let name = self.own(name);
-        let swapped = match before {
-            Some(before) => self.swap(&tools::replace_nvpair(PROPERTY_SET, &name, before, value))?,
-            // The set that it goes into may be missing as well.
-            None => {
-                self.swap(&tools::create_nvpair(PROPERTY_SET, &name, value))?
-                    || self.swap(&tools::create_set(PROPERTY_SET, &name, value))?
-            }
-        };
-        match self.stored(&name)? {
+        let swapped = self.pacemaker.swap(PROPERTY_SET, &name, before, value)?;
+        match self.pacemaker.property(Some(PROPERTY_SET), &name)? {
             // Also when a call before this one was killed, and its request was not.
             Some(found) if found == value => Ok(()),
             found if swapped => Err(Error::NotVisible { name, found }),
             found => Err(Error::Changed { name, found }),
-        }
-    }
-
-    /// Whether one modification of the CIB found what it was to change.
-    fn swap(&self, modification: &Modification) -> Result<bool, Error> {
-        let turn = self.turn();
-        let question = || format!("CIB {}", tools::cibadmin(modification).join(" "));
-        if let Some(swapped) = self.ask(turn, question, |daemons, until| daemons.modify(modification, until)) {
-            return Ok(swapped);
-        }
-        match self.call_in(turn, "cibadmin", &tools::cibadmin(modification)) {
-            Ok(_) => Ok(true),
-            Err(Error::Refused { status: NO_SUCH | EXISTS, .. }) => Ok(false),
-            Err(e) => Err(e),
         }
     }
 
@@ -365,16 +330,13 @@ impl Cluster {
 
     /// Whether every node that the cluster knows is there; `true` without a cluster.
     pub fn all_present(&self) -> bool {
-        let all = |text: &str| text.lines().all(|line| line.trim().is_empty() || line.split_whitespace().nth(2) == Some("member"));
-        !self.membership.present || self.call("crm_node", &["--list"]).is_ok_and(|done| all(&done.stdout))
+        !self.membership.present || self.pacemaker.all_present().unwrap_or(false)
     }
 
     /// Whether the administrator has switched fencing off. `false` when it is on, which it is without a word, and when nobody can be
     /// asked: the question is put by hand as well, where there may be no cluster.
     pub fn fencing_is_off(&self) -> bool {
-        let name = "stonith-enabled";
-        let answer =
-            self.look_up(&tools::path_of_property(None, name), name, &["--type", "crm_config", "--name", name, "--query", "--quiet"]);
+        let answer = self.pacemaker.property(None, "stonith-enabled");
         answer.is_ok_and(|value| value.is_some_and(|value| ["false", "no", "off", "0", "n"].contains(&value.trim())))
     }
 
@@ -386,73 +348,6 @@ impl Cluster {
     pub(crate) fn score_memory(&self) -> Memory {
         Memory::at(&self.membership.state_directory.join(format!("systole-{}.score", self.membership.resource)))
     }
-
-    /// What a question may take from now on.
-    fn turn(&self) -> Turn {
-        let begin = Instant::now();
-        let limit = self.until.map_or(CALL_LIMIT, |until| longest_call(until.saturating_duration_since(begin)));
-        Turn { begin, limit }
-    }
-
-    /// Asks a daemon itself. `None`: the same is to be asked with the tool, in what is left of the turn. A daemon that says nothing gets half of
-    /// it, so that both together end when the tool alone would.
-    fn ask<T: std::fmt::Debug>(
-        &self,
-        turn: Turn,
-        question: impl FnOnce() -> String,
-        ask: impl FnOnce(&Daemons, Instant) -> Result<T, Unanswered>,
-    ) -> Option<T> {
-        let answer = ask(&self.daemons, turn.begin + turn.limit / 2);
-        let took = turn.begin.elapsed().as_secs_f64() * 1000.0;
-        match answer {
-            Ok(answer) => {
-                (self.observer)(&format!("{}: {answer:?} in {took:.1} ms", question()));
-                Some(answer)
-            }
-            Err(Unanswered::NotAsked) => None,
-            Err(Unanswered::Because(reason)) => {
-                (self.observer)(&format!("{}: {reason} in {took:.1} ms; the tool is asked", question()));
-                None
-            }
-        }
-    }
-
-    fn call(&self, program: &str, arguments: &[&str]) -> Result<Finished, Error> {
-        self.call_in(self.turn(), program, arguments)
-    }
-
-    fn call_in(&self, turn: Turn, program: &str, arguments: &[&str]) -> Result<Finished, Error> {
-        let begin = Instant::now();
-        let limit = turn.limit.saturating_sub(begin.saturating_duration_since(turn.begin)).max(SHORTEST_LIMIT / 2);
-        let done = process::run(program, arguments, limit);
-        let took = begin.elapsed().as_secs_f64() * 1000.0;
-        let call = format!("{program} {}", arguments.join(" "));
-        match done {
-            Ok(done) => {
-                (self.observer)(&format!("{call}: {} in {took:.1} ms: {}", done.status, done.stdout.trim()));
-                if done.status.success() {
-                    return Ok(done);
-                }
-                Err(Error::Refused { call, status: done.status.code().unwrap_or(-1), stderr: done.stderr.trim().to_owned() })
-            }
-            Err(e) => {
-                (self.observer)(&format!("{call}: {e}"));
-                Err(e.into())
-            }
-        }
-    }
-}
-
-/// The time of one question.
-#[derive(Clone, Copy, Debug)]
-struct Turn {
-    begin: Instant,
-    limit: Duration,
-}
-
-/// The attribute that is the promotion score, by the name that `crm_attribute --promotion` gives it.
-fn name_of_score() -> Option<String> {
-    std::env::var("OCF_RESOURCE_INSTANCE").ok().filter(|instance| !instance.is_empty()).map(|instance| format!("master-{instance}"))
 }
 
 /// The set of CIB properties that holds what systole records, apart from the administrator's own.

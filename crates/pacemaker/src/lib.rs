@@ -5,15 +5,25 @@
 //! a process of 10 ms each. So what is asked for again and again is remembered. Nothing is linked: the sonames of Pacemaker's libraries
 //! differ between Pacemaker 2 and 3, and libqb is opened when it is needed.
 //!
+//! Who answers is behind the trait [`Pacemaker`]: the daemons and tools of this node (local.rs), or, in tests, a cluster in memory that
+//! several nodes share (in_memory.rs). How a resource's names are made, what is remembered, and what a replaced property has to read as
+//! afterwards is the same for both: [`Cluster`].
+//!
 //! Without a cluster (`ocf-tester`, a person at the shell) everything here succeeds quietly and knows nothing.
 
 mod cluster;
+#[cfg(feature = "in-memory")]
+mod in_memory;
 mod ipc;
+mod local;
 mod score;
 mod tools;
 mod watch;
 
-pub use cluster::{Cluster, Error, Membership, longest_call};
+pub use cluster::{Cluster, Error, Membership, Pacemaker};
+#[cfg(feature = "in-memory")]
+pub use in_memory::InMemory;
+pub use local::longest_call;
 pub use score::Score;
 pub use watch::{Disks, WATCHER_ENDING, Watcher, watch};
 

@@ -26,6 +26,18 @@ pub fn end_server(log: &Log, server: &Identity, grace: Duration) {
     }
 }
 
+/// Tells a server to end and waits for that. `false` when it cannot: stopped by a signal, or the time is over.
+pub fn end_in_order(server: &Identity, limit: Duration) -> bool {
+    let until = std::time::Instant::now() + limit;
+    server.terminate();
+    while std::time::Instant::now() < until && server.state() != process::State::Frozen {
+        if server.wait_gone(Duration::from_millis(50)) {
+            return true;
+        }
+    }
+    false
+}
+
 /// Fails when a server that was killed is still there after what is left of the time: what comes after a stop may use the data.
 ///
 /// # Errors

@@ -3,18 +3,26 @@
 mod account;
 mod drain;
 mod ending;
+mod host;
 pub mod limits;
 mod login;
 mod machine;
+pub mod params;
+pub mod preference;
+mod protocol;
 mod record;
 mod secret;
 mod state_file;
 
 pub use account::ServerAccount;
 pub use drain::{Drain, HAPROXY_DRAIN};
-pub use ending::{end_server, grace, unless_gone};
+pub use ending::{end_in_order, end_server, grace, unless_gone};
+pub use host::{Host, NOTIFICATIONS, Whereabouts, asked, cluster_failure, not_spawned};
 pub use login::{Login, RememberedLogin, with_login};
 pub use machine::{Level, Machine, Moment, Port, Step};
+pub use protocol::{
+    Database, Driver, Effect, Engine, Event, Instance, OfCluster, OfProcess, Position, Remembered, Rules, Verdict, moment, of_process,
+};
 pub use record::{NotReplaced, Record, Review, decision, read_record, replace_record, review, withdrawal};
 pub use secret::{is_placeholder, read_secret};
 pub use state_file::{Memory, StateFile, lock, lock_within};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ocf::{Failure, Outcome, Peers};
 use process::Identity;
 
-use super::{Effect, Event, Instance, Level, Sight, Word};
+use super::{Answer, Event, Instance, OfProcess, OfServer, Sight, Word};
 use crate::info::{Info, ReplicationRole};
 use crate::limits;
 use crate::server::Fault;
@@ -34,20 +34,20 @@ impl Instance<'_> {
             Ok(()) => return Ok(()),
             Err(Resort::Gone) => self.notice("the server has ended: it is not a primary any more").await,
             Err(Resort::End(why)) => {
-                self.log(Level::Error, format!("the server cannot be demoted, so it is told to end: {why}")).await;
+                self.error(format!("the server cannot be demoted, so it is told to end: {why}")).await;
                 let half = self.left() / 2;
-                if !self.flag(Effect::Terminate(process.clone(), half)).await {
-                    self.log(Level::Error, "the server did not end in time, so it is killed").await;
-                    self.ask(Effect::Kill(process.clone())).await;
+                if !self.flag(OfProcess::Terminate(process.clone(), half)).await {
+                    self.error("the server did not end in time, so it is killed").await;
+                    self.ask(OfProcess::Kill(process.clone())).await;
                 }
             }
             Err(Resort::Kill(why)) => {
-                self.log(Level::Error, format!("the server cannot be demoted, so it is killed: {why}")).await;
-                self.ask(Effect::Kill(process.clone())).await;
+                self.error(format!("the server cannot be demoted, so it is killed: {why}")).await;
+                self.ask(OfProcess::Kill(process.clone())).await;
             }
         }
         let rest = self.left().max(limits::KILLED);
-        if !self.flag(Effect::Gone(process.clone(), rest)).await {
+        if !self.flag(OfProcess::Gone(process.clone(), rest)).await {
             return Err(Failure::generic(format!(
                 "the server (pid {}) can neither be demoted nor killed: it hangs in the kernel, probably on its disk",
                 process.pid
@@ -73,7 +73,7 @@ impl Instance<'_> {
                 Sight::Unasked(fault) => (matches!(fault, Fault::Closed(_)), fault.to_string()),
                 Sight::Deaf(why) => {
                     let limit = limits::ENDING.min(self.left() / 3);
-                    if self.flag(Effect::Gone(process.clone(), limit)).await {
+                    if self.flag(OfProcess::Gone(process.clone(), limit)).await {
                         return Err(Resort::Gone);
                     }
                     (false, why)
@@ -87,7 +87,7 @@ impl Instance<'_> {
             if !std::mem::replace(&mut told, true) {
                 self.warning(format!("waiting until the server can be demoted: {why}")).await;
             }
-            self.ask(Effect::Wait(Duration::from_millis(20))).await;
+            self.wait(Duration::from_millis(20)).await;
         }
     }
 
@@ -122,9 +122,9 @@ impl Instance<'_> {
     /// Waits for whom the role goes to, when the transition says so, otherwise for all.
     async fn drain(&mut self, peers: &Peers) -> Result<(), Fault> {
         let limit = limits::DRAIN.min(self.left() / 3);
-        let drained = match self.ask(Effect::Drain(peers.candidate().map(str::to_owned), limit)).await {
-            Event::Drained(drained) => drained,
-            other => Err(Fault::Refused(super::confused(&other))),
+        let drained = match self.ask(OfServer::Drain(peers.candidate().map(str::to_owned), limit)).await {
+            Event::Own(Answer::Drained(drained)) => drained,
+            other => Err(Fault::Refused(other.confused())),
         };
         match drained? {
             Some(behind) => self.warning(format!("going on with the demotion although {behind}")).await,
@@ -145,7 +145,7 @@ impl Instance<'_> {
         }
         match self.launch(None, Duration::ZERO).await {
             Ok(_) => self.stand_back(true).await,
-            Err(failure) => self.log(Level::Error, format!("the dead server cannot be started again: {failure}")).await,
+            Err(failure) => self.error(format!("the dead server cannot be started again: {failure}")).await,
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use ocf::{Failure, Outcome};
 use promotable::Review;
 
-use super::{Effect, Instance, Level, Word};
+use super::{Instance, OfServer, Word};
 use crate::info::Info;
 use crate::limits;
 use crate::record::Record;
@@ -109,7 +109,7 @@ impl Instance<'_> {
                 self.replace_record(found, &own).await
             }
             Review::Contested(why) => {
-                self.log(Level::Error, why.clone()).await;
+                self.error(why.clone()).await;
                 self.state.contested = Some(why);
                 Ok(())
             }
@@ -133,12 +133,13 @@ impl Instance<'_> {
         let me = self.me()?;
         let now = self.now();
         let attached = |node: &str| info.replicas.iter().any(|r| r.node == node);
+        let forgets = self.confirmations().is_none();
         let state = &mut self.state;
         state.away.retain(|node, _| !attached(node) && state.holders.contains(node));
         for node in state.holders.iter().filter(|node| *node != me && !attached(node)) {
             state.away.entry(node.clone()).or_insert(now);
         }
-        if self.rules.confirmations().is_none() {
+        if forgets {
             let lost =
                 state.away.iter().filter(|(_, since)| now.saturating_sub(**since) >= limits::LOST_AFTER).map(|(node, _)| node.clone());
             state.leaving.extend(lost);
@@ -160,9 +161,9 @@ impl Instance<'_> {
         if self.state.leaving.is_empty() {
             return Ok(());
         }
-        let needed = self.rules.confirmations().unwrap_or(0);
+        let needed = self.confirmations().unwrap_or(0);
         let leaving = self.state.leaving.clone();
-        if !self.flag(Effect::Held(needed, leaving.iter().cloned().collect(), info.offset)).await {
+        if !self.flag(OfServer::Held(needed, leaving.iter().cloned().collect(), info.offset)).await {
             return Ok(());
         }
         self.rewrite_record(|record| record.holders.retain(|node| !leaving.contains(node))).await?;
@@ -173,11 +174,11 @@ impl Instance<'_> {
     /// With durability=quorum: writes wait for enough of the cluster's own replicas, and for nobody else's. Says what an
     /// operator has to see.
     pub(super) async fn tend_gate(&mut self, seen: &Observation) -> Result<Option<String>, Failure> {
-        if self.rules.confirmations().is_none() {
+        if self.confirmations().is_none() {
             self.state.short_since = None;
             return Ok(None);
         }
-        let (needed, lag) = self.rules.gate()?;
+        let (needed, lag) = self.gate()?;
         let attached = || seen.info.replicas.iter().filter(|r| r.online);
         let strangers: Vec<&str> = attached().map(|r| r.node.as_str()).filter(|node| !self.is_known(node)).collect();
         // The server counts them all. Before the cluster's lists have told who belongs to it, a replica without a name may be one that was

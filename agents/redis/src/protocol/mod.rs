@@ -19,87 +19,94 @@ mod model;
 #[cfg(test)]
 mod slowest;
 
-use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use ocf::{Failure, Outcome};
-use pacemaker::Score;
 use process::Identity;
-pub(crate) use promotable::{Level, Moment};
-use promotable::{NotReplaced, Port};
+use promotable::NotReplaced;
+pub(crate) use promotable::OfProcess;
+#[cfg(test)]
+use promotable::{Moment, Port};
 
 use crate::election::Position;
 use crate::info::Info;
-use crate::params::{Durability, Params};
+use crate::params::Params;
 use crate::record::Record;
 use crate::server::{Fault, Observation};
 use crate::state::State;
 
 pub(crate) use start::at_start;
 
-/// What an action asks for.
+/// Of what this protocol is made.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Effect {
-    /// Write this into the log.
-    Log(Level, String),
-    /// Remember this until the next boot.
-    Save(Box<State>),
-    /// Find the process of the server, which was this one. Answered by [`Event::Found`].
-    Find(Option<Identity>),
-    /// Say why a server that somebody else started must not be taken charge of. Answered by [`Event::Texts`].
-    Objections(Identity),
-    /// Look at the server's process and ask it, within this time. Answered by [`Event::Sight`].
+pub(crate) enum Database {}
+
+impl promotable::Database for Database {
+    type Params = Params;
+    type State = State;
+    type Record = Record;
+    type Position = Position;
+    type Asked = OfServer;
+    type Answer = Answer;
+}
+
+impl promotable::Position for Position {
+    fn round(&self) -> &str {
+        &self.round
+    }
+
+    fn print(&self) -> String {
+        self.print()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::parse(text)
+    }
+}
+
+pub(crate) type Effect = promotable::Effect<Database>;
+pub(crate) type Event = promotable::Event<Database>;
+pub(crate) type OfCluster = promotable::OfCluster<Database>;
+pub(crate) type Rules<'a> = promotable::Rules<'a, Params>;
+
+/// What is asked of the server, and of its files.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum OfServer {
+    /// Look at the server's process and ask it, within this time. Answered by [`Answer::Sight`].
     Look(Identity, Duration),
-    /// Ask for the server's replication part. Answered by [`Event::Replication`].
+    /// Ask for the server's replication part. Answered by [`Answer::Replication`].
     Replication,
     /// Wait until nothing more comes from a primary that was demoted or is dead, and cut the link then. Answered by
-    /// [`Event::Replication`].
+    /// [`Answer::Replication`].
     Rest(Box<Info>),
-    /// Wait until this node, or every attached replica, has everything, and pause the server's own writes. Answered by [`Event::Drained`].
+    /// Wait until this node, or every attached replica, has everything, and pause the server's own writes. Answered by [`Answer::Drained`].
     Drain(Option<String>, Duration),
     /// Wait until so many attached replicas beside these nodes hold everything up to this offset. Answered by [`Event::Flag`].
     Held(usize, Vec<String>, u64),
-    /// Tell the server. Answered by [`Event::Told`].
+    /// Tell the server. Answered by [`Answer::Told`].
     Tell(Word),
     /// Say why a server must not be started with this configuration. Answered by [`Event::Done`].
     MayStart,
     /// Start the server as a replica of nobody that takes no writes, remember it with this state before it runs, and wait so long for its
-    /// data. Answered by [`Event::Launched`].
+    /// data. Answered by [`Answer::Launched`].
     Launch(Box<State>, Duration),
     /// Give the server the login of replication.
     SetReplicationLogin,
     /// Keep the data files, of which this many bytes are nowhere else as far as that is known.
     KeepFiles(Option<u64>),
-    /// Tell the server's process to end, and wait for this part of the time. Answered by [`Event::Flag`].
-    Terminate(Identity, Duration),
-    /// Kill it.
-    Kill(Identity),
-    /// Wait for its end. Answered by [`Event::Flag`].
-    Gone(Identity, Duration),
-    /// Let it stand back where others want the processor as well (`true`), or not any more.
-    StandBack(Identity, bool),
-    /// See that a crash of it is noticed at once.
-    Watch(Identity),
     /// What an operator should correct though the server answers. Answered by [`Event::Texts`].
     Complaints,
     /// What is wrong with the configuration, if it cannot be read. Answered by [`Event::Texts`].
     Misconfiguration,
-    /// Why the link to the primary is down, as far as the log tells. Answered by [`Event::Link`].
+    /// Why the link to the primary is down, as far as the log tells. Answered by [`Answer::Link`].
     LinkTrouble,
-    /// Publish this node's promotion score.
-    Score(Score),
-    /// Publish that of another node.
-    ScoreOf(String, Score),
-    /// Publish this node's position.
-    Publish(Box<Position>),
-    /// Collect the positions of a round, until these nodes have spoken or the time is over. Answered by [`Event::Positions`].
-    Hear(String, Vec<String>, Duration),
-    /// Read the record. Answered by [`Event::Record`].
-    ReadRecord,
-    /// Put a record in the place of another. Answered by [`Event::Replaced`].
-    ReplaceRecord(Option<Record>, Record),
-    /// Wait.
-    Wait(Duration),
+}
+
+impl From<OfServer> for Effect {
+    fn from(effect: OfServer) -> Self {
+        Self::Own(effect)
+    }
 }
 
 /// What is said to the server.
@@ -125,23 +132,22 @@ pub(crate) enum Word {
     ResumeWrites,
 }
 
-/// What came of an effect. An effect that says nothing else is answered by `Done`.
+/// What came of an effect on the server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Event {
-    Done(Outcome),
+pub(crate) enum Answer {
     Told(Result<(), Fault>),
-    Found(Option<Identity>),
     Sight(Sight),
     Replication(Result<Box<Info>, Fault>),
     /// What was missing at the end.
     Drained(Result<Option<String>, Fault>),
     Launched(Result<(Identity, Option<Box<Observation>>), Failure>),
-    Positions(Result<BTreeMap<String, Position>, Failure>),
-    Record(Result<Option<Record>, Failure>),
-    Replaced(Result<(), NotReplaced<Record>>),
     Link(LinkTrouble),
-    Texts(Vec<String>),
-    Flag(bool),
+}
+
+impl From<Answer> for Event {
+    fn from(answer: Answer) -> Self {
+        Self::Own(answer)
+    }
 }
 
 /// What somebody finds who looks at the server.
@@ -176,137 +182,64 @@ pub(crate) enum LinkTrouble {
     Unknown,
 }
 
-/// What holds for an action from its beginning to its end.
-#[derive(Clone, Debug)]
-pub(crate) struct Rules<'a> {
-    pub(crate) params: &'a Params,
-    pub(crate) resource: &'a str,
-    /// This node's name.
-    pub(crate) node: Result<String, Failure>,
-    /// Whether there is a cluster.
-    pub(crate) clustered: bool,
-    /// Whether somebody only wants to know: nothing is changed.
-    pub(crate) probe: bool,
-    /// How many servers there are, when the cluster said it.
-    pub(crate) servers: Option<u32>,
-    /// The command with which an operator names the node whose data are right.
-    pub(crate) decide: String,
-    /// The command that takes the record away.
-    pub(crate) withdrawal: String,
-}
-
-impl Rules<'_> {
-    /// This node's name.
-    fn me(&self) -> Result<&str, Failure> {
-        self.node.as_deref().map_err(Clone::clone)
-    }
-
-    /// How many replicas must be attached for the gate to be open, and how old their last report may be.
-    ///
-    /// # Errors
-    /// With durability=quorum, when nobody said how many servers there are: none would be as good as all.
-    pub(crate) fn gate(&self) -> Result<(u32, u32), Failure> {
-        let lag = self.params.replica_lag;
-        match (self.params.durability, self.servers) {
-            (Durability::Async, _) => Ok((0, lag)),
-            (Durability::Quorum, Some(servers)) => Ok((servers / 2, lag)),
-            (Durability::Quorum, None) => Err(Failure::generic(
-                "durability=quorum needs the number of servers, and the cluster did not say it: make the resource a clone with meta clone-max",
-            )),
-        }
-    }
-
-    /// With durability=quorum, how many replicas make a majority together with the primary; `None` with async. Where nobody said how many
-    /// servers there are, one: then whoever is silent may hold a confirmed write.
-    fn confirmations(&self) -> Option<usize> {
-        let servers = self.servers.unwrap_or(2);
-        (self.params.durability == Durability::Quorum).then_some(servers as usize / 2)
-    }
-}
-
 /// An instance during one action.
 #[derive(Debug)]
-pub(crate) struct Instance<'a> {
-    rules: &'a Rules<'a>,
-    state: State,
-    port: Port<Effect, (Event, Moment)>,
-    moment: Moment,
+pub(crate) struct Instance<'a>(promotable::Instance<'a, Database>);
+
+impl<'a> Deref for Instance<'a> {
+    type Target = promotable::Instance<'a, Database>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
-/// The answer to another question: a defect of whoever carries effects out.
-fn confused(event: &Event) -> String {
-    format!("an effect was answered with {event:?}: this is a defect of the agent; please report it")
+impl DerefMut for Instance<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
 }
 
-/// The value of an answer that has this form.
-macro_rules! answer {
-    ($event:expr, $form:ident, $otherwise:expr) => {
-        match $event {
-            Event::$form(value) => value,
-            other => $otherwise(confused(&other)),
-        }
-    };
+impl<'a> From<promotable::Instance<'a, Database>> for Instance<'a> {
+    fn from(instance: promotable::Instance<'a, Database>) -> Self {
+        Self(instance)
+    }
 }
 
 impl<'a> Instance<'a> {
     /// An instance with its memory, at the beginning of an action.
+    #[cfg(test)]
     pub(crate) fn new(rules: &'a Rules<'a>, state: State, moment: Moment, port: Port<Effect, (Event, Moment)>) -> Self {
-        Self { rules, state, port, moment }
+        Self(promotable::Instance::new(rules, state, moment, port))
     }
 
-    fn me(&self) -> Result<&'a str, Failure> {
-        self.rules.me()
+    /// How many replicas must be attached for the gate to be open, and how old their last report may be.
+    fn gate(&self) -> Result<(u32, u32), Failure> {
+        self.rules.params.gate(self.rules.servers)
     }
 
-    fn now(&self) -> Duration {
-        self.moment.now
-    }
-
-    fn left(&self) -> Duration {
-        self.moment.left
-    }
-
-    async fn ask(&mut self, effect: Effect) -> Event {
-        let (event, moment) = self.port.ask(effect).await;
-        self.moment = moment;
-        event
-    }
-
-    /// An effect of which only its failure is told.
-    async fn perform(&mut self, effect: Effect) -> Outcome {
-        answer!(self.ask(effect).await, Done, |why: String| Err(Failure::generic(why)))
-    }
-
-    async fn log(&mut self, level: Level, text: impl Into<String>) {
-        self.ask(Effect::Log(level, text.into())).await;
-    }
-
-    async fn notice(&mut self, text: impl Into<String>) {
-        self.log(Level::Notice, text).await;
-    }
-
-    async fn warning(&mut self, text: impl Into<String>) {
-        self.log(Level::Warning, text).await;
+    /// With durability=quorum, how many replicas make a majority together with the primary.
+    fn confirmations(&self) -> Option<usize> {
+        self.rules.params.confirmations(self.rules.servers)
     }
 
     /// The server that a demotion started again stands back until somebody else is open: what takes over needs the processor now.
     async fn stand_back(&mut self, back: bool) {
         if let Some(process) = self.state.server.clone().filter(|_| self.state.held_until.is_some()) {
-            self.ask(Effect::StandBack(process, back)).await;
+            self.ask(OfProcess::StandBack(process, back)).await;
         }
     }
 
-    async fn save(&mut self) -> Outcome {
-        self.perform(Effect::Save(Box::new(self.state.clone()))).await
-    }
-
     async fn tell(&mut self, word: Word) -> Result<(), Fault> {
-        answer!(self.ask(Effect::Tell(word)).await, Told, |why| Err(Fault::Refused(why)))
+        match self.ask(OfServer::Tell(word)).await {
+            Event::Own(Answer::Told(told)) => told,
+            other => Err(Fault::Refused(other.confused())),
+        }
     }
 
     /// The server's process, if one runs. Whatever was remembered of another is forgotten.
     async fn find(&mut self) -> Option<Identity> {
-        let found = answer!(self.ask(Effect::Find(self.state.server.clone())).await, Found, |_| None)?;
+        let found = self.process().await?;
         if self.state.server.as_ref() != Some(&found) {
             self.state = self.state.of_new_process(found.clone());
         }
@@ -314,41 +247,24 @@ impl<'a> Instance<'a> {
     }
 
     async fn look(&mut self, process: &Identity, limit: Duration) -> Sight {
-        answer!(self.ask(Effect::Look(process.clone(), limit)).await, Sight, |why| Sight::Unasked(Fault::Refused(why)))
+        match self.ask(OfServer::Look(process.clone(), limit)).await {
+            Event::Own(Answer::Sight(sight)) => sight,
+            other => Sight::Unasked(Fault::Refused(other.confused())),
+        }
     }
 
     async fn replication(&mut self) -> Result<Box<Info>, Fault> {
-        answer!(self.ask(Effect::Replication).await, Replication, |why| Err(Fault::Refused(why)))
-    }
-
-    async fn texts(&mut self, effect: Effect) -> Vec<String> {
-        answer!(self.ask(effect).await, Texts, |why| vec![why])
-    }
-
-    async fn flag(&mut self, effect: Effect) -> bool {
-        answer!(self.ask(effect).await, Flag, |_| false)
-    }
-
-    async fn record(&mut self) -> Result<Option<Record>, Failure> {
-        answer!(self.ask(Effect::ReadRecord).await, Record, |why: String| Err(Failure::generic(why)))
+        match self.ask(OfServer::Replication).await {
+            Event::Own(Answer::Replication(info)) => info,
+            other => Err(Fault::Refused(other.confused())),
+        }
     }
 
     /// Puts a record in the place of the one that it was made from, and remembers it.
     async fn replace_record(&mut self, before: Option<Record>, record: &Record) -> Outcome {
-        let event = self.ask(Effect::ReplaceRecord(before, record.clone())).await;
-        answer!(event, Replaced, |why: String| Err(NotReplaced::Failed(Failure::generic(why)))).map_err(NotReplaced::into_failure)?;
-        if self.rules.clustered {
-            self.notice(format!("recorded: {record}")).await;
-        }
+        self.replace(before, record).await.map_err(NotReplaced::into_failure)?;
         self.state.record = Some(record.to_string());
         Ok(())
-    }
-
-    /// Publishes this node's score; whoever could not is told by the log, and the next monitor tries again.
-    async fn offer(&mut self, score: Score) {
-        if let Err(e) = self.perform(Effect::Score(score)).await {
-            self.warning(format!("the promotion score cannot be published: {e}")).await;
-        }
     }
 
     /// Passes over a step that the agent is not allowed to take and that nobody's data depend on.

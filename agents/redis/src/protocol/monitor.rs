@@ -1,10 +1,9 @@
 //! `monitor`: what the server does, and what the cluster should know of it. With nothing changed it starts no process.
 
 use ocf::{Failure, Status};
-use pacemaker::Score;
 use process::Identity;
 
-use super::{Effect, Event, Instance, Level, LinkTrouble, Sight, Word};
+use super::{Answer, Event, Instance, LinkTrouble, OfProcess, OfServer, Sight, Word};
 use crate::info::ReplicationRole;
 use crate::limits;
 use crate::preference::{self, Circumstances};
@@ -24,7 +23,7 @@ impl Instance<'_> {
             return self.remembers_nothing(&process, failure).await;
         }
         if !self.state.ours {
-            let objections = self.texts(Effect::Objections(process.clone())).await;
+            let objections = self.texts(OfProcess::Objections(process.clone())).await;
             if !objections.is_empty() {
                 return Ok(status(&self.state, &objections));
             }
@@ -39,14 +38,14 @@ impl Instance<'_> {
             Sight::Working(why) => self.works_silently(&process, &why).await,
             Sight::Unasked(fault) => {
                 self.save_if_other_than(&before).await?;
-                let mut wrong = if matches!(fault, Fault::Denied(_)) { self.texts(Effect::Misconfiguration).await } else { Vec::new() };
+                let mut wrong = if matches!(fault, Fault::Denied(_)) { self.texts(OfServer::Misconfiguration).await } else { Vec::new() };
                 wrong.push(fault.to_string());
                 Ok(status(&self.state, &wrong))
             }
             Sight::Ended => self.found_dead(&before).await,
             Sight::Deaf(why) => {
                 let limit = limits::ENDING.min(self.left());
-                if self.flag(Effect::Gone(process.clone(), limit)).await {
+                if self.flag(OfProcess::Gone(process.clone(), limit)).await {
                     return self.found_dead(&before).await;
                 }
                 self.broken(&format!("the server (pid {}) runs and does not listen: {why}", process.pid)).await
@@ -68,10 +67,6 @@ impl Instance<'_> {
         Ok(status(&self.state, &wrong))
     }
 
-    async fn save_if_other_than(&mut self, before: &State) -> Result<(), Failure> {
-        if self.state == *before { Ok(()) } else { self.save().await }
-    }
-
     async fn works_silently(&mut self, process: &Identity, why: &str) -> Result<Status, Failure> {
         if self.state.working_for + 1 >= WORKS_AT_MOST {
             return self.broken(&format!("the server (pid {}) is stuck: in {WORKS_AT_MOST} monitors, {why}", process.pid)).await;
@@ -80,32 +75,6 @@ impl Instance<'_> {
         self.state.working_for += 1;
         self.save().await?;
         Ok(status(&self.state, &[]))
-    }
-
-    /// No process. A primary that died is lowered *before* it is reported: after the demotion the scheduler would find
-    /// the highest score there and promote it again.
-    async fn found_dead(&mut self, before: &State) -> Result<Status, Failure> {
-        if !self.rules.probe && before.server.is_some() {
-            self.lower().await;
-            if before.promoted {
-                return Err(Failure::promoted("the primary's server is gone: it died or was killed; see its log"));
-            }
-        }
-        Ok(Status::NotRunning)
-    }
-
-    async fn broken(&mut self, why: &str) -> Result<Status, Failure> {
-        if self.rules.probe {
-            return Err(Failure::generic(why));
-        }
-        self.lower().await;
-        Err(if self.state.promoted { Failure::promoted(why) } else { Failure::generic(why) })
-    }
-
-    async fn lower(&mut self) {
-        if let Err(e) = self.perform(Effect::Score(Score::NEVER)).await {
-            self.warning(format!("the promotion score cannot be lowered: {e}")).await;
-        }
     }
 
     /// The server answered: is it what it should be?
@@ -146,9 +115,9 @@ impl Instance<'_> {
         self.save_if_other_than(before).await?;
         self.tell_score(seen).await?;
         if let Some(process) = self.state.server.clone().filter(|_| self.rules.clustered) {
-            self.ask(Effect::Watch(process)).await;
+            self.ask(OfProcess::Watch(process, None)).await;
         }
-        let complaints = self.texts(Effect::Complaints).await;
+        let complaints = self.texts(OfServer::Complaints).await;
         Ok(status(&self.state, &[observed(seen), noticed.into_iter().collect(), complaints].concat()))
     }
 
@@ -250,8 +219,8 @@ impl Instance<'_> {
         if seen.info.link_up || !for_long {
             return None;
         }
-        let cause = match self.ask(Effect::LinkTrouble).await {
-            Event::Link(cause) => cause,
+        let cause = match self.ask(OfServer::LinkTrouble).await {
+            Event::Own(Answer::Link(cause)) => cause,
             _ => LinkTrouble::Unknown,
         };
         // Whose login is refused tries the older way to get a copy, each second, and says so for a moment.
@@ -275,7 +244,7 @@ impl Instance<'_> {
         let recorded = match if cold { self.record().await } else { Ok(None) } {
             Ok(record) => record.is_some_and(|r| self.me().is_ok_and(|me| r.node == me)),
             Err(e) => {
-                self.log(Level::Warning, format!("no promotion score, because the record cannot be read: {e}")).await;
+                self.warning(format!("no promotion score, because the record cannot be read: {e}")).await;
                 return Ok(());
             }
         };
@@ -325,7 +294,7 @@ mod tests {
     use super::*;
     use crate::info::Info;
     use crate::params::{ALL, Params};
-    use crate::protocol::{Moment, Rules};
+    use crate::protocol::{Effect, Moment, OfCluster, Rules};
 
     /// The answer of a monitor, and what it had remembered. `sight`: what a look at the server shows. The cluster cannot be asked.
     fn monitor(probe: bool, state: State, unknown: Option<&str>, sight: &Sight) -> (Result<Status, Failure>, Vec<State>) {
@@ -350,12 +319,14 @@ mod tests {
                     saved.push(*state);
                     Event::Done(Ok(()))
                 }
-                Effect::Find(_) => Event::Found(Some(process.clone())),
-                Effect::Look(..) => Event::Sight(sight.clone()),
-                Effect::Objections(_) | Effect::Complaints | Effect::Misconfiguration => Event::Texts(Vec::new()),
-                Effect::ReadRecord => Event::Record(Err(Failure::generic("no answer"))),
-                Effect::Score(_) => Event::Done(Err(Failure::generic("no answer"))),
-                Effect::Gone(..) => Event::Flag(false),
+                Effect::OfProcess(OfProcess::Find(_)) => Event::Found(Some(process.clone())),
+                Effect::Own(OfServer::Look(..)) => Event::Own(Answer::Sight(sight.clone())),
+                Effect::OfProcess(OfProcess::Objections(_)) | Effect::Own(OfServer::Complaints | OfServer::Misconfiguration) => {
+                    Event::Texts(Vec::new())
+                }
+                Effect::OfCluster(OfCluster::ReadRecord) => Event::Record(Err(Failure::generic("no answer"))),
+                Effect::OfCluster(OfCluster::Score(_)) => Event::Done(Err(Failure::generic("no answer"))),
+                Effect::OfProcess(OfProcess::Gone(..)) => Event::Flag(false),
                 _ => Event::Done(Ok(())),
             };
             (event, moment)

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use ocf::{Notification, Operation, Outcome, Peers, Phase};
 
-use super::{Effect, Instance, Sight, Word};
+use super::{Instance, OfCluster, Sight, Word};
 use crate::election::Verdict;
 use crate::limits;
 use crate::preference::PRIMARY;
@@ -77,7 +77,7 @@ impl Instance<'_> {
         if primary == self.me()? {
             // Others may have as high a score as the one with which this server was promoted, or a higher one, and the role
             // would leave again. A promotion that failed is notified as well, and its score is what the refusal made it.
-            return if self.state.promoted { self.perform(Effect::Score(PRIMARY)).await } else { Ok(()) };
+            return if self.state.promoted { self.perform(OfCluster::Score(PRIMARY)).await } else { Ok(()) };
         }
         self.stand_back(false).await;
         // Remembered first: a server that does not answer now is told by its next monitor.

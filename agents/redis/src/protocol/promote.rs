@@ -8,7 +8,7 @@ use std::time::Duration;
 use ocf::{Failure, Outcome, Peers};
 use process::Identity;
 
-use super::{Effect, Instance, Level, Sight, Word};
+use super::{Instance, Sight, Word};
 use crate::election::Verdict;
 use crate::info::{Info, ReplicationRole};
 use crate::limits;
@@ -19,7 +19,7 @@ use crate::state::Reign;
 impl Instance<'_> {
     /// Makes this server the primary.
     pub(crate) async fn promote(mut self, peers: Peers) -> Outcome {
-        self.rules.gate()?;
+        self.gate()?;
         let Some(process) = self.find().await else {
             return Err(Failure::generic("the server does not run: start it before it is promoted"));
         };
@@ -59,7 +59,7 @@ impl Instance<'_> {
         loop {
             match self.look(process, limit).await {
                 Sight::Unasked(Fault::Closed(_)) if self.now() < until => {
-                    self.ask(Effect::Wait(Duration::from_millis(10))).await;
+                    self.wait(Duration::from_millis(10)).await;
                 }
                 sight => return sight,
             }
@@ -135,9 +135,9 @@ impl Instance<'_> {
         state.reviewed = Some(now);
         state.contested = None;
         self.save().await?;
-        let (replicas, lag) = self.rules.gate()?;
+        let (replicas, lag) = self.gate()?;
         self.tell(Word::OpenGate(replicas, lag)).await?;
-        self.log(Level::Notice, format!("promoted: {record}")).await;
+        self.notice(format!("promoted: {record}")).await;
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use ocf::{Deadline, Environment, Failure, Member, Notification, Operation, Peers
 use process::Identity;
 use promotable::{Machine, NotReplaced, Step};
 
-use super::{Effect, Event, Instance, LinkTrouble, Moment, Rules, Sight, Word};
+use super::{Answer, Effect, Event, Instance, LinkTrouble, Moment, OfCluster, OfProcess, OfServer, Rules, Sight, Word};
 use crate::agent::Redis;
 use crate::election::Position;
 use crate::info::{AttachedReplica, Info, ReplicationRole};
@@ -79,7 +79,7 @@ impl World<'_> {
     fn stop(&mut self) {
         self.pass(pacemaker::WATCHER_ENDING);
         self.calls(1);
-        self.pass(limits::step(limits::LISTENING, self.left()));
+        self.pass(limits::step(promotable::limits::LISTENING, self.left()));
         self.pass(self.left().saturating_sub(limits::KILL_RESERVE).max(promotable::limits::SHORTEST_GRACE));
         self.pass(self.left().max(limits::KILLED));
     }
@@ -87,136 +87,180 @@ impl World<'_> {
     /// Lets the time pass that an effect may take.
     fn carry_out(&mut self, effect: &Effect, event: &Event) {
         match effect {
-            Effect::Find(_) => self.pass(limits::step(limits::LISTENING, self.left())),
-            Effect::Look(_, limit) => {
+            Effect::OfProcess(effect) => self.of_process(effect),
+            Effect::OfCluster(effect) => self.of_cluster(effect),
+            Effect::Own(effect) => self.of_server(effect, event),
+            Effect::Wait(time) => self.pass(*time),
+            Effect::Log(..) | Effect::Save(_) => {}
+        }
+    }
+
+    fn of_process(&mut self, effect: &OfProcess) {
+        match effect {
+            OfProcess::Find(_) => self.pass(limits::step(promotable::limits::LISTENING, self.left())),
+            OfProcess::Terminate(_, limit) => self.pass(*limit + limits::LAST_MOMENT),
+            OfProcess::Gone(_, limit) => self.pass(*limit),
+            OfProcess::Watch(..) => self.pass(limits::step(pacemaker::WATCHER_ENDING, self.left())),
+            OfProcess::Objections(_) | OfProcess::Kill(_) | OfProcess::StandBack(..) => {}
+        }
+    }
+
+    fn of_cluster(&mut self, effect: &OfCluster) {
+        match effect {
+            OfCluster::Score(_) | OfCluster::ScoreOf(..) | OfCluster::Publish(_) | OfCluster::ReadRecord => self.calls(1),
+            OfCluster::Hear(_, _, limit) => {
+                self.pass(*limit);
+                self.calls(1);
+            }
+            // The property, the set that it goes into, and what stands there then.
+            OfCluster::ReplaceRecord(..) => self.calls(3),
+        }
+    }
+
+    fn of_server(&mut self, effect: &OfServer, event: &Event) {
+        match effect {
+            OfServer::Look(_, limit) => {
                 let limit = limits::step(*limit, self.left());
-                let answered = matches!(event, Event::Sight(Sight::Answered(_)));
+                let answered = matches!(event, Event::Own(Answer::Sight(Sight::Answered(_))));
                 self.pass(limit + if answered { Duration::ZERO } else { limits::LAST_MOMENT });
                 self.connection = answered.then_some(limit);
             }
-            Effect::Replication => self.exchanges(1),
-            Effect::Rest(seen) => {
+            OfServer::Replication => self.exchanges(1),
+            OfServer::Rest(seen) => {
                 if seen.role == ReplicationRole::Replica && seen.link_up {
                     self.pass(limits::LAST_OF_STREAM);
                     self.exchanges(3);
                 }
             }
             // The last round of questions begins at the limit, and is paused.
-            Effect::Drain(_, limit) => {
+            OfServer::Drain(_, limit) => {
                 self.pass(*limit + limits::ASK_AGAIN);
                 self.exchanges(5);
             }
-            Effect::Held(..) => {
+            OfServer::Held(..) => {
                 self.pass(limits::HELD_BY_OTHERS);
                 self.exchanges(1);
             }
-            Effect::Tell(Word::BeginBacklog) => {
+            OfServer::Tell(Word::BeginBacklog) => {
                 self.connect();
                 self.pass(limits::BACKLOG);
                 self.exchanges(9);
             }
-            Effect::Tell(word) => self.exchanges(match word {
+            OfServer::Tell(word) => self.exchanges(match word {
                 Word::Follow(_) | Word::FollowNobody | Word::BecomePrimary | Word::ResumeWrites => 1,
                 Word::CloseGate | Word::OpenGate(..) | Word::CutClients => 2,
                 Word::Adopt(_) => 8,
                 Word::BeginBacklog => 9,
             }),
             // For the server before, then until it answers at the last moment, and is told the login of replication, or is killed.
-            Effect::Launch(..) => {
+            OfServer::Launch(..) => {
                 self.pass(self.left() / 2);
                 self.pass(self.left());
                 self.connection = None;
                 match event {
-                    Event::Launched(Ok(_)) => self.exchanges(2),
+                    Event::Own(Answer::Launched(Ok(_))) => self.exchanges(2),
                     _ => self.pass(promotable::limits::not_come_up(self.left())),
                 }
                 self.connection = None;
             }
-            Effect::SetReplicationLogin => {
+            OfServer::SetReplicationLogin => {
                 let of_the_look = self.connection.take();
                 self.exchanges(2);
                 self.connection = of_the_look;
             }
-            Effect::Terminate(_, limit) => self.pass(*limit + limits::LAST_MOMENT),
-            Effect::Gone(_, limit) => self.pass(*limit),
-            Effect::Watch(_) => self.pass(limits::step(pacemaker::WATCHER_ENDING, self.left())),
-            Effect::Score(_) | Effect::ScoreOf(..) | Effect::Publish(_) | Effect::ReadRecord => self.calls(1),
-            Effect::Hear(_, _, limit) => {
-                self.pass(*limit);
-                self.calls(1);
-            }
-            // The property, the set that it goes into, and what stands there then.
-            Effect::ReplaceRecord(..) => self.calls(3),
-            Effect::Wait(time) => self.pass(*time),
-            Effect::Log(..)
-            | Effect::Save(_)
-            | Effect::Objections(_)
-            | Effect::MayStart
-            | Effect::KeepFiles(_)
-            | Effect::Kill(_)
-            | Effect::StandBack(..)
-            | Effect::Complaints
-            | Effect::Misconfiguration
-            | Effect::LinkTrouble => {}
+            OfServer::MayStart | OfServer::KeepFiles(_) | OfServer::Complaints | OfServer::Misconfiguration | OfServer::LinkTrouble => {}
         }
     }
+}
 
-    /// What an effect may be answered with, so that the action goes on in different ways. The first is the usual one.
-    fn answers(&self, effect: &Effect) -> Vec<Event> {
-        let silent = || Fault::Silent("no answer".into());
-        let failed = || Failure::generic("no");
-        match effect {
-            Effect::Log(..) | Effect::Kill(_) | Effect::StandBack(..) | Effect::Watch(_) | Effect::Wait(_) => vec![Event::Done(Ok(()))],
-            Effect::Save(_)
-            | Effect::MayStart
-            | Effect::SetReplicationLogin
-            | Effect::KeepFiles(_)
-            | Effect::Score(_)
-            | Effect::ScoreOf(..)
-            | Effect::Publish(_) => vec![Event::Done(Ok(())), Event::Done(Err(failed()))],
-            Effect::Find(remembered) => vec![Event::Found(Some(remembered.clone().unwrap_or_else(process))), Event::Found(None)],
-            Effect::Objections(_) | Effect::Complaints | Effect::Misconfiguration => {
-                vec![Event::Texts(Vec::new()), Event::Texts(vec!["wrong".into()])]
-            }
-            Effect::Look(..) => {
-                let answered = observations().into_iter().map(|seen| Sight::Answered(Box::new(seen)));
-                let others = [
-                    Sight::Engaged("busy".into()),
-                    Sight::Working("busy".into()),
-                    Sight::Stuck("frozen".into()),
-                    Sight::Unasked(Fault::Closed("full".into())),
-                    Sight::Unasked(Fault::Denied("no".into())),
-                    Sight::Deaf("deaf".into()),
-                    Sight::Ended,
-                ];
-                answered.chain(others).map(Event::Sight).collect()
-            }
-            Effect::Replication | Effect::Rest(_) => {
-                let infos = observations().into_iter().map(|seen| Event::Replication(Ok(Box::new(seen.info))));
-                infos.chain([Event::Replication(Err(silent()))]).collect()
-            }
-            Effect::Drain(..) => {
-                let behind = Some("b lacks 1 bytes".to_owned());
-                vec![Event::Drained(Ok(None)), Event::Drained(Ok(behind)), Event::Drained(Err(silent()))]
-            }
-            Effect::Tell(_) => vec![Event::Told(Ok(())), Event::Told(Err(silent())), Event::Told(Err(Fault::Denied("no".into())))],
-            Effect::Launch(..) => {
-                let up = observations().into_iter().map(|seen| Some(Box::new(seen))).chain([None]);
-                up.map(|seen| Event::Launched(Ok((process(), seen)))).chain([Event::Launched(Err(failed()))]).collect()
-            }
-            Effect::Held(..) | Effect::Terminate(..) | Effect::Gone(..) => vec![Event::Flag(true), Event::Flag(false)],
-            Effect::LinkTrouble => vec![Event::Link(LinkTrouble::Login)],
-            Effect::Hear(round, expected, _) => {
-                let all = |best: &str| {
-                    let at = |node: &str| Position { offset: if node == best { 20 } else { 10 }, ..position(round) };
-                    expected.iter().map(|node| (node.clone(), at(node))).collect()
-                };
-                vec![Event::Positions(Ok(all("a"))), Event::Positions(Ok(all("b"))), Event::Positions(Ok(BTreeMap::new()))]
-            }
-            Effect::ReadRecord => vec![Event::Record(Ok(Some(record("b")))), Event::Record(Ok(Some(record("a")))), Event::Record(Ok(None))],
-            Effect::ReplaceRecord(..) => vec![Event::Replaced(Ok(())), Event::Replaced(Err(NotReplaced::Failed(failed())))],
-        }
+/// What an effect may be answered with, so that the action goes on in different ways. The first is the usual one.
+fn answers(effect: &Effect) -> Vec<Event> {
+    match effect {
+        Effect::OfProcess(effect) => answers_of_process(effect),
+        Effect::OfCluster(effect) => answers_of_cluster(effect),
+        Effect::Own(effect) => answers_of_server(effect),
+        Effect::Log(..) | Effect::Wait(_) => vec![Event::Done(Ok(()))],
+        Effect::Save(_) => done_or_not(),
     }
+}
+
+fn done_or_not() -> Vec<Event> {
+    vec![Event::Done(Ok(())), Event::Done(Err(failed()))]
+}
+
+fn texts() -> Vec<Event> {
+    vec![Event::Texts(Vec::new()), Event::Texts(vec!["wrong".into()])]
+}
+
+fn flags() -> Vec<Event> {
+    vec![Event::Flag(true), Event::Flag(false)]
+}
+
+fn failed() -> Failure {
+    Failure::generic("no")
+}
+
+fn answers_of_process(effect: &OfProcess) -> Vec<Event> {
+    match effect {
+        OfProcess::Kill(_) | OfProcess::StandBack(..) | OfProcess::Watch(..) => vec![Event::Done(Ok(()))],
+        OfProcess::Find(remembered) => vec![Event::Found(Some(remembered.clone().unwrap_or_else(process))), Event::Found(None)],
+        OfProcess::Objections(_) => texts(),
+        OfProcess::Terminate(..) | OfProcess::Gone(..) => flags(),
+    }
+}
+
+fn answers_of_cluster(effect: &OfCluster) -> Vec<Event> {
+    match effect {
+        OfCluster::Score(_) | OfCluster::ScoreOf(..) | OfCluster::Publish(_) => done_or_not(),
+        OfCluster::Hear(round, expected, _) => {
+            let all = |best: &str| {
+                let at = |node: &str| Position { offset: if node == best { 20 } else { 10 }, ..position(round) };
+                expected.iter().map(|node| (node.clone(), at(node))).collect()
+            };
+            vec![Event::Positions(Ok(all("a"))), Event::Positions(Ok(all("b"))), Event::Positions(Ok(BTreeMap::new()))]
+        }
+        OfCluster::ReadRecord => {
+            vec![Event::Record(Ok(Some(record("b")))), Event::Record(Ok(Some(record("a")))), Event::Record(Ok(None))]
+        }
+        OfCluster::ReplaceRecord(..) => vec![Event::Replaced(Ok(())), Event::Replaced(Err(NotReplaced::Failed(failed())))],
+    }
+}
+
+fn answers_of_server(effect: &OfServer) -> Vec<Event> {
+    let silent = || Fault::Silent("no answer".into());
+    let answers: Vec<Answer> = match effect {
+        OfServer::MayStart | OfServer::SetReplicationLogin | OfServer::KeepFiles(_) => return done_or_not(),
+        OfServer::Complaints | OfServer::Misconfiguration => return texts(),
+        OfServer::Held(..) => return flags(),
+        OfServer::LinkTrouble => vec![Answer::Link(LinkTrouble::Login)],
+        OfServer::Look(..) => {
+            let answered = observations().into_iter().map(|seen| Sight::Answered(Box::new(seen)));
+            let others = [
+                Sight::Engaged("busy".into()),
+                Sight::Working("busy".into()),
+                Sight::Stuck("frozen".into()),
+                Sight::Unasked(Fault::Closed("full".into())),
+                Sight::Unasked(Fault::Denied("no".into())),
+                Sight::Deaf("deaf".into()),
+                Sight::Ended,
+            ];
+            answered.chain(others).map(Answer::Sight).collect()
+        }
+        OfServer::Replication | OfServer::Rest(_) => {
+            let infos = observations().into_iter().map(|seen| Answer::Replication(Ok(Box::new(seen.info))));
+            infos.chain([Answer::Replication(Err(silent()))]).collect()
+        }
+        OfServer::Drain(..) => {
+            let behind = Some("b lacks 1 bytes".to_owned());
+            vec![Answer::Drained(Ok(None)), Answer::Drained(Ok(behind)), Answer::Drained(Err(silent()))]
+        }
+        OfServer::Tell(_) => vec![Answer::Told(Ok(())), Answer::Told(Err(silent())), Answer::Told(Err(Fault::Denied("no".into())))],
+        OfServer::Launch(..) => {
+            let up = observations().into_iter().map(|seen| Some(Box::new(seen))).chain([None]);
+            up.map(|seen| Answer::Launched(Ok((process(), seen)))).chain([Answer::Launched(Err(failed()))]).collect()
+        }
+    };
+    answers.into_iter().map(Event::Own).collect()
 }
 
 fn process() -> Identity {
@@ -328,8 +372,9 @@ impl Case {
                 Step::Effect(effect) => effect,
             };
             let kind = format!("{effect:?}");
-            let kind = kind.split(['(', '{']).take(if matches!(effect, Effect::Tell(_)) { 2 } else { 1 }).collect::<String>();
-            let answers = world.answers(&effect);
+            let kind =
+                kind.split(['(', '{']).take(if matches!(effect, Effect::Own(OfServer::Tell(_))) { 3 } else { 2 }).collect::<String>();
+            let answers = answers(&effect);
             let last = usual.get(&kind).copied().unwrap_or(0);
             let chosen = changes.get(&seen.len()).copied().unwrap_or(last);
             usual.insert(kind, chosen);

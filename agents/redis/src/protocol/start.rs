@@ -6,7 +6,7 @@ use std::time::Duration;
 use ocf::{Failure, Outcome, Peers};
 use process::Identity;
 
-use super::{Effect, Event, Instance, Sight, Word};
+use super::{Answer, Event, Instance, OfProcess, OfServer, Sight, Word};
 use crate::info::{Info, ReplicationRole};
 use crate::limits;
 use crate::preference::{Circumstances, score};
@@ -19,7 +19,7 @@ impl Instance<'_> {
         if let Some(process) = self.find().await {
             return self.start_running(process).await;
         }
-        self.perform(Effect::MayStart).await?;
+        self.perform(OfServer::MayStart).await?;
         self.withdraw_position().await?;
         let me = self.me()?;
         let other = |members: &[ocf::Member]| members.iter().map(|m| m.node.clone()).find(|node| node != me);
@@ -52,13 +52,13 @@ impl Instance<'_> {
     /// `start` of a server that runs: nothing to do but to make sure that it is no primary by its own opinion.
     async fn start_running(&mut self, process: Identity) -> Outcome {
         if !self.state.ours {
-            if let Some(why) = self.texts(Effect::Objections(process.clone())).await.into_iter().next() {
+            if let Some(why) = self.texts(OfProcess::Objections(process.clone())).await.into_iter().next() {
                 return Err(Failure::generic(why));
             }
         }
         match self.look_when_up(&process).await {
             Sight::Answered(seen) => {
-                self.perform(Effect::SetReplicationLogin).await?;
+                self.perform(OfServer::SetReplicationLogin).await?;
                 if !self.state.ours {
                     self.adopt(&seen).await?;
                 }
@@ -99,7 +99,7 @@ impl Instance<'_> {
             let limit = limits::step(limits::ANSWER, self.left());
             match self.look(process, limit).await {
                 Sight::Deaf(_) if self.now() < until && !self.left().is_zero() => {
-                    self.ask(Effect::Wait(Duration::from_millis(5))).await;
+                    self.wait(Duration::from_millis(5)).await;
                 }
                 sight => return sight,
             }
@@ -135,10 +135,11 @@ impl Instance<'_> {
             ..State::default()
         };
         self.state = fresh;
-        let event = self.ask(Effect::Launch(Box::new(self.state.clone()), patience)).await;
+        let launch = OfServer::Launch(Box::new(self.state.clone()), patience);
+        let event = self.ask(launch).await;
         let launched = match event {
-            Event::Launched(launched) => launched,
-            other => Err(Failure::generic(super::confused(&other))),
+            Event::Own(Answer::Launched(launched)) => launched,
+            other => Err(Failure::generic(other.confused())),
         };
         let (process, seen) = launched?;
         self.state.server = Some(process);
@@ -162,7 +163,7 @@ impl Instance<'_> {
         };
         self.warning(what).await;
         if self.rules.params.keep_diverged {
-            if let Err(e) = self.perform(Effect::KeepFiles(excess)).await {
+            if let Err(e) = self.perform(OfServer::KeepFiles(excess)).await {
                 self.warning(format!("its data files are not kept: {e}")).await;
             }
         }

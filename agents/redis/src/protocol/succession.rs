@@ -1,16 +1,13 @@
 //! Positions and elections: what a node publishes, hears, and does about the verdict.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use ocf::{Failure, Outcome};
-use pacemaker::Score;
 
-use super::{Effect, Event, Instance, Level, Sight};
+use super::{Answer, Event, Instance, OfCluster, OfServer, Sight};
 use crate::election::{Position, Question, Unfit, Verdict, elect};
 use crate::info::Info;
 use crate::limits;
-use crate::preference::{HANDED_OVER, STEPPED_BACK};
 use crate::record::Record;
 use crate::server::Fault;
 
@@ -26,32 +23,11 @@ impl Instance<'_> {
         Ok(record)
     }
 
-    /// Changes the scores so that the cluster plans anew, and returns the reason.
-    pub(super) async fn give_way(&mut self, verdict: Verdict) -> Result<String, Failure> {
-        let (score, reason) = match verdict {
-            Verdict::GoOn(reason) => return Ok(reason),
-            Verdict::HandOver { to, reason } => {
-                self.notice(format!("handing over to {to}: {reason}")).await;
-                self.perform(Effect::ScoreOf(to.clone(), HANDED_OVER)).await?;
-                (STEPPED_BACK, format!("{to} is to be promoted instead: {reason}"))
-            }
-            Verdict::Refuse(reason) => {
-                self.log(Level::Error, format!("refusing the promotion: {reason}")).await;
-                self.state.refused = Some(reason.clone());
-                (Score::NEVER, reason)
-            }
-        };
-        self.state.stands_back = Some((score, self.now() + limits::STANDS_BACK));
-        self.save().await?;
-        self.perform(Effect::Score(score)).await?;
-        Ok(reason)
-    }
-
     /// Takes back what was published for a process before the one that is going to start.
     pub(super) async fn withdraw_position(&mut self) -> Outcome {
         let Some((text, _)) = &self.state.published else { return Ok(()) };
-        let round = text.split(':').next().unwrap_or_default();
-        self.perform(Effect::Publish(Box::new(Position::nowhere(round, Unfit::NoServer)))).await
+        let nowhere = Position::nowhere(text.split(':').next().unwrap_or_default(), Unfit::NoServer);
+        self.perform(OfCluster::Publish(Box::new(nowhere))).await
     }
 
     /// Publishes this server's position of a round, unless that was done a moment ago.
@@ -68,7 +44,7 @@ impl Instance<'_> {
             return Ok(());
         }
         self.notice(format!("position for the next promotion: {text}")).await;
-        self.perform(Effect::Publish(Box::new(position))).await?;
+        self.perform(OfCluster::Publish(Box::new(position))).await?;
         self.state.published = Some((text, now));
         self.save().await
     }
@@ -121,22 +97,9 @@ impl Instance<'_> {
     }
 
     async fn rest(&mut self, seen: &Info) -> Result<Box<Info>, Fault> {
-        match self.ask(Effect::Rest(Box::new(seen.clone()))).await {
-            Event::Replication(info) => info,
-            other => Err(Fault::Refused(super::confused(&other))),
-        }
-    }
-
-    /// Collects the positions of this round, until all of `expected` have spoken or the hearing ends.
-    pub(super) async fn hear(
-        &mut self,
-        round: &str,
-        expected: Vec<String>,
-        limit: Duration,
-    ) -> Result<BTreeMap<String, Position>, Failure> {
-        match self.ask(Effect::Hear(round.to_owned(), expected, limit)).await {
-            Event::Positions(positions) => positions,
-            other => Err(Failure::generic(super::confused(&other))),
+        match self.ask(OfServer::Rest(Box::new(seen.clone()))).await {
+            Event::Own(Answer::Replication(info)) => info,
+            other => Err(Fault::Refused(other.confused())),
         }
     }
 
@@ -147,7 +110,7 @@ impl Instance<'_> {
             record,
             positions,
             servers: self.rules.servers.map(|n| n as usize),
-            confirmations: self.rules.confirmations(),
+            confirmations: self.confirmations(),
             wait_last_known_primary: self.rules.params.wait_last_known_primary,
             decide: &self.rules.decide,
         }))

@@ -1,33 +1,26 @@
 //! The protocol, model-checked: servers, the agents' own actions, and what can happen to them in any order.
 //!
-//! What an agent does is `Instance` itself; what the model adds is the world that carries effects out. Pacemaker is taken for what it
-//! promises: one transition at a time, in which a demotion (or fencing) comes before a promotion, and one action of an instance at a time.
-//! An agent may be killed after any effect, a notification may be lost, a record's write may arrive late or never, memories may be lost,
-//! servers crash and lose what they had received and not applied, acknowledgements arrive late, appliers break, nodes are cut off and
-//! fenced, roles are moved, operators write on replicas, stop instances and change the durability.
+//! What an agent does is `Instance` itself, and what Pacemaker and a machine do stands in the crate `model`; what is here is the world that
+//! carries effects out. Servers crash and lose what they had received and not applied, acknowledgements arrive late, appliers break,
+//! operators write on replicas, stop instances and change the durability.
 //!
-//! Simplified: time stands still between actions, so nothing that expires does; whom the scheduler asks is anybody who is not excluded,
-//! whatever the scores; a transaction's identity is used once (a server that loses its newest transactions gives theirs away again:
-//! `Election::cut` is about that); a replica's applier runs when it is waited for; a notification or a monitor is carried out at one
-//! moment, unless it is killed; `promote` is not, where the bounds say so.
+//! Simplified: time stands still between actions, so nothing that expires does; a transaction's identity is used once (a server that loses
+//! its newest transactions gives theirs away again: `Election::cut` is about that); a replica's applier runs when it is waited for.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test helper panics to fail the test")]
 
+mod failover;
 mod operations;
-mod shared;
 mod tests;
 mod world;
 
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use ocf::{Operation, Peers, Phase};
-use pacemaker::Score;
-use stateright::{Model, Property};
+use model::{Budget, Checked, Courses, Kind, Nodes, Op, Operations as _, Property, Replacement, Run, Shared, Subject, name};
+use ocf::Peers;
 
-use self::operations::Courses;
-use self::shared::Shared;
-use super::{Event, Moment};
+use super::{Effect, Event, Moment};
 use crate::election::Position;
 use crate::gtid::Flavour;
 use crate::membership::Membership;
@@ -51,14 +44,6 @@ const fn one(transaction: usize) -> Set {
 /// All up to the highest of these.
 fn up_to_highest(set: Set) -> Set {
     if set == 0 { 0 } else { Set::MAX >> set.leading_zeros() }
-}
-
-fn name(node: usize) -> String {
-    ["a", "b", "c", "d"][node].to_owned()
-}
-
-fn number(name: &str) -> usize {
-    ["a", "b", "c", "d"].iter().position(|n| *n == name).unwrap()
 }
 
 /// A running server.
@@ -92,112 +77,20 @@ impl Server {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Node {
-    /// Whether its machine runs.
-    alive: bool,
-    /// Whether it reaches the others.
-    connected: bool,
-    /// Whether the cluster takes the instance for running.
-    started: bool,
+/// What a node has of the database.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Own {
     server: Option<Server>,
     /// What a server that is started again finds in its log, and whom it followed.
     disk: (Set, Option<usize>),
-    memory: Shared<Memory>,
     position: Option<Shared<Position>>,
     membership: Option<Shared<Membership>>,
-    score: Option<Score>,
 }
-
-/// An operation of Pacemaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
-    Start,
-    Stop,
-    Promote,
-    Demote,
-    Reload,
-    Notify(Phase, Operation),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Op {
-    node: usize,
-    kind: Kind,
-    /// Of the transition that it belongs to.
-    subject: Subject,
-}
-
-/// What a transition is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-struct Subject {
-    demote: Option<usize>,
-    promote: Option<usize>,
-    stop: Option<usize>,
-    start: Option<usize>,
-}
-
-/// An operation between two effects: how it began, and what it was told.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct UnderWay {
-    op: Op,
-    memory: Shared<Memory>,
-    peers: Peers,
-    events: Vec<(Event, Moment)>,
-}
-
-/// How often each thing may happen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Budget {
-    writes: u8,
-    errant: u8,
-    crashes: u8,
-    /// Of those, how many lose what was received and not applied.
-    losses: u8,
-    promotions: u8,
-    moves: u8,
-    /// Of an instance whose server is well.
-    restarts: u8,
-    kills: u8,
-    cuts: u8,
-    lost_notifications: u8,
-    late_records: u8,
-    forgotten: u8,
-    durabilities: u8,
-    /// Of an applier.
-    breaks: u8,
-    /// Of an instance that is not started again at once.
-    stops: u8,
-}
-
-/// More than what happens before the beginning.
-const PLENTY: Budget = Budget {
-    writes: 9,
-    errant: 9,
-    crashes: 9,
-    losses: 9,
-    promotions: 9,
-    moves: 9,
-    restarts: 9,
-    kills: 9,
-    cuts: 9,
-    lost_notifications: 9,
-    late_records: 9,
-    forgotten: 9,
-    durabilities: 9,
-    breaks: 9,
-    stops: 9,
-};
-
-/// A record in the place of another.
-type Replacement = (Option<Record>, Record);
 
 /// What an operation sees of the world, and what it can change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Cluster {
-    nodes: Vec<Shared<Node>>,
-    record: Option<Shared<Record>>,
-    promoted: Option<usize>,
+    common: Nodes<Kinds>,
     /// Whether the operator accepts losses.
     careless: bool,
     /// Who wrote each transaction.
@@ -208,65 +101,38 @@ struct Cluster {
     seen: Set,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct State {
-    cluster: Cluster,
-    /// A modification of the CIB that a tool asked for before it was killed.
-    late: Option<Shared<Replacement>>,
-    /// What is left of the transition: what belongs to one stage may happen in any order.
-    transition: Shared<Vec<Vec<Op>>>,
-    /// A promotion that is under way.
-    under_way: Option<Shared<UnderWay>>,
+impl Deref for Cluster {
+    type Target = Nodes<Kinds>;
+
+    fn deref(&self) -> &Nodes<Kinds> {
+        &self.common
+    }
+}
+
+impl DerefMut for Cluster {
+    fn deref_mut(&mut self) -> &mut Nodes<Kinds> {
+        &mut self.common
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Past {
     /// Whether the operator ever accepted losses.
     ever_careless: bool,
-    left: Budget,
-}
-
-impl Deref for State {
-    type Target = Cluster;
-
-    fn deref(&self) -> &Cluster {
-        &self.cluster
-    }
-}
-
-impl DerefMut for State {
-    fn deref_mut(&mut self) -> &mut Cluster {
-        &mut self.cluster
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Action {
+enum Happening {
     Write(usize),
     WriteErrant(usize),
     Deliver(usize),
     /// At the first, of the second.
     AcknowledgementArrives(usize, usize),
     Crash(usize, Loss),
-    CutOff(usize),
-    Heal(usize),
-    Fence(usize),
-    Return(usize),
-    Forget(usize),
     /// The applier stops with an error, and somebody corrects the data.
     Break(usize),
     Mend(usize),
     ChangeDurability,
-    LateRecord,
-    Monitor(usize),
-    MonitorKilled(usize, u8),
-    /// Demote what is promoted, if anything is, and promote this one.
-    Plan(usize),
-    PlanStart(usize),
-    PlanRestart(usize),
-    PlanStop(usize),
-    /// An operation of the stage.
-    Run(Op),
-    RunKilled(Op, u8),
-    Lost(Op),
-    /// The next effect of a promotion that is under way.
-    Proceed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -277,6 +143,23 @@ enum Loss {
     /// The transactions that wait for an acknowledgement.
     Tail,
 }
+
+/// Of what the states are made.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Kinds;
+
+impl model::Kinds for Kinds {
+    type Memory = Memory;
+    type Record = Record;
+    type Event = Event;
+    type Own = Own;
+    type Cluster = Cluster;
+    type Past = Past;
+    type Happening = Happening;
+}
+
+type State = model::State<Kinds>;
+type Action = model::Action<Happening>;
 
 /// What is left out, to see that it is missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -327,184 +210,49 @@ struct World {
     /// Those of an agent that promises nothing.
     careless: Params,
     told: world::Told,
-    courses: Courses,
+    courses: Courses<Kinds>,
 }
 
-/// A moment, with enough time left.
-const fn after(seconds: u64) -> Moment {
-    Moment { now: Duration::from_secs(1000 + seconds), left: Duration::from_secs(60) }
-}
+impl model::World for World {
+    type Kinds = Kinds;
+    type Effect = Effect;
 
-/// The one at which everything happens.
-const NOW: Moment = after(0);
+    const STARTS_ARE_ANNOUNCED: bool = true;
+    const LEFT: Duration = Duration::from_secs(60);
 
-/// Where an operation is killed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cut {
-    Nowhere,
-    /// After so many effects that leave a trace.
-    After(u8),
-    /// While a tool waits for the CIB, which will do what it was asked for later.
-    AtRecord,
-}
+    fn budget(&self) -> Budget {
+        self.budget
+    }
 
-impl Model for World {
-    type State = State;
-    type Action = Action;
+    fn stepwise(&self) -> bool {
+        self.stepwise
+    }
 
-    fn init_states(&self) -> Vec<State> {
-        let mut s = self.beginning();
-        s.left = PLENTY;
+    fn courses(&self) -> &Courses<Kinds> {
+        &self.courses
+    }
+
+    fn overwrites_records(&self) -> bool {
+        self.without == Without::CompareAndSwap
+    }
+
+    fn beginning(&self) -> State {
+        let mut s = self.settled();
+        s.left = Budget::PLENTY;
         (self.prelude)(self, &mut s);
         s.left = self.budget;
-        vec![s]
+        s
     }
 
-    fn actions(&self, s: &State, actions: &mut Vec<Action>) {
-        let left = s.left;
-        let has_room = usize::from(s.written) < MOST;
-        for n in 0..self.servers {
-            let node = &s.nodes[n];
-            if !node.alive {
-                actions.push(Action::Return(n));
-                continue;
-            }
-            if node.connected && left.cuts > 0 {
-                actions.push(Action::CutOff(n));
-            }
-            if !node.connected {
-                // Who has the role is fenced; whoever else is cut off comes back, or is.
-                actions.push(Action::Fence(n));
-                if s.promoted != Some(n) {
-                    actions.push(Action::Heal(n));
-                }
-            }
-            if left.forgotten > 0 && *node.memory != Memory::default() {
-                actions.push(Action::Forget(n));
-            }
-            self.actions_of_server(s, n, has_room, actions);
-            let works = |op: &Op| op.node == n && !matches!(op.kind, Kind::Notify(..));
-            let busy = s.transition.first().is_some_and(|stage| stage.iter().any(works));
-            if node.connected && node.started && !busy {
-                actions.push(Action::Monitor(n));
-                if left.kills > 0 || left.late_records > 0 {
-                    let (most, writes) = self.traces(s, n, None);
-                    actions.extend((1..most).filter(|_| left.kills > 0).map(|k| Action::MonitorKilled(n, k)));
-                    actions.extend((writes && left.late_records > 0).then_some(Action::MonitorKilled(n, u8::MAX)));
-                }
-            }
-        }
-        if s.late.is_some() {
-            actions.push(Action::LateRecord);
-        }
-        if s.under_way.is_some() {
-            actions.push(Action::Proceed);
-            return;
-        }
-        self.actions_of_cluster(s, actions);
-    }
-
-    fn next_state(&self, last: &State, action: Action) -> Option<State> {
-        let mut s = last.clone();
-        match action {
-            Action::Write(n) => {
-                s.left.writes -= 1;
-                s.write(n);
-            }
-            Action::WriteErrant(n) => {
-                s.left.errant -= 1;
-                let transaction = one(s.number_of(n));
-                s.nodes[n].server.as_mut()?.executed |= transaction;
-                s.errant |= transaction;
-            }
-            Action::Deliver(n) => s.deliver(n),
-            Action::AcknowledgementArrives(p, n) => s.acknowledgement_arrives(p, n),
-            Action::Crash(n, loss) => {
-                s.left.crashes -= 1;
-                s.left.losses -= u8::from(loss == Loss::Relay);
-                s.end_server(n, loss);
-            }
-            Action::CutOff(n) => {
-                s.left.cuts -= 1;
-                s.nodes[n].connected = false;
-            }
-            Action::Heal(n) => s.nodes[n].connected = true,
-            Action::Fence(n) => self.end_of_node(&mut s, n),
-            Action::Return(n) => {
-                let node = &mut *s.nodes[n];
-                (node.alive, node.connected) = (true, true);
-            }
-            Action::Forget(n) => {
-                s.left.forgotten -= 1;
-                s.nodes[n].memory = Shared::default();
-            }
-            Action::Break(n) => {
-                s.left.breaks -= 1;
-                let server = s.nodes[n].server.as_mut()?;
-                (server.applier, server.broken) = (false, true);
-            }
-            Action::Mend(n) => s.nodes[n].server.as_mut()?.broken = false,
-            Action::ChangeDurability => {
-                s.left.durabilities -= 1;
-                s.careless = !s.careless;
-                s.ever_careless = true;
-                self.plan_reload(&mut s);
-            }
-            Action::LateRecord => {
-                let late = s.late.take()?;
-                let (before, record) = &*late;
-                if self.without == Without::CompareAndSwap || s.record.as_deref() == before.as_ref() {
-                    s.record = Some(Shared::new(record.clone()));
-                }
-            }
-            Action::Monitor(n) => drop(self.run(&mut s, n, None, Cut::Nowhere, NOW)),
-            Action::MonitorKilled(n, effects) => {
-                let cut = killed(&mut s.left, effects);
-                self.run(&mut s, n, None, cut, NOW);
-            }
-            Action::Plan(n) => {
-                s.left.promotions -= 1;
-                s.left.moves -= u8::from(s.promoted.is_some_and(|p| s.server(p).is_some()));
-                self.plan(&mut s, Some(n));
-            }
-            Action::PlanStart(n) => self.plan_start(&mut s, n),
-            Action::PlanRestart(n) => {
-                s.left.restarts -= u8::from(s.server(n).is_some());
-                self.plan_restart(&mut s, n);
-            }
-            Action::PlanStop(n) => {
-                s.left.stops -= 1;
-                self.plan_stop(&mut s, n);
-            }
-            Action::Run(op) if self.stepwise && op.kind == Kind::Promote => {
-                let (memory, peers) = (s.nodes[op.node].memory.clone(), self.peers(&s, op.subject));
-                s.under_way = Some(Shared::new(UnderWay { op, memory, peers, events: Vec::new() }));
-            }
-            Action::Run(op) if !s.nodes[op.node].connected => self.ended(&mut s, op, false),
-            Action::Run(op) => self.perform(&mut s, op, Cut::Nowhere, NOW),
-            Action::RunKilled(op, effects) => {
-                let cut = killed(&mut s.left, effects);
-                self.perform(&mut s, op, cut, NOW);
-            }
-            Action::Lost(op) => {
-                s.left.lost_notifications -= 1;
-                self.ended(&mut s, op, false);
-            }
-            Action::Proceed => self.proceed(&mut s),
-        }
-        self.forget_what_cannot_matter(&mut s);
-        (s != *last).then_some(s)
-    }
-
-    fn properties(&self) -> Vec<Property<Self>> {
+    fn properties() -> Vec<Property<Checked<Self>>> {
         vec![
-            Property::<Self>::always("I1 what a client saw is on whoever takes writes", |world, s| {
+            Property::<Checked<Self>>::always("I1 what a client saw is on whoever takes writes", |world, s| {
                 // Transactions that no disk has any more cannot be had by refusing; only cut tails go that way.
                 let anywhere = if world.cuts_tails { s.nodes.iter().fold(0, |all, n| all | n.have()) } else { Set::MAX };
                 s.open().all(|n| s.seen & anywhere & !s.nodes[n].have() == 0)
             }),
-            Property::<Self>::always("I2 one takes writes", |_, s| s.open().count() <= 1),
-            Property::<Self>::always("I3 nothing errant is merged", |_, s| {
+            Property::<Checked<Self>>::always("I2 one takes writes", |_, s| s.open().count() <= 1),
+            Property::<Checked<Self>>::always("I3 nothing errant is merged", |_, s| {
                 (0..s.nodes.len()).all(|n| {
                     let Some(server) = s.server(n) else { return true };
                     // What was written on a replica is nobody's but its own.
@@ -514,107 +262,187 @@ impl Model for World {
                     server.have() & foreign == 0 && lacking == 0
                 })
             }),
-            Property::<Self>::always("W who takes writes waits for replicas", |_, s| {
-                s.ever_careless || s.open().all(|n| s.server(n).unwrap().waits > 0)
+            Property::<Checked<Self>>::always("W who takes writes waits for replicas", |_, s| {
+                s.past.ever_careless || s.open().all(|n| s.server(n).unwrap().waits > 0)
             }),
-            Property::<Self>::always("L writes come back", |world, s| {
-                let calm = Self::is_calm(s.left) && s.errant == 0 && s.under_way.is_none() && s.transition.is_empty();
+            Property::<Checked<Self>>::always("L writes come back", |world, s| {
+                let calm = s.left.is_calm() && s.errant == 0 && s.is_idle();
                 world.without != Without::Nothing || !calm || world.comes_back_as_is_known(s)
             }),
-            Property::<Self>::sometimes("another node takes over with what was seen", |world, s| {
+            Property::<Checked<Self>>::sometimes("another node takes over with what was seen", |world, s| {
                 world.budget.promotions == 0 || s.open().any(|p| p != 0) && s.seen != 0
             }),
-            Property::<Self>::sometimes("a member leaves", |world, s| {
+            Property::<Checked<Self>>::sometimes("a member leaves", |world, s| {
                 world.budget.stops == 0 || s.record.as_ref().is_some_and(|record| record.active.len() + 1 < world.servers)
             }),
-            Property::<Self>::sometimes("the old primary acknowledges for the new one", |world, s| {
+            Property::<Checked<Self>>::sometimes("the old primary acknowledges for the new one", |world, s| {
                 world.budget.promotions == 0 || s.open().any(|p| p != 0) && s.server(0).is_some_and(|server| server.acknowledges)
             }),
         ]
     }
-}
 
-impl World {
-    fn actions_of_server(&self, s: &State, n: usize, has_room: bool, actions: &mut Vec<Action>) {
+    fn operation<'r>(&'r self, s: &Cluster, n: usize, memory: Memory, peers: Peers, op: Option<Op>, begin: Moment) -> Run<'r, Self> {
+        Self::machine(self.rules(s, n), memory, peers, op, begin)
+    }
+
+    fn peers(&self, s: &Cluster, subject: Subject) -> Peers {
+        // After a reload Pacemaker forgets for a moment who is promoted.
+        s.common.peers(subject, s.promoted.filter(|p| Some(*p) != subject.promote))
+    }
+
+    fn carry_out(&self, s: &mut Cluster, n: usize, op: Option<Op>, effect: Effect) -> Event {
+        Self::carry_out(self, s, n, op, effect)
+    }
+
+    fn changes(effect: &Effect) -> bool {
+        world::changes(effect)
+    }
+
+    fn is_private(effect: &Effect) -> bool {
+        world::is_private(effect)
+    }
+
+    fn replacement(effect: &Effect) -> Option<Replacement<Kinds>> {
+        operations::replacement(effect)
+    }
+
+    fn after_effect(begin: Moment, effect: &Effect) -> Moment {
+        operations::later(begin, effect)
+    }
+
+    fn seen_by_agents(&self, s: &Cluster) -> Cluster {
+        // What clients saw is nothing that an agent sees.
+        Cluster { seen: 0, ..s.clone() }
+    }
+
+    fn keep_unseen(&self, before: &Cluster, after: &mut Cluster) {
+        after.seen |= before.seen;
+    }
+
+    fn serves(s: &Cluster, n: usize) -> bool {
+        s.server(n).is_some()
+    }
+
+    fn end_server(s: &mut Cluster, n: usize) {
+        // What waits is killed with it: see `grace_at_stop`.
+        s.end_server(n, Loss::Nothing);
+    }
+
+    fn of_stopped(memory: &Memory) -> Memory {
+        memory.of_stopped()
+    }
+
+    fn node_is_lost(&self, s: &mut State, n: usize) {
+        let node = &mut *s.nodes[n];
+        (node.position, node.membership) = (None, None);
+        // The cluster plans anew: what failed has to be ended all the same.
+        let ends = |op: &&Op| op.node != n && matches!(op.kind, Kind::Demote | Kind::Stop);
+        match s.transition.first().and_then(|stage| stage.iter().find(ends)).copied() {
+            Some(Op { kind: Kind::Demote, .. }) => self.plan(s, None),
+            Some(op) => s.begin(vec![vec![op]]),
+            None => s.transition = Shared::default(),
+        }
+    }
+
+    fn happenings(&self, s: &State, n: usize, actions: &mut Vec<Action>) {
+        // Who has the role is fenced; whoever else is cut off comes back, or is.
+        if !s.nodes[n].connected && s.promoted != Some(n) {
+            actions.push(Action::Heal(n));
+        }
         let Some(server) = s.server(n) else { return };
+        let has_room = usize::from(s.written) < MOST;
+        let mut may = |happening| actions.push(Action::To(happening));
         if !server.closed && s.left.writes > 0 && has_room {
-            actions.push(Action::Write(n));
+            may(Happening::Write(n));
         }
         // What is written on the recorded primary is its own.
         let recorded = s.record.as_ref().is_some_and(|record| record.node == name(n));
         if server.closed && s.left.errant > 0 && has_room && s.promoted != Some(n) && !recorded {
-            actions.push(Action::WriteErrant(n));
+            may(Happening::WriteErrant(n));
         }
         if server.applier && server.following.is_some() && s.left.breaks > 0 {
-            actions.push(Action::Break(n));
+            may(Happening::Break(n));
         }
         if server.broken {
-            actions.push(Action::Mend(n));
+            may(Happening::Mend(n));
         }
         if s.left.crashes > 0 {
-            actions.push(Action::Crash(n, Loss::Nothing));
+            may(Happening::Crash(n, Loss::Nothing));
             if server.relay != 0 && s.left.losses > 0 {
-                actions.push(Action::Crash(n, Loss::Relay));
+                may(Happening::Crash(n, Loss::Relay));
             }
             if self.cuts_tails && server.pending != 0 {
-                actions.push(Action::Crash(n, Loss::Tail));
+                may(Happening::Crash(n, Loss::Tail));
             }
         }
         if s.may_deliver(n) {
-            actions.push(Action::Deliver(n));
+            may(Happening::Deliver(n));
         }
         // The reader has it already, whatever happened to the sender since.
         let senders = (0..self.servers).filter(|r| server.arriving[*r] != 0);
-        actions.extend(senders.map(|r| Action::AcknowledgementArrives(n, r)));
+        senders.for_each(|r| may(Happening::AcknowledgementArrives(n, r)));
     }
 
-    fn actions_of_cluster(&self, s: &State, actions: &mut Vec<Action>) {
+    fn plans(&self, s: &State, actions: &mut Vec<Action>) {
         let left = s.left;
         let fenced = s.nodes.iter().all(|node| !node.alive || node.connected);
-        match s.transition.first() {
-            None => {
-                let dead = s.promoted.is_none_or(|p| s.server(p).is_none());
-                let role = |n: &usize| s.promoted != Some(*n) && left.promotions > 0 && (dead || left.moves > 0);
-                if fenced {
-                    actions.extend(Self::candidates(s).into_iter().filter(role).map(Action::Plan));
-                }
-                for (n, node) in s.nodes.iter().enumerate().filter(|(_, node)| node.alive && node.connected) {
-                    if !node.started {
-                        actions.push(Action::PlanStart(n));
-                    } else if s.promoted != Some(n) {
-                        let wanted = s.server(n).is_none() || left.restarts > 0;
-                        actions.extend(wanted.then_some(Action::PlanRestart(n)));
-                        actions.extend((left.stops > 0).then_some(Action::PlanStop(n)));
-                    }
-                }
-                actions.extend((left.durabilities > 0).then_some(Action::ChangeDurability));
-            }
-            Some(stage) => {
-                for op in stage {
-                    actions.push(Action::Run(*op));
-                    if op.kind == Kind::Stop {
-                        continue;
-                    }
-                    if left.kills > 0 || left.late_records > 0 {
-                        let (most, writes) = self.traces(s, op.node, Some(*op));
-                        actions.extend((1..most).filter(|_| left.kills > 0).map(|k| Action::RunKilled(*op, k)));
-                        actions.extend((writes && left.late_records > 0).then_some(Action::RunKilled(*op, u8::MAX)));
-                    }
-                    if left.lost_notifications > 0 && matches!(op.kind, Kind::Notify(..)) {
-                        actions.push(Action::Lost(*op));
-                    }
-                }
+        let dead = s.promoted.is_none_or(|p| s.server(p).is_none());
+        let role = |n: &usize| s.promoted != Some(*n) && left.promotions > 0 && (dead || left.moves > 0);
+        if fenced {
+            actions.extend(Self::candidates(s).into_iter().filter(role).map(Action::Plan));
+        }
+        for (n, node) in s.nodes.iter().enumerate().filter(|(_, node)| node.alive && node.connected) {
+            if !node.started {
+                actions.push(Action::PlanStart(n));
+            } else if s.promoted != Some(n) {
+                let wanted = s.server(n).is_none() || left.restarts > 0;
+                actions.extend(wanted.then_some(Action::PlanRestart(n)));
+                actions.extend((left.stops > 0).then_some(Action::PlanStop(n)));
             }
         }
+        actions.extend((left.durabilities > 0).then_some(Action::To(Happening::ChangeDurability)));
     }
-}
 
-fn killed(left: &mut Budget, effects: u8) -> Cut {
-    if effects == u8::MAX {
-        left.late_records -= 1;
-        Cut::AtRecord
-    } else {
-        left.kills -= 1;
-        Cut::After(effects)
+    fn happen(&self, s: &mut State, happening: Happening) -> Option<()> {
+        match happening {
+            Happening::Write(n) => {
+                s.left.writes -= 1;
+                s.write(n);
+            }
+            Happening::WriteErrant(n) => {
+                s.left.errant -= 1;
+                let transaction = one(s.number_of(n));
+                s.nodes[n].server.as_mut()?.executed |= transaction;
+                s.errant |= transaction;
+            }
+            Happening::Deliver(n) => s.deliver(n),
+            Happening::AcknowledgementArrives(p, n) => s.acknowledgement_arrives(p, n),
+            Happening::Crash(n, loss) => {
+                s.left.crashes -= 1;
+                s.left.losses -= u8::from(loss == Loss::Relay);
+                s.cluster.end_server(n, loss);
+            }
+            Happening::Break(n) => {
+                s.left.breaks -= 1;
+                let server = s.nodes[n].server.as_mut()?;
+                (server.applier, server.broken) = (false, true);
+            }
+            Happening::Mend(n) => s.nodes[n].server.as_mut()?.broken = false,
+            Happening::ChangeDurability => {
+                s.left.durabilities -= 1;
+                s.careless = !s.careless;
+                s.past.ever_careless = true;
+                self.plan_reload(s);
+            }
+        }
+        Some(())
+    }
+
+    fn forget_what_makes_no_difference(&self, s: &mut State) {
+        self.forget_what_cannot_matter(s);
+    }
+
+    fn comes_back(&self, s: &State) -> Result<(), String> {
+        Self::comes_back(self, s)
     }
 }

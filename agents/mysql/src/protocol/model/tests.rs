@@ -2,28 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test helper panics to fail the test")]
 
+use model::{Action, Budget, Courses, Cut, Happens as _, Kind, Op, Operations as _, World as _, check, counterexample};
 use ocf::{Operation, Phase};
-use stateright::{Checker, HasDiscoveries, Model as _};
 
-use super::operations::Courses;
 use super::world::{Told, params};
-use super::{Action, Budget, Cut, Kind, Loss, NOW, Op, State, Without, World};
+use super::{Happening, Loss, State, Without, World};
 use crate::gtid::Flavour;
-
-fn check(world: World) -> usize {
-    let begin = std::time::Instant::now();
-    let checker = world.checker().threads(1).spawn_bfs().join();
-    println!("{} states, depth {}, {:?}: {:?}", checker.unique_state_count(), checker.max_depth(), begin.elapsed(), checker.model().budget);
-    for (property, path) in checker.discoveries() {
-        if !property.starts_with(char::is_lowercase) {
-            let actions: Vec<String> = path.clone().into_actions().iter().map(|a| format!("{a:?}")).collect();
-            let last = path.last_state().clone();
-            panic!("{property}: {}\n{last:?}\n{:?}", actions.join("\n"), checker.model().comes_back(&last));
-        }
-    }
-    checker.assert_properties();
-    checker.unique_state_count()
-}
 
 fn world(flavour: Flavour, budget: Budget) -> World {
     World {
@@ -42,6 +26,11 @@ fn world(flavour: Flavour, budget: Budget) -> World {
     }
 }
 
+/// A world in which nothing happens.
+pub(super) fn quiet(flavour: Flavour) -> World {
+    world(flavour, QUIET)
+}
+
 fn mysql(budget: Budget) -> World {
     world(Flavour::MySql, budget)
 }
@@ -58,23 +47,7 @@ fn two_acknowledgements(budget: Budget) -> World {
 }
 
 /// Nothing happens: what does is added.
-const QUIET: Budget = Budget {
-    writes: 1,
-    errant: 0,
-    crashes: 0,
-    losses: 0,
-    promotions: 0,
-    moves: 0,
-    restarts: 0,
-    kills: 0,
-    cuts: 0,
-    lost_notifications: 0,
-    late_records: 0,
-    forgotten: 0,
-    durabilities: 0,
-    breaks: 0,
-    stops: 0,
-};
+const QUIET: Budget = Budget { writes: 1, ..Budget::NOTHING };
 
 /// Somebody crashes, and somebody else is promoted.
 const CRASH: Budget = Budget { crashes: 1, promotions: 1, ..QUIET };
@@ -156,19 +129,19 @@ fn two_acknowledgements_survive_two_servers() {
 fn a_commit_that_was_received_before_it_could_be_acknowledged_does_not_wait_for_ever() {
     for flavour in [Flavour::MySql, Flavour::MariaDb] {
         let world = world(flavour, QUIET);
-        let s = &mut world.init_states().remove(0);
+        let s = &mut world.beginning();
         world.plan_stop(s, 2);
-        world.finish(s, NOW, &mut String::new());
-        world.run(s, 0, None, Cut::Nowhere, NOW);
+        world.finish(s, World::NOW, &mut String::new());
+        world.run(s, 0, None, Cut::Nowhere, World::NOW);
         world.plan_restart(s, 1);
-        while let Some(op) = next_operation(s).filter(|op| op.kind != Kind::Notify(Phase::Post, Operation::Start)) {
-            world.perform(s, op, Cut::Nowhere, NOW);
+        while let Some(op) = s.next_operation().filter(|op| op.kind != Kind::Notify(Phase::Post, Operation::Start)) {
+            world.perform(s, op, Cut::Nowhere, World::NOW);
         }
-        happened(&world, s, &[Action::Write(0), Action::Deliver(1)]);
+        happened(&world, s, &[Happening::Write(0), Happening::Deliver(1)]);
         assert_eq!((s.seen, s.server(0).unwrap().pending), (0b01, 0b10), "{flavour:?}: {s:?}");
-        world.finish(s, NOW, &mut String::new());
+        world.finish(s, World::NOW, &mut String::new());
         for n in [1, 0, 0] {
-            world.run(s, n, None, Cut::Nowhere, NOW);
+            world.run(s, n, None, Cut::Nowhere, World::NOW);
         }
         assert_eq!((s.seen, s.server(0).unwrap().pending), (0b11, 0), "{flavour:?}: {s:?}");
     }
@@ -201,105 +174,86 @@ fn larger_bounds_lose_nothing() {
     check(World { stepwise: true, ..mysql(Budget { kills: 1, ..CRASH }) });
 }
 
-/// What goes wrong without a rule, by the first two letters of the property.
-fn counterexample(without: Without, world: World) -> String {
-    let world = World { without, ..world };
-    let checker = world.checker().threads(1).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
-    let found = checker.discoveries().into_iter().find(|(property, _)| property.starts_with(char::is_uppercase));
-    let Some((property, path)) = found else {
-        panic!("without {without:?} nothing goes wrong in {} states: is the rule needed?", checker.unique_state_count())
-    };
-    let actions: Vec<String> = path.into_actions().iter().map(|a| format!("{a:?}")).collect();
-    println!("without {without:?}: {property} ({} states): {}", checker.unique_state_count(), actions.join(", "));
-    property[..2].to_owned()
-}
-
-/// What happened before.
-fn happened(world: &World, s: &mut State, actions: &[Action]) {
-    for action in actions {
-        *s = world.next_state(s, *action).unwrap();
-    }
-}
-
-fn next_operation(s: &State) -> Option<Op> {
-    s.transition.first().and_then(|stage| stage.first()).copied()
+/// Something happened to the servers.
+fn happened(world: &World, s: &mut State, happenings: &[Happening]) {
+    world.happened(s, &happenings.iter().copied().map(Action::To).collect::<Vec<_>>());
 }
 
 /// Promotes a node whose agent is killed meanwhile.
 fn promote_and_kill(world: &World, s: &mut State, n: usize, cut: Cut) {
     world.plan(s, Some(n));
-    while let Some(op) = next_operation(s) {
-        world.perform(s, op, if op.kind == Kind::Promote { cut } else { Cut::Nowhere }, NOW);
+    while let Some(op) = s.next_operation() {
+        world.perform(s, op, if op.kind == Kind::Promote { cut } else { Cut::Nowhere }, World::NOW);
     }
 }
 
 /// b alone has what a client saw.
 fn b_has_acknowledged(world: &World, s: &mut State) {
-    happened(world, s, &[Action::Write(0), Action::Deliver(1), Action::AcknowledgementArrives(0, 1)]);
+    happened(world, s, &[Happening::Write(0), Happening::Deliver(1), Happening::AcknowledgementArrives(0, 1)]);
 }
 
 fn b_and_c_have_acknowledged(world: &World, s: &mut State) {
-    let arrive = [Action::AcknowledgementArrives(0, 1), Action::AcknowledgementArrives(0, 2)];
-    happened(world, s, &[Action::Write(0), Action::Deliver(1), Action::Deliver(2), arrive[0], arrive[1]]);
+    let arrive = [Happening::AcknowledgementArrives(0, 1), Happening::AcknowledgementArrives(0, 2)];
+    happened(world, s, &[Happening::Write(0), Happening::Deliver(1), Happening::Deliver(2), arrive[0], arrive[1]]);
 }
 
 /// The memory beside the primary is lost, and its next monitor takes it over.
 fn a_has_forgotten(world: &World, s: &mut State) {
-    happened(world, s, &[Action::Forget(0), Action::Monitor(0)]);
+    world.happened(s, &[Action::Forget(0), Action::Monitor(0)]);
     assert!(s.nodes[0].memory.promoted, "{s:?}");
 }
 
 /// b alone has acknowledged a write, and loses it in a crash.
 fn what_was_acknowledged_is_lost_on_b(world: &World, s: &mut State) {
     b_has_acknowledged(world, s);
-    happened(world, s, &[Action::Crash(1, Loss::Relay)]);
+    happened(world, s, &[Happening::Crash(1, Loss::Relay)]);
 }
 
 /// The same, and the acknowledgement is still on its way when b runs again.
 fn what_b_lost_is_being_acknowledged(world: &World, s: &mut State) {
-    happened(world, s, &[Action::Write(0), Action::Deliver(1), Action::Crash(1, Loss::Relay)]);
+    happened(world, s, &[Happening::Write(0), Happening::Deliver(1), Happening::Crash(1, Loss::Relay)]);
     world.plan_restart(s, 1);
-    while let Some(op) = next_operation(s).filter(|op| op.kind != Kind::Notify(Phase::Post, Operation::Start)) {
-        world.perform(s, op, Cut::Nowhere, NOW);
+    while let Some(op) = s.next_operation().filter(|op| op.kind != Kind::Notify(Phase::Post, Operation::Start)) {
+        world.perform(s, op, Cut::Nowhere, World::NOW);
     }
 }
 
 /// The tool of a candidate was killed, c was promoted instead, and everybody follows it.
 fn a_record_is_on_its_way(world: &World, s: &mut State) {
-    happened(world, s, &[Action::Crash(0, Loss::Nothing)]);
+    happened(world, s, &[Happening::Crash(0, Loss::Nothing)]);
     promote_and_kill(world, s, 1, Cut::AtRecord);
     world.plan(s, Some(2));
-    world.finish(s, NOW, &mut String::new());
-    world.settle(s, NOW);
+    world.finish(s, World::NOW, &mut String::new());
+    world.settle(s, World::NOW);
 }
 
 /// c is no member, and the record that it enters with is on its way. Then b lost what it alone had acknowledged, and is recorded anew.
 fn a_join_is_on_its_way(world: &World, s: &mut State) {
     let is_notified = |op: &Op| op.kind == Kind::Notify(Phase::Post, Operation::Start);
     world.plan_stop(s, 2);
-    world.finish(s, NOW, &mut String::new());
-    world.run(s, 0, None, Cut::Nowhere, NOW);
+    world.finish(s, World::NOW, &mut String::new());
+    world.run(s, 0, None, Cut::Nowhere, World::NOW);
     world.plan_start(s, 2);
-    world.finish(s, NOW, &mut String::new());
-    world.run(s, 2, None, Cut::Nowhere, NOW);
-    world.run(s, 0, None, Cut::AtRecord, NOW);
+    world.finish(s, World::NOW, &mut String::new());
+    world.run(s, 2, None, Cut::Nowhere, World::NOW);
+    world.run(s, 0, None, Cut::AtRecord, World::NOW);
     assert!(s.late.is_some(), "{s:?}");
     what_was_acknowledged_is_lost_on_b(world, s);
     world.plan_restart(s, 1);
-    while let Some(op) = next_operation(s).filter(|op| op.node == 0 || !is_notified(op)) {
-        world.perform(s, op, Cut::Nowhere, NOW);
+    while let Some(op) = s.next_operation().filter(|op| op.node == 0 || !is_notified(op)) {
+        world.perform(s, op, Cut::Nowhere, World::NOW);
     }
 }
 
 /// c hears nothing of it that a dies and reigns again.
 fn a_reigns_again_unheard_by_c(world: &World, s: &mut State) {
-    happened(world, s, &[Action::Crash(0, Loss::Nothing)]);
+    happened(world, s, &[Happening::Crash(0, Loss::Nothing)]);
     world.plan(s, Some(0));
-    while let Some(op) = next_operation(s) {
+    while let Some(op) = s.next_operation() {
         if op.node == 2 && matches!(op.kind, Kind::Notify(..)) {
             world.ended(s, op, false);
         } else {
-            world.perform(s, op, Cut::Nowhere, NOW);
+            world.perform(s, op, Cut::Nowhere, World::NOW);
         }
     }
 }
@@ -307,22 +261,26 @@ fn a_reigns_again_unheard_by_c(world: &World, s: &mut State) {
 /// The role has moved to b once, a alone has what was written since, and b is dead.
 fn after_another_election(world: &World, s: &mut State) {
     world.plan(s, Some(1));
-    world.finish(s, NOW, &mut String::new());
-    world.settle(s, NOW);
-    happened(world, s, &[Action::Write(1), Action::Deliver(0), Action::AcknowledgementArrives(1, 0), Action::Crash(1, Loss::Nothing)]);
+    world.finish(s, World::NOW, &mut String::new());
+    world.settle(s, World::NOW);
+    happened(
+        world,
+        s,
+        &[Happening::Write(1), Happening::Deliver(0), Happening::AcknowledgementArrives(1, 0), Happening::Crash(1, Loss::Nothing)],
+    );
 }
 
 /// a was demoted, nobody was promoted in its place, and it is promoted again.
 fn a_is_promoted_again(world: &World, s: &mut State) {
     promote_and_kill(world, s, 1, Cut::After(0));
     world.plan(s, Some(0));
-    world.finish(s, NOW, &mut String::new());
+    world.finish(s, World::NOW, &mut String::new());
 }
 
 fn b_resigns(world: &World, s: &mut State) {
-    happened(world, s, &[Action::Break(1)]);
+    happened(world, s, &[Happening::Break(1)]);
     for _ in 0..3 {
-        world.run(s, 1, None, Cut::Nowhere, NOW);
+        world.run(s, 1, None, Cut::Nowhere, World::NOW);
     }
 }
 
@@ -336,13 +294,13 @@ fn who_has_it_resigns(world: &World, s: &mut State) {
 fn b_resigned_once(world: &World, s: &mut State) {
     b_resigns(world, s);
     world.plan_restart(s, 2);
-    world.finish(s, NOW, &mut String::new());
-    happened(world, s, &[Action::Mend(1)]);
-    world.run(s, 1, None, Cut::Nowhere, NOW);
+    world.finish(s, World::NOW, &mut String::new());
+    happened(world, s, &[Happening::Mend(1)]);
+    world.run(s, 1, None, Cut::Nowhere, World::NOW);
     let (most, _) = world.traces(s, 1, None);
     let killed = |effects| {
         let mut s = s.clone();
-        world.run(&mut s, 1, None, Cut::After(effects), NOW);
+        world.run(&mut s, 1, None, Cut::After(effects), World::NOW);
         s
     };
     let acknowledges = |s: &State| s.server(1).is_some_and(|server| server.acknowledges && server.receiver);
@@ -368,6 +326,6 @@ fn each_rule_is_missed_when_it_is_left_out() {
         (Without::ErrantRule, mysql(Budget { errant: 1, ..MOVE }), "I3"),
     ];
     for (without, world, property) in all {
-        assert_eq!(counterexample(without, world), property, "without {without:?}");
+        assert_eq!(counterexample(without, World { without, ..world }), property, "without {without:?}");
     }
 }

@@ -4,15 +4,12 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use ocf::{Environment, Failure, Member, Peers, Values};
+use model::{Kind, Op, Shared, World as _, name, number};
+use ocf::{Environment, Failure, Values};
 use process::Identity;
 use promotable::NotReplaced;
 
-use super::shared::Shared;
-use super::{
-    Cluster, Kind, Loss, MOST, Memory, NOW, Node, Op, SERVERS, Server, Set, State, Subject, Without, World, name, number, one,
-    up_to_highest,
-};
+use super::{Cluster, Loss, MOST, Memory, Own, SERVERS, Server, Set, State, Without, World, one, up_to_highest};
 use crate::dialect::{Dialect, Row};
 use crate::election::{Position, Unfit};
 use crate::gtid::{Flavour, Gtids};
@@ -80,7 +77,7 @@ impl Told {
 type Known = HashMap<(Set, [u8; MOST], bool), Gtids>;
 thread_local!(static KNOWN: RefCell<Known> = RefCell::default());
 
-impl Node {
+impl Own {
     pub(super) fn have(&self) -> Set {
         self.server.as_ref().map_or(self.disk.0, Server::have)
     }
@@ -89,10 +86,6 @@ impl Node {
 impl Cluster {
     pub(super) fn server(&self, n: usize) -> Option<&Server> {
         self.nodes[n].server.as_ref().filter(|_| self.nodes[n].alive)
-    }
-
-    pub(super) fn reach(&self, a: usize, b: usize) -> bool {
-        a == b || [a, b].iter().all(|n| self.nodes[*n].alive && self.nodes[*n].connected)
     }
 
     /// Those that take writes. One that is cut off takes them and acknowledges none.
@@ -220,12 +213,7 @@ impl Cluster {
 impl World {
     /// Of states that differ in nothing that can have an effect one is enough.
     pub(super) fn forget_what_cannot_matter(&self, s: &mut State) {
-        if s.left.crashes == 0 {
-            s.left.losses = 0;
-        }
-        if s.left.promotions == 0 {
-            s.left.moves = 0;
-        }
+        s.left.forget_what_makes_no_difference();
         let round = Record::round(s.record.as_deref());
         let settled = s.late.is_none() && s.under_way.is_none() && self.without == Without::Nothing;
         for n in 0..self.servers {
@@ -336,23 +324,6 @@ impl World {
             events_run: false,
             replica: self.replica(s, n),
             variables,
-        }
-    }
-
-    pub(super) fn peers(&self, s: &Cluster, subject: Subject) -> Peers {
-        let member = |n: usize| Member { instance: format!("mysql:{n}"), node: name(n) };
-        let list = |n: Option<usize>| n.map(member).into_iter().collect::<Vec<_>>();
-        let running = (0..self.servers).filter(|n| s.nodes[*n].started && s.nodes[*n].alive);
-        let promoted = s.promoted.filter(|p| Some(*p) != subject.promote);
-        Peers {
-            start: list(subject.start),
-            stop: list(subject.stop),
-            promote: list(subject.promote),
-            demote: list(subject.demote),
-            // After a reload Pacemaker forgets for a moment who is promoted.
-            promoted: list(promoted),
-            unpromoted: running.filter(|n| Some(*n) != promoted).map(member).collect(),
-            ..Peers::default()
         }
     }
 
@@ -555,17 +526,17 @@ impl World {
 
     /// As it stands in the file, without what cannot matter where time stands still.
     fn remembered(&self, s: &Cluster, n: usize, mut memory: Memory) -> Shared<Memory> {
-        let at = |time: &mut Option<Duration>| *time = time.map(|_| NOW.now);
+        let at = |time: &mut Option<Duration>| *time = time.map(|_| Self::NOW.now);
         at(&mut memory.membership_at);
         at(&mut memory.asked_record);
         // Asked with each monitor.
         memory.asked_members = None;
-        memory.opened = memory.opened.map(|_| NOW.now.saturating_sub(limits::ARRIVING * 2));
-        memory.held_until = memory.held_until.map(|_| NOW.now + limits::HELD);
-        memory.published.iter_mut().for_each(|(_, at)| *at = NOW.now);
-        memory.readable.iter_mut().for_each(|(_, at)| *at = NOW.now);
-        memory.server_id.iter_mut().for_each(|(_, at)| *at = NOW.now);
-        memory.stands_back.iter_mut().for_each(|(_, until)| *until = NOW.now + limits::STANDS_BACK);
+        memory.opened = memory.opened.map(|_| Self::NOW.now.saturating_sub(limits::ARRIVING * 2));
+        memory.held_until = memory.held_until.map(|_| Self::NOW.now + limits::HELD);
+        memory.published.iter_mut().for_each(|(_, at)| *at = Self::NOW.now);
+        memory.readable.iter_mut().for_each(|(_, at)| *at = Self::NOW.now);
+        memory.server_id.iter_mut().for_each(|(_, at)| *at = Self::NOW.now);
+        memory.stands_back.iter_mut().for_each(|(_, until)| *until = Self::NOW.now + limits::STANDS_BACK);
         memory.blocked = None;
         memory.readable = None;
         (memory.alone_for, memory.trouble, memory.refused) = (0, None, None);

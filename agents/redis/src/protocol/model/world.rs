@@ -4,19 +4,21 @@
 
 use std::collections::BTreeMap;
 
-use ocf::{Environment, Failure, Member, Peers, Values};
+use ocf::{Environment, Failure, Values};
 use process::Identity;
 use promotable::NotReplaced;
 
-use super::{Cluster, NODES, Server, Shared, State, Subject, Without, World, name, number};
+use model::{Shared, name, number};
+
+use super::{Cluster, NODES, Server, Without, World};
 use crate::election::Position;
 use crate::info::{AttachedReplica, Info, ReplicationRole};
 use crate::params::{ALL, Params};
-use crate::protocol::{Effect, Event, LinkTrouble, Sight, Word};
+use crate::protocol::{Answer, Effect, Event, LinkTrouble, OfCluster, OfProcess, OfServer, Rules, Sight, Word};
 use crate::record::Record;
 use crate::server::{Fault, GATE_CLOSED, NOBODY, Observation};
 
-pub(super) fn identity(process: u8) -> Identity {
+fn identity(process: u8) -> Identity {
     Identity { pid: process.into(), start_ticks: process.into(), boot: String::new() }
 }
 
@@ -25,7 +27,7 @@ fn of_node(n: usize, count: u8) -> u8 {
     count * u8::try_from(NODES).unwrap() + u8::try_from(n).unwrap()
 }
 
-pub(super) fn history(id: u8) -> String {
+fn history(id: u8) -> String {
     format!("h{id}")
 }
 
@@ -35,14 +37,6 @@ pub(super) fn params(durability: &str) -> Params {
 }
 
 impl Cluster {
-    pub(super) fn up(&self, n: usize) -> bool {
-        self.nodes[n].alive && self.nodes[n].server.is_some()
-    }
-
-    pub(super) fn reach(&self, a: usize, b: usize) -> bool {
-        [a, b].iter().all(|n| self.nodes[*n].alive && self.nodes[*n].connected)
-    }
-
     pub(super) fn server(&self, n: usize) -> Option<&Server> {
         self.nodes[n].server.as_ref().filter(|_| self.nodes[n].alive)
     }
@@ -53,13 +47,13 @@ impl Cluster {
     }
 
     /// The name of a history that begins on this node.
-    pub(super) fn new_history(&mut self, n: usize) -> u8 {
+    fn new_history(&mut self, n: usize) -> u8 {
         let node = &mut self.nodes[n];
         node.histories += 1;
         of_node(n, node.histories)
     }
 
-    pub(super) fn info(&self, n: usize, params: &Params) -> Info {
+    fn info(&self, n: usize, params: &Params) -> Info {
         let server = self.server(n).unwrap();
         let replica = |r: usize| AttachedReplica { node: name(r), online: true, offset: self.server(r).unwrap().offset.into(), lag: 0 };
         let nobody = || (NOBODY.0.to_owned(), NOBODY.1);
@@ -84,7 +78,7 @@ impl Cluster {
         }
     }
 
-    pub(super) fn observation(&self, n: usize, params: &Params) -> Observation {
+    fn observation(&self, n: usize, params: &Params) -> Observation {
         Observation { info: self.info(n, params), gate: self.server(n).unwrap().gate, complaint: None }
     }
 
@@ -122,25 +116,8 @@ impl Cluster {
         process
     }
 
-    /// Whom Pacemaker names in an operation's environment.
-    pub(super) fn peers(&self, subject: Subject) -> Peers {
-        let member = |n: usize| Member { instance: format!("redis:{n}"), node: name(n) };
-        let list = |n: Option<usize>| n.map(member).into_iter().collect::<Vec<_>>();
-        let running = (0..NODES).filter(|n| self.nodes[*n].started && self.nodes[*n].alive);
-        Peers {
-            start: list(subject.start),
-            promote: list(subject.promote),
-            demote: list(subject.demote),
-            promoted: list(self.promoted),
-            unpromoted: running.filter(|n| Some(*n) != self.promoted).map(member).collect(),
-            ..Peers::default()
-        }
-    }
-}
-
-impl State {
-    /// The replica's link comes up: it goes on where it was, or gets a copy.
-    pub(super) fn attach(&mut self, n: usize) {
+    /// The replica's link comes up: it goes on where it was, or gets a copy. Whether it lost its data to an empty primary.
+    pub(super) fn attach(&mut self, n: usize) -> bool {
         let p = self.server(n).unwrap().following.unwrap();
         if !self.server(p).unwrap().backlog {
             let new = self.new_history(p);
@@ -148,111 +125,128 @@ impl State {
             (primary.history, primary.before, primary.backlog) = (new, None, true);
         }
         let primary = self.server(p).unwrap().clone();
-        let replica = self.cluster.nodes[n].server.as_mut().unwrap();
+        let replica = self.nodes[n].server.as_mut().unwrap();
         let goes_on = replica.history == primary.history && replica.offset <= primary.offset
             || primary.before.is_some_and(|(id, end)| replica.history == id && replica.offset < end);
+        let wiped = !goes_on && primary.log.is_empty() && !replica.log.is_empty();
         if !goes_on {
-            self.wiped |= primary.log.is_empty() && !replica.log.is_empty();
             (replica.log, replica.offset) = (primary.log, primary.offset);
         }
         (replica.history, replica.before, replica.backlog, replica.link_up) = (primary.history, primary.before, true, true);
+        wiped
+    }
+
+    pub(super) fn may_attach(&self, n: usize) -> bool {
+        let follows = self.server(n).filter(|server| !server.primary && !server.link_up).and_then(|server| server.following);
+        follows.is_some_and(|p| p != n && self.reach(n, p) && self.server(p).is_some_and(|primary| primary.primary))
+    }
+
+    pub(super) fn may_deliver(&self, n: usize) -> bool {
+        let attached = self.server(n).filter(|server| server.link_up).and_then(|server| Some((server.offset, server.following?)));
+        attached.is_some_and(|(offset, p)| self.server(p).is_some_and(|primary| primary.offset > offset))
+    }
+
+    pub(super) fn deliver(&mut self, n: usize) {
+        let replica = self.server(n).unwrap();
+        let primary = self.server(replica.following.unwrap()).unwrap();
+        let lacks = usize::from(primary.offset - replica.offset);
+        let next = primary.log[primary.log.len() - lacks];
+        let replica = self.nodes[n].server.as_mut().unwrap();
+        replica.log.push(next);
+        replica.offset += 1;
     }
 }
 
 impl World {
-    pub(super) fn carry_out(&self, s: &mut Cluster, n: usize, effect: Effect) -> Event {
-        let running = s.server(n).is_some();
-        let gone = || Fault::Absent("nothing listens".into());
-        match effect {
-            Effect::Save(memory) => {
-                s.nodes[n].memory = *memory;
-                Event::Done(Ok(()))
-            }
-            Effect::Find(_) => Event::Found(s.server(n).map(|server| identity(server.process))),
-            Effect::Look(..) if running => Event::Sight(Sight::Answered(Box::new(s.observation(n, &self.params)))),
-            Effect::Look(..) => Event::Sight(Sight::Ended),
-            Effect::Replication if running => Event::Replication(Ok(Box::new(s.info(n, &self.params)))),
-            Effect::Rest(_) if running => {
-                self.rest(s, n);
-                Event::Replication(Ok(Box::new(s.info(n, &self.params))))
-            }
-            Effect::Drain(target, _) if running => Event::Drained(Ok(self.drain(s, n, target.as_deref()))),
-            Effect::Held(enough, leaving, offset) => {
-                let holds = |r: &usize| u64::from(s.server(*r).unwrap().offset) >= offset && !leaving.contains(&name(*r));
-                Event::Flag(s.attached(n).filter(holds).count() >= enough)
-            }
-            Effect::Tell(word) => Event::Told(if running { self.tell(s, n, &word) } else { Err(gone()) }),
-            Effect::Replication | Effect::Rest(_) => Event::Replication(Err(gone())),
-            Effect::Drain(..) => Event::Drained(Err(gone())),
-            Effect::Launch(mut memory, _) => {
-                let process = identity(s.start_server(n));
-                memory.server = Some(process.clone());
-                s.nodes[n].memory = *memory;
-                Event::Launched(Ok((process, Some(Box::new(s.observation(n, &self.params))))))
-            }
-            Effect::Kill(_) | Effect::Terminate(..) => {
-                s.end_server(n, true);
-                Event::Flag(true)
-            }
-            Effect::Gone(..) => Event::Flag(!running),
-            Effect::Score(score) => {
-                s.nodes[n].score = Some(score);
-                Event::Done(Ok(()))
-            }
-            Effect::ScoreOf(node, score) => {
-                s.nodes[number(&node)].score = Some(score);
-                Event::Done(Ok(()))
-            }
-            Effect::Publish(position) => {
-                s.nodes[n].position = Some(*position);
-                Event::Done(Ok(()))
-            }
-            Effect::Hear(round, ..) => Event::Positions(Ok(self.hear(s, n, &round))),
-            Effect::ReadRecord => Event::Record(Ok(s.record.as_deref().cloned())),
-            Effect::ReplaceRecord(before, record) => Event::Replaced(self.replace(s, n, before, record)),
-            Effect::Objections(_) | Effect::Complaints | Effect::Misconfiguration => Event::Texts(Vec::new()),
-            Effect::LinkTrouble => Event::Link(LinkTrouble::Unknown),
-            Effect::Log(..)
-            | Effect::MayStart
-            | Effect::SetReplicationLogin
-            | Effect::KeepFiles(_)
-            | Effect::Watch(_)
-            | Effect::StandBack(..)
-            | Effect::Wait(_) => Event::Done(Ok(())),
+    pub(super) fn rules(&self, n: usize) -> Rules<'_> {
+        Rules {
+            resource: "redis",
+            params: if self.without == Without::Confirmations { &self.careless } else { &self.params },
+            node: Ok(name(n)),
+            clustered: true,
+            probe: false,
+            servers: Some(NODES as u32),
+            decide: "DECIDE".to_owned(),
+            withdrawal: "WITHDRAW".to_owned(),
         }
     }
 
+    pub(super) fn event(&self, s: &mut Cluster, n: usize, effect: Effect) -> Event {
+        match effect {
+            Effect::Save(memory) => s.nodes[n].memory = Shared::new(*memory),
+            Effect::OfProcess(effect) => return of_process(s, n, &effect),
+            Effect::OfCluster(effect) => return self.of_cluster(s, n, effect),
+            Effect::Own(effect) => return self.of_server(s, n, effect),
+            Effect::Log(..) | Effect::Wait(_) => {}
+        }
+        Event::Done(Ok(()))
+    }
+
+    fn of_cluster(&self, s: &mut Cluster, n: usize, effect: OfCluster) -> Event {
+        match effect {
+            OfCluster::Score(score) => s.nodes[n].score = Some(score),
+            OfCluster::ScoreOf(node, score) => s.nodes[number(&node)].score = Some(score),
+            OfCluster::Publish(position) => s.nodes[n].position = Some(*position),
+            OfCluster::Hear(round, ..) => return Event::Positions(Ok(self.hear(s, n, &round))),
+            OfCluster::ReadRecord => return Event::Record(Ok(s.record.as_deref().cloned())),
+            OfCluster::ReplaceRecord(before, record) => return Event::Replaced(self.replace(s, n, before.as_deref(), *record)),
+        }
+        Event::Done(Ok(()))
+    }
+
+    pub(crate) fn of_server(&self, s: &mut Cluster, n: usize, effect: OfServer) -> Event {
+        let running = s.server(n).is_some();
+        let gone = || Fault::Absent("nothing listens".into());
+        let answer = match effect {
+            OfServer::Look(..) if running => Answer::Sight(Sight::Answered(Box::new(s.observation(n, &self.params)))),
+            OfServer::Look(..) => Answer::Sight(Sight::Ended),
+            OfServer::Replication if running => Answer::Replication(Ok(Box::new(s.info(n, &self.params)))),
+            OfServer::Rest(_) if running => {
+                self.rest(s, n);
+                Answer::Replication(Ok(Box::new(s.info(n, &self.params))))
+            }
+            OfServer::Drain(target, _) if running => Answer::Drained(Ok(self.drain(s, n, target.as_deref()))),
+            OfServer::Held(enough, leaving, offset) => {
+                let holds = |r: &usize| u64::from(s.server(*r).unwrap().offset) >= offset && !leaving.contains(&name(*r));
+                return Event::Flag(s.attached(n).filter(holds).count() >= enough);
+            }
+            OfServer::Tell(word) => Answer::Told(if running { self.tell(s, n, &word) } else { Err(gone()) }),
+            OfServer::Replication | OfServer::Rest(_) => Answer::Replication(Err(gone())),
+            OfServer::Drain(..) => Answer::Drained(Err(gone())),
+            OfServer::Launch(mut memory, _) => {
+                let process = identity(s.start_server(n));
+                memory.server = Some(process.clone());
+                s.nodes[n].memory = Shared::new(*memory);
+                Answer::Launched(Ok((process, Some(Box::new(s.observation(n, &self.params))))))
+            }
+            OfServer::LinkTrouble => Answer::Link(LinkTrouble::Unknown),
+            OfServer::Complaints | OfServer::Misconfiguration => return Event::Texts(Vec::new()),
+            OfServer::MayStart | OfServer::SetReplicationLogin | OfServer::KeepFiles(_) => return Event::Done(Ok(())),
+        };
+        answer.into()
+    }
+
     /// What a primary that is dead or demoted has sent arrives, and the link ends.
-    pub(super) fn rest(&self, s: &mut Cluster, n: usize) {
+    fn rest(&self, s: &mut Cluster, n: usize) {
         let server = s.nodes[n].server.as_mut().unwrap();
         if !server.primary && server.link_up {
             (server.following, server.link_up) = (None, false);
         }
     }
 
-    pub(super) fn drain(&self, s: &mut Cluster, n: usize, target: Option<&str>) -> Option<String> {
+    fn drain(&self, s: &mut Cluster, n: usize, target: Option<&str>) -> Option<String> {
         let everything = s.server(n).unwrap().offset;
         let attached: Vec<usize> = s.attached(n).collect();
         let named = attached.iter().any(|r| Some(name(*r).as_str()) == target);
         for r in attached.iter().filter(|r| !named || Some(name(**r).as_str()) == target) {
             while s.server(*r).unwrap().offset < everything {
-                self.deliver(s, *r);
+                s.deliver(*r);
             }
         }
         attached.is_empty().then(|| "no replica is attached".to_owned())
     }
 
-    pub(super) fn deliver(&self, s: &mut Cluster, n: usize) {
-        let replica = s.server(n).unwrap();
-        let primary = s.server(replica.following.unwrap()).unwrap();
-        let lacks = usize::from(primary.offset - replica.offset);
-        let next = primary.log[primary.log.len() - lacks];
-        let replica = s.nodes[n].server.as_mut().unwrap();
-        replica.log.push(next);
-        replica.offset += 1;
-    }
-
-    pub(super) fn tell(&self, s: &mut Cluster, n: usize, word: &Word) -> Result<(), Fault> {
+    fn tell(&self, s: &mut Cluster, n: usize, word: &Word) -> Result<(), Fault> {
         let begins_a_history = matches!(word, Word::BecomePrimary | Word::BeginBacklog);
         let new = if begins_a_history { s.new_history(n) } else { 0 };
         let server = s.nodes[n].server.as_mut().unwrap();
@@ -289,13 +283,13 @@ impl World {
     }
 
     /// Whoever follows a server that is no primary any more is not attached.
-    pub(super) fn unlink(&self, s: &mut Cluster, p: usize) {
+    fn unlink(&self, s: &mut Cluster, p: usize) {
         for r in s.attached(p).collect::<Vec<_>>() {
             s.nodes[r].server.as_mut().unwrap().link_up = false;
         }
     }
 
-    pub(super) fn hear(&self, s: &Cluster, n: usize, round: &str) -> BTreeMap<String, Position> {
+    fn hear(&self, s: &Cluster, n: usize, round: &str) -> BTreeMap<String, Position> {
         let heard = |m: &usize| *m == n || s.reach(n, *m);
         let of_round = |p: &Position| p.round == round || self.without == Without::Round;
         let mut positions: BTreeMap<String, Position> =
@@ -309,11 +303,11 @@ impl World {
         positions
     }
 
-    pub(super) fn replace(&self, s: &mut Cluster, n: usize, before: Option<Record>, mut record: Record) -> Result<(), NotReplaced<Record>> {
+    fn replace(&self, s: &mut Cluster, n: usize, before: Option<&Record>, mut record: Record) -> Result<(), NotReplaced<Record>> {
         if self.without == Without::Holders {
             record.holders = [name(n)].into();
         }
-        if self.without != Without::CompareAndSwap && s.record.as_deref() != before.as_ref() {
+        if self.without != Without::CompareAndSwap && s.record.as_deref() != before {
             return Err(NotReplaced::Changed(s.record.as_deref().cloned()));
         }
         if !s.nodes[n].connected {
@@ -324,25 +318,34 @@ impl World {
     }
 }
 
+pub(crate) fn of_process(s: &mut Cluster, n: usize, effect: &OfProcess) -> Event {
+    match effect {
+        OfProcess::Find(_) => Event::Found(s.server(n).map(|server| identity(server.process))),
+        OfProcess::Objections(_) => Event::Texts(Vec::new()),
+        OfProcess::Kill(_) | OfProcess::Terminate(..) => {
+            s.end_server(n, true);
+            Event::Flag(true)
+        }
+        OfProcess::Gone(..) => Event::Flag(s.server(n).is_none()),
+        OfProcess::StandBack(..) | OfProcess::Watch(..) => Event::Done(Ok(())),
+    }
+}
+
 /// Whether an effect leaves a trace, so that an agent that was killed after it differs from one that was killed before.
 pub(super) fn changes(effect: &Effect) -> bool {
-    matches!(
-        effect,
-        Effect::Save(_)
-            | Effect::Rest(_)
-            | Effect::Drain(..)
-            | Effect::Tell(_)
-            | Effect::Launch(..)
-            | Effect::Kill(_)
-            | Effect::Terminate(..)
-            | Effect::Score(_)
-            | Effect::ScoreOf(..)
-            | Effect::Publish(_)
-            | Effect::ReplaceRecord(..)
-    )
+    match effect {
+        Effect::Save(_) => true,
+        Effect::Log(..) | Effect::Wait(_) => false,
+        Effect::OfProcess(effect) => matches!(effect, OfProcess::Kill(_) | OfProcess::Terminate(..)),
+        Effect::OfCluster(effect) => !matches!(effect, OfCluster::Hear(..) | OfCluster::ReadRecord),
+        Effect::Own(effect) => {
+            matches!(effect, OfServer::Rest(_) | OfServer::Drain(..) | OfServer::Tell(_) | OfServer::Launch(..))
+        }
+    }
 }
 
 /// Whether nobody else can tell when an effect is carried out.
 pub(super) fn is_private(effect: &Effect) -> bool {
-    !changes(effect) && !matches!(effect, Effect::ReadRecord | Effect::Hear(..) | Effect::Look(..) | Effect::Replication | Effect::Held(..))
+    let asks = |effect: &OfServer| matches!(effect, OfServer::Look(..) | OfServer::Replication | OfServer::Held(..));
+    !changes(effect) && !matches!(effect, Effect::OfCluster(_)) && !matches!(effect, Effect::Own(effect) if asks(effect))
 }

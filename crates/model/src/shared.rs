@@ -7,23 +7,30 @@ use std::sync::{Arc, OnceLock};
 use ahash::AHasher;
 
 /// A value that clones share until one of them changes it.
-#[derive(Clone, Debug)]
-pub(super) struct Shared<T> {
+#[derive(Clone, Debug, Default)]
+pub struct Shared<T> {
     value: Arc<T>,
     /// The value's hash, once somebody has asked for it.
     hash: OnceLock<u64>,
 }
 
 impl<T> Shared<T> {
-    pub(super) fn new(value: T) -> Self {
+    /// One that nobody shares yet.
+    pub fn new(value: T) -> Self {
         Self { value: Arc::new(value), hash: OnceLock::new() }
     }
 }
 
-impl<T: Clone + Eq> Shared<T> {
+impl<T: Hash> Shared<T> {
+    fn hash_of_value(&self) -> u64 {
+        *self.hash.get_or_init(|| hash_of(&*self.value))
+    }
+}
+
+impl<T: Clone + Eq + Hash> Shared<T> {
     /// Goes on sharing with what it was, when it is the same again.
-    pub(super) fn rejoin(&mut self, before: &Self) {
-        if !Arc::ptr_eq(&self.value, &before.value) && self.value == before.value {
+    pub fn rejoin(&mut self, before: &Self) {
+        if !Arc::ptr_eq(&self.value, &before.value) && self == before {
             *self = before.clone();
         }
     }
@@ -44,21 +51,23 @@ impl<T: Clone> DerefMut for Shared<T> {
     }
 }
 
-impl<T: Eq> PartialEq for Shared<T> {
+impl<T: Eq + Hash> PartialEq for Shared<T> {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.value, &other.value) || self.value == other.value
+        Arc::ptr_eq(&self.value, &other.value) || self.hash_of_value() == other.hash_of_value() && self.value == other.value
     }
 }
 
-impl<T: Eq> Eq for Shared<T> {}
+impl<T: Eq + Hash> Eq for Shared<T> {}
 
 impl<T: Hash> Hash for Shared<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let of_value = || {
-            let mut hasher = AHasher::default();
-            self.value.hash(&mut hasher);
-            hasher.finish()
-        };
-        self.hash.get_or_init(of_value).hash(state);
+        state.write_u64(self.hash_of_value());
     }
+}
+
+/// The same for the same value, whoever asks.
+pub fn hash_of<T: Hash>(value: &T) -> u64 {
+    let mut hasher = AHasher::default();
+    value.hash(&mut hasher);
+    hasher.finish()
 }

@@ -1,0 +1,166 @@
+//! Whole failovers without a server, in a moment: the agent's engine and state files, a cluster in memory, and the model's servers.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use model::{Directories, Kind, Op, Site as _, Subject, World as _, name, number};
+use ocf::{Failure, Status};
+use pacemaker::{InMemory, Score};
+
+use super::operations::operate;
+use super::tests::quiet;
+use super::{Cluster, Loss, World};
+use crate::agent::MySql;
+use crate::gtid::Flavour;
+use crate::protocol::{Effect, Event};
+use crate::record::Record;
+
+const NODES: usize = 3;
+
+/// Three nodes.
+struct Site {
+    world: World,
+    servers: RefCell<Cluster>,
+    pacemaker: InMemory,
+    directories: Directories,
+    /// How much later it is than the machine thinks.
+    later: Cell<Duration>,
+}
+
+/// Whether this machine carries it out, and no server.
+fn is_of_machine(effect: &Effect) -> bool {
+    matches!(
+        effect,
+        Effect::Log(..)
+            | Effect::Save(_)
+            | Effect::ReadRecord
+            | Effect::ReplaceRecord(..)
+            | Effect::Score(_)
+            | Effect::ScoreOf(..)
+            | Effect::Publish(_)
+            | Effect::PublishReadable(_)
+            | Effect::Positions
+            | Effect::Memberships
+            | Effect::ServerIds
+            | Effect::AddressOf(_)
+    )
+}
+
+impl model::Site for Site {
+    const NODES: usize = NODES;
+
+    fn act(&self, n: usize, kind: Option<Kind>, subject: Subject) -> Result<Status, Failure> {
+        let context = Self::context(n, "mysql");
+        let cluster = self.pacemaker.seen_by(&name(n), "mysql", &self.directories.of(n));
+        let mysql = MySql::in_cluster(cluster, &context, self.world.params.clone());
+        let peers = self.world.peers(&self.servers.borrow(), subject);
+        let op = kind.map(|kind| Op { node: n, kind, subject });
+        let elsewhere = |effect: &Effect| {
+            let event =
+                (!is_of_machine(effect)).then(|| World::carry_out(&self.world, &mut self.servers.borrow_mut(), n, op, effect.clone()))?;
+            if let Event::Launched(Ok(launched)) = &event {
+                mysql.state_file.save(&launched.state).unwrap();
+            }
+            Some(event)
+        };
+        let state = mysql.state_file.load();
+        mysql
+            .engine(&context)
+            .run_among(&mysql.rules(&context), state, self.later.get(), elsewhere, |instance| operate(instance, kind, peers))
+    }
+
+    fn promoted(&self) -> Option<usize> {
+        self.servers.borrow().promoted
+    }
+
+    fn set_promoted(&self, node: Option<usize>) {
+        self.servers.borrow_mut().promoted = node;
+    }
+
+    fn set_started(&self, node: usize) {
+        self.servers.borrow_mut().nodes[node].started = true;
+    }
+}
+
+impl Site {
+    /// A primary on a, and two replicas that acknowledge.
+    fn new(test: &str, flavour: Flavour) -> Self {
+        let world = quiet(flavour);
+        let servers = RefCell::new(world.nothing());
+        let directories = Directories::new(test, NODES);
+        let site = Self { world, servers, pacemaker: InMemory::of(["a", "b", "c"]), directories, later: Cell::default() };
+        site.start_all();
+        site.promote(0).unwrap();
+        site.settle();
+        site
+    }
+
+    /// Links carry what there is, and each agent looks a few times.
+    fn settle(&self) {
+        for _ in 0..4 {
+            for n in 0..NODES {
+                self.servers.borrow_mut().let_time_pass(n);
+            }
+            self.later.set(self.later.get() + Duration::from_secs(130));
+            self.monitors();
+        }
+    }
+
+    fn open(&self) -> Vec<String> {
+        self.servers.borrow().open().map(name).collect()
+    }
+
+    fn record(&self) -> Record {
+        let text = self.pacemaker.property("systole", "systole-mysql-primary").unwrap();
+        promotable::Record::parse(&text).unwrap()
+    }
+
+    /// Whether a client saw the last write succeed.
+    fn has_seen_all(&self) -> bool {
+        let servers = self.servers.borrow();
+        servers.seen == super::up_to_highest(super::one(usize::from(servers.written) - 1))
+    }
+}
+
+#[test]
+fn a_failover_goes_to_whoever_acknowledged() {
+    for flavour in [Flavour::MySql, Flavour::MariaDb] {
+        let site = Site::new(&format!("mysql-failover-{flavour:?}"), flavour);
+        assert_eq!((site.open(), number(&site.record().node)), (vec!["a".to_owned()], 0));
+        {
+            let mut servers = site.servers.borrow_mut();
+            servers.write(0);
+            servers.deliver(1);
+            servers.acknowledgement_arrives(0, 1);
+        }
+        assert!(site.has_seen_all(), "{flavour:?}: {:?}", site.servers);
+        site.servers.borrow_mut().end_server(0, Loss::Nothing);
+        let dead = site.act(0, None, Subject::default()).unwrap_err();
+        assert!(dead.reason.contains("the primary's server is gone"), "{dead}");
+        assert_eq!(site.pacemaker.score("a"), Some(Score::NEVER));
+        // c lacks the write: it hands over, which makes Pacemaker plan anew.
+        site.elect(2);
+        assert!(site.pacemaker.score("b") > site.pacemaker.score("c"), "{:?}", site.pacemaker);
+        assert_eq!(site.open(), Vec::<String>::new());
+        site.promote(1).unwrap();
+        site.settle();
+        assert_eq!((site.open(), number(&site.record().node)), (vec!["b".to_owned()], 1));
+        site.servers.borrow_mut().write(1);
+        site.servers.borrow_mut().let_time_pass(1);
+        assert!(site.has_seen_all(), "{flavour:?}: {:?}", site.servers);
+    }
+}
+
+#[test]
+fn a_candidate_without_quorum_opens_nothing_and_the_next_one_does() {
+    let site = Site::new("mysql-quorum", Flavour::MySql);
+    site.servers.borrow_mut().end_server(0, Loss::Nothing);
+    site.pacemaker.set_quorum("b", false);
+    let refused = site.promote(1).unwrap_err();
+    assert!(refused.reason.contains("no quorum"), "{refused}");
+    assert_eq!((site.open(), number(&site.record().node)), (Vec::<String>::new(), 0));
+    // on-fail=demote.
+    site.set_promoted(Some(1));
+    site.promote(2).unwrap();
+    assert_eq!((site.open(), number(&site.record().node)), (vec!["c".to_owned()], 2));
+}
