@@ -38,13 +38,8 @@ pub struct Subject {
 }
 
 /// Redis.
-pub const REDIS: Subject = Subject {
-    page: "benchmarks",
-    title: "Redis",
-    command: "make bench-redis",
-    ours: "ocf:systole:redis",
-    stock: &["ocf:heartbeat:redis"],
-};
+pub const REDIS: Subject =
+    Subject { page: "benchmarks", title: "Redis", command: "make bench-redis", ours: "ocf:systole:redis", stock: &["ocf:heartbeat:redis"] };
 /// MySQL and MariaDB.
 pub const MYSQL: Subject = Subject {
     page: "benchmarks-mysql",

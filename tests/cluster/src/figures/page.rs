@@ -205,8 +205,8 @@ pub fn of(subject: &Subject, numbers: &Numbers) -> String {
     page.beside(subject, numbers);
     if super::plot::timeline(subject, numbers).is_some() {
         page.add(&format!(
-            "\n## Where the time goes\n\nA crash whose outage is the one in the middle, step by step and to scale; `systole-lab timeline` prints the \
-             same of any failover.\n\n![The steps of a crash, to scale]({}-timeline.svg)",
+            "\n## Where the time goes\n\nA crash whose outage is the one in the middle, to scale: each bar ends when its step has been done, and begins at the end \
+             of the step before. `systole-lab timeline` tells more of any failover.\n\n![The steps of a crash, to scale]({}-timeline.svg)",
             subject.page
         ));
     }

@@ -102,10 +102,8 @@ pub fn outages(subject: &Subject, numbers: &Numbers) -> String {
         // Agents whose acknowledgements are called differently stand under one heading.
         let kind = |what: &str| (what.starts_with(CRASH), what.ends_with(super::BUSY));
         if n == 0 || kind(faults[n - 1]) != kind(fault) {
-            drawing.heading(if kind(fault).0 { CRASH } else { super::MOVE });
-            if kind(fault).1 {
-                drawing.text(LEFT - 12.0, "end", "soft", "one core kept busy");
-            }
+            let done = if kind(fault).0 { CRASH } else { super::MOVE };
+            drawing.heading(&format!("{done}{}", if kind(fault).1 { super::BUSY } else { "" }));
         }
         for (agent, series) in measured().filter(|(_, series)| series.what == **fault) {
             drawing.y += ROW;
@@ -196,8 +194,10 @@ mod tests {
         let mut numbers = Numbers::default();
         for (label, outage_ms) in [("ocf:systole:redis", 590.0), ("ocf:heartbeat:redis", 14_290.0), (FLOOR, 300.0)] {
             for what in [CRASH, MOVE] {
-                let story = vec![Event { at_ms: outage_ms, by: super::super::CLIENTS.to_owned(), text: super::super::FIRST_WRITE.to_owned() }];
-                let faults = (0..3).map(|n| Fault { outage_ms: outage_ms + f64::from(n), back: n < 2, story: story.clone(), ..Fault::default() });
+                let story =
+                    vec![Event { at_ms: outage_ms, by: super::super::CLIENTS.to_owned(), text: super::super::FIRST_WRITE.to_owned() }];
+                let faults =
+                    (0..3).map(|n| Fault { outage_ms: outage_ms + f64::from(n), back: n < 2, story: story.clone(), ..Fault::default() });
                 numbers.of(label).series(what).faults.extend(faults);
             }
         }

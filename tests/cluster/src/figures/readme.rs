@@ -25,16 +25,15 @@ fn figures(subject: &Subject, numbers: &Numbers) -> String {
     heads.extend(columns.floor.map(|_| "times the floor".to_owned()));
     heads.extend([subject.ours.to_owned(), stock.to_owned()]);
     heads.extend(columns.floor.map(|_| FLOOR.to_owned()));
-    let mut text = format!(
-        "\n`{command} RUNS={}` on {}, commit {}, {} faults of each kind. All of it in [docs/{page}.md](docs/{page}.md), each \
-         outage in [docs/{page}-outages.svg](docs/{page}-outages.svg).\n\n| {} |\n|{}\n",
+    let words = format!(
+        "`{command} RUNS={}` on {}, commit {}, {} faults of each kind. All of it in [docs/{page}.md](docs/{page}.md), each \
+         outage in [docs/{page}-outages.svg](docs/{page}-outages.svg).",
         numbers.runs,
         numbers.machine,
         numbers.commit,
         ours.find(CRASH, false).map_or(0, |series| series.faults.len()),
-        heads.join(" | "),
-        "---|".repeat(heads.len())
     );
+    let mut text = format!("\n{}\n\n| {} |\n|{}\n", wrapped(&words), heads.join(" | "), "---|".repeat(heads.len()));
     for row in rows(&columns, numbers) {
         let _ = writeln!(text, "| {} |", row.join(" | "));
     }
@@ -80,9 +79,10 @@ fn rows(columns: &Columns<'_>, numbers: &Numbers) -> Vec<Vec<String>> {
     let of_crashes = |what: &str| format!("{what} in these {} crashes", columns.ours.find(CRASH, false).map_or(0, |s| s.faults.len()));
     let is_floor = |results: &Results| results.agent == FLOOR;
     let mut rows = vec![Some(columns.row(&format!("{CRASH}: time without writes, p50 / max"), outage(CRASH, false)))];
-    rows.push(columns.words(of_crashes("acknowledged writes lost"), |results| {
-        results.find(CRASH, false).filter(|_| !is_floor(results)).map(lost)
-    }));
+    rows.push(
+        columns
+            .words(of_crashes("acknowledged writes lost"), |results| results.find(CRASH, false).filter(|_| !is_floor(results)).map(lost)),
+    );
     rows.push(columns.words(of_crashes("two servers took writes at once"), |results| {
         let series = results.find(CRASH, false).filter(|_| !is_floor(results))?;
         Some(match series.faults.iter().filter(|fault| fault.two_writers).count() {
@@ -124,6 +124,24 @@ fn with_much(columns: &Columns<'_>, numbers: &Numbers) -> Vec<Option<Vec<String>
         })
     });
     vec![data, memory]
+}
+
+/// Prose in the columns that the README's has.
+fn wrapped(words: &str) -> String {
+    let (mut text, mut column) = (String::new(), 0);
+    for word in words.split(' ') {
+        let begins = column > 0 && column + 1 + word.len() > 120;
+        text.push_str(if begins {
+            "\n"
+        } else if column > 0 {
+            " "
+        } else {
+            ""
+        });
+        text.push_str(word);
+        column = if begins || column == 0 { word.len() } else { column + 1 + word.len() };
+    }
+    text
 }
 
 fn median_and_longest(series: &Series) -> String {

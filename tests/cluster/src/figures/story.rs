@@ -11,9 +11,13 @@ const SCORE: &str = "Setting master-";
 const PLANNED: &str = "Calculated transition";
 const NOTIFYING: &str = "Initiating notify operation ";
 const RESULT: &str = "Result of ";
+const ADDED: &str = " was added to ";
+
+/// How the step begins after which clients reach the new primary.
+const ADDRESS: &str = "address on ";
 
 /// What in a line of a node's journal is a step of a failover, or tells which.
-pub const STEPS: &[&str] = &[SCORE, PLANNED, NOTIFYING, RESULT];
+pub const STEPS: &[&str] = &[SCORE, PLANNED, NOTIFYING, RESULT, ADDED];
 
 /// A moment of a failover.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -37,6 +41,10 @@ pub fn steps(story: &[Event]) -> Vec<(f64, String)> {
             continue;
         }
         let Some(what) = step(event, &notifying) else { continue };
+        if event.text.contains(PLANNED) && steps.iter().any(|(_, known)| known.starts_with(ADDRESS)) {
+            // What is planned now is none of the clients' business.
+            continue;
+        }
         match steps.iter_mut().find(|(_, known)| *known == what) {
             // A notification has been done when the last node has answered.
             Some(known) if what == notifying => known.0 = event.at_ms,
@@ -51,7 +59,8 @@ pub fn steps(story: &[Event]) -> Vec<(f64, String)> {
 
 /// `redis_pre_notify_demote_0 on lxc1`, in words.
 fn notification(operation: &str) -> String {
-    let named = |when: &str| operation.split_once(&format!("_{when}_notify_"))?.1.split('_').next().map(|action| format!("{when}-{action}"));
+    let named =
+        |when: &str| operation.split_once(&format!("_{when}_notify_"))?.1.split('_').next().map(|action| format!("{when}-{action}"));
     named("pre").or_else(|| named("post")).map_or_else(|| "notification".to_owned(), |what| format!("notification, {what}"))
 }
 
@@ -61,10 +70,13 @@ fn step(event: &Event, notifying: &str) -> Option<String> {
         return (text == FIRST_WRITE).then(|| FIRST_WRITE.to_owned());
     }
     if text.contains(SCORE) && text.ends_with("-INFINITY") {
-        return Some("score of the dead server lowered by its watcher".to_owned());
+        return Some("score lowered by the watcher".to_owned());
     }
     if text.contains(PLANNED) {
         return Some("transition calculated".to_owned());
+    }
+    if text.contains(ADDED) {
+        return Some(format!("{ADDRESS}{}", event.by));
     }
     let result = text.split_once(RESULT)?.1;
     let (action, rest) = result.split_once(" operation for ")?;
@@ -99,19 +111,22 @@ mod tests {
             (320.5, "lxc3", "controld: Result of notify operation for redis on lxc3: ok"),
             (436.8, "lxc1", "controld: Result of promote operation for redis on lxc1: error"),
             (507.9, "lxc3", "attrd: Setting master-redis[lxc1]: 100 -> 1000"),
+            (549.1, "lxc1", "address(redis-ip): NOTICE: 192.0.2.100/24 was added to host0"),
+            (590.0, "lxc2", "schedulerd: Calculated transition 6, saving inputs in /var/lib/pacemaker/pengine/pe-input-6.bz2"),
             (595.2, "lxc1", "controld: Result of monitor operation for redis-ip on lxc1: ok"),
             (641.8, CLIENTS, FIRST_WRITE),
         ];
         let story: Vec<Event> = lines.map(|(at_ms, by, text)| Event { at_ms, by: by.to_owned(), text: text.to_owned() }).to_vec();
         let steps = steps(&story);
         let expected = [
-            (8.5, "score of the dead server lowered by its watcher"),
+            (8.5, "score lowered by the watcher"),
             (37.2, "transition calculated"),
             (116.4, "stop of redis-ip on lxc3"),
             (156.9, "notification, pre-demote"),
             (239.3, "demote of redis on lxc3"),
             (320.5, "notification, post-demote"),
             (436.8, "promote of redis on lxc1: error"),
+            (549.1, "address on lxc1"),
             (641.8, FIRST_WRITE),
         ];
         assert_eq!(steps.iter().map(|(at, what)| (*at, what.as_str())).collect::<Vec<_>>(), expected);

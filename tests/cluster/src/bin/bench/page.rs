@@ -74,18 +74,22 @@ impl<'a> Book<'a> {
             return Ok(());
         }
         self.keep()?;
+        println!("written: {} and its plots", out.join(self.subject.page).with_extension("md").display());
+        // Beside the pages of the repository, and nowhere else.
         let readme = out.join("../README.md");
-        if let Ok(text) = std::fs::read_to_string(&readme) {
-            let text = figures::readme::with_figures(&text, self.subject, &self.numbers).map_err(Error::Refused)?;
-            write_file(&readme, &text)?;
-        }
-        println!("written: {} and its plots, and the table of README.md", out.join(self.subject.page).with_extension("md").display());
+        let Ok(text) = std::fs::read_to_string(&readme) else { return Ok(()) };
+        let text = figures::readme::with_figures(&text, self.subject, &self.numbers).map_err(Error::Refused)?;
+        write_file(&readme, &text)?;
+        println!("written: the table of {}", readme.display());
         Ok(())
     }
 }
 
-/// What an interrupted run has written.
+/// What an interrupted run has written; nothing where it has not come so far.
 fn read(path: &Path, code: &str) -> Result<Numbers> {
+    if !path.exists() {
+        return Ok(Numbers::default());
+    }
     let refuse = |why: String| Error::Refused(format!("{}: {why}: begin anew, without --go-on", path.display()));
     let text = std::fs::read_to_string(path).map_err(|e| refuse(e.to_string()))?;
     let numbers: Numbers = serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))?;
@@ -120,8 +124,12 @@ pub(crate) fn memory_mib(line: &str) -> Option<u64> {
     Some(kib / 1024)
 }
 
+/// The commit, and whether something of it was changed that is measured: the pages that a run writes are not.
 fn commit() -> String {
-    git(&["describe".to_owned(), "--always".to_owned(), "--dirty".to_owned()])
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let changed = git(&words("status --porcelain --untracked-files=no -- agents crates crm-snippets tests/cluster Cargo.lock"));
+    let dirty = if changed.is_empty() { "" } else { "-dirty" };
+    git(&words("rev-parse --short HEAD")) + dirty
 }
 
 /// What is measured: the agent and what it is made of, its configuration, and the lab.
