@@ -173,9 +173,10 @@ impl Series {
         self.faults.iter().filter(|fault| !fault.story.is_empty()).min_by(|a, b| far(a).total_cmp(&far(b)))
     }
 
-    /// Forgets all stories but that of the typical fault: the others make nothing but a long file.
+    /// Forgets all stories but that of a typical crash: the others make nothing but a long file.
     pub fn keep_one_story(&mut self) {
-        let Some(kept) = self.typical().map(std::ptr::from_ref) else { return };
+        let drawn = self.what.starts_with(CRASH) && !self.what.ends_with(BUSY);
+        let kept = self.typical().filter(|_| drawn).map_or_else(std::ptr::null, std::ptr::from_ref);
         for fault in &mut self.faults {
             if !std::ptr::eq(fault, kept) {
                 fault.story.clear();
@@ -345,6 +346,9 @@ mod tests {
         series.faults[3].story.clear();
         series.keep_one_story();
         assert_eq!(series.faults.iter().map(|f| f.story.len()).sum::<usize>(), 1);
+        series.what = MOVE.to_owned();
+        series.keep_one_story();
+        assert!(series.faults.iter().all(|f| f.story.is_empty()));
     }
 
     #[test]

@@ -13,6 +13,9 @@ const NOTIFYING: &str = "Initiating notify operation ";
 const RESULT: &str = "Result of ";
 const ADDED: &str = " was added to ";
 
+/// The address of clients that only read: it moves when it likes, and those who write do not wait for it.
+const READERS: &str = "-reader-ip";
+
 /// How the step begins after which clients reach the new primary.
 const ADDRESS: &str = "address on ";
 
@@ -66,6 +69,9 @@ fn notification(operation: &str) -> String {
 
 fn step(event: &Event, notifying: &str) -> Option<String> {
     let text = event.text.as_str();
+    if text.contains(READERS) {
+        return None;
+    }
     if event.by == CLIENTS {
         return (text == FIRST_WRITE).then(|| FIRST_WRITE.to_owned());
     }
@@ -111,6 +117,7 @@ mod tests {
             (320.5, "lxc3", "controld: Result of notify operation for redis on lxc3: ok"),
             (436.8, "lxc1", "controld: Result of promote operation for redis on lxc1: error"),
             (507.9, "lxc3", "attrd: Setting master-redis[lxc1]: 100 -> 1000"),
+            (440.0, "lxc2", "address(mysql-reader-ip): NOTICE: 192.0.2.102/24 was added to host0"),
             (549.1, "lxc1", "address(redis-ip): NOTICE: 192.0.2.100/24 was added to host0"),
             (590.0, "lxc2", "schedulerd: Calculated transition 6, saving inputs in /var/lib/pacemaker/pengine/pe-input-6.bz2"),
             (595.2, "lxc1", "controld: Result of monitor operation for redis-ip on lxc1: ok"),

@@ -151,7 +151,7 @@ fn fill(site: &Site) -> Result<u64> {
         &primary,
         &format!(
             "CREATE TEMPORARY TABLE `load`.resident (id BIGINT UNSIGNED PRIMARY KEY, filler VARBINARY(8000)) ENGINE=InnoDB; \
-             INSERT INTO `load`.resident SELECT seq, REPEAT('x', 7900) FROM seq_1_to_{rows}"
+             INSERT INTO `load`.resident SELECT seq, REPEAT('x', 7900) FROM `load`.seq_1_to_{rows}"
         ),
     )?;
     let now = || {
