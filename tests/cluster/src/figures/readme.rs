@@ -90,7 +90,7 @@ fn rows(columns: &Columns<'_>, numbers: &Numbers) -> Vec<Vec<String>> {
             count => format!("in {count} of {}", series.faults.len()),
         })
     }));
-    rows.push(columns.words("the same, each write confirmed by a replica (durability=quorum, WAIT 1)".to_owned(), |results| {
+    rows.push(columns.words(format!("{CRASH}, each write confirmed by a replica (durability=quorum, WAIT 1)"), |results| {
         let series = results.faults.iter().find(|s| s.what.contains("durability=quorum") && !s.faults.is_empty())?;
         Some(format!("{}, {} lost", median_and_longest(series), lost(series)))
     }));
@@ -114,14 +114,13 @@ fn with_much(columns: &Columns<'_>, numbers: &Numbers) -> Vec<Option<Vec<String>
     let ballast: Vec<&Series> = numbers.ballast.iter().filter(|series| !series.faults.is_empty()).collect();
     let sizes: Vec<&str> = ballast.iter().map(|series| series.what.as_str()).collect();
     let medians: Vec<String> = ballast.iter().map(|series| seconds(series.median())).collect();
-    let data = columns.words(format!("the same with {} of data, p50", sizes.join(" / ")), |results| {
+    let data = columns.words(format!("{CRASH} with {} of data, p50", sizes.join(" / ")), |results| {
         (is_ours(results) && !medians.is_empty()).then(|| medians.join(" / "))
     });
     let resident = numbers.resident.as_ref().map(|resident| &resident.series).filter(|series| !series.faults.is_empty());
     let memory = resident.and_then(|series| {
-        columns.words(format!("the same with {}, full, p50 / max", series.what), |results| {
-            is_ours(results).then(|| median_and_longest(series))
-        })
+        columns
+            .words(format!("{CRASH} with {}, full, p50 / max", series.what), |results| is_ours(results).then(|| median_and_longest(series)))
     });
     vec![data, memory]
 }

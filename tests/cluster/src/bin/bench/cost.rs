@@ -1,6 +1,7 @@
 //! What a monitor costs: the program `measure`, run in a node. Owns the layer with what the benchmark brings along.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use cluster_scenarios::figures::{Cost, MonitorCost};
@@ -9,20 +10,21 @@ use lab::{Error, Node, Result};
 
 use crate::Options;
 
-/// A layer with the measuring program and the stub, which stand beside this one.
+/// A layer with the measuring program and the stub, which stand beside this one: made once, because a lab may stand on it.
 pub(crate) fn layer() -> Result<PathBuf> {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(layer) = MADE.get() {
+        return Ok(layer.clone());
+    }
     let io = |e: std::io::Error| Error::Refused(format!("the programs measure and stub: {e}; run this by `make bench`"));
     let programs = std::env::current_exe().map_err(io)?;
     let layer = std::env::temp_dir().join(format!("systole-bench-{}", std::process::id()));
     for (program, place) in [("measure", "usr/local/bin/measure"), ("stub", stub::PLACE)] {
         let place = layer.join(place);
         std::fs::create_dir_all(place.parent().unwrap_or(&layer)).map_err(io)?;
-        // Another layer of this run may be in use.
-        if !place.exists() {
-            std::fs::copy(programs.with_file_name(program), place).map_err(io)?;
-        }
+        std::fs::copy(programs.with_file_name(program), place).map_err(io)?;
     }
-    Ok(layer)
+    Ok(MADE.get_or_init(|| layer).clone())
 }
 
 /// What a steady monitor of the agent costs in both roles.
