@@ -7,6 +7,7 @@ pub mod haproxy;
 pub mod jobs;
 mod mysql;
 pub mod page;
+pub mod processor;
 pub mod recipe;
 mod redis;
 mod scenario;

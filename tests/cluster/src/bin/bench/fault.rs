@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use cluster_scenarios::figures::{self, Event, Fault, Series, page};
+use cluster_scenarios::processor::Sampler;
 use cluster_scenarios::{Kind, Site};
 use lab::journal::Outage;
 use lab::{CheckOptions, Journal, Report, Result, host, timeline};
-
-use crate::processor::Sampler;
 
 /// How long clients may have to wait.
 const PATIENCE: Duration = Duration::from_secs(page::PATIENCE_S);

@@ -8,7 +8,6 @@ mod cron;
 mod fault;
 mod mysql;
 mod page;
-mod processor;
 mod redis;
 mod series;
 mod workshop;

@@ -18,7 +18,8 @@ const EXECUTOR: &str = "pacemaker-execd";
 const WATCHER: &str = "systole-watch";
 
 /// Looks until it is told to end.
-pub(crate) struct Sampler {
+#[derive(Debug)]
+pub struct Sampler {
     end: Arc<AtomicBool>,
     thread: JoinHandle<Vec<(u64, u64)>>,
     watchers: BTreeMap<i32, u64>,
@@ -26,7 +27,8 @@ pub(crate) struct Sampler {
 
 impl Sampler {
     /// Begins.
-    pub(crate) fn start(lab: &Lab) -> Self {
+    #[must_use]
+    pub fn start(lab: &Lab) -> Self {
         let executors: Vec<i32> = lab.live_nodes().iter().flat_map(|node| node.pids(EXECUTOR)).collect();
         let end = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&end);
@@ -42,7 +44,10 @@ impl Sampler {
     }
 
     /// Milliseconds from the beginning until this moment of the lab's clock.
-    pub(crate) fn until(self, lab: &Lab, moment_us: u64) -> Result<f64> {
+    ///
+    /// # Errors
+    /// When the thread that looks has failed.
+    pub fn until(self, lab: &Lab, moment_us: u64) -> Result<f64> {
         let watched: u64 =
             watchers(lab).into_iter().map(|(pid, used)| used.saturating_sub(self.watchers.get(&pid).copied().unwrap_or_default())).sum();
         self.end.store(true, Ordering::Relaxed);
@@ -76,4 +81,26 @@ fn children_in(stat: &str) -> Option<u64> {
 
 fn ticks_per_second() -> f64 {
     nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().map_or(100.0, |ticks| ticks as f64)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_children_stands_behind_a_name_that_may_hold_anything() {
+        let stat = "4242 (a) b (c)) S 1 4242 4242 0 -1 4194560 1500 90000 0 3 7 11 123 45 20 0 1 0 900 8 9 18446744073709551615";
+        assert_eq!(children_in(stat), Some(123 + 45));
+        assert_eq!(children_in("4242 (sh) S 1 2"), None);
+    }
+
+    #[test]
+    fn the_time_of_a_child_counts_when_it_was_waited_for() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let before = of_children(own).unwrap();
+        let script = "n=0; while [ $n -lt 300000 ]; do n=$((n+1)); done";
+        assert!(std::process::Command::new("sh").args(["-c", script]).status().unwrap().success());
+        assert!(of_children(own).unwrap() > before);
+    }
 }
