@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{BUSY, CRASH, FLOOR, MOVE, Numbers, Results, Series, Subject, percentile, seconds, times};
+use super::{BUSY, CRASH, FLOOR, MOVE, Numbers, Results, Series, Subject, percentile, plot, seconds, times};
 
 /// The README with the figures of this benchmark between their markers.
 ///
@@ -25,9 +25,14 @@ fn figures(subject: &Subject, numbers: &Numbers) -> String {
     heads.extend(columns.floor.map(|_| "times the floor".to_owned()));
     heads.extend([subject.ours.to_owned(), stock.to_owned()]);
     heads.extend(columns.floor.map(|_| FLOOR.to_owned()));
+    let steps = if plot::timeline(subject, numbers).is_some() {
+        format!(", a crash step by step in [docs/{page}-timeline.svg](docs/{page}-timeline.svg)")
+    } else {
+        String::new()
+    };
     let words = format!(
         "`{command} RUNS={}` on {}, commit {}, {} faults of each kind. All of it in [docs/{page}.md](docs/{page}.md), each \
-         outage in [docs/{page}-outages.svg](docs/{page}-outages.svg).",
+         outage in [docs/{page}-outages.svg](docs/{page}-outages.svg){steps}.",
         numbers.runs,
         numbers.machine,
         numbers.commit,
@@ -169,7 +174,7 @@ fn with_commas(number: usize) -> String {
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use super::super::{Fault, MYSQL, REDIS, files};
+    use super::super::{CLIENTS, Event, FIRST_WRITE, Fault, MYSQL, REDIS, files};
     use super::*;
 
     fn repository(file: &str) -> PathBuf {
@@ -215,6 +220,10 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
+        assert!(text.contains("(docs/benchmarks-outages.svg)") && !text.contains("timeline"), "{text}");
+        let story = vec![Event { at_ms: 1.0, by: CLIENTS.to_owned(), text: FIRST_WRITE.to_owned() }];
+        numbers.of(FLOOR).series(CRASH).faults[0].story = story;
+        assert!(with_figures(page, &REDIS, &numbers).unwrap().contains("(docs/benchmarks-timeline.svg)"));
         assert!(!text.contains("old") && text.ends_with("<!-- /figures of benchmarks -->\nrest"), "{text}");
         assert!(with_figures("no markers", &REDIS, &numbers).is_err());
     }
