@@ -18,13 +18,22 @@ pub(crate) fn layer() -> Result<PathBuf> {
     }
     let io = |e: std::io::Error| Error::Refused(format!("the programs measure and stub: {e}; run this by `make bench`"));
     let programs = std::env::current_exe().map_err(io)?;
-    let layer = std::env::temp_dir().join(format!("systole-bench-{}", std::process::id()));
-    for (program, place) in [("measure", "usr/local/bin/measure"), ("stub", stub::PLACE)] {
-        let place = layer.join(place);
+    let layer = place();
+    for (program, path) in [("measure", "usr/local/bin/measure"), ("stub", stub::PLACE)] {
+        let place = layer.join(path);
         std::fs::create_dir_all(place.parent().unwrap_or(&layer)).map_err(io)?;
         std::fs::copy(programs.with_file_name(program), place).map_err(io)?;
     }
     Ok(MADE.get_or_init(|| layer).clone())
+}
+
+fn place() -> PathBuf {
+    std::env::temp_dir().join(format!("systole-bench-{}", std::process::id()))
+}
+
+/// Takes it away again, when no lab stands on it any more.
+pub(crate) fn remove_layer() {
+    let _ = std::fs::remove_dir_all(place());
 }
 
 /// What a steady monitor of the agent costs in both roles.

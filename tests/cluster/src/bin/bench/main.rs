@@ -63,7 +63,9 @@ impl Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    match run(&options) {
+    let done = run(&options);
+    cost::remove_layer();
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("bench: {e}");
