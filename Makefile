@@ -233,15 +233,21 @@ full: contract/mariadb-11.8 contract/mysql-5.6 contract/mysql-rest
 ## make bench       beside the stock agents, written to docs/benchmarks*.md (RUNS=20; hours, on a machine at rest)
 bench: bench-redis bench-mysql bench-cron bench-address workshop-drills
 
-## make bench-redis beside ocf:heartbeat:redis only
+# GO_ON=1 goes on with a run that was interrupted. ONLY=floor is one agent or part alone, printed and not written; with GO_ON=1 it
+# goes into the numbers that are there.
+GO_ON ?=
+ONLY ?=
+SOME = $(if $(GO_ON),--go-on) $(if $(ONLY),--only '$(ONLY)')
+
+## make bench-redis beside ocf:heartbeat:redis and an agent that does nothing only (GO_ON=1 goes on with an interrupted run)
 bench-redis: stage image/$(IMAGE)
 	$(CARGO) build --locked --release -p cluster-scenarios --bins
-	$(TARGET)/release/bench --part redis --runs $(RUNS)
+	$(TARGET)/release/bench --part redis --runs $(RUNS) $(SOME)
 
-## make bench-mysql beside ocf:heartbeat:mariadb and ocf:heartbeat:mysql only (GO_ON=1 goes on with an interrupted run)
+## make bench-mysql beside ocf:heartbeat:mariadb, ocf:heartbeat:mysql and the same only (GO_ON=1 goes on with an interrupted run)
 bench-mysql: stage image/$(IMAGE) image/sid
 	$(CARGO) build --locked --release -p cluster-scenarios --bins
-	$(TARGET)/release/bench --part mysql --runs $(RUNS) $(if $(GO_ON),--go-on)
+	$(TARGET)/release/bench --part mysql --runs $(RUNS) $(SOME)
 
 ## make bench-cron  monitors and the wrapper of cron-singleton only (a minute)
 bench-cron: stage image/$(IMAGE)
@@ -272,9 +278,10 @@ msrv: image/debian13-rust
 	  --env CARGO_HOME=/cargo --env CARGO_TARGET_DIR=/tmp/target -- \
 	  sh -c 'rustc --version && cargo check --workspace --all-targets --locked --offline'
 
-## make generate    writes meta-data, man pages, parameter tables and crmsh's wizards anew from the declarations
+## make generate    writes meta-data, man pages, parameter tables and crmsh's wizards anew from the declarations, the benchmarks' pages from their numbers
 generate:
 	UPDATE=1 $(CARGO) test --locked -p generated
+	UPDATE=1 $(CARGO) test --locked -p cluster-scenarios --lib figures::
 
 ## make build       the agents, small and stripped
 # The usual place is built in. Naming it all the same would have cargo compile once more what the tests have compiled, and so would other
@@ -306,7 +313,7 @@ install: build
 	install -d $(DESTDIR)$(DOCDIR)/docs/decisions $(DESTDIR)$(DOCDIR)/docs/recipes
 	for wizard in $(WIZARDS); do install -D -m 644 crm-scripts/$$wizard/main.yml $(DESTDIR)$(CRMSHDIR)/$$wizard/main.yml || exit 1; done
 	install -m 644 README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE $(DESTDIR)$(DOCDIR)/
-	install -m 644 docs/*.md $(DESTDIR)$(DOCDIR)/docs/
+	install -m 644 docs/*.md docs/*.svg $(DESTDIR)$(DOCDIR)/docs/
 	install -m 644 docs/decisions/*.md $(DESTDIR)$(DOCDIR)/docs/decisions/
 	install -m 644 docs/recipes/*.md $(DESTDIR)$(DOCDIR)/docs/recipes/
 

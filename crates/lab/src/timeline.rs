@@ -50,6 +50,11 @@ const TELLERS: &[&str] = &["pacemaker", "corosync", "systole", "IPaddr2", "addre
 
 /// Reads what the nodes' journals say between two moments (microseconds), from the nodes' disks: also of dead nodes.
 pub fn cluster_events(paths: &LabPaths, spec: &LabSpec, from: u64, to: u64) -> Result<Vec<Event>> {
+    Ok(without_echoes(events(paths, spec, from, to, TELLING)?))
+}
+
+/// The same with other words that tell, each as often as it was said.
+pub fn events(paths: &LabPaths, spec: &LabSpec, from: u64, to: u64, telling: &[&str]) -> Result<Vec<Event>> {
     let mut found = Vec::new();
     for node in spec.node_names() {
         let dir = paths.journal_dir(&node);
@@ -60,10 +65,10 @@ pub fn cluster_events(paths: &LabPaths, spec: &LabSpec, from: u64, to: u64) -> R
         command.args(["--no-pager", "--quiet", "-o", "json", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER", "-D"]).arg(&dir);
         // A node without power leaves its journal unclosed; what can be read is enough.
         let text = host::output(&mut command)?.stdout;
-        found.extend(text.lines().filter_map(|line| read_entry(&node, line)).filter(|e| (from..=to).contains(&e.at_us)));
+        found.extend(text.lines().filter_map(|line| read_entry(&node, line, telling)).filter(|e| (from..=to).contains(&e.at_us)));
     }
     found.sort_by_key(|e| e.at_us);
-    Ok(without_echoes(found))
+    Ok(found)
 }
 
 /// Every node logs a change of an attribute or of the membership; the first to say it is enough.
@@ -79,12 +84,12 @@ fn without_echoes(events: Vec<Event>) -> Vec<Event> {
 }
 
 /// One line of `journalctl -o json`, when it belongs into the story.
-fn read_entry(node: &str, line: &str) -> Option<Event> {
+fn read_entry(node: &str, line: &str, telling: &[&str]) -> Option<Event> {
     let entry: serde_json::Value = serde_json::from_str(line).ok()?;
     let teller = entry.get("SYSLOG_IDENTIFIER")?.as_str()?;
     let message = entry.get("MESSAGE")?.as_str()?;
     let ours = teller.starts_with("systole");
-    if !TELLERS.iter().any(|t| teller.contains(t)) || !(ours || TELLING.iter().any(|t| message.contains(t))) {
+    if !TELLERS.iter().any(|t| teller.contains(t)) || !(ours || telling.iter().any(|t| message.contains(t))) {
         return None;
     }
     let at_us = entry.get("__MONOTONIC_TIMESTAMP")?.as_str()?.parse().ok()?;
@@ -196,10 +201,10 @@ mod tests {
         let line = |message: &str| {
             format!(r#"{{"__MONOTONIC_TIMESTAMP":"123","SYSLOG_IDENTIFIER":"pacemaker-controld","MESSAGE":" notice: {message}"}}"#)
         };
-        let event = read_entry("lxc1", &line("Result of promote operation for redis on lxc1: ok"));
+        let event = read_entry("lxc1", &line("Result of promote operation for redis on lxc1: ok"), TELLING);
         let expected = "controld: Result of promote operation for redis on lxc1: ok";
         assert_eq!(event.map(|e| (e.at_us, e.text)), Some((123, expected.to_owned())));
-        assert!(read_entry("lxc1", &line("State transition S_IDLE -> S_POLICY_ENGINE")).is_none());
+        assert!(read_entry("lxc1", &line("State transition S_IDLE -> S_POLICY_ENGINE"), TELLING).is_none());
     }
 
     #[test]

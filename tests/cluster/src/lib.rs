@@ -1,17 +1,20 @@
 //! What the scenarios and the benchmark share: a rehearsal cluster with database servers in it, loaded from the snippet
 //! that operators load.
 
+pub mod figures;
 pub mod galera;
 pub mod haproxy;
 pub mod jobs;
 mod mysql;
 pub mod page;
+pub mod processor;
 pub mod recipe;
 mod redis;
 mod scenario;
 pub mod sentinel;
 mod site;
 pub mod stock;
+pub mod stub;
 pub mod workshop;
 
 use std::path::{Path, PathBuf};
@@ -52,6 +55,8 @@ pub enum Kind {
     MySql,
     /// MySQL 5.6: no semi-synchronous replication, so durability=async-allowed.
     MySql56,
+    /// Nothing, by an agent that does nothing, in the place of one of the others: the floor of the benchmarks.
+    Stub,
 }
 
 /// Which server runs, as the snippets have it.

@@ -8,7 +8,7 @@ use lab::state::Volume;
 use lab::{CheckOptions, Error, Journal, Lab, LabOptions, Load, LoadOptions, Node, Report, Result};
 use nix::sys::signal::Signal;
 
-use crate::{Agent, Durability, Kind, REDIS, Server, keep_logs, lab_name, mysql, package, read, redis, repository, stock};
+use crate::{Agent, Durability, Kind, REDIS, Server, keep_logs, lab_name, mysql, package, read, redis, repository, stock, stub};
 
 /// How a site is set up.
 #[derive(Clone, Debug)]
@@ -88,6 +88,7 @@ impl Site {
         let site = Self { lab: Lab::up(options)?, server, durability, parameters };
         match server.kind {
             Kind::Redis => redis::configure(&site, &settings)?,
+            Kind::Stub => {}
             _ => {
                 mysql::configure(&site, &settings)?;
                 if agent != Agent::Systole {
@@ -113,6 +114,7 @@ impl Site {
         let site = Self { lab, server, durability, parameters: String::new() };
         match server.kind {
             Kind::Redis => redis::configure(&site, "")?,
+            Kind::Stub => {}
             _ => mysql::configure(&site, "")?,
         }
         site.lab.load_crm(&site.snippet(Agent::Systole)?)?;
@@ -143,6 +145,7 @@ impl Site {
             let replicas = self.lab.live_nodes().len().saturating_sub(1);
             self.primary().is_ok_and(|primary| match self.server.kind {
                 Kind::Redis => redis::attached(self, &primary, replicas),
+                Kind::Stub => stub::attached(self, &primary, replicas),
                 _ => mysql::attached(self, &primary, replicas),
             })
         })?;
@@ -176,6 +179,7 @@ impl Site {
     pub fn load_options(&self) -> Result<LoadOptions> {
         match self.server.kind {
             Kind::Redis => Ok(LoadOptions { wait: u32::from(self.durability == Durability::Quorum), ..LoadOptions::default() }),
+            Kind::Stub => Ok(stub::load_options(self.server)),
             _ => mysql::load_options(),
         }
     }
@@ -221,6 +225,7 @@ impl Site {
         let snippet = read(&repository().join(format!("crm-snippets/{}.crm", self.server.resource)))?;
         Ok(match self.server.kind {
             Kind::Redis => redis::edited(&snippet, agent, self.durability),
+            Kind::Stub => stub::edited(&snippet, self.server),
             kind => mysql::edited(&snippet, agent, kind, self.durability, &self.parameters),
         })
     }

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use cluster_scenarios::figures::{Results, percentile};
 use cluster_scenarios::package;
 use lab::{Bind, Error, Result, SandboxOptions, image, package_layers, sandbox};
 
-use crate::page::{Page, percentile};
-use crate::{Options, Results};
+use crate::{Options, page};
 
 const OURS: &str = "ocf:systole:address";
 
@@ -54,12 +54,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let numbers: Numbers = serde_json::from_str(&read("numbers")?).map_err(|e| Error::Refused(e.to_string()))?;
     let versions = read("versions")?.trim().to_owned();
     std::fs::remove_dir_all(&directory).map_err(io)?;
-    page(options, &numbers, versions)
+    write(options, &numbers, versions)
 }
 
-fn page(options: &Options, numbers: &Numbers, versions: String) -> Result<()> {
+fn write(options: &Options, numbers: &Numbers, versions: String) -> Result<()> {
     let results = [Results { agent: OURS.to_owned(), versions, ..Results::default() }];
-    let mut page = Page::new(
+    let mut page = page::begin(
         "Benchmarks: addresses",
         "Written by `make bench-address` and not by hand, in a container with a node, a client and a cable between them. Both agents in turn, \
          with `ip` and `cidr_netmask` and nothing else said. The address answers when the client, which asks every 0.2 ms and knows the \
@@ -91,5 +91,5 @@ fn page(options: &Options, numbers: &Numbers, versions: String) -> Result<()> {
         .map(|(what, counts)| std::iter::once((*what).to_owned()).chain(agents.iter().map(|(_, of)| cell(what, *counts, of))).collect())
         .collect();
     page.table(&heads, &rows);
-    page.write(options, "benchmarks-address", numbers)
+    page::write(&page, options, "benchmarks-address", numbers)
 }

@@ -1,42 +1,39 @@
-//! What a monitor costs: the program `measure`, run in a node.
+//! What a monitor costs: the program `measure`, run in a node. Owns the layer with what the benchmark brings along.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use cluster_scenarios::{Agent, Site};
+use cluster_scenarios::figures::{Cost, MonitorCost};
+use cluster_scenarios::{Agent, Site, stub};
 use lab::{Error, Node, Result};
-use serde::{Deserialize, Serialize};
 
-use crate::{MonitorCost, Options};
+use crate::Options;
 
-/// What `measure` prints.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Cost {
-    status: i32,
-    pub(crate) wall_ms: Vec<f64>,
-    pub(crate) cpu_ms: Vec<f64>,
-    pub(crate) processes: Vec<u64>,
-    pub(crate) max_resident_kb: u64,
-}
-
-impl Cost {
-    /// Takes what another run has cost.
-    pub(crate) fn add(&mut self, other: Self) {
-        self.wall_ms.extend(other.wall_ms);
-        self.cpu_ms.extend(other.cpu_ms);
-        self.processes.extend(other.processes);
-        self.max_resident_kb = self.max_resident_kb.max(other.max_resident_kb);
-    }
-}
-
-/// A layer with the measuring program, which stands beside this one.
+/// A layer with the measuring program and the stub, which stand beside this one: made once, because a lab may stand on it.
 pub(crate) fn layer() -> Result<PathBuf> {
-    let io = |e: std::io::Error| Error::Refused(format!("the measuring program: {e}; run this by `make bench`"));
-    let program = std::env::current_exe().map_err(io)?.with_file_name("measure");
-    let layer = std::env::temp_dir().join(format!("systole-bench-{}", std::process::id()));
-    std::fs::create_dir_all(layer.join("usr/local/bin")).map_err(io)?;
-    std::fs::copy(program, layer.join("usr/local/bin/measure")).map_err(io)?;
-    Ok(layer)
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(layer) = MADE.get() {
+        return Ok(layer.clone());
+    }
+    let io = |e: std::io::Error| Error::Refused(format!("the programs measure and stub: {e}; run this by `make bench`"));
+    let programs = std::env::current_exe().map_err(io)?;
+    let layer = place();
+    for (program, path) in [("measure", "usr/local/bin/measure"), ("stub", stub::PLACE)] {
+        let place = layer.join(path);
+        std::fs::create_dir_all(place.parent().unwrap_or(&layer)).map_err(io)?;
+        std::fs::copy(programs.with_file_name(program), place).map_err(io)?;
+    }
+    Ok(MADE.get_or_init(|| layer).clone())
+}
+
+fn place() -> PathBuf {
+    std::env::temp_dir().join(format!("systole-bench-{}", std::process::id()))
+}
+
+/// Takes it away again, when no lab stands on it any more.
+pub(crate) fn remove_layer() {
+    let _ = std::fs::remove_dir_all(place());
 }
 
 /// What a steady monitor of the agent costs in both roles.

@@ -1,12 +1,13 @@
 //! The cron jobs: what a monitor costs beside ocf:heartbeat:symlink, with which people link a crontab into cron's directory, and what
 //! the wrapper adds to a job.
 
+use cluster_scenarios::figures::page::cells;
+use cluster_scenarios::figures::{Cost, Results, percentile};
 use cluster_scenarios::jobs::{Jobs, Resource};
 use lab::{LabOptions, Node, Result};
 
-use crate::cost::{self, Call, Cost};
-use crate::page::{self, Page, cells, percentile};
-use crate::{Options, Results};
+use crate::cost::{self, Call};
+use crate::{Options, page};
 
 const OURS: &str = "ocf:systole:cron-singleton";
 const STOCK: &str = "ocf:heartbeat:symlink";
@@ -38,7 +39,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     }
     let results = [Results { agent: OURS.to_owned(), versions: page::versions(&node, "cron")?, ..Results::default() }];
-    let mut page = Page::new(
+    let mut page = page::begin(
         "Benchmarks: cron jobs",
         "Written by `make bench-cron` and not by hand, in the rehearsal cluster. There is no stock agent for cron jobs; \
          ocf:heartbeat:symlink is what people take, to link a crontab into /etc/cron.d. It does not look whether cron runs, and ends no job. \
@@ -63,7 +64,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         &[row("/bin/sh -c true", &plain), row("cron-run -c true", &wrapped)],
     );
     numbers.extend([("sh".to_owned(), plain), ("cron-run".to_owned(), wrapped)]);
-    page.write(options, "benchmarks-cron", &numbers)
+    page::write(&page, options, "benchmarks-cron", &numbers)
 }
 
 fn stock(name: &str, source: &str) -> Vec<(&'static str, String)> {

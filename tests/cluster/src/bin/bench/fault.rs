@@ -2,64 +2,18 @@
 
 use std::time::Duration;
 
-use cluster_scenarios::Site;
-use lab::{CheckOptions, Journal, Report, Result};
-use serde::{Deserialize, Serialize};
+use cluster_scenarios::figures::{self, Event, Fault, Series, page};
+use cluster_scenarios::processor::Sampler;
+use cluster_scenarios::{Kind, Site};
+use lab::journal::Outage;
+use lab::{CheckOptions, Journal, Report, Result, host, timeline};
 
 /// How long clients may have to wait.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(page::PATIENCE_S);
 /// How long servers may need to be back after the writes.
-pub(crate) const WHOLE: Duration = Duration::from_secs(60);
+const WHOLE: Duration = Duration::from_secs(page::WHOLE_S);
 /// An agent that fails this often in a row is not asked again.
 const ENOUGH: usize = 3;
-
-/// One fault under load.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Fault {
-    /// The longest time without an acknowledged write.
-    pub(crate) outage_ms: f64,
-    /// Whether writes came back within the time.
-    pub(crate) back: bool,
-    pub(crate) acknowledged: usize,
-    /// Acknowledged writes that the primary does not have in the end.
-    pub(crate) lost: usize,
-    pub(crate) two_writers: bool,
-    /// Whether all servers were back in time by themselves, as replicas of the primary, with the same data.
-    pub(crate) whole: bool,
-    /// What went wrong, in words.
-    pub(crate) problems: Vec<String>,
-}
-
-impl Fault {
-    /// The outage; without an end when it had none.
-    pub(crate) fn outage(&self) -> f64 {
-        if self.back { self.outage_ms } else { f64::INFINITY }
-    }
-}
-
-/// All faults of one kind.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Series {
-    pub(crate) what: String,
-    pub(crate) faults: Vec<Fault>,
-    /// Whether the agent was given up before the last run.
-    pub(crate) given_up: bool,
-}
-
-impl Series {
-    pub(crate) fn new(what: &str) -> Self {
-        Self { what: what.to_owned(), faults: Vec::new(), given_up: false }
-    }
-
-    /// Whether there are so many, or there will be no more.
-    pub(crate) fn is_complete(&self, runs: usize) -> bool {
-        self.given_up || self.faults.len() >= runs
-    }
-
-    pub(crate) fn outages(&self) -> Vec<f64> {
-        self.faults.iter().map(Fault::outage).collect()
-    }
-}
 
 /// Waits until a cluster is whole.
 type Settled<'a> = dyn Fn(&Site, Duration) -> Result<()> + 'a;
@@ -114,6 +68,7 @@ impl<'a> Bed<'a> {
             );
             let whole = found.whole;
             series.faults.push(found);
+            series.keep_one_story();
             if !whole {
                 bed = bed.renew()?;
             }
@@ -129,28 +84,57 @@ impl<'a> Bed<'a> {
         let site = &self.site;
         let mut problems = Vec::new();
         let load = site.load_of(&site.load_options()?)?;
+        let (begun, processor) = (host::monotonic_us(), Sampler::start(&site.lab));
         problems.extend(fault(site).err().map(|e| e.to_string()));
         // Long enough for the outage to have begun before its end is looked for.
         std::thread::sleep(Duration::from_secs(1));
         let back = site.lab.wait_for("writes after the fault", PATIENCE, || load.writing()).is_ok();
         std::thread::sleep(Duration::from_millis(500));
         let journal = load.stop()?;
+        let longest = journal.outages(20_000, &[]).into_iter().max_by_key(|outage| outage.to - outage.from);
+        let end = longest.as_ref().map_or(begun, |outage| outage.to);
+        let agents_cpu_ms = Some(processor.until(&site.lab, end)?).filter(|_| back);
         let (report, problem) = self.judge(&journal)?;
         let whole = problem.is_none();
         problems.extend(problem);
         let primary = site.primary().ok();
         let lost = primary.and_then(|p| report.lacking.get(&p.name).copied()).unwrap_or(report.missing);
-        let outage_ms = journal.outages(20_000, &[]).iter().map(lab::journal::Outage::millis).fold(0.0, f64::max);
+        let outage_ms = longest.as_ref().map_or(0.0, Outage::millis);
         let two_writers = !journal.two_writers().is_empty();
-        Ok(Fault { outage_ms, back, acknowledged: report.acknowledged, lost, two_writers, whole, problems })
+        let story = self.story(begun, longest.as_ref().filter(|_| back))?;
+        Ok(Fault { outage_ms, back, acknowledged: report.acknowledged, lost, two_writers, whole, problems, agents_cpu_ms, story })
+    }
+
+    /// What happened from the fault until writes were taken again.
+    fn story(&self, begun: u64, outage: Option<&Outage>) -> Result<Vec<Event>> {
+        let Some(outage) = outage else { return Ok(Vec::new()) };
+        let lab = &self.site.lab;
+        let faults = lab.paths().read_events()?.into_iter().filter(|e| (begun..=outage.to).contains(&e.at_us));
+        let faults: Vec<_> = faults.collect();
+        let Some(zero) = faults.first().map(|e| e.at_us) else { return Ok(Vec::new()) };
+        let cluster = timeline::events(lab.paths(), lab.spec(), zero, outage.to, figures::STEPS)?;
+        let told = |at_us: u64, by: &str, text: &str| Event {
+            at_ms: (at_us as f64 - zero as f64) / 1000.0,
+            by: by.to_owned(),
+            text: text.to_owned(),
+        };
+        let mut story: Vec<Event> = faults.iter().chain(&cluster).map(|e| told(e.at_us, &e.by, &e.text)).collect();
+        story.push(told(outage.from, figures::CLIENTS, "last acknowledged write"));
+        story.push(told(outage.to, figures::CLIENTS, figures::FIRST_WRITE));
+        story.sort_by(|a, b| a.at_ms.total_cmp(&b.at_ms));
+        Ok(story)
     }
 
     /// The check, when the cluster has had its time; and why it is not whole.
     fn judge(&self, journal: &Journal) -> Result<(Report, Option<String>)> {
         let settled = (self.settled)(&self.site, WHOLE);
+        let unsettled = settled.err().map(|e| e.to_string());
+        if self.site.server().kind == Kind::Stub {
+            // It stores nothing that could be looked for.
+            return Ok((Report { acknowledged: journal.acknowledged_at().len(), ..Report::default() }, unsettled));
+        }
         let report = self.site.lab.check(journal, &CheckOptions::of(&self.site.load_options()?)?)?;
         let apart = report.of('C').filter(|v| !v.kept).map(|v| v.text.clone());
-        let unsettled = settled.err().map(|e| e.to_string());
         let problem = [apart, unsettled].into_iter().flatten().reduce(|a, b| format!("{a}; {b}"));
         Ok((report, problem))
     }

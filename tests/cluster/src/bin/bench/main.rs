@@ -2,22 +2,21 @@
 //! Writes the pages that the documentation quotes, with the machine and the versions, and the raw numbers as JSON.
 
 mod address;
+mod busy;
 mod cost;
 mod cron;
 mod fault;
 mod mysql;
 mod page;
 mod redis;
+mod series;
 mod workshop;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use cost::Cost;
-use fault::Series;
 use lab::Result;
-use serde::{Deserialize, Serialize};
 
 #[derive(Parser)]
 #[command(about = "Benchmark of the agents beside the stock ones")]
@@ -31,10 +30,10 @@ struct Options {
     /// Monitors per agent and role
     #[arg(long, default_value_t = 100)]
     monitors: u32,
-    /// Only the parts with this in their name; the page is then printed and not written
+    /// Only the agents and parts with this in their name; the page is then printed, and written only with --go-on
     #[arg(long)]
     only: Option<String>,
-    /// Goes on with a run of MySQL that was interrupted, from the numbers that it has written
+    /// Goes on with a run of Redis or MySQL that was interrupted, from the numbers that it has written
     #[arg(long)]
     go_on: bool,
     /// Where to write the pages
@@ -62,37 +61,11 @@ impl Options {
     }
 }
 
-/// An agent with a server, measured.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Results {
-    /// How the tables call it.
-    agent: String,
-    versions: String,
-    monitor: Option<MonitorCost>,
-    faults: Vec<Series>,
-}
-
-impl Results {
-    /// The series of that name, begun if there is none.
-    fn series(&mut self, what: &str) -> &mut Series {
-        let at = self.faults.iter().position(|s| s.what == what).unwrap_or_else(|| {
-            self.faults.push(Series::new(what));
-            self.faults.len() - 1
-        });
-        &mut self.faults[at]
-    }
-}
-
-/// The cost of a steady monitor.
-#[derive(Debug, Serialize, Deserialize)]
-struct MonitorCost {
-    primary: Cost,
-    replica: Cost,
-}
-
 fn main() -> ExitCode {
     let options = Options::parse();
-    match run(&options) {
+    let done = run(&options);
+    cost::remove_layer();
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("bench: {e}");

@@ -1,166 +1,82 @@
-//! MySQL and MariaDB: beside ocf:heartbeat:mariadb and ocf:heartbeat:mysql; and what data and backlogs cost.
+//! MySQL and MariaDB: beside ocf:heartbeat:mariadb, ocf:heartbeat:mysql and the floor; and what data, memory and backlogs cost.
 
 use std::time::Duration;
 
-use cluster_scenarios::{Agent, Durability, MARIADB, MYSQL, Server, Setup, Site, stock};
+use cluster_scenarios::figures::{self, Backlog, Series};
+use cluster_scenarios::{Agent, Durability, MARIADB, MYSQL, Server, Setup, Site, stock, stub};
 use lab::{Error, Node, Result};
-use serde::{Deserialize, Serialize};
 
-use crate::fault::{Bed, Series, crash, planned_move};
-use crate::page::{self, Page, percentile, seconds};
-use crate::{Options, Results, cost};
+use crate::fault::{Bed, crash};
+use crate::page::{self, Book};
+use crate::series::{self, BUSY_TOO, Kind};
+use crate::{Options, cost};
 
 /// How much data a crash is measured with, MiB.
 const BALLAST: [u64; 2] = [10, 2048];
 /// How long the appliers are held back before a crash, seconds.
 const HELD: [u64; 3] = [5, 20, 60];
 
-/// The agents take turns of so many runs, so that an interrupted benchmark has as many of each.
-const TURN: usize = 5;
-/// The name of the page and of the file with the numbers.
-const PAGE: &str = "benchmarks-mysql";
-
-/// Everything, for the file with the numbers.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Numbers {
-    code: String,
-    agents: Vec<Results>,
-    ballast: Vec<Series>,
-    backlog: Vec<Backlog>,
-}
-
-/// A crash with received transactions that are not applied.
-#[derive(Debug, Serialize, Deserialize)]
-struct Backlog {
-    held_s: u64,
-    /// On the replica that had more, when the appliers were let go.
-    transactions: u64,
-    bytes: u64,
-    series: Series,
-}
+/// The buffer pool of a primary with much memory, and how much of it has to be resident, MiB.
+const POOL_MIB: u64 = 9 * 1024;
+const RESIDENT_MIB: u64 = 8 * 1024;
+/// What this machine has to have left for that: the pool, and three servers with what they need anyway.
+const NEEDED_MIB: u64 = POOL_MIB + 2 * 1024;
+/// How long filling it may take.
+const FILLING: Duration = Duration::from_secs(600);
+/// How the tables call our agent with MySQL.
+const WITH_MYSQL: &str = "ocf:systole:mysql, MySQL 9.7";
 
 pub(crate) fn run(options: &Options) -> Result<()> {
+    let mut book = Book::open(&figures::MYSQL, options, "agents/mysql")?;
+    let (plain, ours) = (series::both("").to_vec(), [series::both(""), BUSY_TOO].concat());
+    let [mariadb, mysql] = [figures::MYSQL.stock[0], figures::MYSQL.stock[1]];
     let plan = [
-        (Agent::Systole, MARIADB, "ocf:systole:mysql", "ocf:systole:mysql"),
-        (Agent::Stock, MARIADB, "ocf:heartbeat:mariadb", "ocf:heartbeat:mariadb"),
-        (Agent::StockByPosition, MARIADB, "ocf:heartbeat:mysql", "ocf:heartbeat:mysql"),
-        (Agent::Systole, MYSQL, "ocf:systole:mysql", "ocf:systole:mysql, MySQL 9.7"),
+        (Agent::Systole, MARIADB, figures::MYSQL.ours, ours),
+        (Agent::Stock, MARIADB, mariadb, plain.clone()),
+        (Agent::StockByPosition, MARIADB, mysql, plain.clone()),
+        (Agent::Systole, MYSQL, WITH_MYSQL, plain),
     ];
-    let mut numbers = if options.go_on { Numbers::read(options)? } else { Numbers { code: page::measured_code(), ..Numbers::default() } };
-    let turns = options.runs.div_ceil(TURN);
-    for runs in (1..=turns).map(|turn| (turn * TURN).min(options.runs)) {
-        for (agent, server, name, label) in plan {
-            if options.wants(label) {
-                measure(agent, server, name, numbers.of(label), runs, options)?;
-                numbers.keep(options)?;
-            }
+    for runs in series::turns(options.runs) {
+        for (agent, server, label, kinds) in &plan {
+            let kinds = series::left(&mut book, label, kinds, runs, options);
+            measure(*agent, *server, label, &kinds, &mut book, runs, options)?;
         }
+        series::floor(stub::IN_PLACE_OF_MARIADB, &mut book, runs, options)?;
     }
     for megabytes in BALLAST {
-        if options.wants("ballast") {
-            ballast(&mut numbers, megabytes, options)?;
-            numbers.keep(options)?;
-        }
+        ballast(&mut book, megabytes, options)?;
     }
-    if options.wants("backlog") {
-        backlog(&mut numbers.backlog, options)?;
-    }
-    page(&numbers, options).write(options, PAGE, &numbers)
+    resident(&mut book, options)?;
+    backlog(&mut book, options)?;
+    book.close()
 }
 
-impl Numbers {
-    /// What an interrupted run has written.
-    fn read(options: &Options) -> Result<Self> {
-        let path = options.out.join(PAGE).with_extension("json");
-        let refuse = |why: String| Error::Refused(format!("{}: {why}: begin anew, without --go-on", path.display()));
-        let text = std::fs::read_to_string(&path).map_err(|e| refuse(e.to_string()))?;
-        let numbers: Self = serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))?;
-        if numbers.code == page::measured_code() { Ok(numbers) } else { Err(refuse("it is of other agents".to_owned())) }
-    }
-
-    /// The results of an agent, begun if there are none.
-    fn of(&mut self, label: &str) -> &mut Results {
-        let at = self.agents.iter().position(|r| r.agent == label).unwrap_or_else(|| {
-            self.agents.push(Results { agent: label.to_owned(), ..Results::default() });
-            self.agents.len() - 1
-        });
-        &mut self.agents[at]
-    }
-
-    /// Writes what there is, so that an interruption costs one turn.
-    fn keep(&self, options: &Options) -> Result<()> {
-        if options.only.is_some() { Ok(()) } else { page(self, options).write(options, PAGE, self) }
-    }
-}
-
-fn page(numbers: &Numbers, options: &Options) -> Page {
-    let mut page = Page::new(
-        "Benchmarks: MySQL and MariaDB",
-        &format!(
-            "Written by `make bench-mysql RUNS={}` and not by hand. The agents took turns of {TURN} runs in the same rehearsal cluster (three nodes \
-             on one machine), with the same MariaDB where nothing else is said, the same snippet (monitor intervals 10 s and 11 s; the \
-             addresses and their constraints too) and the same load (4 writers, a pause of 1 ms after each write; sync_binlog=1, \
-             innodb_flush_log_at_trx_commit=1). ocf:systole:mysql has its default durability (lossless), and rejoin=clone. ocf:heartbeat:mariadb replicates by \
-             GTID and switches semi-synchronous replication on by itself; all nodes were given the same first transaction, without which it \
-             promotes none. ocf:heartbeat:mysql replicates by file and position and has no durability of its own: semi-synchronous replication is \
-             on in the option file. Both have one applier instead of four (slave_parallel_threads=0), because they promote a replica when its applier \
-             has read the relay log, not when it has carried it out. Both run mariadbd itself and not mysqld_safe, which would start a dead server again without \
-             Pacemaker's knowledge. The raw numbers are in benchmarks-mysql.json.",
-            options.runs
-        ),
-        &numbers.agents,
-    );
-    page.monitors(&numbers.agents, options.monitors);
-    page.faults(&numbers.agents);
-    page.add("\n## kill -9 of the primary with little and with much data\n\nocf:systole:mysql, MariaDB, under the same load.");
-    let row = |s: &Series| {
-        let outages = s.outages();
-        vec![s.what.clone(), s.faults.len().to_string(), seconds(percentile(&outages, 0.5)), seconds(percentile(&outages, 1.0))]
-    };
-    page.table(&["data", "runs", "outage p50", "max"], &numbers.ballast.iter().map(row).collect::<Vec<_>>());
-    page.add(
-        "\n## kill -9 of the primary with received transactions that are not applied\n\nocf:systole:mysql, MariaDB. A table lock held both \
-         appliers back under load for the given time and was released with the kill. A replica is promoted when it has applied all that it \
-         received: nothing else is correct. The backlog is that of the replica that had more.",
-    );
-    let row = |b: &Backlog| {
-        let outages = b.series.outages();
-        vec![
-            format!("{} s", b.held_s),
-            b.transactions.to_string(),
-            format!("{:.1} MB", b.bytes as f64 / 1e6),
-            seconds(percentile(&outages, 1.0)),
-            b.series.faults.iter().map(|f| f.lost).sum::<usize>().to_string(),
-        ]
-    };
-    page.table(&["held back", "transactions", "relay log", "outage", "lost"], &numbers.backlog.iter().map(row).collect::<Vec<_>>());
-    page
-}
-
-fn measure(agent: Agent, server: Server, name: &str, results: &mut Results, runs: usize, options: &Options) -> Result<()> {
-    if ["kill -9 of the primary", "planned move"].iter().all(|what| results.series(what).is_complete(runs)) {
+fn measure(agent: Agent, server: Server, label: &str, kinds: &[Kind], book: &mut Book<'_>, runs: usize, options: &Options) -> Result<()> {
+    if kinds.is_empty() {
         return Ok(());
     }
     let newer = server.client == MYSQL.client;
-    let bed = bed(agent, server, &results.agent, 0, options)?;
-    if results.versions.is_empty() {
+    let bed = bed(agent, server, label, "", 0, options)?;
+    if book.numbers.of(label).versions.is_empty() {
         // Beside the stock agents, which do not run with that server.
-        results.monitor = if newer { None } else { Some(cost::monitors(bed.site(), agent, name, options)?) };
-        results.versions = page::versions(&bed.site().primary()?, if newer { "mysql-server-core" } else { "mariadb-server" })?;
+        let monitor = if newer { None } else { Some(cost::monitors(bed.site(), agent, label, options)?) };
+        let versions = page::versions(&bed.site().primary()?, if newer { "mysql-server-core" } else { "mariadb-server" })?;
+        let results = book.numbers.of(label);
+        (results.monitor, results.versions) = (monitor, versions);
     }
-    let bed = bed.run(results.series("kill -9 of the primary"), runs, crash)?;
-    bed.run(results.series("planned move"), runs, planned_move).map(drop)
+    series::run(bed, book, label, kinds, runs)
 }
 
-fn bed<'a>(agent: Agent, server: Server, label: &str, megabytes: u64, options: &'a Options) -> Result<Bed<'a>> {
+fn bed<'a>(agent: Agent, server: Server, label: &str, settings: &str, megabytes: u64, options: &'a Options) -> Result<Bed<'a>> {
     let layer = cost::layer()?;
+    let settings = format!("{}\n{settings}", stock::settings(agent));
     let make = move || {
         // To a stock agent durability=async means nothing but that there is no record to wait for.
         let durability = if agent == Agent::Systole { Durability::Quorum } else { Durability::Async };
         let setup = Setup {
             agent,
             durability,
-            settings: stock::settings(agent).to_owned(),
+            settings: settings.clone(),
             layer: Some(layer.clone()),
             parameters: if agent == Agent::Systole { "rejoin=clone".to_owned() } else { String::new() },
             ..Setup::of(server)
@@ -182,22 +98,83 @@ fn acknowledged(site: &Site, limit: Duration) -> Result<()> {
 }
 
 /// Crashes with so much data.
-fn ballast(numbers: &mut Numbers, megabytes: u64, options: &Options) -> Result<()> {
-    let what = format!("{megabytes} MB");
-    if numbers.ballast.iter().any(|series| series.what == what) {
+fn ballast(book: &mut Book<'_>, megabytes: u64, options: &Options) -> Result<()> {
+    let (what, runs) = (format!("{megabytes} MB"), options.runs.min(10));
+    let all = &mut book.numbers.ballast;
+    if !options.wants("ballast") || all.iter().any(|series| series.what == what && series.is_complete(runs)) {
         return Ok(());
     }
-    let mut series = Series::new(&what);
-    bed(Agent::Systole, MARIADB, "ballast", megabytes, options)?.run(&mut series, options.runs.min(10), crash)?;
-    numbers.ballast.push(series);
-    Ok(())
+    let mut series = all.iter().position(|series| series.what == what).map_or_else(|| Series::new(&what), |at| all.remove(at));
+    bed(Agent::Systole, MARIADB, "ballast", "", megabytes, options)?.run(&mut series, runs, crash)?;
+    book.numbers.ballast.push(series);
+    book.keep()
+}
+
+/// Crashes of a primary with much memory in use: the kernel takes it back before it lets the process go.
+fn resident(book: &mut Book<'_>, options: &Options) -> Result<()> {
+    let runs = options.runs.min(5);
+    let mut found = book.numbers.resident.take().unwrap_or_default();
+    if !options.wants("resident") || found.series.is_complete(runs) {
+        book.numbers.resident = Some(found).filter(|found| !found.series.what.is_empty() || !found.skipped.is_empty());
+        return Ok(());
+    }
+    found.series.what = format!("a buffer pool of {} GiB", POOL_MIB / 1024);
+    let available = page::memory_mib("MemAvailable:").unwrap_or_default();
+    if available < NEEDED_MIB {
+        found.skipped = format!(
+            "A buffer pool of {} GiB was not measured: {:.1} GiB of memory were left on this machine, and {} are needed.",
+            POOL_MIB / 1024,
+            available as f64 / 1024.0,
+            NEEDED_MIB / 1024
+        );
+        eprintln!("resident: {}", found.skipped);
+    } else {
+        found.skipped.clear();
+        let mut bed = bed(Agent::Systole, MARIADB, "resident", &format!("innodb_buffer_pool_size={POOL_MIB}M"), 0, options)?;
+        while !found.series.is_complete(runs) {
+            found.resident_mib.push(fill(bed.site())?);
+            let next = found.series.faults.len() + 1;
+            bed = bed.run(&mut found.series, next, crash)?;
+        }
+    }
+    book.numbers.resident = Some(found);
+    book.keep()
+}
+
+/// Fills the memory of the primary and of nobody else: with a temporary table, which is in no log and has no recovery. Returns what is
+/// resident then, MiB.
+fn fill(site: &Site) -> Result<u64> {
+    let primary = site.primary()?;
+    // Two rows to a page.
+    let rows = RESIDENT_MIB * 1024 / 16 * 2;
+    site.sql_in_background(
+        &primary,
+        &format!(
+            "CREATE TEMPORARY TABLE `load`.resident (id BIGINT UNSIGNED PRIMARY KEY, filler VARBINARY(8000)) ENGINE=InnoDB; \
+             INSERT INTO `load`.resident SELECT seq, REPEAT('x', 7900) FROM `load`.seq_1_to_{rows}"
+        ),
+    )?;
+    let now = || {
+        let pid = primary.pids(site.server().process).first().copied()?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        status.lines().find_map(|l| l.strip_prefix("VmRSS:")?.trim().trim_end_matches(" kB").parse::<u64>().ok()).map(|kib| kib / 1024)
+    };
+    site.lab.wait_for("a full buffer pool", FILLING, || now().is_some_and(|resident| resident >= RESIDENT_MIB))?;
+    let resident = now().unwrap_or_default();
+    eprintln!("resident: {resident} MiB on {}", primary.name);
+    Ok(resident)
 }
 
 /// Crashes with backlogs.
-fn backlog(all: &mut Vec<Backlog>, options: &Options) -> Result<()> {
-    let mut bed = bed(Agent::Systole, MARIADB, "backlog", 0, options)?;
+fn backlog(book: &mut Book<'_>, options: &Options) -> Result<()> {
+    let runs = options.runs.min(3);
+    let left = |book: &Book<'_>, held_s| runs.saturating_sub(book.numbers.backlog.iter().filter(|b| b.held_s == held_s).count());
+    if !options.wants("backlog") || HELD.iter().all(|held_s| left(book, *held_s) == 0) {
+        return Ok(());
+    }
+    let mut bed = bed(Agent::Systole, MARIADB, "backlog", "", 0, options)?;
     for held_s in HELD {
-        for _ in 0..options.runs.min(3) {
+        for _ in 0..left(book, held_s) {
             let size = std::cell::Cell::new((0, 0));
             let mut series = Series::new(&format!("appliers held back for {held_s} s"));
             bed = bed.run(&mut series, 1, |site| held_back(site, held_s, &size))?;
@@ -206,7 +183,8 @@ fn backlog(all: &mut Vec<Backlog>, options: &Options) -> Result<()> {
             if transactions == 0 {
                 return Err(Error::Refused("the appliers were not held back".to_owned()));
             }
-            all.push(Backlog { held_s, transactions, bytes, series });
+            book.numbers.backlog.push(Backlog { held_s, transactions, bytes, series });
+            book.keep()?;
         }
     }
     Ok(())

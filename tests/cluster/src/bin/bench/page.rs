@@ -1,144 +1,99 @@
-//! The pages: what they share.
+//! The pages' files, and where the figures come from: machine, versions, commit.
 
-use std::fmt::Write as _;
+use std::path::Path;
 
+use cluster_scenarios::figures::page::Page;
+use cluster_scenarios::figures::{self, Numbers, Results, Subject};
 use lab::{Error, Node, Result};
 use serde::Serialize;
 
-use crate::fault::WHOLE;
-use crate::{Options, Results};
+use crate::Options;
 
-/// A page that grows.
-pub(crate) struct Page {
-    text: String,
+/// Begins a page.
+pub(crate) fn begin(title: &str, words: &str, results: &[Results]) -> Page {
+    Page::new(title, words, &machine(), &commit(), results)
 }
 
-impl Page {
-    pub(crate) fn new(title: &str, words: &str, results: &[Results]) -> Self {
-        let mut nodes: Vec<&str> = Vec::new();
-        for versions in results.iter().map(|r| r.versions.as_str()) {
-            if !nodes.contains(&versions) {
-                nodes.push(versions);
-            }
-        }
-        let text = format!("# {title}\n\n{words}\n\nMachine: {}. Nodes: {}. Code: {}.\n", machine(), nodes.join("; "), commit());
-        Self { text }
+/// Writes page and numbers; prints the page alone when only a part was asked for.
+pub(crate) fn write(page: &Page, options: &Options, name: &str, numbers: &impl Serialize) -> Result<()> {
+    if options.only.is_some() {
+        println!("{}", page.text);
+        return Ok(());
+    }
+    let path = options.out.join(name);
+    write_file(&path.with_extension("md"), &page.text)?;
+    write_numbers(&path.with_extension("json"), numbers)?;
+    println!("written: {}", path.with_extension("md").display());
+    Ok(())
+}
+
+fn write_file(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).map_err(|e| Error::Refused(format!("{}: {e}", path.display())))
+}
+
+fn write_numbers(path: &Path, numbers: &impl Serialize) -> Result<()> {
+    let raw = serde_json::to_string(numbers).map_err(|e| Error::Refused(e.to_string()))?;
+    // Whole or not at all: a run that is interrupted goes on from it.
+    let new = path.with_extension("json.new");
+    write_file(&new, &(raw + "\n"))?;
+    std::fs::rename(&new, path).map_err(|e| Error::Refused(format!("{}: {e}", path.display())))
+}
+
+/// The numbers of a benchmark with servers, and their files.
+pub(crate) struct Book<'a> {
+    subject: &'static Subject,
+    options: &'a Options,
+    pub(crate) numbers: Numbers,
+}
+
+impl<'a> Book<'a> {
+    /// Begins anew, or goes on with what an interrupted run has written.
+    pub(crate) fn open(subject: &'static Subject, options: &'a Options, agents: &str) -> Result<Self> {
+        let code = measured_code(agents);
+        let numbers = if options.go_on { read(&options.out.join(subject.page).with_extension("json"), &code)? } else { Numbers::default() };
+        let numbers = Numbers { code, machine: machine(), commit: commit(), runs: options.runs, monitors: options.monitors, ..numbers };
+        Ok(Self { subject, options, numbers })
     }
 
-    /// Adds Markdown.
-    pub(crate) fn add(&mut self, text: &str) {
-        self.text += text;
-        self.text.push('\n');
-    }
-
-    /// A table: its heads, and rows of as many cells.
-    pub(crate) fn table(&mut self, heads: &[&str], rows: &[Vec<String>]) {
-        let _ = writeln!(self.text, "\n| {} |\n|{}", heads.join(" | "), "---|".repeat(heads.len()));
-        for row in rows {
-            let _ = writeln!(self.text, "| {} |", row.join(" | "));
-        }
-    }
-
-    /// What a monitor costs.
-    pub(crate) fn monitors(&mut self, results: &[Results], calls: u32) {
-        let mut rows = Vec::new();
-        let mut ratios = String::new();
-        let ours = results.first().and_then(|r| r.monitor.as_ref());
-        for r in results {
-            let Some(monitor) = &r.monitor else { continue };
-            for (role, c) in [("primary", &monitor.primary), ("replica", &monitor.replica)] {
-                rows.push([r.agent.clone(), role.to_owned()].into_iter().chain(cells(c)).collect());
-            }
-            if let Some(ours) = ours.filter(|_| r.agent.contains("heartbeat")) {
-                let times = |theirs: &crate::Cost, own: &crate::Cost| percentile(&theirs.cpu_ms, 0.5) / percentile(&own.cpu_ms, 0.5);
-                let _ = writeln!(
-                    ratios,
-                    "\nThe monitor of {} takes {:.0} times the CPU on the primary and {:.0} times on a replica.",
-                    r.agent,
-                    times(&monitor.primary, &ours.primary),
-                    times(&monitor.replica, &ours.replica)
-                );
-            }
-        }
-        self.add(&format!(
-            "\n## A monitor when nothing changed\n\n{calls} calls each. Processes: the lowest count (other processes on the machine start some too)."
-        ));
-        self.table(&["agent", "role", "wall p50", "wall p99", "CPU p50", "processes", "resident"], &rows);
-        self.text += &ratios;
-    }
-
-    /// What the faults did.
-    pub(crate) fn faults(&mut self, results: &[Results]) {
-        let mut rows = Vec::new();
-        for (r, series) in results.iter().flat_map(|r| r.faults.iter().map(move |s| (r, s))) {
-            let outages = series.outages();
-            let count = |wanted: fn(&crate::fault::Fault) -> bool| series.faults.iter().filter(|f| wanted(f)).count().to_string();
-            rows.push(vec![
-                r.agent.clone(),
-                series.what.clone(),
-                format!("{}{}", series.faults.len(), if series.given_up { ", given up" } else { "" }),
-                seconds(percentile(&outages, 0.5)),
-                seconds(percentile(&outages, 0.99)),
-                seconds(percentile(&outages, 1.0)),
-                series.faults.iter().map(|f| f.acknowledged).sum::<usize>().to_string(),
-                series.faults.iter().map(|f| f.lost).sum::<usize>().to_string(),
-                count(|f| f.two_writers),
-                count(|f| !f.whole),
-            ]);
-        }
-        self.add(&format!(
-            "\n## Faults under load\n\nThe outage is what a client sees: from the last write that was acknowledged before to the first one after. \
-             Lost: acknowledged, and not on the primary in the end. Left in pieces: {} s after the writes were back (or had not come back) \
-             the three servers were not all there with the same data, and the cluster was made anew. After three outages in a row of more than 90 s an agent is given up.",
-            WHOLE.as_secs()
-        ));
-        self.table(
-            &["agent", "fault", "runs", "outage p50", "p99", "max", "acknowledged", "lost", "runs with two writers", "left in pieces"],
-            &rows,
-        );
-    }
-
-    /// Writes page and numbers; prints the page alone when only a part was asked for.
-    pub(crate) fn write(&self, options: &Options, name: &str, numbers: &impl Serialize) -> Result<()> {
-        if options.only.is_some() {
-            println!("{}", self.text);
+    /// Writes what there is, so that an interruption costs one series. A part alone is not written, unless it goes on with the whole.
+    pub(crate) fn keep(&self) -> Result<()> {
+        let Options { out, only, go_on, .. } = self.options;
+        if only.is_some() && !go_on {
             return Ok(());
         }
-        let path = options.out.join(name);
-        let write = |extension: &str, text: &str| {
-            let path = path.with_extension(extension);
-            std::fs::write(&path, text).map_err(|e| Error::Refused(format!("{}: {e}", path.display())))
-        };
-        write("md", &self.text)?;
-        let raw = serde_json::to_string(numbers).map_err(|e| Error::Refused(e.to_string()))?;
-        write("json", &(raw + "\n"))?;
-        println!("written: {}", path.with_extension("md").display());
+        let path = out.join(self.subject.page);
+        write_numbers(&path.with_extension("json"), &self.numbers)?;
+        figures::files(self.subject, &self.numbers).into_iter().try_for_each(|(name, text)| write_file(&out.join(name), &text))
+    }
+
+    /// Writes everything, and the table of the README; or prints the page, when only a part was asked for.
+    pub(crate) fn close(&self) -> Result<()> {
+        let Options { out, only, go_on, .. } = self.options;
+        if only.is_some() && !go_on {
+            println!("{}", figures::page::of(self.subject, &self.numbers));
+            return Ok(());
+        }
+        self.keep()?;
+        println!("written: {} and its plots", out.join(self.subject.page).with_extension("md").display());
+        // Beside the pages of the repository, and nowhere else.
+        let readme = out.join("../README.md");
+        let Ok(text) = std::fs::read_to_string(&readme) else { return Ok(()) };
+        let text = figures::readme::with_figures(&text, self.subject, &self.numbers).map_err(Error::Refused)?;
+        write_file(&readme, &text)?;
+        println!("written: the table of {}", readme.display());
         Ok(())
     }
 }
 
-/// What something costs: wall p50 and p99, CPU p50, processes, resident.
-pub(crate) fn cells(cost: &crate::Cost) -> [String; 5] {
-    [
-        format!("{:.1} ms", percentile(&cost.wall_ms, 0.5)),
-        format!("{:.1} ms", percentile(&cost.wall_ms, 0.99)),
-        format!("{:.1} ms", percentile(&cost.cpu_ms, 0.5)),
-        cost.processes.iter().min().copied().unwrap_or_default().to_string(),
-        format!("{:.1} MB", cost.max_resident_kb as f64 / 1024.0),
-    ]
-}
-
-/// An outage for a reader.
-pub(crate) fn seconds(milliseconds: f64) -> String {
-    if milliseconds.is_infinite() { "> 90 s".to_owned() } else { format!("{:.2} s", milliseconds / 1000.0) }
-}
-
-/// The value that `share` of the sorted values do not exceed (nearest rank).
-pub(crate) fn percentile(values: &[f64], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let rank = (share * sorted.len() as f64).ceil() as usize;
-    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
+/// What an interrupted run has written; nothing where it has not come so far.
+fn read(path: &Path, code: &str) -> Result<Numbers> {
+    if !path.exists() {
+        return Ok(Numbers::default());
+    }
+    let refuse = |why: String| Error::Refused(format!("{}: {why}: begin anew, without --go-on", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|e| refuse(e.to_string()))?;
+    let numbers: Numbers = serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))?;
+    if numbers.code == code { Ok(numbers) } else { Err(refuse("it is of other agents".to_owned())) }
 }
 
 /// What runs on a node.
@@ -153,35 +108,42 @@ fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo").lines().find_map(|l| l.strip_prefix("model name")).map(|l| l.trim_matches([' ', '\t', ':']).to_owned());
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let memory =
-        read("/proc/meminfo").lines().find_map(|l| l.strip_prefix("MemTotal:")?.trim().trim_end_matches(" kB").parse::<u64>().ok());
     format!(
         "{} cores ({}), {} GiB, Linux {}",
         cores,
         cpu.unwrap_or_else(|| "unknown".into()),
-        memory.unwrap_or_default() / 1024 / 1024,
+        memory_mib("MemTotal:").unwrap_or_default() / 1024,
         read("/proc/sys/kernel/osrelease").trim().split('-').next().unwrap_or_default()
     )
 }
 
+/// A line of /proc/meminfo, MiB.
+pub(crate) fn memory_mib(line: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kib: u64 = text.lines().find_map(|l| l.strip_prefix(line)?.trim().trim_end_matches(" kB").parse().ok())?;
+    Some(kib / 1024)
+}
+
+/// The commit, and whether something of it was changed that is measured: the pages that a run writes are not.
 fn commit() -> String {
-    git(&["describe".to_owned(), "--always".to_owned(), "--dirty".to_owned()])
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let changed = git(&words("status --porcelain --untracked-files=no -- agents crates crm-snippets tests/cluster Cargo.lock"));
+    let dirty = if changed.is_empty() { "" } else { "-dirty" };
+    git(&words("rev-parse --short HEAD")) + dirty
 }
 
 /// What is measured: the agent and what it is made of, its configuration, and the lab.
-pub(crate) fn measured_code() -> String {
+fn measured_code(agents: &str) -> String {
     let parts = [
-        "agents/mysql",
+        agents,
+        "agents/address",
         "crates/lab",
         "crates/ocf",
-        "crates/pacemaker/src/cluster.rs",
-        "crates/pacemaker/src/score.rs",
-        "crates/pacemaker/src/tools.rs",
-        "crates/pacemaker/src/watch.rs",
+        "crates/pacemaker",
         "crates/process",
-        "crm-snippets/base.crm",
-        "crm-snippets/mysql.crm",
-        "crm-snippets/server",
+        "crates/promotable",
+        "crm-snippets",
+        "tests/cluster/src/bin/stub",
     ];
     git(&std::iter::once("rev-parse".to_owned()).chain(parts.map(|part| format!("HEAD:{part}"))).collect::<Vec<_>>())
 }

@@ -1,47 +1,44 @@
-//! Redis: beside ocf:heartbeat:redis.
+//! Redis: beside ocf:heartbeat:redis and the floor.
 
-use cluster_scenarios::{Agent, Durability, Setup, Site};
+use cluster_scenarios::figures::{CRASH, REDIS};
+use cluster_scenarios::{Agent, Durability, Setup, Site, stub};
 use lab::Result;
 
-use crate::fault::{Bed, crash, planned_move};
-use crate::page::{self, Page};
-use crate::{Options, Results, cost};
+use crate::fault::Bed;
+use crate::page::{self, Book};
+use crate::series::{self, BUSY_TOO, Kind};
+use crate::{Options, cost};
+
+const PLAIN: &str = ", plain acknowledgements";
+const CONFIRMED: Kind = Kind { fault: CRASH, with: ", durability=quorum, WAIT 1", busy: false };
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let mut results = Vec::new();
-    for (agent, name) in [(Agent::Systole, "ocf:systole:redis"), (Agent::Stock, "ocf:heartbeat:redis")] {
-        if options.wants(name) {
-            results.push(measure(agent, name, options)?);
-        }
+    let mut book = Book::open(&REDIS, options, "agents/redis")?;
+    let plain = series::both(PLAIN);
+    let ours: Vec<Kind> = [plain, BUSY_TOO].concat();
+    for runs in series::turns(options.runs) {
+        measure(Agent::Systole, Durability::Async, &ours, &mut book, runs, options)?;
+        measure(Agent::Systole, Durability::Quorum, &[CONFIRMED], &mut book, runs, options)?;
+        measure(Agent::Stock, Durability::Async, &plain, &mut book, runs, options)?;
+        series::floor(stub::IN_PLACE_OF_REDIS, &mut book, runs, options)?;
     }
-    let mut page = Page::new(
-        "Benchmarks: Redis",
-        &format!(
-            "Written by `make bench-redis RUNS={}` and not by hand. Both agents ran in the same rehearsal cluster (three nodes on one machine), \
-             with the same snippet (monitor intervals 10 s and 11 s), the same load (4 writers, a pause of 1 ms after each write) and the \
-             distribution's server settings; the raw numbers are in benchmarks.json.",
-            options.runs
-        ),
-        &results,
-    );
-    page.monitors(&results, options.monitors);
-    page.faults(&results);
-    page.write(options, "benchmarks", &results)
+    book.close()
 }
 
-fn measure(agent: Agent, name: &str, options: &Options) -> Result<Results> {
-    let layer = cost::layer()?;
-    let up = |durability| Site::with(&options.lab, Setup { agent, durability, layer: Some(layer.clone()), ..Setup::default() });
-    let bed = Bed::new(name, || up(Durability::Async), Site::wait_settled_within)?;
-    let monitor = cost::monitors(bed.site(), agent, name, options)?;
-    let versions = page::versions(&bed.site().primary()?, "redis-server")?;
-    let mut results = Results { agent: name.to_owned(), versions, monitor: Some(monitor), faults: Vec::new() };
-    let bed = bed.run(results.series("kill -9 of the primary, plain acknowledgements"), options.runs, crash)?;
-    let bed = bed.run(results.series("planned move, plain acknowledgements"), options.runs, planned_move)?;
-    drop(bed);
-    if agent == Agent::Systole {
-        let bed = Bed::new(name, || up(Durability::Quorum), Site::wait_settled_within)?;
-        bed.run(results.series("kill -9 of the primary, durability=quorum, WAIT 1"), options.runs, crash)?;
+fn measure(agent: Agent, durability: Durability, kinds: &[Kind], book: &mut Book<'_>, runs: usize, options: &Options) -> Result<()> {
+    let name = if agent == Agent::Systole { REDIS.ours } else { REDIS.stock[0] };
+    let kinds = series::left(book, name, kinds, runs, options);
+    if kinds.is_empty() {
+        return Ok(());
     }
-    Ok(results)
+    let layer = cost::layer()?;
+    let make = || Site::with(&options.lab, Setup { agent, durability, layer: Some(layer.clone()), ..Setup::default() });
+    let bed = Bed::new(name, make, Site::wait_settled_within)?;
+    if book.numbers.of(name).versions.is_empty() {
+        let monitor = cost::monitors(bed.site(), agent, name, options)?;
+        let versions = page::versions(&bed.site().primary()?, "redis-server")?;
+        let results = book.numbers.of(name);
+        (results.monitor, results.versions) = (Some(monitor), versions);
+    }
+    series::run(bed, book, name, &kinds, runs)
 }

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
+use cluster_scenarios::figures::{Results, percentile, seconds};
 use cluster_scenarios::keep_logs;
 use cluster_scenarios::workshop::{self, Drill, Drills, Kind, Outcome, Verdict, Workshop};
 use lab::{LabOptions, Result};
 
-use crate::page::{self, Page, percentile, seconds};
-use crate::{Options, Results};
+use crate::{Options, page};
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let site = Workshop::up(LabOptions { name: options.lab.clone(), ..LabOptions::default() }, |step| println!("  {step}"))?;
@@ -32,7 +32,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     println!("{}", verdict.table());
     let timeline = site.lab.timeline_from(&verdict.journal, workshop::BETWEEN_ARTICLES_US)?;
     let results = [Results { agent: "the site".to_owned(), versions, ..Results::default() }];
-    let mut page = Page::new("Benchmarks: the whole site", WORDS, &results);
+    let mut page = page::begin("Benchmarks: the whole site", WORDS, &results);
     page.add(&summary(&verdict));
     page.add("\n## Each drill\n\nIn the order in which they were done. A failed request is one that was not answered as it should, in 10 s at most; those of visitors who were answered by nobody because a node was dead are among them. `twice`: the site sent an article once more when its connection broke after the server had taken it.");
     page.table(&Verdict::HEADS, &verdict.rows());
@@ -47,7 +47,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "\n## The timeline\n\nOf the articles; times without one of half a second and longer.\n\n```\n{}```",
         shortened(&timeline)
     ));
-    page.write(options, "benchmarks-workshop", &verdict.drills)
+    page::write(&page, options, "benchmarks-workshop", &verdict.drills)
 }
 
 const WORDS: &str = "Written by `make workshop-drills` and not by hand. The site of [workshop.md](workshop.md) in the rehearsal cluster, three nodes on one machine. Visitors log in, \
