@@ -6,6 +6,7 @@ mod ending;
 pub mod limits;
 mod login;
 mod machine;
+pub mod operator;
 mod record;
 mod secret;
 mod state_file;
