@@ -29,7 +29,7 @@ pub fn line(picture: &Picture, database: &Database) -> (String, Level) {
 fn figures(database: &Database) -> String {
     let record = database.recorded();
     let epoch = record.map_or(0, |record| record.epoch);
-    let needed = record.and_then(|record| record.acknowledgements).unwrap_or(0);
+    let needed = database.needed().unwrap_or(0);
     let running = database.members.iter().filter(|member| member.runs()).count();
     let degraded = database.members.iter().filter(|member| !matches!(member.condition, Condition::Fine | Condition::Stopped(_))).count();
     let failures: u64 = database.members.iter().map(|member| member.failures).sum();

@@ -138,15 +138,14 @@ fn roles(database: &Database) -> Vec<Notice> {
 
 /// Whether writes can be acknowledged, now and after the next loss.
 fn durability(database: &Database) -> Option<Notice> {
-    let record = database.recorded()?;
-    let needed = record.acknowledgements?;
+    let needed = database.needed()?;
     if database.promoted().is_empty() {
         return None;
     }
     let able = database.acknowledging().len();
     if able < needed {
         return Some(notice(Level::Broken, format!(
-            "writes wait: {able} replicas acknowledge, and each write needs {needed}; bring a replica back (systole status {} shows which)",
+            "writes wait: {able} replicas acknowledge, and a write waits for {needed}; bring a replica back (systole status {} shows which)",
             database.name
         )));
     }
@@ -175,7 +174,7 @@ fn of_member(picture: &Picture, database: &Database, member: &Member) -> Vec<Not
     if member.failures > 0 && !matches!(member.condition, Condition::Failed(_)) {
         let clone = &database.clone;
         let cleanup = format!("crm_resource --cleanup --resource {clone} --node {node}");
-        all.push(notice(Level::Degraded, format!("{node} has failed {} times; when that is over: {cleanup}", count(member.failures))));
+        all.push(notice(Level::Degraded, format!("{node} has failed (fail count {}); when that is over: {cleanup}", count(member.failures))));
     }
     if member.runs() && member.role != PROMOTED && member.score.as_deref() == Some("-INFINITY") {
         all.push(notice(Level::Degraded, format!("{node} is not to be promoted: its agent gives it the score -INFINITY")));

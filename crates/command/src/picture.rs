@@ -158,6 +158,26 @@ impl Database {
         self.members.iter().filter(|member| member.acknowledges && member.runs() && member.role != PROMOTED).collect()
     }
 
+    /// What clients are promised: in this epoch where that is recorded, else by the parameter.
+    #[must_use]
+    pub fn durability(&self) -> &str {
+        let usual = match self.kind {
+            Kind::MySql => "lossless",
+            Kind::Redis => "async",
+        };
+        let configured = self.parameters.get("durability").map_or(usual, String::as_str);
+        self.recorded().and_then(|record| record.durability).unwrap_or(configured)
+    }
+
+    /// How many replicas have to acknowledge a write, where writes wait for them. Redis' is not recorded: a majority with the primary.
+    #[must_use]
+    pub fn needed(&self) -> Option<usize> {
+        match self.kind {
+            Kind::MySql => self.recorded()?.acknowledgements,
+            Kind::Redis => (self.durability() == "quorum").then_some(self.servers.unwrap_or(2) / 2),
+        }
+    }
+
     /// How an operator says which data are right.
     #[must_use]
     pub fn decision(&self) -> String {
@@ -273,7 +293,7 @@ fn member(database: &Database, node: &str, instances: &[&Instance], sources: Sou
         position: position_text.as_deref().and_then(|text| operator.published(text)),
         behind: position_text.as_deref().and_then(|text| operator.behind(text, record)),
         position_text,
-        acknowledges: in_sync && said != Some(false),
+        acknowledges: in_sync && instance.is_some() && said != Some(false),
         readable: readable.map(|value| value == "1"),
         score: sources.cib.attribute(node, &format!("master-{}", database.name)).map(str::to_owned),
         failures: failures(sources.cib, &database.name, node),
@@ -311,7 +331,8 @@ fn condition(cib: &Cib, resource: &str, node: &str, instance: Option<&Instance>,
     match (instance, broken) {
         (_, Some(operation)) => Condition::Failed(failed(operation)),
         (Some(instance), None) if instance.failed => Condition::Failed("Pacemaker counts it as failed".into()),
-        (Some(instance), None) if instance.pending.is_some() => Condition::Degraded(instance.pending.clone().unwrap_or_default()),
+        // A monitor that is under way changes nothing.
+        (Some(Instance { pending: Some(pending), .. }), None) if pending != "Monitoring" => Condition::Degraded(format!("{pending} now")),
         (Some(_), None) => match monitors.max_by_key(|op| op.call).filter(|op| DEGRADED.contains(&op.code)) {
             Some(monitor) => Condition::Degraded(monitor.reason.clone()),
             None => Condition::Fine,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use promotable::operator::Behind;
 use serde_json::{Value, json};
 
 use crate::notices::{self, Level, Notice, count};
@@ -86,7 +87,7 @@ impl<'a> Status<'a> {
     #[must_use]
     pub fn tsv(&self) -> String {
         let mut table = Table::new(&[
-            "RESOURCE", "NODE", "ROLE", "STATE", "EXECUTED", "RECEIVED", "AS OF", "LAG", "ACK", "READABLE", "SCORE", "FAILS", "WATCHER",
+            "RESOURCE", "NODE", "ROLE", "EXECUTED", "RECEIVED", "AS OF", "LAG", "ACK", "READABLE", "SCORE", "FAILS", "WATCHER", "STATE",
         ]);
         for database in &self.databases {
             for member in &database.members {
@@ -133,8 +134,7 @@ pub fn unknown(picture: &Picture, name: &str) -> String {
 fn database_json(database: &Database) -> Value {
     let record = database.recorded().map(|record| {
         json!({
-            "epoch": record.epoch, "change": record.change, "node": record.node, "decided": record.decided, "durability": record.durability,
-            "acknowledgements": record.acknowledgements, "in_sync": record.in_sync, "position": record.position, "relaxed": record.relaxed,
+            "epoch": record.epoch, "change": record.change, "node": record.node, "decided": record.decided, "in_sync": record.in_sync, "position": record.position, "relaxed": record.relaxed,
         })
     });
     let members = database.members.iter().map(|member| {
@@ -142,13 +142,15 @@ fn database_json(database: &Database) -> Value {
         json!({
             "node": member.node, "role": member.role, "state": said(&member.condition),
             "executed": position.and_then(|p| p.executed.as_ref()), "received": position.and_then(|p| p.received.as_ref()),
-            "as_of": position.map(|p| &p.round), "lag": member.behind.map(|b| b.count), "lag_unit": member.behind.map(|b| b.unit),
+            "as_of": position.map(|p| &p.round), "current": position.map(|p| is_current(database, &p.round)),
+            "lag": lag(database, member).map(|b| b.count), "lag_unit": lag(database, member).map(|b| b.unit),
             "acknowledges": member.acknowledges, "readable": member.readable, "score": member.score, "failures": member.failures,
             "watcher": member.watched,
         })
     });
     json!({
-        "name": database.name, "clone": database.clone, "record": record, "members": members.collect::<Vec<_>>(),
+        "name": database.name, "clone": database.clone, "durability": database.durability(), "acknowledgements": database.needed(),
+        "record": record, "members": members.collect::<Vec<_>>(),
         "leftovers": database.leftovers.iter().map(|left| &left.id).collect::<Vec<_>>(),
     })
 }
@@ -168,10 +170,9 @@ fn head_of(database: &Database) -> String {
             if record.decided {
                 out.push_str(" by an operator's decision");
             }
-            let configured = || database.parameters.get("durability").map_or("async", String::as_str);
-            let _ = write!(out, ", durability {}", record.durability.unwrap_or_else(|| shown(configured())));
-            if let Some(needed) = record.acknowledgements {
-                let _ = write!(out, " ({needed} of the in-sync replicas)");
+            let _ = write!(out, ", durability {}", database.durability());
+            if let Some(needed) = database.needed() {
+                let _ = write!(out, " (a write waits for {needed})");
             }
             let in_sync: Vec<&str> = record.in_sync.iter().map(String::as_str).collect();
             let _ = write!(out, ", in sync: {}", if in_sync.is_empty() { "nobody".to_owned() } else { in_sync.join(" ") });
@@ -180,13 +181,8 @@ fn head_of(database: &Database) -> String {
     out
 }
 
-/// Redis' durability is no part of its record.
-fn shown(durability: &str) -> &'static str {
-    if durability == "quorum" { "quorum" } else { "async" }
-}
-
 fn columns(database: &Database) -> Vec<&'static str> {
-    let mut columns = vec!["NODE", "ROLE", "STATE", "EXECUTED", "RECEIVED", "AS OF", "LAG", "ACK", "READABLE", "SCORE", "FAILS", "WATCHER"];
+    let mut columns = vec!["NODE", "ROLE", "EXECUTED", "RECEIVED", "AS OF", "LAG", "ACK", "READABLE", "SCORE", "FAILS", "WATCHER", "STATE"];
     // Only one of the agents tells it.
     let told = database.members.iter().any(|member| member.readable.is_some());
     columns.retain(|column| told || *column != "READABLE");
@@ -197,13 +193,12 @@ fn cells(database: &Database, member: &Member, people: bool) -> Vec<String> {
     let position = member.position.as_ref();
     let limit = if people { POSITION_WIDTH } else { usize::MAX };
     let shown = |text: Option<&String>| text.map(|text| shortened(text, limit)).unwrap_or_default();
-    let lag = member.behind.map(|behind| format!("{} {}", behind.count, behind.unit)).unwrap_or_default();
+    let lag = lag(database, member).map(|behind| format!("{} {}", behind.count, behind.unit)).unwrap_or_default();
     let yes_or_no = |is: bool| if is { "yes".to_owned() } else { "no".to_owned() };
     let primary = member.role == PROMOTED;
     let mut cells = vec![
         member.node.clone(),
         member.role.clone(),
-        said(&member.condition),
         shown(position.and_then(|p| p.executed.as_ref())),
         shown(position.and_then(|p| p.received.as_ref())),
         position.map(|p| as_of(database, &p.round)).unwrap_or_default(),
@@ -217,18 +212,30 @@ fn cells(database: &Database, member: &Member, people: bool) -> Vec<String> {
         member.score.clone().unwrap_or_default(),
         count(member.failures),
         member.watched.map(|runs| if runs { "runs".to_owned() } else { "gone".to_owned() }).unwrap_or_default(),
+        said(&member.condition),
     ]);
     cells
 }
 
+/// Whether a position was published for the election that is held now: no primary has written anything since.
+fn is_current(database: &Database, round: &str) -> bool {
+    database.promoted().is_empty() && database.recorded().is_some_and(|record| record.round == round)
+}
+
+/// How far a server is behind what is recorded. A position of an election that is over says nothing of how far it is now.
+fn lag(database: &Database, member: &Member) -> Option<Behind> {
+    member.position.as_ref().filter(|position| is_current(database, &position.round)).and(member.behind)
+}
+
 /// How old a published position is: positions are published for an election, and stand until the next one.
 fn as_of(database: &Database, round: &str) -> String {
-    let current = database.recorded().is_some_and(|record| record.round == round);
     let stamp = round.split('-').next().unwrap_or_default();
-    match (current, database.promoted().is_empty()) {
-        (true, true) => "this election".to_owned(),
-        _ if stamp.split('.').all(|number| number == "0") => "first election".to_owned(),
-        _ => format!("end of {stamp}"),
+    if is_current(database, round) {
+        "now".to_owned()
+    } else if stamp.split('.').all(|number| number == "0") {
+        "first start".to_owned()
+    } else {
+        format!("end of {stamp}")
     }
 }
 

@@ -122,7 +122,7 @@ fn tell(name: &str, plan: &Plan, progress: &Progress, took: Duration, interrupte
     let seconds = took.as_secs_f64();
     match progress {
         Progress::Arrived(node) if *node == plan.to => {
-            print(&format!("{}: {} is the primary, and was {} before; it took {seconds:.1} s\n", plan.clone, node, plan.from));
+            print(&format!("{}: {} is the primary, and was {} before; it took {seconds:.2} s\n", plan.clone, node, plan.from));
             Ending::Done
         }
         Progress::Arrived(node) => {

@@ -22,6 +22,9 @@ pub struct Considered {
     pub because: String,
 }
 
+/// What becomes of a cluster without the majority of its nodes.
+const NO_QUORUM_LEFT: &str = "no quorum is left then: nobody is promoted before another node is back";
+
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Why {
@@ -47,9 +50,9 @@ pub fn why(picture: &Picture, database: &Database, lost: Option<&str>) -> Result
             Err(format!("{} has no server on {lost}: there are {}", database.clone, nodes.join(", ")))
         }
         (Some(lost), Some(primary)) if primary != lost => Ok(a_replica_is_lost(database, &primary, lost)),
-        (Some(lost), _) => Ok(the_primary_is_lost(picture, database, lost)),
+        (Some(lost), Some(_)) => Ok(the_primary_is_lost(picture, database, lost)),
         (None, Some(primary)) => Ok(somebody_is_promoted(picture, database, &primary)),
-        (None, None) => Ok(nobody_is_promoted(picture, database)),
+        (lost, None) => Ok(nobody_is_promoted(picture, database, lost)),
     }
 }
 
@@ -172,11 +175,16 @@ pub(crate) fn obstacles(picture: &Picture, database: &Database) -> Vec<String> {
     all
 }
 
-fn nobody_is_promoted(picture: &Picture, database: &Database) -> Why {
-    let positions = database.members.iter().filter_map(|member| Some((member.node.clone(), member.position_text.clone()?))).collect();
-    let question = format!("{}: why is nobody promoted?", database.clone);
-    let mut why = Why { question, nodes: consider(picture, database, &positions, None), outcome: Vec::new(), level: Level::Broken };
+fn nobody_is_promoted(picture: &Picture, database: &Database, lost: Option<&str>) -> Why {
+    let members = database.members.iter().filter(|member| Some(member.node.as_str()) != lost);
+    let positions = members.filter_map(|member| Some((member.node.clone(), member.position_text.clone()?))).collect();
+    let without = lost.map_or_else(String::new, |lost| format!(", and who could be without {lost}"));
+    let question = format!("{}: why is nobody promoted{without}?", database.clone);
+    let mut why = Why { question, nodes: consider(picture, database, &positions, lost), outcome: Vec::new(), level: Level::Broken };
     why.outcome = obstacles(picture, database);
+    if lost.is_some_and(|lost| !keeps_quorum(picture, lost)) {
+        why.outcome.push(NO_QUORUM_LEFT.to_owned());
+    }
     if why.outcome.is_empty() {
         let first = why.first();
         why.outcome.push(if first.is_empty() {
@@ -237,7 +245,7 @@ fn the_primary_is_lost(picture: &Picture, database: &Database, lost: &str) -> Wh
     let mut why = Why { question, nodes, outcome: Vec::new(), level: Level::Good };
     let mut obstacles = obstacles(picture, database);
     if !keeps_quorum(picture, lost) {
-        obstacles.push("no quorum is left then: nobody is promoted before another node is back".into());
+        obstacles.push(NO_QUORUM_LEFT.to_owned());
     }
     let first = why.first();
     why.outcome = if first.is_empty() {
@@ -253,9 +261,12 @@ fn the_primary_is_lost(picture: &Picture, database: &Database, lost: &str) -> Wh
         } else {
             format!("{} would be promoted: whoever holds the most then, and Pacemaker chooses among equal ones", first.join(" or "))
         }];
-        outcome.extend(after_promotion(database, lost));
+        if let Some(wait) = after_promotion(database, lost) {
+            why.level = Level::Broken;
+            outcome.push(wait);
+        }
         if !picture.fencing {
-            why.level = Level::Degraded;
+            why.level = why.level.max(Level::Degraded);
             outcome.push("fencing is off: if the network breaks and not the node, both take writes".into());
         }
         outcome
@@ -265,14 +276,14 @@ fn the_primary_is_lost(picture: &Picture, database: &Database, lost: &str) -> Wh
 
 /// Whether writes go on after the loss of the primary, where they wait for replicas.
 fn after_promotion(database: &Database, lost: &str) -> Option<String> {
-    let needed = database.recorded()?.acknowledgements?;
+    let needed = database.needed()?;
     let left = database.members.iter().filter(|member| member.node != lost && member.runs()).count().saturating_sub(1);
-    (left < needed).then(|| format!("writes wait then: {left} replicas are left, and each write needs {needed}"))
+    (left < needed).then(|| format!("writes wait then: {left} replicas are left, and a write waits for {needed}"))
 }
 
 fn a_replica_is_lost(database: &Database, primary: &str, lost: &str) -> Why {
     let left: Vec<&Member> = database.acknowledging().into_iter().filter(|member| member.node != lost).collect();
-    let needed = database.recorded().and_then(|record| record.acknowledgements);
+    let needed = database.needed();
     let others = database.members.iter().filter(|member| member.node != lost);
     let considered = |member: &Member| Considered {
         node: member.node.clone(),
@@ -286,7 +297,7 @@ fn a_replica_is_lost(database: &Database, primary: &str, lost: &str) -> Why {
     };
     let (outcome, level) = match needed {
         Some(needed) if left.len() < needed => {
-            (format!("{primary} stays the primary, and writes wait: {} replicas acknowledge, and each write needs {needed}", left.len()), Level::Broken)
+            (format!("{primary} stays the primary, and writes wait: {} replicas acknowledge, and a write waits for {needed}", left.len()), Level::Broken)
         }
         _ => (format!("{primary} stays the primary, and writes go on"), Level::Good),
     };

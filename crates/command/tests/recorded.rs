@@ -1,0 +1,132 @@
+//! What is said of real clusters: recorded/NAME holds what Pacemaker's tools printed there, and what the command has to say of it.
+//! `UPDATE=1 cargo test -p systole-command --test recorded` writes that; read the difference.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it saw by panicking")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use systole_command::check;
+use systole_command::cib::Cib;
+use systole_command::crm_mon::Monitor;
+use systole_command::notices::Level;
+use systole_command::picture::{Attributes, MEMBERSHIP, POSITION, Picture};
+use systole_command::status::Status;
+use systole_command::why::why;
+
+fn directory(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded").join(name)
+}
+
+/// Lines of `attrd_updater --query --all`.
+fn attributes(text: &str) -> Attributes {
+    let mut all = Attributes::new();
+    for line in text.lines() {
+        let [_, name, _, host, _, value, _] = line.split('"').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        for attribute in [POSITION, MEMBERSHIP] {
+            if let Some(resource) = name.strip_prefix("systole-").and_then(|rest| rest.strip_suffix(&format!("-{attribute}"))) {
+                all.entry((resource.to_owned(), attribute)).or_default().insert(host.to_owned(), value.to_owned());
+            }
+        }
+    }
+    all
+}
+
+fn recorded(name: &str) -> Picture {
+    let read = |file: &str| std::fs::read_to_string(directory(name).join(file)).unwrap();
+    let (cib, monitor) = (Cib::parse(&read("cib.xml")).unwrap(), Monitor::parse(&read("crm_mon.xml")).unwrap());
+    let watched = BTreeMap::from([("mysql".to_owned(), ("lxc1".to_owned(), true))]);
+    Picture::new(&cib, &monitor, &attributes(&read("attributes")), &watched)
+}
+
+/// Compares with what is kept, or writes it.
+fn compare(name: &str, file: &str, said: &str) {
+    let path = directory(name).join(file);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, said).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(kept == said, "{}:\n{said}\nand not\n{kept}", path.display());
+}
+
+/// All that is said of a cluster that was recorded, and how bad it is by `status`.
+fn said_of(name: &str, level: Level) {
+    let picture = recorded(name);
+    let status = Status::of(&picture, None).unwrap();
+    compare(name, "status.txt", &status.pretty());
+    compare(name, "status.tsv", &status.tsv());
+    compare(name, "status.json", &format!("{:#}\n", status.json()));
+    assert_eq!(status.level(), level);
+    let checks: String = picture.databases.iter().map(|database| check::line(&picture, database).0 + "\n").collect();
+    compare(name, "check.txt", &checks);
+    let mut all = String::new();
+    for database in &picture.databases {
+        all.push_str(&why(&picture, database, None).unwrap().pretty());
+        for member in &database.members {
+            all.push('\n');
+            all.push_str(&why(&picture, database, Some(&member.node)).unwrap().pretty());
+        }
+        all.push_str("\n----\n");
+    }
+    compare(name, "why.txt", &all);
+}
+
+#[test]
+fn all_is_in_order() {
+    said_of("in-order", Level::Good);
+}
+
+#[test]
+fn two_moves_have_left_their_constraints() {
+    said_of("moved", Level::Degraded);
+}
+
+#[test]
+fn a_setting_breaks_the_promise_a_server_is_stopped_and_a_node_is_on_standby() {
+    said_of("degraded", Level::Degraded);
+}
+
+#[test]
+fn the_node_of_a_primary_is_lost() {
+    said_of("lost", Level::Degraded);
+}
+
+#[test]
+fn writes_wait_for_a_replica() {
+    said_of("blocked", Level::Broken);
+}
+
+#[test]
+fn nobody_is_promoted() {
+    said_of("nobody", Level::Broken);
+}
+
+#[test]
+fn who_is_not_there_is_named() {
+    let picture = recorded("in-order");
+    assert_eq!(Status::of(&picture, Some("nobody")).unwrap_err(), "there is no database nobody: there are mysql, redis");
+    let database = picture.database("mysql-clone").unwrap();
+    assert_eq!(why(&picture, database, Some("lxc9")).unwrap_err(), "mysql-clone has no server on lxc9: there are lxc1, lxc2, lxc3");
+    assert!(picture.database("mysql").is_some() && picture.database("mysql-ip").is_none());
+}
+
+#[test]
+fn a_line_for_a_monitoring_system_has_one_bar_and_one_line() {
+    for name in ["in-order", "moved", "degraded", "lost", "blocked", "nobody"] {
+        let picture = recorded(name);
+        for database in &picture.databases {
+            let (line, level) = check::line(&picture, database);
+            assert_eq!((line.matches('|').count(), line.lines().count()), (1, 1), "{line}");
+            let words = ["OK ", "WARNING ", "CRITICAL ", "UNKNOWN "];
+            assert!(line.starts_with(words[level as usize]), "{line}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_answer_is_an_error_and_not_an_empty_cluster() {
+    for text in ["", "nonsense", "<cib", "<other/>"] {
+        assert!(Cib::parse(text).is_err(), "{text}");
+    }
+    assert!(Monitor::parse("<crm_mon").is_err());
+}
