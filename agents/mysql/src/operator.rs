@@ -9,6 +9,9 @@ use crate::gtid::Gtids;
 use crate::membership::Membership;
 use crate::record::{Durability, Record};
 
+/// How the monitor of a primary begins that nobody acknowledges.
+const WRITES_WAIT: &str = "writes wait: ";
+
 /// `ocf:systole:mysql`, for the operator's command.
 #[derive(Clone, Copy, Debug)]
 pub struct MySqlOperator;
@@ -54,6 +57,10 @@ impl Operator for MySqlOperator {
         let (position, set) = (Position::parse(position)?, Record::parse(record).ok()?.set?);
         let count = set.count_beyond(&position.have())?;
         Some(Behind { count, unit: "transactions" })
+    }
+
+    fn stops_writes(&self, state: &str) -> bool {
+        state.contains(WRITES_WAIT)
     }
 
     fn foreseen(&self, record: &str, in_sync: bool) -> Option<String> {
@@ -135,6 +142,12 @@ mod tests {
         let uuid = "aaaaaaaa-0000-0000-0000-000000000001";
         assert_eq!(behind(&format!("{uuid}:1-5:9"), &format!("{uuid}:1-10")), Some(4));
         assert_eq!(behind(&format!("{uuid}:1-5"), "0-1-100"), None);
+    }
+
+    #[test]
+    fn the_monitor_says_that_writes_wait_in_these_words() {
+        assert!(include_str!("protocol/members.rs").contains(&format!("\"{WRITES_WAIT}")));
+        assert!(MySqlOperator.stops_writes("the disk is full; writes wait: no replica acknowledges") && !MySqlOperator.stops_writes("full"));
     }
 
     #[test]

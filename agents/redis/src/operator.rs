@@ -9,6 +9,9 @@ use crate::election::{Position, Question, Unfit, Verdict, elect};
 use crate::params::{ALL, Durability, Params};
 use crate::record::Record;
 
+/// How the monitor of a primary begins that has too few replicas.
+const WRITES_REFUSED: &str = "writes are refused: ";
+
 /// `ocf:systole:redis`, for the operator's command.
 #[derive(Clone, Copy, Debug)]
 pub struct RedisOperator;
@@ -49,6 +52,10 @@ impl Operator for RedisOperator {
         let (position, record) = (Position::parse(position)?, Record::parse(record).ok()?);
         let (_, end) = record.past.iter().find(|(id, _)| *id == position.history)?;
         Some(Behind { count: end.saturating_sub(position.offset), unit: "bytes" })
+    }
+
+    fn stops_writes(&self, state: &str) -> bool {
+        state.contains(WRITES_REFUSED)
     }
 
     fn foreseen(&self, record: &str, in_sync: bool) -> Option<String> {
@@ -127,6 +134,12 @@ mod tests {
         assert!(matches!(ask("c", "quorum", &[("b", foreseen(true)), ("c", foreseen(false))]), Answer::HandOver { to, .. } if to == "b"));
         assert!(matches!(ask("b", "quorum", &[("b", foreseen(true))]), Answer::Refuse(why) if why.contains("DECIDE")));
         assert!(matches!(ask("b", "async", &[("b", foreseen(true))]), Answer::Promote(_)));
+    }
+
+    #[test]
+    fn the_monitor_says_that_writes_are_refused_in_these_words() {
+        assert!(include_str!("protocol/members.rs").contains(&format!("\"{WRITES_REFUSED}")));
+        assert!(RedisOperator.stops_writes("x; writes are refused: 0 of 1") && !RedisOperator.stops_writes("x"));
     }
 
     #[test]

@@ -162,7 +162,10 @@ fn of_member(picture: &Picture, database: &Database, member: &Member) -> Vec<Not
     let gone = picture.node(node).is_none_or(|machine| !machine.online || !machine.states.is_empty());
     match &member.condition {
         Condition::Fine => {}
-        Condition::Degraded(why) => all.push(notice(Level::Degraded, format!("{node}: {why}"))),
+        Condition::Degraded(why) => {
+            let stops = member.role == PROMOTED && database.kind.operator().stops_writes(why);
+            all.push(notice(if stops { Level::Broken } else { Level::Degraded }, format!("{node}: {why}")));
+        }
         Condition::Failed(why) => all.push(notice(
             Level::Degraded,
             format!("{node}: {why}; when it is mended: crm_resource --cleanup --resource {} --node {node}", database.clone),

@@ -101,6 +101,45 @@ fn nobody_is_promoted() {
     said_of("nobody", Level::Broken);
 }
 
+/// The record may name replicas that have not come back to it, so the primary's own word goes before the count.
+#[test]
+fn a_primary_that_says_that_writes_wait_is_broken_whatever_is_recorded() {
+    let read = |file: &str| std::fs::read_to_string(directory("in-order").join(file)).unwrap();
+    let monitor = |line: &str| line.contains("mysql_monitor_10000") && line.contains("on_node=\"lxc2\"");
+    let said = "exit-reason=\"writes wait: no replica acknowledges\"";
+    let change = |line: &str| line.replace("exit-reason=\"\"", said).replace("rc-code=\"8\"", "rc-code=\"191\"");
+    let cib: String = read("cib.xml").lines().map(|line| if monitor(line) { change(line) } else { line.to_owned() } + "\n").collect();
+    let (cib, monitor) = (Cib::parse(&cib).unwrap(), Monitor::parse(&read("crm_mon.xml")).unwrap());
+    let picture = Picture::new(&cib, &monitor, &attributes(&read("attributes")), &BTreeMap::new());
+    let (line, level) = check::line(&picture, picture.database("mysql").unwrap());
+    assert!(level == Level::Broken && line.starts_with("CRITICAL mysql-clone: lxc2: writes wait: no replica"), "{line}");
+}
+
+/// Between a line with a command and the end of what stands indented there.
+fn shown(page: &str, command: &str) -> String {
+    let begin = format!("    # {command}\n");
+    let rest = page.split_once(&begin).unwrap_or_else(|| panic!("{command} is on the page")).1;
+    let mut lines: Vec<&str> = rest.lines().take_while(|line| line.is_empty() || line.starts_with("    ")).collect();
+    while lines.last().is_some_and(|line| line.is_empty()) {
+        lines.pop();
+    }
+    lines.iter().map(|line| line.strip_prefix("    ").unwrap_or(line).to_owned() + "\n").collect()
+}
+
+#[test]
+fn the_examples_of_the_page_are_what_the_command_says() {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/command.md")).unwrap();
+    let of = |name: &str| recorded(name);
+    let status = |picture: &Picture| Status::of(picture, Some("mysql")).unwrap().pretty();
+    let (in_order, degraded, nobody) = (of("in-order"), of("degraded"), of("nobody"));
+    assert_eq!(shown(&page, "systole status mysql"), status(&in_order));
+    assert_eq!(shown(&page, "systole status mysql-clone"), status(&degraded));
+    assert_eq!(shown(&page, "systole check mysql"), check::line(&degraded, degraded.database("mysql").unwrap()).0 + "\n");
+    assert_eq!(shown(&page, "systole why mysql"), why(&nobody, nobody.database("mysql").unwrap(), None).unwrap().pretty());
+    let lost = why(&in_order, in_order.database("mysql").unwrap(), Some("lxc2")).unwrap().pretty();
+    assert_eq!(shown(&page, "systole why mysql --if-lost lxc2"), lost);
+}
+
 #[test]
 fn who_is_not_there_is_named() {
     let picture = recorded("in-order");

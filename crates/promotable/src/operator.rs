@@ -103,6 +103,9 @@ pub trait Operator {
     /// What a server with this position lacks of what was recorded. `None` when the two cannot be compared.
     fn behind(&self, position: &str, record: &str) -> Option<Behind>;
 
+    /// Whether the state that a primary's monitor tells is that writes are not answered.
+    fn stops_writes(&self, state: &str) -> bool;
+
     /// The position that a running replica would publish if the primary were lost now, as far as the record tells: one in the in-sync set
     /// is taken to hold all that was recorded, another one nothing that counts. `None` without a record of a promotion.
     fn foreseen(&self, record: &str, in_sync: bool) -> Option<String>;
