@@ -211,7 +211,7 @@ cluster-recipes:
 ## make scenarios   every scenario on one generation of nodes (IMAGE=debian13 for the other one; an hour and a half)
 # Servers that are in one image only run once, with Debian 12.
 scenarios: test-programs stage image/$(IMAGE) $(if $(filter debian12,$(IMAGE)),image/debian13 image/sid)
-	$(SCENARIOS) address:: balancers:: cron:: haproxy:: mysql:: redis:: sentinel:: upgrade:: workshop:: \
+	$(SCENARIOS) address:: balancers:: command:: cron:: haproxy:: mysql:: redis:: sentinel:: upgrade:: workshop:: \
 	  $(if $(filter debian12,$(IMAGE)),,--skip ::mysql_ --skip valkey)
 
 ## make generations every scenario on both generations of nodes, Debian 12 and 13 (three hours)

@@ -147,7 +147,9 @@ mod tests {
     #[test]
     fn the_monitor_says_that_writes_wait_in_these_words() {
         assert!(include_str!("protocol/members.rs").contains(&format!("\"{WRITES_WAIT}")));
-        assert!(MySqlOperator.stops_writes("the disk is full; writes wait: no replica acknowledges") && !MySqlOperator.stops_writes("full"));
+        assert!(
+            MySqlOperator.stops_writes("the disk is full; writes wait: no replica acknowledges") && !MySqlOperator.stops_writes("full")
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Asking the cluster, each question with a limit: a node that does not answer makes nobody wait. All that the command knows comes from here.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pacemaker::{Cluster, Membership};
@@ -24,7 +24,8 @@ const RECORD: (&str, &str) = ("systole-", "-primary");
 pub(crate) fn picture() -> Result<Picture, String> {
     let until = Instant::now() + LIMIT;
     std::thread::scope(|scope| {
-        let monitor = scope.spawn(|| tool("crm_mon", &["--one-shot", "--inactive", "--output-as=xml"]).and_then(|text| Monitor::parse(&text)));
+        let monitor =
+            scope.spawn(|| tool("crm_mon", &["--one-shot", "--inactive", "--output-as=xml"]).and_then(|text| Monitor::parse(&text)));
         let cib = tool("cibadmin", &["--query"]).and_then(|text| Cib::parse(&text));
         let attributes = cib.as_ref().map(|cib| attributes(cib, until)).unwrap_or_default();
         let watched = cib.as_ref().map(watched).unwrap_or_default();
@@ -46,7 +47,10 @@ pub(crate) fn tool(program: &str, arguments: &[&str]) -> Result<String, String> 
 /// # Errors
 /// What it said, or that it said nothing.
 pub(crate) fn tool_within(program: &str, arguments: &[&str], limit: Duration) -> Result<String, String> {
-    let done = process::run(program, arguments, limit).map_err(|e| e.to_string())?;
+    // Monitoring systems call the command without sbin in their PATH.
+    let there = Path::new("/usr/sbin").join(program);
+    let path = there.to_str().filter(|_| there.is_file()).unwrap_or(program);
+    let done = process::run(path, arguments, limit).map_err(|e| e.to_string())?;
     if done.status.success() {
         return Ok(done.stdout);
     }
@@ -94,6 +98,6 @@ fn watched(cib: &Cib) -> BTreeMap<String, (String, bool)> {
 
 /// This node's name in the cluster. Where it is not that of the host, nothing is shown of its watchers, rather than to start a tool for it.
 fn this_node(cib: &Cib) -> Option<String> {
-    let host = process::own::text(std::path::Path::new("/proc/sys/kernel/hostname")).ok()?;
+    let host = process::own::text(Path::new("/proc/sys/kernel/hostname")).ok()?;
     cib.nodes.iter().find(|node| node.as_str() == host.trim()).cloned()
 }

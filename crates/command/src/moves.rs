@@ -36,7 +36,10 @@ pub(crate) fn plan(picture: &Picture, database: &Database, to: Option<&str>) -> 
         return Err(refused(obstacle));
     }
     if let Some(left) = database.leftovers.first() {
-        return Err(refused(format!("constraint {} is left of another move; clear it first with: systole abort {}", left.id, database.name)));
+        return Err(refused(format!(
+            "constraint {} is left of another move; clear it first with: systole abort {}",
+            left.id, database.name
+        )));
     }
     let promoted = database.promoted();
     let [primary] = promoted.as_slice() else {
@@ -48,7 +51,10 @@ pub(crate) fn plan(picture: &Picture, database: &Database, to: Option<&str>) -> 
     let record = match &database.record {
         Some(Ok(record)) if record.node == primary.node => record,
         Some(Ok(record)) => {
-            return Err(refused(format!("{} is promoted, and the record names {}: systole why {}", primary.node, record.node, database.name)));
+            return Err(refused(format!(
+                "{} is promoted, and the record names {}: systole why {}",
+                primary.node, record.node, database.name
+            )));
         }
         Some(Err(why)) => return Err(refused(format!("the record cannot be read: {why}"))),
         None => return Err(refused(format!("the promotion of {} is not recorded yet: wait for its monitor", primary.node))),
@@ -82,9 +88,13 @@ fn unsuitable(picture: &Picture, database: &Database, member: &Member) -> Option
         return Some(format!("{node} cannot be promoted: {why}"));
     }
     if points(member.score.as_deref()) < 0 {
-        return Some(format!("{node} cannot be promoted: its agent gives it no score; its state says why (systole status {})", database.name));
+        return Some(format!(
+            "{node} cannot be promoted: its agent gives it no score; its state says why (systole status {})",
+            database.name
+        ));
     }
-    (!member.acknowledges).then(|| format!("{node} is not in sync, and may lack what was acknowledged: wait for it (systole status {})", database.name))
+    (!member.acknowledges)
+        .then(|| format!("{node} is not in sync, and may lack what was acknowledged: wait for it (systole status {})", database.name))
 }
 
 fn named<'a>(picture: &Picture, database: &'a Database, to: &str) -> Result<&'a Member, String> {

@@ -81,13 +81,16 @@ fn cluster(picture: &Picture) -> Vec<Notice> {
             continue;
         }
         for state in &node.states {
-            all.push(notice(Level::Degraded, match *state {
-                "standby" => format!("node {name} is on standby; end that with: crm_standby --node {name} --delete"),
-                "maintenance" => {
-                    format!("node {name} is in maintenance; end that with: crm_attribute --node {name} --name maintenance --delete")
-                }
-                other => format!("node {name} is {other}"),
-            }));
+            all.push(notice(
+                Level::Degraded,
+                match *state {
+                    "standby" => format!("node {name} is on standby; end that with: crm_standby --node {name} --delete"),
+                    "maintenance" => {
+                        format!("node {name} is in maintenance; end that with: crm_attribute --node {name} --name maintenance --delete")
+                    }
+                    other => format!("node {name} is {other}"),
+                },
+            ));
         }
     }
     all
@@ -124,12 +127,15 @@ fn roles(database: &Database) -> Vec<Notice> {
     }
     match (&database.record, promoted.first()) {
         (Some(Err(why)), _) => all.push(notice(Level::Broken, format!("the record cannot be read: {why}"))),
-        (Some(Ok(record)), Some(primary)) if record.node != primary.node => all.push(notice(Level::Broken, format!(
-            "{} is promoted, and the record names {}: systole why {}",
-            primary.node, record.node, database.name
-        ))),
+        (Some(Ok(record)), Some(primary)) if record.node != primary.node => all.push(notice(
+            Level::Broken,
+            format!("{} is promoted, and the record names {}: systole why {}", primary.node, record.node, database.name),
+        )),
         (None, Some(primary)) => {
-            all.push(notice(Level::Degraded, format!("{} is promoted, and no promotion is recorded yet: wait for its monitor", primary.node)));
+            all.push(notice(
+                Level::Degraded,
+                format!("{} is promoted, and no promotion is recorded yet: wait for its monitor", primary.node),
+            ));
         }
         _ => {}
     }
@@ -144,16 +150,18 @@ fn durability(database: &Database) -> Option<Notice> {
     }
     let able = database.acknowledging().len();
     if able < needed {
-        return Some(notice(Level::Broken, format!(
-            "writes wait: {able} replicas acknowledge, and a write waits for {needed}; bring a replica back (systole status {} shows which)",
-            database.name
-        )));
+        return Some(notice(
+            Level::Broken,
+            format!(
+                "writes wait: {able} replicas acknowledge, and a write waits for {needed}; bring a replica back (systole status {} shows which)",
+                database.name
+            ),
+        ));
     }
     // Two servers can never bear the loss of one.
     let replicas = database.servers.map_or(0, |servers| servers.saturating_sub(1));
-    (able == needed && replicas > needed).then(|| {
-        notice(Level::Degraded, format!("the next loss of a replica stops writes: {able} of {replicas} replicas acknowledge"))
-    })
+    (able == needed && replicas > needed)
+        .then(|| notice(Level::Degraded, format!("the next loss of a replica stops writes: {able} of {replicas} replicas acknowledge")))
 }
 
 fn of_member(picture: &Picture, database: &Database, member: &Member) -> Vec<Notice> {
@@ -177,7 +185,10 @@ fn of_member(picture: &Picture, database: &Database, member: &Member) -> Vec<Not
     if member.failures > 0 && !matches!(member.condition, Condition::Failed(_)) {
         let clone = &database.clone;
         let cleanup = format!("crm_resource --cleanup --resource {clone} --node {node}");
-        all.push(notice(Level::Degraded, format!("{node} has failed (fail count {}); when that is over: {cleanup}", count(member.failures))));
+        all.push(notice(
+            Level::Degraded,
+            format!("{node} has failed (fail count {}); when that is over: {cleanup}", count(member.failures)),
+        ));
     }
     if member.runs() && member.role != PROMOTED && member.score.as_deref() == Some("-INFINITY") {
         all.push(notice(Level::Degraded, format!("{node} is not to be promoted: its agent gives it the score -INFINITY")));
@@ -187,7 +198,10 @@ fn of_member(picture: &Picture, database: &Database, member: &Member) -> Vec<Not
         all.push(notice(Level::Degraded, format!("{node}: Pacemaker does not manage the instance; undo that with: {mend}")));
     }
     if member.watched == Some(false) && member.runs() {
-        all.push(notice(Level::Degraded, format!("{node}: no watcher runs, and a crash is found by the monitor only; the next monitor starts it")));
+        all.push(notice(
+            Level::Degraded,
+            format!("{node}: no watcher runs, and a crash is found by the monitor only; the next monitor starts it"),
+        ));
     }
     all
 }

@@ -31,6 +31,8 @@ pub fn man_page() -> std::io::Result<String> {
     page.render_options_section(&mut out)?;
     out.extend_from_slice(b".SH EXIT STATUS\n");
     out.extend_from_slice(program.get_after_help().map(ToString::to_string).unwrap_or_default().as_bytes());
-    out.extend_from_slice(b"\n.SH SEE ALSO\n.BR ocf_systole_mysql (7),\n.BR ocf_systole_redis (7),\n.BR systole\\-cron (8),\n.BR crm_mon (8)\n");
+    out.extend_from_slice(
+        b"\n.SH SEE ALSO\n.BR ocf_systole_mysql (7),\n.BR ocf_systole_redis (7),\n.BR systole\\-cron (8),\n.BR crm_mon (8)\n",
+    );
     Ok(String::from_utf8_lossy(&out).into_owned())
 }

@@ -337,7 +337,9 @@ fn condition(cib: &Cib, resource: &str, node: &str, instance: Option<&Instance>,
             Some(monitor) => Condition::Degraded(monitor.reason.clone()),
             None => Condition::Fine,
         },
-        (None, None) => Condition::Stopped(machine.and_then(|m| m.states.first()).map_or_else(String::new, |state| format!("{state} node"))),
+        (None, None) => {
+            Condition::Stopped(machine.and_then(|m| m.states.first()).map_or_else(String::new, |state| format!("{state} node")))
+        }
     }
 }
 
@@ -350,10 +352,7 @@ fn other(name: &str, agent: &str, instances: &[&Instance], cib: &Cib) -> Other {
     };
     let wrong = nodes.iter().map(worst).find(|condition| *condition != Condition::Fine);
     let nowhere = || cib.nodes.iter().map(worst).find(|condition| matches!(condition, Condition::Failed(_)));
-    let condition = if nodes.is_empty() {
-        nowhere().unwrap_or_else(|| Condition::Stopped(String::new()))
-    } else {
-        wrong.unwrap_or(Condition::Fine)
-    };
+    let condition =
+        if nodes.is_empty() { nowhere().unwrap_or_else(|| Condition::Stopped(String::new())) } else { wrong.unwrap_or(Condition::Fine) };
     Other { name: name.to_owned(), agent: agent.to_owned(), what, nodes, condition }
 }

@@ -126,7 +126,10 @@ fn tell(name: &str, plan: &Plan, progress: &Progress, took: Duration, interrupte
             Ending::Done
         }
         Progress::Arrived(node) => {
-            complain(&format!("{}: {node} was promoted and not {}: the log of {} says why (systole why {name})", plan.clone, plan.to, plan.to));
+            complain(&format!(
+                "{}: {node} was promoted and not {}: the log of {} says why (systole why {name})",
+                plan.clone, plan.to, plan.to
+            ));
             Ending::HalfWay
         }
         Progress::NotBegun if interrupted => {
@@ -139,7 +142,10 @@ fn tell(name: &str, plan: &Plan, progress: &Progress, took: Duration, interrupte
         }
         Progress::Between => {
             let what = if interrupted { "interrupted" } else { "not over yet" };
-            complain(&format!("{what} after {seconds:.0} s: {} is demoted, and Pacemaker goes on to promote the best: systole why {name}", plan.from));
+            complain(&format!(
+                "{what} after {seconds:.0} s: {} is demoted, and Pacemaker goes on to promote the best: systole why {name}",
+                plan.from
+            ));
             if interrupted { Ending::HalfWay } else { Ending::TimedOut }
         }
     }

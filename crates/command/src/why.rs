@@ -124,7 +124,11 @@ pub(crate) fn barred(picture: &Picture, database: &Database, member: &Member) ->
         });
     }
     let ban = format!("cli-ban-{}-on-{node}", database.clone);
-    database.leftovers.iter().find(|left| left.id == ban).map(|left| format!("constraint {} forbids it: systole abort {}", left.id, database.name))
+    database
+        .leftovers
+        .iter()
+        .find(|left| left.id == ban)
+        .map(|left| format!("constraint {} forbids it: systole abort {}", left.id, database.name))
 }
 
 /// What the election says of a member.
@@ -164,7 +168,9 @@ pub(crate) fn obstacles(picture: &Picture, database: &Database) -> Vec<String> {
     let notices = notices::of(picture, &[]);
     let mut all: Vec<String> = notices.into_iter().filter(|notice| notice.level == Level::Broken).map(|notice| notice.text).collect();
     if picture.maintenance {
-        all.push("maintenance-mode is on, and nothing is promoted; end it with: crm_attribute --name maintenance-mode --update false".into());
+        all.push(
+            "maintenance-mode is on, and nothing is promoted; end it with: crm_attribute --name maintenance-mode --update false".into(),
+        );
     }
     if let Some(role) = &database.target_role {
         all.push(format!(
@@ -188,9 +194,16 @@ fn nobody_is_promoted(picture: &Picture, database: &Database, lost: Option<&str>
     if why.outcome.is_empty() {
         let first = why.first();
         why.outcome.push(if first.is_empty() {
-            format!("nobody can be promoted: do what the sentences say, or name the node whose data are right with: {}", database.decision())
+            format!(
+                "nobody can be promoted: do what the sentences say, or name the node whose data are right with: {}",
+                database.decision()
+            )
         } else {
-            format!("{} can be promoted: wait for Pacemaker's next attempt, or begin it with: crm_resource --cleanup --resource {}", first.join(" or "), database.clone)
+            format!(
+                "{} can be promoted: wait for Pacemaker's next attempt, or begin it with: crm_resource --cleanup --resource {}",
+                first.join(" or "),
+                database.clone
+            )
         });
     }
     why
@@ -236,7 +249,11 @@ fn the_primary_is_lost(picture: &Picture, database: &Database, lost: &str) -> Wh
     let mut nodes = consider(picture, database, &positions, Some(lost));
     for node in nodes.iter_mut().filter(|node| node.eligible == Some(true)) {
         if node.score.as_deref() == Some("-INFINITY") {
-            *node = Considered { eligible: Some(false), because: "its agent gives it the score -INFINITY, and says why in its state".into(), ..node.clone() };
+            *node = Considered {
+                eligible: Some(false),
+                because: "its agent gives it the score -INFINITY, and says why in its state".into(),
+                ..node.clone()
+            };
         } else {
             node.because = "it is in sync, so it holds all that is recorded and was acknowledged".into();
         }
@@ -250,7 +267,10 @@ fn the_primary_is_lost(picture: &Picture, database: &Database, lost: &str) -> Wh
     let first = why.first();
     why.outcome = if first.is_empty() {
         why.level = Level::Broken;
-        obstacles.push(format!("nobody would be promoted; bring {lost} back, or what is missing above; the last way out: {}", database.decision()));
+        obstacles.push(format!(
+            "nobody would be promoted; bring {lost} back, or what is missing above; the last way out: {}",
+            database.decision()
+        ));
         obstacles
     } else if !obstacles.is_empty() {
         why.level = Level::Broken;
@@ -296,9 +316,10 @@ fn a_replica_is_lost(database: &Database, primary: &str, lost: &str) -> Why {
         },
     };
     let (outcome, level) = match needed {
-        Some(needed) if left.len() < needed => {
-            (format!("{primary} stays the primary, and writes wait: {} replicas acknowledge, and a write waits for {needed}", left.len()), Level::Broken)
-        }
+        Some(needed) if left.len() < needed => (
+            format!("{primary} stays the primary, and writes wait: {} replicas acknowledge, and a write waits for {needed}", left.len()),
+            Level::Broken,
+        ),
         _ => (format!("{primary} stays the primary, and writes go on"), Level::Good),
     };
     Why {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
 use systole_command::check;
 use systole_command::cib::Cib;
 use systole_command::crm_mon::Monitor;
@@ -168,4 +169,26 @@ fn what_is_no_answer_is_an_error_and_not_an_empty_cluster() {
         assert!(Cib::parse(text).is_err(), "{text}");
     }
     assert!(Monitor::parse("<crm_mon").is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever stands in the attributes, it is read without a panic, and something is said.
+    #[test]
+    fn any_value_is_read_without_a_panic(position in "[-0-9a-z.:|,]{0,40}", record in "(epoch|node|set|history|past|holders|active)=[-0-9a-z:,]{0,20}", score in "-?[A-Z0-9]{0,9}") {
+        let read = |file: &str| std::fs::read_to_string(directory("in-order").join(file)).unwrap();
+        let cib = read("cib.xml").replace("epoch=3", &record).replace("value=\"100\"", &format!("value=\"{score}\""));
+        let (cib, monitor) = (Cib::parse(&cib).unwrap(), Monitor::parse(&read("crm_mon.xml")).unwrap());
+        let values = BTreeMap::from([("lxc1".to_owned(), position)]);
+        let attributes = Attributes::from([(("mysql".to_owned(), POSITION), values.clone()), (("redis".to_owned(), POSITION), values)]);
+        let picture = Picture::new(&cib, &monitor, &attributes, &BTreeMap::new());
+        prop_assert!(Status::of(&picture, None).unwrap().pretty().contains("mysql-clone"));
+        for database in &picture.databases {
+            prop_assert!(check::line(&picture, database).0.contains('|'));
+            for member in &database.members {
+                prop_assert!(why(&picture, database, Some(&member.node)).is_ok());
+            }
+        }
+    }
 }
