@@ -27,10 +27,10 @@ pub(crate) fn picture() -> Result<Picture, String> {
         let monitor =
             scope.spawn(|| tool("crm_mon", &["--one-shot", "--inactive", "--output-as=xml"]).and_then(|text| Monitor::parse(&text)));
         let cib = tool("cibadmin", &["--query"]).and_then(|text| Cib::parse(&text));
-        let attributes = cib.as_ref().map(|cib| attributes(cib, until)).unwrap_or_default();
+        let (attributes, unheard) = cib.as_ref().map(|cib| attributes(cib, until)).unwrap_or_default();
         let watched = cib.as_ref().map(watched).unwrap_or_default();
         let monitor = monitor.join().map_err(|_| "crm_mon could not be asked".to_owned())?;
-        Ok(Picture::new(&cib?, &monitor?, &attributes, &watched))
+        Ok(Picture { unheard, ..Picture::new(&cib?, &monitor?, &attributes, &watched) })
     })
 }
 
@@ -65,19 +65,19 @@ fn names(cib: &Cib) -> impl Iterator<Item = &String> {
     cib.primitives.keys().filter(move |name| recorded(name) || scored(name))
 }
 
-/// The agents' private attributes. They are of the attribute manager of this node, and never in the CIB.
-fn attributes(cib: &Cib, until: Instant) -> Attributes {
-    let mut all = Attributes::new();
+/// The agents' private attributes, and why some are not known. They are of the attribute manager of this node, and never in the CIB.
+fn attributes(cib: &Cib, until: Instant) -> (Attributes, Option<String>) {
+    let (mut all, mut unheard) = (Attributes::new(), None);
     for name in names(cib) {
         let cluster = Cluster::new(membership(name), |_| {}).answering_by(until);
         for attribute in [POSITION, MEMBERSHIP] {
-            // What is not known is shown as not known.
-            if let Ok(values) = cluster.private_values(attribute) {
-                all.insert((name.clone(), attribute), values);
+            match cluster.private_values(attribute) {
+                Ok(values) => drop(all.insert((name.clone(), attribute), values)),
+                Err(why) => unheard = Some(why.to_string()),
             }
         }
     }
-    all
+    (all, unheard)
 }
 
 fn membership(resource: &str) -> Membership {

@@ -73,6 +73,9 @@ fn cluster(picture: &Picture) -> Vec<Notice> {
     if !picture.fencing {
         all.push(notice(Level::Degraded, "fencing is off (stonith-enabled=false): two primaries are possible when the network breaks"));
     }
+    if let Some(why) = &picture.unheard {
+        all.push(notice(Level::Degraded, format!("positions and acknowledgements are not known: {why}")));
+    }
     for node in &picture.nodes {
         let name = &node.name;
         if !node.online {

@@ -62,6 +62,8 @@ pub struct Picture {
     pub databases: Vec<Database>,
     /// Addresses and cron jobs.
     pub others: Vec<Other>,
+    /// Why positions and memberships are not known, when the attribute manager did not say them.
+    pub unheard: Option<String>,
 }
 
 /// A database and its servers.
@@ -224,6 +226,7 @@ impl Picture {
             nodes: monitor.nodes.clone(),
             databases,
             others,
+            unheard: None,
         }
     }
 

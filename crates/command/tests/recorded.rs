@@ -116,6 +116,14 @@ fn a_primary_that_says_that_writes_wait_is_broken_whatever_is_recorded() {
     assert!(level == Level::Broken && line.starts_with("CRITICAL mysql-clone: lxc2: writes wait: no replica"), "{line}");
 }
 
+#[test]
+fn what_the_attribute_manager_did_not_say_is_not_taken_for_good() {
+    let picture = Picture { unheard: Some("it does not answer".into()), ..recorded("in-order") };
+    let status = Status::of(&picture, None).unwrap();
+    assert_eq!(status.level(), Level::Degraded);
+    assert!(status.pretty().contains("degraded: positions and acknowledgements are not known: it does not answer"));
+}
+
 /// Between a line with a command and the end of what stands indented there.
 fn shown(page: &str, command: &str) -> String {
     let begin = format!("    # {command}\n");
