@@ -7,6 +7,8 @@ LIBEXECDIR = $(PREFIX)/libexec/systole
 SHAREDIR = $(PREFIX)/share/systole
 DOCDIR = $(PREFIX)/share/doc/systole
 MANDIR = $(PREFIX)/share/man
+COMPLETIONS = $(PREFIX)/share/bash-completion/completions/systole $(PREFIX)/share/zsh/vendor-completions/_systole \
+  $(PREFIX)/share/fish/vendor_completions.d/systole.fish
 CRMSHDIR = $(PREFIX)/share/crmsh/scripts
 AGENTS = address cron-singleton mysql redis
 WIZARDS = $(notdir $(wildcard crm-scripts/systole-*))
@@ -215,7 +217,7 @@ cluster-recipes:
 ## make scenarios   every scenario on one generation of nodes (IMAGE=debian13 for the other one; an hour and a half)
 # Servers that are in one image only run once, with Debian 12.
 scenarios: test-programs stage image/$(IMAGE) $(if $(filter debian12,$(IMAGE)),image/debian13 image/sid)
-	$(SCENARIOS) address:: balancers:: cron:: haproxy:: mysql:: redis:: sentinel:: upgrade:: workshop:: \
+	$(SCENARIOS) address:: balancers:: command:: cron:: haproxy:: mysql:: redis:: sentinel:: upgrade:: workshop:: \
 	  $(if $(filter debian12,$(IMAGE)),,--skip ::mysql_ --skip valkey)
 
 ## make generations every scenario on both generations of nodes, Debian 12 and 13 (three hours)
@@ -286,10 +288,10 @@ generate:
 ## make build       the agents, small and stripped
 # The usual place is built in. Naming it all the same would have cargo compile once more what the tests have compiled, and so would other
 # features of the dependencies, which those of the whole workspace are: what is shipped has its own only.
-SHIPPED = $(AGENTS:%=systole-%) systole-cron cron-run systole-watch
+SHIPPED = $(AGENTS:%=systole-%) systole systole-cron cron-run systole-watch
 build:
 	$(if $(filter-out /usr/libexec/systole,$(LIBEXECDIR)),SYSTOLE_LIBEXEC=$(LIBEXECDIR)) $(CARGO) build --profile $(PROFILE) --locked \
-	  $(if $(filter dev,$(PROFILE)),--workspace $(SHIPPED:%=--bin %),-p pacemaker $(AGENTS:%=-p systole-%))
+	  $(if $(filter dev,$(PROFILE)),--workspace $(SHIPPED:%=--bin %),-p pacemaker -p systole-command $(AGENTS:%=-p systole-%))
 
 # The dev profile leaves in the programs what the other strips, and would make a package of 60 MB.
 PROGRAM = install -m 755 $(if $(filter dev,$(PROFILE)),--strip)
@@ -303,8 +305,12 @@ install: build
 	  install -m 644 ocf-metadata/$$agent.xml $(DESTDIR)$(SHAREDIR)/ocf-metadata/ && \
 	  install -m 644 docs/man/ocf_systole_$$agent.7 $(DESTDIR)$(MANDIR)/man7/ || exit 1; \
 	done
-	$(PROGRAM) $(BUILT)/systole-cron $(DESTDIR)$(PREFIX)/sbin/
-	install -m 644 docs/man/systole-cron.8 $(DESTDIR)$(MANDIR)/man8/
+	$(PROGRAM) $(BUILT)/systole $(BUILT)/systole-cron $(DESTDIR)$(PREFIX)/sbin/
+	install -m 644 docs/man/systole.8 docs/man/systole-cron.8 $(DESTDIR)$(MANDIR)/man8/
+	for file in $(COMPLETIONS); do \
+	  case $$file in *.fish) shell=fish ;; */zsh/*) shell=zsh ;; *) shell=bash ;; esac; \
+	  install -d $(DESTDIR)$${file%/*} && $(BUILT)/systole completions $$shell > $(DESTDIR)$$file && chmod 644 $(DESTDIR)$$file || exit 1; \
+	done
 	install -D -m 644 packaging/tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/systole.conf
 	$(PROGRAM) $(BUILT)/systole-watch $(BUILT)/cron-run $(DESTDIR)$(LIBEXECDIR)/
 	install -m 755 agents/mysql/systole-copy-mariadb agents/mysql/systole-send-backup $(DESTDIR)$(LIBEXECDIR)/
@@ -322,6 +328,7 @@ uninstall:
 	rm -rf $(DESTDIR)$(OCF_ROOT)/resource.d/systole $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(SHAREDIR) $(DESTDIR)$(DOCDIR) \
 	  $(WIZARDS:%=$(DESTDIR)$(CRMSHDIR)/%)
 	rm -f $(AGENTS:%=$(DESTDIR)$(MANDIR)/man7/ocf_systole_%.7) $(DESTDIR)$(MANDIR)/man8/systole-cron.8 $(DESTDIR)$(PREFIX)/sbin/systole-cron \
+	  $(DESTDIR)$(MANDIR)/man8/systole.8 $(DESTDIR)$(PREFIX)/sbin/systole $(COMPLETIONS:%=$(DESTDIR)%) \
 	  $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/systole.conf
 
 # What the packages hold. The paths are those of the distributions, whatever PREFIX says.
@@ -329,7 +336,7 @@ package-tree:
 	rm -rf $(PACKAGES)/tree
 	$(MAKE) --no-print-directory install DESTDIR=$(PACKAGES)/tree PREFIX=/usr OCF_ROOT=/usr/lib/ocf
 	gzip -9n $(PACKAGES)/tree/usr/share/man/man*/*
-	CARGO="$(CARGO)" PROFILE=$(PROFILE) packaging/documents $(PACKAGES)/tree pacemaker $(AGENTS:%=systole-%)
+	CARGO="$(CARGO)" PROFILE=$(PROFILE) packaging/documents $(PACKAGES)/tree pacemaker systole-command $(AGENTS:%=systole-%)
 
 ## make deb         a Debian package of what `make install` installs, in target/packages
 deb: package-tree

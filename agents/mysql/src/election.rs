@@ -442,7 +442,7 @@ type Debts<'a> = Vec<(&'a str, Gtids)>;
 /// The positions of this round.
 type Heard<'a> = BTreeMap<&'a str, &'a Position>;
 
-fn remedy(why: Unfit) -> &'static str {
+pub(crate) fn remedy(why: Unfit) -> &'static str {
     match why {
         Unfit::NoServer => "its server does not run; start it, or see its log",
         Unfit::Recovering => "it recovers from a crash; wait",

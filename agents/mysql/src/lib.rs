@@ -14,6 +14,7 @@ mod lifecycle;
 mod limits;
 mod membership;
 mod observation;
+pub mod operator;
 mod params;
 pub mod parsers;
 mod preference;

@@ -12,6 +12,7 @@ mod exposure;
 mod info;
 mod lifecycle;
 mod limits;
+pub mod operator;
 mod params;
 mod preference;
 mod protocol;

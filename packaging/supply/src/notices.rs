@@ -196,8 +196,15 @@ mod tests {
 
     #[test]
     fn every_crate_of_the_programs_has_its_notice() {
-        let crates =
-            Crates::of_programs(&["pacemaker", "systole-address", "systole-cron-singleton", "systole-mysql", "systole-redis"]).unwrap();
+        let crates = Crates::of_programs(&[
+            "pacemaker",
+            "systole-address",
+            "systole-command",
+            "systole-cron-singleton",
+            "systole-mysql",
+            "systole-redis",
+        ])
+        .unwrap();
         let text = notices(&crates).unwrap();
         assert!(crates.foreign().count() > 40);
         for package in crates.foreign() {

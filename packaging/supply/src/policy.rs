@@ -121,8 +121,15 @@ mod tests {
 
     #[test]
     fn the_packages_name_the_licences_of_what_is_in_the_programs() {
-        let crates =
-            Crates::of_programs(&["pacemaker", "systole-address", "systole-cron-singleton", "systole-mysql", "systole-redis"]).unwrap();
+        let crates = Crates::of_programs(&[
+            "pacemaker",
+            "systole-address",
+            "systole-command",
+            "systole-cron-singleton",
+            "systole-mysql",
+            "systole-redis",
+        ])
+        .unwrap();
         let spec = read(&root().join("packaging/systole.spec")).unwrap();
         let named: Vec<&str> = spec.lines().find_map(|line| line.strip_prefix("License:")).unwrap().split(" AND ").map(str::trim).collect();
         let licences: Vec<Licence> = crates.packages.iter().map(|p| Licence::parse(p.license.as_deref().unwrap()).unwrap()).collect();

@@ -65,6 +65,11 @@ fn man_page_of_systole_cron() {
 }
 
 #[test]
+fn man_page_of_systole() {
+    compare("docs/man/systole.8", &systole_command::page::man_page().unwrap());
+}
+
+#[test]
 fn metadata_man_page_and_parameter_table_of_mysql() {
     compare_agent(&systole_mysql::agent());
 }

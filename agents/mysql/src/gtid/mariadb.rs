@@ -95,6 +95,20 @@ impl MariaDbState {
         list(missing.map(|(domain, mine)| (*domain, mine.head)))
     }
 
+    /// See [`super::Gtids::count_beyond`]. A domain is one sequence, so its newest numbers tell how far one is behind the other, as long as
+    /// the newest transaction of the one that is behind is in the other.
+    pub(crate) fn count_beyond(&self, other: &Self) -> Option<u64> {
+        self.domains.iter().try_fold(0_u64, |sum, (domain, mine)| {
+            let missing = match other.domains.get(domain) {
+                None => mine.head.1,
+                Some(_) if other.has(*domain, mine.head) => 0,
+                Some(theirs) if self.has(*domain, theirs.head) => mine.head.1.saturating_sub(theirs.head.1),
+                Some(_) => return None,
+            };
+            Some(sum.saturating_add(missing))
+        })
+    }
+
     /// See [`super::Gtids::errant`]. The newest transaction of a domain must be the primary's own or in `base`. An older one is
     /// errant when `base` knows its server and not so far, or when it is beyond all of `base`; otherwise it may come
     /// from before the backup that `base` was seeded from.

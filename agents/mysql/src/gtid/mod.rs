@@ -101,6 +101,19 @@ impl Gtids {
         }
     }
 
+    /// How many transactions are in here and not in `other`, for people. `None` when that cannot be counted: the two are of different kinds, or
+    /// (MariaDB) went different ways.
+    pub(crate) fn count_beyond(&self, other: &Self) -> Option<u64> {
+        match (self, other) {
+            (Self::Empty, _) => Some(0),
+            (Self::MySql(mine), Self::MySql(other)) => Some(mine.difference(other).count()),
+            (Self::MySql(mine), Self::Empty) => Some(mine.count()),
+            (Self::MariaDb(mine), Self::MariaDb(other)) => mine.count_beyond(other),
+            (Self::MariaDb(mine), Self::Empty) => mine.count_beyond(&MariaDbState::default()),
+            _ => None,
+        }
+    }
+
     /// What a replica holds although the primary `server` neither had it (`base`) nor wrote it. `None` when there is
     /// nothing.
     pub(crate) fn errant(&self, base: &Self, server: &str) -> Option<String> {

@@ -57,6 +57,11 @@ impl MySqlSet {
         self.sources.is_empty()
     }
 
+    /// How many transactions there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.sources.values().flatten().fold(0, |sum, (first, last)| sum.saturating_add((last - first).saturating_add(1)))
+    }
+
     /// Whether everything of `other` is in here.
     pub(crate) fn contains(&self, other: &Self) -> bool {
         other.sources.iter().all(|(source, theirs)| self.sources.get(source).is_some_and(|mine| without(theirs, mine).is_empty()))

@@ -7,6 +7,7 @@
 
 mod address;
 mod balancers;
+mod command;
 mod connectivity;
 mod cron;
 mod daemons;

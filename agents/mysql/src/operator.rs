@@ -1,0 +1,169 @@
+//! What the operator's command asks of this agent: see [`promotable::operator`]. Pure.
+
+use std::collections::BTreeMap;
+
+use promotable::operator::{Answer, Behind, Inquiry, Operator, Published, Recorded};
+
+use crate::election::{Acknowledging, Position, Question, Unfit, Verdict, elect, remedy};
+use crate::gtid::Gtids;
+use crate::membership::Membership;
+use crate::record::{Durability, Record};
+
+/// How the monitor of a primary begins that nobody acknowledges.
+const WRITES_WAIT: &str = "writes wait: ";
+
+/// `ocf:systole:mysql`, for the operator's command.
+#[derive(Clone, Copy, Debug)]
+pub struct MySqlOperator;
+
+impl Operator for MySqlOperator {
+    fn recorded(&self, text: &str) -> Result<Recorded, String> {
+        let record = Record::parse(text)?;
+        Ok(Recorded {
+            epoch: record.epoch,
+            change: Some(record.change),
+            decided: record.decided(),
+            durability: (!record.decided()).then(|| record.durability.word()),
+            acknowledgements: (!record.decided() && record.durability == Durability::Lossless).then_some(record.acknowledgements),
+            position: record.set.as_ref().map(ToString::to_string),
+            relaxed: record.relaxed,
+            round: Record::round(Some(&record)),
+            node: record.node,
+            in_sync: record.active,
+        })
+    }
+
+    fn published(&self, text: &str) -> Option<Published> {
+        let position = Position::parse(text)?;
+        let silent = matches!(position.unfit, Some(Unfit::NoServer | Unfit::Recovering | Unfit::Unasked));
+        Some(Published {
+            round: position.round,
+            executed: (!silent).then(|| position.executed.to_string()),
+            received: position.received.map(|received| received.to_string()),
+            unfit: position.unfit.map(remedy),
+        })
+    }
+
+    fn acknowledges(&self, membership: &str, record: &str) -> Option<bool> {
+        let record = Record::parse(record).ok()?;
+        match Membership::parse(membership)? {
+            Membership::Acknowledges(stamp, _) => (stamp.epoch == record.epoch).then_some(true),
+            Membership::Resigned(stamp) => (stamp >= record.stamp()).then_some(false),
+            Membership::Ready(stamp) => (stamp >= record.stamp()).then_some(false),
+        }
+    }
+
+    fn behind(&self, position: &str, record: &str) -> Option<Behind> {
+        let (position, set) = (Position::parse(position)?, Record::parse(record).ok()?.set?);
+        let count = set.count_beyond(&position.have())?;
+        Some(Behind { count, unit: "transactions" })
+    }
+
+    fn stops_writes(&self, state: &str) -> bool {
+        state.contains(WRITES_WAIT)
+    }
+
+    fn foreseen(&self, record: &str, in_sync: bool) -> Option<String> {
+        let record = Record::parse(record).ok()?;
+        let set = record.set.clone()?;
+        let nothing = Position { unfit: None, ..Position::nowhere(&Record::round(Some(&record)), Unfit::NoServer) };
+        let position = if in_sync {
+            let acknowledging = Some(Acknowledging { stamp: record.stamp(), mark: set.clone() });
+            Position { acknowledging, executed: set.clone(), received: Some(set), ..nothing }
+        } else {
+            Position { executed: Gtids::Empty, ..nothing }
+        };
+        Some(position.print())
+    }
+
+    fn elect(&self, inquiry: &Inquiry<'_>) -> Result<Answer, String> {
+        let record = inquiry.record.map(Record::parse).transpose()?;
+        let positions: BTreeMap<String, Position> =
+            inquiry.positions.iter().filter_map(|(node, text)| Some((node.clone(), Position::parse(text)?))).collect();
+        let verdict = elect(&Question {
+            me: inquiry.candidate,
+            record: record.as_ref(),
+            positions: &positions,
+            running: inquiry.running,
+            servers: inquiry.servers,
+            decide: inquiry.decide,
+        });
+        Ok(match verdict {
+            Verdict::GoOn(reason) => Answer::Promote(reason),
+            Verdict::HandOver { to, reason } => Answer::HandOver { to, reason },
+            Verdict::Refuse(reason) => Answer::Refuse(reason),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const RECORD: &str = "epoch=7 change=3 node=a server=1 durability=lossless acknowledgements=1 active=b,c set=0-1-100";
+
+    fn ask(candidate: &str, positions: &[(&str, String)]) -> Answer {
+        let positions: BTreeMap<String, String> = positions.iter().map(|(node, text)| ((*node).to_owned(), text.clone())).collect();
+        let running: BTreeSet<String> = positions.keys().cloned().collect();
+        let inquiry = Inquiry {
+            candidate,
+            record: Some(RECORD),
+            positions: &positions,
+            running: &running,
+            servers: Some(3),
+            parameters: &BTreeMap::new(),
+            decide: "DECIDE",
+        };
+        MySqlOperator.elect(&inquiry).unwrap()
+    }
+
+    #[test]
+    fn a_replica_in_the_in_sync_set_is_foreseen_to_be_elected_and_one_outside_of_it_is_not() {
+        let foreseen = |in_sync| MySqlOperator.foreseen(RECORD, in_sync).unwrap();
+        assert!(matches!(ask("b", &[("b", foreseen(true)), ("c", foreseen(true))]), Answer::Promote(_)));
+        assert!(matches!(ask("c", &[("b", foreseen(true)), ("c", foreseen(false))]), Answer::Refuse(why) if why.contains("DECIDE")));
+        assert!(matches!(ask("b", &[("b", foreseen(true))]), Answer::Refuse(why) if why.contains("c (not heard)")));
+        assert_eq!(MySqlOperator.foreseen("epoch=7 node=a", true), None, "an operator decided, and nobody knows what there is");
+    }
+
+    #[test]
+    fn what_is_behind_is_counted_where_it_can_be() {
+        let behind = |executed: &str, set: &str| {
+            let record = format!("epoch=7 node=a server=x set={set}");
+            MySqlOperator.behind(&format!("7.0-a||100|-|-|{executed}|-"), &record).map(|behind| behind.count)
+        };
+        assert_eq!(behind("0-1-90", "0-1-100,0-2-105"), Some(15));
+        assert_eq!(behind("0-1-100", "0-1-100"), Some(0));
+        assert_eq!(behind("", "0-1-7,3-1-5"), Some(12));
+        assert_eq!(behind("0-1-120", "0-1-100"), Some(0), "ahead is not behind");
+        assert_eq!(behind("0-2-110", "0-1-100"), None, "it went another way");
+        let uuid = "aaaaaaaa-0000-0000-0000-000000000001";
+        assert_eq!(behind(&format!("{uuid}:1-5:9"), &format!("{uuid}:1-10")), Some(4));
+        assert_eq!(behind(&format!("{uuid}:1-5"), "0-1-100"), None);
+    }
+
+    #[test]
+    fn the_monitor_says_that_writes_wait_in_these_words() {
+        assert!(include_str!("protocol/members.rs").contains(&format!("\"{WRITES_WAIT}")));
+        assert!(
+            MySqlOperator.stops_writes("the disk is full; writes wait: no replica acknowledges") && !MySqlOperator.stops_writes("full")
+        );
+    }
+
+    #[test]
+    fn what_a_replica_says_of_its_acknowledgements_goes_before_the_record() {
+        for (membership, said) in [
+            ("acknowledges 7.1 0-1-5", Some(true)),
+            ("acknowledges 6.1 0-1-5", None),
+            ("resigned 7.3", Some(false)),
+            ("resigned 7.2", None),
+            ("ready 7.3", Some(false)),
+            ("ready 6.0", None),
+            ("nonsense", None),
+        ] {
+            assert_eq!(MySqlOperator.acknowledges(membership, RECORD), said, "{membership}");
+        }
+    }
+}

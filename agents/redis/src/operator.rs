@@ -1,0 +1,153 @@
+//! What the operator's command asks of this agent: see [`promotable::operator`]. Pure.
+
+use std::collections::BTreeMap;
+
+use ocf::{Environment, Values};
+use promotable::operator::{Answer, Behind, Inquiry, Operator, Published, Recorded};
+
+use crate::election::{Position, Question, Unfit, Verdict, elect};
+use crate::params::{ALL, Durability, Params};
+use crate::record::Record;
+
+/// How the monitor of a primary begins that has too few replicas.
+const WRITES_REFUSED: &str = "writes are refused: ";
+
+/// `ocf:systole:redis`, for the operator's command.
+#[derive(Clone, Copy, Debug)]
+pub struct RedisOperator;
+
+impl Operator for RedisOperator {
+    fn recorded(&self, text: &str) -> Result<Recorded, String> {
+        let record = Record::parse(text)?;
+        let in_sync = record.holders.iter().filter(|node| **node != record.node).cloned().collect();
+        Ok(Recorded {
+            epoch: record.epoch,
+            change: None,
+            decided: record.history.is_none(),
+            durability: None,
+            acknowledgements: None,
+            in_sync,
+            // Where the history began in which it writes.
+            position: record.past.first().map(|(_, end)| end.to_string()),
+            relaxed: false,
+            round: Record::round(Some(&record)),
+            node: record.node,
+        })
+    }
+
+    fn published(&self, text: &str) -> Option<Published> {
+        let position = Position::parse(text)?;
+        let silent = matches!(position.unfit, Some(Unfit::NoServer | Unfit::Unasked | Unfit::Loading));
+        let held = (!silent).then(|| position.offset.to_string());
+        let unfit = position.unfit.map(why);
+        // What a replica has received is what it has executed.
+        Some(Published { round: position.round, received: held.clone(), executed: held, unfit })
+    }
+
+    fn acknowledges(&self, _membership: &str, _record: &str) -> Option<bool> {
+        None
+    }
+
+    fn behind(&self, position: &str, record: &str) -> Option<Behind> {
+        let (position, record) = (Position::parse(position)?, Record::parse(record).ok()?);
+        let (_, end) = record.past.iter().find(|(id, _)| *id == position.history)?;
+        Some(Behind { count: end.saturating_sub(position.offset), unit: "bytes" })
+    }
+
+    fn stops_writes(&self, state: &str) -> bool {
+        state.contains(WRITES_REFUSED)
+    }
+
+    fn foreseen(&self, record: &str, in_sync: bool) -> Option<String> {
+        let record = Record::parse(record).ok()?;
+        let history = record.history.clone()?;
+        let offset = record.past.first().map_or(0, |(_, end)| *end);
+        let nothing = Position { unfit: None, ..Position::nowhere(&Record::round(Some(&record)), Unfit::NoServer) };
+        let position = if in_sync { Position { history, offset, has_keys: true, live: true, ..nothing } } else { nothing };
+        Some(position.print())
+    }
+
+    fn elect(&self, inquiry: &Inquiry<'_>) -> Result<Answer, String> {
+        let record = inquiry.record.map(Record::parse).transpose()?;
+        // Those of another round do not count, and the agent never hears them.
+        let round = Record::round(record.as_ref());
+        let read = |(node, text): (&String, &String)| Some((node.clone(), Position::parse(text).filter(|p| p.round == round)?));
+        let positions: BTreeMap<String, Position> = inquiry.positions.iter().filter_map(read).collect();
+        let given = inquiry.parameters.iter().map(|(name, value)| (format!("OCF_RESKEY_{name}"), value.clone()));
+        let values = Values::read(ALL, &Environment::from_pairs(given)).map_err(|failure| failure.reason)?;
+        let params = Params::new(&values);
+        let verdict = elect(&Question {
+            me: inquiry.candidate,
+            record: record.as_ref(),
+            positions: &positions,
+            servers: inquiry.servers,
+            confirmations: (params.durability == Durability::Quorum).then_some(inquiry.servers.unwrap_or(2) / 2),
+            wait_last_known_primary: params.wait_last_known_primary,
+            decide: inquiry.decide,
+        });
+        Ok(match verdict {
+            Verdict::GoOn(reason) => Answer::Promote(reason),
+            Verdict::HandOver { to, reason } => Answer::HandOver { to, reason },
+            Verdict::Refuse(reason) => Answer::Refuse(reason),
+        })
+    }
+}
+
+fn why(unfit: Unfit) -> &'static str {
+    match unfit {
+        Unfit::NoServer => "its server does not run",
+        Unfit::Unasked => "its server is alive and could not be asked",
+        Unfit::Loading => "it is loading its data",
+        Unfit::Syncing => "it is receiving its first copy",
+        Unfit::Emptied => "it threw its data away for a copy that it could not load",
+        Unfit::Never => "its replica-priority is 0",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const RECORD: &str = "epoch=2 node=a history=h2 past=h1:451 holders=a,b,c";
+
+    fn ask(candidate: &str, durability: &str, positions: &[(&str, String)]) -> Answer {
+        let positions: BTreeMap<String, String> = positions.iter().map(|(node, text)| ((*node).to_owned(), text.clone())).collect();
+        let running: BTreeSet<String> = positions.keys().cloned().collect();
+        let inquiry = Inquiry {
+            candidate,
+            record: Some(RECORD),
+            positions: &positions,
+            running: &running,
+            servers: Some(3),
+            parameters: &BTreeMap::from([("durability".to_owned(), durability.to_owned())]),
+            decide: "DECIDE",
+        };
+        RedisOperator.elect(&inquiry).unwrap()
+    }
+
+    #[test]
+    fn a_replica_in_the_in_sync_set_is_foreseen_to_be_elected() {
+        let foreseen = |in_sync| RedisOperator.foreseen(RECORD, in_sync).unwrap();
+        assert!(matches!(ask("b", "quorum", &[("b", foreseen(true)), ("c", foreseen(true))]), Answer::Promote(_)));
+        assert!(matches!(ask("c", "async", &[("b", foreseen(true)), ("c", foreseen(false))]), Answer::HandOver { to, .. } if to == "b"));
+        assert!(matches!(ask("b", "quorum", &[("b", foreseen(true))]), Answer::Refuse(why) if why.contains("DECIDE")));
+        assert!(matches!(ask("b", "async", &[("b", foreseen(true))]), Answer::Promote(_)));
+    }
+
+    #[test]
+    fn the_monitor_says_that_writes_are_refused_in_these_words() {
+        assert!(include_str!("protocol/members.rs").contains(&format!("\"{WRITES_REFUSED}")));
+        assert!(RedisOperator.stops_writes("x; writes are refused: 0 of 1") && !RedisOperator.stops_writes("x"));
+    }
+
+    #[test]
+    fn a_position_of_another_election_does_not_count() {
+        let old = "1-a:h1:451:-:0:100:-kl".to_owned();
+        assert!(matches!(ask("b", "async", &[("b", old.clone())]), Answer::Refuse(why) if why.contains("not known")));
+        assert_eq!(RedisOperator.behind(&old, RECORD), Some(Behind { count: 0, unit: "bytes" }));
+        assert_eq!(RedisOperator.behind("1-a:h1:400:-:0:100:-kl", RECORD).map(|b| b.count), Some(51));
+        assert_eq!(RedisOperator.behind("1-a:other:400:-:0:100:-kl", RECORD), None);
+    }
+}

@@ -1,0 +1,103 @@
+//! Asking the cluster, each question with a limit: a node that does not answer makes nobody wait. All that the command knows comes from here.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use pacemaker::{Cluster, Membership};
+
+use crate::cib::Cib;
+use crate::crm_mon::Monitor;
+use crate::picture::{Attributes, MEMBERSHIP, POSITION, Picture};
+
+/// What all questions together may take.
+pub(crate) const LIMIT: Duration = Duration::from_secs(2);
+/// Where the agents remember things until the next boot.
+const STATE_DIRECTORY: &str = "/run/resource-agents";
+/// Names in the CIB of what the agents record.
+const RECORD: (&str, &str) = ("systole-", "-primary");
+
+/// What the cluster says of its services.
+///
+/// # Errors
+/// What could not be asked.
+pub(crate) fn picture() -> Result<Picture, String> {
+    let until = Instant::now() + LIMIT;
+    std::thread::scope(|scope| {
+        let monitor =
+            scope.spawn(|| tool("crm_mon", &["--one-shot", "--inactive", "--output-as=xml"]).and_then(|text| Monitor::parse(&text)));
+        let cib = tool("cibadmin", &["--query"]).and_then(|text| Cib::parse(&text));
+        let (attributes, unheard) = cib.as_ref().map(|cib| attributes(cib, until)).unwrap_or_default();
+        let watched = cib.as_ref().map(watched).unwrap_or_default();
+        let monitor = monitor.join().map_err(|_| "crm_mon could not be asked".to_owned())?;
+        Ok(Picture { unheard, ..Picture::new(&cib?, &monitor?, &attributes, &watched) })
+    })
+}
+
+/// One call of Pacemaker's tools.
+///
+/// # Errors
+/// What it said, or that it said nothing.
+pub(crate) fn tool(program: &str, arguments: &[&str]) -> Result<String, String> {
+    tool_within(program, arguments, LIMIT)
+}
+
+/// The same with another limit.
+///
+/// # Errors
+/// What it said, or that it said nothing.
+pub(crate) fn tool_within(program: &str, arguments: &[&str], limit: Duration) -> Result<String, String> {
+    // Monitoring systems call the command without sbin in their PATH.
+    let there = Path::new("/usr/sbin").join(program);
+    let path = there.to_str().filter(|_| there.is_file()).unwrap_or(program);
+    let done = process::run(path, arguments, limit).map_err(|e| e.to_string())?;
+    if done.status.success() {
+        return Ok(done.stdout);
+    }
+    let said = done.stderr.lines().chain(done.stdout.lines()).map(str::trim).find(|line| !line.is_empty()).unwrap_or("it says nothing");
+    Err(format!("{program} failed (status {}): {said}", done.status.code().unwrap_or(-1)))
+}
+
+/// The resources of ours that have something recorded, or a promotion score.
+fn names(cib: &Cib) -> impl Iterator<Item = &String> {
+    let scored = |name: &str| cib.attributes.values().any(|of_node| of_node.contains_key(&format!("master-{name}")));
+    let recorded = |name: &str| cib.properties.contains_key(&format!("{}{name}{}", RECORD.0, RECORD.1));
+    cib.primitives.keys().filter(move |name| recorded(name) || scored(name))
+}
+
+/// The agents' private attributes, and why some are not known. They are of the attribute manager of this node, and never in the CIB.
+fn attributes(cib: &Cib, until: Instant) -> (Attributes, Option<String>) {
+    let (mut all, mut unheard) = (Attributes::new(), None);
+    for name in names(cib) {
+        let cluster = Cluster::new(membership(name), |_| {}).answering_by(until);
+        for attribute in [POSITION, MEMBERSHIP] {
+            match cluster.private_values(attribute) {
+                Ok(values) => drop(all.insert((name.clone(), attribute), values)),
+                Err(why) => unheard = Some(why.to_string()),
+            }
+        }
+    }
+    (all, unheard)
+}
+
+fn membership(resource: &str) -> Membership {
+    Membership { resource: resource.to_owned(), node: None, present: true, state_directory: PathBuf::from(STATE_DIRECTORY) }
+}
+
+/// Whether the watchers of this node's databases run.
+fn watched(cib: &Cib) -> BTreeMap<String, (String, bool)> {
+    let Some(node) = this_node(cib) else { return BTreeMap::new() };
+    let runs = |name: &String| {
+        let bytes = process::own::read(&PathBuf::from(STATE_DIRECTORY).join(format!("systole-{name}.watch"))).ok()?;
+        let record: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+        let watcher: process::Identity = serde_json::from_value(record.get("watcher")?.clone()).ok()?;
+        Some(watcher.is_alive())
+    };
+    names(cib).filter_map(|name| Some((name.clone(), (node.clone(), runs(name)?)))).collect()
+}
+
+/// This node's name in the cluster. Where it is not that of the host, nothing is shown of its watchers, rather than to start a tool for it.
+fn this_node(cib: &Cib) -> Option<String> {
+    let host = process::own::text(Path::new("/proc/sys/kernel/hostname")).ok()?;
+    cib.nodes.iter().find(|node| node.as_str() == host.trim()).cloned()
+}

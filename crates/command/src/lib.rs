@@ -1,0 +1,170 @@
+//! `systole`: the operator's command. It needs no daemon and runs on any node; it reads what the agents publish, and asks the cluster's
+//! tools for what changes anything.
+//!
+//! What asks the cluster is in `ask`; what a move does to it in `switchover`. All the rest is pure: `cib` and `crm_mon` read, `picture` puts
+//! together, `notices`, `status`, `check` and `why` say what comes of it. What is said of positions, records and elections is said by the
+//! agents' own code (`promotable::operator`).
+
+mod arguments;
+mod ask;
+pub mod check;
+pub mod cib;
+pub mod crm_mon;
+mod moves;
+pub mod notices;
+pub mod page;
+pub mod picture;
+pub mod status;
+mod switchover;
+mod table;
+pub mod why;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::{CommandFactory as _, Parser as _};
+use serde_json::Value;
+
+use arguments::{Arguments, Command, Format};
+use notices::Level;
+
+/// The exit code of a wrong command line.
+const USAGE: u8 = 64;
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match arguments.command {
+        Command::Status { name, watch, format } => status(name.as_deref(), watch, format),
+        Command::Check { name } => check(&name),
+        Command::Why { name, if_lost, format } => why(&name, if_lost.as_deref(), format),
+        Command::Switchover { name, to, dry_run, wait } => {
+            switchover::switchover(&name, to.as_deref(), dry_run, Duration::from_secs(wait)).into()
+        }
+        Command::Abort { name } => switchover::abort(&name).into(),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "systole", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Ends with what is known of how bad it is.
+fn ended(level: Level) -> ExitCode {
+    ExitCode::from(level as u8)
+}
+
+fn complain(what: &str) {
+    eprintln!("systole: {what}");
+}
+
+fn print(text: &str) {
+    // Whoever has read enough closes it.
+    let _ = std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush());
+}
+
+fn print_json(value: &Value) {
+    print(&format!("{value:#}\n"));
+}
+
+/// The same with its level in colour, where that is wanted.
+fn print_pretty(text: &str) {
+    let wanted = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    if !wanted {
+        return print(text);
+    }
+    for line in text.split_inclusive('\n') {
+        let colour = [("good: ", 32), ("degraded: ", 33), ("broken: ", 31), ("unknown: ", 31)];
+        match colour.iter().find_map(|(word, colour)| Some((colour, line.strip_prefix(word)?, word))) {
+            Some((colour, rest, word)) => print(&format!("\x1b[{colour}m{}\x1b[0m: {rest}", word.trim_end_matches(": "))),
+            None => print(line),
+        }
+    }
+}
+
+fn status(name: Option<&str>, watch: Option<u64>, format: Format) -> ExitCode {
+    let Some(seconds) = watch else { return ended(show_status(name, format)) };
+    let over = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let _ = signal_hook::flag::register(signal, Arc::clone(&over));
+    }
+    loop {
+        if std::io::stdout().is_terminal() {
+            print("\x1b[H\x1b[2J");
+        }
+        let level = show_status(name, format);
+        let until = Instant::now() + Duration::from_secs(seconds);
+        while Instant::now() < until {
+            if over.load(Ordering::Relaxed) {
+                return ended(level);
+            }
+            std::thread::sleep(Duration::from_millis(100).min(until.saturating_duration_since(Instant::now())));
+        }
+    }
+}
+
+fn show_status(name: Option<&str>, format: Format) -> Level {
+    let picture = match ask::picture() {
+        Ok(picture) => picture,
+        Err(why) => {
+            complain(&why);
+            return Level::Unknown;
+        }
+    };
+    match status::Status::of(&picture, name) {
+        Ok(status) => {
+            match format {
+                Format::Pretty => print_pretty(&status.pretty()),
+                Format::Tsv => print(&status.tsv()),
+                Format::Json => print_json(&status.json()),
+            }
+            status.level()
+        }
+        Err(why) => {
+            complain(&why);
+            Level::Unknown
+        }
+    }
+}
+
+fn check(name: &str) -> ExitCode {
+    let found = ask::picture().and_then(|picture| {
+        let database = picture.database(name).ok_or_else(|| status::unknown(&picture, name))?;
+        Ok(check::line(&picture, database))
+    });
+    // A monitoring system reads the first line of stdout, whatever it says.
+    let (line, level) = found.unwrap_or_else(|why| (format!("UNKNOWN {name}: {}", why.replace(['|', '\n'], " ")), Level::Unknown));
+    print(&format!("{line}\n"));
+    ended(level)
+}
+
+fn why(name: &str, if_lost: Option<&str>, format: Format) -> ExitCode {
+    let found = ask::picture().and_then(|picture| {
+        let database = picture.database(name).ok_or_else(|| status::unknown(&picture, name))?;
+        why::why(&picture, database, if_lost)
+    });
+    match found {
+        Ok(why) => {
+            match format {
+                Format::Pretty => print(&why.pretty()),
+                Format::Tsv => print(&why.tsv()),
+                Format::Json => print_json(&why.json()),
+            }
+            ended(why.level)
+        }
+        Err(why) => {
+            complain(&why);
+            ended(Level::Unknown)
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What an operator has to know: what is wrong, what stands in the way, what somebody has left. Each with the command that mends it. Pure.
+
+use crate::picture::{Condition, Database, Member, PROMOTED, Picture};
+
+/// How bad something is. The command's exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// All is as it should be.
+    Good = 0,
+    /// It works, and somebody has to look.
+    Degraded = 1,
+    /// It does not work.
+    Broken = 2,
+    /// Nobody can tell.
+    Unknown = 3,
+}
+
+impl Level {
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Degraded => "degraded",
+            Self::Broken => "broken",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// One thing to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// How bad it is.
+    pub level: Level,
+    /// What it is about: a database, or the cluster.
+    pub about: Option<String>,
+    /// The sentence.
+    pub text: String,
+}
+
+fn notice(level: Level, text: impl Into<String>) -> Notice {
+    Notice { level, about: None, text: text.into() }
+}
+
+/// What there is to know of the cluster and of these databases.
+#[must_use]
+pub fn of(picture: &Picture, databases: &[&Database]) -> Vec<Notice> {
+    let mut all = cluster(picture);
+    for database in databases {
+        let about = |notice| Notice { about: Some(database.clone.clone()), ..notice };
+        all.extend(of_database(picture, database).into_iter().map(about));
+    }
+    all.sort_by_key(|notice| std::cmp::Reverse(notice.level));
+    all
+}
+
+/// The worst of them.
+#[must_use]
+pub fn level(notices: &[Notice]) -> Level {
+    notices.iter().map(|notice| notice.level).max().unwrap_or(Level::Good)
+}
+
+fn cluster(picture: &Picture) -> Vec<Notice> {
+    let mut all = Vec::new();
+    if !picture.quorum {
+        all.push(notice(Level::Broken, "no quorum: nothing is started or promoted here; bring the other nodes back"));
+    }
+    if picture.maintenance {
+        let end = "crm_attribute --name maintenance-mode --update false";
+        all.push(notice(Level::Degraded, format!("maintenance-mode is on, and nothing is moved or restarted; end it with: {end}")));
+    }
+    if !picture.fencing {
+        all.push(notice(Level::Degraded, "fencing is off (stonith-enabled=false): two primaries are possible when the network breaks"));
+    }
+    if let Some(why) = &picture.unheard {
+        all.push(notice(Level::Degraded, format!("positions and acknowledgements are not known: {why}")));
+    }
+    for node in &picture.nodes {
+        let name = &node.name;
+        if !node.online {
+            let unclean = if node.states.contains(&"unclean") { " and not fenced yet" } else { "" };
+            all.push(notice(Level::Degraded, format!("node {name} is not there{unclean}")));
+            continue;
+        }
+        for state in &node.states {
+            all.push(notice(
+                Level::Degraded,
+                match *state {
+                    "standby" => format!("node {name} is on standby; end that with: crm_standby --node {name} --delete"),
+                    "maintenance" => {
+                        format!("node {name} is in maintenance; end that with: crm_attribute --node {name} --name maintenance --delete")
+                    }
+                    other => format!("node {name} is {other}"),
+                },
+            ));
+        }
+    }
+    all
+}
+
+fn of_database(picture: &Picture, database: &Database) -> Vec<Notice> {
+    let mut all = roles(database);
+    all.extend(durability(database));
+    for member in &database.members {
+        all.extend(of_member(picture, database, member));
+    }
+    for left in &database.leftovers {
+        let until = left.until.as_ref().map_or_else(String::new, |until| format!(" (it ends at {until})"));
+        all.push(notice(Level::Degraded, format!("constraint {} is left{until}; clear it with: systole abort {}", left.id, database.name)));
+    }
+    all
+}
+
+/// Who is promoted, and whether that is who is recorded.
+fn roles(database: &Database) -> Vec<Notice> {
+    let mut all = Vec::new();
+    let promoted = database.promoted();
+    match (promoted.as_slice(), &database.target_role) {
+        ([], Some(role)) => all.push(notice(Level::Broken, format!(
+            "nobody is promoted: its target-role is {role}; undo that with: crm_resource --resource {} --meta --delete-parameter target-role",
+            database.clone
+        ))),
+        ([], None) => all.push(notice(Level::Broken, format!("nobody is promoted; the reasons: systole why {}", database.name))),
+        ([_], _) => {}
+        (several, _) => {
+            let names: Vec<&str> = several.iter().map(|member| member.node.as_str()).collect();
+            all.push(notice(Level::Broken, format!("{} are promoted at once: stop the one whose data are wrong", names.join(" and "))));
+        }
+    }
+    match (&database.record, promoted.first()) {
+        (Some(Err(why)), _) => all.push(notice(Level::Broken, format!("the record cannot be read: {why}"))),
+        (Some(Ok(record)), Some(primary)) if record.node != primary.node => all.push(notice(
+            Level::Broken,
+            format!("{} is promoted, and the record names {}: systole why {}", primary.node, record.node, database.name),
+        )),
+        (None, Some(primary)) => {
+            all.push(notice(
+                Level::Degraded,
+                format!("{} is promoted, and no promotion is recorded yet: wait for its monitor", primary.node),
+            ));
+        }
+        _ => {}
+    }
+    all
+}
+
+/// Whether writes can be acknowledged, now and after the next loss.
+fn durability(database: &Database) -> Option<Notice> {
+    let needed = database.needed()?;
+    if database.promoted().is_empty() {
+        return None;
+    }
+    let able = database.acknowledging().len();
+    if able < needed {
+        return Some(notice(
+            Level::Broken,
+            format!(
+                "writes wait: {able} replicas acknowledge, and a write waits for {needed}; bring a replica back (systole status {} shows which)",
+                database.name
+            ),
+        ));
+    }
+    // Two servers can never bear the loss of one.
+    let replicas = database.servers.map_or(0, |servers| servers.saturating_sub(1));
+    (able == needed && replicas > needed)
+        .then(|| notice(Level::Degraded, format!("the next loss of a replica stops writes: {able} of {replicas} replicas acknowledge")))
+}
+
+fn of_member(picture: &Picture, database: &Database, member: &Member) -> Vec<Notice> {
+    let node = &member.node;
+    let mut all = Vec::new();
+    let gone = picture.node(node).is_none_or(|machine| !machine.online || !machine.states.is_empty());
+    match &member.condition {
+        Condition::Fine => {}
+        Condition::Degraded(why) => {
+            let stops = member.role == PROMOTED && database.kind.operator().stops_writes(why);
+            all.push(notice(if stops { Level::Broken } else { Level::Degraded }, format!("{node}: {why}")));
+        }
+        Condition::Failed(why) => all.push(notice(
+            Level::Degraded,
+            format!("{node}: {why}; when it is mended: crm_resource --cleanup --resource {} --node {node}", database.clone),
+        )),
+        // A node that is away has said so itself.
+        Condition::Stopped(_) if gone => {}
+        Condition::Stopped(_) => all.push(notice(Level::Degraded, format!("{node}: the instance does not run"))),
+    }
+    if member.failures > 0 && !matches!(member.condition, Condition::Failed(_)) {
+        let clone = &database.clone;
+        let cleanup = format!("crm_resource --cleanup --resource {clone} --node {node}");
+        all.push(notice(
+            Level::Degraded,
+            format!("{node} has failed (fail count {}); when that is over: {cleanup}", count(member.failures)),
+        ));
+    }
+    if member.runs() && member.role != PROMOTED && member.score.as_deref() == Some("-INFINITY") {
+        all.push(notice(Level::Degraded, format!("{node} is not to be promoted: its agent gives it the score -INFINITY")));
+    }
+    if member.unmanaged && !picture.maintenance {
+        let mend = format!("crm_resource --resource {} --meta --delete-parameter is-managed", database.clone);
+        all.push(notice(Level::Degraded, format!("{node}: Pacemaker does not manage the instance; undo that with: {mend}")));
+    }
+    if member.watched == Some(false) && member.runs() {
+        all.push(notice(
+            Level::Degraded,
+            format!("{node}: no watcher runs, and a crash is found by the monitor only; the next monitor starts it"),
+        ));
+    }
+    all
+}
+
+/// A fail count as Pacemaker writes it.
+#[must_use]
+pub fn count(failures: u64) -> String {
+    if failures >= 1_000_000 { "INFINITY".to_owned() } else { failures.to_string() }
+}

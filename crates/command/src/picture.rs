@@ -1,0 +1,361 @@
+//! What is known of the cluster's services, put together from the CIB, `crm_mon` and the agents' private attributes. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use promotable::operator::{Behind, Operator, Published, Recorded};
+
+use crate::cib::{Cib, Leftover, Operation, Primitive, is_true};
+use crate::crm_mon::{Instance, Machine, Monitor};
+
+/// Private attributes that the agents publish: by resource and name, the values by node.
+pub type Attributes = BTreeMap<(String, &'static str), BTreeMap<String, String>>;
+
+/// Where a server stands.
+pub const POSITION: &str = "position";
+/// What a replica tells of its acknowledgements.
+pub const MEMBERSHIP: &str = "membership";
+/// A promoted instance, as Pacemaker calls it.
+pub const PROMOTED: &str = "Promoted";
+
+/// A database that an agent of ours runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `ocf:systole:mysql`.
+    MySql,
+    /// `ocf:systole:redis`.
+    Redis,
+}
+
+impl Kind {
+    fn of(agent: &str) -> Option<Self> {
+        match agent {
+            "ocf:systole:mysql" => Some(Self::MySql),
+            "ocf:systole:redis" => Some(Self::Redis),
+            _ => None,
+        }
+    }
+
+    /// The agent's own code.
+    #[must_use]
+    pub fn operator(self) -> &'static dyn Operator {
+        match self {
+            Self::MySql => &systole_mysql::operator::MySqlOperator,
+            Self::Redis => &systole_redis::operator::RedisOperator,
+        }
+    }
+}
+
+/// The cluster's services.
+#[derive(Debug)]
+pub struct Picture {
+    /// Whether there is a quorum.
+    pub quorum: bool,
+    /// The node of Pacemaker's controller.
+    pub controller: Option<String>,
+    /// Whether the whole cluster is in maintenance.
+    pub maintenance: bool,
+    /// Whether fencing is configured to happen.
+    pub fencing: bool,
+    /// The nodes.
+    pub nodes: Vec<Machine>,
+    /// The databases.
+    pub databases: Vec<Database>,
+    /// Addresses and cron jobs.
+    pub others: Vec<Other>,
+    /// Why positions and memberships are not known, when the attribute manager did not say them.
+    pub unheard: Option<String>,
+}
+
+/// A database and its servers.
+#[derive(Debug)]
+pub struct Database {
+    /// The primitive.
+    pub name: String,
+    /// The clone, which Pacemaker's tools are told.
+    pub clone: String,
+    /// Which agent.
+    pub kind: Kind,
+    /// The parameters, as they stand in the CIB.
+    pub parameters: BTreeMap<String, String>,
+    /// How many servers there may be.
+    pub servers: Option<usize>,
+    /// The record, as it stands in the CIB.
+    pub record_text: Option<String>,
+    /// What it says, or why it cannot be read.
+    pub record: Option<Result<Recorded, String>>,
+    /// The servers.
+    pub members: Vec<Member>,
+    /// Constraints that a command has left.
+    pub leftovers: Vec<Leftover>,
+    /// What the resource is told to be: `Stopped`, `Unpromoted`.
+    pub target_role: Option<String>,
+}
+
+/// What is the matter with an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing.
+    Fine,
+    /// It runs, and its agent says what is wrong.
+    Degraded(String),
+    /// An operation failed, and the instance does not run, or not as it should.
+    Failed(String),
+    /// It does not run.
+    Stopped(String),
+}
+
+/// One server.
+#[derive(Debug)]
+pub struct Member {
+    /// Its node.
+    pub node: String,
+    /// `Promoted`, `Unpromoted`, `Stopped`, ...
+    pub role: String,
+    /// What is the matter with it.
+    pub condition: Condition,
+    /// The position that it published last, as text.
+    pub position_text: Option<String>,
+    /// What that says.
+    pub position: Option<Published>,
+    /// What it lacked then of what is recorded.
+    pub behind: Option<Behind>,
+    /// Whether it is in the in-sync set, and has not said that it acknowledges no more.
+    pub acknowledges: bool,
+    /// Whether it is told to be good for reads. `None` where nobody says it.
+    pub readable: Option<bool>,
+    /// The promotion score.
+    pub score: Option<String>,
+    /// Failures that Pacemaker remembers.
+    pub failures: u64,
+    /// Whether its watcher runs, on the node that asks.
+    pub watched: Option<bool>,
+    /// Pacemaker leaves it alone.
+    pub unmanaged: bool,
+}
+
+impl Member {
+    /// Whether its instance runs.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        matches!(self.role.as_str(), PROMOTED | "Unpromoted" | "Started")
+    }
+}
+
+impl Database {
+    /// The record, if there is one that can be read.
+    #[must_use]
+    pub fn recorded(&self) -> Option<&Recorded> {
+        self.record.as_ref().and_then(|record| record.as_ref().ok())
+    }
+
+    /// The promoted instances.
+    #[must_use]
+    pub fn promoted(&self) -> Vec<&Member> {
+        self.members.iter().filter(|member| member.role == PROMOTED).collect()
+    }
+
+    /// Replicas that run and acknowledge.
+    #[must_use]
+    pub fn acknowledging(&self) -> Vec<&Member> {
+        self.members.iter().filter(|member| member.acknowledges && member.runs() && member.role != PROMOTED).collect()
+    }
+
+    /// What clients are promised: in this epoch where that is recorded, else by the parameter.
+    #[must_use]
+    pub fn durability(&self) -> &str {
+        let usual = match self.kind {
+            Kind::MySql => "lossless",
+            Kind::Redis => "async",
+        };
+        let configured = self.parameters.get("durability").map_or(usual, String::as_str);
+        self.recorded().and_then(|record| record.durability).unwrap_or(configured)
+    }
+
+    /// How many replicas have to acknowledge a write, where writes wait for them. Redis' is not recorded: a majority with the primary.
+    #[must_use]
+    pub fn needed(&self) -> Option<usize> {
+        match self.kind {
+            Kind::MySql => self.recorded()?.acknowledgements,
+            Kind::Redis => (self.durability() == "quorum").then_some(self.servers.unwrap_or(2) / 2),
+        }
+    }
+
+    /// How an operator says which data are right.
+    #[must_use]
+    pub fn decision(&self) -> String {
+        format!("crm_attribute --type crm_config --set-name systole --name systole-{}-primary --update 'node=NODE'", self.name)
+    }
+}
+
+/// An address, or cron jobs.
+#[derive(Debug)]
+pub struct Other {
+    /// Its name.
+    pub name: String,
+    /// As `address`.
+    pub agent: String,
+    /// What it is about: the address.
+    pub what: String,
+    /// Where it runs.
+    pub nodes: Vec<String>,
+    /// What is the matter with it.
+    pub condition: Condition,
+}
+
+impl Picture {
+    /// Puts together what is known. `watched`: the databases of the node that asks, and whether their watchers run there.
+    #[must_use]
+    pub fn new(cib: &Cib, monitor: &Monitor, attributes: &Attributes, watched: &BTreeMap<String, (String, bool)>) -> Self {
+        let (mut databases, mut others): (Vec<Database>, Vec<Other>) = (Vec::new(), Vec::new());
+        let mut names: Vec<(&str, &str)> = monitor.instances.iter().map(|i| (i.resource.as_str(), i.agent.as_str())).collect();
+        names.sort_unstable();
+        names.dedup();
+        for (name, agent) in names {
+            let instances: Vec<&Instance> = monitor.instances.iter().filter(|i| i.resource == name).collect();
+            if let Some(kind) = Kind::of(agent) {
+                databases.push(database(name, kind, &instances, Sources { cib, monitor, attributes, watched }));
+            } else if let Some(agent) = agent.strip_prefix("ocf:systole:") {
+                others.push(other(name, agent, &instances, cib));
+            }
+        }
+        Self {
+            quorum: monitor.controller.as_ref().is_some_and(|(_, quorum)| *quorum) && cib.quorum,
+            controller: monitor.controller.as_ref().map(|(name, _)| name.clone()),
+            maintenance: cib.is_set("maintenance-mode"),
+            fencing: cib.properties.get("stonith-enabled").is_none_or(|value| is_true(value)),
+            nodes: monitor.nodes.clone(),
+            databases,
+            others,
+            unheard: None,
+        }
+    }
+
+    /// The database of this name, which may be that of the primitive or of the clone.
+    #[must_use]
+    pub fn database(&self, name: &str) -> Option<&Database> {
+        self.databases.iter().find(|database| database.name == name || database.clone == name)
+    }
+
+    /// A node.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&Machine> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+}
+
+/// What the answers are made of.
+#[derive(Clone, Copy)]
+struct Sources<'a> {
+    cib: &'a Cib,
+    monitor: &'a Monitor,
+    attributes: &'a Attributes,
+    watched: &'a BTreeMap<String, (String, bool)>,
+}
+
+fn database(name: &str, kind: Kind, instances: &[&Instance], sources: Sources<'_>) -> Database {
+    let nothing = Primitive::default();
+    let primitive = sources.cib.primitives.get(name).unwrap_or(&nothing);
+    let clone = primitive.parent.clone().unwrap_or_else(|| name.to_owned());
+    let record_text = sources.cib.properties.get(&format!("systole-{name}-primary")).filter(|text| !text.trim().is_empty()).cloned();
+    let record = record_text.as_deref().map(|text| kind.operator().recorded(text));
+    let clone_max = primitive.meta.get("clone-max").and_then(|max| max.parse().ok());
+    let mut database = Database {
+        name: name.to_owned(),
+        kind,
+        parameters: primitive.parameters.clone(),
+        servers: clone_max.or(Some(sources.cib.nodes.len())).filter(|servers| *servers > 0),
+        record_text,
+        record,
+        members: Vec::new(),
+        leftovers: sources.cib.leftovers.iter().filter(|l| l.resource == clone || l.resource == name).cloned().collect(),
+        target_role: primitive.meta.get("target-role").filter(|role| *role != "Started" && *role != PROMOTED).cloned(),
+        clone,
+    };
+    let running: BTreeSet<&String> = instances.iter().flat_map(|i| &i.nodes).collect();
+    let all = database.servers.is_none_or(|servers| running.len() < servers);
+    let nodes = sources.cib.nodes.iter().filter(|node| all || running.contains(node));
+    database.members = nodes.map(|node| member(&database, node, instances, sources)).collect();
+    database
+}
+
+fn member(database: &Database, node: &str, instances: &[&Instance], sources: Sources<'_>) -> Member {
+    let instance = instances.iter().find(|instance| instance.nodes.iter().any(|name| name == node)).copied();
+    let value = |name| sources.attributes.get(&(database.name.clone(), name)).and_then(|values| values.get(node));
+    let operator = database.kind.operator();
+    let (position_text, record) = (value(POSITION).cloned(), database.record_text.as_deref().unwrap_or_default());
+    let in_sync = database.recorded().is_some_and(|record| record.in_sync.contains(node));
+    let said = value(MEMBERSHIP).and_then(|text| operator.acknowledges(text, record));
+    // Only MySQL's agent tells it, and under a name that an operator can choose.
+    let reader = database.parameters.get("reader_attribute").map_or("readable", String::as_str);
+    let readable = (database.kind == Kind::MySql).then(|| sources.cib.attribute(node, reader)).flatten();
+    let machine = sources.monitor.nodes.iter().find(|machine| machine.name == node);
+    Member {
+        node: node.to_owned(),
+        role: instance.map_or_else(|| "Stopped".to_owned(), |i| i.role.clone()),
+        condition: condition(sources.cib, &database.name, node, instance, machine),
+        position: position_text.as_deref().and_then(|text| operator.published(text)),
+        behind: position_text.as_deref().and_then(|text| operator.behind(text, record)),
+        position_text,
+        acknowledges: in_sync && instance.is_some() && said != Some(false),
+        readable: readable.map(|value| value == "1"),
+        score: sources.cib.attribute(node, &format!("master-{}", database.name)).map(str::to_owned),
+        failures: failures(sources.cib, &database.name, node),
+        watched: sources.watched.get(&database.name).filter(|(here, _)| here == node).map(|(_, runs)| *runs),
+        unmanaged: instance.is_some_and(|i| !i.managed),
+    }
+}
+
+/// Failures that Pacemaker remembers of a resource on a node; infinity is a million.
+fn failures(cib: &Cib, resource: &str, node: &str) -> u64 {
+    let attributes = cib.attributes.get(node).into_iter().flatten();
+    let name = format!("fail-count-{resource}");
+    let of_it = attributes.filter(|(key, _)| key.strip_prefix(&name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['#', ':'])));
+    of_it.map(|(_, value)| if value == "INFINITY" { 1_000_000 } else { value.parse().unwrap_or(0) }).sum()
+}
+
+/// Exit codes with which an agent says that the service runs, and is degraded.
+const DEGRADED: [i64; 2] = [190, 191];
+/// Exit codes of what is as it should be: done, not running (a probe), promoted.
+const FINE: [i64; 3] = [0, 7, 8];
+
+fn condition(cib: &Cib, resource: &str, node: &str, instance: Option<&Instance>, machine: Option<&Machine>) -> Condition {
+    if machine.is_some_and(|machine| !machine.online) {
+        return Condition::Stopped("the node is not there".into());
+    }
+    let none = Vec::new();
+    let operations = cib.histories.get(&(node.to_owned(), resource.to_owned())).unwrap_or(&none);
+    let last = operations.iter().max_by_key(|operation| operation.call);
+    let failed = |operation: &Operation| {
+        let reason = if operation.reason.is_empty() { format!("exit code {}", operation.code) } else { operation.reason.clone() };
+        format!("{} failed: {reason}", operation.name)
+    };
+    let broken = last.filter(|op| !op.pending && !FINE.contains(&op.code) && !DEGRADED.contains(&op.code));
+    let monitors = operations.iter().filter(|op| op.name == "monitor" && op.interval > 0);
+    match (instance, broken) {
+        (_, Some(operation)) => Condition::Failed(failed(operation)),
+        (Some(instance), None) if instance.failed => Condition::Failed("Pacemaker counts it as failed".into()),
+        // A monitor that is under way changes nothing.
+        (Some(Instance { pending: Some(pending), .. }), None) if pending != "Monitoring" => Condition::Degraded(format!("{pending} now")),
+        (Some(_), None) => match monitors.max_by_key(|op| op.call).filter(|op| DEGRADED.contains(&op.code)) {
+            Some(monitor) => Condition::Degraded(monitor.reason.clone()),
+            None => Condition::Fine,
+        },
+        (None, None) => {
+            Condition::Stopped(machine.and_then(|m| m.states.first()).map_or_else(String::new, |state| format!("{state} node")))
+        }
+    }
+}
+
+fn other(name: &str, agent: &str, instances: &[&Instance], cib: &Cib) -> Other {
+    let nodes: Vec<String> = instances.iter().flat_map(|instance| instance.nodes.clone()).collect();
+    let what = cib.primitives.get(name).and_then(|primitive| primitive.parameters.get("ip")).cloned().unwrap_or_default();
+    let worst = |node: &String| {
+        let instance = instances.iter().find(|instance| instance.nodes.contains(node)).copied();
+        condition(cib, name, node, instance, None)
+    };
+    let wrong = nodes.iter().map(worst).find(|condition| *condition != Condition::Fine);
+    let nowhere = || cib.nodes.iter().map(worst).find(|condition| matches!(condition, Condition::Failed(_)));
+    let condition =
+        if nodes.is_empty() { nowhere().unwrap_or_else(|| Condition::Stopped(String::new())) } else { wrong.unwrap_or(Condition::Fine) };
+    Other { name: name.to_owned(), agent: agent.to_owned(), what, nodes, condition }
+}

@@ -1,0 +1,202 @@
+//! `systole switchover` and `abort`: a planned move, done by Pacemaker. What is told to it is one constraint, that ends by itself: it is
+//! cleared when the move is over, when it failed, when somebody interrupts, and a command that was killed leaves one that is over soon.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::moves::{NoPlan, Plan, Progress, plan, progress};
+use crate::picture::{Database, Picture};
+use crate::{ask, complain, print, status};
+
+/// How an action ended. The command's exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Done.
+    Done = 0,
+    /// Refused, and nothing is changed.
+    Refused = 1,
+    /// Something is changed, and it is not what was wanted.
+    HalfWay = 2,
+    /// It goes on, and was waited for long enough.
+    TimedOut = 3,
+}
+
+impl From<Ending> for ExitCode {
+    fn from(ending: Ending) -> Self {
+        Self::from(ending as u8)
+    }
+}
+
+/// How long the constraint holds beyond the time that is waited for.
+const BEYOND: Duration = Duration::from_secs(30);
+/// How often is looked.
+const STEP: Duration = Duration::from_millis(100);
+/// What a change of the CIB may take: the controller may just be elected.
+const CHANGE_LIMIT: Duration = Duration::from_secs(10);
+/// How often clearing the constraint is tried.
+const CLEARINGS: u32 = 3;
+
+/// Moves the primary.
+pub(crate) fn switchover(name: &str, to: Option<&str>, dry_run: bool, wait: Duration) -> Ending {
+    let plan = match look(name, |picture, database| plan(picture, database, to)) {
+        Ok(Ok(plan)) => plan,
+        Ok(Err(NoPlan::There(word))) => {
+            print(&format!("{word}\n"));
+            return Ending::Done;
+        }
+        Ok(Err(NoPlan::Refused(why))) | Err(why) => {
+            complain(&format!("refused, and nothing is changed: {why}"));
+            return Ending::Refused;
+        }
+    };
+    for note in &plan.notes {
+        complain(&format!("note: {note}"));
+    }
+    let order = order(&plan, wait);
+    if dry_run {
+        print(&format!(
+            "{} would be moved from {} to {}:\n    crm_resource {}\n    crm_resource --clear --resource {}\n",
+            plan.clone,
+            plan.from,
+            plan.to,
+            order.join(" "),
+            plan.clone
+        ));
+        return Ending::Done;
+    }
+    carry_out(name, &plan, &order, wait)
+}
+
+/// What Pacemaker is told.
+fn order(plan: &Plan, wait: Duration) -> Vec<String> {
+    let lifetime = format!("PT{}S", (wait + BEYOND).as_secs());
+    let words = ["--move", "--resource", &plan.clone, "--promoted", "--node", &plan.to, "--lifetime", &lifetime];
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn carry_out(name: &str, plan: &Plan, order: &[String], wait: Duration) -> Ending {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+        let _ = signal_hook::flag::register(signal, Arc::clone(&interrupted));
+    }
+    let begin = Instant::now();
+    let arguments: Vec<&str> = order.iter().map(String::as_str).collect();
+    if let Err(why) = ask::tool_within("crm_resource", &arguments, CHANGE_LIMIT) {
+        // It may have been told all the same.
+        let cleared = clear([plan.clone.as_str()]);
+        complain(&format!("refused: {why}"));
+        return if cleared { Ending::Refused } else { Ending::HalfWay };
+    }
+    let waited = wait_for(name, plan, begin + wait, &interrupted);
+    let took = begin.elapsed();
+    let cleared = clear([plan.clone.as_str()]);
+    let ending = tell(name, plan, &waited, took, interrupted.load(Ordering::Relaxed));
+    if cleared { ending } else { Ending::HalfWay }
+}
+
+/// Waits for the end of the move. Returns how far it is.
+fn wait_for(name: &str, plan: &Plan, until: Instant, interrupted: &AtomicBool) -> Progress {
+    let mut last = Progress::NotBegun;
+    loop {
+        // Whoever cannot be asked for a moment is asked again.
+        if let Ok(found) = look(name, |_, database| far(plan, database)) {
+            last = found;
+        }
+        if matches!(last, Progress::Arrived(_)) || Instant::now() >= until || interrupted.load(Ordering::Relaxed) {
+            return last;
+        }
+        std::thread::sleep(STEP);
+    }
+}
+
+fn far(plan: &Plan, database: &Database) -> Progress {
+    let promoted: Vec<&str> = database.promoted().iter().map(|member| member.node.as_str()).collect();
+    progress(plan, database.recorded(), &promoted)
+}
+
+/// Says what came of it.
+fn tell(name: &str, plan: &Plan, progress: &Progress, took: Duration, interrupted: bool) -> Ending {
+    let seconds = took.as_secs_f64();
+    match progress {
+        Progress::Arrived(node) if *node == plan.to => {
+            print(&format!("{}: {} is the primary, and was {} before; it took {seconds:.2} s\n", plan.clone, node, plan.from));
+            Ending::Done
+        }
+        Progress::Arrived(node) => {
+            complain(&format!(
+                "{}: {node} was promoted and not {}: the log of {} says why (systole why {name})",
+                plan.clone, plan.to, plan.to
+            ));
+            Ending::HalfWay
+        }
+        Progress::NotBegun if interrupted => {
+            complain(&format!("interrupted: {} is still the primary", plan.from));
+            Ending::Refused
+        }
+        Progress::NotBegun => {
+            complain(&format!("after {seconds:.0} s {} is still the primary, and the move is taken back: systole why {name}", plan.from));
+            Ending::TimedOut
+        }
+        Progress::Between => {
+            let what = if interrupted { "interrupted" } else { "not over yet" };
+            complain(&format!(
+                "{what} after {seconds:.0} s: {} is demoted, and Pacemaker goes on to promote the best: systole why {name}",
+                plan.from
+            ));
+            if interrupted { Ending::HalfWay } else { Ending::TimedOut }
+        }
+    }
+}
+
+/// Clears what moves have left of these resources.
+fn clear<'a>(resources: impl IntoIterator<Item = &'a str>) -> bool {
+    let mut all = true;
+    for resource in resources {
+        let arguments = ["--clear", "--resource", resource];
+        // The second time for an interruption that has ended the tool as well.
+        let cleared = (0..CLEARINGS).any(|_| ask::tool_within("crm_resource", &arguments, CHANGE_LIMIT).is_ok());
+        if !cleared {
+            complain(&format!("the constraint is not cleared, and ends by itself; now with: crm_resource {}", arguments.join(" ")));
+        }
+        all &= cleared;
+    }
+    all
+}
+
+/// Takes back what a move has left.
+pub(crate) fn abort(name: &str) -> Ending {
+    let left = look(name, |_, database| {
+        let resources: BTreeSet<String> = database.leftovers.iter().map(|left| left.resource.clone()).collect();
+        let promoted: Vec<String> = database.promoted().iter().map(|member| member.node.clone()).collect();
+        (resources, promoted, database.clone.clone())
+    });
+    let (resources, promoted, clone) = match left {
+        Ok(left) => left,
+        Err(why) => {
+            complain(&format!("refused, and nothing is changed: {why}"));
+            return Ending::Refused;
+        }
+    };
+    if resources.is_empty() {
+        print(&format!("{clone}: no move is under way, and no constraint is left\n"));
+        return Ending::Done;
+    }
+    if !clear(resources.iter().map(String::as_str)) {
+        return Ending::HalfWay;
+    }
+    print(&match promoted.as_slice() {
+        [] => format!("{clone}: the constraint is cleared; the old primary is demoted already, and Pacemaker promotes the best now\n"),
+        nodes => format!("{clone}: the constraint is cleared; {} is the primary\n", nodes.join(" and ")),
+    });
+    Ending::Done
+}
+
+/// Looks at a database.
+fn look<T>(name: &str, see: impl FnOnce(&Picture, &Database) -> T) -> Result<T, String> {
+    let picture = ask::picture()?;
+    let database = picture.database(name).ok_or_else(|| status::unknown(&picture, name))?;
+    Ok(see(&picture, database))
+}

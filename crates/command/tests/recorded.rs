@@ -1,0 +1,202 @@
+//! What is said of real clusters: recorded/NAME holds what Pacemaker's tools printed there, and what the command has to say of it.
+//! `UPDATE=1 cargo test -p systole-command --test recorded` writes that; read the difference.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what it saw by panicking")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use systole_command::check;
+use systole_command::cib::Cib;
+use systole_command::crm_mon::Monitor;
+use systole_command::notices::Level;
+use systole_command::picture::{Attributes, MEMBERSHIP, POSITION, Picture};
+use systole_command::status::Status;
+use systole_command::why::why;
+
+fn directory(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded").join(name)
+}
+
+/// Lines of `attrd_updater --query --all`.
+fn attributes(text: &str) -> Attributes {
+    let mut all = Attributes::new();
+    for line in text.lines() {
+        let [_, name, _, host, _, value, _] = line.split('"').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        for attribute in [POSITION, MEMBERSHIP] {
+            if let Some(resource) = name.strip_prefix("systole-").and_then(|rest| rest.strip_suffix(&format!("-{attribute}"))) {
+                all.entry((resource.to_owned(), attribute)).or_default().insert(host.to_owned(), value.to_owned());
+            }
+        }
+    }
+    all
+}
+
+fn recorded(name: &str) -> Picture {
+    let read = |file: &str| std::fs::read_to_string(directory(name).join(file)).unwrap();
+    let (cib, monitor) = (Cib::parse(&read("cib.xml")).unwrap(), Monitor::parse(&read("crm_mon.xml")).unwrap());
+    let watched = BTreeMap::from([("mysql".to_owned(), ("lxc1".to_owned(), true))]);
+    Picture::new(&cib, &monitor, &attributes(&read("attributes")), &watched)
+}
+
+/// Compares with what is kept, or writes it.
+fn compare(name: &str, file: &str, said: &str) {
+    let path = directory(name).join(file);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, said).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(kept == said, "{}:\n{said}\nand not\n{kept}", path.display());
+}
+
+/// All that is said of a cluster that was recorded, and how bad it is by `status`.
+fn said_of(name: &str, level: Level) {
+    let picture = recorded(name);
+    let status = Status::of(&picture, None).unwrap();
+    compare(name, "status.txt", &status.pretty());
+    compare(name, "status.tsv", &status.tsv());
+    compare(name, "status.json", &format!("{:#}\n", status.json()));
+    assert_eq!(status.level(), level);
+    let checks: String = picture.databases.iter().map(|database| check::line(&picture, database).0 + "\n").collect();
+    compare(name, "check.txt", &checks);
+    let mut all = String::new();
+    for database in &picture.databases {
+        all.push_str(&why(&picture, database, None).unwrap().pretty());
+        for member in &database.members {
+            all.push('\n');
+            all.push_str(&why(&picture, database, Some(&member.node)).unwrap().pretty());
+        }
+        all.push_str("\n----\n");
+    }
+    compare(name, "why.txt", &all);
+}
+
+#[test]
+fn all_is_in_order() {
+    said_of("in-order", Level::Good);
+}
+
+#[test]
+fn two_moves_have_left_their_constraints() {
+    said_of("moved", Level::Degraded);
+}
+
+#[test]
+fn a_setting_breaks_the_promise_a_server_is_stopped_and_a_node_is_on_standby() {
+    said_of("degraded", Level::Degraded);
+}
+
+#[test]
+fn the_node_of_a_primary_is_lost() {
+    said_of("lost", Level::Degraded);
+}
+
+#[test]
+fn writes_wait_for_a_replica() {
+    said_of("blocked", Level::Broken);
+}
+
+#[test]
+fn nobody_is_promoted() {
+    said_of("nobody", Level::Broken);
+}
+
+/// The record may name replicas that have not come back to it, so the primary's own word goes before the count.
+#[test]
+fn a_primary_that_says_that_writes_wait_is_broken_whatever_is_recorded() {
+    let read = |file: &str| std::fs::read_to_string(directory("in-order").join(file)).unwrap();
+    let monitor = |line: &str| line.contains("mysql_monitor_10000") && line.contains("on_node=\"lxc2\"");
+    let said = "exit-reason=\"writes wait: no replica acknowledges\"";
+    let change = |line: &str| line.replace("exit-reason=\"\"", said).replace("rc-code=\"8\"", "rc-code=\"191\"");
+    let cib: String = read("cib.xml").lines().map(|line| if monitor(line) { change(line) } else { line.to_owned() } + "\n").collect();
+    let (cib, monitor) = (Cib::parse(&cib).unwrap(), Monitor::parse(&read("crm_mon.xml")).unwrap());
+    let picture = Picture::new(&cib, &monitor, &attributes(&read("attributes")), &BTreeMap::new());
+    let (line, level) = check::line(&picture, picture.database("mysql").unwrap());
+    assert!(level == Level::Broken && line.starts_with("CRITICAL mysql-clone: lxc2: writes wait: no replica"), "{line}");
+}
+
+#[test]
+fn what_the_attribute_manager_did_not_say_is_not_taken_for_good() {
+    let picture = Picture { unheard: Some("it does not answer".into()), ..recorded("in-order") };
+    let status = Status::of(&picture, None).unwrap();
+    assert_eq!(status.level(), Level::Degraded);
+    assert!(status.pretty().contains("degraded: positions and acknowledgements are not known: it does not answer"));
+}
+
+/// Between a line with a command and the end of what stands indented there.
+fn shown(page: &str, command: &str) -> String {
+    let begin = format!("    # {command}\n");
+    let rest = page.split_once(&begin).unwrap_or_else(|| panic!("{command} is on the page")).1;
+    let mut lines: Vec<&str> = rest.lines().take_while(|line| line.is_empty() || line.starts_with("    ")).collect();
+    while lines.last().is_some_and(|line| line.is_empty()) {
+        lines.pop();
+    }
+    lines.iter().map(|line| line.strip_prefix("    ").unwrap_or(line).to_owned() + "\n").collect()
+}
+
+#[test]
+fn the_examples_of_the_page_are_what_the_command_says() {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/command.md")).unwrap();
+    let of = |name: &str| recorded(name);
+    let status = |picture: &Picture| Status::of(picture, Some("mysql")).unwrap().pretty();
+    let (in_order, degraded, nobody) = (of("in-order"), of("degraded"), of("nobody"));
+    assert_eq!(shown(&page, "systole status mysql"), status(&in_order));
+    assert_eq!(shown(&page, "systole status mysql-clone"), status(&degraded));
+    assert_eq!(shown(&page, "systole check mysql"), check::line(&degraded, degraded.database("mysql").unwrap()).0 + "\n");
+    assert_eq!(shown(&page, "systole why mysql"), why(&nobody, nobody.database("mysql").unwrap(), None).unwrap().pretty());
+    let lost = why(&in_order, in_order.database("mysql").unwrap(), Some("lxc2")).unwrap().pretty();
+    assert_eq!(shown(&page, "systole why mysql --if-lost lxc2"), lost);
+}
+
+#[test]
+fn who_is_not_there_is_named() {
+    let picture = recorded("in-order");
+    assert_eq!(Status::of(&picture, Some("nobody")).unwrap_err(), "there is no database nobody: there are mysql, redis");
+    let database = picture.database("mysql-clone").unwrap();
+    assert_eq!(why(&picture, database, Some("lxc9")).unwrap_err(), "mysql-clone has no server on lxc9: there are lxc1, lxc2, lxc3");
+    assert!(picture.database("mysql").is_some() && picture.database("mysql-ip").is_none());
+}
+
+#[test]
+fn a_line_for_a_monitoring_system_has_one_bar_and_one_line() {
+    for name in ["in-order", "moved", "degraded", "lost", "blocked", "nobody"] {
+        let picture = recorded(name);
+        for database in &picture.databases {
+            let (line, level) = check::line(&picture, database);
+            assert_eq!((line.matches('|').count(), line.lines().count()), (1, 1), "{line}");
+            let words = ["OK ", "WARNING ", "CRITICAL ", "UNKNOWN "];
+            assert!(line.starts_with(words[level as usize]), "{line}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_answer_is_an_error_and_not_an_empty_cluster() {
+    for text in ["", "nonsense", "<cib", "<other/>"] {
+        assert!(Cib::parse(text).is_err(), "{text}");
+    }
+    assert!(Monitor::parse("<crm_mon").is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever stands in the attributes, it is read without a panic, and something is said.
+    #[test]
+    fn any_value_is_read_without_a_panic(position in "[-0-9a-z.:|,]{0,40}", record in "(epoch|node|set|history|past|holders|active)=[-0-9a-z:,]{0,20}", score in "-?[A-Z0-9]{0,9}") {
+        let read = |file: &str| std::fs::read_to_string(directory("in-order").join(file)).unwrap();
+        let cib = read("cib.xml").replace("epoch=3", &record).replace("value=\"100\"", &format!("value=\"{score}\""));
+        let (cib, monitor) = (Cib::parse(&cib).unwrap(), Monitor::parse(&read("crm_mon.xml")).unwrap());
+        let values = BTreeMap::from([("lxc1".to_owned(), position)]);
+        let attributes = Attributes::from([(("mysql".to_owned(), POSITION), values.clone()), (("redis".to_owned(), POSITION), values)]);
+        let picture = Picture::new(&cib, &monitor, &attributes, &BTreeMap::new());
+        prop_assert!(Status::of(&picture, None).unwrap().pretty().contains("mysql-clone"));
+        for database in &picture.databases {
+            prop_assert!(check::line(&picture, database).0.contains('|'));
+            for member in &database.members {
+                prop_assert!(why(&picture, database, Some(&member.node)).is_ok());
+            }
+        }
+    }
+}

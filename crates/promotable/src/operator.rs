@@ -1,0 +1,118 @@
+//! What the agent of a promotable database says to the operator's command: its record, its positions and its election, read by the agent's
+//! own code. Texts go in as the cluster keeps them, and nothing here asks anybody.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The record of the last promotion, as an operator reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Counts promotions.
+    pub epoch: u64,
+    /// Counts rewrites within the epoch, where that is recorded.
+    pub change: Option<u64>,
+    /// The primary.
+    pub node: String,
+    /// Whether an operator wrote it.
+    pub decided: bool,
+    /// What clients were promised, where that is recorded.
+    pub durability: Option<&'static str>,
+    /// How many replicas acknowledge a commit, where commits wait for them.
+    pub acknowledgements: Option<usize>,
+    /// The replicas that may hold what was acknowledged (the in-sync set). Never contains the primary.
+    pub in_sync: BTreeSet<String>,
+    /// What the primary held when this was written.
+    pub position: Option<String>,
+    /// Whether the primary's disk may lack what it committed.
+    pub relaxed: bool,
+    /// The round of the next election: positions of it are current.
+    pub round: String,
+}
+
+/// A position that a server published for an election.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The election that it was published for.
+    pub round: String,
+    /// What the server had executed; `None` when it said nothing of its data.
+    pub executed: Option<String>,
+    /// What it had received, executed or not, when it followed somebody.
+    pub received: Option<String>,
+    /// Why it was no candidate.
+    pub unfit: Option<&'static str>,
+}
+
+/// How much a server lacks of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// So much.
+    pub count: u64,
+    /// Of these: `transactions`, `bytes`.
+    pub unit: &'static str,
+}
+
+/// A question to the election.
+#[derive(Clone, Debug)]
+pub struct Inquiry<'a> {
+    /// The candidate.
+    pub candidate: &'a str,
+    /// The record, as it stands in the CIB.
+    pub record: Option<&'a str>,
+    /// The published positions by node.
+    pub positions: &'a BTreeMap<String, String>,
+    /// The nodes whose instances run.
+    pub running: &'a BTreeSet<String>,
+    /// How many servers there may be.
+    pub servers: Option<usize>,
+    /// The resource's parameters, as they stand in the CIB.
+    pub parameters: &'a BTreeMap<String, String>,
+    /// How an operator decides: the command, with NODE for the node.
+    pub decide: &'a str,
+}
+
+/// The election's answer about a candidate, with its reason as a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is promoted.
+    Promote(String),
+    /// Another is better.
+    HandOver {
+        /// Who.
+        to: String,
+        /// Why.
+        reason: String,
+    },
+    /// It is not promoted, and says why and what to do.
+    Refuse(String),
+}
+
+/// What the operator's command asks of an agent.
+pub trait Operator {
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn recorded(&self, text: &str) -> Result<Recorded, String>;
+
+    /// Reads a position, `None` for anything else.
+    fn published(&self, text: &str) -> Option<Published>;
+
+    /// Whether a replica said of itself that it acknowledges (`true`), or that it has ceased to under this record (`false`). `None` when
+    /// the record alone says it.
+    fn acknowledges(&self, membership: &str, record: &str) -> Option<bool>;
+
+    /// What a server with this position lacks of what was recorded. `None` when the two cannot be compared.
+    fn behind(&self, position: &str, record: &str) -> Option<Behind>;
+
+    /// Whether the state that a primary's monitor tells is that writes are not answered.
+    fn stops_writes(&self, state: &str) -> bool;
+
+    /// The position that a running replica would publish if the primary were lost now, as far as the record tells: one in the in-sync set
+    /// is taken to hold all that was recorded, another one nothing that counts. `None` without a record of a promotion.
+    fn foreseen(&self, record: &str, in_sync: bool) -> Option<String>;
+
+    /// What the election says about a candidate.
+    ///
+    /// # Errors
+    /// When record or parameters cannot be read.
+    fn elect(&self, inquiry: &Inquiry<'_>) -> Result<Answer, String>;
+}

@@ -1,0 +1,114 @@
+//! `systole`, the operator's command, in a cluster with MariaDB and Redis: docs/command.md. What it says of recorded clusters is tested where
+//! it is made (crates/command/tests); here it asks, moves, and is interrupted.
+
+use std::time::Duration;
+
+use cluster_scenarios::{MARIADB, Setup, Site, expect, scenario, snippet};
+use lab::{Node, Result};
+
+const LATE: Duration = Duration::from_secs(60);
+
+/// What it says, both streams, and its exit code in the last line.
+fn systole(node: &Node, line: &str) -> Result<String> {
+    Ok(node.sh(&format!("systole {line} 2>&1; echo \"ended with $?\""))?.stdout)
+}
+
+/// The same, which has to end with this.
+fn ends(node: &Node, line: &str, code: u8) -> Result<String> {
+    let said = systole(node, line)?;
+    println!("{}: systole {line}\n{said}", node.name);
+    expect(said.trim_end().ends_with(&format!("ended with {code}")), &format!("systole {line} ends with {code}: {said}"))?;
+    Ok(said)
+}
+
+/// Redis in the cluster of MariaDB.
+fn put_redis_beside(site: &Site) -> Result<()> {
+    let configuration = snippet("server/redis-site.conf")?.replace("requirepass PASSWORD\nmasterauth PASSWORD\n", "protected-mode no\n");
+    for node in site.lab.nodes() {
+        node.write("/etc/redis/site.conf", &configuration)?;
+        node.sh("chown redis:redis /etc/redis/site.conf /var/lib/redis")?;
+    }
+    site.lab.load_crm(&snippet("redis.crm")?.replace(" durability=async \\", " open_network=yes durability=async \\")).map(drop)
+}
+
+fn all_is_good(site: &Site, node: &Node) -> Result<()> {
+    site.lab.wait_for("all to be in order", LATE, || systole(node, "status").is_ok_and(|said| said.contains("ended with 0")))
+}
+
+fn no_constraint_is_left(node: &Node) -> Result<()> {
+    let constraints = node.sh("cibadmin --query --scope constraints")?.stdout;
+    expect(!constraints.contains("id=\"cli-"), &format!("no constraint is left: {constraints}"))
+}
+
+/// A move to where `--dry-run` says, and to a node that is named.
+fn move_it(site: &Site, node: &Node, name: &str) -> Result<()> {
+    let promoted = || site.lab.promoted(name).unwrap_or_default();
+    let from = promoted();
+    let lost = ends(node, &format!("why {name} --if-lost {from}"), 0)?;
+    expect(lost.contains("would be promoted"), "somebody would be promoted")?;
+    let planned = ends(node, &format!("switchover {name} --dry-run"), 0)?;
+    expect(promoted() == from, "a dry run moves nothing")?;
+    ends(node, &format!("switchover {name}"), 0)?;
+    let to = promoted();
+    expect(to != from && planned.contains(&format!("from {from} to {to}:")), &format!("{name} is moved as was said, and not to {to}"))?;
+    no_constraint_is_left(node)?;
+    all_is_good(site, node)?;
+    ends(node, &format!("switchover {name} --to {from}"), 0)?;
+    expect(promoted() == from, "it is moved back")?;
+    ends(node, &format!("switchover {name} --to {from}"), 0)?;
+    ends(node, &format!("switchover {name} --to lxc9"), 1)?;
+    no_constraint_is_left(node)?;
+    all_is_good(site, node)
+}
+
+/// Whoever interrupts a move leaves no constraint, and whoever kills it leaves one that can be taken back, and ends by itself.
+fn interrupt_it(site: &Site, node: &Node) -> Result<()> {
+    for moment in ["0.05", "0.15", "0.4"] {
+        node.sh(&format!("timeout -s INT {moment} systole switchover redis || true"))?;
+        no_constraint_is_left(node)?;
+        all_is_good(site, node)?;
+    }
+    let set = "for i in $(seq 100); do cibadmin --query --scope constraints | grep -q 'id=\"cli-prefer' && break; sleep 0.02; done";
+    let killed = format!("systole switchover redis & pid=$!; {set}; kill -KILL $pid; wait $pid; true");
+    node.sh(&killed)?;
+    site.lab.wait_idle()?;
+    let constraints = node.sh("cibadmin --query --scope constraints")?.stdout;
+    if constraints.contains("id=\"cli-") {
+        expect(constraints.contains("date_expression"), "what is left ends by itself")?;
+        ends(node, "switchover redis", 1)?;
+        expect(systole(node, "status redis")?.contains("is left (it ends at "), "the status names what is left")?;
+    }
+    ends(node, "abort redis", 0)?;
+    no_constraint_is_left(node)?;
+    all_is_good(site, node)
+}
+
+#[test]
+fn it_says_how_things_are_and_moves_the_primaries() {
+    scenario("command", Setup::of(MARIADB), |site| {
+        let node = site.lab.quorate_node()?;
+        put_redis_beside(site)?;
+        all_is_good(site, &node)?;
+        println!("{}", node.sh("for i in 1 2 3 4 5; do s=$(date +%s%N); systole status > /dev/null; e=$(date +%s%N); echo status $(((e - s) / 1000000)) ms; done")?.stdout);
+        for name in ["mysql", "redis"] {
+            expect(ends(&node, &format!("check {name}"), 0)?.starts_with("OK "), "it is good")?;
+            move_it(site, &node, name)?;
+        }
+        interrupt_it(site, &node)?;
+        // A daemon that stands still is not waited for: what it knows is missing, and the rest is said.
+        node.sh("pkill -STOP -x pacemaker-attrd")?;
+        let said = systole(&node, "status");
+        node.sh("pkill -CONT -x pacemaker-attrd")?;
+        let said = said?;
+        let missing = said.contains("ended with 1") && said.contains("positions and acknowledgements are not known");
+        expect(missing && said.contains("mysql-clone: epoch"), &format!("the attributes are missing, and nothing else is: {said}"))?;
+        // What was foretold comes true.
+        let dead = site.primary()?;
+        let foretold = ends(&node, &format!("why mysql --if-lost {}", dead.name), 0)?;
+        site.kill_primary()?;
+        let next = site.wait_moved(&dead, LATE)?;
+        let line = foretold.lines().find(|line| line.contains("would be promoted")).unwrap_or_default();
+        expect(line.contains(&next.name), &format!("{} was foretold: {line}", next.name))?;
+        all_is_good(site, &node)
+    });
+}
