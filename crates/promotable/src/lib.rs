@@ -7,13 +7,10 @@ mod host;
 pub mod limits;
 mod login;
 mod machine;
-<<<<<<< HEAD
+pub mod operator;
 pub mod params;
 pub mod preference;
 mod protocol;
-=======
-pub mod operator;
->>>>>>> h-command
 mod record;
 mod secret;
 mod state_file;
