@@ -166,9 +166,7 @@ pub fn prepare(session: &mut impl Session, plan: &Plan) -> Result<Vec<Touched>, 
         session,
         &format!("CREATE TABLE {SCHEMA}.marker (id INT PRIMARY KEY, tail LONGTEXT NOT NULL, common LONGTEXT NOT NULL) ENGINE=InnoDB"),
     )?;
-    if let Some(description) = plan.describe() {
-        own(session, &description)?;
-    }
+    describe_format(session, plan)?;
     let mut touched = Vec::new();
     for (number, touches) in plan.tables.iter().enumerate() {
         let table = describe(session, &touches.table)?;
@@ -197,9 +195,7 @@ pub fn prepare(session: &mut impl Session, plan: &Plan) -> Result<Vec<Touched>, 
 /// Why nothing was taken back. If the connection ended meanwhile, [`progress`] says whether it was.
 pub fn take_back(session: &mut impl Session, plan: &Plan, common: &str) -> Result<(), Refusal> {
     quiet(session)?;
-    if let Some(description) = plan.describe() {
-        ask(session, "the format of the log", &description)?;
-    }
+    describe_format(session, plan)?;
     let begin = |session: &mut _, sql: &str| ask(session, "the transaction", sql).map(drop);
     begin(session, "BEGIN")?;
     let taken = plan.statements.iter().try_for_each(|inverse| match session.rows(&inverse.sql) {
@@ -248,8 +244,22 @@ fn quiet(session: &mut impl Session) -> Result<(), Refusal> {
         ask(session, "the session", sql)?;
     }
     // A table without a key is copied as it is.
-    let required = ask(session, "the session", "SHOW SESSION VARIABLES LIKE 'sql_require_primary_key'")?;
-    if required.is_empty() { Ok(()) } else { ask(session, "the session", "SET SESSION sql_require_primary_key=0").map(drop) }
+    set_if_known(session, "sql_require_primary_key", "0")
+}
+
+fn set_if_known(session: &mut impl Session, name: &str, to: &str) -> Result<(), Refusal> {
+    if ask(session, "the session", &format!("SHOW SESSION VARIABLES LIKE '{name}'"))?.is_empty() {
+        return Ok(());
+    }
+    ask(session, "the session", &format!("SET SESSION {name}={to}")).map(drop)
+}
+
+/// Tells a session how to read the events that come.
+fn describe_format(session: &mut impl Session, plan: &Plan) -> Result<(), Refusal> {
+    let Some(description) = plan.describe() else { return Ok(()) };
+    ask(session, "the format of the log", &description)?;
+    // MySQL expects the name of a transaction now, as in a log. There is none for what is not logged.
+    set_if_known(session, "gtid_next", "'AUTOMATIC'")
 }
 
 fn describe(session: &mut impl Session, table: &Table) -> Result<Described, Refusal> {
