@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::log::Tail;
 use super::plan::{Images, Plan, Touches};
 use super::refusal::Refusal;
 use super::rows::Table;
@@ -27,9 +28,7 @@ pub trait Session {
 /// Which words a server has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// MySQL and Percona Server up to 8.3.
-    OldMySql,
-    /// MySQL and Percona Server since 8.4.
+    /// MySQL and Percona Server.
     MySql,
     /// MariaDB.
     MariaDb,
@@ -205,13 +204,33 @@ pub fn take_back(session: &mut impl Session, plan: &Plan, common: &str) -> Resul
     let marker = format!("INSERT INTO {SCHEMA}.marker VALUES (1, {}, {})", quoted(&plan.gtids.join(",")), quoted(common));
     let marked = taken.and_then(|()| begin(session, &marker));
     match marked {
-        Ok(()) => begin(session, "COMMIT"),
+        Ok(()) => {
+            begin(session, "COMMIT")?;
+            // The log is about to be forgotten. A server that keeps a commit for a second before it writes it could lose it after that.
+            begin(session, "FLUSH LOCAL ENGINE LOGS")
+        }
         Err(refusal) => {
             // Where the connection is gone, the server does it by itself.
             let _ = session.rows("ROLLBACK");
             Err(refusal)
         }
     }
+}
+
+/// Where the others and this server part: what it holds without the tail. If the others do not hold all of that, the tail is not all that they
+/// do not hold, and nothing may be taken back.
+///
+/// # Errors
+/// When the server does not say, or of MariaDB nobody can know any more.
+pub fn common_point(session: &mut impl Session, family: Family, tail: &Tail) -> Result<String, Refusal> {
+    let gtids: Vec<&str> = tail.gtids().collect();
+    if family == Family::MariaDb {
+        let rows = ask(session, "the GTID state", "SELECT @@global.gtid_slave_pos AS g")?;
+        return tail.position_with(&rows.first().map(|row| value(row, "g")).unwrap_or_default());
+    }
+    let sql = format!("SELECT GTID_SUBTRACT(@@global.gtid_executed, {}) AS g", quoted(&gtids.join(",")));
+    let rows = ask(session, "the GTID state", &sql)?;
+    Ok(rows.first().map(|row| value(row, "g").replace('\n', "")).unwrap_or_default())
 }
 
 /// After [`take_back`], and again after a crash: forgets the transactions that are taken back, and with them the binary log, which ends in them.
@@ -221,13 +240,22 @@ pub fn take_back(session: &mut impl Session, plan: &Plan, common: &str) -> Resul
 /// What the server says.
 pub fn finish(session: &mut impl Session, family: Family, common: &str) -> Result<(), Refusal> {
     quiet(session)?;
-    let reset = if family == Family::MySql { "RESET BINARY LOGS AND GTIDS" } else { "RESET MASTER" };
-    let known = if family == Family::MariaDb { "gtid_slave_pos" } else { "gtid_purged" };
-    for sql in [reset.to_owned(), format!("SET GLOBAL {known}={}", quoted(common))] {
-        ask(session, "the GTID state", &sql)?;
-    }
+    let (reset, known) = match family {
+        Family::MariaDb => ("RESET MASTER", "gtid_slave_pos"),
+        Family::MySql => ("RESET BINARY LOGS AND GTIDS", "gtid_purged"),
+    };
+    let forgotten = match session.rows(reset) {
+        // The words before 8.4.
+        Err(words) if words.contains(SYNTAX) => session.rows("RESET MASTER"),
+        other => other,
+    };
+    forgotten.map_err(|words| Refusal::Failed("the GTID state".into(), words))?;
+    ask(session, "the GTID state", &format!("SET GLOBAL {known}={}", quoted(common)))?;
     abandon(session)
 }
+
+/// The number of the error that says that a server does not know the words.
+const SYNTAX: &str = "1064";
 
 /// Removes what is ours.
 ///

@@ -75,7 +75,8 @@ impl Tail {
             let file = directory.reader(path.file_name().unwrap_or_default()).map_err(failed)?;
             let mut scan = Scan::new(&shown, limits, is_common, tail.transactions.len());
             scan.read(BufReader::with_capacity(1 << 16, file))?;
-            if !scan.found.is_empty() {
+            let nothing_yet = tail.transactions.is_empty() && scan.has_common;
+            if !scan.found.is_empty() || nothing_yet {
                 tail.position = scan.position();
             }
             scan.found.append(&mut tail.transactions);
@@ -94,6 +95,29 @@ impl Tail {
         }
         let bytes: usize = self.transactions.iter().map(|one| one.original.len()).sum();
         if bytes > limits.bytes { Err(Refusal::TooLong(limits.bytes, "bytes of transactions")) } else { Ok(()) }
+    }
+
+    /// MariaDB: where the log stood before the tail, with what `slave_pos` (`gtid_slave_pos`) says of domains of which the log holds nothing
+    /// before it: of data that were copied.
+    pub(super) fn position_with(&self, slave_pos: &str) -> Result<String, Refusal> {
+        let domain = |gtid: &str| gtid.split('-').next().unwrap_or_default().to_owned();
+        let Some(position) = &self.position else {
+            return match self.transactions.first() {
+                Some(first) => Err(damaged(&first.file, format!("it does not say what was before {}", first.gtid))),
+                None => Ok(slave_pos.to_owned()),
+            };
+        };
+        let mut known: Vec<&str> = position.split(',').filter(|gtid| !gtid.is_empty()).collect();
+        for gtid in slave_pos.split(',').map(str::trim).filter(|gtid| !gtid.is_empty()) {
+            if known.iter().any(|other| domain(other) == domain(gtid)) {
+                continue;
+            }
+            if let Some(received) = self.transactions.iter().find(|one| one.gtid == gtid) {
+                return Err(damaged(&received.file, format!("it does not say what was before {gtid}")));
+            }
+            known.push(gtid);
+        }
+        Ok(known.join(","))
     }
 
     /// The transactions' names.

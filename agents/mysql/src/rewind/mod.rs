@@ -4,7 +4,8 @@
 //! them beside the data. Who may be taken back, and when, is not decided here. The reasons: docs/decisions/0040.
 //!
 //! The order, each step of which may be the last: [`progress`]; where it is [`Progress::Committed`], only [`finish`]. Otherwise [`Tail::read`],
-//! [`Plan::of`], [`check`], [`keep`], [`prepare`], [`take_back`], [`finish`]; and when the server has caught up, [`fingerprint`] here and there.
+//! [`common_point`], [`Plan::of`], [`check`], [`keep`], [`prepare`], [`take_back`], [`finish`]; and when the server has caught up,
+//! [`fingerprint`] here and there.
 
 mod apply;
 mod bytes;
@@ -16,7 +17,7 @@ mod refusal;
 mod rows;
 
 pub use apply::{
-    Family, Progress, SCHEMA, Session, Touched, abandon, check, fingerprint, finish, prepare, progress, take_back,
+    Family, Progress, SCHEMA, Session, Touched, abandon, check, common_point, fingerprint, finish, prepare, progress, take_back,
 };
 pub use event::Format;
 pub use keep::keep;

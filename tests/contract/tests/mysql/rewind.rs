@@ -33,8 +33,7 @@ impl rewind::Session for Session {
 fn family() -> Family {
     match Server::here() {
         Server::MariaDb => Family::MariaDb,
-        Server::MySql => Family::MySql,
-        Server::MySql56 => Family::OldMySql,
+        Server::MySql | Server::MySql56 => Family::MySql,
     }
 }
 
@@ -93,17 +92,15 @@ impl Bed {
         account.act(|files| Ok(Tail::read(files, &self.node.data().join("binlog.index"), limits, &is_common))).unwrap()
     }
 
-    fn plan(&self, common: &str) -> Result<Plan, Refusal> {
-        Plan::of(&self.tail(common, PLENTY)?)
-    }
-
     /// All of it, as the agent is going to do it.
     fn rewind(&self, session: &mut Session, common: &str) -> Result<Vec<Touched>, Refusal> {
         if let Progress::Committed(common) = rewind::progress(session)? {
             rewind::finish(session, family(), &common)?;
             return Ok(vec![]);
         }
-        let plan = self.plan(common)?;
+        let tail = self.tail(common, PLENTY)?;
+        let plan = Plan::of(&tail)?;
+        assert_eq!(rewind::common_point(session, family(), &tail)?, common, "it is all that is errant");
         rewind::check(session, &plan)?;
         let touched = rewind::prepare(session, &plan)?;
         rewind::take_back(session, &plan, common)?;
@@ -617,4 +614,198 @@ fn touched_rows_are_compared_by_what_servers_say_of_them() {
         bed.must(&[change]);
         assert_ne!(say(&touched[number]), said[number], "{change}");
     }
+}
+
+/// How many schemas are made up: some daily, thousands by `make rewind-property CASES=2000`.
+fn cases() -> u64 {
+    std::env::var("SYSTOLE_REWIND_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(6)
+}
+
+/// Numbers that are the same for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ (mixed >> 31)) % sides as u64).unwrap()
+    }
+
+    fn of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
+        &all[self.roll(all.len())]
+    }
+}
+
+/// Types of columns, each with values of it.
+fn random_types() -> Vec<(&'static str, &'static [&'static str])> {
+    let mut all: Vec<(&str, &[&str])> = vec![
+        ("TINYINT", &["-128", "0", "127"]),
+        ("BIGINT UNSIGNED", &["0", "18446744073709551615", "42"]),
+        ("MEDIUMINT", &["-8388608", "5"]),
+        ("FLOAT", &["0.1", "-3e38", "1e-38", "RAND()"]),
+        ("DOUBLE", &["0.1", "1e300", "RAND()", "-0.0"]),
+        ("DECIMAL(20,7)", &["-1234567890123.1234567", "0.0000001"]),
+        ("DECIMAL(65,30)", &["99999999999999999999999999999999999.999999999999999999999999999999"]),
+        ("BIT(9)", &["0", "511", "300"]),
+        ("ENUM('a','b','c')", &["'a'", "'c'"]),
+        ("SET('x','y','z')", &["'x,z'", "''"]),
+        ("DATE", &["'2024-02-29'", "'0001-01-01'"]),
+        ("TIME(3)", &["'-838:59:58.999'", "'00:00:00.001'"]),
+        ("DATETIME(6)", &["'2024-12-31 23:59:59.999999'", "NOW(6)"]),
+        ("TIMESTAMP NULL", &["'2001-01-01 00:00:01'", "NOW()"]),
+        ("YEAR", &["1901", "2155"]),
+        ("CHAR(7) CHARACTER SET latin1", &["_latin1 X'E4'", "''", "'1234567'"]),
+        ("CHAR(200) CHARACTER SET utf8mb4", &["_utf8mb4 X'F09F9880'", "REPEAT('z',200)"]),
+        ("VARCHAR(100) CHARACTER SET utf8mb4", &["_utf8mb4 X'C3A4'", "REPEAT('v',100)", "UUID()"]),
+        ("VARCHAR(999) CHARACTER SET utf16", &["REPEAT('w',500)", "''"]),
+        ("BINARY(5)", &["X'00'", "X'0102030405'"]),
+        ("VARBINARY(300)", &["X''", "REPEAT(X'00',300)"]),
+        ("TEXT", &["REPEAT('t',9000)", "''", "'short'"]),
+        ("MEDIUMBLOB", &["REPEAT(X'FF00',50000)", "X''"]),
+        ("GEOMETRY", &["POINT(0.1,2)", "ST_GeomFromText('LINESTRING(0 0,1 1,2 -5.5)')"]),
+    ];
+    if Server::here() != Server::MySql56 {
+        all.push(("JSON", &["'{\"a\": [1, 2.5, null]}'", "'[]'", "'\"x\"'"]));
+    }
+    match Server::here() {
+        Server::MariaDb => all.extend([
+            ("INET6", &["'::1'", "'fe80::2'"] as &[&str]),
+            ("UUID", &["UUID()"]),
+            ("BLOB COMPRESSED", &["REPEAT('c',5000)", "''"]),
+        ]),
+        Server::MySql => all.push(("VECTOR(2)", &["STRING_TO_VECTOR('[0.5,-1]')"])),
+        Server::MySql56 => {}
+    }
+    all
+}
+
+/// A table that was made up.
+struct Made {
+    name: String,
+    columns: Vec<(String, &'static [&'static str])>,
+}
+
+impl Made {
+    fn of(dice: &mut Dice, case: u64, number: usize) -> (Self, String) {
+        let types = random_types();
+        let mut columns: Vec<(String, &'static [&'static str])> = vec![("id".to_owned(), &[])];
+        let mut words = vec![(*dice.of(&["id INT", "id BIGINT", "id DECIMAL(9,2)", "id VARCHAR(20)", "id BINARY(8)"])).to_owned()];
+        for at in 0..1 + dice.roll(7) {
+            let (kind, values) = dice.of(&types);
+            words.push(format!("c{at} {kind}"));
+            columns.push((format!("c{at}"), values));
+        }
+        let key = match dice.roll(6) {
+            0 => None,
+            1 => Some("KEY (id)"),
+            2 => Some("n INT NOT NULL DEFAULT 3, PRIMARY KEY (n, id)"),
+            _ => Some("PRIMARY KEY (id)"),
+        };
+        words.extend(key.map(str::to_owned));
+        if Server::here() != Server::MySql56 && dice.roll(3) == 0 {
+            words.insert(1, format!("gs INT GENERATED ALWAYS AS (7) {}", dice.of(&["STORED", "VIRTUAL"])));
+        }
+        let name = format!("t.`made {case} {number}`");
+        let keyed_by_id = words.iter().any(|word| word.contains("PRIMARY KEY (id)"));
+        let partitions = if keyed_by_id && dice.roll(4) == 0 { " PARTITION BY KEY (id) PARTITIONS 3" } else { "" };
+        let made = format!("CREATE TABLE {name} ({}) ENGINE=InnoDB{partitions}", words.join(", "));
+        (Self { name, columns }, made)
+    }
+
+    fn statement(&self, dice: &mut Dice) -> String {
+        let (column, values) = &self.columns[1 + dice.roll(self.columns.len() - 1)];
+        let value = if dice.roll(6) == 0 { "NULL" } else { *dice.of(values) };
+        let name = &self.name;
+        let id = dice.roll(40);
+        match dice.roll(9) {
+            0..=3 => {
+                let all = |of: &(String, &[&'static str])| if of.1.is_empty() { id.to_string() } else { (*of.1.first().unwrap()).to_owned() };
+                let mut row: Vec<String> = self.columns.iter().map(all).collect();
+                let at = self.columns.iter().position(|(known, _)| known == column).unwrap();
+                row[at] = value.to_owned();
+                let names: Vec<&str> = self.columns.iter().map(|(name, _)| name.as_str()).collect();
+                format!("{} INTO {name} ({}) VALUES ({})", dice.of(&["INSERT", "INSERT", "REPLACE"]), names.join(","), row.join(","))
+            }
+            4 | 5 => format!("UPDATE {name} SET {column}={value} WHERE id>{id} LIMIT 5"),
+            6 => format!("UPDATE {name} SET id=id+1 ORDER BY id DESC LIMIT 7"),
+            7 => format!("DELETE FROM {name} WHERE id<{id} LIMIT 3"),
+            _ => format!("DELETE FROM {name} LIMIT 1"),
+        }
+    }
+}
+
+/// Statements, each by itself or several as a transaction. Some are refused by a key: that is no matter.
+fn write(client: &mut Client, dice: &mut Dice, tables: &[Made], count: usize) -> Result<(), String> {
+    for _ in 0..count {
+        let several = dice.roll(3) == 0;
+        if several {
+            client.ask("BEGIN")?;
+        }
+        for _ in 0..if several { 1 + dice.roll(6) } else { 1 } {
+            let statement = dice.of(tables).statement(dice);
+            match client.ask(&statement) {
+                Err(gone) if gone.starts_with("lost") || gone.starts_with("no answer") => return Err(gone),
+                _ => {}
+            }
+        }
+        if several {
+            client.ask(if dice.roll(8) == 0 { "ROLLBACK" } else { "COMMIT" })?;
+        }
+    }
+    Ok(())
+}
+
+/// Whatever was in the tables, whatever was written, whenever the server is killed: after it all is as it was at the common point.
+#[test]
+fn made_up_transactions_come_back_whenever_the_server_is_killed() {
+    let seed = std::env::var("SYSTOLE_REWIND_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1_u64);
+    let bed = Bed::new();
+    bed.must(&["SET GLOBAL sql_mode=''"]);
+    for case in seed..seed + cases() {
+        eprintln!("SYSTOLE_REWIND_SEED={case} SYSTOLE_REWIND_CASES=1");
+        one_case(&bed, case);
+    }
+}
+
+fn one_case(bed: &Bed, case: u64) {
+    let mut dice = Dice(case);
+    let (tables, made): (Vec<Made>, Vec<String>) = (0..1 + dice.roll(3)).map(|number| Made::of(&mut dice, case, number)).unzip();
+    bed.must(&made.iter().map(String::as_str).collect::<Vec<_>>());
+    bed.must(&["SET GLOBAL sql_mode=''"]);
+    let count = dice.roll(40);
+    write(&mut bed.client(), &mut dice, &tables, count).unwrap();
+    let before = bed.point();
+    let count = 1 + dice.roll(60);
+    if dice.roll(3) == 0 {
+        let (pid, pause) = (bed.node.process().pid, dice.roll(60) as u64);
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(pause));
+            testkit::signal(pid, testkit::Signal::SIGKILL);
+        });
+        let _ = write(&mut bed.client(), &mut dice, &tables, 10 * count);
+        killer.join().unwrap();
+        again(bed);
+    } else {
+        write(&mut bed.client(), &mut dice, &tables, count).unwrap();
+    }
+    // Killed again and again until once it is not.
+    for attempt in 0.. {
+        let left = (attempt < 2 && dice.roll(2) == 0).then(|| (dice.roll(60), bed.node.process().pid));
+        let mut session = Session { client: bed.client(), left };
+        match bed.rewind(&mut session, &before.gtids) {
+            Ok(_) => break,
+            Err(Refusal::Failed(..)) if session.left.is_some_and(|(left, _)| left == 0) => again(bed),
+            Err(refusal) => panic!("case {case}: {refusal}"),
+        }
+    }
+    same(&bed.point(), &before);
+    bed.must(&tables.iter().map(|table| format!("DROP TABLE {}", table.name)).collect::<Vec<_>>().iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+fn again(bed: &Bed) {
+    testkit::eventually("it is gone", || bed.node.servers().is_empty());
+    bed.node.run_by_hand();
+    bed.must(&["SET GLOBAL sql_mode=''"]);
 }
