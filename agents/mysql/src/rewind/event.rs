@@ -98,7 +98,9 @@ impl Format {
             return None;
         }
         *event.get_mut(17)? &= !IN_USE;
-        Some(Self { event, checksums: algorithm == 1 })
+        let format = Self { event, checksums: algorithm == 1 };
+        format.body(&format.event)?;
+        Some(format)
     }
 
     /// The event, as a server takes it.

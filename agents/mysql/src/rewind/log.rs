@@ -97,6 +97,16 @@ impl Tail {
         if bytes > limits.bytes { Err(Refusal::TooLong(limits.bytes, "bytes of transactions")) } else { Ok(()) }
     }
 
+    /// The same of a log that is one file, given by its bytes, and all of it a tail.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    pub(super) fn of_bytes(bytes: &[u8], limits: Limits) -> Result<Self, Refusal> {
+        let mut scan = Scan::new("log", limits, &|_| false, 0);
+        scan.read(BufReader::new(std::io::Cursor::new(bytes)))?;
+        Ok(Self { position: scan.position(), transactions: scan.found })
+    }
+
     /// MariaDB: where the log stood before the tail, with what `slave_pos` (`gtid_slave_pos`) says of domains of which the log holds nothing
     /// before it: of data that were copied.
     pub(super) fn position_with(&self, slave_pos: &str) -> Result<String, Refusal> {

@@ -22,6 +22,11 @@ pub use apply::{
 pub use event::Format;
 pub use keep::keep;
 pub use log::{Limits, Tail, Transaction};
+pub(crate) use plan::read_and_turn;
 pub use plan::{Plan, Touches};
 pub use refusal::Refusal;
 pub use rows::Table;
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -199,6 +199,22 @@ impl Plan {
     }
 }
 
+/// For the fuzz target: what can be read of a log can be turned round, and turned round twice it is what it was.
+pub(crate) fn read_and_turn(bytes: &[u8]) {
+    let Ok(tail) = Tail::of_bytes(bytes, super::log::Limits { transactions: 100, bytes: 1 << 20 }) else { return };
+    let _ = Plan::of(&tail);
+    for transaction in &tail.transactions {
+        let maps: Vec<TableMap> = transaction.events.iter().filter_map(|event| TableMap::parse(&event.body)).collect();
+        for (event, map) in transaction.events.iter().flat_map(|event| maps.iter().map(move |map| (event, map))) {
+            let Ok(rows) = Rows::parse(event, map, MOST_OF_AN_EVENT) else { continue };
+            assert_eq!(rows.inverse().inverse(), rows, "turned round twice");
+            let (kind, body) = rows.inverse().encode(map.width());
+            let again = Rows::parse(&Event { kind, server: 1, body }, map, MOST_OF_AN_EVENT);
+            assert_eq!(again.as_ref(), Ok(&rows.inverse()), "what was made reads back");
+        }
+    }
+}
+
 /// More than an event has when it is no longer compressed. Bytes.
 const MOST_OF_AN_EVENT: usize = 64 << 20;
 
@@ -224,6 +240,12 @@ impl Touches {
     /// How many columns the log has of it.
     pub(super) fn columns(&self) -> usize {
         self.map.width()
+    }
+
+    /// How many rows there were before the tail that it took or changed.
+    #[cfg(test)]
+    pub(super) fn rows_before(&self) -> usize {
+        self.before.values().sum()
     }
 
     /// How many rows there are that the tail left.

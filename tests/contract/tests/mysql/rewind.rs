@@ -135,10 +135,15 @@ impl Bed {
 
 #[track_caller]
 fn same(is: &Point, should: &Point) {
-    for (is, should) in is.data.lines().zip(should.data.lines()) {
-        assert_eq!(is, should);
+    if is == should {
+        return;
     }
-    assert_eq!(is, should);
+    let only = |these: &Point, others: &Point| {
+        let count = |of: &Point, line| of.data.lines().filter(|other| *other == line).count();
+        let lines: Vec<&str> = these.data.lines().filter(|line| count(these, *line) != count(others, *line)).collect();
+        lines.iter().map(|line| line.chars().take(500).collect::<String>()).collect::<Vec<_>>().join("\n")
+    };
+    panic!("is {}\n{}\nshould be {}\n{}", is.gtids, only(is, should), should.gtids, only(should, is));
 }
 
 /// Whether a transaction is in a set: MySQL says so itself, of MariaDB the tests have one server and one domain.
@@ -157,6 +162,8 @@ fn dump(client: &mut Client) -> String {
         "SELECT table_schema AS s, table_name AS t FROM information_schema.tables WHERE table_schema NOT IN ({system}) AND \
          table_type='BASE TABLE' ORDER BY 1, 2"
     );
+    // MariaDB's checksum of a table with virtual columns takes what is left of the last row that was read before it.
+    client.ask("FLUSH LOCAL TABLES").unwrap();
     let mut all = String::new();
     for row in client.rows(&sql).unwrap() {
         let name = format!("`{}`.`{}`", row["s"], row["t"].replace('`', "``"));
@@ -618,7 +625,7 @@ fn touched_rows_are_compared_by_what_servers_say_of_them() {
 
 /// How many schemas are made up: some daily, thousands by `make rewind-property CASES=2000`.
 fn cases() -> u64 {
-    std::env::var("SYSTOLE_REWIND_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(6)
+    std::env::var("SYSTOLE_REWIND_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
 }
 
 /// Numbers that are the same for the same seed.
@@ -709,7 +716,9 @@ impl Made {
         }
         let name = format!("t.`made {case} {number}`");
         let keyed_by_id = words.iter().any(|word| word.contains("PRIMARY KEY (id)"));
-        let partitions = if keyed_by_id && dice.roll(4) == 0 { " PARTITION BY KEY (id) PARTITIONS 3" } else { "" };
+        // Neither family partitions a table with a geometry.
+        let whole = words.iter().any(|word| word.contains("GEOMETRY"));
+        let partitions = if keyed_by_id && !whole && dice.roll(4) == 0 { " PARTITION BY KEY (id) PARTITIONS 3" } else { "" };
         let made = format!("CREATE TABLE {name} ({}) ENGINE=InnoDB{partitions}", words.join(", "));
         (Self { name, columns }, made)
     }
