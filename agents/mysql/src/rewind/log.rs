@@ -291,7 +291,10 @@ impl<'a> Scan<'a> {
 /// Events that are looked at wherever they stand.
 fn tells(kind: u8) -> bool {
     is_list(kind)
-        || matches!(kind, kind::FORMAT | kind::START_ENCRYPTION | kind::ANONYMOUS_GTID | kind::GTID | kind::TAGGED_GTID | kind::MARIADB_GTID)
+        || matches!(
+            kind,
+            kind::FORMAT | kind::START_ENCRYPTION | kind::ANONYMOUS_GTID | kind::GTID | kind::TAGGED_GTID | kind::MARIADB_GTID
+        )
 }
 
 fn is_list(kind: u8) -> bool {

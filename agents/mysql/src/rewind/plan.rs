@@ -62,7 +62,11 @@ impl Plan {
         let mut plan = Self { gtids: tail.gtids().map(str::to_owned).collect(), tables: vec![], format, statements: vec![] };
         for transaction in &tail.transactions {
             // One description of the format is told to the server, for all.
-            if plan.format.as_ref().is_some_and(|format| format.event() != transaction.format.event() && !format.is_like(&transaction.format)) {
+            if plan
+                .format
+                .as_ref()
+                .is_some_and(|format| format.event() != transaction.format.event() && !format.is_like(&transaction.format))
+            {
                 return Err(Refusal::Damaged(transaction.file.clone(), "it is of another version than the file after it".into()));
             }
             plan.add(transaction)?;
@@ -210,7 +214,7 @@ pub(crate) fn read_and_turn(bytes: &[u8]) {
             assert_eq!(rows.inverse().inverse(), rows, "turned round twice");
             let (kind, body) = rows.inverse().encode(map.width());
             let again = Rows::parse(&Event { kind, server: 1, body }, map, MOST_OF_AN_EVENT);
-            assert_eq!(again.as_ref(), Ok(&rows.inverse()), "what was made reads back");
+            assert_eq!(again.as_ref(), Ok(&rows.inverse()), "it reads back");
         }
     }
 }

@@ -184,11 +184,8 @@ fn decimal(precision: u8, scale: u8) -> Option<usize> {
 /// CHAR, BINARY, ENUM and SET share a type: the real one is in the meta-data, with two bits of the length of a CHAR that has more than 255 bytes.
 fn string(first: u8, second: u8, bytes: &[u8]) -> Option<usize> {
     let high = first & 0x30;
-    let (kind, length) = if high == 0x30 {
-        (first, usize::from(second))
-    } else {
-        (first | 0x30, usize::from(second) | (usize::from(high ^ 0x30) << 4))
-    };
+    let (kind, length) =
+        if high == 0x30 { (first, usize::from(second)) } else { (first | 0x30, usize::from(second) | (usize::from(high ^ 0x30) << 4)) };
     match kind {
         of_type::ENUM if (1..=2).contains(&length) => Some(length),
         of_type::SET if (1..=8).contains(&length) => Some(length),

@@ -38,8 +38,8 @@ fn tail_of(events: Vec<Event>) -> Tail {
 
 /// The rows of a sample, event by event.
 fn rows_of(transaction: &Transaction) -> Vec<(TableMap, Rows)> {
-    let maps = transaction.events.iter().filter_map(|event| (event.kind == kind::TABLE_MAP).then(|| TableMap::parse(&event.body).unwrap()));
-    let maps: Vec<TableMap> = maps.collect();
+    let maps = transaction.events.iter().filter(|event| event.kind == kind::TABLE_MAP);
+    let maps: Vec<TableMap> = maps.map(|event| TableMap::parse(&event.body).unwrap()).collect();
     let rows = transaction.events.iter().filter_map(|event| {
         let map = maps.iter().find(|map| super::rows::table_of(event) == Some(map.id))?;
         Some((map.clone(), Rows::parse(event, map, 1 << 20).unwrap()))
@@ -138,7 +138,9 @@ fn query(text: &str) -> Event {
 
 #[test]
 fn each_kind_of_event_that_is_not_taken_back_has_its_reason() {
-    let rows = |kind: u8| read("mysql-plain-1").events.into_iter().map(move |one| Event { kind: if one.kind == 31 { kind } else { one.kind }, ..one });
+    let rows = |kind: u8| {
+        read("mysql-plain-1").events.into_iter().map(move |one| Event { kind: if one.kind == 31 { kind } else { one.kind }, ..one })
+    };
     let table: Vec<(Vec<Event>, Refusal)> = vec![
         (vec![query("CREATE TABLE secret (a INT)")], Refusal::Ddl("CREATE TABLE".into())),
         (vec![query("/* x */ ALTER TABLE t.a ADD b INT")], Refusal::Ddl("a statement".into())),

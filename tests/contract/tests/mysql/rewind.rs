@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use process::Account;
 use systole_mysql::rewind::{self, Family, Limits, Plan, Progress, Refusal, Tail, Touched};
@@ -14,19 +15,43 @@ const PLENTY: Limits = Limits { transactions: 10_000, bytes: 64 << 20 };
 /// A session that is what the agent's is.
 struct Session {
     client: Client,
-    /// After so many statements the server is killed.
-    left: Option<(usize, i32)>,
+    kill: Option<Kill>,
+    /// It was, so nothing is answered any more.
+    killed: bool,
+}
+
+/// The server is killed while it carries out a statement.
+struct Kill {
+    pid: i32,
+    /// Which.
+    after: usize,
+    /// How long it has been at it.
+    pause: Duration,
 }
 
 impl rewind::Session for Session {
     fn rows(&mut self, sql: &str) -> Result<Vec<BTreeMap<String, String>>, String> {
-        if let Some((left, pid)) = &mut self.left {
-            if *left == 0 {
-                testkit::signal(*pid, testkit::Signal::SIGKILL);
-            }
-            *left = left.saturating_sub(1);
+        if self.killed {
+            return Err("lost: it was killed".into());
         }
-        self.client.rows(sql)
+        match &mut self.kill {
+            Some(Kill { after: 0, pid, pause }) => {
+                let (pid, pause) = (*pid, *pause);
+                let killer = std::thread::spawn(move || {
+                    std::thread::sleep(pause);
+                    testkit::signal(pid, testkit::Signal::SIGKILL);
+                });
+                let _ = self.client.rows(sql);
+                killer.join().unwrap();
+                self.killed = true;
+                Err("lost: it was killed".into())
+            }
+            Some(kill) => {
+                kill.after -= 1;
+                self.client.rows(sql)
+            }
+            None => self.client.rows(sql),
+        }
     }
 }
 
@@ -66,7 +91,7 @@ impl Bed {
     }
 
     fn session(&self) -> Session {
-        Session { client: self.client(), left: None }
+        Session { client: self.client(), kill: None, killed: false }
     }
 
     #[track_caller]
@@ -430,10 +455,16 @@ fn what_cannot_be_taken_back_exactly_is_refused() {
         Refusal::Statement("INSERT".into())
     );
     assert_eq!(
-        bed.is_refused(&["SET SESSION binlog_row_image=MINIMAL", "INSERT INTO t.k VALUES ('m','x')", "UPDATE t.k SET value='y' WHERE name='m'"]),
+        bed.is_refused(&[
+            "SET SESSION binlog_row_image=MINIMAL",
+            "INSERT INTO t.k VALUES ('m','x')",
+            "UPDATE t.k SET value='y' WHERE name='m'"
+        ]),
         Refusal::PartialImage("t.k".into())
     );
-    assert!(matches!(bed.is_refused(&["DELETE FROM t.parent WHERE a=1"]), Refusal::Cascades(table, by) if table == "t.parent" && by == "t.child"));
+    assert!(
+        matches!(bed.is_refused(&["DELETE FROM t.parent WHERE a=1"]), Refusal::Cascades(table, by) if table == "t.parent" && by == "t.child")
+    );
     assert!(matches!(bed.is_refused(&["INSERT INTO t.old VALUES (1)"]), Refusal::Engine(table, _) if table == "t.old"));
     assert_eq!(bed.is_refused(&["INSERT INTO t.half VALUES (1)"]), Refusal::NoKey("t.half".into()));
     // 5.6 writes what was prepared as any other transaction, and says only by its end that it was none.
@@ -559,9 +590,7 @@ fn settings_lengths_and_gaps_are_refused() {
     let tail = bed.tail(&common, PLENTY).unwrap();
     let last = tail.transactions[2].gtid.clone();
     let account = Account::find("mysql").unwrap();
-    let gap = account.act(|files| {
-        Ok(Tail::read(files, &bed.node.data().join("binlog.index"), PLENTY, &|gtid| gtid == last).err())
-    });
+    let gap = account.act(|files| Ok(Tail::read(files, &bed.node.data().join("binlog.index"), PLENTY, &|gtid| gtid == last).err()));
     assert_eq!(gap.unwrap(), Some(Refusal::Gap(last)));
     let name = if Server::here() == Server::MySql { "replica_exec_mode" } else { "slave_exec_mode" };
     bed.must(&[&format!("SET GLOBAL {name}=IDEMPOTENT")]);
@@ -611,13 +640,20 @@ fn touched_rows_are_compared_by_what_servers_say_of_them() {
         "INSERT INTO t.keys VALUES (_latin1 X'E4', '2024-01-01 00:00:00.123', X'00FF', 300, 0.1, 1), ('b', NOW(3), 'x', 1, 1e300, 2)",
     ]);
     let before = bed.point();
-    bed.must(&["UPDATE t.typed SET fl=2", "DELETE FROM t.bare WHERE a<1 LIMIT 1", "UPDATE t.keys SET v=v+1", "DELETE FROM t.keys WHERE a='b'"]);
+    bed.must(&[
+        "UPDATE t.typed SET fl=2",
+        "DELETE FROM t.bare WHERE a<1 LIMIT 1",
+        "UPDATE t.keys SET v=v+1",
+        "DELETE FROM t.keys WHERE a='b'",
+    ]);
     let touched = bed.rewind(&mut bed.session(), &before.gtids).unwrap();
     let say = |touched: &Touched| rewind::fingerprint(&mut bed.session(), touched).unwrap();
     assert_eq!(touched.len(), 3);
     let said: Vec<String> = touched.iter().map(say).collect();
     assert_eq!(said.iter().map(|text| text.lines().count()).collect::<Vec<_>>(), [1, 2, 2], "{touched:?}");
-    for (number, change) in ["UPDATE t.typed SET fl=0.3", "DELETE FROM t.bare LIMIT 1", "UPDATE t.keys SET v=9 LIMIT 1"].into_iter().enumerate() {
+    for (number, change) in
+        ["UPDATE t.typed SET fl=0.3", "DELETE FROM t.bare LIMIT 1", "UPDATE t.keys SET v=9 LIMIT 1"].into_iter().enumerate()
+    {
         bed.must(&[change]);
         assert_ne!(say(&touched[number]), said[number], "{change}");
     }
@@ -730,7 +766,8 @@ impl Made {
         let id = dice.roll(40);
         match dice.roll(9) {
             0..=3 => {
-                let all = |of: &(String, &[&'static str])| if of.1.is_empty() { id.to_string() } else { (*of.1.first().unwrap()).to_owned() };
+                let all =
+                    |of: &(String, &[&'static str])| if of.1.is_empty() { id.to_string() } else { (*of.1.first().unwrap()).to_owned() };
                 let mut row: Vec<String> = self.columns.iter().map(all).collect();
                 let at = self.columns.iter().position(|(known, _)| known == column).unwrap();
                 row[at] = value.to_owned();
@@ -790,7 +827,7 @@ fn one_case(bed: &Bed, case: u64) {
     if dice.roll(3) == 0 {
         let (pid, pause) = (bed.node.process().pid, dice.roll(60) as u64);
         let killer = std::thread::spawn(move || {
-            std::thread::sleep(std::time::Duration::from_millis(pause));
+            std::thread::sleep(Duration::from_millis(pause));
             testkit::signal(pid, testkit::Signal::SIGKILL);
         });
         let _ = write(&mut bed.client(), &mut dice, &tables, 10 * count);
@@ -801,16 +838,22 @@ fn one_case(bed: &Bed, case: u64) {
     }
     // Killed again and again until once it is not.
     for attempt in 0.. {
-        let left = (attempt < 2 && dice.roll(2) == 0).then(|| (dice.roll(60), bed.node.process().pid));
-        let mut session = Session { client: bed.client(), left };
+        let kill = (attempt < 2 && dice.roll(2) == 0).then(|| Kill {
+            pid: bed.node.process().pid,
+            after: dice.roll(60),
+            pause: Duration::from_micros(dice.roll(4000) as u64),
+        });
+        let mut session = Session { client: bed.client(), kill, killed: false };
         match bed.rewind(&mut session, &before.gtids) {
             Ok(_) => break,
-            Err(Refusal::Failed(..)) if session.left.is_some_and(|(left, _)| left == 0) => again(bed),
+            Err(Refusal::Failed(..)) if session.killed => again(bed),
             Err(refusal) => panic!("case {case}: {refusal}"),
         }
     }
     same(&bed.point(), &before);
-    bed.must(&tables.iter().map(|table| format!("DROP TABLE {}", table.name)).collect::<Vec<_>>().iter().map(String::as_str).collect::<Vec<_>>());
+    bed.must(
+        &tables.iter().map(|table| format!("DROP TABLE {}", table.name)).collect::<Vec<_>>().iter().map(String::as_str).collect::<Vec<_>>(),
+    );
 }
 
 fn again(bed: &Bed) {
