@@ -220,6 +220,14 @@ scenarios: test-programs stage image/$(IMAGE) $(if $(filter debian12,$(IMAGE)),i
 	$(SCENARIOS) address:: balancers:: command:: cron:: haproxy:: mysql:: redis:: sentinel:: upgrade:: workshop:: \
 	  $(if $(filter debian12,$(IMAGE)),,--skip ::mysql_ --skip valkey)
 
+## make rewind-property  made-up schemas and transactions taken back by a server that is killed (CASES=2000 SEED=1; hours)
+CASES ?= 2000
+SEED ?= 1
+rewind-property: test-programs stage image/debian12 image/sid
+	$(call in-sandbox,debian12,contract-mysql,--env SYSTOLE_SERVER=mariadb $(MADE_UP),rewind::made_up)
+	$(call in-sandbox,sid,contract-mysql,--env SYSTOLE_SERVER=mysql $(MADE_UP),rewind::made_up)
+MADE_UP = --env SYSTOLE_REWIND_CASES=$(CASES) --env SYSTOLE_REWIND_SEED=$(SEED)
+
 ## make generations every scenario on both generations of nodes, Debian 12 and 13 (three hours)
 generations:
 	$(MAKE) scenarios IMAGE=debian12

@@ -21,6 +21,7 @@ mod preference;
 mod premises;
 mod protocol;
 mod record;
+pub mod rewind;
 mod sequences;
 mod server;
 mod state;

@@ -57,6 +57,11 @@ pub fn answers(text: &str) {
     }
 }
 
+/// Reads the bytes of a binary log as the end of one, turns it round twice and has what it was.
+pub fn binary_log(bytes: &[u8]) {
+    crate::rewind::read_and_turn(bytes);
+}
+
 /// Reads the parameters of a resource: a name and a value in turn.
 pub fn parameters(text: &str) {
     let lines: Vec<&str> = text.split('\n').collect();

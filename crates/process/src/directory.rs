@@ -109,6 +109,14 @@ impl Directory<'_> {
         whole(self.open(name.as_ref())?, most)
     }
 
+    /// A file to read piece by piece: one that is too large to be held.
+    ///
+    /// # Errors
+    /// What the file system says, or that it is no regular file.
+    pub fn reader(&self, name: impl AsRef<OsStr>) -> Result<File> {
+        self.open(name.as_ref())
+    }
+
     fn open(&self, name: &OsStr) -> Result<File> {
         regular(openat(&self.fd, plain_name(name)?, OFlags::RDONLY | OFlags::NOFOLLOW | CAREFUL, Mode::empty())?.into())
     }

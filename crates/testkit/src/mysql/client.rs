@@ -67,6 +67,20 @@ impl Client {
         Ok(lines.collect::<Vec<_>>().join("\n"))
     }
 
+    /// All rows, by column name in lower case; NULL is nothing.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn rows(&mut self, sql: &str) -> Result<Vec<std::collections::BTreeMap<String, String>>, String> {
+        let rows: Vec<::mysql::Row> = self.0.query(sql).map_err(|e| words(&e))?;
+        let by_name = |row: ::mysql::Row| {
+            let names: Vec<String> = row.columns_ref().iter().map(|c| c.name_str().to_lowercase()).collect();
+            let value = |value| if value == Value::NULL { String::new() } else { text(value) };
+            names.into_iter().zip(row.unwrap().into_iter().map(value)).collect()
+        };
+        Ok(rows.into_iter().map(by_name).collect())
+    }
+
     /// The first row, by column name in lower case.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ mod premises;
 mod proxysql;
 mod record;
 mod replica;
+mod rewind;
 mod says;
 mod secrets;
 mod silent;
