@@ -8,6 +8,7 @@ use nix::unistd::geteuid;
 use ocf::{Context, Deadline, Description, Failure, Outcome, Reloadable, ResourceAgent, Status, Timeouts, Values};
 
 use crate::connections;
+use crate::forward::Forwarder;
 use crate::kernel::Kernel;
 use crate::neighbours::{self, Announcer, another_owner, promotes, routes};
 use crate::packets::{Gateway, Hardware, announcement, printed};
@@ -19,6 +20,10 @@ use crate::plan::{self, Assigned, Link, Seen, Verdict, Wanted};
 const DETECTION: Duration = Duration::from_secs(10);
 /// How often is looked whether it is through.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+/// How long the kernel takes at most until packets for a new address of IPv6 reach this node.
+const UNTIL_DELIVERED: Duration = Duration::from_millis(500);
+/// How often is looked whether they do.
+const SOON: Duration = Duration::from_micros(500);
 /// How long an interface that was just switched on may take until it has a link.
 const UNTIL_LINK: Duration = Duration::from_secs(3);
 /// How often is looked for connections that have come in between.
@@ -94,21 +99,24 @@ impl ResourceAgent for Address {
             return Ok(());
         }
         let mut kernel = kernel()?;
-        let places = self.found(&mut kernel, wanted)?;
-        if !places.is_empty() {
-            take_away(context, &mut kernel, wanted.address, &places)?;
-        }
+        let seen = look(&mut kernel, wanted).map_err(unreadable)?;
+        let places: Vec<&Assigned> = seen.places(wanted).collect();
+        let forwarder = if places.is_empty() { None } else { take_away(context, &mut kernel, wanted.address, &places, &seen)? };
         if let IpAddr::V4(v4) = wanted.address {
             // Last, and also when nothing was there: the agent may have been killed before it came here.
             if let Err(e) = kernel.reopen(v4) {
                 context.log.warning(format!("the barrier before {v4} is still there: {e}; ip route del blackhole {v4} table local"));
             }
         }
-        if let Some(left) = self.found(&mut kernel, wanted)?.first() {
+        let seen = look(&mut kernel, wanted).map_err(unreadable)?;
+        if let Some(left) = seen.places(wanted).next() {
             return Err(Failure::generic(format!(
                 "{}/{} was put back by somebody else as soon as it was removed: find out who does it (networkd, NetworkManager, keepalived)",
                 left.address, left.prefix
             )));
+        }
+        if let Some(Err(why)) = forwarder.map(Forwarder::go_on) {
+            context.log.warning(not_forwarded(wanted.address, &why));
         }
         Ok(())
     }
@@ -178,12 +186,6 @@ impl Address {
         })
     }
 
-    /// Where the address is.
-    fn found(&self, kernel: &mut Kernel, wanted: &Wanted) -> Result<Vec<Assigned>, Failure> {
-        let seen = look(kernel, wanted).map_err(unreadable)?;
-        Ok(seen.places(wanted).cloned().collect())
-    }
-
     /// What must be right before the address comes to an interface. Returns the interface, switched on.
     fn ready(&self, context: &Context, kernel: &mut Kernel, wanted: &Wanted, plan: &plan::Start) -> Result<Link, Failure> {
         let (mut link, address) = (plan.home.link.clone(), wanted.address);
@@ -238,23 +240,43 @@ impl Address {
 }
 
 /// Ends what is open to the address and removes it. First nothing new comes in, then everybody is told while the address can still send,
-/// then it goes: no client is left with a connection of which it hears nothing any more.
-fn take_away(context: &Context, kernel: &mut Kernel, address: IpAddr, places: &[Assigned]) -> Outcome {
+/// then it goes: no client is left with a connection of which it hears nothing any more. Returns what keeps the attempts to connect that
+/// come from then on.
+fn take_away(
+    context: &Context,
+    kernel: &mut Kernel,
+    address: IpAddr,
+    places: &[&Assigned],
+    seen: &Seen,
+) -> Result<Option<Forwarder>, Failure> {
     if let IpAddr::V4(v4) = address {
         if let Err(e) = kernel.close(v4) {
             context.log.warning(format!("{address} takes connections until it is removed: {e}"));
         }
     }
+    // Before anybody is told: most clients connect again at once.
+    let forwarder = places.iter().find_map(|assigned| seen.links.iter().find(|link| link.index == assigned.index && !link.loopback));
+    let forwarder = forwarder.map_or(Ok(None), |link| Forwarder::listen(address, link)).unwrap_or_else(|why| {
+        context.log.warning(not_forwarded(address, &why));
+        None
+    });
     let mut ended = end_connections(context, address, context.deadline);
+    // IPv6 has no barrier, and can send without the address.
+    if let Some(forwarder) = forwarder.as_ref().filter(|_| address.is_ipv6()) {
+        forwarder.leave_out();
+    }
     for assigned in places {
         kernel.remove(assigned).map_err(|e| not_removed(assigned, &e))?;
     }
-    // IPv6 has no barrier, and can send without the address.
     if address.is_ipv6() {
         ended += end_connections(context, address, context.deadline);
     }
     context.log.notice(format!("{address} is on no interface any more; {ended} connections to it were ended"));
-    Ok(())
+    Ok(forwarder)
+}
+
+fn not_forwarded(address: IpAddr, why: &dyn std::fmt::Display) -> String {
+    format!("clients that connect to {address} while it is on its way may wait for a second: {why}")
 }
 
 /// Ends the connections to an address until there are none. Returns how many there were.
@@ -297,6 +319,11 @@ fn wait_for_detection(context: &Context, kernel: &mut Kernel, wanted: &Wanted, l
             )));
         }
         if !here.tentative {
+            // Whoever hears of the address before comes to a node that does not know it.
+            let limit = context.deadline.within(UNTIL_DELIVERED);
+            while !kernel.delivers(wanted.address, link.index) && !limit.passed() {
+                std::thread::sleep(SOON);
+            }
             return Ok(());
         }
         if limit.passed() {

@@ -143,6 +143,21 @@ impl Kernel {
         }
     }
 
+    /// Whether what comes for this address on this interface is for this node. Of IPv6 the kernel makes that so some moments after it has
+    /// taken the address.
+    pub(crate) fn delivers(&mut self, address: IpAddr, index: u32) -> bool {
+        let mut request = RouteMessage::default();
+        request.header.address_family = family(address);
+        let (to, length) = match address {
+            IpAddr::V4(v4) => (RouteAddress::Inet(v4), 32),
+            IpAddr::V6(v6) => (RouteAddress::Inet6(v6), 128),
+        };
+        request.header.destination_prefix_length = length;
+        request.attributes = vec![RouteAttribute::Destination(to), RouteAttribute::Iif(index)];
+        let told = self.0.get(RouteNetlinkMessage::GetRoute(request));
+        matches!(told, Ok(Some(RouteNetlinkMessage::NewRoute(route))) if route.header.kind == RouteType::Local)
+    }
+
     /// Whether what comes for this address is dropped: what [`Kernel::close`] has done is still there.
     pub(crate) fn is_closed(&mut self, address: Ipv4Addr) -> bool {
         let mut request = RouteMessage::default();

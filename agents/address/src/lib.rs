@@ -1,7 +1,9 @@
 //! `ocf:systole:address`: an IP address that is on exactly one node, in the place of `ocf:heartbeat:IPaddr2`.
 
 mod agent;
+mod attempts;
 mod connections;
+mod forward;
 mod kernel;
 mod neighbours;
 mod netlink;
@@ -21,12 +23,19 @@ pub fn agent() -> ocf::Agent<Address> {
 
 /// The parsers, for the fuzz targets.
 pub mod parsers {
-    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
     /// Reads what a neighbour has sent: by ARP, and as a message of ICMPv6.
     pub fn neighbours(packet: &[u8]) {
         let _ = crate::packets::owner_by_arp(packet, Ipv4Addr::new(192, 0, 2, 10), [0; 6]);
         let _ = crate::packets::owner_by_advertisement(packet, Ipv6Addr::UNSPECIFIED, [0; 6]);
+        let _ = crate::packets::owner_by_packet(packet, Ipv6Addr::UNSPECIFIED, [0; 6]);
+    }
+
+    /// Reads what a client has sent.
+    pub fn attempts(packet: &[u8]) {
+        let any = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        let _ = any.map(|address| crate::attempts::attempt(packet, address));
     }
 
     /// Reads the parameters of a resource: a name and a value in turn.

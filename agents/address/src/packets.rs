@@ -8,13 +8,13 @@ use crate::suitable::solicited_node;
 /// ARP's number of Ethernet's.
 pub(crate) const ARP: u16 = 0x0806;
 /// IPv6's number of Ethernet's.
-const IPV6: u16 = 0x86dd;
+pub(crate) const IPV6: u16 = 0x86dd;
 /// To everybody.
 const BROADCAST: [u8; 6] = [0xff; 6];
 
-const ICMPV6: u8 = 58;
+pub(crate) const ICMPV6: u8 = 58;
 const SOLICITATION: u8 = 135;
-const ADVERTISEMENT: u8 = 136;
+pub(crate) const ADVERTISEMENT: u8 = 136;
 /// Flags of an advertisement: from a router; it replaces what is known.
 const ROUTER: u8 = 0x80;
 const OVERRIDE: u8 = 0x20;
@@ -109,6 +109,15 @@ pub(crate) fn owner_by_advertisement(packet: &[u8], address: Ipv6Addr, ours: Har
     (hardware != ours).then_some(hardware)
 }
 
+/// The same by a whole packet, that no router has passed on.
+pub(crate) fn owner_by_packet(packet: &[u8], address: Ipv6Addr, ours: Hardware) -> Option<Hardware> {
+    let (head, rest) = packet.split_at_checked(40)?;
+    let length = usize::from(u16::from_be_bytes(head.get(4..6)?.try_into().ok()?));
+    let message = rest.get(..length).filter(|_| length % 2 == 0)?;
+    let intact = head.get(6..8)? == [ICMPV6, 255] && checksum(head.get(8..40)?, ICMPV6, message) == 0;
+    if intact { owner_by_advertisement(message, address, ours) } else { None }
+}
+
 fn arp(operation: u16, hardware: Hardware, sender: Ipv4Addr, target_hardware: Hardware, target: Ipv4Addr, to: Hardware) -> Packet {
     let mut content = vec![0, 1, 8, 0, 6, 4];
     content.extend(operation.to_be_bytes());
@@ -143,7 +152,7 @@ fn solicitation(source: Ipv6Addr, target: Ipv6Addr, hardware: Option<Hardware>, 
 
 fn icmpv6(source: Ipv6Addr, destination: Ipv6Addr, mut message: Vec<u8>, to: Hardware) -> Packet {
     let length = u16::try_from(message.len()).unwrap_or(0);
-    let sum = checksum(source, destination, length, &message).to_be_bytes();
+    let sum = checksum(&[source.octets(), destination.octets()].concat(), ICMPV6, &message).to_be_bytes();
     message.splice(2..4, sum);
     // Hop limit 255: whatever a router has passed on is not believed.
     let mut content = vec![0x60, 0, 0, 0];
@@ -155,10 +164,12 @@ fn icmpv6(source: Ipv6Addr, destination: Ipv6Addr, mut message: Vec<u8>, to: Har
     Packet { protocol: IPV6, to, content }
 }
 
-/// RFC 4443, 2.3: over the message and the pseudo-header. The message has an even length, and zeros where the sum will be.
-fn checksum(source: Ipv6Addr, destination: Ipv6Addr, length: u16, message: &[u8]) -> u16 {
+/// Of ICMPv6 and TCP (RFC 4443, 2.3; RFC 9293, 3.1): over the message and the pseudo-header, which has both addresses. The message has an
+/// even length, and zeros where the sum will be.
+pub(crate) fn checksum(addresses: &[u8], protocol: u8, message: &[u8]) -> u16 {
     let words = |bytes: &[u8]| bytes.chunks(2).map(|pair| pair.iter().fold(0, |word, byte| word << 8 | u32::from(*byte))).sum::<u32>();
-    let mut sum = words(&source.octets()) + words(&destination.octets()) + u32::from(length) + u32::from(ICMPV6) + words(message);
+    let length = u32::try_from(message.len()).unwrap_or(0);
+    let mut sum = words(addresses) + length + u32::from(protocol) + words(message);
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -211,9 +222,7 @@ mod tests {
         let gateway = Gateway { address: v6("fe80::1").into(), hardware: Some(OTHER) };
         for packet in announcement(v6("2001:db8::10").into(), OURS, Some(gateway), true) {
             let (head, message) = packet.content.split_at(40);
-            let source: [u8; 16] = head[8..24].try_into().unwrap();
-            let destination: [u8; 16] = head[24..40].try_into().unwrap();
-            assert_eq!(checksum(source.into(), destination.into(), message.len() as u16, message), 0);
+            assert_eq!(checksum(&head[8..40], ICMPV6, message), 0);
             assert_eq!((head[6], head[7], head[4..6].to_vec()), (58, 255, (message.len() as u16).to_be_bytes().to_vec()));
         }
         let told = &announcement(v6("2001:db8::10").into(), OURS, None, true)[0];
@@ -234,6 +243,12 @@ mod tests {
         assert_eq!(owner_by_advertisement(&theirs.content[40..], v6("2001:db8::11"), OURS), None);
         assert_eq!(owner_by_advertisement(&theirs.content[40..64], address, OURS), Some([0; 6]));
         assert_eq!(owner_by_advertisement(&question(address.into(), OTHER).content[40..], address, OURS), None);
+        assert_eq!(owner_by_packet(&theirs.content, address, OURS), Some(OTHER));
+        for (place, value) in [(7, 254), (6, 6), (5, 33), (63, 1), (71, 9)] {
+            let mut spoilt = theirs.content.clone();
+            spoilt[place] = value;
+            assert_eq!(owner_by_packet(&spoilt, address, OURS), None, "byte {place} is {value}");
+        }
     }
 
     proptest! {
@@ -244,6 +259,7 @@ mod tests {
             let packet = [heads[begin], &bytes].concat();
             let _ = owner_by_arp(&packet, Ipv4Addr::UNSPECIFIED, OURS);
             let _ = owner_by_advertisement(&packet, Ipv6Addr::UNSPECIFIED, OURS);
+            let _ = owner_by_packet(&packet, Ipv6Addr::UNSPECIFIED, OURS);
         }
     }
 }

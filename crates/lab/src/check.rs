@@ -68,7 +68,7 @@ impl CheckOptions {
             database: self.database,
             user: self.user.clone(),
             password: self.password.clone(),
-            connect: Duration::from_millis(500),
+            connect: Some(Duration::from_millis(500)),
             answer: Duration::from_secs(5),
             wait: (0, 0),
         }

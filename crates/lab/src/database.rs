@@ -84,12 +84,19 @@ pub(crate) struct Access {
     /// Redis has none.
     pub(crate) user: String,
     pub(crate) password: Option<String>,
-    /// Time to connect.
-    pub(crate) connect: Duration,
+    /// Time to connect; the system's own without it, which is minutes.
+    pub(crate) connect: Option<Duration>,
     /// Time for each answer.
     pub(crate) answer: Duration,
     /// Redis: how many replicas shall confirm a write (`WAIT`), and its timeout in milliseconds.
     pub(crate) wait: (u32, u32),
+}
+
+impl Access {
+    /// The same with the system's own patience. The limit for an answer is there for servers that are gone for good: a load ends.
+    pub(crate) fn patient(&self) -> Access {
+        Access { connect: None, answer: Duration::from_secs(30), ..self.clone() }
+    }
 }
 
 /// A write of a load: key and value follow from it.

@@ -31,6 +31,10 @@ pub struct LoadOptions {
     pub address: String,
     /// Number of writers.
     pub writers: u32,
+    /// Number of further writers with the system's own patience: no limit of their own to connect, none to speak of for an answer, and
+    /// another attempt at once after an error. They see what most applications see; the others, who try again soon, the outage alone.
+    #[serde(default)]
+    pub patient: u32,
     /// Redis: every write is followed by `WAIT wait timeout` and counts as acknowledged when that many replicas confirmed.
     pub wait: u32,
     /// Timeout of `WAIT` in milliseconds.
@@ -65,6 +69,7 @@ impl LoadOptions {
             database,
             address: database.address().to_owned(),
             writers: 4,
+            patient: 0,
             wait: 0,
             wait_ms: 300,
             pause_us: 1_000,
@@ -89,7 +94,7 @@ impl LoadOptions {
             database: self.database,
             user: self.user.clone(),
             password: self.password()?,
-            connect: Duration::from_millis(self.connect_ms),
+            connect: Some(Duration::from_millis(self.connect_ms)),
             answer: Duration::from_millis(self.answer_ms),
             wait: (self.wait, self.wait_ms),
         })
@@ -312,9 +317,10 @@ pub(crate) fn worker(order: &Path) -> Result<()> {
     let end = End { told: &stop, written: AtomicBool::new(false), again: AtomicBool::new(false), limit: OnceLock::new() };
     std::thread::scope(|scope| {
         note_pace(scope, &records, &stop);
-        for t in 0..order.options.writers {
-            let (records, end, order, access) = (records.clone(), &end, &order, &access);
-            scope.spawn(move || write_on(order, t, access, &records, end));
+        for t in 0..order.options.writers + order.options.patient {
+            let (records, end, order) = (records.clone(), &end, &order);
+            let access = if t < order.options.writers { access.clone() } else { access.patient() };
+            scope.spawn(move || write_on(order, t, &access, &records, end));
         }
         if order.options.probe_pause_us > 0 {
             for (node, address) in &order.nodes {
@@ -412,7 +418,10 @@ fn write_journal(file: std::fs::File, inbox: &mpsc::Receiver<Record>) -> Result<
     }
 }
 
+/// When a writer tries again that could not connect.
 const RETRY: Duration = Duration::from_millis(10);
+/// The same of one that tries again at once: so much that a refusing server is not asked without end.
+const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// Once, before the first write: a load whose every write would be refused for want of a table or a password shall not start.
 fn prepare(access: &Access, address: &str) -> Result<()> {
@@ -423,6 +432,10 @@ fn prepare(access: &Access, address: &str) -> Result<()> {
     host::poll(&format!("tables for the load at {address}"), Duration::from_secs(3), Duration::from_millis(100), || {
         client::connect(&patient, address)?.prepare()
     })
+}
+
+fn retry_of(access: &Access) -> Duration {
+    if access.connect.is_some() { RETRY } else { AT_ONCE }
 }
 
 fn write_on(order: &Order, t: u32, access: &Access, records: &mpsc::Sender<Record>, end: &End<'_>) {
@@ -442,7 +455,7 @@ fn write_on(order: &Order, t: u32, access: &Access, records: &mpsc::Sender<Recor
                     let done = host::monotonic_us();
                     let error = Some(error);
                     let _ = records.send(Record::Write { t, n, sent, done, outcome: Outcome::NotSent, server: None, error });
-                    std::thread::sleep(RETRY);
+                    std::thread::sleep(retry_of(access));
                     continue;
                 }
             },
@@ -464,7 +477,8 @@ fn write_on(order: &Order, t: u32, access: &Access, records: &mpsc::Sender<Recor
             std::thread::sleep(Duration::from_micros(options.pause_us));
         } else {
             drop(current);
-            pause(options.database.patience(unanswered), end.told);
+            let away = if access.connect.is_some() { options.database.patience(unanswered) } else { AT_ONCE };
+            pause(away, end.told);
         }
     }
 }

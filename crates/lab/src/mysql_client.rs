@@ -71,7 +71,7 @@ impl MySqlSession {
             .tcp_port(port.parse().unwrap_or(3306))
             .user(Some(access.user.as_str()))
             .pass(access.password.as_deref())
-            .tcp_connect_timeout(Some(access.connect))
+            .tcp_connect_timeout(access.connect)
             .read_timeout(Some(access.answer))
             .write_timeout(Some(access.answer))
             .tcp_nodelay(true)

@@ -28,7 +28,11 @@ impl RedisSession {
             addr: ConnectionAddr::Tcp(host.to_owned(), port.parse().unwrap_or(6379)),
             redis: RedisConnectionInfo { password: access.password.clone(), ..RedisConnectionInfo::default() },
         };
-        let connection = Client::open(info)?.get_connection_with_timeout(access.connect)?;
+        let client = Client::open(info)?;
+        let connection = match access.connect {
+            Some(limit) => client.get_connection_with_timeout(limit)?,
+            None => client.get_connection()?,
+        };
         connection.set_read_timeout(Some(access.answer))?;
         connection.set_write_timeout(Some(access.answer))?;
         let mut session = RedisSession { connection, server: String::new(), wait: access.wait };

@@ -6,9 +6,12 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::libc::{AF_PACKET, ARPHRD_ETHER, sockaddr_ll};
+use nix::libc::{AF_PACKET, ARPHRD_ETHER, SO_ATTACH_FILTER, SOL_SOCKET, setsockopt, sock_filter, sock_fprog, sockaddr_ll};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike as _, bind, recv, sendto, socket};
+use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike as _, bind, recv, sendto, socket, sockopt};
+
+/// What the kernel keeps of packets that have passed a filter, in bytes and with its own of each.
+const KEPT: usize = 4 << 20;
 
 /// A socket for packets on one interface of Ethernet. The kernel writes the head of the link layer.
 ///
@@ -45,6 +48,24 @@ impl PacketSocket {
     /// What the kernel says.
     pub fn listen(&self, protocol: u16) -> Result<()> {
         Ok(bind(self.socket.as_raw_fd(), &self.address(protocol, [0; 6])?)?)
+    }
+
+    /// The same, of packets that pass a filter: a program of classic BPF, which the kernel checks. It sees a packet without the head of
+    /// the link layer, and answers how much of it is kept. The kernel keeps some thousands of short ones until they are received.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn listen_through(&self, protocol: u16, filter: &[sock_filter]) -> Result<()> {
+        let program = sock_fprog { len: u16::try_from(filter.len()).map_err(Error::other)?, filter: filter.as_ptr().cast_mut() };
+        let length = u32::try_from(size_of::<sock_fprog>()).map_err(Error::other)?;
+        // SAFETY: both pointers are to whole values that outlive the call, with their own lengths. The kernel copies them and writes to
+        // neither.
+        #[allow(unsafe_code, reason = "nix has no filters of sockets")]
+        let answer = unsafe { setsockopt(self.socket.as_raw_fd(), SOL_SOCKET, SO_ATTACH_FILTER, (&raw const program).cast(), length) };
+        Errno::result(answer)?;
+        nix::sys::socket::setsockopt(&self.socket, sockopt::RcvBufForce, &KEPT)?;
+        // Only now, so that nothing is heard that has not passed.
+        self.listen(protocol)
     }
 
     /// What the next packet that comes before `until` holds. `None` when none comes.

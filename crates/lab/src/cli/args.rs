@@ -280,6 +280,9 @@ pub(super) struct LoadArgs {
     /// Number of writers.
     #[arg(long, default_value_t = 4)]
     pub(super) writers: u32,
+    /// Number of further writers with the system's own patience.
+    #[arg(long, default_value_t = 0)]
+    pub(super) patient: u32,
     /// Redis: a write counts as acknowledged when this many replicas confirmed it (WAIT).
     #[arg(long, default_value_t = 0)]
     pub(super) wait: u32,
@@ -368,6 +371,7 @@ impl LoadArgs {
         LoadOptions {
             address: self.address.unwrap_or(usual.address),
             writers: self.writers,
+            patient: self.patient,
             wait: self.wait,
             pause_us: self.pause_us,
             probe_pause_us: if self.no_probes { 0 } else { usual.probe_pause_us },

@@ -58,7 +58,8 @@ fn nobody_announces_an_address_that_has_gone() {
     net.agent("a").run("stop").ok();
     let ears = heard(&net, Duration::from_secs(6), 1);
     assert_eq!(ears.join().unwrap(), []);
-    let left = || Process::all().into_iter().filter(|p| p.arguments.starts_with(AGENT) && p.arguments.contains("gone")).count();
+    let ours = |p: &Process| p.arguments.starts_with(AGENT) && p.environment.contains("OCF_RESOURCE_INSTANCE=gone-a");
+    let left = || Process::all().iter().filter(|p| ours(p)).count();
     eventually("nobody is left to announce it", || left() == 0);
 }
 

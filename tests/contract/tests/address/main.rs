@@ -7,6 +7,7 @@
 mod actions;
 mod announced;
 mod connections;
+mod forwarded;
 mod killed;
 mod six;
 mod stock;
