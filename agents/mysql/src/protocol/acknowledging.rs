@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ocf::{Failure, Outcome};
 
-use super::{Attribute, Effect, Instance, Word};
+use super::{Attribute, Instance, OfCluster, Word};
 use crate::election;
 use crate::limits;
 use crate::membership::Membership;
@@ -48,7 +48,7 @@ impl Instance<'_> {
         if self.state.membership.as_ref() == Some(&membership) && self.is_recent(self.state.membership_at, limits::MEMBERSHIP_STANDS) {
             return Ok(());
         }
-        self.perform(Effect::Publish(Attribute::Membership(membership.clone()))).await?;
+        self.perform(OfCluster::Publish(Attribute::Membership(membership.clone()))).await?;
         self.state.membership = Some(membership);
         self.state.membership_at = Some(now);
         self.save().await

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ocf::{Failure, Outcome, Peers};
 
-use super::{Attribute, Effect, Instance, answer, no_such_failure, no_such_fault};
+use super::{Attribute, Instance, OfCluster, OfHost, OfServer, answer, no_such_failure, no_such_fault};
 use crate::limits;
 use crate::observation::Observation;
 use crate::server::Attached;
@@ -29,7 +29,7 @@ impl Instance<'_> {
         if !self.rules.clustered || telling == Telling::Stands {
             return Ok(false);
         }
-        self.perform(Effect::Publish(Attribute::ServerId(id.clone()))).await?;
+        self.perform(OfCluster::Publish(Attribute::ServerId(id.clone()))).await?;
         self.state.server_id = Some((id, now));
         Ok(telling == Telling::Changed)
     }
@@ -49,7 +49,7 @@ impl Instance<'_> {
         let me = self.me()?;
         let mine = seen.variables.get("server_id").map(String::as_str).unwrap_or_default();
         let Some((other, _)) = known.iter().find(|(node, id)| *node != me && *id == mine) else { return Ok(None) };
-        let file = self.texts(Effect::OptionFile).await.pop().unwrap_or_default();
+        let file = self.texts(OfHost::OptionFile).await.pop().unwrap_or_default();
         Ok(Some(twin(me.min(other), me.max(other), mine, &file)))
     }
 
@@ -68,12 +68,12 @@ impl Instance<'_> {
     }
 
     async fn server_ids(&mut self) -> Result<BTreeMap<String, String>, Failure> {
-        answer!(self.ask(Effect::ServerIds).await, ServerIds, no_such_failure)
+        answer!(self.ask(OfCluster::ServerIds).await, ServerIds, no_such_failure)
     }
 
     /// Whose the connected replicas are. The cluster is asked when one of them is not known, or `anew`.
     pub(super) async fn connected(&mut self, anew: bool) -> Result<Connected, Failure> {
-        let attached = answer!(self.ask(Effect::Attached).await, Attached, no_such_fault)?;
+        let attached = answer!(self.ask(OfServer::Attached).await, Attached, no_such_fault)?;
         let known = sort(&attached, &self.state.server_ids, &self.state.recorded_members());
         if (known.strangers.is_empty() && !anew) || !self.rules.clustered {
             return Ok(known);

@@ -9,7 +9,7 @@ use ocf::{Failure, Outcome};
 use promotable::Review;
 
 use super::identity::{Connected, twins};
-use super::{Effect, Instance, Statement, Word, answer, list, no_such_failure, no_such_fault};
+use super::{Instance, OfCluster, OfServer, Statement, Word, answer, list, no_such_failure, no_such_fault};
 use crate::election;
 use crate::gtid::Gtids;
 use crate::limits;
@@ -252,14 +252,14 @@ impl Instance<'_> {
 
     /// What the replicas tell.
     async fn memberships(&mut self) -> Result<Told, Failure> {
-        answer!(self.ask(Effect::Memberships).await, Memberships, no_such_failure)
+        answer!(self.ask(OfCluster::Memberships).await, Memberships, no_such_failure)
     }
 
     /// Commits that replicas received before they began to acknowledge under this record: nothing acknowledges these, and on MariaDB
     /// nothing gets into the log behind them. The replicas hold them, and have said so: so their clients are told that all is
     /// well. This needs no second connection, which may be one too many when hundreds wait.
     async fn release_held(&mut self, record: &Record) -> Outcome {
-        if self.count(Effect::StuckCommits(limits::LOOK)).await? == 0 {
+        if self.count(OfServer::StuckCommits(limits::LOOK)).await? == 0 {
             return Ok(());
         }
         let told = self.memberships().await?;
@@ -269,7 +269,7 @@ impl Instance<'_> {
         };
         let held: Vec<Gtids> = record.active.iter().filter_map(of_node).collect();
         let limit = self.within(limits::SESSIONS_END);
-        let count = self.count(Effect::ReleaseWaiting { held, enough: record.acknowledgements, limit }).await?;
+        let count = self.count(OfServer::ReleaseWaiting { held, enough: record.acknowledgements, limit }).await?;
         if count > 0 {
             self.notice(format!("{count} commits waited that the replicas had received before they began to acknowledge: done")).await;
         }
@@ -309,12 +309,12 @@ impl Instance<'_> {
         }
         // Nothing gets into MariaDB's log behind a commit that waits, so no statement can push it on. Its session is ended: that
         // client is told nothing, what it wrote is there, and what comes next is acknowledged.
-        let backup = self.count(Effect::Running(Statement::Backup)).await? > 0;
+        let backup = self.count(OfServer::Running(Statement::Backup)).await? > 0;
         if !(backup || acknowledged && self.hold_commits().await?) {
             return Ok(true);
         }
         let limit = self.within(limits::SESSIONS_END);
-        if self.count(Effect::EndWaiting(limit)).await? > 0 {
+        if self.count(OfServer::EndWaiting(limit)).await? > 0 {
             self.warning(if acknowledged {
                 "commits that the replicas received before they acknowledged were waiting: their sessions are ended"
             } else {
@@ -327,14 +327,14 @@ impl Instance<'_> {
 
     async fn hold_commits(&mut self) -> Result<bool, Fault> {
         let dialect = self.state.dialect.clone();
-        answer!(self.ask(Effect::HoldCommits(dialect)).await, Asked, no_such_fault)
+        answer!(self.ask(OfServer::HoldCommits(dialect)).await, Asked, no_such_fault)
     }
 
     /// Waits until replicas have everything that is logged; whether they did in time. A barrier that was not passed stays
     /// in the server, so there are never many. One more is needed when a replica received the first before it acknowledged
     /// (MySQL counts replicas that are gone until it sends something, so the first may come too early).
     async fn barrier(&mut self) -> Result<bool, Failure> {
-        if self.count(Effect::Running(Statement::Barrier)).await? >= BARRIERS {
+        if self.count(OfServer::Running(Statement::Barrier)).await? >= BARRIERS {
             return Ok(false);
         }
         match self.tell(Word::Barrier).await {

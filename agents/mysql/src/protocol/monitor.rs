@@ -4,7 +4,7 @@ use ocf::{Failure, Status};
 use pacemaker::Score;
 use process::Identity;
 
-use super::{Effect, Instance, Sight, Word, hanging};
+use super::{Instance, OfCluster, OfProcess, Sight, Word, hanging};
 use crate::limits;
 use crate::observation::{Observation, Replica, Thread};
 use crate::params::Rejoin;
@@ -36,11 +36,11 @@ impl Instance<'_> {
             return self.remembers_nothing(found, &failure.reason).await;
         }
         let Some(process) = found else { return self.found_dead(&before).await };
-        if let Some(directory) = hanging(self.texts(Effect::HangingDisk(process.clone())).await) {
+        if let Some(directory) = hanging(self.texts(OfProcess::HangingDisk(process.clone())).await) {
             return self.disk_hangs(&directory.display().to_string()).await;
         }
         if !self.state.ours {
-            if let Some(why) = self.texts(Effect::Objections(process.clone())).await.into_iter().next() {
+            if let Some(why) = self.texts(OfProcess::Objections(process.clone())).await.into_iter().next() {
                 return Ok(self.unseen(&why).await);
             }
         }
@@ -162,7 +162,7 @@ impl Instance<'_> {
     }
 
     async fn lower(&mut self) {
-        if let Err(e) = self.perform(Effect::Score(Score::NEVER)).await {
+        if let Err(e) = self.perform(OfCluster::Score(Score::NEVER)).await {
             self.warning(format!("the promotion score cannot be lowered: {e}")).await;
         }
     }
@@ -224,7 +224,7 @@ impl Instance<'_> {
         self.save_if_other_than(before).await?;
         self.tell_score(seen).await;
         if let Some(process) = self.state.server.clone().filter(|_| self.rules.clustered) {
-            self.ask(Effect::Watch(process, self.state.disks.clone())).await;
+            self.ask(OfProcess::Watch(process, self.state.disks.clone())).await;
         }
         Ok(())
     }
@@ -280,7 +280,7 @@ impl Instance<'_> {
         if !self.rules.clustered || self.state.readable.is_some_and(stands) {
             return;
         }
-        match self.perform(Effect::PublishReadable(readable)).await {
+        match self.perform(OfCluster::PublishReadable(readable)).await {
             Ok(()) => self.state.readable = Some((readable, now)),
             Err(e) => self.warning(format!("the reader attribute cannot be published: {e}")).await,
         }

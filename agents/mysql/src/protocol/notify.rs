@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ocf::{Notification, Operation, Outcome, Peers, Phase};
 
-use super::{Attribute, Effect, Instance};
+use super::{Attribute, Instance, OfCluster};
 use crate::election::{Position, Unfit, Verdict};
 use crate::limits;
 use crate::observation::Replica;
@@ -166,7 +166,7 @@ impl Instance<'_> {
         if primary == me {
             // Others may have as high a score as the one with which this server was promoted, or a higher one, and the role
             // would leave again. A promotion that failed is notified as well, and its score is what the refusal made it.
-            return if self.state.promoted { self.perform(Effect::Score(PRIMARY)).await } else { Ok(()) };
+            return if self.state.promoted { self.perform(OfCluster::Score(PRIMARY)).await } else { Ok(()) };
         }
         let again = self.state.following.as_ref() == Some(&primary);
         let known = self.state.record.clone().filter(|_| again).map(|record| record.epoch);
@@ -257,7 +257,7 @@ impl Instance<'_> {
     /// Says that this server has no position, and remembers nothing of that.
     async fn have_nothing(&mut self) -> Outcome {
         let round = Record::round(self.record().await?.as_ref());
-        self.perform(Effect::Publish(Attribute::Position(Box::new(Position::nowhere(&round, Unfit::Recovering))))).await
+        self.perform(OfCluster::Publish(Attribute::Position(Box::new(Position::nowhere(&round, Unfit::Recovering))))).await
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ocf::{Failure, Outcome, Peers};
 use process::Identity;
 
-use super::{Effect, Instance, Word, answer, hanging, list, no_such_fault};
+use super::{Instance, OfProcess, OfServer, Word, answer, hanging, list, no_such_fault};
 use crate::election::{self, Position, Verdict};
 use crate::gtid::Gtids;
 use crate::limits;
@@ -32,7 +32,7 @@ impl Instance<'_> {
         let Some(process) = self.find().await else {
             return Err(Failure::generic("the server does not run: start it before it is promoted"));
         };
-        if let Some(directory) = hanging(self.texts(Effect::HangingDisk(process.clone())).await) {
+        if let Some(directory) = hanging(self.texts(OfProcess::HangingDisk(process.clone())).await) {
             return Err(Failure::generic(format!(
                 "not promoted: the disk of {} hangs, and no write would come to its end",
                 directory.display()
@@ -279,10 +279,10 @@ impl Instance<'_> {
     /// The applier does not get on: sessions of clients end, one of which may hold a lock that it needs. A large transaction stands still
     /// as well: so without a lock to be seen only at the `first` time.
     async fn free_the_applier(&mut self, first: bool) -> Outcome {
-        if !first && !answer!(self.ask(Effect::ApplierWaits).await, Asked, no_such_fault)? {
+        if !first && !answer!(self.ask(OfServer::ApplierWaits).await, Asked, no_such_fault)? {
             return Ok(());
         }
-        let ended = self.count(Effect::CutClients).await?;
+        let ended = self.count(OfServer::CutClients).await?;
         if ended > 0 {
             self.warning(format!("the applier does not get on: {ended} sessions of clients ended, which may hold a lock that it needs"))
                 .await;

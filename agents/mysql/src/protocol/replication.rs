@@ -3,7 +3,7 @@
 use ocf::{Failure, Outcome};
 use pacemaker::Score;
 
-use super::{Effect, Instance, Word};
+use super::{Instance, OfCluster, Word};
 use crate::election;
 use crate::limits;
 use crate::observation::{Observation, Replica, Thread};
@@ -125,7 +125,7 @@ impl Instance<'_> {
             self.error(format!("{why} (primary: {primary})")).await;
         }
         self.save().await?;
-        self.perform(Effect::Score(Score::NEVER)).await
+        self.perform(OfCluster::Score(Score::NEVER)).await
     }
 
     /// What an operator is told of a server that has diverged.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ocf::{Failure, Outcome, Peers};
 use process::Identity;
 
-use super::{Effect, Instance, Launched, Sight, Word, answer, no_such_failure, no_such_fault};
+use super::{Instance, Launched, OfHost, OfProcess, OfServer, Sight, Word, answer, no_such_failure, no_such_fault};
 use crate::limits;
 use crate::observation::Observation;
 use crate::params::Rejoin;
@@ -24,16 +24,16 @@ impl Instance<'_> {
         if let Some(process) = self.find().await {
             return self.start_running(&process).await.map(|()| None);
         }
-        self.perform(Effect::MayStart).await?;
+        self.perform(OfHost::MayStart).await?;
         self.withdraw_position().await?;
         // According to the lists that come with a clone's actions.
         let me = self.me()?;
         let other = |members: &[ocf::Member]| members.iter().map(|m| m.node.clone()).find(|node| node != me);
         let (primary, successor) = (other(&peers.promoted), other(&peers.promote));
-        if answer!(self.ask(Effect::NeedsCopyFirst).await, Whether, no_such_failure)? {
+        if answer!(self.ask(OfHost::NeedsCopyFirst).await, Whether, no_such_failure)? {
             return self.copy_first(primary).await.map(Some);
         }
-        self.perform(Effect::MakeData).await?;
+        self.perform(OfHost::MakeData).await?;
         let patience = match successor {
             // Its promotion comes after this start.
             Some(successor) => {
@@ -87,7 +87,7 @@ impl Instance<'_> {
     /// `start` of a server that runs: nothing to do but to make sure that it is no primary by its own opinion.
     async fn start_running(&mut self, process: &Identity) -> Outcome {
         if !self.state.ours {
-            if let Some(why) = self.texts(Effect::Objections(process.clone())).await.into_iter().next() {
+            if let Some(why) = self.texts(OfProcess::Objections(process.clone())).await.into_iter().next() {
                 return Err(Failure::generic(why));
             }
         }
@@ -122,7 +122,7 @@ impl Instance<'_> {
 
     /// What a server needs that we did not start, or that has just come up: its dialect, its plugins.
     pub(super) async fn take_charge(&mut self) -> Outcome {
-        let found = *answer!(self.ask(Effect::Equip).await, Equipped, no_such_fault)?;
+        let found = *answer!(self.ask(OfServer::Equip).await, Equipped, no_such_fault)?;
         self.dialect = found.dialect.clone();
         self.state.filters = found.filters;
         let findings = self.findings(&found.seen).await;
@@ -132,7 +132,7 @@ impl Instance<'_> {
             return Err(Failure::installed(format!("{}{}", finding.text, why.unwrap_or_default())));
         }
         if self.rules.clustered {
-            self.perform(Effect::CheckPassword(Box::new(self.dialect.clone()))).await?;
+            self.perform(OfHost::CheckPassword(Box::new(self.dialect.clone()))).await?;
         }
         self.load_clone_if_wanted().await;
         let few = self.rules.servers.is_some_and(|n| n as usize <= self.params().acknowledgements + 1);
@@ -161,7 +161,7 @@ impl Instance<'_> {
 
     /// What the promise rests on and does not hold.
     pub(super) async fn findings(&mut self, seen: &Observation) -> Vec<Finding> {
-        let exposed = self.texts(Effect::Exposed).await.into_iter().map(|text| Finding { weight: Weight::Shown, text });
+        let exposed = self.texts(OfHost::Exposed).await.into_iter().map(|text| Finding { weight: Weight::Shown, text });
         premises::findings(&self.dialect, seen, &self.state.filters, self.rules.wanted()).into_iter().chain(exposed).collect()
     }
 
@@ -172,7 +172,7 @@ impl Instance<'_> {
     pub(super) async fn launch(&mut self, patience: Duration, peers: &Peers) -> Result<Option<Box<Observation>>, Failure> {
         let dying = self.still_there().await;
         let fresh = State { ours: true, ..self.state.of_new_process(dying) };
-        let event = self.ask(Effect::Launch(Box::new(fresh), patience)).await;
+        let event = self.ask(OfProcess::Launch(Box::new(fresh), patience)).await;
         let Launched { state, seen } = answer!(event, Launched, no_such_failure)?;
         self.state = *state;
         let Some((seen, dialect)) = seen else { return Ok(None) };
@@ -184,7 +184,7 @@ impl Instance<'_> {
         if let Err(failure) = taken {
             if let Some(process) = self.state.server.clone() {
                 let limit = limits::ENDS_AT_ONCE.min(self.left());
-                self.ask(Effect::Terminate(process, limit)).await;
+                self.ask(OfProcess::Terminate(process, limit)).await;
             }
             return Err(failure);
         }

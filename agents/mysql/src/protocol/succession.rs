@@ -6,7 +6,7 @@ use std::time::Duration;
 use ocf::{Failure, Outcome};
 use pacemaker::Score;
 
-use super::{Attribute, Effect, Instance, Sight, Word, answer, no_such_failure, no_such_fault};
+use super::{Attribute, Instance, OfCluster, OfServer, Sight, Word, answer, no_such_failure, no_such_fault};
 use crate::election::{Position, Question, Unfit, Verdict, elect};
 use crate::limits;
 use crate::observation::{Observation, Replica, Thread};
@@ -32,7 +32,7 @@ impl Instance<'_> {
     }
 
     async fn positions(&mut self) -> Result<BTreeMap<String, Position>, Failure> {
-        answer!(self.ask(Effect::Positions).await, Positions, no_such_failure)
+        answer!(self.ask(OfCluster::Positions).await, Positions, no_such_failure)
     }
 
     /// What a demoted node said of itself. It says so before its demotion ends, but attributes take a moment to arrive.
@@ -93,7 +93,7 @@ impl Instance<'_> {
             Verdict::GoOn(reason) => return Ok(reason),
             Verdict::HandOver { to, reason } => {
                 self.notice(format!("handing over to {to}: {reason}")).await;
-                self.perform(Effect::ScoreOf(to.clone(), HANDED_OVER)).await?;
+                self.perform(OfCluster::ScoreOf(to.clone(), HANDED_OVER)).await?;
                 (STEPPED_BACK, format!("{to} is to be promoted instead: {reason}"))
             }
             Verdict::Refuse(reason) => {
@@ -104,7 +104,7 @@ impl Instance<'_> {
         };
         self.state.stands_back = Some((score, self.now() + limits::STANDS_BACK));
         self.save().await?;
-        self.perform(Effect::Score(score)).await?;
+        self.perform(OfCluster::Score(score)).await?;
         Ok(reason)
     }
 
@@ -112,7 +112,7 @@ impl Instance<'_> {
     pub(super) async fn withdraw_position(&mut self) -> Outcome {
         let Some(before) = self.state.published.as_ref().map(|(position, _)| position) else { return Ok(()) };
         let nowhere = Position::nowhere(&before.round, Unfit::NoServer);
-        self.perform(Effect::Publish(Attribute::Position(Box::new(nowhere)))).await
+        self.perform(OfCluster::Publish(Attribute::Position(Box::new(nowhere)))).await
     }
 
     /// Says that this server has no position.
@@ -145,7 +145,7 @@ impl Instance<'_> {
         }
         let now = self.now();
         self.notice(format!("position for the next promotion: {}", position.print())).await;
-        self.perform(Effect::Publish(Attribute::Position(Box::new(position.clone())))).await?;
+        self.perform(OfCluster::Publish(Attribute::Position(Box::new(position.clone())))).await?;
         self.state.published = Some((position, now));
         self.save().await
     }
@@ -220,6 +220,6 @@ impl Instance<'_> {
     }
 
     async fn rest(&mut self, replica: Replica, everything: bool) -> Result<Box<Observation>, Fault> {
-        answer!(self.ask(Effect::Rest(Box::new(replica), everything)).await, Observed, no_such_fault)
+        answer!(self.ask(OfServer::Rest(Box::new(replica), everything)).await, Observed, no_such_fault)
     }
 }

@@ -12,7 +12,8 @@ use promotable::{Machine, Step};
 use super::shared::{Shared, hash_of};
 use super::world::{changes, is_private};
 use super::{Budget, Cluster, Cut, Kind, Loss, Memory, NOW, Node, Op, Replacement, State, Subject, World, after, name};
-use crate::protocol::{Alone, Effect, Event, Instance, Moment, Rules};
+use crate::protocol::{Alone, Effect, Event, Instance, Moment, OfCluster, Rules};
+use crate::record::Record;
 
 type Run<'r> = Machine<'r, Effect, (Event, Moment), Result<Status, Failure>>;
 
@@ -162,8 +163,8 @@ impl World {
                 }
                 Step::Effect(effect) => {
                     let there = changes(&effect).then(|| cluster.clone());
-                    if let (None, Effect::ReplaceRecord(expected, asked)) = (&record, &effect) {
-                        record = Some((cluster.clone(), Shared::new((expected.clone(), asked.clone()))));
+                    if let (None, Effect::OfCluster(OfCluster::ReplaceRecord(expected, asked))) = (&record, &effect) {
+                        record = Some((cluster.clone(), Shared::new((expected.as_deref().cloned(), Record::clone(asked)))));
                     }
                     moment = later(moment, &effect);
                     event = Some((self.carry_out(&mut cluster, n, op, effect), moment));

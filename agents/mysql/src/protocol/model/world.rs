@@ -20,7 +20,7 @@ use crate::limits;
 use crate::membership::Membership;
 use crate::observation::{Observation, Replica, Thread};
 use crate::params::{ALL, Params};
-use crate::protocol::{Attribute, Effect, Equipment, Event, Launched, Sight, Word};
+use crate::protocol::{Attribute, Effect, Equipment, Event, Launched, OfCluster, OfHost, OfProcess, OfServer, Sight, Word};
 use crate::record::{Record, Stamp};
 use crate::server::{Attached, Fault, SemiSyncStatus};
 
@@ -357,114 +357,110 @@ impl World {
     }
 
     pub(super) fn carry_out(&self, s: &mut Cluster, n: usize, op: Option<Op>, effect: Effect) -> Event {
-        let running = s.server(n).is_some();
-        let gone = || Fault::Absent("nothing listens".into());
         match effect {
             Effect::Save(memory) => {
                 s.nodes[n].memory = self.remembered(s, n, *memory);
                 Event::Done(Ok(()))
             }
-            Effect::Find(_) => Event::Found(s.server(n).map(|server| identity(server.process))),
-            Effect::StillThere(_) => Event::Processes(Vec::new()),
-            Effect::Objections(_) | Effect::HangingDisk(_) | Effect::Exposed | Effect::OptionFile => Event::Texts(Vec::new()),
-            Effect::Look { .. } if running => {
-                Event::Sight(Sight::Answered(Box::new(self.observation(s, n)), Box::new(self.told.dialect.clone())))
-            }
-            Effect::Look { .. } => Event::Sight(Sight::Deaf { why: "nothing listens".into(), alive: false, listens: false }),
-            Effect::Reach(..) => Event::Reached(if running { Ok(Box::new(self.told.dialect.clone())) } else { Err(gone()) }),
-            Effect::IsConnected => Event::Flag(running),
-            Effect::MayStart | Effect::MakeData | Effect::CheckPassword(_) => Event::Done(Ok(())),
-            Effect::NeedsCopyFirst => Event::Whether(Ok(false)),
-            Effect::CopyIsUnfinished | Effect::IsCramped => Event::Flag(false),
-            Effect::Launch(memory, patience) => self.launch(s, n, *memory, patience),
-            Effect::Kill(_) => {
-                s.end_server(n, Loss::Nothing);
-                Event::Done(Ok(()))
-            }
-            Effect::Terminate(..) => {
-                s.end_server(n, Loss::Nothing);
-                Event::Flag(true)
-            }
-            Effect::Dead(..) => Event::Flag(!running),
-            Effect::Score(score) => {
-                s.nodes[n].score = Some(score);
-                Event::Done(Ok(()))
-            }
-            Effect::ScoreOf(node, score) => {
-                s.nodes[number(&node)].score = Some(score);
-                Event::Done(Ok(()))
-            }
-            Effect::Publish(attribute) => {
-                self.publish(s, n, attribute);
-                Event::Done(Ok(()))
-            }
-            Effect::Positions => Event::Positions(Ok(self.positions(s, n))),
-            Effect::Memberships => Event::Memberships(Ok(self.memberships(s, n))),
-            Effect::ServerIds => Event::ServerIds(Ok((0..self.servers).map(|m| (name(m), (m + 11).to_string())).collect())),
-            Effect::AddressOf(_) => Event::Address(Ok(None)),
-            Effect::ReadRecord => Event::Record(Ok(s.record.as_deref().cloned())),
-            Effect::ReplaceRecord(before, record) => self.replace(s, n, before.as_ref(), record),
             Effect::Wait(_) => {
                 s.let_time_pass(n);
                 Event::Done(Ok(()))
             }
-            Effect::Log(..) | Effect::Milestone(_) | Effect::StandBack(..) | Effect::Watch(..) | Effect::PublishReadable(_) => {
-                Event::Done(Ok(()))
-            }
-            of_server => self.of_server(s, n, op, of_server),
+            Effect::Log(..) | Effect::Milestone(_) => Event::Done(Ok(())),
+            Effect::OfProcess(effect) => self.of_process(s, n, effect),
+            Effect::OfServer(effect) if s.server(n).is_some() => self.of_server(s, n, op, effect),
+            Effect::OfServer(effect) => of_no_server(&effect),
+            Effect::OfCluster(effect) => self.of_cluster(s, n, effect),
+            Effect::OfHost(effect) => of_host(&effect),
         }
     }
 
-    fn of_server(&self, s: &mut Cluster, n: usize, op: Option<Op>, effect: Effect) -> Event {
-        if s.server(n).is_none() {
-            let gone = Fault::Broken("it is gone".into());
-            return match effect {
-                Effect::Tell(_) => Event::Told(Err(gone)),
-                Effect::Observe | Effect::Rest(..) => Event::Observed(Err(gone)),
-                Effect::Replica => Event::Replica(Err(gone)),
-                Effect::Executed | Effect::Logged => Event::Set(Err(gone)),
-                Effect::SemiSync => Event::SemiSync(Err(gone)),
-                Effect::Attached => Event::Attached(Err(gone)),
-                Effect::ApplierWaits | Effect::HoldCommits(_) => Event::Asked(Err(gone)),
-                Effect::Equip => Event::Equipped(Err(gone)),
-                _ => Event::Counted(Err(gone)),
-            };
+    fn of_process(&self, s: &mut Cluster, n: usize, effect: OfProcess) -> Event {
+        let running = s.server(n).is_some();
+        match effect {
+            OfProcess::Find(_) => Event::Found(s.server(n).map(|server| identity(server.process))),
+            OfProcess::StillThere(_) => Event::Processes(Vec::new()),
+            OfProcess::Objections(_) | OfProcess::HangingDisk(_) => Event::Texts(Vec::new()),
+            OfProcess::Look { .. } if running => {
+                Event::Sight(Sight::Answered(Box::new(self.observation(s, n)), Box::new(self.told.dialect.clone())))
+            }
+            OfProcess::Look { .. } => Event::Sight(Sight::Deaf { why: "nothing listens".into(), alive: false, listens: false }),
+            OfProcess::Reach(..) if running => Event::Reached(Ok(Box::new(self.told.dialect.clone()))),
+            OfProcess::Reach(..) => Event::Reached(Err(Fault::Absent("nothing listens".into()))),
+            OfProcess::Launch(memory, patience) => self.launch(s, n, *memory, patience),
+            OfProcess::Kill(_) => {
+                s.end_server(n, Loss::Nothing);
+                Event::Done(Ok(()))
+            }
+            OfProcess::Terminate(..) => {
+                s.end_server(n, Loss::Nothing);
+                Event::Flag(true)
+            }
+            OfProcess::Dead(..) => Event::Flag(!running),
+            OfProcess::StandBack(..) | OfProcess::Watch(..) => Event::Done(Ok(())),
         }
+    }
+
+    fn of_cluster(&self, s: &mut Cluster, n: usize, effect: OfCluster) -> Event {
+        match effect {
+            OfCluster::Score(score) => {
+                s.nodes[n].score = Some(score);
+                Event::Done(Ok(()))
+            }
+            OfCluster::ScoreOf(node, score) => {
+                s.nodes[number(&node)].score = Some(score);
+                Event::Done(Ok(()))
+            }
+            OfCluster::Publish(attribute) => {
+                self.publish(s, n, attribute);
+                Event::Done(Ok(()))
+            }
+            OfCluster::PublishReadable(_) => Event::Done(Ok(())),
+            OfCluster::Positions => Event::Positions(Ok(self.positions(s, n))),
+            OfCluster::Memberships => Event::Memberships(Ok(self.memberships(s, n))),
+            OfCluster::ServerIds => Event::ServerIds(Ok((0..self.servers).map(|m| (name(m), (m + 11).to_string())).collect())),
+            OfCluster::AddressOf(_) => Event::Address(Ok(None)),
+            OfCluster::ReadRecord => Event::Record(Ok(s.record.as_deref().cloned())),
+            OfCluster::ReplaceRecord(before, record) => self.replace(s, n, before.as_deref(), *record),
+        }
+    }
+
+    fn of_server(&self, s: &mut Cluster, n: usize, op: Option<Op>, effect: OfServer) -> Event {
         let server = s.nodes[n].server.as_mut().unwrap();
         match effect {
-            Effect::Tell(word) => Event::Told(self.tell(s, n, &word)),
-            Effect::Observe => {
+            OfServer::Tell(word) => Event::Told(self.tell(s, n, &word)),
+            OfServer::Observe => {
                 let mut seen = self.observation(s, n);
                 if self.without == Without::Drain && op.is_some_and(|op| op.kind == Kind::Promote) {
                     seen.replica.iter_mut().for_each(|replica| replica.received = None);
                 }
                 Event::Observed(Ok(Box::new(seen)))
             }
-            Effect::Rest(..) => {
+            OfServer::Rest(..) => {
                 server.receiver = false;
                 Event::Observed(Ok(Box::new(self.observation(s, n))))
             }
-            Effect::Replica => Event::Replica(Ok(self.replica(s, n).map(Box::new))),
-            Effect::Executed => Event::Set(Ok(self.executed(s, n))),
-            Effect::Logged => {
+            OfServer::Replica => Event::Replica(Ok(self.replica(s, n).map(Box::new))),
+            OfServer::Executed => Event::Set(Ok(self.executed(s, n))),
+            OfServer::Logged => {
                 let waiting = if self.without == Without::WaitingCommits { server.pending } else { 0 };
                 let logged = server.executed & !waiting;
                 Event::Set(Ok(self.gtids(s, logged)))
             }
-            Effect::SemiSync => Event::SemiSync(Ok(SemiSyncStatus {
+            OfServer::SemiSync => Event::SemiSync(Ok(SemiSyncStatus {
                 acknowledging: s.attached(n).filter(|r| s.server(*r).unwrap().acknowledges).count(),
                 waiting: s.server(n).unwrap().pending.count_ones().into(),
                 active: s.server(n).unwrap().waits > 0,
             })),
-            Effect::Attached => {
+            OfServer::Attached => {
                 Event::Attached(Ok(s.attached(n).map(|r| Attached { host: name(r), server_id: (r + 11).to_string() }).collect()))
             }
-            Effect::ApplierWaits => Event::Asked(Ok(false)),
-            Effect::HoldCommits(_) => Event::Asked(Ok(true)),
-            Effect::CutClients | Effect::EndWaiting(_) => Event::Counted(Ok(std::mem::take(&mut server.pending).count_ones() as usize)),
-            Effect::StuckCommits(_) => Event::Counted(Ok(server.pending.count_ones() as usize)),
-            Effect::Running(_) => Event::Counted(Ok(0)),
-            Effect::ReleaseWaiting { held, enough, .. } => {
+            OfServer::ApplierWaits => Event::Asked(Ok(false)),
+            OfServer::HoldCommits(_) => Event::Asked(Ok(true)),
+            OfServer::CutClients | OfServer::EndWaiting(_) => Event::Counted(Ok(std::mem::take(&mut server.pending).count_ones() as usize)),
+            OfServer::StuckCommits(_) => Event::Counted(Ok(server.pending.count_ones() as usize)),
+            OfServer::Running(_) => Event::Counted(Ok(0)),
+            OfServer::ReleaseWaiting { held, enough, .. } => {
                 let (pending, executed) = (server.pending, server.executed);
                 let logged = self.gtids(s, executed);
                 if held.iter().filter(|held| held.contains(&logged)).count() < enough {
@@ -474,7 +470,7 @@ impl World {
                 s.nodes[n].server.as_mut().unwrap().pending = 0;
                 Event::Counted(Ok(pending.count_ones() as usize))
             }
-            Effect::Equip => Event::Equipped(Ok(Box::new(Equipment {
+            OfServer::Equip => Event::Equipped(Ok(Box::new(Equipment {
                 seen: self.observation(s, n),
                 dialect: self.told.dialect.clone(),
                 filters: String::new(),
@@ -482,7 +478,7 @@ impl World {
                 unloaded: None,
                 unknown_disks: None,
             }))),
-            other => panic!("{other:?}"),
+            OfServer::IsConnected => Event::Flag(true),
         }
     }
 
@@ -641,41 +637,93 @@ impl World {
     }
 }
 
-/// Whether an effect leaves a trace, so that an agent that was killed after it differs from one that was killed before.
+/// What is asked of a server that does not run.
+fn of_no_server(effect: &OfServer) -> Event {
+    let gone = Fault::Broken("it is gone".into());
+    match effect {
+        OfServer::IsConnected => Event::Flag(false),
+        OfServer::Tell(_) => Event::Told(Err(gone)),
+        OfServer::Observe | OfServer::Rest(..) => Event::Observed(Err(gone)),
+        OfServer::Replica => Event::Replica(Err(gone)),
+        OfServer::Executed | OfServer::Logged => Event::Set(Err(gone)),
+        OfServer::SemiSync => Event::SemiSync(Err(gone)),
+        OfServer::Attached => Event::Attached(Err(gone)),
+        OfServer::ApplierWaits | OfServer::HoldCommits(_) => Event::Asked(Err(gone)),
+        OfServer::Equip => Event::Equipped(Err(gone)),
+        OfServer::CutClients
+        | OfServer::StuckCommits(_)
+        | OfServer::Running(_)
+        | OfServer::EndWaiting(_)
+        | OfServer::ReleaseWaiting { .. } => Event::Counted(Err(gone)),
+    }
+}
+
+fn of_host(effect: &OfHost) -> Event {
+    match effect {
+        OfHost::MayStart | OfHost::MakeData | OfHost::CheckPassword(_) => Event::Done(Ok(())),
+        OfHost::NeedsCopyFirst => Event::Whether(Ok(false)),
+        OfHost::CopyIsUnfinished | OfHost::IsCramped => Event::Flag(false),
+        OfHost::Exposed | OfHost::OptionFile => Event::Texts(Vec::new()),
+    }
+}
+
+/// Who can tell when an effect is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    /// It leaves a trace, so that an agent that was killed after it differs from one that was killed before.
+    Trace,
+    /// It sees what others change.
+    Sees,
+    /// Nobody.
+    Private,
+}
+
+fn mark(effect: &Effect) -> Mark {
+    match effect {
+        Effect::Save(_) => Mark::Trace,
+        Effect::Log(..) | Effect::Milestone(_) | Effect::Wait(_) | Effect::OfHost(_) => Mark::Private,
+        Effect::OfProcess(effect) => match effect {
+            OfProcess::Launch(..) | OfProcess::Kill(_) | OfProcess::Terminate(..) => Mark::Trace,
+            OfProcess::Look { .. } | OfProcess::Reach(..) => Mark::Sees,
+            OfProcess::Find(_)
+            | OfProcess::StillThere(_)
+            | OfProcess::Objections(_)
+            | OfProcess::HangingDisk(_)
+            | OfProcess::Dead(..)
+            | OfProcess::StandBack(..)
+            | OfProcess::Watch(..) => Mark::Private,
+        },
+        Effect::OfServer(effect) => match effect {
+            OfServer::Tell(_) | OfServer::Rest(..) | OfServer::CutClients | OfServer::EndWaiting(_) | OfServer::ReleaseWaiting { .. } => {
+                Mark::Trace
+            }
+            OfServer::Observe
+            | OfServer::Executed
+            | OfServer::Logged
+            | OfServer::SemiSync
+            | OfServer::Attached
+            | OfServer::StuckCommits(_) => Mark::Sees,
+            OfServer::Replica
+            | OfServer::IsConnected
+            | OfServer::ApplierWaits
+            | OfServer::Running(_)
+            | OfServer::HoldCommits(_)
+            | OfServer::Equip => Mark::Private,
+        },
+        Effect::OfCluster(effect) => match effect {
+            OfCluster::Score(_) | OfCluster::ScoreOf(..) | OfCluster::Publish(_) | OfCluster::ReplaceRecord(..) => Mark::Trace,
+            OfCluster::ReadRecord | OfCluster::Positions | OfCluster::Memberships => Mark::Sees,
+            OfCluster::PublishReadable(_) | OfCluster::ServerIds | OfCluster::AddressOf(_) => Mark::Private,
+        },
+    }
+}
+
+/// Whether an effect leaves a trace.
 pub(super) fn changes(effect: &Effect) -> bool {
-    matches!(
-        effect,
-        Effect::Save(_)
-            | Effect::Rest(..)
-            | Effect::Tell(_)
-            | Effect::Launch(..)
-            | Effect::Kill(_)
-            | Effect::Terminate(..)
-            | Effect::CutClients
-            | Effect::EndWaiting(_)
-            | Effect::ReleaseWaiting { .. }
-            | Effect::Score(_)
-            | Effect::ScoreOf(..)
-            | Effect::Publish(_)
-            | Effect::ReplaceRecord(..)
-    )
+    mark(effect) == Mark::Trace
 }
 
 /// Whether nobody else can tell when an effect is carried out.
 pub(super) fn is_private(effect: &Effect) -> bool {
-    !changes(effect)
-        && !matches!(
-            effect,
-            Effect::ReadRecord
-                | Effect::Positions
-                | Effect::Memberships
-                | Effect::Look { .. }
-                | Effect::Reach(..)
-                | Effect::Observe
-                | Effect::Executed
-                | Effect::Logged
-                | Effect::SemiSync
-                | Effect::Attached
-                | Effect::StuckCommits(_)
-        )
+    mark(effect) == Mark::Private
 }
