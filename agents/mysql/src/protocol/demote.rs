@@ -10,7 +10,6 @@ use crate::election::Unfit;
 use crate::limits;
 use crate::observation::Observation;
 use crate::server::Fault;
-use crate::state::{Stage, State};
 
 impl Instance<'_> {
     /// Makes sure that this server is not a primary: closed if it can be, otherwise dead.
@@ -25,7 +24,7 @@ impl Instance<'_> {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure.reason,
             },
-            Sight::Engaged(why) | Sight::Working(why) if !self.state.answered => {
+            Sight::Engaged(why) | Sight::Working(why) if !self.state.answered() => {
                 // It never was a primary: it is recovering.
                 self.notice(why).await;
                 return Ok(());
@@ -55,7 +54,7 @@ impl Instance<'_> {
 
     /// The orderly way.
     async fn hand_down(&mut self, seen: &Observation) -> Outcome {
-        let was_promoted = self.state.promoted;
+        let was_promoted = self.state.promoted();
         if !seen.closed || was_promoted {
             self.close().await?;
         }
@@ -120,7 +119,8 @@ impl Instance<'_> {
     /// would find no server, and the cluster would stop and start this instance *before* it promotes the successor.
     async fn restart_demoted(&mut self, peers: &Peers) -> Outcome {
         self.state.end_reign();
-        self.state.held_until = Some(self.now() + limits::HELD);
+        let until = self.now() + limits::HELD;
+        self.state.as_unpromoted(|unpromoted| unpromoted.held_until = Some(until));
         self.save().await?;
         if !self.rules.clustered {
             return Ok(());
@@ -139,20 +139,5 @@ impl Instance<'_> {
             Err(failure) => self.error(format!("the dead server cannot be started again: {failure}")).await,
         }
         Ok(())
-    }
-}
-
-impl State {
-    /// What a demotion leaves of a reign.
-    pub(super) fn end_reign(&mut self) {
-        self.promoted = false;
-        self.claim = None;
-        self.alone_for = 0;
-        self.blocked = None;
-        self.leaving.clear();
-        self.joining.clear();
-        if let Some(reign) = self.reign.as_mut() {
-            reign.stage = Stage::Over;
-        }
     }
 }

@@ -110,7 +110,7 @@ use answer;
 impl<'a> Instance<'a> {
     /// An instance with its memory, at the beginning of an action.
     pub(crate) fn new(rules: &'a Rules<'a>, state: State, moment: Moment, port: Port<Effect, (Event, Moment)>) -> Self {
-        let dialect = state.dialect.clone().unwrap_or_else(Dialect::unknown);
+        let dialect = state.dialect().cloned().unwrap_or_else(Dialect::unknown);
         Self { rules, state, dialect, port, moment }
     }
 
@@ -183,7 +183,7 @@ impl<'a> Instance<'a> {
 
     /// The server that a demotion started again stands back until somebody else is open: what takes over needs the processor now.
     async fn stand_back(&mut self, back: bool) {
-        if let Some(process) = self.state.server.clone().filter(|_| self.state.held_until.is_some()) {
+        if let Some(process) = self.state.server().cloned().filter(|_| self.state.held_until().is_some()) {
             self.ask(OfProcess::StandBack(process, back)).await;
         }
     }
@@ -202,18 +202,17 @@ impl<'a> Instance<'a> {
 
     /// The server's process, if one runs. Whatever was remembered of another is forgotten.
     async fn find(&mut self) -> Option<Identity> {
-        let found = answer!(self.ask(OfProcess::Find(self.state.server.clone())).await, Found, |_| None)?;
-        if self.state.server.as_ref() != Some(&found) {
+        let found = answer!(self.ask(OfProcess::Find(self.state.server().cloned())).await, Found, |_| None)?;
+        if self.state.server() != Some(&found) {
             let dying = self.still_there().await;
-            let following = self.state.following.take();
-            self.state = State { server: Some(found.clone()), answered: true, following, ..self.state.of_new_process(dying) };
+            self.state = self.state.of_found_process(found.clone(), dying);
         }
         Some(found)
     }
 
     /// The servers that were here, the last one included, as far as they still hold their data.
     async fn still_there(&mut self) -> Vec<Identity> {
-        let all: Vec<Identity> = self.state.dying.iter().chain(&self.state.server).cloned().collect();
+        let all: Vec<Identity> = self.state.dying.iter().chain(self.state.server()).cloned().collect();
         if all.is_empty() {
             return all;
         }
@@ -222,7 +221,7 @@ impl<'a> Instance<'a> {
 
     /// Looks at a server that is not known to be well.
     async fn look(&mut self, process: &Identity, limit: Duration) -> Sight {
-        let (process, before, dialect) = (process.clone(), self.state.dying.clone(), self.state.dialect.clone());
+        let (process, before, dialect) = (process.clone(), self.state.dying.clone(), self.state.dialect().cloned());
         let sight = match self.ask(OfProcess::Look { process, before, dialect, limit }).await {
             Event::Sight(sight) => sight,
             other => Sight::Refuses(Fault::Refused(confused(&other))),
@@ -233,14 +232,14 @@ impl<'a> Instance<'a> {
                 Sight::Answered(seen, dialect)
             }
             // Recovery may take long, and nobody listens meanwhile.
-            Sight::Deaf { alive: true, .. } if !self.state.answered => Sight::Engaged("it is recovering its data".into()),
+            Sight::Deaf { alive: true, .. } if !self.state.answered() => Sight::Engaged("it is recovering its data".into()),
             other => other,
         }
     }
 
     /// Connects to a server that is known to run, in the place of a connection that there may be.
     async fn reach(&mut self, limit: Duration) -> Result<(), Fault> {
-        let known = self.state.dialect.clone();
+        let known = self.state.dialect().cloned();
         self.dialect = *answer!(self.ask(OfProcess::Reach(known, self.within(limit))).await, Reached, no_such_fault)?;
         Ok(())
     }
@@ -350,7 +349,7 @@ impl<'a> Instance<'a> {
 
     /// Whether this server's commits must wait for replicas.
     fn must_wait(&self) -> bool {
-        self.state.dialect.as_ref().is_some_and(Dialect::can_be_lossless) && self.rules.wanted().lossless
+        self.state.dialect().is_some_and(Dialect::can_be_lossless) && self.rules.wanted().lossless
     }
 }
 

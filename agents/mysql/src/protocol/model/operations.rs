@@ -457,7 +457,7 @@ impl World {
     /// An operator makes those anew that will not follow.
     fn copy_to_the_diverged(s: &mut State) {
         let Some(data) = s.open().next().and_then(|p| s.server(p)).map(|primary| primary.executed) else { return };
-        for n in (0..s.nodes.len()).filter(|n| s.nodes[*n].memory.errant.is_some()).collect::<Vec<_>>() {
+        for n in (0..s.nodes.len()).filter(|n| s.nodes[*n].memory.errant().is_some()).collect::<Vec<_>>() {
             s.end_server(n, Loss::Nothing);
             let node = &mut *s.nodes[n];
             (node.started, node.score, node.memory) = (false, None, Shared::new(node.memory.of_stopped()));

@@ -23,6 +23,7 @@ use crate::params::{ALL, Params};
 use crate::protocol::{Attribute, Effect, Equipment, Event, Launched, OfCluster, OfHost, OfProcess, OfServer, Sight, Word};
 use crate::record::{Record, Stamp};
 use crate::server::{Attached, Fault, SemiSyncStatus};
+use crate::state::{Process, Role};
 
 pub(super) fn identity(process: u8) -> Identity {
     Identity { pid: process.into(), start_ticks: process.into(), boot: String::new() }
@@ -175,7 +176,7 @@ impl Cluster {
 
     pub(super) fn start_server(&mut self, n: usize) -> u8 {
         // Of another process than the one before.
-        let process = self.nodes[n].memory.server.as_ref().map_or(1, |server| 1 + (u8::try_from(server.pid).unwrap() % 3));
+        let process = self.nodes[n].memory.server().map_or(1, |server| 1 + (u8::try_from(server.pid).unwrap() % 3));
         let (executed, following) = self.nodes[n].disk;
         self.nodes[n].server = Some(Server {
             process,
@@ -252,12 +253,14 @@ impl World {
                 s.nodes[n].position = None;
             }
             let memory = &s.nodes[n].memory;
-            let published = memory.published.as_ref().is_some_and(|(position, _)| position.round != round);
-            let claim = memory.claim.is_some() && memory.claim.as_ref() != s.record.as_deref();
+            let published = memory.told.position.as_ref().is_some_and(|(position, _)| position.round != round);
+            let claim = memory.claim().is_some() && memory.claim() != s.record.as_deref();
             if published || claim {
                 let memory = &mut s.nodes[n].memory;
-                memory.published = memory.published.take().filter(|_| !published);
-                memory.claim = memory.claim.take().filter(|_| !claim);
+                memory.told.position = memory.told.position.take().filter(|_| !published);
+                if claim {
+                    memory.forget_claim();
+                }
             }
         }
     }
@@ -542,8 +545,7 @@ impl World {
 
     fn launch(&self, s: &mut Cluster, n: usize, mut memory: Memory, patience: Duration) -> Event {
         let process = identity(s.start_server(n));
-        memory.server = Some(process);
-        memory.disks = Some(pacemaker::Disks { uid: 1, gid: 1, directories: Vec::new() });
+        memory.process = Some(Process::started(process, Some(pacemaker::Disks { uid: 1, gid: 1, directories: Vec::new() })));
         s.nodes[n].memory = self.remembered(s, n, memory);
         let seen = (!patience.is_zero()).then(|| (Box::new(self.observation(s, n)), Box::new(self.told.dialect.clone())));
         Event::Launched(Ok(Launched { state: Box::new(Memory::clone(&s.nodes[n].memory)), seen }))
@@ -551,27 +553,33 @@ impl World {
 
     /// As it stands in the file, without what cannot matter where time stands still.
     fn remembered(&self, s: &Cluster, n: usize, mut memory: Memory) -> Shared<Memory> {
-        let at = |time: &mut Option<Duration>| *time = time.map(|_| NOW.now);
-        at(&mut memory.membership_at);
-        at(&mut memory.asked_record);
-        // Asked with each monitor.
-        memory.asked_members = None;
-        memory.opened = memory.opened.map(|_| NOW.now.saturating_sub(limits::ARRIVING * 2));
-        memory.held_until = memory.held_until.map(|_| NOW.now + limits::HELD);
-        memory.published.iter_mut().for_each(|(_, at)| *at = NOW.now);
-        memory.readable.iter_mut().for_each(|(_, at)| *at = NOW.now);
-        memory.server_id.iter_mut().for_each(|(_, at)| *at = NOW.now);
-        memory.stands_back.iter_mut().for_each(|(_, until)| *until = NOW.now + limits::STANDS_BACK);
-        memory.blocked = None;
-        memory.readable = None;
-        (memory.alone_for, memory.trouble, memory.refused) = (0, None, None);
-        memory.broken_for = memory.broken_for.min(3);
+        memory.asked_record = memory.asked_record.map(|_| NOW.now);
+        memory.told.position.iter_mut().for_each(|(_, at)| *at = NOW.now);
+        memory.told.membership.iter_mut().for_each(|(_, at)| *at = NOW.now);
+        memory.told.server_id.iter_mut().for_each(|(_, at)| *at = NOW.now);
+        memory.told.readable = None;
+        match &mut memory.role {
+            Role::Primary(primary) => {
+                // Asked with each monitor.
+                primary.asked_members = None;
+                primary.opened = primary.opened.map(|_| NOW.now.saturating_sub(limits::ARRIVING * 2));
+                primary.blocked = None;
+            }
+            Role::Unpromoted(unpromoted) => {
+                unpromoted.held_until = unpromoted.held_until.map(|_| NOW.now + limits::HELD);
+                unpromoted.stands_back.iter_mut().for_each(|(_, until)| *until = NOW.now + limits::STANDS_BACK);
+                (unpromoted.alone_for, unpromoted.trouble, unpromoted.refused) = (0, None, None);
+                unpromoted.broken.iter_mut().for_each(|broken| broken.monitors = broken.monitors.min(3));
+            }
+        }
         if self.without == Without::NewRecordAfterStart {
             memory.memory.not_before = memory.memory.not_before.map(|_| Stamp::default());
         }
         let before = &s.nodes[n].memory;
-        if self.without == Without::NewEpochAfterDemotion && memory.claim.is_none() && memory.server == before.server {
-            memory.claim.clone_from(&before.claim);
+        if self.without == Without::NewEpochAfterDemotion && memory.claim().is_none() && memory.server() == before.server() {
+            if let Some(claim) = before.claim() {
+                memory.keep_claim(claim.clone());
+            }
         }
         Shared::new(memory)
     }
