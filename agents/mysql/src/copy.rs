@@ -262,8 +262,8 @@ impl MySql {
             return self.fetch_copy(context, primary);
         }
         let state = self.state_file.load();
-        let server = match self.find_server(state.server.as_ref()) {
-            Some(_) => self.connect(state.dialect.as_ref(), limits::ANSWER)?,
+        let server = match self.find_server(state.server()) {
+            Some(_) => self.connect(state.dialect(), limits::ANSWER)?,
             // An attempt before this one ended it.
             None => self.launch_and_connect(context)?,
         };
@@ -283,7 +283,7 @@ impl MySql {
         if !launched {
             return Err(Failure::generic("the server does not answer after its start"));
         }
-        Ok(self.connect(self.state_file.load().dialect.as_ref(), limits::ANSWER)?)
+        Ok(self.connect(self.state_file.load().dialect(), limits::ANSWER)?)
     }
 
     /// Has the server follow, over this connection.
@@ -565,13 +565,13 @@ impl MySql {
 
     /// On a server whose data were copied: the monitors are far apart, and where no other replica is, every write waits for this one.
     fn acknowledge_soon(&self, context: &Context) -> Outcome {
-        let copied = self.state_file.load().server;
+        let copied = self.state_file.load().server().cloned();
         let begin = Instant::now();
         while begin.elapsed() < limits::SOON {
             // Whoever has the lock acts on this server, and goes first.
             if let Some(_lock) = self.lock_now() {
                 let state = self.state_file.load();
-                if state.server != copied || state.promoted || state.acknowledges {
+                if state.server() != copied.as_ref() || state.promoted() || state.acknowledges() {
                     return Ok(());
                 }
                 self.engine(context).run(&self.rules(context), state, Instance::acknowledge_after_copy)?;
@@ -584,7 +584,7 @@ impl MySql {
     /// # Errors
     /// When it cannot be ended: nothing else may touch its data then.
     fn end_server(&self) -> Outcome {
-        let Some(process) = self.find_server(self.state_file.load().server.as_ref()) else { return Ok(()) };
+        let Some(process) = self.find_server(self.state_file.load().server()) else { return Ok(()) };
         self.watcher().end();
         process.terminate();
         if process.wait_gone(limits::BEFORE_COPY) {

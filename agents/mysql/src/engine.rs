@@ -11,7 +11,9 @@ use crate::dialect::{Dialect, Source, quoted};
 use crate::election::Position;
 use crate::limits;
 use crate::membership::Membership;
-use crate::protocol::{Attribute, Effect, Equipment, Event, Instance, Moment, Rules, Sight, Statement, Word};
+use crate::protocol::{
+    Attribute, Effect, Equipment, Event, Instance, Moment, OfCluster, OfHost, OfProcess, OfServer, Rules, Sight, Statement, Word,
+};
 use crate::sequences;
 use crate::server::{Fault, LAST_OF_BACKUP, Server};
 use crate::state::State;
@@ -78,8 +80,6 @@ impl<'a> Engine<'a> {
     }
 
     fn carry_out(&mut self, effect: Effect) -> Event {
-        let done = |outcome: Result<(), pacemaker::Error>| Event::Done(outcome.map_err(cluster_failure));
-        let mysql = self.mysql;
         match effect {
             Effect::Log(level, text) => {
                 level.say(&self.context.log, &text);
@@ -93,69 +93,72 @@ impl<'a> Engine<'a> {
                 std::thread::sleep(time);
                 Event::Done(Ok(()))
             }
-            Effect::Save(state) => Event::Done(mysql.state_file.save(&state)),
-            Effect::OptionFile => Event::Texts(vec![mysql.config_path().display().to_string()]),
-            Effect::MayStart => Event::Done(mysql.refuse_exposure()),
-            Effect::NeedsCopyFirst => Event::Whether(mysql.needs_copy_first()),
-            Effect::CopyIsUnfinished => Event::Flag(mysql.copy_is_unfinished()),
-            Effect::MakeData => Event::Done(mysql.create_if_wanted(self.context)),
-            Effect::Launch(state, patience) => Event::Launched(mysql.launch(self.context, *state, patience).map(|(launched, server)| {
-                self.server = server;
-                launched
-            })),
-            Effect::Watch(process, disks) => {
-                mysql.watch(self.context, &process, disks);
-                Event::Done(Ok(()))
-            }
-            Effect::IsCramped => Event::Flag(mysql.is_cramped()),
-            Effect::Exposed => Event::Texts(mysql.exposed().into_iter().collect()),
-            Effect::CheckPassword(dialect) => Event::Done(mysql.check_replication_password(&dialect)),
-            Effect::ReadRecord => Event::Record(promotable::read_record(&mysql.cluster)),
-            Effect::ReplaceRecord(before, record) => Event::Replaced(promotable::replace_record(&mysql.cluster, before.as_ref(), &record)),
-            Effect::Score(score) => done(mysql.cluster.publish_score(score)),
-            Effect::ScoreOf(node, score) => done(mysql.cluster.publish_score_of(&node, score)),
-            Effect::Publish(Attribute::Position(position)) => done(mysql.cluster.publish_private(POSITION, &position.print())),
-            Effect::Publish(Attribute::Membership(membership)) => done(mysql.cluster.publish_private(MEMBERSHIP, &membership.print())),
-            Effect::Publish(Attribute::ServerId(id)) => done(mysql.cluster.publish_private(SERVER_ID, &id)),
-            Effect::PublishReadable(readable) => done(mysql.publish_readable(readable)),
-            Effect::Positions => Event::Positions(mysql.published(POSITION, Position::parse)),
-            Effect::Memberships => Event::Memberships(mysql.published(MEMBERSHIP, Membership::parse)),
-            Effect::ServerIds => Event::ServerIds(mysql.published(SERVER_ID, |id| Some(id.to_owned()))),
-            Effect::AddressOf(node) => Event::Address(mysql.given_address(&node)),
-            Effect::Find(_)
-            | Effect::StillThere(_)
-            | Effect::Objections(_)
-            | Effect::HangingDisk(_)
-            | Effect::Look { .. }
-            | Effect::Reach(..)
-            | Effect::Terminate(..)
-            | Effect::Kill(_)
-            | Effect::StandBack(..)
-            | Effect::Dead(..) => self.of_process(effect),
-            other => self.of_server(other),
+            Effect::Save(state) => Event::Done(self.mysql.state_file.save(&state)),
+            Effect::OfProcess(effect) => self.of_process(effect),
+            Effect::OfServer(effect) => self.of_server(effect),
+            Effect::OfCluster(effect) => self.of_cluster(effect),
+            Effect::OfHost(effect) => self.of_host(effect),
         }
     }
 
-    /// What is asked of the server's process, or done to it.
-    fn of_process(&mut self, effect: Effect) -> Event {
+    fn of_host(&self, effect: OfHost) -> Event {
         let mysql = self.mysql;
         match effect {
-            Effect::Find(remembered) => Event::Found(mysql.find_server(remembered.as_ref())),
-            Effect::StillThere(mut processes) => {
+            OfHost::OptionFile => Event::Texts(vec![mysql.config_path().display().to_string()]),
+            OfHost::MayStart => Event::Done(mysql.refuse_exposure()),
+            OfHost::NeedsCopyFirst => Event::Whether(mysql.needs_copy_first()),
+            OfHost::CopyIsUnfinished => Event::Flag(mysql.copy_is_unfinished()),
+            OfHost::MakeData => Event::Done(mysql.create_if_wanted(self.context)),
+            OfHost::IsCramped => Event::Flag(mysql.is_cramped()),
+            OfHost::Exposed => Event::Texts(mysql.exposed().into_iter().collect()),
+            OfHost::CheckPassword(dialect) => Event::Done(mysql.check_replication_password(&dialect)),
+        }
+    }
+
+    fn of_cluster(&self, effect: OfCluster) -> Event {
+        let done = |outcome: Result<(), pacemaker::Error>| Event::Done(outcome.map_err(cluster_failure));
+        let (mysql, cluster) = (self.mysql, &self.mysql.cluster);
+        match effect {
+            OfCluster::ReadRecord => Event::Record(promotable::read_record(cluster)),
+            OfCluster::ReplaceRecord(before, record) => Event::Replaced(promotable::replace_record(cluster, before.as_deref(), &record)),
+            OfCluster::Score(score) => done(cluster.publish_score(score)),
+            OfCluster::ScoreOf(node, score) => done(cluster.publish_score_of(&node, score)),
+            OfCluster::Publish(Attribute::Position(position)) => done(cluster.publish_private(POSITION, &position.print())),
+            OfCluster::Publish(Attribute::Membership(membership)) => done(cluster.publish_private(MEMBERSHIP, &membership.print())),
+            OfCluster::Publish(Attribute::ServerId(id)) => done(cluster.publish_private(SERVER_ID, &id)),
+            OfCluster::PublishReadable(readable) => done(mysql.publish_readable(readable)),
+            OfCluster::Positions => Event::Positions(mysql.published(POSITION, Position::parse)),
+            OfCluster::Memberships => Event::Memberships(mysql.published(MEMBERSHIP, Membership::parse)),
+            OfCluster::ServerIds => Event::ServerIds(mysql.published(SERVER_ID, |id| Some(id.to_owned()))),
+            OfCluster::AddressOf(node) => Event::Address(mysql.given_address(&node)),
+        }
+    }
+
+    fn of_process(&mut self, effect: OfProcess) -> Event {
+        let mysql = self.mysql;
+        match effect {
+            OfProcess::Find(remembered) => Event::Found(mysql.find_server(remembered.as_ref())),
+            OfProcess::StillThere(mut processes) => {
                 processes.retain(|process| !process.wait_gone(Duration::ZERO));
                 Event::Processes(processes)
             }
-            Effect::Objections(process) => Event::Texts(mysql.runs_as_root(&process).into_iter().collect()),
-            Effect::HangingDisk(process) => {
+            OfProcess::Objections(process) => Event::Texts(mysql.runs_as_root(&process).into_iter().collect()),
+            OfProcess::HangingDisk(process) => {
                 Event::Texts(mysql.watcher().hanging_disk(&process).map(|directory| directory.display().to_string()).into_iter().collect())
             }
-            Effect::Look { process, before, dialect, limit } => Event::Sight(self.look(&process, &before, dialect.as_ref(), limit)),
-            Effect::Reach(dialect, limit) => Event::Reached(self.reach(dialect.as_ref(), limit).map(Box::new)),
-            Effect::Terminate(process, limit) => {
+            OfProcess::Look { process, before, dialect, limit } => Event::Sight(self.look(&process, &before, dialect.as_ref(), limit)),
+            OfProcess::Reach(dialect, limit) => Event::Reached(self.reach(dialect.as_ref(), limit).map(Box::new)),
+            OfProcess::Launch(state, patience) => {
+                Event::Launched(mysql.launch(self.context, *state, patience).map(|(launched, server)| {
+                    self.server = server;
+                    launched
+                }))
+            }
+            OfProcess::Terminate(process, limit) => {
                 process.terminate();
                 Event::Flag(process.wait_gone(limit))
             }
-            Effect::StandBack(process, back) => {
+            OfProcess::StandBack(process, back) => {
                 if back {
                     process.stand_back()
                 } else {
@@ -163,50 +166,50 @@ impl<'a> Engine<'a> {
                 }
                 Event::Done(Ok(()))
             }
-            Effect::Dead(process, limit) => Event::Flag(process.wait_dead(limit)),
-            Effect::Kill(process) => {
+            OfProcess::Dead(process, limit) => Event::Flag(process.wait_dead(limit)),
+            OfProcess::Kill(process) => {
                 process.kill();
                 Event::Done(Ok(()))
             }
-            other => Event::Texts(vec![format!("{other:.100?} is none of a process")]),
+            OfProcess::Watch(process, disks) => {
+                mysql.watch(self.context, &process, disks);
+                Event::Done(Ok(()))
+            }
         }
     }
 
-    /// What is asked of the server over its connection, or told to it.
-    fn of_server(&mut self, effect: Effect) -> Event {
-        let (mysql, context) = (self.mysql, self.context);
+    fn of_server(&mut self, effect: OfServer) -> Event {
         let counted = |count: Result<u64, Fault>| count.map(|count| usize::try_from(count).unwrap_or(usize::MAX));
         match effect {
-            Effect::Tell(word) => Event::Told(self.tell(word)),
-            Effect::Observe => Event::Observed(self.server().and_then(Server::observe).map(Box::new)),
-            Effect::Replica => Event::Replica(self.server().and_then(Server::replica).map(|replica| replica.map(Box::new))),
-            Effect::Executed => Event::Set(self.server().and_then(Server::executed)),
-            Effect::Logged => Event::Set(self.server().and_then(Server::logged)),
-            Effect::SemiSync => Event::SemiSync(self.server().and_then(Server::semi_sync_status)),
-            Effect::Attached => Event::Attached(self.server().and_then(Server::replicas)),
-            Effect::IsConnected => Event::Flag(self.server.as_ref().is_some_and(Server::is_connected)),
-            Effect::Rest(replica, everything) => {
+            OfServer::Tell(word) => Event::Told(self.tell(word)),
+            OfServer::Observe => Event::Observed(self.server().and_then(Server::observe).map(Box::new)),
+            OfServer::Replica => Event::Replica(self.server().and_then(Server::replica).map(|replica| replica.map(Box::new))),
+            OfServer::Executed => Event::Set(self.server().and_then(Server::executed)),
+            OfServer::Logged => Event::Set(self.server().and_then(Server::logged)),
+            OfServer::SemiSync => Event::SemiSync(self.server().and_then(Server::semi_sync_status)),
+            OfServer::Attached => Event::Attached(self.server().and_then(Server::replicas)),
+            OfServer::IsConnected => Event::Flag(self.server.as_ref().is_some_and(Server::is_connected)),
+            OfServer::Rest(replica, everything) => {
                 Event::Observed(self.server().and_then(|server| sequences::bring_to_rest(server, &replica, everything)).map(Box::new))
             }
-            Effect::ApplierWaits => Event::Asked(self.server().and_then(Server::applier_waits_for_a_lock)),
-            Effect::CutClients => Event::Counted(self.server().and_then(Server::cut_clients)),
-            Effect::StuckCommits(patience) => Event::Counted(counted(self.server().and_then(|s| s.stuck_commits_within(patience)))),
-            Effect::Running(statement) => Event::Counted(self.server().and_then(|server| {
+            OfServer::ApplierWaits => Event::Asked(self.server().and_then(Server::applier_waits_for_a_lock)),
+            OfServer::CutClients => Event::Counted(self.server().and_then(Server::cut_clients)),
+            OfServer::StuckCommits(patience) => Event::Counted(counted(self.server().and_then(|s| s.stuck_commits_within(patience)))),
+            OfServer::Running(statement) => Event::Counted(self.server().and_then(|server| {
                 let statement = match statement {
                     Statement::Backup => LAST_OF_BACKUP,
                     Statement::Barrier => server.dialect().barrier(),
                 };
                 server.running(statement)
             })),
-            Effect::HoldCommits(dialect) => Event::Asked(self.hold_commits(dialect.as_ref())),
-            Effect::EndWaiting(limit) => Event::Counted(self.server().and_then(|server| server.end_waiting(limit))),
-            Effect::ReleaseWaiting { held, enough, limit } => Event::Counted(self.server().and_then(|server| {
+            OfServer::HoldCommits(dialect) => Event::Asked(self.hold_commits(dialect.as_ref())),
+            OfServer::EndWaiting(limit) => Event::Counted(self.server().and_then(|server| server.end_waiting(limit))),
+            OfServer::ReleaseWaiting { held, enough, limit } => Event::Counted(self.server().and_then(|server| {
                 server.release_waiting(limit, |logged| held.iter().filter(|held| held.contains(logged)).count() >= enough)
             })),
-            Effect::Equip => Event::Equipped(self.server().and_then(|server| equip(mysql, server)).map(Box::new)),
-            other => {
-                context.log.error(format!("{other:.100?} is not known: this is a defect of the agent; please report it"));
-                Event::Flag(false)
+            OfServer::Equip => {
+                let mysql = self.mysql;
+                Event::Equipped(self.server().and_then(|server| equip(mysql, server)).map(Box::new))
             }
         }
     }
@@ -258,9 +261,6 @@ impl<'a> Engine<'a> {
 
     fn tell(&mut self, word: Word) -> Result<(), Fault> {
         let mysql = self.mysql;
-        if let Word::StopReplica(dialect) = &word {
-            return self.stop_replica(dialect.as_ref());
-        }
         let server = self.server()?;
         let dialect = server.dialect().clone();
         match word {
@@ -272,7 +272,7 @@ impl<'a> Engine<'a> {
             Word::StartReceiver => server.run(dialect.start_receiver()),
             Word::StartApplier => server.run(dialect.start_applier()),
             Word::StartReplica => server.run(dialect.start_replica()),
-            Word::StopReplica(_) => Ok(()),
+            Word::StopReplica(known) => self.stop_replica(known.as_ref()),
             Word::ForgetSource => server.run(dialect.forget_source()),
             Word::Follow(host) => point_to(mysql, server, &host),
             Word::Acknowledge(on) => server.run_all(dialect.acknowledge(on)),

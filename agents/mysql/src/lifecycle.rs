@@ -13,7 +13,7 @@ use crate::limits;
 use crate::observation::Observation;
 use crate::protocol::Launched;
 use crate::server::{Fault, Server};
-use crate::state::State;
+use crate::state::{Process, State, Told};
 use crate::validate::not_its_data;
 
 /// How much of the end of the log is looked at. Bytes.
@@ -73,11 +73,11 @@ impl MySql {
             log: Some(self.params.log.clone()),
         };
         let disks = if dying.is_empty() { self.disks_of([]) } else { None };
-        let mut state = State { dying, disks, ..state };
+        let mut state = State { dying, ..state };
         let dying = state.dying.clone();
         // Remembered before it runs: a stop must find it, whenever this agent is killed.
         let remember = |server: &Identity| {
-            state.server = Some(server.clone());
+            state.process = Some(Process::started(server.clone(), disks.clone()));
             self.state_file.save(&state).map_err(|failure| failure.reason)
         };
         if let Some(before) = dying.first() {
@@ -106,7 +106,7 @@ impl MySql {
 
     /// A crash of the server is noticed at once, and one of Pacemaker's control group does not end it.
     fn watch_over(&self, context: &Context, server: &Identity, state: &State) {
-        self.watch_new(context, server, state.disks.clone());
+        self.watch_new(context, server, state.disks().cloned());
         self.enclose(context, "MySQL", server);
     }
 
@@ -237,7 +237,7 @@ impl MySql {
         let copy_ended = self.end_copy();
         self.withdraw(context);
         let state = self.state_file.load();
-        let process = self.find_server(state.server.as_ref());
+        let process = self.find_server(state.server());
         if let Some(process) = process.clone() {
             let longest = promotable::grace(context, limits::KILL_RESERVE);
             let ending = process.clone();
@@ -245,17 +245,18 @@ impl MySql {
             promotable::end_server(&context.log, &process, grace);
         }
         // Whoever was killed, now or before.
-        let before: Vec<Identity> = state.dying.iter().chain(&state.server).chain(&process).cloned().collect();
+        let before: Vec<Identity> = state.dying.iter().chain(state.server()).chain(&process).cloned().collect();
         promotable::unless_gone(context, &before)?;
         let stands = |(readable, at): (bool, Duration)| !readable && process::since_boot().saturating_sub(at) < limits::READABLE_STANDS;
-        let mut readable = state.readable;
-        if self.cluster.is_present() && !state.readable.is_some_and(stands) {
+        let mut readable = state.told.readable;
+        if self.cluster.is_present() && !state.told.readable.is_some_and(stands) {
             match self.publish_readable(false) {
                 Ok(()) => readable = Some((false, process::since_boot())),
                 Err(e) => context.log.warning(format!("the reader attribute cannot be published: {e}")),
             }
         }
-        let stopped = State { readable, ..state.of_stopped() };
+        let stopped = state.of_stopped();
+        let stopped = State { told: Told { readable, ..stopped.told }, ..stopped };
         self.forget_server(context, &[&self.params.socket, &self.params.pidfile], &self.state_file, &stopped);
         copy_ended
     }

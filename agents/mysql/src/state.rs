@@ -1,266 +1,462 @@
 //! What this node remembers of its own server until the next boot. Not the truth: that is the server itself, and the
 //! record in the CIB. It saves the monitor from asking the cluster each time.
+//!
+//! What is remembered stands where it is true: of the server's process, as long as that one lives; of a situation, as long as it lasts; and
+//! whatever the situation. A change of the situation is a function here, and takes with it what was true in the one before.
+
+mod saved;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use pacemaker::{Disks, Score};
 use process::Identity;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::dialect::Dialect;
-use crate::election::{Acknowledging, Memory, Position};
-use crate::gtid::Gtids;
+use crate::election::{Memory, Position};
 use crate::membership::Membership;
-use crate::record::{Record, Stamp};
-
-/// How far a promotion came, and whether it is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) enum Stage {
-    /// Recorded, or about to be; nobody can have written.
-    Recorded,
-    /// Open for writes, or about to be.
-    Open,
-    /// Demoted. What follows is another epoch, even here.
-    Over,
-}
-
-/// A promotion that this server's process went through.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Reign {
-    /// Its epoch.
-    pub(crate) epoch: u64,
-    /// The process.
-    pub(crate) server: Identity,
-    /// How far it came.
-    pub(crate) stage: Stage,
-}
-
-/// `election::Memory` as it stands in the file. The pure modules know no files.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct SavedMemory {
-    acknowledging: Option<(String, String)>,
-    not_before: Option<String>,
-}
-
-/// One that cannot be read is as good as none: it allows nothing.
-mod memory {
-    use super::*;
-
-    pub(super) fn serialize<S: Serializer>(memory: &Memory, to: S) -> Result<S::Ok, S::Error> {
-        let acknowledging = memory.acknowledging.as_ref().map(|a| (a.stamp.to_string(), a.mark.to_string()));
-        SavedMemory { acknowledging, not_before: memory.not_before.map(|stamp| stamp.to_string()) }.serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Memory, D::Error> {
-        let saved = SavedMemory::deserialize(from)?;
-        let acknowledging = saved
-            .acknowledging
-            .and_then(|(stamp, mark)| Some(Acknowledging { stamp: Stamp::parse(&stamp)?, mark: Gtids::parse_any(&mark).ok()? }));
-        Ok(Memory { acknowledging, not_before: saved.not_before.as_deref().and_then(Stamp::parse) })
-    }
-}
-
-/// What stands in the file as it is told to others. What cannot be read there is none.
-trait Text: Sized {
-    fn print(&self) -> String;
-    fn parse(text: &str) -> Option<Self>;
-}
-
-impl Text for Record {
-    fn print(&self) -> String {
-        self.to_string()
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        Self::parse(text).ok()
-    }
-}
-
-impl Text for Position {
-    fn print(&self) -> String {
-        Self::print(self)
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        Self::parse(text)
-    }
-}
-
-impl Text for Membership {
-    fn print(&self) -> String {
-        Self::print(self)
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        Self::parse(text)
-    }
-}
-
-mod text {
-    use super::*;
-
-    pub(super) fn serialize<T: Text, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
-        value.as_ref().map(T::print).serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, T: Text, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
-        Ok(Option::<String>::deserialize(from)?.as_deref().and_then(T::parse))
-    }
-}
-
-/// The same, and when.
-mod text_at {
-    use super::*;
-
-    pub(super) fn serialize<T: Text, S: Serializer>(value: &Option<(T, Duration)>, to: S) -> Result<S::Ok, S::Error> {
-        value.as_ref().map(|(value, at)| (value.print(), at)).serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, T: Text, D: Deserializer<'de>>(from: D) -> Result<Option<(T, Duration)>, D::Error> {
-        let found = Option::<(String, Duration)>::deserialize(from)?;
-        Ok(found.and_then(|(text, at)| Some((T::parse(&text)?, at))))
-    }
-}
+use crate::record::Record;
 
 /// The memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(from = "saved::Saved", into = "saved::Saved")]
 pub(crate) struct State {
-    /// What the fields mean: another number is another agent's memory. 0 is the same as 1.
+    /// What the file means: another number is another agent's memory. 0 is the same as 1.
     pub(crate) version: u32,
     /// The server that was started or taken over.
-    pub(crate) server: Option<Identity>,
+    pub(crate) process: Option<Process>,
     /// Servers before it that may still hold their data: killed ones whose memory the kernel has not taken back, or that hang on a disk.
     /// No other is started while they do.
     pub(crate) dying: Vec<Identity>,
-    /// How many monitors in a row found it silent, though it works.
-    pub(crate) silent: u32,
-    /// The disks that it writes to, which are watched.
-    pub(crate) disks: Option<pacemaker::Disks>,
+    /// Whether it is a primary, and what is true of one alone.
+    pub(crate) role: Role,
+    /// What it remembers about acknowledging.
+    pub(crate) memory: Memory,
+    /// The record as it was read last. Good for one election.
+    pub(crate) record: Option<Record>,
+    /// When the record was read last to see whether it names whom this server follows, or this primary, since boot.
+    pub(crate) asked_record: Option<Duration>,
+    /// Where the nodes' servers are reached, as far as asked.
+    pub(crate) addresses: BTreeMap<String, String>,
+    /// The other node whose server has the id of this one, as it is to be told to an operator.
+    pub(crate) twin: Option<String>,
+    /// What the others were told.
+    pub(crate) told: Told,
+}
+
+/// A process of the server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Process {
+    pub(crate) identity: Identity,
     /// Whether the agent started it, or has taken it over completely.
     pub(crate) ours: bool,
     /// Whether it has answered since it was started: before that, silence is recovery.
     pub(crate) answered: bool,
-    /// How it is spoken to. Found out anew when it was written by an agent that knew other words.
-    #[serde(deserialize_with = "if_understood")]
+    /// How many monitors in a row found it silent, though it works.
+    pub(crate) silent: u32,
+    /// The disks that it writes to, which are watched.
+    pub(crate) disks: Option<Disks>,
+    /// How it is spoken to.
     pub(crate) dialect: Option<Dialect>,
     /// What it leaves out of its binary log, empty for nothing. Fixed while the process lives.
     pub(crate) filters: String,
-    /// Whether it is promoted: set when the promotion is recorded, before writes open.
-    pub(crate) promoted: bool,
-    /// Whether this process has been attached to a primary.
+    /// Whether it has been attached to a primary.
     pub(crate) linked: bool,
-    /// Its last promotion.
-    pub(crate) reign: Option<Reign>,
-    /// The record of a promotion, saved before it is written, until the reign is over.
-    #[serde(with = "text")]
-    pub(crate) claim: Option<Record>,
-    /// The node that it follows.
-    pub(crate) following: Option<String>,
-    /// What it remembers about acknowledging.
-    #[serde(with = "memory")]
-    pub(crate) memory: Memory,
-    /// Whether it acknowledges now, by what it was told.
-    pub(crate) acknowledges: bool,
-    /// The round of the election for which its receiver was stopped.
-    pub(crate) rested: Option<String>,
+    /// The epoch of its last promotion, which is over: what follows is another one, even here.
+    pub(crate) reigned: Option<u64>,
+}
+
+impl Process {
+    fn of(identity: Identity) -> Self {
+        Self {
+            identity,
+            ours: false,
+            answered: false,
+            silent: 0,
+            disks: None,
+            dialect: None,
+            filters: String::new(),
+            linked: false,
+            reigned: None,
+        }
+    }
+
+    /// One that the agent starts.
+    pub(crate) fn started(identity: Identity, disks: Option<Disks>) -> Self {
+        Self { ours: true, disks, ..Self::of(identity) }
+    }
+
+    /// One that was running when the agent came.
+    pub(crate) fn found(identity: Identity) -> Self {
+        Self { answered: true, ..Self::of(identity) }
+    }
+}
+
+/// What Pacemaker made of the server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Role {
+    Unpromoted(Unpromoted),
+    /// Set when the promotion is recorded, before writes open.
+    Primary(Primary),
+}
+
+impl Default for Role {
+    fn default() -> Self {
+        Self::Unpromoted(Unpromoted::default())
+    }
+}
+
+/// A server that is no primary.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Unpromoted {
+    pub(crate) link: Link,
     /// Transactions that the primary does not have. The server follows nobody until an operator has decided.
     pub(crate) errant: Option<String>,
     /// How many monitors have found transactions here that others wrote, and that the primary may have as well.
     pub(crate) foreign_for: u32,
-    /// Why its replication cannot get on, and since when: monitors ago.
-    pub(crate) broken: Option<String>,
-    pub(crate) broken_for: u32,
-    /// What was published of the wish to acknowledge.
-    #[serde(with = "text")]
-    pub(crate) membership: Option<Membership>,
-    /// When, since boot.
-    pub(crate) membership_at: Option<Duration>,
-    /// The record as it was read last. Good for one election.
-    #[serde(with = "text")]
-    pub(crate) record: Option<Record>,
-    /// The position that was published last, and when, since boot.
-    #[serde(with = "text_at")]
-    pub(crate) published: Option<(Position, Duration)>,
-    /// The record under which this node won the election in the notification before its promotion.
-    pub(crate) elected: Option<String>,
-    /// The score that stands until a time since boot, whatever the server is worth: after a refused promotion or a
-    /// hand-over. Otherwise the next monitor would start the same promotion again at once.
-    pub(crate) stands_back: Option<(pacemaker::Score, Duration)>,
-    /// A dead primary that `demote` started again is no candidate before it is attached, or until this time since
-    /// boot: raising its score would abort the transition that promotes its successor.
-    pub(crate) held_until: Option<Duration>,
-    /// On the primary: nodes whose server was stopped, or that resigned. They leave the record when the others have all.
-    pub(crate) leaving: BTreeSet<String>,
-    /// On the primary: nodes whose server was started. They enter the record anew.
-    pub(crate) joining: BTreeSet<String>,
-    /// On the primary: what it had logged at the monitor before, if commits were waiting.
-    pub(crate) stands_at: Option<String>,
-    /// When the record was read last to see whether it names whom this server follows, or this primary, since boot.
-    pub(crate) asked_record: Option<Duration>,
-    /// On the primary: when the replicas' wishes were looked up last, since boot.
-    pub(crate) asked_members: Option<Duration>,
-    /// What was published of the server's id, and when, since boot.
-    pub(crate) server_id: Option<(String, Duration)>,
-    /// The other node whose server has the id of this one, as it is to be told to an operator.
-    pub(crate) twin: Option<String>,
-    /// On the primary: the ids that the nodes published, as they were read last.
-    pub(crate) server_ids: BTreeMap<String, String>,
-    /// On the primary: the replicas that are none of the cluster's, as they were found last.
-    pub(crate) strangers: Vec<String>,
-    /// On the primary: that another was named in the record.
-    pub(crate) contested: Option<String>,
-    /// On the primary: why an acknowledgement may be worth nothing.
-    pub(crate) intruded: Option<String>,
-    /// On the primary: why no write is acknowledged, since when it is so, since boot.
-    pub(crate) blocked: Option<(String, Duration)>,
-    /// When writes were opened, since boot.
-    pub(crate) opened: Option<Duration>,
-    /// On a replica: what its last monitor could not do.
+    pub(crate) broken: Option<Broken>,
+    /// What its last monitor could not do.
     pub(crate) trouble: Option<String>,
-    /// On a replica: for how many monitors it follows nobody.
+    /// For how many monitors it follows nobody.
     pub(crate) alone_for: u32,
     /// Why this node was not promoted, until somebody is.
     pub(crate) refused: Option<String>,
-    /// On the primary: why its commits do not wait for replicas as they should.
+    /// The score that stands until a time since boot, whatever the server is worth: after a refused promotion or a
+    /// hand-over. Otherwise the next monitor would start the same promotion again at once.
+    pub(crate) stands_back: Option<(Score, Duration)>,
+    /// A dead primary that `demote` started again is no candidate before it is attached, or until this time since
+    /// boot: raising its score would abort the transition that promotes its successor.
+    pub(crate) held_until: Option<Duration>,
+}
+
+/// Whom a server follows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Link {
+    /// Nobody that the agent knows of, and nothing was asked of it: it was started or taken over.
+    #[default]
+    Nobody,
+    /// A node, as far as it goes. `acknowledges`: whether it acknowledges now, by what it was told.
+    Following { node: String, acknowledges: bool },
+    /// Its receiver is stopped for an election.
+    Resting(Rest),
+    /// It was the primary, and nobody has asked for its position since. Whom the next record names it follows.
+    Demoted,
+}
+
+/// A server whose position is at rest.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Rest {
+    /// The round of the election.
+    pub(crate) round: String,
+    /// The record under which this node won it in the notification before its promotion.
+    pub(crate) elected: Option<String>,
+    /// The record of its promotion, saved before it is written: nobody can have written anything under it.
+    pub(crate) claim: Option<Record>,
+}
+
+/// Why its replication cannot get on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Broken {
+    pub(crate) why: String,
+    /// For how many monitors.
+    pub(crate) monitors: u32,
+}
+
+/// A primary.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Primary {
+    /// The epoch under which writes opened, or are about to. Nothing for one that was running before and is not recorded yet.
+    pub(crate) epoch: Option<u64>,
+    /// The record of its promotion.
+    pub(crate) claim: Option<Record>,
+    /// When writes were opened, since boot.
+    pub(crate) opened: Option<Duration>,
+    /// Nodes whose server was stopped, or that resigned. They leave the record when the others have all.
+    pub(crate) leaving: BTreeSet<String>,
+    /// Nodes whose server was started. They enter the record anew.
+    pub(crate) joining: BTreeSet<String>,
+    /// What it had logged at the monitor before, if commits were waiting.
+    pub(crate) stands_at: Option<String>,
+    /// When the replicas' wishes were looked up last, since boot.
+    pub(crate) asked_members: Option<Duration>,
+    /// The ids that the nodes published, as they were read last.
+    pub(crate) server_ids: BTreeMap<String, String>,
+    /// The replicas that are none of the cluster's, as they were found last.
+    pub(crate) strangers: Vec<String>,
+    /// That another was named in the record.
+    pub(crate) contested: Option<String>,
+    /// Why an acknowledgement may be worth nothing.
+    pub(crate) intruded: Option<String>,
+    /// Why no write is acknowledged, since when it is so, since boot.
+    pub(crate) blocked: Option<(String, Duration)>,
+    /// Why its commits do not wait for replicas as they should.
     pub(crate) weakened: Option<String>,
-    /// Where the nodes' servers are reached, as far as asked.
-    pub(crate) addresses: BTreeMap<String, String>,
-    /// The reader attribute as published, and when, since boot.
+}
+
+/// What was published, and when, since boot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Told {
+    /// The position.
+    pub(crate) position: Option<(Position, Duration)>,
+    /// The wish to acknowledge.
+    pub(crate) membership: Option<(Membership, Duration)>,
+    /// The server's id.
+    pub(crate) server_id: Option<(String, Duration)>,
+    /// The reader attribute.
     pub(crate) readable: Option<(bool, Duration)>,
 }
 
+/// What is asked of it whatever the situation.
 impl State {
+    /// The process.
+    pub(crate) fn server(&self) -> Option<&Identity> {
+        self.process.as_ref().map(|process| &process.identity)
+    }
+
+    pub(crate) fn ours(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.ours)
+    }
+
+    pub(crate) fn answered(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.answered)
+    }
+
+    pub(crate) fn dialect(&self) -> Option<&Dialect> {
+        self.process.as_ref().and_then(|process| process.dialect.as_ref())
+    }
+
+    pub(crate) fn disks(&self) -> Option<&Disks> {
+        self.process.as_ref().and_then(|process| process.disks.as_ref())
+    }
+
+    pub(crate) fn promoted(&self) -> bool {
+        matches!(self.role, Role::Primary(_))
+    }
+
+    pub(crate) fn primary(&self) -> Option<&Primary> {
+        match &self.role {
+            Role::Primary(primary) => Some(primary),
+            Role::Unpromoted(_) => None,
+        }
+    }
+
+    pub(crate) fn unpromoted(&self) -> Option<&Unpromoted> {
+        match &self.role {
+            Role::Unpromoted(unpromoted) => Some(unpromoted),
+            Role::Primary(_) => None,
+        }
+    }
+
+    fn link(&self) -> Option<&Link> {
+        self.unpromoted().map(|unpromoted| &unpromoted.link)
+    }
+
+    /// The node that it follows.
+    pub(crate) fn following(&self) -> Option<&str> {
+        match self.link() {
+            Some(Link::Following { node, .. }) => Some(node),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn acknowledges(&self) -> bool {
+        matches!(self.link(), Some(Link::Following { acknowledges: true, .. }))
+    }
+
+    /// The election that its receiver was stopped for.
+    pub(crate) fn rest(&self) -> Option<&Rest> {
+        match self.link() {
+            Some(Link::Resting(rest)) => Some(rest),
+            _ => None,
+        }
+    }
+
+    /// Whether it is at rest for the election of this round.
+    pub(crate) fn rests_for(&self, round: &str) -> bool {
+        self.rest().is_some_and(|rest| rest.round == round)
+    }
+
+    /// Whether it was demoted and has not been asked for its position since.
+    pub(crate) fn was_demoted(&self) -> bool {
+        matches!(self.link(), Some(Link::Demoted))
+    }
+
+    pub(crate) fn errant(&self) -> Option<&str> {
+        self.unpromoted().and_then(|unpromoted| unpromoted.errant.as_deref())
+    }
+
+    /// For how many monitors its replication cannot get on.
+    pub(crate) fn broken_for(&self) -> u32 {
+        self.unpromoted().and_then(|unpromoted| unpromoted.broken.as_ref()).map_or(0, |broken| broken.monitors)
+    }
+
+    pub(crate) fn held_until(&self) -> Option<Duration> {
+        self.unpromoted().and_then(|unpromoted| unpromoted.held_until)
+    }
+
+    /// The record of its promotion, saved before it was written.
+    pub(crate) fn claim(&self) -> Option<&Record> {
+        match &self.role {
+            Role::Primary(primary) => primary.claim.as_ref(),
+            Role::Unpromoted(_) => self.rest().and_then(|rest| rest.claim.as_ref()),
+        }
+    }
+
     /// The members of the record as it was read last.
     pub(crate) fn recorded_members(&self) -> BTreeSet<String> {
         self.record.as_ref().map(|record| record.active.clone()).unwrap_or_default()
     }
 
-    /// The reign of the process that runs now, if the record is of it.
-    fn reign_of(&self, record: &Record) -> Option<&Reign> {
-        self.reign.as_ref().filter(|r| r.epoch == record.epoch && Some(&r.server) == self.server.as_ref() && !record.decided())
+    /// The epoch of a promotion of this process that is not over.
+    fn epoch(&self) -> Option<u64> {
+        let open = self.primary().and_then(|primary| primary.epoch);
+        open.or_else(|| self.claim().map(|claim| claim.epoch)).filter(|_| self.process.is_some())
     }
 
-    /// Whether the record is of a reign of the process that runs now, over or not: it holds everything.
+    /// Whether the record is of a promotion of the process that runs now, over or not: it holds everything.
     pub(crate) fn reigned(&self, record: &Record) -> bool {
-        self.reign_of(record).is_some()
+        let epoch = self.epoch().or_else(|| self.process.as_ref().and_then(|process| process.reigned));
+        epoch == Some(record.epoch) && !record.decided()
     }
 
     /// The same, and it is not over.
     pub(crate) fn reigns(&self, record: &Record) -> bool {
-        self.reign_of(record).is_some_and(|r| r.stage != Stage::Over)
+        self.epoch() == Some(record.epoch) && !record.decided()
+    }
+
+    /// Whether this process was recorded as a primary by this agent, ever.
+    pub(crate) fn has_reigned(&self) -> bool {
+        self.epoch().is_some() || self.process.as_ref().is_some_and(|process| process.reigned.is_some())
+    }
+
+    /// Whether its last promotion was ended by a demotion.
+    pub(crate) fn reign_is_over(&self) -> bool {
+        self.epoch().is_none() && self.process.as_ref().is_some_and(|process| process.reigned.is_some())
+    }
+}
+
+/// What changes it.
+impl State {
+    /// Changes what is remembered of the process, if there is one.
+    pub(crate) fn of_process(&mut self, change: impl FnOnce(&mut Process)) {
+        if let Some(process) = self.process.as_mut() {
+            change(process);
+        }
+    }
+
+    /// Reads or changes what is remembered of a primary. Whoever is none remembers nothing of the kind.
+    pub(crate) fn as_primary<T: Default>(&mut self, change: impl FnOnce(&mut Primary) -> T) -> T {
+        match &mut self.role {
+            Role::Primary(primary) => change(primary),
+            Role::Unpromoted(_) => T::default(),
+        }
+    }
+
+    /// The same of a server that is no primary.
+    pub(crate) fn as_unpromoted<T: Default>(&mut self, change: impl FnOnce(&mut Unpromoted) -> T) -> T {
+        match &mut self.role {
+            Role::Unpromoted(unpromoted) => change(unpromoted),
+            Role::Primary(_) => T::default(),
+        }
+    }
+
+    /// It is to follow a node. A primary is none any more then; whether its reign ended in order is not known.
+    pub(crate) fn follow(&mut self, node: &str) {
+        let acknowledges = self.acknowledges();
+        if self.promoted() {
+            self.role = Role::default();
+        }
+        self.as_unpromoted(|unpromoted| unpromoted.link = Link::Following { node: node.to_owned(), acknowledges });
+    }
+
+    /// Whether it acknowledges, by what it was told. Only who follows somebody does.
+    pub(crate) fn set_acknowledges(&mut self, on: bool) {
+        self.as_unpromoted(|unpromoted| {
+            if let Link::Following { acknowledges, .. } = &mut unpromoted.link {
+                *acknowledges = on;
+            }
+        });
+    }
+
+    /// Its receiver is about to be stopped for the election of this round. Returns whom it followed. A primary that somebody closed stays
+    /// one until it is demoted.
+    pub(crate) fn come_to_rest(&mut self, round: &str) -> Option<String> {
+        self.as_unpromoted(|unpromoted| match &mut unpromoted.link {
+            Link::Resting(rest) => {
+                round.clone_into(&mut rest.round);
+                None
+            }
+            link => {
+                let rest = Link::Resting(Rest { round: round.to_owned(), elected: None, claim: None });
+                match std::mem::replace(link, rest) {
+                    Link::Following { node, .. } => Some(node),
+                    Link::Nobody | Link::Resting(_) | Link::Demoted => None,
+                }
+            }
+        })
+    }
+
+    /// Whether this node won the election under this record.
+    pub(crate) fn set_elected(&mut self, record: Option<String>) {
+        self.as_unpromoted(|unpromoted| {
+            if let Link::Resting(rest) = &mut unpromoted.link {
+                rest.elected = record;
+            }
+        });
+    }
+
+    /// A promotion is about to be recorded, in the election of this round: a run after this one knows then that the record is its own.
+    pub(crate) fn lay_claim(&mut self, record: Record, round: String) {
+        self.of_process(|process| process.reigned = None);
+        match &mut self.role {
+            Role::Primary(primary) => (primary.epoch, primary.claim) = (None, Some(record)),
+            Role::Unpromoted(Unpromoted { link: Link::Resting(rest), .. }) => rest.claim = Some(record),
+            Role::Unpromoted(unpromoted) => unpromoted.link = Link::Resting(Rest { round, elected: None, claim: Some(record) }),
+        }
+    }
+
+    /// Its promotion is recorded, and writes open now.
+    pub(crate) fn become_primary(&mut self, record: &Record, now: Duration) {
+        let primary = Primary { claim: self.claim().cloned(), opened: Some(now), ..Primary::default() };
+        self.role = Role::Primary(primary);
+        self.reign_under(record.epoch);
+        self.record = Some(record.clone());
+        self.asked_record = Some(now);
+    }
+
+    /// A primary that was running before, and is not recorded as one of this agent's.
+    pub(crate) fn take_over(&mut self) {
+        self.role = Role::Primary(Primary::default());
+    }
+
+    /// The epoch that the primary is recorded under.
+    pub(crate) fn reign_under(&mut self, epoch: u64) {
+        self.of_process(|process| process.reigned = None);
+        self.as_primary(|primary| primary.epoch = Some(epoch));
+    }
+
+    /// It is demoted.
+    pub(crate) fn end_reign(&mut self) {
+        if let Some(epoch) = self.epoch() {
+            self.of_process(|process| process.reigned = Some(epoch));
+        }
+        if self.promoted() {
+            self.role = Role::Unpromoted(Unpromoted { link: Link::Demoted, ..Unpromoted::default() });
+        }
+        self.as_unpromoted(|unpromoted| {
+            unpromoted.alone_for = 0;
+            if let Link::Resting(rest) = &mut unpromoted.link {
+                rest.claim = None;
+            }
+        });
     }
 
     /// What stays of it when the server was stopped: what others were told, and when.
     pub(crate) fn of_stopped(&self) -> Self {
-        Self {
-            membership: self.membership.clone(),
-            membership_at: self.membership_at,
-            readable: self.readable,
-            published: self.published.clone(),
-            ..Self::default()
-        }
+        Self { told: Told { server_id: None, ..self.told.clone() }, ..Self::default() }
     }
 
     /// What stays of it when there is another process of the server, whoever started it: what the one before had received, and maybe
@@ -270,24 +466,44 @@ impl State {
         memory.start_over(None);
         Self {
             memory,
-            server_id: self.server_id.clone(),
             dying,
-            held_until: self.held_until,
+            role: Role::Unpromoted(Unpromoted { held_until: self.held_until(), ..Unpromoted::default() }),
             record: self.record.clone(),
             addresses: self.addresses.clone(),
-            published: self.published.clone(),
-            membership: self.membership.clone(),
-            membership_at: self.membership_at,
-            readable: self.readable,
+            told: self.told.clone(),
             ..Self::default()
         }
     }
+
+    /// The same when that process was found, and not started by this agent.
+    pub(crate) fn of_found_process(&self, found: Identity, dying: Vec<Identity>) -> Self {
+        let mut state = Self { process: Some(Process::found(found)), ..self.of_new_process(dying) };
+        if let Some(node) = self.following() {
+            state.follow(node);
+        }
+        state
+    }
 }
 
-/// A part that says nothing where it cannot be understood: it can be found out anew.
-fn if_understood<'de, D: Deserializer<'de>, T: serde::de::DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
-    let value = serde_json::Value::deserialize(from)?;
-    Ok(serde_json::from_value(value).ok())
+/// What the model changes.
+#[cfg(test)]
+impl State {
+    pub(crate) fn forget_claim(&mut self) {
+        match &mut self.role {
+            Role::Primary(primary) => primary.claim = None,
+            Role::Unpromoted(Unpromoted { link: Link::Resting(rest), .. }) => rest.claim = None,
+            Role::Unpromoted(_) => {}
+        }
+    }
+
+    /// As one that a demotion did not end.
+    pub(crate) fn keep_claim(&mut self, claim: Record) {
+        self.as_unpromoted(|unpromoted| match &mut unpromoted.link {
+            Link::Resting(rest) => rest.claim = Some(claim),
+            link @ Link::Demoted => *link = Link::Resting(Rest { round: String::new(), elected: None, claim: Some(claim) }),
+            Link::Nobody | Link::Following { .. } => {}
+        });
+    }
 }
 
 /// The file that holds the memory.
@@ -299,29 +515,5 @@ impl promotable::Memory for State {
 
     fn of_version(self, version: u32) -> Self {
         Self { version, ..self }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A release before, and words that this one does not know in what can be found out anew.
-    #[test]
-    fn what_can_be_found_out_anew_need_not_be_understood() {
-        let state: State = serde_json::from_str(r#"{"promoted":true,"dialect":{"words":"Newest"}}"#).unwrap();
-        assert_eq!((state.promoted, state.dialect), (true, None));
-        let known = State { dialect: Some(Dialect::unknown()), ..State::default() };
-        assert_eq!(serde_json::from_slice::<State>(&serde_json::to_vec(&known).unwrap()).unwrap(), known);
-    }
-
-    #[test]
-    fn another_process_of_the_server_has_acknowledged_nothing() {
-        let mut state = State::default();
-        let record = Record::parse("epoch=2 change=3 node=a server=11 active=b set=0-11-7").unwrap();
-        state.memory.learn(Stamp::default());
-        state.memory.acknowledge(&record);
-        let anew = state.of_new_process(vec![]).memory;
-        assert_eq!((anew.acknowledging, anew.not_before), (None, None));
     }
 }

@@ -23,7 +23,7 @@ impl MySql {
         if let Some(failure) = context.environment.without_notify(false) {
             return Err(failure);
         }
-        if self.find_server(self.state_file.load().server.as_ref()).is_none() {
+        if self.find_server(self.state_file.load().server()).is_none() {
             context.log.notice("the server does not run: its settings and grants were not checked");
             return Ok(());
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ocf::{Failure, Outcome};
 
-use super::{Attribute, Effect, Instance, Word};
+use super::{Attribute, Instance, OfCluster, Word};
 use crate::election;
 use crate::limits;
 use crate::membership::Membership;
@@ -16,20 +16,20 @@ use crate::record::{Durability, Record};
 impl Instance<'_> {
     /// Whether this replica may acknowledge under a record that was read now.
     pub(super) fn may_acknowledge(&self, record: &Record, primary: &str) -> bool {
-        let wanted = record.durability == Durability::Lossless && self.state.dialect.as_ref().is_some_and(|d| d.semi_sync.is_some());
+        let wanted = record.durability == Durability::Lossless && self.state.dialect().is_some_and(|d| d.semi_sync.is_some());
         wanted && self.me().is_ok_and(|me| election::may_acknowledge(record, me, primary, self.state.memory.not_before))
     }
 
     /// Whether the primary was told that nothing is acknowledged under this record.
     pub(super) fn has_resigned(&self, record: &Record) -> bool {
-        self.state.membership == Some(Membership::Resigned(record.stamp()))
+        self.state.told.membership.as_ref().is_some_and(|(told, _)| *told == Membership::Resigned(record.stamp()))
     }
 
     /// Ceases to acknowledge, then says so: in this order, so that whoever reads it can rely on it.
     pub(super) async fn resign(&mut self, record: &Record) -> Outcome {
         self.tell(Word::StopReceiver).await?;
         self.tell(Word::Acknowledge(false)).await?;
-        self.state.acknowledges = false;
+        self.state.set_acknowledges(false);
         let stamp = self.state.memory.resign(record);
         self.save().await?;
         if let Some(replica) = self.replica().await? {
@@ -37,7 +37,7 @@ impl Instance<'_> {
         }
         self.tell_membership(Membership::Resigned(stamp)).await?;
         self.warning("this replica ceases to acknowledge until it is in order again").await;
-        if self.state.errant.is_none() {
+        if self.state.errant().is_none() {
             self.tell(Word::StartReceiver).await?;
         }
         Ok(())
@@ -45,12 +45,12 @@ impl Instance<'_> {
 
     async fn tell_membership(&mut self, membership: Membership) -> Outcome {
         let now = self.now();
-        if self.state.membership.as_ref() == Some(&membership) && self.is_recent(self.state.membership_at, limits::MEMBERSHIP_STANDS) {
+        let stands = |(told, at): &(Membership, _)| *told == membership && self.is_recent(Some(*at), limits::MEMBERSHIP_STANDS);
+        if self.state.told.membership.as_ref().is_some_and(stands) {
             return Ok(());
         }
-        self.perform(Effect::Publish(Attribute::Membership(membership.clone()))).await?;
-        self.state.membership = Some(membership);
-        self.state.membership_at = Some(now);
+        self.perform(OfCluster::Publish(Attribute::Membership(membership.clone()))).await?;
+        self.state.told.membership = Some((membership, now));
         self.save().await
     }
 
@@ -58,7 +58,7 @@ impl Instance<'_> {
     pub(super) async fn tend_acknowledging(&mut self, seen: &Observation, primary: &str) -> Outcome {
         let wanted = self.must_wait();
         let known_epoch = self.state.record.clone().map_or(0, |r| r.epoch);
-        if wanted && self.state.acknowledges && seen.acknowledges && self.state.memory.epoch() >= known_epoch {
+        if wanted && self.state.acknowledges() && seen.acknowledges && self.state.memory.epoch() >= known_epoch {
             return Ok(());
         }
         if seen.acknowledges {
@@ -66,7 +66,7 @@ impl Instance<'_> {
             self.tell(Word::StopReceiver).await?;
             self.tell(Word::Acknowledge(false)).await?;
             self.tell(Word::StartReceiver).await?;
-            self.state.acknowledges = false;
+            self.state.set_acknowledges(false);
         }
         if !wanted {
             return if seen.acknowledges { self.save().await } else { Ok(()) };
@@ -100,7 +100,7 @@ impl Instance<'_> {
         self.tell(Word::StopReceiver).await?;
         let held = self.observe().await?.have();
         self.state.memory.acknowledge(record);
-        self.state.acknowledges = true;
+        self.state.set_acknowledges(true);
         self.save().await?;
         self.tell(Word::Acknowledge(true)).await?;
         self.tell(Word::StartReceiver).await?;
@@ -127,9 +127,9 @@ impl Instance<'_> {
 
     /// Lets a replica that has just come acknowledge when it is connected and recorded within `limit`, each.
     pub(super) async fn acknowledge_if_needed(&mut self, limit: Duration) -> Outcome {
-        let follows = !self.state.promoted && !self.state.acknowledges && self.state.errant.is_none();
-        let pointed = self.state.following.clone().filter(|_| follows);
-        let Some(primary) = pointed.filter(|_| self.must_wait() && self.state.answered) else { return Ok(()) };
+        let follows = !self.state.acknowledges() && self.state.errant().is_none();
+        let pointed = self.state.following().map(str::to_owned).filter(|_| follows);
+        let Some(primary) = pointed.filter(|_| self.must_wait() && self.state.answered()) else { return Ok(()) };
         if self.find().await.is_none() {
             return Ok(());
         }

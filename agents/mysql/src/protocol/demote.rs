@@ -5,12 +5,11 @@ use std::time::Duration;
 use ocf::{Failure, Outcome, Peers};
 use process::Identity;
 
-use super::{Effect, Instance, Sight, Word, answer, no_such_fault};
+use super::{Instance, OfProcess, OfServer, Sight, Word, answer, no_such_fault};
 use crate::election::Unfit;
 use crate::limits;
 use crate::observation::Observation;
 use crate::server::Fault;
-use crate::state::{Stage, State};
 
 impl Instance<'_> {
     /// Makes sure that this server is not a primary: closed if it can be, otherwise dead.
@@ -25,7 +24,7 @@ impl Instance<'_> {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure.reason,
             },
-            Sight::Engaged(why) | Sight::Working(why) if !self.state.answered => {
+            Sight::Engaged(why) | Sight::Working(why) if !self.state.answered() => {
                 // It never was a primary: it is recovering.
                 self.notice(why).await;
                 return Ok(());
@@ -43,9 +42,9 @@ impl Instance<'_> {
     /// could have left it as well: nobody was told of it. Its memory and the locks of its files are waited for by what starts the next one.
     async fn kill_surely(&mut self, process: Identity) -> Outcome {
         let pid = process.pid;
-        self.ask(Effect::Kill(process.clone())).await;
+        self.ask(OfProcess::Kill(process.clone())).await;
         let limit = self.left().max(limits::KILLED);
-        if self.flag(Effect::Dead(process, limit)).await {
+        if self.flag(OfProcess::Dead(process, limit)).await {
             return Ok(());
         }
         Err(Failure::generic(format!(
@@ -55,7 +54,7 @@ impl Instance<'_> {
 
     /// The orderly way.
     async fn hand_down(&mut self, seen: &Observation) -> Outcome {
-        let was_promoted = self.state.promoted;
+        let was_promoted = self.state.promoted();
         if !seen.closed || was_promoted {
             self.close().await?;
         }
@@ -64,7 +63,7 @@ impl Instance<'_> {
             self.tell(Word::EventScheduler(false)).await?;
         }
         if was_promoted {
-            let cut = self.count(Effect::CutClients).await?;
+            let cut = self.count(OfServer::CutClients).await?;
             self.tell(Word::Settle).await?;
             self.notice(format!("demoted, {cut} sessions ended")).await;
         }
@@ -94,10 +93,10 @@ impl Instance<'_> {
         }
         self.reach(limits::ANSWER).await?;
         // With replicas there, what waits is on its way; without them nothing comes.
-        let awaited = !answer!(self.ask(Effect::Attached).await, Attached, no_such_fault)?.is_empty();
+        let awaited = !answer!(self.ask(OfServer::Attached).await, Attached, no_such_fault)?.is_empty();
         let begin = self.now();
         let patience = if awaited { self.within(limits::PLANNED) } else { limits::LOOK };
-        let stuck = self.count(Effect::StuckCommits(patience)).await?;
+        let stuck = self.count(OfServer::StuckCommits(patience)).await?;
         if stuck > 0 {
             return Err(Failure::generic(format!("{stuck} commits wait for a replica")));
         }
@@ -107,11 +106,11 @@ impl Instance<'_> {
         if elapsed > limits::CLOSING / 5 && self.tell(Word::CloseWrites(limits::CLOSING)).await.is_ok() {
             return Ok(());
         }
-        if !self.flag(Effect::IsConnected).await {
+        if !self.flag(OfServer::IsConnected).await {
             self.reach(limits::ANSWER).await?;
         }
         self.warning(format!("the server does not become read-only ({first}): ending the sessions of clients")).await;
-        self.count(Effect::CutClients).await?;
+        self.count(OfServer::CutClients).await?;
         self.tell(Word::LockPatience).await?;
         Ok(self.tell(Word::CloseWrites(limits::CLOSING * 2)).await?)
     }
@@ -120,7 +119,8 @@ impl Instance<'_> {
     /// would find no server, and the cluster would stop and start this instance *before* it promotes the successor.
     async fn restart_demoted(&mut self, peers: &Peers) -> Outcome {
         self.state.end_reign();
-        self.state.held_until = Some(self.now() + limits::HELD);
+        let until = self.now() + limits::HELD;
+        self.state.as_unpromoted(|unpromoted| unpromoted.held_until = Some(until));
         self.save().await?;
         if !self.rules.clustered {
             return Ok(());
@@ -139,20 +139,5 @@ impl Instance<'_> {
             Err(failure) => self.error(format!("the dead server cannot be started again: {failure}")).await,
         }
         Ok(())
-    }
-}
-
-impl State {
-    /// What a demotion leaves of a reign.
-    pub(super) fn end_reign(&mut self) {
-        self.promoted = false;
-        self.claim = None;
-        self.alone_for = 0;
-        self.blocked = None;
-        self.leaving.clear();
-        self.joining.clear();
-        if let Some(reign) = self.reign.as_mut() {
-            reign.stage = Stage::Over;
-        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ocf::{Failure, Outcome, Peers};
 
-use super::{Attribute, Effect, Instance, answer, no_such_failure, no_such_fault};
+use super::{Attribute, Instance, OfCluster, OfHost, OfServer, answer, no_such_failure, no_such_fault};
 use crate::limits;
 use crate::observation::Observation;
 use crate::server::Attached;
@@ -25,12 +25,12 @@ impl Instance<'_> {
     async fn publish_server_id(&mut self, seen: &Observation) -> Result<bool, Failure> {
         let id = seen.variables.get("server_id").cloned().unwrap_or_default();
         let now = self.now();
-        let telling = telling(self.state.server_id.as_ref(), &id, now);
+        let telling = telling(self.state.told.server_id.as_ref(), &id, now);
         if !self.rules.clustered || telling == Telling::Stands {
             return Ok(false);
         }
-        self.perform(Effect::Publish(Attribute::ServerId(id.clone()))).await?;
-        self.state.server_id = Some((id, now));
+        self.perform(OfCluster::Publish(Attribute::ServerId(id.clone()))).await?;
+        self.state.told.server_id = Some((id, now));
         Ok(telling == Telling::Changed)
     }
 
@@ -49,7 +49,7 @@ impl Instance<'_> {
         let me = self.me()?;
         let mine = seen.variables.get("server_id").map(String::as_str).unwrap_or_default();
         let Some((other, _)) = known.iter().find(|(node, id)| *node != me && *id == mine) else { return Ok(None) };
-        let file = self.texts(Effect::OptionFile).await.pop().unwrap_or_default();
+        let file = self.texts(OfHost::OptionFile).await.pop().unwrap_or_default();
         Ok(Some(twin(me.min(other), me.max(other), mine, &file)))
     }
 
@@ -68,23 +68,26 @@ impl Instance<'_> {
     }
 
     async fn server_ids(&mut self) -> Result<BTreeMap<String, String>, Failure> {
-        answer!(self.ask(Effect::ServerIds).await, ServerIds, no_such_failure)
+        answer!(self.ask(OfCluster::ServerIds).await, ServerIds, no_such_failure)
     }
 
     /// Whose the connected replicas are. The cluster is asked when one of them is not known, or `anew`.
     pub(super) async fn connected(&mut self, anew: bool) -> Result<Connected, Failure> {
-        let attached = answer!(self.ask(Effect::Attached).await, Attached, no_such_fault)?;
-        let known = sort(&attached, &self.state.server_ids, &self.state.recorded_members());
+        let attached = answer!(self.ask(OfServer::Attached).await, Attached, no_such_fault)?;
+        let (ids, strangers) =
+            self.state.primary().map(|primary| (primary.server_ids.clone(), primary.strangers.clone())).unwrap_or_default();
+        let known = sort(&attached, &ids, &self.state.recorded_members());
         if (known.strangers.is_empty() && !anew) || !self.rules.clustered {
             return Ok(known);
         }
         // A stranger that stays is not asked about with each monitor.
-        if !anew && self.state.strangers == known.strangers {
+        if !anew && strangers == known.strangers {
             return Ok(known);
         }
-        self.state.server_ids = self.server_ids().await?;
-        let known = sort(&attached, &self.state.server_ids, &self.state.recorded_members());
-        self.state.strangers.clone_from(&known.strangers);
+        let ids = self.server_ids().await?;
+        let known = sort(&attached, &ids, &self.state.recorded_members());
+        let strangers = known.strangers.clone();
+        self.state.as_primary(|primary| (primary.server_ids, primary.strangers) = (ids, strangers));
         Ok(known)
     }
 }

@@ -9,7 +9,7 @@ use ocf::{Failure, Outcome};
 use promotable::Review;
 
 use super::identity::{Connected, twins};
-use super::{Effect, Instance, Statement, Word, answer, list, no_such_failure, no_such_fault};
+use super::{Instance, OfCluster, OfServer, Statement, Word, answer, list, no_such_failure, no_such_fault};
 use crate::election;
 use crate::gtid::Gtids;
 use crate::limits;
@@ -18,7 +18,6 @@ use crate::observation::Observation;
 use crate::premises;
 use crate::record::{Durability, Record, Stamp};
 use crate::server::Fault;
-use crate::state::{Reign, Stage, State};
 
 /// How many barriers may be waiting in the server.
 const BARRIERS: usize = 3;
@@ -88,10 +87,15 @@ impl Instance<'_> {
     async fn acknowledgers(&mut self, seen: &Observation, record: Record) -> Outcome {
         let status = self.semi_sync().await?;
         self.keep_waiting(seen, &record, status.active).await?;
-        let due = !self.is_recent(self.state.asked_members, limits::ASKED_EVERY);
+        if self.left() < limits::TO_GO_ON {
+            return Ok(());
+        }
+        let due = !self.is_recent(self.state.primary().and_then(|primary| primary.asked_members), limits::ASKED_EVERY);
         let Connected { nodes: mut attached, strangers } = self.connected(due).await?;
         attached.remove(&record.node);
-        self.state.intruded = twins(&self.state.server_ids).or_else(|| intruders(&strangers, status.acknowledging, attached.len()));
+        self.state.as_primary(|primary| {
+            primary.intruded = twins(&primary.server_ids).or_else(|| intruders(&strangers, status.acknowledging, attached.len()));
+        });
         let waiting = seen.waits && status.waiting > 0;
         if waiting && self.dialect.barrier_queues() {
             self.release_held(&record).await?;
@@ -103,7 +107,7 @@ impl Instance<'_> {
         let standing = Standing { waits: seen.waits, acknowledging: status.acknowledging, attached, stuck };
         let settled =
             standing.attached == record.active && standing.acknowledging >= standing.attached.len() && seen.waits && !due && !stuck;
-        if settled && self.state.joining.is_empty() && self.state.leaving.is_empty() {
+        if settled && self.state.primary().is_some_and(|primary| primary.joining.is_empty() && primary.leaving.is_empty()) {
             self.tell_blocked(&record, &standing.attached, false).await;
             return Ok(());
         }
@@ -114,9 +118,10 @@ impl Instance<'_> {
     async fn admit_and_dismiss(&mut self, record: Record, standing: Standing, settled: bool) -> Outcome {
         // Who was announced by the notification of its start does not acknowledge yet. It needs no asking: when it is recorded, it
         // does so in its own notification.
-        let announced = !self.state.joining.is_empty();
+        let started = self.state.as_primary(|primary| primary.joining.clone());
+        let announced = !started.is_empty();
         // The record may name one that cannot, because it is copied or has not come back; and MySQL counts the dead for a while.
-        let able = |node: &&String| record.active.contains(*node) && !self.state.joining.contains(*node);
+        let able = |node: &&String| record.active.contains(*node) && !started.contains(*node);
         let blocked = standing.is_blocked(standing.attached.iter().filter(able).count(), &record);
         let meets = blocked && !standing.attached.is_empty() && !announced;
         let stamp = record.stamp();
@@ -130,7 +135,8 @@ impl Instance<'_> {
         let told = if settled {
             Told::new()
         } else {
-            self.state.asked_members = Some(self.now());
+            let now = self.now();
+            self.state.as_primary(|primary| primary.asked_members = Some(now));
             self.memberships_when(|told| !meets || speaks(told)).await?
         };
         if !standing.waits {
@@ -138,11 +144,14 @@ impl Instance<'_> {
         }
         let seems_blocked = standing.seems_blocked(&record);
         let record = self.let_leave(record, &told, standing.waits).await?;
+        if self.left() < limits::TO_GO_ON {
+            return Ok(());
+        }
         let needed = blocked || record.active.len() < record.acknowledgements;
-        let connected = if needed && announced { self.await_attached().await? } else { standing.attached.clone() };
-        let joining = who_joins(&record, self.state.joining.clone(), &told, &connected, needed);
+        let connected = if needed && announced { self.await_attached(&started).await? } else { standing.attached.clone() };
+        let joining = who_joins(&record, started, &told, &connected, needed);
         let record = self.let_join(record, &joining).await?;
-        self.state.joining.clear();
+        self.state.as_primary(|primary| primary.joining.clear());
         let begins = announced && !joining.is_disjoint(&connected);
         if blocked && begins || meets && speaks(&told) {
             self.begin_to_be_acknowledged(&record).await?;
@@ -163,11 +172,11 @@ impl Instance<'_> {
     async fn tell_blocked(&mut self, record: &Record, attached: &BTreeSet<String>, blocked: bool) {
         let now = self.now();
         // Right after a promotion the replicas are on their way.
-        let arriving = self.is_recent(self.state.opened, limits::ARRIVING);
-        match (&self.state.blocked, blocked) {
+        let arriving = self.is_recent(self.state.primary().and_then(|primary| primary.opened), limits::ARRIVING);
+        match (self.state.primary().and_then(|primary| primary.blocked.as_ref()), blocked) {
             (Some((_, since)), false) => {
                 let seconds = now.saturating_sub(*since).as_secs();
-                self.state.blocked = None;
+                self.state.as_primary(|primary| primary.blocked = None);
                 self.notice(format!("writes are acknowledged again, after {seconds} s")).await;
             }
             (None, true) if !arriving => {
@@ -179,7 +188,7 @@ impl Instance<'_> {
                 let why = format!(
                     "writes wait: no replica acknowledges ({whom}); start one, or set durability=async-allowed and accept the loss"
                 );
-                self.state.blocked = Some((why.clone(), now));
+                self.state.as_primary(|primary| primary.blocked = Some((why.clone(), now)));
                 self.error(why).await;
             }
             _ => {}
@@ -190,7 +199,7 @@ impl Instance<'_> {
     async fn keep_waiting(&mut self, seen: &Observation, record: &Record, active: bool) -> Outcome {
         let weakened = premises::wait_is_weakened(&self.dialect, seen, record.acknowledgements)
             // A reign that did not begin with a promotion of ours begins to wait later.
-            .filter(|_| seen.waits || self.state.opened.is_some());
+            .filter(|_| seen.waits || self.state.primary().is_some_and(|primary| primary.opened.is_some()));
         if let Some(why) = &weakened {
             self.tell(Word::WaitForReplicas(record.acknowledgements)).await?;
             self.error(format!("{why}: set back; writes of the time between may be on the primary alone")).await;
@@ -198,7 +207,7 @@ impl Instance<'_> {
         let gave_up =
             || "the server has given up waiting for replicas, and acknowledges writes by itself until one acknowledges".to_owned();
         let now = weakened.map(|why| format!("{why}: it was set back, and writes of the time between may be on the primary alone"));
-        self.state.weakened = now.or_else(|| (seen.waits && !active).then(gave_up));
+        self.state.as_primary(|primary| primary.weakened = now.or_else(|| (seen.waits && !active).then(gave_up)));
         Ok(())
     }
 
@@ -227,11 +236,11 @@ impl Instance<'_> {
 
     /// Who is attached when these are, or after a moment: what was started now may still be connecting. Or it is being copied, and
     /// connects when that is done.
-    async fn await_attached(&mut self) -> Result<BTreeSet<String>, Failure> {
+    async fn await_attached(&mut self, awaited: &BTreeSet<String>) -> Result<BTreeSet<String>, Failure> {
         let until = self.now() + self.within(limits::CONNECTING);
         loop {
             let attached = self.connected(false).await?.nodes;
-            if attached.is_superset(&self.state.joining) || self.now() >= until {
+            if attached.is_superset(awaited) || self.now() >= until {
                 return Ok(attached);
             }
             self.wait(limits::MEETING_STEP).await;
@@ -252,14 +261,14 @@ impl Instance<'_> {
 
     /// What the replicas tell.
     async fn memberships(&mut self) -> Result<Told, Failure> {
-        answer!(self.ask(Effect::Memberships).await, Memberships, no_such_failure)
+        answer!(self.ask(OfCluster::Memberships).await, Memberships, no_such_failure)
     }
 
     /// Commits that replicas received before they began to acknowledge under this record: nothing acknowledges these, and on MariaDB
     /// nothing gets into the log behind them. The replicas hold them, and have said so: so their clients are told that all is
     /// well. This needs no second connection, which may be one too many when hundreds wait.
     async fn release_held(&mut self, record: &Record) -> Outcome {
-        if self.count(Effect::StuckCommits(limits::LOOK)).await? == 0 {
+        if self.count(OfServer::StuckCommits(limits::LOOK)).await? == 0 {
             return Ok(());
         }
         let told = self.memberships().await?;
@@ -269,7 +278,7 @@ impl Instance<'_> {
         };
         let held: Vec<Gtids> = record.active.iter().filter_map(of_node).collect();
         let limit = self.within(limits::SESSIONS_END);
-        let count = self.count(Effect::ReleaseWaiting { held, enough: record.acknowledgements, limit }).await?;
+        let count = self.count(OfServer::ReleaseWaiting { held, enough: record.acknowledgements, limit }).await?;
         if count > 0 {
             self.notice(format!("{count} commits waited that the replicas had received before they began to acknowledge: done")).await;
         }
@@ -296,8 +305,8 @@ impl Instance<'_> {
     /// nobody is left to acknowledge, they keep the backup waiting that a replica is made anew from.
     async fn push_on(&mut self, waiting: bool, acknowledged: bool) -> Result<bool, Failure> {
         let stands_at = if waiting { Some(self.logged().await?.to_string()) } else { None };
-        let stuck = waiting && self.state.stands_at == stands_at;
-        self.state.stands_at = stands_at;
+        let before = self.state.as_primary(|primary| std::mem::replace(&mut primary.stands_at, stands_at.clone()));
+        let stuck = waiting && before == stands_at;
         if !stuck {
             return Ok(false);
         }
@@ -309,12 +318,12 @@ impl Instance<'_> {
         }
         // Nothing gets into MariaDB's log behind a commit that waits, so no statement can push it on. Its session is ended: that
         // client is told nothing, what it wrote is there, and what comes next is acknowledged.
-        let backup = self.count(Effect::Running(Statement::Backup)).await? > 0;
+        let backup = self.count(OfServer::Running(Statement::Backup)).await? > 0;
         if !(backup || acknowledged && self.hold_commits().await?) {
             return Ok(true);
         }
         let limit = self.within(limits::SESSIONS_END);
-        if self.count(Effect::EndWaiting(limit)).await? > 0 {
+        if self.count(OfServer::EndWaiting(limit)).await? > 0 {
             self.warning(if acknowledged {
                 "commits that the replicas received before they acknowledged were waiting: their sessions are ended"
             } else {
@@ -326,15 +335,15 @@ impl Instance<'_> {
     }
 
     async fn hold_commits(&mut self) -> Result<bool, Fault> {
-        let dialect = self.state.dialect.clone();
-        answer!(self.ask(Effect::HoldCommits(dialect)).await, Asked, no_such_fault)
+        let dialect = self.state.dialect().cloned();
+        answer!(self.ask(OfServer::HoldCommits(dialect)).await, Asked, no_such_fault)
     }
 
     /// Waits until replicas have everything that is logged; whether they did in time. A barrier that was not passed stays
     /// in the server, so there are never many. One more is needed when a replica received the first before it acknowledged
     /// (MySQL counts replicas that are gone until it sends something, so the first may come too early).
     async fn barrier(&mut self) -> Result<bool, Failure> {
-        if self.count(Effect::Running(Statement::Barrier)).await? >= BARRIERS {
+        if self.count(OfServer::Running(Statement::Barrier)).await? >= BARRIERS {
             return Ok(false);
         }
         match self.tell(Word::Barrier).await {
@@ -350,14 +359,17 @@ impl Instance<'_> {
     /// A reign that is not recorded as it is: of a primary that was running before we came, or whose durability the
     /// operator changed. Its commits begin to wait when enough replicas acknowledge under this record.
     async fn record_reign(&mut self, seen: &Observation, durability: Durability) -> Outcome {
-        let Some(process) = self.state.server.clone() else { return Ok(()) };
+        if self.state.process.is_none() {
+            return Ok(());
+        }
         let me = self.me()?;
         let before = self.record().await?;
         if let Some(other) = before.as_ref().filter(|r| r.node != me) {
-            self.state.contested = Some(format!(
+            let contested = format!(
                 "the record names {}, and this node is the primary: move the role there, or take that record away with: {}",
                 other.node, self.rules.withdrawal
-            ));
+            );
+            self.state.as_primary(|primary| primary.contested = Some(contested));
             return Err(Failure::generic(format!("the record names {}", other.node)));
         }
         let logged = self.logged().await?;
@@ -373,13 +385,12 @@ impl Instance<'_> {
             remembered: self.state.memory.epoch(),
         };
         let record = election::successor(before.as_ref(), &reign, &BTreeMap::new());
-        let before_us = self.state.reign.as_ref().is_none_or(|r| r.server != process);
-        if seen.waits && before_us {
+        if seen.waits && !self.state.has_reigned() {
             // By somebody else's settings, with a limit perhaps. Begun anew when the replicas acknowledge under our record.
             self.tell(Word::WaitForNobody).await?;
         }
-        self.state.reign = Some(Reign { epoch: record.epoch, server: process, stage: Stage::Open });
-        self.state.opened = None;
+        self.state.reign_under(record.epoch);
+        self.state.as_primary(|primary| primary.opened = None);
         self.save().await?;
         self.replace_record(before.as_ref(), &record).await
     }
@@ -388,12 +399,13 @@ impl Instance<'_> {
     /// who stay.
     async fn let_leave(&mut self, record: Record, told: &Told, waits: bool) -> Result<Record, Failure> {
         // Who was stopped is announced before it starts again, and is taken off the list then: so it is stopped now.
-        let mut gone: BTreeMap<String, Stamp> = self.state.leaving.iter().map(|node| (node.clone(), record.stamp())).collect();
+        let mut gone: BTreeMap<String, Stamp> =
+            self.state.as_primary(|primary| primary.leaving.iter().map(|node| (node.clone(), record.stamp())).collect());
         gone.extend(told.iter().filter_map(|(node, membership)| match membership {
             Membership::Resigned(stamp) => Some((node.clone(), *stamp)),
             Membership::Ready(_) | Membership::Acknowledges(..) => None,
         }));
-        self.state.leaving.retain(|node| record.active.contains(node));
+        self.state.as_primary(|primary| primary.leaving.retain(|node| record.active.contains(node)));
         if election::left(&record, &gone, &record.set.clone().unwrap_or_default()).is_none() {
             return Ok(record);
         }
@@ -403,7 +415,7 @@ impl Instance<'_> {
         }
         let Some(next) = election::left(&record, &gone, &self.logged().await?) else { return Ok(record) };
         self.replace_record(Some(&record), &next).await?;
-        self.state.leaving.retain(|node| next.active.contains(node));
+        self.state.as_primary(|primary| primary.leaving.retain(|node| next.active.contains(node)));
         Ok(next)
     }
 
@@ -420,7 +432,7 @@ impl Instance<'_> {
         }
         record.change += 1;
         // Whoever may acknowledge from now on is not one that was stopped, whatever was told of it before.
-        self.state.leaving.retain(|node| !joining.contains(node));
+        self.state.as_primary(|primary| primary.leaving.retain(|node| !joining.contains(node)));
         self.replace_record(Some(&before), &record).await?;
         Ok(record)
     }
@@ -435,7 +447,7 @@ impl Instance<'_> {
         // Also when nobody answers: the next monitor does not wait for that again.
         self.state.asked_record = Some(self.now());
         let found = self.record().await?;
-        self.state.contested = None;
+        self.state.as_primary(|primary| primary.contested = None);
         let Some(own) = known.filter(|record| self.state.reigns(record)) else {
             // An action of this node was killed while it wrote; or the reign is not recorded yet.
             self.state.record = found;
@@ -451,7 +463,7 @@ impl Instance<'_> {
             }
             Review::Contested(why) => {
                 self.error(why.clone()).await;
-                self.state.contested = Some(why);
+                self.state.as_primary(|primary| primary.contested = Some(why));
             }
         }
         Ok(())
@@ -461,11 +473,10 @@ impl Instance<'_> {
     /// A new record would release what waits, and promise what nobody keeps meanwhile.
     pub(super) async fn take_up_reign(&mut self, record: Option<&Record>, seen: &Observation) {
         let same = |r: &&Record| r.server.as_ref() == Some(&seen.server) && r.durability == Durability::Lossless && seen.waits;
-        let (Some(record), Some(process)) = (record.filter(same), self.state.server.clone()) else { return };
+        let Some(record) = record.filter(same) else { return };
         self.notice(format!("its promotion is recorded ({}), and goes on", record.stamp())).await;
-        let state: &mut State = &mut self.state;
-        state.reign = Some(Reign { epoch: record.epoch, server: process, stage: Stage::Open });
-        state.record = Some(record.clone());
+        self.state.reign_under(record.epoch);
+        self.state.record = Some(record.clone());
     }
 }
 

@@ -4,13 +4,13 @@ use ocf::{Failure, Status};
 use pacemaker::Score;
 use process::Identity;
 
-use super::{Effect, Instance, Sight, Word, hanging};
+use super::{Instance, OfCluster, OfProcess, Sight, Word, hanging};
 use crate::limits;
 use crate::observation::{Observation, Replica, Thread};
 use crate::params::Rejoin;
 use crate::preference::{self, Circumstances};
 use crate::premises::{self, Finding};
-use crate::state::State;
+use crate::state::{Primary, Role, State, Unpromoted};
 
 /// For how many monitors a server may follow nobody before that is said: at a start the primary comes in a moment.
 const ALONE: u32 = 2;
@@ -36,11 +36,11 @@ impl Instance<'_> {
             return self.remembers_nothing(found, &failure.reason).await;
         }
         let Some(process) = found else { return self.found_dead(&before).await };
-        if let Some(directory) = hanging(self.texts(Effect::HangingDisk(process.clone())).await) {
+        if let Some(directory) = hanging(self.texts(OfProcess::HangingDisk(process.clone())).await) {
             return self.disk_hangs(&directory.display().to_string()).await;
         }
-        if !self.state.ours {
-            if let Some(why) = self.texts(Effect::Objections(process.clone())).await.into_iter().next() {
+        if !self.state.ours() {
+            if let Some(why) = self.texts(OfProcess::Objections(process.clone())).await.into_iter().next() {
                 return Ok(self.unseen(&why).await);
             }
         }
@@ -51,33 +51,15 @@ impl Instance<'_> {
                 Ok(self.status(&seen, &findings).await)
             }
             Sight::Answered(seen, _) => {
-                self.state.silent = 0;
+                self.state.of_process(|process| process.silent = 0);
                 self.judge(&before, &seen).await
             }
-            unanswered => self.unanswered(&process, alone, unanswered).await,
-        }
-    }
-
-    async fn unanswered(&mut self, process: &Identity, alone: Alone, sight: Sight) -> Result<Status, Failure> {
-        if let (Sight::Engaged(why) | Sight::Working(why) | Sight::Stuck(why), false) = (&sight, self.state.promoted) {
-            // It goes on when there is room. A restart would fail, and need an operator.
-            if self.is_cramped().await {
-                self.warning(format!("the server waits for room on its disk: {why}")).await;
-                return Ok(Status::Degraded(self.full_disk()));
-            }
-        }
-        match sight {
-            Sight::Engaged(why) if !self.state.dying.is_empty() && !self.state.answered && !self.state.promoted => {
-                Ok(Status::Degraded(format!("the server does not run yet: {why}")))
-            }
-            // It recovers: it has never answered yet.
-            Sight::Engaged(why) if !self.state.answered => {
-                self.notice(format!("the server is alive and busy: {why}")).await;
-                Ok(Status::Running)
-            }
-            Sight::Engaged(why) => Ok(self.unseen(&why).await),
-            Sight::Working(why) => self.works_silently(process, alone, &why).await,
-            Sight::Stuck(why) => self.broken(&format!("the server (pid {}) is stuck: {why}", process.pid)).await,
+            Sight::Engaged(why) => Ok(self.is_engaged(&why).await),
+            Sight::Working(why) => self.works_silently(&process, alone, &why).await,
+            Sight::Stuck(why) => match self.waits_for_room(&why).await {
+                Some(status) => Ok(status),
+                None => self.broken(&format!("the server (pid {}) is stuck: {why}", process.pid)).await,
+            },
             Sight::Deaf { listens: true, .. } => {
                 let socket = self.params().socket.display();
                 let why = format!(
@@ -87,22 +69,47 @@ impl Instance<'_> {
             }
             Sight::Deaf { why, .. } => self.broken(&why).await,
             Sight::Refuses(fault) => Ok(self.unseen(&fault.to_string()).await),
-            Sight::Answered(..) => Ok(Status::Running),
         }
+    }
+
+    async fn is_engaged(&mut self, why: &str) -> Status {
+        if let Some(status) = self.waits_for_room(why).await {
+            return status;
+        }
+        if self.state.answered() {
+            return self.unseen(why).await;
+        }
+        if !self.state.dying.is_empty() && !self.state.promoted() {
+            return Status::Degraded(format!("the server does not run yet: {why}"));
+        }
+        // It recovers: it has never answered yet.
+        self.notice(format!("the server is alive and busy: {why}")).await;
+        Status::Running
+    }
+
+    /// A replica without room goes on when there is some. A restart would fail, and need an operator.
+    async fn waits_for_room(&mut self, why: &str) -> Option<Status> {
+        if self.state.promoted() || !self.is_cramped().await {
+            return None;
+        }
+        self.warning(format!("the server waits for room on its disk: {why}")).await;
+        Some(Status::Degraded(self.full_disk()))
     }
 
     /// The memory is another version's: what runs is left as it is, in the role that the server itself shows.
     async fn remembers_nothing(&mut self, found: Option<Identity>, why: &str) -> Result<Status, Failure> {
         let Some(process) = found else { return Ok(Status::NotRunning) };
         let limit = self.within(limits::ANSWER);
-        self.state.promoted = matches!(self.look(&process, limit).await, Sight::Answered(seen, _) if !seen.closed);
+        if matches!(self.look(&process, limit).await, Sight::Answered(seen, _) if !seen.closed) {
+            self.state.take_over();
+        }
         Ok(self.unseen(why).await)
     }
 
     /// The process lives and cannot be asked, or is not to be touched. Its clients may be served well, so nothing is done to it.
     async fn unseen(&mut self, why: &str) -> Status {
         self.warning(format!("the server is alive and left as it is: {why}")).await;
-        match (self.state.promoted, self.rules.probe) {
+        match (self.state.promoted(), self.rules.probe) {
             (true, true) => Status::Promoted,
             (false, true) => Status::Running,
             (true, false) => Status::DegradedPromoted(why.to_owned()),
@@ -113,9 +120,9 @@ impl Instance<'_> {
     /// No process. A primary that died is lowered *before* it is reported: after the demotion the scheduler would find
     /// the highest score there and promote it again.
     async fn found_dead(&mut self, before: &State) -> Result<Status, Failure> {
-        if !self.rules.probe && before.server.is_some() {
+        if !self.rules.probe && before.process.is_some() {
             self.lower().await;
-            if before.promoted {
+            if before.promoted() {
                 return Err(Failure::promoted("the primary's server is gone: it died or was killed; see its log"));
             }
         }
@@ -124,12 +131,16 @@ impl Instance<'_> {
 
     /// It says nothing and uses the processor: for whom, nobody can see from here. Another action that is at work may keep it busy.
     async fn works_silently(&mut self, process: &Identity, alone: Alone, why: &str) -> Result<Status, Failure> {
-        if alone == Alone::Yes && !self.rules.probe && self.state.answered {
-            self.state.silent = self.state.silent.saturating_add(1);
+        if let Some(status) = self.waits_for_room(why).await {
+            return Ok(status);
+        }
+        if alone == Alone::Yes && !self.rules.probe && self.state.answered() {
+            self.state.of_process(|process| process.silent = process.silent.saturating_add(1));
             self.save().await?;
         }
-        let why = format!("{why}, in {} looks so far", self.state.silent.max(1));
-        match (self.state.promoted, self.state.silent >= WORKING) {
+        let silent = self.state.process.as_ref().map_or(0, |process| process.silent);
+        let why = format!("{why}, in {} looks so far", silent.max(1));
+        match (self.state.promoted(), silent >= WORKING) {
             (true, true) => self.broken(&format!("the server (pid {}) is stuck: {why}", process.pid)).await,
             // Nobody waits for a replica.
             (false, true) => Ok(Status::Degraded(format!("the server is alive and busy: {why}"))),
@@ -144,7 +155,7 @@ impl Instance<'_> {
     /// would take away what else its node does.
     async fn disk_hangs(&mut self, directory: &str) -> Result<Status, Failure> {
         let why = format!("the disk of {directory} hangs: a block that was written to it does not come to its end");
-        if self.state.promoted {
+        if self.state.promoted() {
             return self.broken(&why).await;
         }
         if !self.rules.probe {
@@ -158,18 +169,18 @@ impl Instance<'_> {
             return Err(Failure::generic(why));
         }
         self.lower().await;
-        Err(if self.state.promoted { Failure::promoted(why) } else { Failure::generic(why) })
+        Err(if self.state.promoted() { Failure::promoted(why) } else { Failure::generic(why) })
     }
 
     async fn lower(&mut self) {
-        if let Err(e) = self.perform(Effect::Score(Score::NEVER)).await {
+        if let Err(e) = self.perform(OfCluster::Score(Score::NEVER)).await {
             self.warning(format!("the promotion score cannot be lowered: {e}")).await;
         }
     }
 
     /// The server answered: is it what it should be?
     async fn judge(&mut self, before: &State, seen: &Observation) -> Result<Status, Failure> {
-        if !seen.closed && !self.state.promoted {
+        if !seen.closed && !self.state.promoted() {
             if seen.closed_for_applications && seen.replica.as_ref().is_some_and(|r| r.receiver != Thread::Stopped) {
                 // A replication that ran before us, by the stock agent perhaps, which knows only read_only.
                 self.close().await?;
@@ -178,7 +189,7 @@ impl Instance<'_> {
             }
             self.save().await?;
         }
-        if self.state.promoted && seen.closed {
+        if self.state.promoted() && seen.closed {
             return Err(Failure::promoted(
                 "the primary is closed for writes (read_only): somebody changed it, or its promotion did not end",
             ));
@@ -186,10 +197,10 @@ impl Instance<'_> {
         if self.rules.probe {
             // A probe finds out and changes nothing, but what it found has to be remembered.
             self.save_if_other_than(before).await?;
-            return Ok(if self.state.promoted { Status::Promoted } else { Status::Running });
+            return Ok(if self.state.promoted() { Status::Promoted } else { Status::Running });
         }
-        let new = !self.state.ours || !self.state.answered || self.state.dialect.is_none();
-        if new || self.state.disks.is_none() {
+        let new = !self.state.ours() || !self.state.answered() || self.state.dialect().is_none();
+        if new || self.state.disks().is_none() {
             match self.take_charge().await {
                 Ok(()) => {}
                 Err(failure) if new => {
@@ -207,7 +218,7 @@ impl Instance<'_> {
         if self.rules.check_level >= 10 {
             self.read_test_table().await?;
         }
-        if self.state.promoted {
+        if self.state.promoted() {
             self.tend_members(seen).await;
         } else {
             let sound = premises::forbidding(&findings, self.rules.wanted()).is_none();
@@ -219,19 +230,18 @@ impl Instance<'_> {
 
     /// What the cluster should know of the server.
     async fn tell_of_it(&mut self, before: &State, seen: &Observation) -> Result<(), Failure> {
-        let readable = self.state.promoted || self.is_readable(seen);
+        let readable = self.state.promoted() || self.is_readable(seen);
         self.publish_readable(readable).await;
         self.save_if_other_than(before).await?;
         self.tell_score(seen).await;
-        if let Some(process) = self.state.server.clone().filter(|_| self.rules.clustered) {
-            self.ask(Effect::Watch(process, self.state.disks.clone())).await;
+        if let Some(process) = self.state.server().cloned().filter(|_| self.rules.clustered) {
+            self.ask(OfProcess::Watch(process, self.state.disks().cloned())).await;
         }
         Ok(())
     }
 
     async fn status_or_copy(&mut self, seen: &Observation, findings: &[Finding]) -> Result<Status, Failure> {
-        let diverged = self.state.errant.is_some() && !self.state.promoted;
-        if diverged && self.params().rejoin == Rejoin::Clone && !self.is_cramped().await {
+        if self.state.errant().is_some() && self.params().rejoin == Rejoin::Clone && !self.is_cramped().await {
             // The restart that follows finds time for the copy. It needs room.
             return Err(Failure::generic(self.errant_reason().await));
         }
@@ -246,15 +256,15 @@ impl Instance<'_> {
         let named = record.as_ref().is_none_or(|r| r.node == me);
         let follows = self.replica().await?.is_some_and(|r| r.receiver != Thread::Stopped);
         // What this agent started or demoted is closed. Somebody else opened it, and its successor may be about to open.
-        if named && !follows && !self.state.ours && self.rules.clustered {
+        if named && !follows && !self.state.ours() && self.rules.clustered {
             self.notice("taking over a running primary").await;
-            self.state.promoted = true;
+            self.state.take_over();
             self.take_up_reign(record.as_ref(), seen).await;
             return Ok(());
         }
         self.close().await?;
         let why = match record {
-            Some(_) | None if self.state.ours && named && !follows => "it was not promoted, and somebody set read_only=0".to_owned(),
+            Some(_) | None if self.state.ours() && named && !follows => "it was not promoted, and somebody set read_only=0".to_owned(),
             Some(record) if record.node != me => format!("{} is the recorded primary", record.node),
             _ if follows => "it is a replica".to_owned(),
             _ => "nobody promoted it".to_owned(),
@@ -270,18 +280,18 @@ impl Instance<'_> {
             (Some(limit), Some(behind)) => behind <= limit,
             (Some(_), None) => false,
         };
-        self.state.errant.is_none() && replica.attached() && replica.applier == Thread::Running && fresh
+        self.state.errant().is_none() && replica.attached() && replica.applier == Thread::Running && fresh
     }
 
     /// Publishes the reader attribute when it changed.
     async fn publish_readable(&mut self, readable: bool) {
         let now = self.now();
         let stands = |(value, at): (bool, _)| value == readable && self.is_recent(Some(at), limits::READABLE_STANDS);
-        if !self.rules.clustered || self.state.readable.is_some_and(stands) {
+        if !self.rules.clustered || self.state.told.readable.is_some_and(stands) {
             return;
         }
-        match self.perform(Effect::PublishReadable(readable)).await {
-            Ok(()) => self.state.readable = Some((readable, now)),
+        match self.perform(OfCluster::PublishReadable(readable)).await {
+            Ok(()) => self.state.told.readable = Some((readable, now)),
             Err(e) => self.warning(format!("the reader attribute cannot be published: {e}")).await,
         }
     }
@@ -290,7 +300,7 @@ impl Instance<'_> {
         let Some(table) = self.params().test_table.clone() else { return Ok(()) };
         let Err(fault) = self.tell(Word::ReadTestTable(table.clone())).await else { return Ok(()) };
         let reason = format!("test_table {table} cannot be read: {fault}");
-        Err(if self.state.promoted { Failure::promoted(reason) } else { Failure::generic(reason) })
+        Err(if self.state.promoted() { Failure::promoted(reason) } else { Failure::generic(reason) })
     }
 
     /// Publishes the promotion score when it changed.
@@ -299,12 +309,14 @@ impl Instance<'_> {
             return;
         }
         let now = self.now();
-        if let Some((score, _)) = self.state.stands_back.filter(|(_, until)| !self.state.promoted && now < *until) {
+        let stands_back = self.state.unpromoted().and_then(|unpromoted| unpromoted.stands_back);
+        if let Some((score, _)) = stands_back.filter(|(_, until)| now < *until) {
             return self.offer(score).await;
         }
-        let attached = self.state.linked || seen.replica.as_ref().is_some_and(Replica::attached);
-        let held = self.state.held_until.is_some_and(|until| now < until);
-        let cold = !self.state.promoted && !attached && !held;
+        let attached =
+            self.state.process.as_ref().is_some_and(|process| process.linked) || seen.replica.as_ref().is_some_and(Replica::attached);
+        let held = self.state.held_until().is_some_and(|until| now < until);
+        let cold = !self.state.promoted() && !attached && !held;
         // Only a cold start has to ask the CIB.
         let recorded = match if cold { self.record().await } else { Ok(None) } {
             Ok(record) => record.is_some_and(|r| self.is_me(&r.node)),
@@ -312,9 +324,9 @@ impl Instance<'_> {
         };
         let behind = seen.replica.as_ref().and_then(|r| r.behind);
         let circumstances = Circumstances {
-            promoted: self.state.promoted,
+            promoted: self.state.promoted(),
             attached,
-            broken: self.state.errant.is_some() || self.state.broken_for > 1,
+            broken: self.state.errant().is_some() || self.state.broken_for() > 1,
             lagging: self.params().max_lag.zip(behind).is_some_and(|(limit, behind)| behind > limit),
             cramped: self.is_cramped().await,
             held,
@@ -329,7 +341,7 @@ impl Instance<'_> {
     }
 
     async fn status(&mut self, seen: &Observation, findings: &[Finding]) -> Status {
-        match (self.complaint(seen, findings).await, self.state.promoted) {
+        match (self.complaint(seen, findings).await, self.state.promoted()) {
             (None, true) => Status::Promoted,
             (None, false) => Status::Running,
             (Some(why), true) => Status::DegradedPromoted(why),
@@ -342,30 +354,32 @@ impl Instance<'_> {
         if self.is_cramped().await {
             return Some(self.full_disk());
         }
-        if self.state.errant.is_some() {
+        if self.state.errant().is_some() {
             return Some(self.errant_reason().await);
         }
-        let of_its_role = || if self.state.promoted { self.complaint_of_primary(seen) } else { self.complaint_of_replica(seen) };
+        let of_its_role = || match &self.state.role {
+            Role::Primary(primary) => self.complaint_of_primary(primary, seen),
+            Role::Unpromoted(unpromoted) => self.complaint_of_replica(unpromoted, seen),
+        };
         premises::forbidding(findings, self.rules.wanted())
             .map(|finding| finding.text.clone())
             .or_else(of_its_role)
             .or_else(|| premises::shown(findings).map(str::to_owned))
     }
 
-    fn complaint_of_primary(&self, seen: &Observation) -> Option<String> {
-        let state = &self.state;
+    fn complaint_of_primary(&self, primary: &Primary, seen: &Observation) -> Option<String> {
         let waits_not = self.must_wait() && !seen.waits;
         let begins = || "the primary does not wait for replicas yet: it will when enough of them acknowledge".to_owned();
-        let doubtful = state.contested.as_ref().or(state.intruded.as_ref()).or(state.twin.as_ref()).or(state.weakened.as_ref());
-        doubtful.cloned().or_else(|| waits_not.then(begins)).or_else(|| state.blocked.as_ref().map(|(why, _)| why.clone()))
+        let twin = self.state.twin.as_ref();
+        let doubtful = primary.contested.as_ref().or(primary.intruded.as_ref()).or(twin).or(primary.weakened.as_ref());
+        doubtful.cloned().or_else(|| waits_not.then(begins)).or_else(|| primary.blocked.as_ref().map(|(why, _)| why.clone()))
     }
 
-    fn complaint_of_replica(&self, seen: &Observation) -> Option<String> {
-        let state = &self.state;
-        let broken = state.broken.clone().filter(|_| state.broken_for > 1);
-        let refused = || state.refused.as_ref().map(|why| format!("not promoted: {why}"));
+    fn complaint_of_replica(&self, unpromoted: &Unpromoted, seen: &Observation) -> Option<String> {
+        let broken = unpromoted.broken.as_ref().filter(|broken| broken.monitors > 1).map(|broken| broken.why.clone());
+        let refused = || unpromoted.refused.as_ref().map(|why| format!("not promoted: {why}"));
         let alone = || {
-            (state.alone_for > ALONE && self.rules.clustered).then(|| {
+            (unpromoted.alone_for > ALONE && self.rules.clustered).then(|| {
                 "this server follows nobody: no primary is promoted; see the log of the promotion's candidate for the reason".to_owned()
             })
         };
@@ -374,6 +388,6 @@ impl Instance<'_> {
             let limit = self.params().max_lag.filter(|limit| behind.is_some_and(|behind| behind > *limit))?;
             Some(format!("more than {limit} s behind the primary (max_slave_lag): look for a long transaction, or a slow disk"))
         };
-        broken.or_else(refused).or_else(|| state.trouble.clone()).or_else(alone).or_else(lag)
+        broken.or_else(refused).or_else(|| unpromoted.trouble.clone()).or_else(alone).or_else(lag)
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ocf::{Notification, Operation, Outcome, Peers, Phase};
 
-use super::{Attribute, Effect, Instance};
+use super::{Attribute, Instance, OfCluster};
 use crate::election::{Position, Unfit, Verdict};
 use crate::limits;
 use crate::observation::Replica;
@@ -111,10 +111,10 @@ impl Instance<'_> {
 
     /// Publishes this node's position, if it has not been; the candidate decides whether to go on.
     async fn before_promotion(&mut self, peers: &Peers) -> Outcome {
-        if self.state.promoted {
+        if self.state.promoted() {
             return Ok(());
         }
-        let followed = peers.candidate().filter(|candidate| self.state.following.as_deref() == Some(*candidate));
+        let followed = peers.candidate().filter(|candidate| self.state.following() == Some(*candidate));
         if let Some(candidate) = followed {
             if self.is_promoted_still(candidate).await? {
                 // After a reload Pacemaker forgets for a moment that it is promoted. Nothing moves, and nobody stops acknowledging for it.
@@ -122,7 +122,7 @@ impl Instance<'_> {
             }
         }
         // An election that was won before is over: another server may have come with more since.
-        self.state.elected = None;
+        self.state.set_elected(None);
         let record = self.record_for_election().await?;
         // When this election fails, an operator may decide; the next one has to see that.
         self.state.record = None;
@@ -140,7 +140,7 @@ impl Instance<'_> {
             Verdict::GoOn(reason) => {
                 self.notice(format!("going on with the promotion: {reason}")).await;
                 // `promote` reads the record anew; another one makes this election void.
-                self.state.elected = Some(record.as_ref().map_or_else(String::new, ToString::to_string));
+                self.state.set_elected(Some(record.as_ref().map_or_else(String::new, ToString::to_string)));
                 self.save().await
             }
             other => self.give_way(other).await.map(drop),
@@ -166,16 +166,14 @@ impl Instance<'_> {
         if primary == me {
             // Others may have as high a score as the one with which this server was promoted, or a higher one, and the role
             // would leave again. A promotion that failed is notified as well, and its score is what the refusal made it.
-            return if self.state.promoted { self.perform(Effect::Score(PRIMARY)).await } else { Ok(()) };
+            return if self.state.promoted() { self.perform(OfCluster::Score(PRIMARY)).await } else { Ok(()) };
         }
-        let again = self.state.following.as_ref() == Some(&primary);
+        let again = self.state.following() == Some(&primary);
         let known = self.state.record.clone().filter(|_| again).map(|record| record.epoch);
         self.stand_back(false).await;
         // Remembered first: a server that does not answer now is told by its next monitor.
-        self.state.following = Some(primary.clone());
-        self.state.promoted = false;
-        self.state.stands_back = None;
-        self.state.refused = None;
+        self.state.follow(&primary);
+        self.state.as_unpromoted(|unpromoted| (unpromoted.stands_back, unpromoted.refused) = (None, None));
         self.state.record = None;
         self.save().await?;
         let record = self.record().await?;
@@ -187,13 +185,13 @@ impl Instance<'_> {
         let others_acknowledge = record.as_ref().is_none_or(|r| r.active.iter().any(|node| node != me));
         let patience = if others_acknowledge { Duration::ZERO } else { limits::ANSWER_WHEN_NEEDED };
         if let Err(error) = self.reach_when_up(patience).await {
-            if self.state.answered {
+            if self.state.answered() {
                 return Err(error.into());
             }
             self.notice(format!("the server does not answer since its start: it will follow {primary} when it does ({error})")).await;
             return Ok(());
         }
-        if !self.state.answered {
+        if !self.state.answered() {
             // Its start did not wait for it.
             self.take_charge().await?;
         }
@@ -211,7 +209,7 @@ impl Instance<'_> {
         let until = self.now() + self.within(patience);
         loop {
             match self.reach(limits::ANSWER_IN_NOTIFICATION).await {
-                Err(_) if !self.state.answered && self.now() < until => self.wait(COMING_UP_STEP).await,
+                Err(_) if !self.state.answered() && self.now() < until => self.wait(COMING_UP_STEP).await,
                 other => return other,
             }
         }
@@ -219,24 +217,24 @@ impl Instance<'_> {
 
     /// On the primary: whoever is going to start may acknowledge again, so that it cannot leave as one that was stopped.
     async fn before_start(&mut self, peers: &Peers) -> Outcome {
-        if !self.state.promoted {
+        if !self.state.promoted() {
             return Ok(());
         }
-        self.state.leaving.retain(|node| !peers.start.iter().any(|m| m.node == *node));
+        self.state.as_primary(|primary| primary.leaving.retain(|node| !peers.start.iter().any(|m| m.node == *node)));
         self.save().await
     }
 
     /// A server that was started enters the record anew, because what it acknowledged before may be gone with its relay log.
     async fn after_start(&mut self, peers: &Peers) -> Outcome {
         let me = self.me()?;
-        if !self.state.promoted {
+        if !self.state.promoted() {
             // The primary hears the same notification and records whom it needs, so what waits for this replica goes on now, and not with
             // the monitors. Nothing is lost by a primary that is notified later.
             let started_here = peers.start.iter().any(|m| m.node == me);
             return if started_here { self.acknowledge_if_needed(limits::RECORDED_AT_START).await } else { Ok(()) };
         }
         let started: BTreeSet<String> = peers.start.iter().map(|m| m.node.clone()).filter(|node| node != me).collect();
-        self.state.joining.extend(started);
+        self.state.as_primary(|primary| primary.joining.extend(started));
         self.save().await?;
         self.reach(limits::ANSWER_IN_NOTIFICATION).await?;
         let seen = self.observe().await?;
@@ -246,18 +244,19 @@ impl Instance<'_> {
 
     /// On the primary: who was stopped leaves the record at the next monitor, if that is safe.
     async fn after_stop(&mut self, peers: &Peers) -> Outcome {
-        if !self.state.promoted {
+        if !self.state.promoted() {
             return Ok(());
         }
         let starting = |node: &str| peers.start.iter().any(|m| m.node == node);
-        self.state.leaving.extend(peers.stop.iter().filter(|m| !starting(&m.node)).map(|m| m.node.clone()));
+        let gone = peers.stop.iter().filter(|m| !starting(&m.node)).map(|m| m.node.clone());
+        self.state.as_primary(|primary| primary.leaving.extend(gone));
         self.save().await
     }
 
     /// Says that this server has no position, and remembers nothing of that.
     async fn have_nothing(&mut self) -> Outcome {
         let round = Record::round(self.record().await?.as_ref());
-        self.perform(Effect::Publish(Attribute::Position(Box::new(Position::nowhere(&round, Unfit::Recovering))))).await
+        self.perform(OfCluster::Publish(Attribute::Position(Box::new(Position::nowhere(&round, Unfit::Recovering))))).await
     }
 }
 

@@ -8,16 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ocf::{Failure, Outcome, Peers};
-use process::Identity;
 
-use super::{Effect, Instance, Word, answer, hanging, list, no_such_fault};
+use super::{Instance, OfProcess, OfServer, Word, answer, hanging, list, no_such_fault};
 use crate::election::{self, Position, Verdict};
 use crate::gtid::Gtids;
 use crate::limits;
 use crate::observation::{Observation, Thread};
 use crate::premises;
 use crate::record::{Durability, Record};
-use crate::state::{Reign, Stage};
 
 /// How many looks in a row must find the applier through and nothing moved.
 const NOTHING_MORE: u32 = 200;
@@ -32,7 +30,7 @@ impl Instance<'_> {
         let Some(process) = self.find().await else {
             return Err(Failure::generic("the server does not run: start it before it is promoted"));
         };
-        if let Some(directory) = hanging(self.texts(Effect::HangingDisk(process.clone())).await) {
+        if let Some(directory) = hanging(self.texts(OfProcess::HangingDisk(process.clone())).await) {
             return Err(Failure::generic(format!(
                 "not promoted: the disk of {} hangs, and no write would come to its end",
                 directory.display()
@@ -44,16 +42,16 @@ impl Instance<'_> {
         };
         let seen = match reached {
             // After each reload Pacemaker promotes an instance once more that is promoted already.
-            Err(fault) if self.state.promoted && self.state.reign.as_ref().is_some_and(|r| r.stage == Stage::Open) => {
+            Err(fault) if self.state.primary().is_some_and(|primary| primary.epoch.is_some()) => {
                 self.warning(format!("it is promoted already, and cannot be asked: {fault}")).await;
                 return Ok(());
             }
             other => other?,
         };
-        if self.state.promoted && !seen.closed {
+        if self.state.promoted() && !seen.closed {
             return Ok(());
         }
-        if !self.state.ours || self.state.dialect.is_none() {
+        if !self.state.ours() || self.state.dialect().is_none() {
             self.take_charge().await?;
         }
         let findings = self.findings(&seen).await;
@@ -61,7 +59,7 @@ impl Instance<'_> {
             return Err(Failure::generic(format!("not promoted: {}", finding.text)));
         }
         let record = self.record().await?;
-        if let Some(record) = record.as_ref().filter(|r| election::may_resume(Some(r), self.state.claim.as_ref())) {
+        if let Some(record) = record.as_ref().filter(|r| election::may_resume(Some(r), self.state.claim())) {
             // A run before this one got as far as the record, and nobody can have written yet.
             self.notice("going on with a promotion that was interrupted").await;
             return self.open(record).await;
@@ -71,7 +69,7 @@ impl Instance<'_> {
         self.milestone("elected").await;
         let seen = self.leave_source(seen).await?;
         self.milestone("source-forgotten").await;
-        let next = self.begin_reign(process, record.as_ref(), &seen, &running, &positions).await?;
+        let next = self.begin_reign(record.as_ref(), &seen, &running, &positions).await?;
         self.milestone("reign-saved").await;
         self.replace_record(record.as_ref(), &next).await?;
         self.milestone("recorded").await;
@@ -84,7 +82,7 @@ impl Instance<'_> {
         let seen = self.drain(seen).await?;
         self.milestone("drained").await;
         if seen.replica.is_some() {
-            self.tell(Word::StopReplica(self.state.dialect.clone())).await?;
+            self.tell(Word::StopReplica(self.state.dialect().cloned())).await?;
             self.tell(Word::ForgetSource).await?;
         }
         Ok(seen)
@@ -93,7 +91,6 @@ impl Instance<'_> {
     /// Commits wait from here on. Returns the record of the reign, which is remembered and not written yet.
     async fn begin_reign(
         &mut self,
-        process: Identity,
         before: Option<&Record>,
         seen: &Observation,
         running: &BTreeSet<String>,
@@ -117,10 +114,7 @@ impl Instance<'_> {
         };
         let next = election::successor(before, &reign, positions);
         // Saved before the record is written: a run after this one knows then that the record is its own.
-        self.state.reign = Some(Reign { epoch: next.epoch, server: process, stage: Stage::Recorded });
-        self.state.claim = Some(next.clone());
-        self.state.following = None;
-        self.state.acknowledges = false;
+        self.state.lay_claim(next.clone(), Record::round(before));
         self.save().await?;
         Ok(next)
     }
@@ -128,27 +122,7 @@ impl Instance<'_> {
     /// The last step of a promotion: the record stands in the CIB, so clients may write.
     async fn open(&mut self, record: &Record) -> Outcome {
         self.stand_back(false).await;
-        let now = self.now();
-        let state = &mut self.state;
-        state.promoted = true;
-        state.record = Some(record.clone());
-        if let Some(reign) = state.reign.as_mut() {
-            reign.stage = Stage::Open;
-        }
-        state.elected = None;
-        state.held_until = None;
-        state.stands_back = None;
-        state.broken = None;
-        state.broken_for = 0;
-        state.asked_record = Some(now);
-        state.contested = None;
-        state.leaving.clear();
-        state.joining.clear();
-        state.refused = None;
-        state.alone_for = 0;
-        state.trouble = None;
-        state.blocked = None;
-        state.opened = Some(now);
+        self.state.become_primary(record, self.now());
         self.save().await?;
         self.milestone("remembered").await;
         self.tell(Word::OpenWrites).await?;
@@ -175,9 +149,10 @@ impl Instance<'_> {
         if !self.rules.clustered {
             return Ok(BTreeMap::new());
         }
-        let elected = self.state.elected == Some(record.map_or_else(String::new, ToString::to_string));
+        let under = record.map_or_else(String::new, ToString::to_string);
+        let elected = self.state.rest().is_some_and(|rest| rest.elected.as_ref() == Some(&under));
         // Unless somebody wrote here meanwhile: nobody has voted for that, and it would be merged.
-        let same = self.state.published.as_ref().is_some_and(|(position, _)| position.have().contains(&seen.have()));
+        let same = self.state.told.position.as_ref().is_some_and(|(position, _)| position.have().contains(&seen.have()));
         if elected && same && self.stands_published(record) {
             // Won in the notification before, and nothing moves since.
             return self.hear(record, running, Duration::ZERO).await;
@@ -279,10 +254,10 @@ impl Instance<'_> {
     /// The applier does not get on: sessions of clients end, one of which may hold a lock that it needs. A large transaction stands still
     /// as well: so without a lock to be seen only at the `first` time.
     async fn free_the_applier(&mut self, first: bool) -> Outcome {
-        if !first && !answer!(self.ask(Effect::ApplierWaits).await, Asked, no_such_fault)? {
+        if !first && !answer!(self.ask(OfServer::ApplierWaits).await, Asked, no_such_fault)? {
             return Ok(());
         }
-        let ended = self.count(Effect::CutClients).await?;
+        let ended = self.count(OfServer::CutClients).await?;
         if ended > 0 {
             self.warning(format!("the applier does not get on: {ended} sessions of clients ended, which may hold a lock that it needs"))
                 .await;

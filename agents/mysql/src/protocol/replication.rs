@@ -3,11 +3,12 @@
 use ocf::{Failure, Outcome};
 use pacemaker::Score;
 
-use super::{Effect, Instance, Word};
+use super::{Instance, OfCluster, Word};
 use crate::election;
 use crate::limits;
 use crate::observation::{Observation, Replica, Thread};
 use crate::record::Record;
+use crate::state::Broken;
 
 /// How many monitors in a row may find replication broken before the replica ceases to acknowledge.
 const PATIENCE: u32 = 2;
@@ -23,7 +24,7 @@ impl Instance<'_> {
 
     /// Makes a server follow a primary, if it has nothing that the primary does not have.
     pub(super) async fn rejoin(&mut self, primary: &str, record: Option<&Record>) -> Outcome {
-        self.state.following = Some(primary.to_owned());
+        self.state.follow(primary);
         self.state.asked_record = Some(self.now());
         self.save().await?;
         if record.is_none() && self.rules.clustered {
@@ -51,7 +52,7 @@ impl Instance<'_> {
         if let Some(errant) = errant {
             return self.refuse_to_follow(primary, errant).await;
         }
-        self.state.errant = None;
+        self.state.as_unpromoted(|unpromoted| unpromoted.errant = None);
         self.learn_history(&seen, record).await;
         self.follow(primary, &host, pointed, record).await
     }
@@ -76,7 +77,7 @@ impl Instance<'_> {
             self.state.memory.point(record.stamp());
         }
         let allowed = record.filter(|r| self.may_acknowledge(r, primary));
-        self.state.acknowledges = allowed.is_some();
+        self.state.set_acknowledges(allowed.is_some());
         if let Some(record) = allowed {
             // Remembered before the receiver connects: nothing is acknowledged that is not remembered.
             self.state.memory.acknowledge(record);
@@ -89,11 +90,9 @@ impl Instance<'_> {
             self.tell(Word::Follow(host.to_owned())).await?;
             self.tell(Word::StartReplica).await?;
         }
-        self.state.broken = None;
-        self.state.broken_for = 0;
-        self.state.refused = None;
+        self.state.as_unpromoted(|unpromoted| (unpromoted.broken, unpromoted.refused) = (None, None));
         self.save().await?;
-        let how = if self.state.acknowledges { ", acknowledging" } else { "" };
+        let how = if self.state.acknowledges() { ", acknowledging" } else { "" };
         self.notice(format!("following {primary}{how}")).await;
         Ok(())
     }
@@ -114,18 +113,18 @@ impl Instance<'_> {
     }
 
     async fn stop_replica(&mut self) -> Outcome {
-        Ok(self.tell(Word::StopReplica(self.state.dialect.clone())).await?)
+        Ok(self.tell(Word::StopReplica(self.state.dialect().cloned())).await?)
     }
 
     /// A server with transactions of its own never follows silently.
     async fn refuse_to_follow(&mut self, primary: &str, errant: String) -> Outcome {
-        if self.state.errant.as_ref() != Some(&errant) {
-            self.state.errant = Some(errant);
+        if self.state.errant() != Some(&errant) {
+            self.state.as_unpromoted(|unpromoted| unpromoted.errant = Some(errant));
             let why = self.errant_reason().await;
             self.error(format!("{why} (primary: {primary})")).await;
         }
         self.save().await?;
-        self.perform(Effect::Score(Score::NEVER)).await
+        self.perform(OfCluster::Score(Score::NEVER)).await
     }
 
     /// What an operator is told of a server that has diverged.
@@ -138,22 +137,25 @@ impl Instance<'_> {
         format!(
             "this server has transactions that the primary does not have: {}; it does not follow. Look at them in its binary logs, then make \
              this replica anew (docs/mysql.md), or set rejoin=clone",
-            self.state.errant.as_deref().unwrap_or_default()
+            self.state.errant().unwrap_or_default()
         )
     }
 
     /// On a replica, with each monitor: it follows whom it should, acknowledges when it may, and says what is wrong.
     /// `sound`: its settings allow it to acknowledge.
     pub(super) async fn tend_replication(&mut self, seen: &Observation, sound: bool) {
-        self.state.trouble = match self.tend(seen, sound).await {
+        let trouble = match self.tend(seen, sound).await {
             Ok(()) => None,
             Err(failure) => {
                 self.warning(failure.reason.clone()).await;
                 Some(failure.reason)
             }
         };
-        let alone = seen.replica.is_none() && self.state.following.is_none();
-        self.state.alone_for = if alone { self.state.alone_for.saturating_add(1) } else { 0 };
+        let alone = seen.replica.is_none() && self.state.following().is_none();
+        self.state.as_unpromoted(|unpromoted| {
+            unpromoted.trouble = trouble;
+            unpromoted.alone_for = if alone { unpromoted.alone_for.saturating_add(1) } else { 0 };
+        });
     }
 
     async fn tend(&mut self, seen: &Observation, sound: bool) -> Outcome {
@@ -181,9 +183,9 @@ impl Instance<'_> {
             return self.find_errant(&primary, &errant).await;
         }
         if !self.copy_is_unfinished().await {
-            self.state.errant = None;
+            self.state.as_unpromoted(|unpromoted| unpromoted.errant = None);
         }
-        self.state.foreign_for = 0;
+        self.state.as_unpromoted(|unpromoted| unpromoted.foreign_for = 0);
         match replica.broken() {
             Some(why) => self.tend_broken(replica, why).await,
             None if replica.receiver == Thread::Stopped || replica.applier == Thread::Stopped => {
@@ -197,11 +199,10 @@ impl Instance<'_> {
     }
 
     async fn tend_attached(&mut self, seen: &Observation, primary: &str, sound: bool) -> Outcome {
-        self.state.linked = true;
-        self.state.broken = None;
-        self.state.broken_for = 0;
+        self.state.of_process(|process| process.linked = true);
+        self.state.as_unpromoted(|unpromoted| unpromoted.broken = None);
         self.stand_back(false).await;
-        self.state.held_until = None;
+        self.state.as_unpromoted(|unpromoted| unpromoted.held_until = None);
         if sound {
             self.tend_acknowledging(seen, primary).await?;
         } else if seen.acknowledges {
@@ -215,7 +216,7 @@ impl Instance<'_> {
 
     /// It follows nobody, or not as it should.
     async fn make_follow(&mut self, seen: &Observation, primary: &str, host: &str) -> Outcome {
-        if self.state.errant.is_none() && !seen.waits {
+        if self.state.errant().is_none() && !seen.waits {
             let how = match &seen.replica {
                 Some(r) if r.host == host && !r.by_gtid => format!("follows {primary} by a position in a file and not by GTID"),
                 Some(r) if r.host == host && r.delay > 0 => format!("follows {primary} with a delay of {} s", r.delay),
@@ -241,13 +242,13 @@ impl Instance<'_> {
     /// A replica that was told of no promotion, because its node was in maintenance or nobody could reach it, learns of the new primary
     /// from the record. The old one may be alive, and then nothing else would tell.
     async fn follow_the_record(&mut self) -> Outcome {
-        let due = !self.is_recent(self.state.asked_record, limits::ASKED_EVERY) || self.state.broken_for > 0;
-        let Some(following) = self.state.following.clone().filter(|_| due && self.rules.clustered) else { return Ok(()) };
+        let due = !self.is_recent(self.state.asked_record, limits::ASKED_EVERY) || self.state.broken_for() > 0;
+        let Some(following) = self.state.following().map(str::to_owned).filter(|_| due && self.rules.clustered) else { return Ok(()) };
         self.state.asked_record = Some(self.now());
         let Some(record) = self.record().await?.filter(|r| !r.decided() && r.node != following) else { return Ok(()) };
         if record.node != self.me()? {
             self.warning(format!("this server follows {following}, and the record names {}: following the record", record.node)).await;
-            self.state.following = Some(record.node.clone());
+            self.state.follow(&record.node);
             self.state.record = Some(record.clone());
         }
         Ok(())
@@ -256,19 +257,23 @@ impl Instance<'_> {
     /// Whom this server is to follow. When it was not told (an election whose end it did not hear, a replication that ran
     /// before us), the record tells.
     async fn whom_to_follow(&mut self, seen: &Observation) -> Result<Option<String>, Failure> {
-        if let Some(primary) = &self.state.following {
-            return Ok(Some(primary.clone()));
+        if let Some(primary) = self.state.following() {
+            return Ok(Some(primary.to_owned()));
         }
-        if !self.rules.clustered || (self.state.rested.is_none() && seen.replica.is_none()) {
+        let rested = self.state.rest().map(|rest| rest.round.clone());
+        let demoted = self.state.was_demoted();
+        if !self.rules.clustered || (rested.is_none() && !demoted && seen.replica.is_none()) {
             return Ok(None);
         }
         let Some(record) = self.record().await?.filter(|r| !r.decided()) else { return Ok(None) };
         if record.node == self.me()? {
             return Ok(None);
         }
-        let over = match &self.state.rested {
+        let over = match rested {
             // The election that its receiver was stopped for may still be going on.
-            Some(round) => *round != Record::round(Some(&record)),
+            Some(round) => round != Record::round(Some(&record)),
+            // The record was its own.
+            None if demoted => true,
             None => {
                 let host = self.address_of(&record.node).await;
                 seen.replica.as_ref().is_some_and(|r| r.attached() && r.host == host)
@@ -277,7 +282,7 @@ impl Instance<'_> {
         if !over {
             return Ok(None);
         }
-        self.state.following = Some(record.node.clone());
+        self.state.follow(&record.node);
         Ok(Some(record.node))
     }
 
@@ -288,7 +293,7 @@ impl Instance<'_> {
             return Ok(());
         }
         self.tell(Word::Acknowledge(false)).await?;
-        self.state.acknowledges = false;
+        self.state.set_acknowledges(false);
         self.state.memory.start_over(record.map(Record::stamp));
         self.save().await
     }
@@ -301,13 +306,13 @@ impl Instance<'_> {
         let seen = self.observe().await?;
         let Some(still) = record.as_ref().and_then(|r| election::errant(&seen.executed, r)) else { return Ok(()) };
         // They came with the replication, probably. The primary's next monitor records them.
-        let patient = self.state.errant.is_none() && self.state.foreign_for < FOREIGN_PATIENCE;
+        let patient = self.state.unpromoted().is_some_and(|known| known.errant.is_none() && known.foreign_for < FOREIGN_PATIENCE);
         if patient && election::came_from_elsewhere(&still, &seen.server) {
-            self.state.foreign_for = self.state.foreign_for.saturating_add(1);
+            self.state.as_unpromoted(|unpromoted| unpromoted.foreign_for = unpromoted.foreign_for.saturating_add(1));
             self.notice(format!("{still} was written by none of the recorded primaries: waiting for {primary} to record it")).await;
             return Ok(());
         }
-        if self.state.errant.as_deref() != Some(errant) {
+        if self.state.errant() != Some(errant) {
             if let Some(record) = &record {
                 self.resign(record).await?;
             }
@@ -319,12 +324,13 @@ impl Instance<'_> {
     /// Replication cannot get on by itself. After a while the replica ceases to acknowledge, so that the primary can
     /// take it out of those that an election has to hear.
     async fn tend_broken(&mut self, replica: &Replica, why: String) -> Outcome {
-        self.state.broken_for = self.state.broken_for.saturating_add(1);
-        if self.state.broken.as_ref() != Some(&why) {
+        let before = self.state.as_unpromoted(|unpromoted| unpromoted.broken.take());
+        let monitors = before.as_ref().map_or(0, |before| before.monitors).saturating_add(1);
+        if before.is_none_or(|before| before.why != why) {
             self.error(why.clone()).await;
-            self.state.broken = Some(why);
         }
-        if self.state.broken_for < PATIENCE {
+        self.state.as_unpromoted(|unpromoted| unpromoted.broken = Some(Broken { why, monitors }));
+        if monitors < PATIENCE {
             return Ok(());
         }
         let Some(record) = self.record().await? else { return Ok(()) };
@@ -332,7 +338,7 @@ impl Instance<'_> {
             self.resign(&record).await?;
         }
         self.state.record = Some(record.clone());
-        let primary = self.state.following.clone().filter(|primary| *primary == record.node);
+        let primary = self.state.following().map(str::to_owned).filter(|primary| *primary == record.node);
         match (&replica.receiver_error, primary) {
             // A password or an address may have been corrected: it is told both anew.
             (Some(_), Some(primary)) if replica.applier_error.is_none() => {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use ocf::{Failure, Outcome, Peers};
 use process::Identity;
+use promotable::limits::SHORTEST_GRACE;
 
-use super::{Effect, Instance, Launched, Sight, Word, answer, no_such_failure, no_such_fault};
+use super::{Instance, Launched, OfHost, OfProcess, OfServer, Sight, Word, answer, no_such_failure, no_such_fault};
 use crate::limits;
 use crate::observation::Observation;
 use crate::params::Rejoin;
@@ -13,7 +14,6 @@ use crate::preference::{Circumstances, score};
 use crate::premises::{self, Finding, Weight};
 use crate::record::Record;
 use crate::server::Fault;
-use crate::state::State;
 
 /// How often a server is looked at that a start before this one began.
 const COMING_UP_STEP: Duration = Duration::from_millis(20);
@@ -24,16 +24,16 @@ impl Instance<'_> {
         if let Some(process) = self.find().await {
             return self.start_running(&process).await.map(|()| None);
         }
-        self.perform(Effect::MayStart).await?;
+        self.perform(OfHost::MayStart).await?;
         self.withdraw_position().await?;
         // According to the lists that come with a clone's actions.
         let me = self.me()?;
         let other = |members: &[ocf::Member]| members.iter().map(|m| m.node.clone()).find(|node| node != me);
         let (primary, successor) = (other(&peers.promoted), other(&peers.promote));
-        if answer!(self.ask(Effect::NeedsCopyFirst).await, Whether, no_such_failure)? {
+        if answer!(self.ask(OfHost::NeedsCopyFirst).await, Whether, no_such_failure)? {
             return self.copy_first(primary).await.map(Some);
         }
-        self.perform(Effect::MakeData).await?;
+        self.perform(OfHost::MakeData).await?;
         let patience = match successor {
             // Its promotion comes after this start.
             Some(successor) => {
@@ -53,7 +53,7 @@ impl Instance<'_> {
             Some(primary) if copies && self.copy_is_unfinished().await => Ok(Some(primary)),
             Some(primary) => {
                 self.rejoin(&primary, record.as_ref()).await?;
-                Ok((self.state.errant.is_some() && copies).then_some(primary))
+                Ok((self.state.errant().is_some() && copies).then_some(primary))
             }
             // Nobody is promoted: say at once what this server is worth. With a primary in office the monitor does, so
             // that no score changes during somebody else's transition.
@@ -86,8 +86,8 @@ impl Instance<'_> {
 
     /// `start` of a server that runs: nothing to do but to make sure that it is no primary by its own opinion.
     async fn start_running(&mut self, process: &Identity) -> Outcome {
-        if !self.state.ours {
-            if let Some(why) = self.texts(Effect::Objections(process.clone())).await.into_iter().next() {
+        if !self.state.ours() {
+            if let Some(why) = self.texts(OfProcess::Objections(process.clone())).await.into_iter().next() {
                 return Err(Failure::generic(why));
             }
         }
@@ -102,7 +102,7 @@ impl Instance<'_> {
         match sight {
             Sight::Answered(seen, _) => {
                 self.take_charge().await?;
-                if !seen.closed && !self.state.promoted {
+                if !seen.closed && !self.state.promoted() {
                     self.tell(Word::CloseWrites(limits::ANSWER)).await?;
                     self.notice("the server was running open for writes: closed until the election").await;
                 }
@@ -114,7 +114,6 @@ impl Instance<'_> {
             Sight::Deaf { why, .. } => return Err(Failure::generic(why)),
             Sight::Refuses(fault) => return Err(fault.at_start()),
         }
-        self.state.server = Some(process.clone());
         self.save().await?;
         self.notice(format!("the server runs already (pid {})", process.pid)).await;
         Ok(())
@@ -122,9 +121,10 @@ impl Instance<'_> {
 
     /// What a server needs that we did not start, or that has just come up: its dialect, its plugins.
     pub(super) async fn take_charge(&mut self) -> Outcome {
-        let found = *answer!(self.ask(Effect::Equip).await, Equipped, no_such_fault)?;
+        let found = *answer!(self.ask(OfServer::Equip).await, Equipped, no_such_fault)?;
         self.dialect = found.dialect.clone();
-        self.state.filters = found.filters;
+        let filters = found.filters;
+        self.state.of_process(|process| process.filters = filters);
         let findings = self.findings(&found.seen).await;
         let wanted = self.rules.wanted();
         if let Some(finding) = premises::forbidding(&findings, wanted) {
@@ -132,7 +132,7 @@ impl Instance<'_> {
             return Err(Failure::installed(format!("{}{}", finding.text, why.unwrap_or_default())));
         }
         if self.rules.clustered {
-            self.perform(Effect::CheckPassword(Box::new(self.dialect.clone()))).await?;
+            self.perform(OfHost::CheckPassword(Box::new(self.dialect.clone()))).await?;
         }
         self.load_clone_if_wanted().await;
         let few = self.rules.servers.is_some_and(|n| n as usize <= self.params().acknowledgements + 1);
@@ -140,12 +140,14 @@ impl Instance<'_> {
             self.notice("durability=lossless with so few servers: the loss of a replica stops writes").await;
         }
         match found.unknown_disks {
-            None => self.state.disks = found.disks,
+            None => self.state.of_process(|process| process.disks = found.disks),
             Some(why) => self.warning(format!("only the disk of {} is watched: {why}", self.params().datadir.display())).await,
         }
-        self.state.dialect = Some(found.dialect);
-        self.state.answered = true;
-        self.state.ours = true;
+        self.state.of_process(|process| {
+            process.dialect = Some(found.dialect);
+            process.answered = true;
+            process.ours = true;
+        });
         Ok(())
     }
 
@@ -161,8 +163,9 @@ impl Instance<'_> {
 
     /// What the promise rests on and does not hold.
     pub(super) async fn findings(&mut self, seen: &Observation) -> Vec<Finding> {
-        let exposed = self.texts(Effect::Exposed).await.into_iter().map(|text| Finding { weight: Weight::Shown, text });
-        premises::findings(&self.dialect, seen, &self.state.filters, self.rules.wanted()).into_iter().chain(exposed).collect()
+        let exposed = self.texts(OfHost::Exposed).await.into_iter().map(|text| Finding { weight: Weight::Shown, text });
+        let filters = self.state.process.as_ref().map_or("", |process| &process.filters);
+        premises::findings(&self.dialect, seen, filters, self.rules.wanted()).into_iter().chain(exposed).collect()
     }
 
     /// Starts the process, closed, and waits until the server answers; `None` when it still recovers after `patience`.
@@ -171,8 +174,8 @@ impl Instance<'_> {
     /// What the server said before it ended.
     pub(super) async fn launch(&mut self, patience: Duration, peers: &Peers) -> Result<Option<Box<Observation>>, Failure> {
         let dying = self.still_there().await;
-        let fresh = State { ours: true, ..self.state.of_new_process(dying) };
-        let event = self.ask(Effect::Launch(Box::new(fresh), patience)).await;
+        let fresh = self.state.of_new_process(dying);
+        let event = self.ask(OfProcess::Launch(Box::new(fresh), patience)).await;
         let Launched { state, seen } = answer!(event, Launched, no_such_failure)?;
         self.state = *state;
         let Some((seen, dialect)) = seen else { return Ok(None) };
@@ -182,9 +185,9 @@ impl Instance<'_> {
             Err(failure) => Err(failure),
         };
         if let Err(failure) = taken {
-            if let Some(process) = self.state.server.clone() {
+            if let Some(process) = self.state.server().cloned() {
                 let limit = limits::ENDS_AT_ONCE.min(self.left());
-                self.ask(Effect::Terminate(process, limit)).await;
+                self.ask(OfProcess::Terminate(process, limit)).await;
             }
             return Err(failure);
         }
@@ -206,7 +209,7 @@ impl Instance<'_> {
         }
         self.reach(limits::ANSWER).await?;
         self.load_clone_if_wanted().await;
-        if !self.state.promoted {
+        if !self.state.promoted() {
             return Ok(());
         }
         let seen = self.observe().await?;
@@ -220,6 +223,12 @@ impl Instance<'_> {
     /// How long a server may take to end by itself, of `grace` at most. An orderly shutdown *releases* commits that wait for a replica, as
     /// acknowledged although nobody has them: a server with such commits, or that cannot be asked, is killed.
     pub(crate) async fn grace_at_stop(mut self, process: Identity, grace: Duration) -> Duration {
+        let grace = self.grace(process, grace).await;
+        // To find that out took its time as well.
+        grace.min(self.left().saturating_sub(limits::KILL_RESERVE).max(SHORTEST_GRACE))
+    }
+
+    async fn grace(&mut self, process: Identity, grace: Duration) -> Duration {
         match self.look(&process, limits::ANSWER_AT_STOP).await {
             Sight::Answered(seen, _) => {
                 if !seen.waits {
@@ -235,18 +244,18 @@ impl Instance<'_> {
                     .await;
                 Duration::ZERO
             }
-            Sight::Engaged(why) | Sight::Working(why) if !self.state.promoted => {
+            Sight::Engaged(why) | Sight::Working(why) if !self.state.promoted() => {
                 self.notice(format!("the server is busy: {why}")).await;
                 // MariaDB sometimes never ends when it is told to while it starts. A recovery that is killed begins anew, and
                 // after a crash the promotion of the successor waits for this stop.
-                match (self.state.answered, self.state.held_until) {
+                match (self.state.answered(), self.state.held_until()) {
                     (true, _) => grace,
                     (false, None) => grace.min(limits::STARTING_GRACE),
                     (false, Some(_)) => Duration::ZERO,
                 }
             }
-            Sight::Refuses(fault) if !self.state.promoted => self.unasked_grace(&fault.to_string(), grace).await,
-            Sight::Deaf { why, .. } if !self.state.promoted => self.unasked_grace(&why, grace).await,
+            Sight::Refuses(fault) if !self.state.promoted() => self.unasked_grace(&fault.to_string(), grace).await,
+            Sight::Deaf { why, .. } if !self.state.promoted() => self.unasked_grace(&why, grace).await,
             Sight::Engaged(why) | Sight::Working(why) | Sight::Stuck(why) | Sight::Deaf { why, .. } => self.no_grace(&why).await,
             Sight::Refuses(fault) => self.no_grace(&fault.to_string()).await,
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ocf::{Failure, Outcome};
 use pacemaker::Score;
 
-use super::{Attribute, Effect, Instance, Sight, Word, answer, no_such_failure, no_such_fault};
+use super::{Attribute, Instance, OfCluster, OfServer, Sight, Word, answer, no_such_failure, no_such_fault};
 use crate::election::{Position, Question, Unfit, Verdict, elect};
 use crate::limits;
 use crate::observation::{Observation, Replica, Thread};
@@ -14,7 +14,6 @@ use crate::preference::{HANDED_OVER, STEPPED_BACK};
 use crate::premises;
 use crate::record::{Record, Stamp};
 use crate::server::Fault;
-use crate::state::Stage;
 
 /// How often the positions are read.
 const HEARING_STEP: Duration = Duration::from_millis(10);
@@ -22,7 +21,7 @@ const HEARING_STEP: Duration = Duration::from_millis(10);
 impl Instance<'_> {
     /// The record, read now unless it was read for this election, or is this server's own: only the primary rewrites it.
     pub(super) async fn record_for_election(&mut self) -> Result<Option<Record>, Failure> {
-        let current = |record: &Record| self.state.reigned(record) || self.state.rested.as_ref() == Some(&Record::round(Some(record)));
+        let current = |record: &Record| self.state.reigned(record) || self.state.rests_for(&Record::round(Some(record)));
         if let Some(record) = self.state.record.clone().filter(current) {
             return Ok(Some(record));
         }
@@ -32,7 +31,7 @@ impl Instance<'_> {
     }
 
     async fn positions(&mut self) -> Result<BTreeMap<String, Position>, Failure> {
-        answer!(self.ask(Effect::Positions).await, Positions, no_such_failure)
+        answer!(self.ask(OfCluster::Positions).await, Positions, no_such_failure)
     }
 
     /// What a demoted node said of itself. It says so before its demotion ends, but attributes take a moment to arrive.
@@ -93,26 +92,27 @@ impl Instance<'_> {
             Verdict::GoOn(reason) => return Ok(reason),
             Verdict::HandOver { to, reason } => {
                 self.notice(format!("handing over to {to}: {reason}")).await;
-                self.perform(Effect::ScoreOf(to.clone(), HANDED_OVER)).await?;
+                self.perform(OfCluster::ScoreOf(to.clone(), HANDED_OVER)).await?;
                 (STEPPED_BACK, format!("{to} is to be promoted instead: {reason}"))
             }
             Verdict::Refuse(reason) => {
                 self.error(format!("refusing the promotion: {reason}")).await;
-                self.state.refused = Some(reason.clone());
+                self.state.as_unpromoted(|unpromoted| unpromoted.refused = Some(reason.clone()));
                 (Score::NEVER, reason)
             }
         };
-        self.state.stands_back = Some((score, self.now() + limits::STANDS_BACK));
+        let until = self.now() + limits::STANDS_BACK;
+        self.state.as_unpromoted(|unpromoted| unpromoted.stands_back = Some((score, until)));
         self.save().await?;
-        self.perform(Effect::Score(score)).await?;
+        self.perform(OfCluster::Score(score)).await?;
         Ok(reason)
     }
 
     /// Takes back what was published for a process before the one that is going to start.
     pub(super) async fn withdraw_position(&mut self) -> Outcome {
-        let Some(before) = self.state.published.as_ref().map(|(position, _)| position) else { return Ok(()) };
+        let Some(before) = self.state.told.position.as_ref().map(|(position, _)| position) else { return Ok(()) };
         let nowhere = Position::nowhere(&before.round, Unfit::NoServer);
-        self.perform(Effect::Publish(Attribute::Position(Box::new(nowhere)))).await
+        self.perform(OfCluster::Publish(Attribute::Position(Box::new(nowhere)))).await
     }
 
     /// Says that this server has no position.
@@ -122,7 +122,7 @@ impl Instance<'_> {
 
     /// Publishes this server's position of a round, unless that was done a moment ago. `everything`: see [`Self::position`].
     pub(super) async fn publish_position(&mut self, record: Option<&Record>, everything: bool) -> Outcome {
-        if self.state.promoted || self.stands_published(record) {
+        if self.state.promoted() || self.stands_published(record) {
             return Ok(());
         }
         let position = self.position(record, everything).await?;
@@ -135,18 +135,18 @@ impl Instance<'_> {
         let published = |(position, at): &(Position, Duration)| {
             self.is_recent(Some(*at), limits::POSITION_STANDS) && position.round == round && position.unfit.is_none()
         };
-        self.state.rested.as_ref() == Some(&round) && self.state.published.as_ref().is_some_and(published)
+        self.state.rests_for(&round) && self.state.told.position.as_ref().is_some_and(published)
     }
 
     async fn tell_position(&mut self, position: Position) -> Outcome {
         let same = |(published, at): &(Position, Duration)| *published == position && self.is_recent(Some(*at), limits::POSITION_STANDS);
-        if self.state.published.as_ref().is_some_and(same) {
+        if self.state.told.position.as_ref().is_some_and(same) {
             return Ok(());
         }
         let now = self.now();
         self.notice(format!("position for the next promotion: {}", position.print())).await;
-        self.perform(Effect::Publish(Attribute::Position(Box::new(position.clone())))).await?;
-        self.state.published = Some((position, now));
+        self.perform(OfCluster::Publish(Attribute::Position(Box::new(position.clone())))).await?;
+        self.state.told.position = Some((position, now));
         self.save().await
     }
 
@@ -158,7 +158,7 @@ impl Instance<'_> {
         let Some(process) = self.find().await else { return Ok(nowhere(Unfit::NoServer)) };
         let why = match self.look(&process, limits::ANSWER_IN_NOTIFICATION).await {
             Sight::Answered(seen, _) => return self.position_at_rest(record, round, seen, everything).await,
-            Sight::Engaged(why) | Sight::Working(why) | Sight::Stuck(why) if !self.state.answered => {
+            Sight::Engaged(why) | Sight::Working(why) | Sight::Stuck(why) if !self.state.answered() => {
                 self.warning(format!("no position: {why}")).await;
                 return Ok(nowhere(Unfit::Recovering));
             }
@@ -178,10 +178,9 @@ impl Instance<'_> {
     ) -> Result<Position, Failure> {
         // Remembered before the receiver is stopped: no monitor may start it again, and nobody is followed until somebody is
         // promoted.
-        self.state.linked |= seen.replica.as_ref().is_some_and(Replica::attached);
-        let following = self.state.following.take();
-        self.state.acknowledges = false;
-        self.state.rested = Some(round.clone());
+        let linked = seen.replica.as_ref().is_some_and(Replica::attached);
+        self.state.of_process(|process| process.linked |= linked);
+        let following = self.state.come_to_rest(&round);
         // A start that did not wait for its server has not learnt this. Without it, whoever is promoted now would get
         // acknowledgements from here only when a new record says so: a monitor or two without writes, where no other replica is.
         self.state.memory.learn(record.map(Record::stamp).unwrap_or_default());
@@ -203,7 +202,7 @@ impl Instance<'_> {
         let unsound = premises::forbidding(&findings, self.rules.wanted()).map(|_| Unfit::Unsound);
         let unfit = if self.copy_is_unfinished().await { Some(Unfit::NoServer) } else { unsound };
         let recorded = record.filter(|r| self.is_me(&r.node) && r.server.as_ref() == Some(&seen.server));
-        let over = self.state.reign.as_ref().is_some_and(|r| r.stage == Stage::Over) && seen.closed;
+        let over = self.state.reign_is_over() && seen.closed;
         Ok(Position {
             complete: over && record.is_some_and(|r| self.state.reigned(r)),
             kept: recorded.is_some_and(|r| !r.relaxed) && seen.durable,
@@ -220,6 +219,6 @@ impl Instance<'_> {
     }
 
     async fn rest(&mut self, replica: Replica, everything: bool) -> Result<Box<Observation>, Fault> {
-        answer!(self.ask(Effect::Rest(Box::new(replica), everything)).await, Observed, no_such_fault)
+        answer!(self.ask(OfServer::Rest(Box::new(replica), everything)).await, Observed, no_such_fault)
     }
 }

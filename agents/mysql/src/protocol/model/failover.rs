@@ -29,21 +29,7 @@ struct Site {
 
 /// Whether this machine carries it out, and no server.
 fn is_of_machine(effect: &Effect) -> bool {
-    matches!(
-        effect,
-        Effect::Log(..)
-            | Effect::Save(_)
-            | Effect::ReadRecord
-            | Effect::ReplaceRecord(..)
-            | Effect::Score(_)
-            | Effect::ScoreOf(..)
-            | Effect::Publish(_)
-            | Effect::PublishReadable(_)
-            | Effect::Positions
-            | Effect::Memberships
-            | Effect::ServerIds
-            | Effect::AddressOf(_)
-    )
+    matches!(effect, Effect::Log(..) | Effect::Save(_) | Effect::OfCluster(_))
 }
 
 impl model::Site for Site {

@@ -20,6 +20,7 @@ use std::time::Duration;
 use model::{Budget, Checked, Courses, Kind, Nodes, Op, Operations as _, Property, Replacement, Run, Shared, Subject, name};
 use ocf::Peers;
 
+pub(super) use self::world::{Told, identity, params};
 use super::{Effect, Event, Moment};
 use crate::election::Position;
 use crate::gtid::Flavour;

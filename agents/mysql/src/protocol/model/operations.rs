@@ -7,7 +7,8 @@ use ocf::{Failure, Notification, Peers, Status};
 use promotable::Machine;
 
 use super::{Cluster, Kinds, Loss, MOST, Memory, Own, Past, State, World};
-use crate::protocol::{Alone, Effect, Instance, Moment, Rules};
+use crate::protocol::{Alone, Effect, Instance, Moment, OfCluster, Rules};
+use crate::record::Record;
 
 /// So much time passes at least when an action waits: what it waits for is there then, or does not come.
 const STEP: Duration = Duration::from_secs(1);
@@ -21,7 +22,7 @@ pub(super) fn later(moment: Moment, effect: &Effect) -> Moment {
 
 pub(super) fn replacement(effect: &Effect) -> Option<Replacement<Kinds>> {
     match effect {
-        Effect::ReplaceRecord(before, record) => Some((before.clone(), record.clone())),
+        Effect::OfCluster(OfCluster::ReplaceRecord(before, record)) => Some((before.as_deref().cloned(), Record::clone(record))),
         _ => None,
     }
 }
@@ -129,7 +130,7 @@ impl World {
     /// An operator makes those anew that will not follow.
     fn copy_to_the_diverged(s: &mut State) {
         let Some(data) = s.open().next().and_then(|p| s.server(p)).map(|primary| primary.executed) else { return };
-        for n in (0..s.nodes.len()).filter(|n| s.nodes[*n].memory.errant.is_some()).collect::<Vec<_>>() {
+        for n in (0..s.nodes.len()).filter(|n| s.nodes[*n].memory.errant().is_some()).collect::<Vec<_>>() {
             s.end_server(n, Loss::Nothing);
             let node = &mut *s.nodes[n];
             (node.started, node.score, node.memory) = (false, None, Shared::new(node.memory.of_stopped()));

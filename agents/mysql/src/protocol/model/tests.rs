@@ -200,7 +200,7 @@ fn b_and_c_have_acknowledged(world: &World, s: &mut State) {
 /// The memory beside the primary is lost, and its next monitor takes it over.
 fn a_has_forgotten(world: &World, s: &mut State) {
     world.happened(s, &[Action::Forget(0), Action::Monitor(0)]);
-    assert!(s.nodes[0].memory.promoted, "{s:?}");
+    assert!(s.nodes[0].memory.promoted(), "{s:?}");
 }
 
 /// b alone has acknowledged a write, and loses it in a crash.

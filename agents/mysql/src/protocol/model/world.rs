@@ -17,29 +17,30 @@ use crate::limits;
 use crate::membership::Membership;
 use crate::observation::{Observation, Replica, Thread};
 use crate::params::{ALL, Params};
-use crate::protocol::{Attribute, Effect, Equipment, Event, Launched, Sight, Word};
+use crate::protocol::{Attribute, Effect, Equipment, Event, Launched, OfCluster, OfHost, OfProcess, OfServer, Sight, Word};
 use crate::record::{Record, Stamp};
 use crate::server::{Attached, Fault, SemiSyncStatus};
+use crate::state::{Process, Role};
 
-pub(super) fn identity(process: u8) -> Identity {
+pub(in crate::protocol) fn identity(process: u8) -> Identity {
     Identity { pid: process.into(), start_ticks: process.into(), boot: String::new() }
 }
 
-pub(super) fn params(pairs: &[(&str, &str)]) -> Params {
+pub(in crate::protocol) fn params(pairs: &[(&str, &str)]) -> Params {
     let pairs = pairs.iter().map(|(name, value)| (format!("OCF_RESKEY_{name}"), (*value).to_owned()));
     Params::new(&Values::read(ALL, &Environment::from_pairs(pairs)).unwrap())
 }
 
 /// What servers of a flavour say that never changes.
 #[derive(Clone, Debug)]
-pub(super) struct Told {
-    pub(super) dialect: Dialect,
+pub(in crate::protocol) struct Told {
+    pub(in crate::protocol) dialect: Dialect,
     /// Of a server that does not wait for replicas, and of one that does.
-    variables: [Row; 2],
+    pub(in crate::protocol) variables: [Row; 2],
 }
 
 impl Told {
-    pub(super) fn by(flavour: Flavour, acknowledgements: usize) -> Self {
+    pub(in crate::protocol) fn by(flavour: Flavour, acknowledgements: usize) -> Self {
         let row = |name: &str| Row::from([("variable_name".to_owned(), name.to_owned()), ("value".to_owned(), String::new())]);
         let telling: &[&str] = match flavour {
             Flavour::MySql => &[
@@ -168,7 +169,7 @@ impl Cluster {
 
     pub(super) fn start_server(&mut self, n: usize) -> u8 {
         // Of another process than the one before.
-        let process = self.nodes[n].memory.server.as_ref().map_or(1, |server| 1 + (u8::try_from(server.pid).unwrap() % 3));
+        let process = self.nodes[n].memory.server().map_or(1, |server| 1 + (u8::try_from(server.pid).unwrap() % 3));
         let (executed, following) = self.nodes[n].disk;
         self.nodes[n].server = Some(Server {
             process,
@@ -240,12 +241,14 @@ impl World {
                 s.nodes[n].position = None;
             }
             let memory = &s.nodes[n].memory;
-            let published = memory.published.as_ref().is_some_and(|(position, _)| position.round != round);
-            let claim = memory.claim.is_some() && memory.claim.as_ref() != s.record.as_deref();
+            let published = memory.told.position.as_ref().is_some_and(|(position, _)| position.round != round);
+            let claim = memory.claim().is_some() && memory.claim() != s.record.as_deref();
             if published || claim {
                 let memory = &mut s.nodes[n].memory;
-                memory.published = memory.published.take().filter(|_| !published);
-                memory.claim = memory.claim.take().filter(|_| !claim);
+                memory.told.position = memory.told.position.take().filter(|_| !published);
+                if claim {
+                    memory.forget_claim();
+                }
             }
         }
     }
@@ -328,114 +331,110 @@ impl World {
     }
 
     pub(super) fn carry_out(&self, s: &mut Cluster, n: usize, op: Option<Op>, effect: Effect) -> Event {
-        let running = s.server(n).is_some();
-        let gone = || Fault::Absent("nothing listens".into());
         match effect {
             Effect::Save(memory) => {
                 s.nodes[n].memory = self.remembered(s, n, *memory);
                 Event::Done(Ok(()))
             }
-            Effect::Find(_) => Event::Found(s.server(n).map(|server| identity(server.process))),
-            Effect::StillThere(_) => Event::Processes(Vec::new()),
-            Effect::Objections(_) | Effect::HangingDisk(_) | Effect::Exposed | Effect::OptionFile => Event::Texts(Vec::new()),
-            Effect::Look { .. } if running => {
-                Event::Sight(Sight::Answered(Box::new(self.observation(s, n)), Box::new(self.told.dialect.clone())))
-            }
-            Effect::Look { .. } => Event::Sight(Sight::Deaf { why: "nothing listens".into(), alive: false, listens: false }),
-            Effect::Reach(..) => Event::Reached(if running { Ok(Box::new(self.told.dialect.clone())) } else { Err(gone()) }),
-            Effect::IsConnected => Event::Flag(running),
-            Effect::MayStart | Effect::MakeData | Effect::CheckPassword(_) => Event::Done(Ok(())),
-            Effect::NeedsCopyFirst => Event::Whether(Ok(false)),
-            Effect::CopyIsUnfinished | Effect::IsCramped => Event::Flag(false),
-            Effect::Launch(memory, patience) => self.launch(s, n, *memory, patience),
-            Effect::Kill(_) => {
-                s.end_server(n, Loss::Nothing);
-                Event::Done(Ok(()))
-            }
-            Effect::Terminate(..) => {
-                s.end_server(n, Loss::Nothing);
-                Event::Flag(true)
-            }
-            Effect::Dead(..) => Event::Flag(!running),
-            Effect::Score(score) => {
-                s.nodes[n].score = Some(score);
-                Event::Done(Ok(()))
-            }
-            Effect::ScoreOf(node, score) => {
-                s.nodes[number(&node)].score = Some(score);
-                Event::Done(Ok(()))
-            }
-            Effect::Publish(attribute) => {
-                self.publish(s, n, attribute);
-                Event::Done(Ok(()))
-            }
-            Effect::Positions => Event::Positions(Ok(self.positions(s, n))),
-            Effect::Memberships => Event::Memberships(Ok(self.memberships(s, n))),
-            Effect::ServerIds => Event::ServerIds(Ok((0..self.servers).map(|m| (name(m), (m + 11).to_string())).collect())),
-            Effect::AddressOf(_) => Event::Address(Ok(None)),
-            Effect::ReadRecord => Event::Record(Ok(s.record.as_deref().cloned())),
-            Effect::ReplaceRecord(before, record) => self.replace(s, n, before.as_ref(), record),
             Effect::Wait(_) => {
                 s.let_time_pass(n);
                 Event::Done(Ok(()))
             }
-            Effect::Log(..) | Effect::Milestone(_) | Effect::StandBack(..) | Effect::Watch(..) | Effect::PublishReadable(_) => {
-                Event::Done(Ok(()))
-            }
-            of_server => self.of_server(s, n, op, of_server),
+            Effect::Log(..) | Effect::Milestone(_) => Event::Done(Ok(())),
+            Effect::OfProcess(effect) => self.of_process(s, n, effect),
+            Effect::OfServer(effect) if s.server(n).is_some() => self.of_server(s, n, op, effect),
+            Effect::OfServer(effect) => of_no_server(&effect),
+            Effect::OfCluster(effect) => self.of_cluster(s, n, effect),
+            Effect::OfHost(effect) => of_host(&effect),
         }
     }
 
-    fn of_server(&self, s: &mut Cluster, n: usize, op: Option<Op>, effect: Effect) -> Event {
-        if s.server(n).is_none() {
-            let gone = Fault::Broken("it is gone".into());
-            return match effect {
-                Effect::Tell(_) => Event::Told(Err(gone)),
-                Effect::Observe | Effect::Rest(..) => Event::Observed(Err(gone)),
-                Effect::Replica => Event::Replica(Err(gone)),
-                Effect::Executed | Effect::Logged => Event::Set(Err(gone)),
-                Effect::SemiSync => Event::SemiSync(Err(gone)),
-                Effect::Attached => Event::Attached(Err(gone)),
-                Effect::ApplierWaits | Effect::HoldCommits(_) => Event::Asked(Err(gone)),
-                Effect::Equip => Event::Equipped(Err(gone)),
-                _ => Event::Counted(Err(gone)),
-            };
+    fn of_process(&self, s: &mut Cluster, n: usize, effect: OfProcess) -> Event {
+        let running = s.server(n).is_some();
+        match effect {
+            OfProcess::Find(_) => Event::Found(s.server(n).map(|server| identity(server.process))),
+            OfProcess::StillThere(_) => Event::Processes(Vec::new()),
+            OfProcess::Objections(_) | OfProcess::HangingDisk(_) => Event::Texts(Vec::new()),
+            OfProcess::Look { .. } if running => {
+                Event::Sight(Sight::Answered(Box::new(self.observation(s, n)), Box::new(self.told.dialect.clone())))
+            }
+            OfProcess::Look { .. } => Event::Sight(Sight::Deaf { why: "nothing listens".into(), alive: false, listens: false }),
+            OfProcess::Reach(..) if running => Event::Reached(Ok(Box::new(self.told.dialect.clone()))),
+            OfProcess::Reach(..) => Event::Reached(Err(Fault::Absent("nothing listens".into()))),
+            OfProcess::Launch(memory, patience) => self.launch(s, n, *memory, patience),
+            OfProcess::Kill(_) => {
+                s.end_server(n, Loss::Nothing);
+                Event::Done(Ok(()))
+            }
+            OfProcess::Terminate(..) => {
+                s.end_server(n, Loss::Nothing);
+                Event::Flag(true)
+            }
+            OfProcess::Dead(..) => Event::Flag(!running),
+            OfProcess::StandBack(..) | OfProcess::Watch(..) => Event::Done(Ok(())),
         }
+    }
+
+    fn of_cluster(&self, s: &mut Cluster, n: usize, effect: OfCluster) -> Event {
+        match effect {
+            OfCluster::Score(score) => {
+                s.nodes[n].score = Some(score);
+                Event::Done(Ok(()))
+            }
+            OfCluster::ScoreOf(node, score) => {
+                s.nodes[number(&node)].score = Some(score);
+                Event::Done(Ok(()))
+            }
+            OfCluster::Publish(attribute) => {
+                self.publish(s, n, attribute);
+                Event::Done(Ok(()))
+            }
+            OfCluster::PublishReadable(_) => Event::Done(Ok(())),
+            OfCluster::Positions => Event::Positions(Ok(self.positions(s, n))),
+            OfCluster::Memberships => Event::Memberships(Ok(self.memberships(s, n))),
+            OfCluster::ServerIds => Event::ServerIds(Ok((0..self.servers).map(|m| (name(m), (m + 11).to_string())).collect())),
+            OfCluster::AddressOf(_) => Event::Address(Ok(None)),
+            OfCluster::ReadRecord => Event::Record(Ok(s.record.as_deref().cloned())),
+            OfCluster::ReplaceRecord(before, record) => self.replace(s, n, before.as_deref(), *record),
+        }
+    }
+
+    fn of_server(&self, s: &mut Cluster, n: usize, op: Option<Op>, effect: OfServer) -> Event {
         let server = s.nodes[n].server.as_mut().unwrap();
         match effect {
-            Effect::Tell(word) => Event::Told(self.tell(s, n, &word)),
-            Effect::Observe => {
+            OfServer::Tell(word) => Event::Told(self.tell(s, n, &word)),
+            OfServer::Observe => {
                 let mut seen = self.observation(s, n);
                 if self.without == Without::Drain && op.is_some_and(|op| op.kind == Kind::Promote) {
                     seen.replica.iter_mut().for_each(|replica| replica.received = None);
                 }
                 Event::Observed(Ok(Box::new(seen)))
             }
-            Effect::Rest(..) => {
+            OfServer::Rest(..) => {
                 server.receiver = false;
                 Event::Observed(Ok(Box::new(self.observation(s, n))))
             }
-            Effect::Replica => Event::Replica(Ok(self.replica(s, n).map(Box::new))),
-            Effect::Executed => Event::Set(Ok(self.executed(s, n))),
-            Effect::Logged => {
+            OfServer::Replica => Event::Replica(Ok(self.replica(s, n).map(Box::new))),
+            OfServer::Executed => Event::Set(Ok(self.executed(s, n))),
+            OfServer::Logged => {
                 let waiting = if self.without == Without::WaitingCommits { server.pending } else { 0 };
                 let logged = server.executed & !waiting;
                 Event::Set(Ok(self.gtids(s, logged)))
             }
-            Effect::SemiSync => Event::SemiSync(Ok(SemiSyncStatus {
+            OfServer::SemiSync => Event::SemiSync(Ok(SemiSyncStatus {
                 acknowledging: s.attached(n).filter(|r| s.server(*r).unwrap().acknowledges).count(),
                 waiting: s.server(n).unwrap().pending.count_ones().into(),
                 active: s.server(n).unwrap().waits > 0,
             })),
-            Effect::Attached => {
+            OfServer::Attached => {
                 Event::Attached(Ok(s.attached(n).map(|r| Attached { host: name(r), server_id: (r + 11).to_string() }).collect()))
             }
-            Effect::ApplierWaits => Event::Asked(Ok(false)),
-            Effect::HoldCommits(_) => Event::Asked(Ok(true)),
-            Effect::CutClients | Effect::EndWaiting(_) => Event::Counted(Ok(std::mem::take(&mut server.pending).count_ones() as usize)),
-            Effect::StuckCommits(_) => Event::Counted(Ok(server.pending.count_ones() as usize)),
-            Effect::Running(_) => Event::Counted(Ok(0)),
-            Effect::ReleaseWaiting { held, enough, .. } => {
+            OfServer::ApplierWaits => Event::Asked(Ok(false)),
+            OfServer::HoldCommits(_) => Event::Asked(Ok(true)),
+            OfServer::CutClients | OfServer::EndWaiting(_) => Event::Counted(Ok(std::mem::take(&mut server.pending).count_ones() as usize)),
+            OfServer::StuckCommits(_) => Event::Counted(Ok(server.pending.count_ones() as usize)),
+            OfServer::Running(_) => Event::Counted(Ok(0)),
+            OfServer::ReleaseWaiting { held, enough, .. } => {
                 let (pending, executed) = (server.pending, server.executed);
                 let logged = self.gtids(s, executed);
                 if held.iter().filter(|held| held.contains(&logged)).count() < enough {
@@ -445,7 +444,7 @@ impl World {
                 s.nodes[n].server.as_mut().unwrap().pending = 0;
                 Event::Counted(Ok(pending.count_ones() as usize))
             }
-            Effect::Equip => Event::Equipped(Ok(Box::new(Equipment {
+            OfServer::Equip => Event::Equipped(Ok(Box::new(Equipment {
                 seen: self.observation(s, n),
                 dialect: self.told.dialect.clone(),
                 filters: String::new(),
@@ -453,7 +452,7 @@ impl World {
                 unloaded: None,
                 unknown_disks: None,
             }))),
-            other => panic!("{other:?}"),
+            OfServer::IsConnected => Event::Flag(true),
         }
     }
 
@@ -517,8 +516,7 @@ impl World {
 
     fn launch(&self, s: &mut Cluster, n: usize, mut memory: Memory, patience: Duration) -> Event {
         let process = identity(s.start_server(n));
-        memory.server = Some(process);
-        memory.disks = Some(pacemaker::Disks { uid: 1, gid: 1, directories: Vec::new() });
+        memory.process = Some(Process::started(process, Some(pacemaker::Disks { uid: 1, gid: 1, directories: Vec::new() })));
         s.nodes[n].memory = self.remembered(s, n, memory);
         let seen = (!patience.is_zero()).then(|| (Box::new(self.observation(s, n)), Box::new(self.told.dialect.clone())));
         Event::Launched(Ok(Launched { state: Box::new(Memory::clone(&s.nodes[n].memory)), seen }))
@@ -526,27 +524,33 @@ impl World {
 
     /// As it stands in the file, without what cannot matter where time stands still.
     fn remembered(&self, s: &Cluster, n: usize, mut memory: Memory) -> Shared<Memory> {
-        let at = |time: &mut Option<Duration>| *time = time.map(|_| Self::NOW.now);
-        at(&mut memory.membership_at);
-        at(&mut memory.asked_record);
-        // Asked with each monitor.
-        memory.asked_members = None;
-        memory.opened = memory.opened.map(|_| Self::NOW.now.saturating_sub(limits::ARRIVING * 2));
-        memory.held_until = memory.held_until.map(|_| Self::NOW.now + limits::HELD);
-        memory.published.iter_mut().for_each(|(_, at)| *at = Self::NOW.now);
-        memory.readable.iter_mut().for_each(|(_, at)| *at = Self::NOW.now);
-        memory.server_id.iter_mut().for_each(|(_, at)| *at = Self::NOW.now);
-        memory.stands_back.iter_mut().for_each(|(_, until)| *until = Self::NOW.now + limits::STANDS_BACK);
-        memory.blocked = None;
-        memory.readable = None;
-        (memory.alone_for, memory.trouble, memory.refused) = (0, None, None);
-        memory.broken_for = memory.broken_for.min(3);
+        memory.asked_record = memory.asked_record.map(|_| Self::NOW.now);
+        memory.told.position.iter_mut().for_each(|(_, at)| *at = Self::NOW.now);
+        memory.told.membership.iter_mut().for_each(|(_, at)| *at = Self::NOW.now);
+        memory.told.server_id.iter_mut().for_each(|(_, at)| *at = Self::NOW.now);
+        memory.told.readable = None;
+        match &mut memory.role {
+            Role::Primary(primary) => {
+                // Asked with each monitor.
+                primary.asked_members = None;
+                primary.opened = primary.opened.map(|_| Self::NOW.now.saturating_sub(limits::ARRIVING * 2));
+                primary.blocked = None;
+            }
+            Role::Unpromoted(unpromoted) => {
+                unpromoted.held_until = unpromoted.held_until.map(|_| Self::NOW.now + limits::HELD);
+                unpromoted.stands_back.iter_mut().for_each(|(_, until)| *until = Self::NOW.now + limits::STANDS_BACK);
+                (unpromoted.alone_for, unpromoted.trouble, unpromoted.refused) = (0, None, None);
+                unpromoted.broken.iter_mut().for_each(|broken| broken.monitors = broken.monitors.min(3));
+            }
+        }
         if self.without == Without::NewRecordAfterStart {
             memory.memory.not_before = memory.memory.not_before.map(|_| Stamp::default());
         }
         let before = &s.nodes[n].memory;
-        if self.without == Without::NewEpochAfterDemotion && memory.claim.is_none() && memory.server == before.server {
-            memory.claim.clone_from(&before.claim);
+        if self.without == Without::NewEpochAfterDemotion && memory.claim().is_none() && memory.server() == before.server() {
+            if let Some(claim) = before.claim() {
+                memory.keep_claim(claim.clone());
+            }
         }
         Shared::new(memory)
     }
@@ -612,41 +616,93 @@ impl World {
     }
 }
 
-/// Whether an effect leaves a trace, so that an agent that was killed after it differs from one that was killed before.
+/// What is asked of a server that does not run.
+fn of_no_server(effect: &OfServer) -> Event {
+    let gone = Fault::Broken("it is gone".into());
+    match effect {
+        OfServer::IsConnected => Event::Flag(false),
+        OfServer::Tell(_) => Event::Told(Err(gone)),
+        OfServer::Observe | OfServer::Rest(..) => Event::Observed(Err(gone)),
+        OfServer::Replica => Event::Replica(Err(gone)),
+        OfServer::Executed | OfServer::Logged => Event::Set(Err(gone)),
+        OfServer::SemiSync => Event::SemiSync(Err(gone)),
+        OfServer::Attached => Event::Attached(Err(gone)),
+        OfServer::ApplierWaits | OfServer::HoldCommits(_) => Event::Asked(Err(gone)),
+        OfServer::Equip => Event::Equipped(Err(gone)),
+        OfServer::CutClients
+        | OfServer::StuckCommits(_)
+        | OfServer::Running(_)
+        | OfServer::EndWaiting(_)
+        | OfServer::ReleaseWaiting { .. } => Event::Counted(Err(gone)),
+    }
+}
+
+fn of_host(effect: &OfHost) -> Event {
+    match effect {
+        OfHost::MayStart | OfHost::MakeData | OfHost::CheckPassword(_) => Event::Done(Ok(())),
+        OfHost::NeedsCopyFirst => Event::Whether(Ok(false)),
+        OfHost::CopyIsUnfinished | OfHost::IsCramped => Event::Flag(false),
+        OfHost::Exposed | OfHost::OptionFile => Event::Texts(Vec::new()),
+    }
+}
+
+/// Who can tell when an effect is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    /// It leaves a trace, so that an agent that was killed after it differs from one that was killed before.
+    Trace,
+    /// It sees what others change.
+    Sees,
+    /// Nobody.
+    Private,
+}
+
+fn mark(effect: &Effect) -> Mark {
+    match effect {
+        Effect::Save(_) => Mark::Trace,
+        Effect::Log(..) | Effect::Milestone(_) | Effect::Wait(_) | Effect::OfHost(_) => Mark::Private,
+        Effect::OfProcess(effect) => match effect {
+            OfProcess::Launch(..) | OfProcess::Kill(_) | OfProcess::Terminate(..) => Mark::Trace,
+            OfProcess::Look { .. } | OfProcess::Reach(..) => Mark::Sees,
+            OfProcess::Find(_)
+            | OfProcess::StillThere(_)
+            | OfProcess::Objections(_)
+            | OfProcess::HangingDisk(_)
+            | OfProcess::Dead(..)
+            | OfProcess::StandBack(..)
+            | OfProcess::Watch(..) => Mark::Private,
+        },
+        Effect::OfServer(effect) => match effect {
+            OfServer::Tell(_) | OfServer::Rest(..) | OfServer::CutClients | OfServer::EndWaiting(_) | OfServer::ReleaseWaiting { .. } => {
+                Mark::Trace
+            }
+            OfServer::Observe
+            | OfServer::Executed
+            | OfServer::Logged
+            | OfServer::SemiSync
+            | OfServer::Attached
+            | OfServer::StuckCommits(_) => Mark::Sees,
+            OfServer::Replica
+            | OfServer::IsConnected
+            | OfServer::ApplierWaits
+            | OfServer::Running(_)
+            | OfServer::HoldCommits(_)
+            | OfServer::Equip => Mark::Private,
+        },
+        Effect::OfCluster(effect) => match effect {
+            OfCluster::Score(_) | OfCluster::ScoreOf(..) | OfCluster::Publish(_) | OfCluster::ReplaceRecord(..) => Mark::Trace,
+            OfCluster::ReadRecord | OfCluster::Positions | OfCluster::Memberships => Mark::Sees,
+            OfCluster::PublishReadable(_) | OfCluster::ServerIds | OfCluster::AddressOf(_) => Mark::Private,
+        },
+    }
+}
+
+/// Whether an effect leaves a trace.
 pub(super) fn changes(effect: &Effect) -> bool {
-    matches!(
-        effect,
-        Effect::Save(_)
-            | Effect::Rest(..)
-            | Effect::Tell(_)
-            | Effect::Launch(..)
-            | Effect::Kill(_)
-            | Effect::Terminate(..)
-            | Effect::CutClients
-            | Effect::EndWaiting(_)
-            | Effect::ReleaseWaiting { .. }
-            | Effect::Score(_)
-            | Effect::ScoreOf(..)
-            | Effect::Publish(_)
-            | Effect::ReplaceRecord(..)
-    )
+    mark(effect) == Mark::Trace
 }
 
 /// Whether nobody else can tell when an effect is carried out.
 pub(super) fn is_private(effect: &Effect) -> bool {
-    !changes(effect)
-        && !matches!(
-            effect,
-            Effect::ReadRecord
-                | Effect::Positions
-                | Effect::Memberships
-                | Effect::Look { .. }
-                | Effect::Reach(..)
-                | Effect::Observe
-                | Effect::Executed
-                | Effect::Logged
-                | Effect::SemiSync
-                | Effect::Attached
-                | Effect::StuckCommits(_)
-        )
+    mark(effect) == Mark::Private
 }
