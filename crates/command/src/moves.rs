@@ -136,7 +136,49 @@ pub(crate) fn progress(plan: &Plan, record: Option<&Recorded>, promoted: &[&str]
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::cib::Cib;
+    use crate::crm_mon::Monitor;
+    use crate::picture::Attributes;
+
+    /// A cluster that was recorded: see tests/recorded.rs.
+    macro_rules! recorded {
+        ($name:literal) => {{
+            let cib = Cib::parse(include_str!(concat!("../tests/recorded/", $name, "/cib.xml"))).unwrap();
+            let monitor = Monitor::parse(include_str!(concat!("../tests/recorded/", $name, "/crm_mon.xml"))).unwrap();
+            Picture::new(&cib, &monitor, &Attributes::new(), &BTreeMap::new())
+        }};
+    }
+
+    fn from_to(picture: &Picture, name: &str, to: Option<&str>) -> Result<(String, String), String> {
+        match plan(picture, picture.database(name).unwrap(), to) {
+            Ok(plan) => Ok((plan.from, plan.to)),
+            Err(NoPlan::There(why) | NoPlan::Refused(why)) => Err(why),
+        }
+    }
+
+    #[test]
+    fn a_move_goes_to_a_replica_that_is_in_sync_or_is_refused_with_the_way_out() {
+        let (in_order, lost) = (recorded!("in-order"), recorded!("lost"));
+        let moves = |from: &str, to: &str| Ok((from.to_owned(), to.to_owned()));
+        assert_eq!(from_to(&in_order, "mysql", None), moves("lxc2", "lxc1"), "of equal ones the first");
+        assert_eq!(from_to(&in_order, "mysql-clone", Some("lxc3")), moves("lxc2", "lxc3"));
+        assert_eq!(from_to(&lost, "mysql", None), moves("lxc1", "lxc3"), "the only one that is left");
+        for (picture, name, to, why) in [
+            (&in_order, "mysql", Some("lxc2"), "lxc2 is the primary of mysql-clone already"),
+            (&in_order, "redis", Some("lxc9"), "redis-clone has no server on lxc9"),
+            (&lost, "mysql", Some("lxc2"), "lxc2 cannot be promoted: the node is not there"),
+            (&recorded!("degraded"), "mysql", Some("lxc2"), "the node is on standby: crm_standby --node lxc2 --delete"),
+            (&recorded!("moved"), "redis", None, "clear it first with: systole abort redis"),
+            (&recorded!("blocked"), "mysql", None, "lxc3 cannot be promoted: the node is on standby"),
+            (&recorded!("nobody"), "mysql", None, "0 servers are promoted, and a move begins at one: systole why mysql"),
+        ] {
+            let said = from_to(picture, name, to).unwrap_err();
+            assert!(said.contains(why), "{said}");
+        }
+    }
 
     #[test]
     fn a_move_is_over_when_who_is_promoted_is_recorded_anew() {
