@@ -270,10 +270,14 @@ bench-address: stage image/$(IMAGE)
 	$(TARGET)/release/bench --part address --runs $(RUNS)
 
 ## make workshop-drills  every drill of the whole site under visitors, some DRILLS times, written to docs/benchmarks-workshop.md (20 minutes)
+# PROXY=haproxy: the site asks an HAProxy on its own node in the place of the addresses; written to $(TARGET)/haproxy.
 DRILLS ?= 5
+PROXY ?=
+workshop-drills: export SYSTOLE_PROXY = $(PROXY)
 workshop-drills: stage image/$(IMAGE)
 	$(CARGO) build --locked --release -p cluster-scenarios --bins
-	$(TARGET)/release/bench --part workshop --runs $(DRILLS)
+	$(if $(PROXY),mkdir -p $(TARGET)/$(PROXY))
+	$(TARGET)/release/bench --part workshop --runs $(DRILLS) $(if $(PROXY),--out $(TARGET)/$(PROXY))
 
 ## make fuzz        each parser for a minute (FUZZ_SECONDS=60); needs cargo-fuzz and a nightly toolchain
 FUZZ_SECONDS ?= 60

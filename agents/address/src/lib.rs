@@ -25,17 +25,13 @@ pub fn agent() -> ocf::Agent<Address> {
 pub mod parsers {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-    /// Reads what a neighbour has sent: by ARP, and as a message of ICMPv6.
+    /// Reads what a neighbour has sent: by ARP, as a message of ICMPv6, and to connect.
     pub fn neighbours(packet: &[u8]) {
         let _ = crate::packets::owner_by_arp(packet, Ipv4Addr::new(192, 0, 2, 10), [0; 6]);
         let _ = crate::packets::owner_by_advertisement(packet, Ipv6Addr::UNSPECIFIED, [0; 6]);
         let _ = crate::packets::owner_by_packet(packet, Ipv6Addr::UNSPECIFIED, [0; 6]);
-    }
-
-    /// Reads what a client has sent.
-    pub fn attempts(packet: &[u8]) {
-        let any = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
-        let _ = any.map(|address| crate::attempts::attempt(packet, address));
+        let addresses = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        let _ = addresses.map(|address| crate::attempts::attempt(packet, address));
     }
 
     /// Reads the parameters of a resource: a name and a value in turn.

@@ -63,7 +63,8 @@ impl PacketSocket {
         #[allow(unsafe_code, reason = "nix has no filters of sockets")]
         let answer = unsafe { setsockopt(self.socket.as_raw_fd(), SOL_SOCKET, SO_ATTACH_FILTER, (&raw const program).cast(), length) };
         Errno::result(answer)?;
-        nix::sys::socket::setsockopt(&self.socket, sockopt::RcvBufForce, &KEPT)?;
+        // Without the right to it the usual size has to do.
+        let _ = nix::sys::socket::setsockopt(&self.socket, sockopt::RcvBufForce, &KEPT);
         // Only now, so that nothing is heard that has not passed.
         self.listen(protocol)
     }

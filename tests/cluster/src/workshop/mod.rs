@@ -2,6 +2,7 @@
 
 mod drills;
 mod jobs;
+mod proxied;
 mod scenario;
 mod tally;
 mod verdict;
@@ -39,7 +40,8 @@ pub struct Workshop {
 }
 
 impl Workshop {
-    /// Boots three servers and does what the page says. `say` is told of each step.
+    /// Boots three servers and does what the page says. `say` is told of each step. With SYSTOLE_PROXY=haproxy the site asks an HAProxy on
+    /// its own node in the place of the addresses.
     ///
     /// # Errors
     /// When a command of the page fails.
@@ -55,6 +57,10 @@ impl Workshop {
         let site = Self::empty(package, options)?;
         site.follow(&of_page("workshop")?, &say)?;
         site.keep_secrets()?;
+        if proxied::wanted()? {
+            say("HAProxy on every node, between the site and its databases");
+            site.behind_haproxy()?;
+        }
         Ok(site)
     }
 

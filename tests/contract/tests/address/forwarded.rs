@@ -263,7 +263,8 @@ fn a_client_on_the_node_that_gave_it_up_is_served_at_once() {
     }
 }
 
-/// What it had sent comes back to it as if it were another's, and is not taken. It is served when it repeats it.
+/// What it had sent comes back to it as if it were another's, and is not taken. It is served when it repeats it: after a second, or
+/// after three, where the kernel has sent the first repetition to the old node as well.
 #[test]
 fn a_client_on_the_node_that_gets_it_is_served_when_it_repeats_its_first_packet() {
     for (name, ip) in [("next4", VIP), ("next6", VIP6)] {
@@ -281,7 +282,6 @@ fn a_client_on_the_node_that_gets_it_is_served_when_it_repeats_its_first_packet(
         let (answer, at) = waits.join().unwrap();
         assert!(matches!(answer.as_deref(), Ok("b")), "{ip}: {answer:?}");
         let took = at.saturating_duration_since(begin);
-        println!("{ip}: {took:?}");
-        assert!(took < Duration::from_secs(2), "{ip}: {took:?}");
+        assert!(took < Duration::from_secs(5), "{ip}: {took:?}");
     }
 }
