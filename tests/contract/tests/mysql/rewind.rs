@@ -187,11 +187,12 @@ fn dump(client: &mut Client) -> String {
         "SELECT table_schema AS s, table_name AS t FROM information_schema.tables WHERE table_schema NOT IN ({system}) AND \
          table_type='BASE TABLE' ORDER BY 1, 2"
     );
-    // MariaDB's checksum of a table with virtual columns takes what is left of the last row that was read before it.
-    client.ask("FLUSH LOCAL TABLES").unwrap();
     let mut all = String::new();
     for row in client.rows(&sql).unwrap() {
         let name = format!("`{}`.`{}`", row["s"], row["t"].replace('`', "``"));
+        // MariaDB's checksum of a table with virtual columns takes what is left of the last row that was read before it.
+        client.ask("FLUSH LOCAL TABLES").unwrap();
+        let checksum = client.ask(&format!("CHECKSUM TABLE {name}")).unwrap();
         let made = client.ask(&format!("SHOW CREATE TABLE {name}")).unwrap();
         let made: Vec<&str> = made.split_whitespace().filter(|word| !word.starts_with("AUTO_INCREMENT=")).collect();
         let _ = writeln!(all, "{}", made.join(" "));
@@ -210,7 +211,7 @@ fn dump(client: &mut Client) -> String {
         let rows = client.ask(&format!("SELECT {} FROM {name}", values.join(","))).unwrap();
         let mut rows: Vec<&str> = rows.lines().collect();
         rows.sort_unstable();
-        let _ = writeln!(all, "{}\n{}", client.ask(&format!("CHECKSUM TABLE {name}")).unwrap(), rows.join("\n"));
+        let _ = writeln!(all, "{checksum}\n{}", rows.join("\n"));
     }
     all
 }
@@ -826,11 +827,12 @@ fn one_case(bed: &Bed, case: u64) {
     let count = 1 + dice.roll(60);
     if dice.roll(3) == 0 {
         let (pid, pause) = (bed.node.process().pid, dice.roll(60) as u64);
+        let mut client = bed.client();
         let killer = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(pause));
             testkit::signal(pid, testkit::Signal::SIGKILL);
         });
-        let _ = write(&mut bed.client(), &mut dice, &tables, 10 * count);
+        let _ = write(&mut client, &mut dice, &tables, 10 * count);
         killer.join().unwrap();
         again(bed);
     } else {
