@@ -87,6 +87,9 @@ impl Instance<'_> {
     async fn acknowledgers(&mut self, seen: &Observation, record: Record) -> Outcome {
         let status = self.semi_sync().await?;
         self.keep_waiting(seen, &record, status.active).await?;
+        if self.left() < limits::TO_GO_ON {
+            return Ok(());
+        }
         let due = !self.is_recent(self.state.primary().and_then(|primary| primary.asked_members), limits::ASKED_EVERY);
         let Connected { nodes: mut attached, strangers } = self.connected(due).await?;
         attached.remove(&record.node);
@@ -141,6 +144,9 @@ impl Instance<'_> {
         }
         let seems_blocked = standing.seems_blocked(&record);
         let record = self.let_leave(record, &told, standing.waits).await?;
+        if self.left() < limits::TO_GO_ON {
+            return Ok(());
+        }
         let needed = blocked || record.active.len() < record.acknowledgements;
         let connected = if needed && announced { self.await_attached(&started).await? } else { standing.attached.clone() };
         let joining = who_joins(&record, started, &told, &connected, needed);

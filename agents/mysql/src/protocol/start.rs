@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ocf::{Failure, Outcome, Peers};
 use process::Identity;
+use promotable::limits::SHORTEST_GRACE;
 
 use super::{Instance, Launched, OfHost, OfProcess, OfServer, Sight, Word, answer, no_such_failure, no_such_fault};
 use crate::limits;
@@ -222,6 +223,12 @@ impl Instance<'_> {
     /// How long a server may take to end by itself, of `grace` at most. An orderly shutdown *releases* commits that wait for a replica, as
     /// acknowledged although nobody has them: a server with such commits, or that cannot be asked, is killed.
     pub(crate) async fn grace_at_stop(mut self, process: Identity, grace: Duration) -> Duration {
+        let grace = self.grace(process, grace).await;
+        // To find that out took its time as well.
+        grace.min(self.left().saturating_sub(limits::KILL_RESERVE).max(SHORTEST_GRACE))
+    }
+
+    async fn grace(&mut self, process: Identity, grace: Duration) -> Duration {
         match self.look(&process, limits::ANSWER_AT_STOP).await {
             Sight::Answered(seen, _) => {
                 if !seen.waits {
