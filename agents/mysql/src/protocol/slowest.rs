@@ -43,12 +43,14 @@ const SKIPPED: u32 = 25;
 /// How often `settle` looks at most, when each look is quick.
 const SETTLING: Duration = Duration::from_millis(250);
 
+/// What may be answered, by the kind of the effect and whether there is a connection.
+type Answers = HashMap<(String, bool), Rc<Vec<Event>>>;
+
 /// What can be answered by a server of a flavour, made once.
 struct Library {
     flavour: Flavour,
     told: Told,
-    /// By the kind of the effect, and whether there is a connection.
-    answers: RefCell<HashMap<(String, bool), Rc<Vec<Event>>>>,
+    answers: RefCell<Answers>,
 }
 
 /// An action on its way through the slowest world.
