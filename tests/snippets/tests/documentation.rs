@@ -94,13 +94,16 @@ fn essence(message: &str) -> String {
 fn sources(agent: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut directories = vec![root().join("agents").join(agent).join("src")];
+    // Both databases say what their frame says. Draining has a text of its own, and what its limits say is for us.
+    let is_apart = |path: &Path| ["promotable/src/drain.rs", "promotable/src/limits.rs"].iter().any(|name| path.ends_with(name));
+    directories.extend(["redis", "mysql"].contains(&agent).then(|| root().join("crates/promotable/src")));
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(&directory).unwrap().flatten() {
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
             if path.is_dir() {
                 // A model is part of the tests.
                 directories.extend((name != "model").then_some(path));
-            } else if name.ends_with(".rs") && !name.ends_with("_tests.rs") && name != "tests.rs" {
+            } else if name.ends_with(".rs") && !name.ends_with("_tests.rs") && name != "tests.rs" && !is_apart(&path) {
                 let text = fs::read_to_string(&path).unwrap();
                 found.push((path, text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned()));
             }
