@@ -190,10 +190,10 @@ fn dump(client: &mut Client) -> String {
     let mut all = String::new();
     for row in client.rows(&sql).unwrap() {
         let name = format!("`{}`.`{}`", row["s"], row["t"].replace('`', "``"));
-        // MariaDB's checksum of a table with virtual columns takes what is left of the last row that was read before it.
-        client.ask("FLUSH LOCAL TABLES").unwrap();
-        let checksum = client.ask(&format!("CHECKSUM TABLE {name}")).unwrap();
         let made = client.ask(&format!("SHOW CREATE TABLE {name}")).unwrap();
+        // MariaDB's checksum of a table with a computed column may be another each time, of the same rows. The values are all below.
+        let unsteady = is_mariadb() && made.contains("GENERATED ALWAYS");
+        let checksum = if unsteady { String::new() } else { client.ask(&format!("CHECKSUM TABLE {name}")).unwrap() };
         let made: Vec<&str> = made.split_whitespace().filter(|word| !word.starts_with("AUTO_INCREMENT=")).collect();
         let _ = writeln!(all, "{}", made.join(" "));
         let sql = format!(
