@@ -8,6 +8,8 @@ mod login;
 mod machine;
 mod record;
 mod secret;
+#[doc(hidden)]
+pub mod slowest;
 mod state_file;
 
 pub use account::ServerAccount;

@@ -20,6 +20,8 @@ mod succession;
 
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod slowest;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -27,6 +27,7 @@ use stateright::{Model, Property};
 
 use self::operations::Courses;
 use self::shared::Shared;
+pub(super) use self::world::{Told, identity, params};
 use super::{Event, Moment};
 use crate::election::Position;
 use crate::gtid::Flavour;

@@ -25,25 +25,25 @@ use crate::record::{Record, Stamp};
 use crate::server::{Attached, Fault, SemiSyncStatus};
 use crate::state::{Process, Role};
 
-pub(super) fn identity(process: u8) -> Identity {
+pub(in crate::protocol) fn identity(process: u8) -> Identity {
     Identity { pid: process.into(), start_ticks: process.into(), boot: String::new() }
 }
 
-pub(super) fn params(pairs: &[(&str, &str)]) -> Params {
+pub(in crate::protocol) fn params(pairs: &[(&str, &str)]) -> Params {
     let pairs = pairs.iter().map(|(name, value)| (format!("OCF_RESKEY_{name}"), (*value).to_owned()));
     Params::new(&Values::read(ALL, &Environment::from_pairs(pairs)).unwrap())
 }
 
 /// What servers of a flavour say that never changes.
 #[derive(Clone, Debug)]
-pub(super) struct Told {
-    pub(super) dialect: Dialect,
+pub(in crate::protocol) struct Told {
+    pub(in crate::protocol) dialect: Dialect,
     /// Of a server that does not wait for replicas, and of one that does.
-    variables: [Row; 2],
+    pub(in crate::protocol) variables: [Row; 2],
 }
 
 impl Told {
-    pub(super) fn by(flavour: Flavour, acknowledgements: usize) -> Self {
+    pub(in crate::protocol) fn by(flavour: Flavour, acknowledgements: usize) -> Self {
         let row = |name: &str| Row::from([("variable_name".to_owned(), name.to_owned()), ("value".to_owned(), String::new())]);
         let telling: &[&str] = match flavour {
             Flavour::MySql => &[
