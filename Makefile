@@ -83,9 +83,9 @@ GENTLE = $(if $(STEP),nice -n 10)
 # The second is for the tests that no plain `cargo test` runs: the first passes over them.
 check: $(if $(STEP),test-programs stage)
 	$(STEP) $(GENTLE) sh -ec '$(CARGO) fmt --all --check; \
-	  $(CARGO) clippy --workspace --all-targets --locked --features $(FAULT_POINTS) -- -D warnings; \
-  $(CARGO) clippy --workspace --test "*" --locked --features $(FAULT_POINTS) -- -D warnings; \
-	  RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet --features $(FAULT_POINTS); \
+	  $(CARGO) clippy --workspace --all-targets --locked --features $(TEST_FEATURES) -- -D warnings; \
+  $(CARGO) clippy --workspace --test "*" --locked --features $(TEST_FEATURES) -- -D warnings; \
+	  RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet --features $(TEST_FEATURES); \
 	  if $(CARGO) deny --version > /dev/null 2>&1; then $(CARGO) deny --locked --offline check bans licenses sources; \
 	  else $(CARGO) run --quiet --locked --bin supply -- check; fi'
 
@@ -96,13 +96,13 @@ audit:
 
 ## make unit        unit and property tests; generated files are what the declarations say
 unit: $(if $(STEP),test-programs stage)
-	$(STEP) $(GENTLE) $(CARGO) test --workspace --locked --features $(FAULT_POINTS)
+	$(STEP) $(GENTLE) $(CARGO) test --workspace --locked --features $(TEST_FEATURES)
 
 # All test programs and the agent that can be killed at its fault points, by one set of features: nothing is compiled twice.
-FAULT_POINTS = systole-mysql/fault-points
+TEST_FEATURES = systole-mysql/fault-points,pacemaker/in-memory
 PROGRAMS = $(TARGET)/test/programs
 test-programs: lab-program
-	$(STEP) tests/programs $(TARGET) $(PROGRAMS)
+	$(STEP) tests/programs $(TARGET) $(PROGRAMS) $(TEST_FEATURES)
 
 lab-program:
 	$(STEP) $(CARGO) build --quiet --locked --workspace --bin systole-lab
