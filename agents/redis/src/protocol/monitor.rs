@@ -353,4 +353,17 @@ mod tests {
         assert_eq!(answer, Ok(Status::Promoted));
         assert!(saved.last().and_then(State::reign).is_some_and(|reign| reign.away.contains_key("b")), "{saved:?}");
     }
+
+    /// Since when it follows nobody counts from the demotion, not from before the promotion.
+    #[test]
+    fn a_primary_that_was_demoted_just_now_is_not_degraded() {
+        let mut state = State::default();
+        state.has_started(Identity { pid: 1, start_ticks: 1, boot: String::new() });
+        state.as_unpromoted(|unpromoted| unpromoted.detached_since = Some(Duration::from_secs(10)));
+        state.become_primary(Record::parse("epoch=1 node=a history=h holders=a,b").unwrap(), Duration::from_secs(20));
+        state.become_demoted(None);
+        let seen = Observation { info: Info::parse("role:slave").unwrap(), gate: 0, complaint: None };
+        let (answer, _) = monitor(false, state, None, &Sight::Answered(Box::new(seen)));
+        assert_eq!(answer, Ok(Status::Running));
+    }
 }
