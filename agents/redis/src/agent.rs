@@ -125,7 +125,7 @@ impl ocf::Reloadable for Redis {
     fn reload(&self, context: &Context) -> Outcome {
         let _lock = self.lock(context, &self.state_file)?;
         let state = self.state_file.load();
-        if state.promoted {
+        if state.promoted() {
             let (replicas, lag) = self.params.gate(context.environment.clone_max())?;
             self.connect(limits::ANSWER)?.open_gate(replicas, lag)?;
         }
@@ -196,7 +196,7 @@ impl Redis {
             self.params.socket.display(),
             self.node().unwrap_or("NODE")
         );
-        let ours = self.state_file.load().server.map(|server| server.pid);
+        let ours = self.state_file.load().server().map(|server| server.pid);
         let here = || vec![SocketAddr::from(([127, 0, 0, 1], self.params.port))];
         for address in self.conf().map_or_else(|_| here(), Conf::addresses) {
             let reached = Server::connect_by_tcp(address, login, until, patience, &remedy).and_then(|mut server| {

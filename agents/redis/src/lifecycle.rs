@@ -45,7 +45,7 @@ impl Redis {
         patience: Duration,
     ) -> Result<(Identity, Option<Box<Observation>>), Failure> {
         let account = self.account()?.clone();
-        if let Some(before) = state.server.take().filter(|before| !before.wait_gone(context.deadline.left() / 2)) {
+        if let Some(before) = state.server().filter(|before| !before.wait_gone(context.deadline.left() / 2)) {
             return Err(Failure::generic(format!(
                 "the server before (pid {}) is dead and still holds its memory: trying again",
                 before.pid
@@ -66,7 +66,7 @@ impl Redis {
         };
         // Remembered before it runs: a stop must find it, whenever this agent is killed.
         let remember = |server: &Identity| {
-            state.server = Some(server.clone());
+            state.has_started(server.clone());
             self.state_file.save(&state).map_err(|failure| failure.reason)
         };
         let mut spawned = daemon.spawn_remembered(remember).map_err(not_spawned)?;
@@ -185,7 +185,7 @@ impl Redis {
     /// Stops the server, whatever it takes.
     pub(crate) fn stop_surely(&self, context: &Context) -> Outcome {
         self.withdraw(context);
-        if let Some(process) = self.find_server(self.state_file.load().server.as_ref()) {
+        if let Some(process) = self.find_server(self.state_file.load().server()) {
             // One that is frozen hears nothing.
             let frozen = process.state() == process::State::Frozen;
             let grace = if frozen { Duration::ZERO } else { promotable::grace(context, limits::KILL_RESERVE) };

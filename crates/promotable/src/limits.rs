@@ -42,29 +42,6 @@ pub fn not_come_up(left: Duration) -> Duration {
     left.clamp(SHORTEST_NOT_COME_UP, NOT_COME_UP)
 }
 
-/// Compares the table at the end of a page, under the heading "Time limits", with what a test of an agent has found; `UPDATE=1` writes it.
-///
-/// # Errors
-/// What the page should say instead.
-#[doc(hidden)]
-pub fn check_documented(page: &str, table: &[[String; 4]]) -> Result<(), String> {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(page);
-    let text = std::fs::read_to_string(&path).map_err(|e| format!("{page}: {e}"))?;
-    let mut lines: Vec<String> = table.iter().map(|cells| format!("| {} |\n", cells.join(" | "))).collect();
-    lines.insert(1.min(lines.len()), "|---|---|---|---|\n".to_owned());
-    let lines = lines.concat();
-    if text.ends_with(&lines) && text.contains("\n## Time limits\n") {
-        return Ok(());
-    }
-    let begin = text.rfind("\n| action | ").ok_or_else(|| format!("{page} has no table of its time limits"))?;
-    if std::env::var_os("UPDATE").is_some() {
-        return std::fs::write(&path, format!("{}\n{lines}", &text[..begin])).map_err(|e| format!("{page}: {e}"));
-    }
-    Err(format!(
-        "the table at the end of {page} is not what the limits add up to: run this with UPDATE=1, and read the difference\n{lines}"
-    ))
-}
-
 /// What one step may take, so that something can still be done after one that takes all of it: half of what is left of the action.
 pub fn step(limit: Duration, left: Duration) -> Duration {
     limit.min(left / 2)

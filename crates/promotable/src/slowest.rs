@@ -159,8 +159,30 @@ impl Table {
             [name.to_owned(), format!("{} s", timeout.as_secs()), seconds(slow), seconds(hanging)]
         };
         let table: Vec<_> = [head].into_iter().chain(self.rows.into_iter().map(row)).collect();
-        limits::check_documented(page, &table)
+        check_documented(page, &table)
     }
+}
+
+/// Compares the table at the end of a page, under the heading "Time limits", with what a test of an agent has found; `UPDATE=1` writes it.
+///
+/// # Errors
+/// What the page should say instead.
+pub fn check_documented(page: &str, table: &[[String; 4]]) -> Result<(), String> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(page);
+    let text = std::fs::read_to_string(&path).map_err(|e| format!("{page}: {e}"))?;
+    let mut lines: Vec<String> = table.iter().map(|cells| format!("| {} |\n", cells.join(" | "))).collect();
+    lines.insert(1.min(lines.len()), "|---|---|---|---|\n".to_owned());
+    let lines = lines.concat();
+    if text.ends_with(&lines) && text.contains("\n## Time limits\n") {
+        return Ok(());
+    }
+    let begin = text.rfind("\n| action | ").ok_or_else(|| format!("{page} has no table of its time limits"))?;
+    if std::env::var_os("UPDATE").is_some() {
+        return std::fs::write(&path, format!("{}\n{lines}", &text[..begin])).map_err(|e| format!("{page}: {e}"));
+    }
+    Err(format!(
+        "the table at the end of {page} is not what the limits add up to: run this with UPDATE=1, and read the difference\n{lines}"
+    ))
 }
 
 fn seconds(time: Duration) -> String {

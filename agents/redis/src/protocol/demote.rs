@@ -107,10 +107,11 @@ impl Instance<'_> {
                 return Err(Fault::Refused("it keeps the role of a primary".into()));
             }
             // One that was a primary beside the real one follows that again.
-            self.state.following = peers.still_promoted().filter(|node| self.me().is_ok_and(|me| me != *node)).map(str::to_owned);
+            let promoted = peers.still_promoted().filter(|node| self.me().is_ok_and(|me| me != *node)).map(str::to_owned);
+            self.state.become_demoted(promoted);
             self.notice("demoted").await;
         }
-        self.state.forget_reign();
+        self.state.end_reign();
         // It is a replica, whatever can be remembered of that.
         if let Err(failure) = self.save().await {
             self.warning(failure.reason).await;
@@ -137,8 +138,9 @@ impl Instance<'_> {
     /// after the demotion would find no server, and the cluster would stop and start this instance *before* it
     /// promotes the successor.
     async fn restart_demoted(&mut self) -> Outcome {
-        self.state.forget_reign();
-        self.state.held_until = Some(self.now() + limits::HELD);
+        let until = self.now() + limits::HELD;
+        self.state.end_reign();
+        self.state.as_unpromoted(|unpromoted| unpromoted.held_until = Some(until));
         self.save().await?;
         if !self.rules.clustered {
             return Ok(());

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ocf::{Failure, Outcome};
 use promotable::Review;
@@ -22,7 +23,7 @@ impl Instance<'_> {
         if !self.rules.clustered {
             return;
         }
-        let tended = if self.state.reign.is_none() { self.record_takeover(&seen.info).await } else { self.keep_record(&seen.info).await };
+        let tended = if self.state.reign().is_none() { self.record_takeover(&seen.info).await } else { self.keep_record(&seen.info).await };
         if let Err(e) = tended {
             self.warning(format!("the record is not up to date: {e}")).await;
         }
@@ -47,16 +48,13 @@ impl Instance<'_> {
         let before = self.record().await?;
         let record = Record::succeeded_by(before.as_ref(), me, &info.replid, info.offset, info.replid.clone(), holders);
         self.replace_record(before, &record).await?;
-        let round = Record::round(Some(&record));
-        self.state.reign = self.state.server.clone().map(|server| Reign { round, server });
-        self.state.history.clone_from(&info.replid);
-        self.state.holders = record.holders;
+        self.state.reign_under(&record);
         Ok(())
     }
 
     /// A primary begins a new history by itself when its backlog begins or ends; the replicas have the new id then.
     async fn record_history(&mut self, info: &Info) -> Outcome {
-        if self.state.history == info.replid {
+        if self.state.reign().is_some_and(|reign| reign.history == info.replid) {
             return Ok(());
         }
         let change = |record: &mut Record| {
@@ -65,7 +63,7 @@ impl Instance<'_> {
             record.past.splice(0..0, before.map(|before| (before, info.offset)));
         };
         self.rewrite_record(change).await?;
-        self.state.history.clone_from(&info.replid);
+        self.state.as_recorded(|reign| reign.history.clone_from(&info.replid));
         Ok(())
     }
 
@@ -78,29 +76,29 @@ impl Instance<'_> {
         let mut record = before.clone();
         change(&mut record);
         self.replace_record(Some(before), &record).await?;
-        self.state.holders = record.holders;
+        self.state.as_recorded(|reign| reign.holders = record.holders);
         Ok(())
     }
 
     /// Looks now and then whether the record is still the one of this reign, and writes it again where it got lost.
     async fn review_record(&mut self) -> Outcome {
         let now = self.now();
-        if self.state.reviewed.is_some_and(|at| now.saturating_sub(at) < limits::REVIEW) {
+        if self.state.reign().and_then(|reign| reign.reviewed).is_some_and(|at| now.saturating_sub(at) < limits::REVIEW) {
             return Ok(());
         }
         // Also when nobody answers: the next monitor does not wait for that again.
-        self.state.reviewed = Some(now);
+        self.state.as_recorded(|reign| reign.reviewed = Some(now));
         let found = self.record().await?;
-        self.state.contested = None;
-        let Some(own) = self.state.known_record() else {
-            self.state.record = found.filter(|record| is_of_reign(&self.state, record)).map(|record| record.to_string());
+        self.state.as_recorded(|reign| reign.contested = None);
+        let Some(own) = self.state.record.clone() else {
+            self.state.record = found.filter(|record| is_of_reign(&self.state, record));
             return Ok(());
         };
         match promotable::review(&own, found.clone(), &self.rules.withdrawal) {
             Review::Known => Ok(()),
             Review::Rewritten(record) => {
-                self.state.record = Some(record.to_string());
-                self.state.holders = record.holders;
+                self.state.as_recorded(|reign| reign.holders.clone_from(&record.holders));
+                self.state.record = Some(record);
                 Ok(())
             }
             Review::Lost => {
@@ -110,7 +108,7 @@ impl Instance<'_> {
             }
             Review::Contested(why) => {
                 self.error(why.clone()).await;
-                self.state.contested = Some(why);
+                self.state.as_recorded(|reign| reign.contested = Some(why));
                 Ok(())
             }
         }
@@ -120,7 +118,7 @@ impl Instance<'_> {
     /// any more: what it holds is old. With durability=quorum it stays one, because it may confirm a write the moment it is back.
     async fn count_followers(&mut self, info: &Info) -> Outcome {
         self.note_absence(info)?;
-        let is_missing = |node: &&String| self.is_known(node) && !self.state.holders.contains(*node);
+        let is_missing = |node: &&String| self.is_known(node) && !self.state.has_holder(node);
         let missing: Vec<String> = info.replicas.iter().map(|r| &r.node).filter(is_missing).cloned().collect();
         if missing.is_empty() {
             return Ok(());
@@ -134,16 +132,17 @@ impl Instance<'_> {
         let now = self.now();
         let attached = |node: &str| info.replicas.iter().any(|r| r.node == node);
         let forgets = self.confirmations().is_none();
-        let state = &mut self.state;
-        state.away.retain(|node, _| !attached(node) && state.holders.contains(node));
-        for node in state.holders.iter().filter(|node| *node != me && !attached(node)) {
-            state.away.entry(node.clone()).or_insert(now);
-        }
-        if forgets {
-            let lost =
-                state.away.iter().filter(|(_, since)| now.saturating_sub(**since) >= limits::LOST_AFTER).map(|(node, _)| node.clone());
-            state.leaving.extend(lost);
-        }
+        self.state.as_primary(|primary| {
+            let Some(Reign { away, holders, .. }) = &mut primary.reign else { return };
+            away.retain(|node, _| !attached(node) && holders.contains(node));
+            for node in holders.iter().filter(|node| *node != me && !attached(node)) {
+                away.entry(node.clone()).or_insert(now);
+            }
+            if forgets {
+                let lost = away.iter().filter(|(_, since)| now.saturating_sub(**since) >= limits::LOST_AFTER).map(|(node, _)| node.clone());
+                primary.leaving.extend(lost);
+            }
+        });
         Ok(())
     }
 
@@ -151,23 +150,23 @@ impl Instance<'_> {
     /// servers announces one.
     fn is_known(&self, replica: &str) -> bool {
         let is_address = |name: &str| name.parse::<IpAddr>().is_ok();
-        let told = self.state.nodes.contains(replica) || self.state.holders.contains(replica);
+        let told = self.state.nodes.contains(replica) || self.state.has_holder(replica);
         told || self.state.nodes.is_empty() && (!is_address(replica) || self.me().is_ok_and(is_address))
     }
 
     /// Takes those out of the record whose server was stopped, once what they may have confirmed is held by enough
     /// others: with k confirmations, k others.
     async fn let_leave(&mut self, info: &Info) -> Outcome {
-        if self.state.leaving.is_empty() {
+        let leaving = self.state.primary().map(|primary| primary.leaving.clone()).unwrap_or_default();
+        if leaving.is_empty() {
             return Ok(());
         }
         let needed = self.confirmations().unwrap_or(0);
-        let leaving = self.state.leaving.clone();
         if !self.flag(OfServer::Held(needed, leaving.iter().cloned().collect(), info.offset)).await {
             return Ok(());
         }
         self.rewrite_record(|record| record.holders.retain(|node| !leaving.contains(node))).await?;
-        self.state.leaving.clear();
+        self.state.as_primary(|primary| primary.leaving.clear());
         Ok(())
     }
 
@@ -175,7 +174,7 @@ impl Instance<'_> {
     /// operator has to see.
     pub(super) async fn tend_gate(&mut self, seen: &Observation) -> Result<Option<String>, Failure> {
         if self.confirmations().is_none() {
-            self.state.short_since = None;
+            self.state.as_primary(|primary| primary.short_since = None);
             return Ok(None);
         }
         let (needed, lag) = self.gate()?;
@@ -191,7 +190,7 @@ impl Instance<'_> {
         }
         let good = attached().filter(|r| r.lag <= u64::from(lag)).count();
         self.note_shortage(good, gate).await;
-        Ok(if self.state.short_since.is_some() {
+        Ok(if self.short_since().is_some() {
             Some(format!(
                 "writes are refused: {good} of {gate} replicas are attached and report (durability=quorum): start them, or accept their \
                  loss with: crm resource param {} set durability async",
@@ -207,15 +206,20 @@ impl Instance<'_> {
         })
     }
 
+    /// Since when writes are refused for want of replicas.
+    fn short_since(&self) -> Option<Duration> {
+        self.state.primary().and_then(|primary| primary.short_since)
+    }
+
     /// Says when writes begin to be refused for want of replicas, and when that is over.
     async fn note_shortage(&mut self, good: usize, gate: u32) {
         let now = self.now();
         if good >= gate as usize {
-            if let Some(since) = self.state.short_since.take() {
+            if let Some(since) = self.state.as_primary(|primary| primary.short_since.take()) {
                 self.notice(format!("writes are taken again after {} s", now.saturating_sub(since).as_secs())).await;
             }
-        } else if self.state.short_since.is_none() {
-            self.state.short_since = Some(now);
+        } else if self.short_since().is_none() {
+            self.state.as_primary(|primary| primary.short_since = Some(now));
             self.warning(format!("writes are refused from now on: {good} of {gate} replicas are attached (durability=quorum)")).await;
         }
     }
@@ -223,5 +227,5 @@ impl Instance<'_> {
 
 /// Whether a record is the one of this reign, as it was written or rewritten since.
 fn is_of_reign(state: &State, record: &Record) -> bool {
-    record.history.is_some() && state.reign.as_ref().is_some_and(|reign| reign.round == Record::round(Some(record)))
+    record.history.is_some() && state.reign().is_some_and(|reign| reign.round == Record::round(Some(record)))
 }

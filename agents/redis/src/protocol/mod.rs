@@ -225,7 +225,7 @@ impl<'a> Instance<'a> {
 
     /// The server that a demotion started again stands back until somebody else is open: what takes over needs the processor now.
     async fn stand_back(&mut self, back: bool) {
-        if let Some(process) = self.state.server.clone().filter(|_| self.state.held_until.is_some()) {
+        if let Some(process) = self.state.server().cloned().filter(|_| self.state.held_until().is_some()) {
             self.ask(OfProcess::StandBack(process, back)).await;
         }
     }
@@ -240,8 +240,8 @@ impl<'a> Instance<'a> {
     /// The server's process, if one runs. Whatever was remembered of another is forgotten.
     async fn find(&mut self) -> Option<Identity> {
         let found = self.process().await?;
-        if self.state.server.as_ref() != Some(&found) {
-            self.state = self.state.of_new_process(found.clone());
+        if self.state.server() != Some(&found) {
+            self.state = self.state.of_found_process(found.clone());
         }
         Some(found)
     }
@@ -263,7 +263,7 @@ impl<'a> Instance<'a> {
     /// Puts a record in the place of the one that it was made from, and remembers it.
     async fn replace_record(&mut self, before: Option<Record>, record: &Record) -> Outcome {
         self.replace(before, record).await.map_err(NotReplaced::into_failure)?;
-        self.state.record = Some(record.to_string());
+        self.state.record = Some(record.clone());
         Ok(())
     }
 

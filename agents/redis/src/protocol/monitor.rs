@@ -7,9 +7,8 @@ use super::{Answer, Event, Instance, LinkTrouble, OfProcess, OfServer, Sight, Wo
 use crate::info::ReplicationRole;
 use crate::limits;
 use crate::preference::{self, Circumstances};
-use crate::record::Record;
 use crate::server::{Fault, Observation};
-use crate::state::{Reign, State};
+use crate::state::State;
 
 /// For how many monitors in a row a server may say nothing and work: five minutes and more, because what ends with it may be all data.
 const WORKS_AT_MOST: u32 = 30;
@@ -22,7 +21,7 @@ impl Instance<'_> {
         if let Some(failure) = unknown {
             return self.remembers_nothing(&process, failure).await;
         }
-        if !self.state.ours {
+        if !self.state.ours() {
             let objections = self.texts(OfProcess::Objections(process.clone())).await;
             if !objections.is_empty() {
                 return Ok(status(&self.state, &objections));
@@ -58,40 +57,41 @@ impl Instance<'_> {
     /// nothing written, or that memory would be gone.
     async fn remembers_nothing(&mut self, process: &Identity, failure: Failure) -> Result<Status, Failure> {
         let limit = limits::step(limits::ANSWER, self.left());
-        self.state.promoted = match self.look(process, limit).await {
+        match self.look(process, limit).await {
             Sight::Ended => return Ok(Status::NotRunning),
-            Sight::Answered(seen) => seen.info.role == ReplicationRole::Primary && seen.gate_open(),
-            _ => false,
-        };
+            Sight::Answered(seen) if seen.info.role == ReplicationRole::Primary && seen.gate_open() => self.state.take_over(None),
+            _ => {}
+        }
         let wrong = if self.rules.probe { vec![] } else { vec![failure.reason] };
         Ok(status(&self.state, &wrong))
     }
 
     async fn works_silently(&mut self, process: &Identity, why: &str) -> Result<Status, Failure> {
-        if self.state.working_for + 1 >= WORKS_AT_MOST {
+        let monitors = self.state.process.as_ref().map_or(0, |process| process.working_for) + 1;
+        if monitors >= WORKS_AT_MOST {
             return self.broken(&format!("the server (pid {}) is stuck: in {WORKS_AT_MOST} monitors, {why}", process.pid)).await;
         }
         self.warning(format!("the server is alive and busy: {why}")).await;
-        self.state.working_for += 1;
+        self.state.of_process(|process| process.working_for = monitors);
         self.save().await?;
         Ok(status(&self.state, &[]))
     }
 
     /// The server answered: is it what it should be?
     async fn judge(&mut self, before: &State, seen: &Observation) -> Result<Status, Failure> {
-        self.state.working_for = 0;
-        if seen.info.role == ReplicationRole::Primary && !self.state.promoted {
+        self.state.of_process(|process| process.working_for = 0);
+        if seen.info.role == ReplicationRole::Primary && !self.state.promoted() {
             match self.unexpected_primary(seen).await? {
                 Some(status) => return Ok(status),
                 None => self.save().await?,
             }
         }
-        if seen.info.role == ReplicationRole::Replica && self.state.promoted {
+        if seen.info.role == ReplicationRole::Replica && self.state.promoted() {
             // Somebody made it a replica behind our back. It certainly takes no writes.
             self.warning("the primary has become a replica without a demotion").await;
-            self.state.promoted = false;
+            self.state.end_reign();
         }
-        if self.state.promoted && !seen.gate_open() {
+        if self.state.promoted() && !seen.gate_open() {
             return Err(Failure::promoted(
                 "the primary is closed for writes (min-replicas-to-write): somebody changed it, or its promotion did not end",
             ));
@@ -102,19 +102,19 @@ impl Instance<'_> {
             self.save_if_other_than(before).await?;
             return Ok(status(&self.state, &observed(seen)));
         }
-        if !self.state.ours {
+        if !self.state.ours() {
             self.adopt(seen).await?;
         }
-        let noticed = if self.state.promoted {
+        let noticed = if self.state.promoted() {
             self.tend_record(seen).await;
             let gate = self.tend_gate(seen).await?;
-            self.state.contested.clone().or(gate)
+            self.state.reign().and_then(|reign| reign.contested.clone()).or(gate)
         } else {
             self.tend_link(seen).await
         };
         self.save_if_other_than(before).await?;
         self.tell_score(seen).await?;
-        if let Some(process) = self.state.server.clone().filter(|_| self.rules.clustered) {
+        if let Some(process) = self.state.server().cloned().filter(|_| self.rules.clustered) {
             self.ask(OfProcess::Watch(process, None)).await;
         }
         let complaints = self.texts(OfServer::Complaints).await;
@@ -126,13 +126,13 @@ impl Instance<'_> {
         if !seen.info.link_up || seen.info.role != ReplicationRole::Replica {
             return;
         }
-        self.state.linked = true;
+        self.state.of_process(|process| process.linked = true);
         self.stand_back(false).await;
-        self.state.held_until = None;
+        self.state.as_unpromoted(|unpromoted| unpromoted.held_until = None);
         if self.state.record.is_none() {
             // Asked now, so that an election need not wait for it.
             match self.record().await {
-                Ok(record) => self.state.record = record.map(|record| record.to_string()),
+                Ok(record) => self.state.record = record,
                 // A healthy server must not be restarted because the cluster is not to be asked.
                 Err(e) => self.warning(format!("the record cannot be read: {e}")).await,
             }
@@ -153,13 +153,13 @@ impl Instance<'_> {
         };
         if ours && seen.gate_open() {
             self.notice("taking over a running primary").await;
-            self.take_up_reign(record);
+            self.state.take_over(record);
             return Ok(None);
         }
         if !seen.gate_open() {
             // Otherwise it is a promotion that was killed half-way: it takes no writes, and Pacemaker promotes or demotes it next.
             let recorded = |node: &String| node != me && record.as_ref().is_some_and(|r| r.node == *node);
-            if let Some(primary) = self.state.following.clone().filter(recorded) {
+            if let Some(primary) = self.state.following().map(str::to_owned).filter(recorded) {
                 self.warning(format!(
                     "somebody made the server a primary (closed for writes), and {primary} is the recorded one: making it follow"
                 ))
@@ -178,31 +178,22 @@ impl Instance<'_> {
         )))
     }
 
-    /// Goes on as the primary that the record names.
-    fn take_up_reign(&mut self, record: Option<Record>) {
-        self.state.promoted = true;
-        if let (Some(record), Some(process)) = (record, &self.state.server) {
-            self.state.reign = Some(Reign { round: Record::round(Some(&record)), server: process.clone() });
-            self.state.record = Some(record.to_string());
-            self.state.history = record.history.unwrap_or_default();
-            self.state.holders = record.holders;
-        }
-    }
-
     /// On a replica: it follows whom it should, and an operator learns when it cannot.
     async fn tend_link(&mut self, seen: &Observation) -> Option<String> {
         if seen.info.role != ReplicationRole::Replica || seen.info.loading {
             return None;
         }
-        if seen.info.link_up {
-            self.state.detached_since = None;
-        }
         let now = self.now();
-        let detached = if seen.info.link_up { now } else { *self.state.detached_since.get_or_insert(now) };
-        let for_long = now.saturating_sub(detached) >= limits::LINK_DOWN;
-        let Some(primary) = self.state.following.clone() else {
+        let detached = self.state.as_unpromoted(|unpromoted| {
+            let since = (!seen.info.link_up).then(|| unpromoted.detached_since.unwrap_or(now));
+            unpromoted.detached_since = since;
+            since
+        });
+        let for_long = detached.is_some_and(|since| now.saturating_sub(since) >= limits::LINK_DOWN);
+        let Some(primary) = self.state.following().map(str::to_owned) else {
             let unknown = || "see the log of whom the cluster asked last".to_owned();
-            let why = self.state.refused.as_ref().map_or_else(unknown, |why| format!("not promoted: {why}"));
+            let refused = self.state.unpromoted().and_then(|unpromoted| unpromoted.refused.as_ref());
+            let why = refused.map_or_else(unknown, |why| format!("not promoted: {why}"));
             return (for_long && self.rules.clustered).then(|| format!("nobody is promoted, so the server follows nobody: {why}"));
         };
         let (host, port) = self.rules.params.address_of(&primary);
@@ -234,12 +225,12 @@ impl Instance<'_> {
             return Ok(());
         }
         let now = self.now();
-        if let Some((score, _)) = self.state.stands_back.filter(|(_, until)| !self.state.promoted && now < *until) {
+        if let Some((score, _)) = self.state.unpromoted().and_then(|unpromoted| unpromoted.stands_back).filter(|(_, until)| now < *until) {
             self.offer(score).await;
             return Ok(());
         }
-        let held = self.state.held_until.is_some_and(|until| now < until);
-        let cold = !self.state.promoted && !self.state.linked && !held;
+        let held = self.state.held_until().is_some_and(|until| now < until);
+        let cold = !self.state.promoted() && !self.state.linked() && !held;
         // Only a cold start has to ask the CIB.
         let recorded = match if cold { self.record().await } else { Ok(None) } {
             Ok(record) => record.is_some_and(|r| self.me().is_ok_and(|me| r.node == me)),
@@ -248,7 +239,7 @@ impl Instance<'_> {
                 return Ok(());
             }
         };
-        let circumstances = Circumstances { promoted: self.state.promoted, linked: self.state.linked, held, recorded };
+        let circumstances = Circumstances { promoted: self.state.promoted(), linked: self.state.linked(), held, recorded };
         self.offer(preference::score(&seen.info, circumstances)).await;
         Ok(())
     }
@@ -275,7 +266,7 @@ fn observed(seen: &Observation) -> Vec<String> {
 
 /// It runs; whether all is well.
 fn status(state: &State, wrong: &[String]) -> Status {
-    match (state.promoted, wrong) {
+    match (state.promoted(), wrong) {
         (true, []) => Status::Promoted,
         (false, []) => Status::Running,
         (true, _) => Status::DegradedPromoted(wrong.join("; ")),
@@ -285,7 +276,6 @@ fn status(state: &State, wrong: &[String]) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::time::Duration;
 
     use ocf::{Environment, Values};
@@ -295,6 +285,7 @@ mod tests {
     use crate::info::Info;
     use crate::params::{ALL, Params};
     use crate::protocol::{Effect, Moment, OfCluster, Rules};
+    use crate::record::Record;
 
     /// The answer of a monitor, and what it had remembered. `sight`: what a look at the server shows. The cluster cannot be asked.
     fn monitor(probe: bool, state: State, unknown: Option<&str>, sight: &Sight) -> (Result<Status, Failure>, Vec<State>) {
@@ -353,20 +344,26 @@ mod tests {
     /// The primary looks who is away, whether the record can be read or not.
     #[test]
     fn a_record_that_cannot_be_read_does_not_end_what_a_monitor_does() {
-        let server = Identity { pid: 1, start_ticks: 1, boot: String::new() };
-        let state = State {
-            server: Some(server.clone()),
-            ours: true,
-            promoted: true,
-            reign: Some(Reign { round: "1-a".to_owned(), server }),
-            history: "h".to_owned(),
-            holders: BTreeSet::from(["a".to_owned(), "b".to_owned()]),
-            ..State::default()
-        };
+        let mut state = State::default();
+        state.has_started(Identity { pid: 1, start_ticks: 1, boot: String::new() });
+        state.become_primary(Record::parse("epoch=1 node=a history=h holders=a,b").unwrap(), Duration::ZERO);
         let info = Info::parse("role:master\nmaster_replid:h\nmaster_repl_offset:7\n").unwrap();
         let seen = Observation { info, gate: 0, complaint: None };
         let (answer, saved) = monitor(false, state, None, &Sight::Answered(Box::new(seen)));
         assert_eq!(answer, Ok(Status::Promoted));
-        assert!(saved.last().is_some_and(|state| state.away.contains_key("b")), "{saved:?}");
+        assert!(saved.last().and_then(State::reign).is_some_and(|reign| reign.away.contains_key("b")), "{saved:?}");
+    }
+
+    /// Since when it follows nobody counts from the demotion, not from before the promotion.
+    #[test]
+    fn a_primary_that_was_demoted_just_now_is_not_degraded() {
+        let mut state = State::default();
+        state.has_started(Identity { pid: 1, start_ticks: 1, boot: String::new() });
+        state.as_unpromoted(|unpromoted| unpromoted.detached_since = Some(Duration::from_secs(10)));
+        state.become_primary(Record::parse("epoch=1 node=a history=h holders=a,b").unwrap(), Duration::from_secs(20));
+        state.become_demoted(None);
+        let seen = Observation { info: Info::parse("role:slave").unwrap(), gate: 0, complaint: None };
+        let (answer, _) = monitor(false, state, None, &Sight::Answered(Box::new(seen)));
+        assert_eq!(answer, Ok(Status::Running));
     }
 }

@@ -43,8 +43,7 @@ impl Instance<'_> {
 
     /// Publishes this node's position, if it has not been; the candidate decides whether to go on.
     async fn before_promotion(&mut self, peers: &Peers) -> Outcome {
-        // An election that was won before is over: another server may have come with more since.
-        self.state.elected = None;
+        self.state.forget_election();
         let record = self.record_for_election().await?;
         // When this election fails, an operator may decide; the next one has to see that.
         self.state.record = None;
@@ -63,7 +62,7 @@ impl Instance<'_> {
             Verdict::GoOn(reason) => {
                 self.notice(format!("going on with the promotion: {reason}")).await;
                 // `promote` reads the record anew; another one makes this election void.
-                self.state.elected = Some(Self::text_of(record.as_ref()));
+                self.state.win_election(Self::text_of(record.as_ref()));
                 self.save().await
             }
             other => self.give_way(other).await.map(drop),
@@ -77,15 +76,11 @@ impl Instance<'_> {
         if primary == self.me()? {
             // Others may have as high a score as the one with which this server was promoted, or a higher one, and the role
             // would leave again. A promotion that failed is notified as well, and its score is what the refusal made it.
-            return if self.state.promoted { self.perform(OfCluster::Score(PRIMARY)).await } else { Ok(()) };
+            return if self.state.promoted() { self.perform(OfCluster::Score(PRIMARY)).await } else { Ok(()) };
         }
         self.stand_back(false).await;
         // Remembered first: a server that does not answer now is told by its next monitor.
-        self.state.following = Some(primary.clone());
-        self.state.promoted = false;
-        self.state.stands_back = None;
-        self.state.refused = None;
-        self.state.record = None;
+        self.state.follow_promoted(primary.clone());
         self.save().await?;
         let seen = match self.look(&process, limits::ANSWER_IN_NOTIFICATION).await {
             Sight::Answered(seen) => seen,
@@ -103,12 +98,12 @@ impl Instance<'_> {
 
     /// On the primary: a server that is about to start may confirm writes, so it is recorded before.
     async fn before_start(&mut self, peers: &Peers) -> Outcome {
-        if !self.state.promoted {
+        if !self.state.promoted() {
             return Ok(());
         }
         let starting: BTreeSet<String> = peers.start.iter().map(|m| m.node.clone()).collect();
-        self.state.leaving.retain(|node| !starting.contains(node));
-        if !starting.is_subset(&self.state.holders) {
+        self.state.as_primary(|primary| primary.leaving.retain(|node| !starting.contains(node)));
+        if !starting.iter().all(|node| self.state.has_holder(node)) {
             self.rewrite_record(|record| record.holders.extend(starting)).await?;
         }
         self.save().await
@@ -116,11 +111,12 @@ impl Instance<'_> {
 
     /// On the primary: who was stopped leaves the record at the next monitor, if that is safe.
     async fn after_stop(&mut self, peers: &Peers) -> Outcome {
-        if !self.state.promoted {
+        if !self.state.promoted() {
             return Ok(());
         }
         let started: BTreeSet<&str> = peers.start.iter().map(|m| m.node.as_str()).collect();
-        self.state.leaving.extend(peers.stop.iter().filter(|m| !started.contains(m.node.as_str())).map(|m| m.node.clone()));
+        let stopped = peers.stop.iter().filter(|m| !started.contains(m.node.as_str())).map(|m| m.node.clone());
+        self.state.as_primary(|primary| primary.leaving.extend(stopped));
         self.save().await
     }
 }

@@ -14,7 +14,6 @@ use crate::info::{Info, ReplicationRole};
 use crate::limits;
 use crate::record::Record;
 use crate::server::{Fault, Observation};
-use crate::state::Reign;
 
 impl Instance<'_> {
     /// Makes this server the primary.
@@ -32,7 +31,7 @@ impl Instance<'_> {
         // A demotion that was killed may have left the clients' writes paused.
         let resumed = self.tell(Word::ResumeWrites).await;
         self.permitted(resumed).await?;
-        if self.state.promoted && seen.info.role == ReplicationRole::Primary && seen.gate_open() {
+        if self.state.promoted() && seen.info.role == ReplicationRole::Primary && seen.gate_open() {
             return Ok(());
         }
         let record = self.record().await?;
@@ -76,7 +75,7 @@ impl Instance<'_> {
 
     /// Holds the election, unless it was won in the notification before, under this very record.
     async fn win_election(&mut self, record: Option<&Record>, running: &[String]) -> Outcome {
-        if !self.rules.clustered || self.state.elected == Some(Self::text_of(record)) {
+        if !self.rules.clustered || self.state.is_elected(&Self::text_of(record)) {
             return Ok(());
         }
         // Not everybody had spoken then.
@@ -116,24 +115,7 @@ impl Instance<'_> {
     async fn open(&mut self, record: Record) -> Outcome {
         self.stand_back(false).await;
         let now = self.now();
-        let state = &mut self.state;
-        state.promoted = true;
-        state.reign = state.server.clone().map(|server| Reign { round: Record::round(Some(&record)), server });
-        state.record = Some(record.to_string());
-        state.elected = None;
-        state.following = None;
-        state.linked = true;
-        state.held_until = None;
-        state.stands_back = None;
-        state.refused = None;
-        state.history = record.history.clone().unwrap_or_default();
-        state.holders.clone_from(&record.holders);
-        state.leaving.clear();
-        // Of a reign before this one.
-        state.away.clear();
-        state.short_since = None;
-        state.reviewed = Some(now);
-        state.contested = None;
+        self.state.become_primary(record.clone(), now);
         self.save().await?;
         let (replicas, lag) = self.gate()?;
         self.tell(Word::OpenGate(replicas, lag)).await?;

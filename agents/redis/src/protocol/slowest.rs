@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test helper panics to fail the test")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ocf::{Deadline, Environment, Failure, Member, Notification, Operation, Peers, Phase, ResourceAgent as _, Status, Values};
@@ -20,7 +20,7 @@ use crate::limits;
 use crate::params::{ALL, Params};
 use crate::record::Record;
 use crate::server::{Fault, GATE_CLOSED, NOBODY, Observation};
-use crate::state::{Reign, State};
+use crate::state::{Process, State};
 
 /// What a call of a cluster tool takes where they are slow and do not hang.
 const TOOL: Duration = Duration::from_millis(500);
@@ -420,30 +420,24 @@ fn cases() -> Vec<Case> {
         unpromoted: ["a", "b", "c"].map(member).to_vec(),
         ..Peers::default()
     };
-    let nodes: BTreeSet<String> = ["a", "b", "c"].map(str::to_owned).into();
-    let stranger = State { server: Some(process()), ..State::default() };
-    let replica = State {
-        ours: true,
-        following: Some("b".to_owned()),
-        record: Some(record("b").to_string()),
+    let stranger = State { process: Some(Process::found(process())), ..State::default() };
+    let restarted = State {
+        process: Some(Process::started(process())),
         published: Some(("1".to_owned(), Duration::ZERO)),
-        nodes,
-        ..stranger.clone()
+        nodes: ["a", "b", "c"].map(str::to_owned).into(),
+        ..State::default()
     };
-    let restarted = State { record: None, following: None, ..replica.clone() };
-    let elected = State { elected: Some(record("b").to_string()), ..replica.clone() };
-    let reign = record("a");
-    let primary = State {
-        promoted: true,
-        following: None,
-        reign: Some(Reign { round: Record::round(Some(&reign)), server: process() }),
-        record: Some(reign.to_string()),
-        history: "h1".to_owned(),
-        holders: ["a", "d"].map(str::to_owned).into(),
-        leaving: ["d".to_owned()].into(),
-        ..replica.clone()
-    };
-    let gone = State { server: None, ..replica.clone() };
+    let mut replica = restarted.clone();
+    replica.follow_promoted("b".to_owned());
+    replica.record = Some(record("b"));
+    let mut elected = replica.clone();
+    elected.win_election(record("b").to_string());
+    let mut primary = replica.clone();
+    // As one that was found: its record was not looked at yet.
+    primary.take_over(Some(record("a")));
+    primary.as_recorded(|reign| reign.holders = ["a", "d"].map(str::to_owned).into());
+    primary.as_primary(|primary| primary.leaving = ["d".to_owned()].into());
+    let gone = State { process: None, ..replica.clone() };
     let case = |row, timeout, task, state: &State, peers: &Peers| Case { row, timeout, task, state: state.clone(), peers: peers.clone() };
     let notify = |row, phase, operation, state, peers| case(row, timeouts.notify, Task::Notify(phase, operation), state, peers);
     let handed_down = Peers { demote: vec![member("a")], promoted: vec![member("a")], ..candidate("b") };
@@ -513,5 +507,5 @@ fn no_action_outlives_its_timeout() {
         rows.into_iter().map(|(row, timeout, slow, hanging)| [row.to_owned(), format!("{timeout} s"), seconds(slow), seconds(hanging)]);
     let head = ["action", "advertised timeout", "at most, cluster tools slow", "cluster tools hanging"].map(str::to_owned);
     let table: Vec<_> = [head].into_iter().chain(rows).collect();
-    assert_eq!(promotable::limits::check_documented("docs/redis.md", &table), Ok(()));
+    assert_eq!(promotable::slowest::check_documented("docs/redis.md", &table), Ok(()));
 }

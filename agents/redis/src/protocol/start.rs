@@ -11,7 +11,6 @@ use crate::info::{Info, ReplicationRole};
 use crate::limits;
 use crate::preference::{Circumstances, score};
 use crate::server::{Fault, Observation};
-use crate::state::State;
 
 impl Instance<'_> {
     /// Starts the server as a replica that takes no writes.
@@ -51,7 +50,7 @@ impl Instance<'_> {
 
     /// `start` of a server that runs: nothing to do but to make sure that it is no primary by its own opinion.
     async fn start_running(&mut self, process: Identity) -> Outcome {
-        if !self.state.ours {
+        if !self.state.ours() {
             if let Some(why) = self.texts(OfProcess::Objections(process.clone())).await.into_iter().next() {
                 return Err(Failure::generic(why));
             }
@@ -59,10 +58,10 @@ impl Instance<'_> {
         match self.look_when_up(&process).await {
             Sight::Answered(seen) => {
                 self.perform(OfServer::SetReplicationLogin).await?;
-                if !self.state.ours {
+                if !self.state.ours() {
                     self.adopt(&seen).await?;
                 }
-                if seen.info.role == ReplicationRole::Primary && !self.state.promoted {
+                if seen.info.role == ReplicationRole::Primary && !self.state.promoted() {
                     self.tell(Word::CloseGate).await?;
                     self.tell(Word::FollowNobody).await?;
                     self.notice("the server was running as a primary: closed for writes, and a replica of nobody until the election").await;
@@ -70,7 +69,7 @@ impl Instance<'_> {
             }
             Sight::Engaged(_) | Sight::Working(_) => {}
             // Started by the agent, so it is closed for writes; the monitor says what is to be corrected.
-            Sight::Unasked(fault) if self.state.ours => {
+            Sight::Unasked(fault) if self.state.ours() => {
                 self.warning(format!("the server runs and cannot be asked: {fault}")).await;
             }
             Sight::Unasked(fault) => return Err(at_start(fault)),
@@ -94,7 +93,7 @@ impl Instance<'_> {
 
     /// Looks until it listens. A start before this one may have been killed, and its server is not up yet.
     async fn look_when_up(&mut self, process: &Identity) -> Sight {
-        let until = self.now() + if self.state.ours { limits::COMING_UP } else { limits::SOMEBODY_ELSES };
+        let until = self.now() + if self.state.ours() { limits::COMING_UP } else { limits::SOMEBODY_ELSES };
         loop {
             let limit = limits::step(limits::ANSWER, self.left());
             match self.look(process, limit).await {
@@ -110,7 +109,7 @@ impl Instance<'_> {
     pub(super) async fn adopt(&mut self, seen: &Observation) -> Result<(), Fault> {
         self.tell(Word::Adopt(seen.info.role == ReplicationRole::Replica)).await?;
         self.notice("took over a server that was started by somebody else").await;
-        self.state.ours = true;
+        self.state.of_process(|process| process.ours = true);
         Ok(())
     }
 
@@ -124,17 +123,7 @@ impl Instance<'_> {
     /// Starts the process as a replica of nobody, and waits until the server answers; `None` when it still loads its data after
     /// `patience`. It is meant to follow `primary` later.
     pub(super) async fn launch(&mut self, primary: Option<String>, patience: Duration) -> Result<Option<Box<Observation>>, Failure> {
-        let before = &self.state;
-        let fresh = State {
-            server: before.server.clone(),
-            ours: true,
-            following: primary,
-            held_until: before.held_until,
-            record: before.record.clone(),
-            nodes: before.nodes.clone(),
-            ..State::default()
-        };
-        self.state = fresh;
+        self.state = self.state.before_launch(primary);
         let launch = OfServer::Launch(Box::new(self.state.clone()), patience);
         let event = self.ask(launch).await;
         let launched = match event {
@@ -142,7 +131,7 @@ impl Instance<'_> {
             other => Err(Failure::generic(other.confused())),
         };
         let (process, seen) = launched?;
-        self.state.server = Some(process);
+        self.state.has_started(process);
         Ok(seen)
     }
 

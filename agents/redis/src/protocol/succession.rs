@@ -15,12 +15,10 @@ impl Instance<'_> {
     /// The record, read now unless a monitor has read it since the last promotion. What is known may be older than the
     /// record is: that changes nobody's round, and `promote` compares.
     pub(super) async fn record_for_election(&mut self) -> Result<Option<Record>, Failure> {
-        if let Some(record) = self.state.known_record() {
-            return Ok(Some(record));
+        if self.state.record.is_none() {
+            self.state.record = self.record().await?;
         }
-        let record = self.record().await?;
-        self.state.record = record.as_ref().map(ToString::to_string);
-        Ok(record)
+        Ok(self.state.record.clone())
     }
 
     /// Takes back what was published for a process before the one that is going to start.
@@ -65,7 +63,7 @@ impl Instance<'_> {
         }
         if seen.info.link_up {
             // Remembered, because the link is going to be cut: the next look must not take this for a fresh start.
-            self.state.linked = true;
+            self.state.of_process(|process| process.linked = true);
             self.save().await?;
         }
         let at_rest = match self.rest(&seen.info).await {
@@ -79,7 +77,7 @@ impl Instance<'_> {
             before: at_rest.replid2.zip(at_rest.second_offset),
             history: at_rest.replid,
             has_keys: seen.info.has_keys,
-            live: self.state.linked || complete,
+            live: self.state.linked() || complete,
             complete,
             priority: seen.info.priority,
             unfit: match &seen.info {

@@ -28,8 +28,9 @@ impl Driver for Fake<'_> {
     fn own(&mut self, effect: OfServer) -> Event {
         let remembered = if let OfServer::Launch(state, _) = &effect { Some(state.clone()) } else { None };
         let event = self.site.world.of_server(&mut self.site.servers.borrow_mut(), self.n, effect);
-        if let (Some(state), Event::Own(Answer::Launched(Ok((process, _))))) = (remembered, &event) {
-            self.state_file.save(&Memory { server: Some(process.clone()), ..*state }).unwrap();
+        if let (Some(mut state), Event::Own(Answer::Launched(Ok((process, _))))) = (remembered, &event) {
+            state.has_started(process.clone());
+            self.state_file.save(&state).unwrap();
         }
         event
     }

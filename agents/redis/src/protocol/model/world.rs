@@ -215,7 +215,7 @@ impl World {
             OfServer::Drain(..) => Answer::Drained(Err(gone())),
             OfServer::Launch(mut memory, _) => {
                 let process = identity(s.start_server(n));
-                memory.server = Some(process.clone());
+                memory.has_started(process.clone());
                 s.nodes[n].memory = Shared::new(*memory);
                 Answer::Launched(Ok((process, Some(Box::new(s.observation(n, &self.params))))))
             }
