@@ -517,3 +517,21 @@ impl promotable::Memory for State {
         Self { version, ..self }
     }
 }
+
+impl promotable::Remembered for State {
+    fn server(&self) -> Option<&Identity> {
+        self.server()
+    }
+
+    fn is_promoted(&self) -> bool {
+        self.promoted()
+    }
+
+    fn refuse(&mut self, why: String) {
+        self.as_unpromoted(|unpromoted| unpromoted.refused = Some(why));
+    }
+
+    fn stand_at(&mut self, score: Score, until: Duration) {
+        self.as_unpromoted(|unpromoted| unpromoted.stands_back = Some((score, until)));
+    }
+}
