@@ -98,6 +98,10 @@ impl promotable::Remembered for State {
         self.refused = Some(why);
     }
 
+    fn is_held(&self) -> bool {
+        self.held_until.is_some()
+    }
+
     fn stand_at(&mut self, score: pacemaker::Score, until: Duration) {
         self.stands_back = Some((score, until));
     }

@@ -58,6 +58,9 @@ pub trait Remembered: Memory {
     /// Why this node was not promoted.
     fn refuse(&mut self, why: String);
 
+    /// Whether a demotion started it again after its death, and it follows nobody since.
+    fn is_held(&self) -> bool;
+
     /// The score that stands until a time since boot, whatever the server is worth.
     fn stand_at(&mut self, score: Score, until: Duration);
 }
@@ -332,6 +335,13 @@ impl<'a, D: Database> Instance<'a, D> {
         match self.ask(OfProcess::Find(self.state.server().cloned())).await {
             Event::Found(found) => found,
             _ => None,
+        }
+    }
+
+    /// The server that a demotion started again stands back until somebody else is open: what takes over needs the processor now.
+    pub async fn stand_back(&mut self, back: bool) {
+        if let Some(process) = self.state.server().cloned().filter(|_| self.state.is_held()) {
+            self.ask(OfProcess::StandBack(process, back)).await;
         }
     }
 

@@ -137,13 +137,6 @@ impl<'a> Instance<'a> {
         }
     }
 
-    /// The server that a demotion started again stands back until somebody else is open: what takes over needs the processor now.
-    async fn stand_back(&mut self, back: bool) {
-        if let Some(process) = self.state.server().cloned().filter(|_| self.state.held_until().is_some()) {
-            self.ask(OfProcess::StandBack(process, back)).await;
-        }
-    }
-
     async fn tell(&mut self, word: Word) -> Result<(), Fault> {
         answer!(self.ask(OfServer::Tell(word)).await, Told, no_such_fault)
     }
