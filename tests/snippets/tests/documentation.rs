@@ -101,9 +101,13 @@ fn sources(agent: &str) -> Vec<(PathBuf, String)> {
         for entry in fs::read_dir(&directory).unwrap().flatten() {
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
             if path.is_dir() {
-                // A model is part of the tests.
+                // A model is part of the tests, and so is the slowest world.
                 directories.extend((name != "model").then_some(path));
-            } else if name.ends_with(".rs") && !name.ends_with("_tests.rs") && name != "tests.rs" && !is_apart(&path) {
+            } else if name.ends_with(".rs")
+                && !name.ends_with("_tests.rs")
+                && !["tests.rs", "slowest.rs"].contains(&name.as_str())
+                && !is_apart(&path)
+            {
                 let text = fs::read_to_string(&path).unwrap();
                 found.push((path, text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned()));
             }
