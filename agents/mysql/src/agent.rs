@@ -8,12 +8,12 @@ use ocf::{Context, Description, Failure, Notification, Operation, Outcome, Peers
 use pacemaker::Disks;
 use process::Identity;
 pub(crate) use promotable::cluster_failure;
-use promotable::{Host, Login, Whereabouts, read_secret, with_login};
+use promotable::{Driver, Engine, Host, Login, Whereabouts, read_secret, with_login};
 
 use crate::dialect::Dialect;
-use crate::engine::Engine;
+use crate::engine::Local;
 use crate::params::{self, Params};
-use crate::protocol::{Alone, Instance, Rules};
+use crate::protocol::{Alone, Database, Instance, Rules};
 use crate::record::Record;
 use crate::server::{Fault, Server};
 use crate::state::{State, StateFile};
@@ -93,7 +93,7 @@ impl ResourceAgent for MySql {
             Ok(state) => (state, None),
             Err(failure) => (State::default(), Some(failure)),
         };
-        self.engine(context).run(&self.rules(context), state, |instance| instance.monitor(alone, unknown))
+        self.act(context, &self.rules(context), state, |instance| instance.monitor(alone, unknown, context.environment.check_level()))
     }
 
     fn validate(&self, context: &Context, level: u32) -> Outcome {
@@ -110,7 +110,7 @@ impl ocf::Promotable for MySql {
             return Err(Failure::generic("not promoted: another server's data are being copied here; wait until that is done"));
         }
         let peers = Peers::read(&context.environment);
-        self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.promote(peers))
+        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.promote(peers))
     }
 
     fn demote(&self, context: &Context) -> Outcome {
@@ -120,7 +120,7 @@ impl ocf::Promotable for MySql {
             return Ok(());
         }
         let peers = Peers::read(&context.environment);
-        self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.demote(peers))
+        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.demote(peers))
     }
 
     fn notify(&self, context: &Context, notification: &Notification) -> Outcome {
@@ -133,7 +133,7 @@ impl ocf::Promotable for MySql {
         }
         let _lock = self.lock(context, &self.state_file)?;
         let (notification, copies) = (notification.clone(), self.copying().is_some());
-        self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.notify(notification, copies))
+        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.notify(notification, copies))
     }
 }
 
@@ -143,7 +143,7 @@ impl ocf::Reloadable for MySql {
         if self.copying().is_some() {
             return Ok(());
         }
-        self.engine(context).run(&self.rules(context), self.state_file.load(), Instance::reload)
+        self.act(context, &self.rules(context), self.state_file.load(), Instance::reload)
     }
 }
 
@@ -161,23 +161,32 @@ impl MySql {
         Self { state_file: host.state_file(), host, params }
     }
 
-    /// What carries out an action.
-    pub(crate) fn engine<'a>(&'a self, context: &'a Context) -> Engine<'a> {
-        Engine::new(self, context)
-    }
-
     /// What holds for an action.
     pub(crate) fn rules(&self, context: &Context) -> Rules<'_> {
-        Rules {
-            params: &self.params,
-            node: self.node().map(str::to_owned),
-            clustered: self.cluster.is_present(),
-            probe: context.environment.is_probe(),
-            check_level: context.environment.check_level(),
-            servers: context.environment.clone_max(),
-            decide: promotable::decision(&self.cluster),
-            withdrawal: promotable::withdrawal(&self.cluster),
-        }
+        Rules::of(self, context, &self.params)
+    }
+
+    /// Carries out an action of an instance that remembers this.
+    pub(crate) fn act<'r, T, F: Future<Output = T> + 'r>(
+        &self,
+        context: &Context,
+        rules: &'r Rules<'r>,
+        state: State,
+        action: impl FnOnce(Instance<'r>) -> F,
+    ) -> T {
+        self.act_by(Local::new(self, context), context, rules, state, action)
+    }
+
+    /// The same by what knows the server already.
+    pub(crate) fn act_by<'r, T, F: Future<Output = T> + 'r>(
+        &self,
+        driver: impl Driver<Database = Database>,
+        context: &Context,
+        rules: &'r Rules<'r>,
+        state: State,
+        action: impl FnOnce(Instance<'r>) -> F,
+    ) -> T {
+        Engine::new(self, context, &self.state_file, driver).run(rules, state, |instance| action(instance.into()))
     }
 
     /// The disks that these directories are on, to be written to as the server's user.

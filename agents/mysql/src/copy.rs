@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::agent::MySql;
 use crate::dialect::{Row, quoted};
 use crate::election;
-use crate::engine::Engine;
+use crate::engine::Local;
 use crate::gtid::Flavour;
 use crate::limits;
 use crate::protocol::Instance;
@@ -279,7 +279,7 @@ impl MySql {
     fn launch_and_connect(&self, context: &Context) -> Result<Server, Failure> {
         let peers = Peers::read(&context.environment);
         let limit = context.deadline.left();
-        let launched = self.engine(context).run(&self.rules(context), self.state_file.load(), |i| i.launch_to_copy(limit, peers))?;
+        let launched = self.act(context, &self.rules(context), self.state_file.load(), |i| i.launch_to_copy(limit, peers))?;
         if !launched {
             return Err(Failure::generic("the server does not answer after its start"));
         }
@@ -288,7 +288,7 @@ impl MySql {
 
     /// Has the server follow, over this connection.
     fn follow(&self, context: &Context, server: Server, state: State, primary: &str, record: Option<&Record>) -> Outcome {
-        Engine::over(self, context, server).run(&self.rules(context), state, |i| i.follow_after_copy(primary, record))
+        self.act_by(Local::over(self, context, server), context, &self.rules(context), state, |i| i.follow_after_copy(primary, record))
     }
 
     /// A last look before data are replaced: the server, if it has still what the primary has not. What others wrote may have come from the
@@ -574,7 +574,7 @@ impl MySql {
                 if state.server() != copied.as_ref() || state.promoted() || state.acknowledges() {
                     return Ok(());
                 }
-                self.engine(context).run(&self.rules(context), state, Instance::acknowledge_after_copy)?;
+                self.act(context, &self.rules(context), state, Instance::acknowledge_after_copy)?;
             }
             std::thread::sleep(limits::SOON_STEP);
         }

@@ -14,6 +14,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub(crate) use promotable::Verdict;
+
 use crate::gtid::Gtids;
 use crate::record::{Durability, Record, Stamp};
 
@@ -384,33 +386,6 @@ pub(crate) struct Question<'a> {
     pub(crate) servers: Option<usize>,
     /// How an operator decides: the command, with NODE for the node.
     pub(crate) decide: &'a str,
-}
-
-/// The answer, with its reason as a sentence.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Promote me.
-    GoOn(String),
-    /// Another is better.
-    HandOver {
-        /// Who.
-        to: String,
-        /// Why.
-        reason: String,
-    },
-    /// Promote nobody now.
-    Refuse(String),
-}
-
-impl Verdict {
-    /// Who is promoted by this answer to the question of `me`.
-    fn chosen<'a>(&'a self, me: &'a str) -> Option<&'a str> {
-        match self {
-            Self::GoOn(_) => Some(me),
-            Self::HandOver { to, .. } => Some(to),
-            Self::Refuse(_) => None,
-        }
-    }
 }
 
 /// Decides whether the candidate may be promoted.

@@ -1,39 +1,57 @@
-//! Carries out on this machine what the protocol asks for: on the server, its process, its files, the cluster.
+//! Carries out on this machine what the protocol asks for of the server, its process, its files and its attributes. The rest is the same
+//! for each database: `promotable::Engine`.
 
 use std::time::{Duration, Instant};
 
 use ocf::Context;
 use process::{Identity, State as ProcessState};
-use promotable::Machine;
+use promotable::{Driver, of_process, positions};
 
 use crate::agent::{MySql, cluster_failure};
 use crate::dialect::{Dialect, Source, quoted};
-use crate::election::Position;
 use crate::limits;
 use crate::membership::Membership;
 use crate::protocol::{
-    Attribute, Effect, Equipment, Event, Instance, Moment, OfCluster, OfHost, OfProcess, OfServer, Rules, Sight, Statement, Word,
+    Answer, Asked, Attribute, Database, Equipment, Event, OfAttributes, OfDaemon, OfHost, OfProcess, OfServer, Sight, Statement, Word,
 };
 use crate::sequences;
 use crate::server::{Fault, LAST_OF_BACKUP, Server};
-use crate::state::State;
 
-/// The private attribute that holds a node's position.
-const POSITION: &str = "position";
-/// The one that tells the primary that a replica wants to acknowledge, or has ceased to.
+/// The private attribute that tells the primary that a replica wants to acknowledge, or has ceased to.
 const MEMBERSHIP: &str = "membership";
-/// The one that holds the server_id of a node's server.
+/// The private attribute that holds the server_id of a node's server.
 const SERVER_ID: &str = "server-id";
 
-/// What carries effects out during one action.
-pub(crate) struct Engine<'a> {
+/// The server of this node, during one action.
+pub(crate) struct Local<'a> {
     mysql: &'a MySql,
     context: &'a Context,
     /// The connection of the last look, or the one that was made since.
     server: Option<Server>,
 }
 
-impl<'a> Engine<'a> {
+impl Driver for Local<'_> {
+    type Database = Database;
+
+    fn of_process(&mut self, effect: OfProcess) -> Event {
+        of_process(self.mysql, self.context, effect, |remembered| self.mysql.find_server(remembered))
+    }
+
+    fn own(&mut self, effect: Asked) -> Event {
+        match effect {
+            Asked::Milestone(step) => {
+                fault_point(step);
+                Event::Done(Ok(()))
+            }
+            Asked::OfDaemon(effect) => self.of_daemon(effect),
+            Asked::OfServer(effect) => self.of_server(effect),
+            Asked::OfAttributes(effect) => of_attributes(self.mysql, effect),
+            Asked::OfHost(effect) => self.of_host(effect),
+        }
+    }
+}
+
+impl<'a> Local<'a> {
     pub(crate) fn new(mysql: &'a MySql, context: &'a Context) -> Self {
         Self { mysql, context, server: None }
     }
@@ -43,70 +61,12 @@ impl<'a> Engine<'a> {
         Self { mysql, context, server: Some(server) }
     }
 
-    /// Carries out an action of an instance that remembers this.
-    pub(crate) fn run<'r, T, F: Future<Output = T> + 'r>(
-        mut self,
-        rules: &'r Rules<'r>,
-        state: State,
-        action: impl FnOnce(Instance<'r>) -> F,
-    ) -> T {
-        let begin = self.moment();
-        Machine::new(|port| action(Instance::new(rules, state, begin, port))).run(|effect| {
-            let event = self.carry_out(effect);
-            (event, self.moment())
-        })
-    }
-
-    /// The same so much later, with some effects carried out elsewhere.
-    #[cfg(test)]
-    pub(crate) fn run_among<'r, T, F: Future<Output = T> + 'r>(
-        mut self,
-        rules: &'r Rules<'r>,
-        state: State,
-        later: Duration,
-        elsewhere: impl Fn(&Effect) -> Option<Event>,
-        action: impl FnOnce(Instance<'r>) -> F,
-    ) -> T {
-        let moment = |engine: &Self| Moment { now: engine.moment().now + later, ..engine.moment() };
-        let begin = moment(&self);
-        Machine::new(|port| action(Instance::new(rules, state, begin, port))).run(|effect| {
-            let event = elsewhere(&effect).unwrap_or_else(|| self.carry_out(effect));
-            (event, moment(&self))
-        })
-    }
-
-    fn moment(&self) -> Moment {
-        Moment { now: process::since_boot(), left: self.context.deadline.left() }
-    }
-
-    fn carry_out(&mut self, effect: Effect) -> Event {
-        match effect {
-            Effect::Log(level, text) => {
-                level.say(&self.context.log, &text);
-                Event::Done(Ok(()))
-            }
-            Effect::Milestone(step) => {
-                fault_point(step);
-                Event::Done(Ok(()))
-            }
-            Effect::Wait(time) => {
-                std::thread::sleep(time);
-                Event::Done(Ok(()))
-            }
-            Effect::Save(state) => Event::Done(self.mysql.state_file.save(&state)),
-            Effect::OfProcess(effect) => self.of_process(effect),
-            Effect::OfServer(effect) => self.of_server(effect),
-            Effect::OfCluster(effect) => self.of_cluster(effect),
-            Effect::OfHost(effect) => self.of_host(effect),
-        }
-    }
-
     fn of_host(&self, effect: OfHost) -> Event {
         let mysql = self.mysql;
         match effect {
             OfHost::OptionFile => Event::Texts(vec![mysql.config_path().display().to_string()]),
             OfHost::MayStart => Event::Done(mysql.refuse_exposure()),
-            OfHost::NeedsCopyFirst => Event::Whether(mysql.needs_copy_first()),
+            OfHost::NeedsCopyFirst => Event::Own(Answer::Whether(mysql.needs_copy_first())),
             OfHost::CopyIsUnfinished => Event::Flag(mysql.copy_is_unfinished()),
             OfHost::MakeData => Event::Done(mysql.create_if_wanted(self.context)),
             OfHost::IsCramped => Event::Flag(mysql.is_cramped()),
@@ -115,103 +75,65 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn of_cluster(&self, effect: OfCluster) -> Event {
-        let done = |outcome: Result<(), pacemaker::Error>| Event::Done(outcome.map_err(cluster_failure));
-        let (mysql, cluster) = (self.mysql, &self.mysql.cluster);
-        match effect {
-            OfCluster::ReadRecord => Event::Record(promotable::read_record(cluster)),
-            OfCluster::ReplaceRecord(before, record) => Event::Replaced(promotable::replace_record(cluster, before.as_deref(), &record)),
-            OfCluster::Score(score) => done(cluster.publish_score(score)),
-            OfCluster::ScoreOf(node, score) => done(cluster.publish_score_of(&node, score)),
-            OfCluster::Publish(Attribute::Position(position)) => done(cluster.publish_private(POSITION, &position.print())),
-            OfCluster::Publish(Attribute::Membership(membership)) => done(cluster.publish_private(MEMBERSHIP, &membership.print())),
-            OfCluster::Publish(Attribute::ServerId(id)) => done(cluster.publish_private(SERVER_ID, &id)),
-            OfCluster::PublishReadable(readable) => done(mysql.publish_readable(readable)),
-            OfCluster::Positions => Event::Positions(mysql.published(POSITION, Position::parse)),
-            OfCluster::Memberships => Event::Memberships(mysql.published(MEMBERSHIP, Membership::parse)),
-            OfCluster::ServerIds => Event::ServerIds(mysql.published(SERVER_ID, |id| Some(id.to_owned()))),
-            OfCluster::AddressOf(node) => Event::Address(mysql.given_address(&node)),
-        }
-    }
-
-    fn of_process(&mut self, effect: OfProcess) -> Event {
+    fn of_daemon(&mut self, effect: OfDaemon) -> Event {
         let mysql = self.mysql;
-        match effect {
-            OfProcess::Find(remembered) => Event::Found(mysql.find_server(remembered.as_ref())),
-            OfProcess::StillThere(mut processes) => {
+        let answer = match effect {
+            OfDaemon::StillThere(mut processes) => {
                 processes.retain(|process| !process.wait_gone(Duration::ZERO));
-                Event::Processes(processes)
+                Answer::Processes(processes)
             }
-            OfProcess::Objections(process) => Event::Texts(mysql.runs_as_root(&process).into_iter().collect()),
-            OfProcess::HangingDisk(process) => {
-                Event::Texts(mysql.watcher().hanging_disk(&process).map(|directory| directory.display().to_string()).into_iter().collect())
+            OfDaemon::HangingDisk(process) => {
+                let hanging = mysql.watcher().hanging_disk(&process);
+                return Event::Texts(hanging.map(|directory| directory.display().to_string()).into_iter().collect());
             }
-            OfProcess::Look { process, before, dialect, limit } => Event::Sight(self.look(&process, &before, dialect.as_ref(), limit)),
-            OfProcess::Reach(dialect, limit) => Event::Reached(self.reach(dialect.as_ref(), limit).map(Box::new)),
-            OfProcess::Launch(state, patience) => {
-                Event::Launched(mysql.launch(self.context, *state, patience).map(|(launched, server)| {
+            OfDaemon::Look { process, before, dialect, limit } => Answer::Sight(self.look(&process, &before, dialect.as_ref(), limit)),
+            OfDaemon::Reach(dialect, limit) => Answer::Reached(self.reach(dialect.as_ref(), limit).map(Box::new)),
+            OfDaemon::Launch(state, patience) => {
+                Answer::Launched(mysql.launch(self.context, *state, patience).map(|(launched, server)| {
                     self.server = server;
                     launched
                 }))
             }
-            OfProcess::Terminate(process, limit) => {
-                process.terminate();
-                Event::Flag(process.wait_gone(limit))
-            }
-            OfProcess::StandBack(process, back) => {
-                if back {
-                    process.stand_back()
-                } else {
-                    process.come_forward()
-                }
-                Event::Done(Ok(()))
-            }
-            OfProcess::Dead(process, limit) => Event::Flag(process.wait_dead(limit)),
-            OfProcess::Kill(process) => {
-                process.kill();
-                Event::Done(Ok(()))
-            }
-            OfProcess::Watch(process, disks) => {
-                mysql.watch(self.context, &process, disks);
-                Event::Done(Ok(()))
-            }
-        }
+            OfDaemon::Dead(process, limit) => return Event::Flag(process.wait_dead(limit)),
+        };
+        answer.into()
     }
 
     fn of_server(&mut self, effect: OfServer) -> Event {
         let counted = |count: Result<u64, Fault>| count.map(|count| usize::try_from(count).unwrap_or(usize::MAX));
-        match effect {
-            OfServer::Tell(word) => Event::Told(self.tell(word)),
-            OfServer::Observe => Event::Observed(self.server().and_then(Server::observe).map(Box::new)),
-            OfServer::Replica => Event::Replica(self.server().and_then(Server::replica).map(|replica| replica.map(Box::new))),
-            OfServer::Executed => Event::Set(self.server().and_then(Server::executed)),
-            OfServer::Logged => Event::Set(self.server().and_then(Server::logged)),
-            OfServer::SemiSync => Event::SemiSync(self.server().and_then(Server::semi_sync_status)),
-            OfServer::Attached => Event::Attached(self.server().and_then(Server::replicas)),
-            OfServer::IsConnected => Event::Flag(self.server.as_ref().is_some_and(Server::is_connected)),
+        let answer = match effect {
+            OfServer::Tell(word) => Answer::Told(self.tell(word)),
+            OfServer::Observe => Answer::Observed(self.server().and_then(Server::observe).map(Box::new)),
+            OfServer::Replica => Answer::Replica(self.server().and_then(Server::replica).map(|replica| replica.map(Box::new))),
+            OfServer::Executed => Answer::Set(self.server().and_then(Server::executed)),
+            OfServer::Logged => Answer::Set(self.server().and_then(Server::logged)),
+            OfServer::SemiSync => Answer::SemiSync(self.server().and_then(Server::semi_sync_status)),
+            OfServer::Attached => Answer::Attached(self.server().and_then(Server::replicas)),
+            OfServer::IsConnected => return Event::Flag(self.server.as_ref().is_some_and(Server::is_connected)),
             OfServer::Rest(replica, everything) => {
-                Event::Observed(self.server().and_then(|server| sequences::bring_to_rest(server, &replica, everything)).map(Box::new))
+                Answer::Observed(self.server().and_then(|server| sequences::bring_to_rest(server, &replica, everything)).map(Box::new))
             }
-            OfServer::ApplierWaits => Event::Asked(self.server().and_then(Server::applier_waits_for_a_lock)),
-            OfServer::CutClients => Event::Counted(self.server().and_then(Server::cut_clients)),
-            OfServer::StuckCommits(patience) => Event::Counted(counted(self.server().and_then(|s| s.stuck_commits_within(patience)))),
-            OfServer::Running(statement) => Event::Counted(self.server().and_then(|server| {
+            OfServer::ApplierWaits => Answer::Asked(self.server().and_then(Server::applier_waits_for_a_lock)),
+            OfServer::CutClients => Answer::Counted(self.server().and_then(Server::cut_clients)),
+            OfServer::StuckCommits(patience) => Answer::Counted(counted(self.server().and_then(|s| s.stuck_commits_within(patience)))),
+            OfServer::Running(statement) => Answer::Counted(self.server().and_then(|server| {
                 let statement = match statement {
                     Statement::Backup => LAST_OF_BACKUP,
                     Statement::Barrier => server.dialect().barrier(),
                 };
                 server.running(statement)
             })),
-            OfServer::HoldCommits(dialect) => Event::Asked(self.hold_commits(dialect.as_ref())),
-            OfServer::EndWaiting(limit) => Event::Counted(self.server().and_then(|server| server.end_waiting(limit))),
-            OfServer::ReleaseWaiting { held, enough, limit } => Event::Counted(self.server().and_then(|server| {
+            OfServer::HoldCommits(dialect) => Answer::Asked(self.hold_commits(dialect.as_ref())),
+            OfServer::EndWaiting(limit) => Answer::Counted(self.server().and_then(|server| server.end_waiting(limit))),
+            OfServer::ReleaseWaiting { held, enough, limit } => Answer::Counted(self.server().and_then(|server| {
                 server.release_waiting(limit, |logged| held.iter().filter(|held| held.contains(logged)).count() >= enough)
             })),
             OfServer::Equip => {
                 let mysql = self.mysql;
-                Event::Equipped(self.server().and_then(|server| equip(mysql, server)).map(Box::new))
+                Answer::Equipped(self.server().and_then(|server| equip(mysql, server)).map(Box::new))
             }
-        }
+        };
+        answer.into()
     }
 
     /// The connection to the server. None is made here: what was told over one that broke is not what is told to the process of now.
@@ -303,6 +225,21 @@ impl<'a> Engine<'a> {
             self.reach(dialect, limits::step(limits::ANSWER, self.context.deadline.left()))?;
         }
         Ok(held)
+    }
+}
+
+/// Asks the attributes of nodes, or publishes this one's.
+pub(crate) fn of_attributes(mysql: &MySql, effect: OfAttributes) -> Event {
+    let done = |outcome: Result<(), pacemaker::Error>| Event::Done(outcome.map_err(cluster_failure));
+    let cluster = &mysql.cluster;
+    match effect {
+        OfAttributes::Publish(Attribute::Membership(membership)) => done(cluster.publish_private(MEMBERSHIP, &membership.print())),
+        OfAttributes::Publish(Attribute::ServerId(id)) => done(cluster.publish_private(SERVER_ID, &id)),
+        OfAttributes::PublishReadable(readable) => done(mysql.publish_readable(readable)),
+        OfAttributes::Positions => Event::Positions(positions(mysql)),
+        OfAttributes::Memberships => Answer::Memberships(mysql.published(MEMBERSHIP, Membership::parse)).into(),
+        OfAttributes::ServerIds => Answer::ServerIds(mysql.published(SERVER_ID, |id| Some(id.to_owned()))).into(),
+        OfAttributes::AddressOf(node) => Answer::Address(mysql.given_address(&node)).into(),
     }
 }
 

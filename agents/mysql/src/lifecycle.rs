@@ -46,7 +46,7 @@ impl MySql {
         }
         self.end_copy()?;
         let peers = Peers::read(&context.environment);
-        self.engine(context).run(&self.rules(context), self.state_file.load(), |instance| instance.start(peers))
+        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.start(peers))
     }
 
     /// Starts the process and the watcher, remembers it with `state` before it runs, and waits until the server answers; nothing is seen
@@ -241,7 +241,7 @@ impl MySql {
         if let Some(process) = process.clone() {
             let longest = promotable::grace(context, limits::KILL_RESERVE);
             let ending = process.clone();
-            let grace = self.engine(context).run(&self.rules(context), state.clone(), |i| i.grace_at_stop(ending, longest));
+            let grace = self.act(context, &self.rules(context), state.clone(), |i| i.grace_at_stop(ending, longest));
             promotable::end_server(&context.log, &process, grace);
         }
         // Whoever was killed, now or before.

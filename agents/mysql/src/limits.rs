@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 pub(crate) use promotable::limits::{
-    ANSWER, HEARING, HEARING_IN_NOTIFICATION, HELD, KILLED, LAST_OF_STREAM, POSITION_STANDS, REVIEW, SILENT_IN_DEMOTION, STANDS_BACK, step,
+    ANSWER, HEARING, HEARING_IN_NOTIFICATION, HELD, KILLED, LAST_OF_STREAM, POSITION_STANDS, REVIEW, SILENT_IN_DEMOTION, step,
 };
 
 /// How long a server may take to answer in a notification: the whole cluster waits.

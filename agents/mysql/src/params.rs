@@ -6,6 +6,8 @@ use ocf::{Failure, Kind, Parameter, Secret, Values};
 use promotable::params::{both_given, optional};
 use promotable::{Drain, HAPROXY_DRAIN};
 
+use crate::premises::Wanted;
+
 const BINARY: Parameter = Parameter::new("binary", Kind::Path, "server program")
     .or("/usr/sbin/mysqld")
     .about("The server program: mysqld or mariadbd. The wrapper mysqld_safe restarts the server behind Pacemaker's back; where it is given, the server beside it is run instead.");
@@ -193,6 +195,11 @@ pub(crate) struct Params {
 }
 
 impl Params {
+    /// What a server has to be able to do. Nobody is promised anything without a cluster.
+    pub(crate) fn wanted(&self, clustered: bool) -> Wanted {
+        Wanted { lossless: self.lossless && clustered, acknowledgements: self.acknowledgements }
+    }
+
     /// Takes the checked values.
     pub(crate) fn new(values: &Values) -> Self {
         let path = |p: &Parameter| values.path(p).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! The promotion score: a hint to the cluster whom to ask first. The election decides. Pure.
 
 use pacemaker::Score;
-pub(crate) use promotable::preference::{HANDED_OVER, PRIMARY, STEPPED_BACK};
+pub(crate) use promotable::preference::PRIMARY;
 
 /// What the score depends on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,6 +45,8 @@ pub(crate) fn score(c: Circumstances) -> Score {
 
 #[cfg(test)]
 mod tests {
+    use promotable::preference::{HANDED_OVER, STEPPED_BACK};
+
     use super::*;
 
     #[test]

@@ -517,3 +517,25 @@ impl promotable::Memory for State {
         Self { version, ..self }
     }
 }
+
+impl promotable::Remembered for State {
+    fn server(&self) -> Option<&Identity> {
+        self.server()
+    }
+
+    fn is_promoted(&self) -> bool {
+        self.promoted()
+    }
+
+    fn refuse(&mut self, why: String) {
+        self.as_unpromoted(|unpromoted| unpromoted.refused = Some(why));
+    }
+
+    fn is_held(&self) -> bool {
+        self.held_until().is_some()
+    }
+
+    fn stand_at(&mut self, score: Score, until: Duration) {
+        self.as_unpromoted(|unpromoted| unpromoted.stands_back = Some((score, until)));
+    }
+}

@@ -30,7 +30,7 @@ impl MySql {
         let mut server = self.connect(None, limits::ANSWER)?;
         let seen = server.observe()?;
         let filters = server.filters()?;
-        let found = premises::findings(server.dialect(), &seen, &filters, self.rules(context).wanted());
+        let found = premises::findings(server.dialect(), &seen, &filters, self.params.wanted(self.cluster.is_present()));
         let mut findings: Vec<String> = found.into_iter().map(|finding| finding.text).chain(self.exposed()).collect();
         findings.reverse();
         findings.extend(unreachable(&seen.variables, &self.params));

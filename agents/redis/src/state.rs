@@ -386,6 +386,10 @@ impl promotable::Remembered for State {
         self.as_unpromoted(|unpromoted| unpromoted.refused = Some(why));
     }
 
+    fn is_held(&self) -> bool {
+        self.held_until().is_some()
+    }
+
     fn stand_at(&mut self, score: Score, until: Duration) {
         self.as_unpromoted(|unpromoted| unpromoted.stands_back = Some((score, until)));
     }

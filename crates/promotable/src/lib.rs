@@ -24,7 +24,7 @@ pub use host::{Host, NOTIFICATIONS, Whereabouts, asked, cluster_failure, not_spa
 pub use login::{Login, RememberedLogin, with_login};
 pub use machine::{Level, Machine, Moment, Port, Step};
 pub use protocol::{
-    Database, Driver, Effect, Engine, Event, Instance, OfCluster, OfProcess, Position, Remembered, Rules, Verdict, moment, of_process,
+    Database, Driver, Effect, Engine, Event, Instance, OfCluster, OfProcess, Position, Remembered, Rules, Verdict, of_process, positions,
 };
 pub use record::{NotReplaced, Record, Review, decision, read_record, replace_record, review, withdrawal};
 pub use secret::{is_placeholder, read_secret};

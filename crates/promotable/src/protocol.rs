@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::time::Duration;
 
-use ocf::{Context, Deadline, Failure, Outcome};
+use ocf::{Context, Failure, Outcome};
 use pacemaker::{Disks, Score};
 use process::Identity;
 
@@ -57,6 +57,9 @@ pub trait Remembered: Memory {
 
     /// Why this node was not promoted.
     fn refuse(&mut self, why: String);
+
+    /// Whether a demotion started it again after its death, and it follows nobody since.
+    fn is_held(&self) -> bool;
 
     /// The score that stands until a time since boot, whatever the server is worth.
     fn stand_at(&mut self, score: Score, until: Duration);
@@ -209,6 +212,17 @@ pub enum Verdict {
     Refuse(String),
 }
 
+impl Verdict {
+    /// Who is promoted by this answer to the question of `me`.
+    pub fn chosen<'a>(&'a self, me: &'a str) -> Option<&'a str> {
+        match self {
+            Self::GoOn(_) => Some(me),
+            Self::HandOver { to, .. } => Some(to),
+            Self::Refuse(_) => None,
+        }
+    }
+}
+
 /// An instance during one action: what it goes by, what it remembers, and what it asks through.
 #[derive(Debug)]
 pub struct Instance<'a, D: Database> {
@@ -321,6 +335,13 @@ impl<'a, D: Database> Instance<'a, D> {
         match self.ask(OfProcess::Find(self.state.server().cloned())).await {
             Event::Found(found) => found,
             _ => None,
+        }
+    }
+
+    /// The server that a demotion started again stands back until somebody else is open: what takes over needs the processor now.
+    pub async fn stand_back(&mut self, back: bool) {
+        if let Some(process) = self.state.server().cloned().filter(|_| self.state.is_held()) {
+            self.ask(OfProcess::StandBack(process, back)).await;
         }
     }
 
@@ -443,6 +464,11 @@ pub trait Driver {
     fn wait(&mut self, time: Duration) {
         std::thread::sleep(time);
     }
+
+    /// The time since the boot.
+    fn now(&self) -> Duration {
+        process::since_boot()
+    }
 }
 
 /// What is asked of a process, or done to it, on this machine; [`OfProcess::Find`] is answered with what `find` finds.
@@ -470,6 +496,14 @@ const POSITION: &str = "position";
 /// How often the positions are read.
 const HEARING_STEP: Duration = Duration::from_millis(10);
 
+/// What the nodes say of their servers, for whatever election.
+///
+/// # Errors
+/// When the cluster cannot be asked.
+pub fn positions<P: Position>(host: &Host) -> Result<BTreeMap<String, P>, Failure> {
+    host.published(POSITION, P::parse)
+}
+
 /// What carries effects out during one action.
 #[derive(Debug)]
 pub struct Engine<'a, D: Driver> {
@@ -492,9 +526,16 @@ impl<'a, D: Driver> Engine<'a, D> {
         state: <D::Database as Database>::State,
         action: impl FnOnce(Instance<'r, D::Database>) -> F,
     ) -> T {
-        let deadline = self.context.deadline;
-        let begin = moment(deadline);
-        Machine::new(|port| action(Instance::new(rules, state, begin, port))).run(|effect| (self.carry_out(effect), moment(deadline)))
+        let begin = self.moment();
+        Machine::new(|port| action(Instance::new(rules, state, begin, port))).run(|effect| {
+            let event = self.carry_out(effect);
+            (event, self.moment())
+        })
+    }
+
+    /// Now, in an action that must have answered by its deadline.
+    fn moment(&self) -> Moment {
+        Moment { now: self.driver.now(), left: self.context.deadline.left() }
     }
 
     fn carry_out(&mut self, effect: Effect<D::Database>) -> Event<D::Database> {
@@ -534,19 +575,12 @@ impl<'a, D: Driver> Engine<'a, D> {
     ) -> Result<BTreeMap<String, <D::Database as Database>::Position>, Failure> {
         let begin = std::time::Instant::now();
         loop {
-            let positions = self.host.published(POSITION, |text| {
-                let position = <D::Database as Database>::Position::parse(text)?;
-                (position.round() == round).then_some(position)
-            })?;
+            let mut positions: BTreeMap<_, <D::Database as Database>::Position> = positions(self.host)?;
+            positions.retain(|_, position| position.round() == round);
             if expected.iter().all(|node| positions.contains_key(node)) || begin.elapsed() >= limit {
                 return Ok(positions);
             }
             std::thread::sleep(HEARING_STEP);
         }
     }
-}
-
-/// Now, in an action that must have answered by then.
-pub fn moment(deadline: Deadline) -> Moment {
-    Moment { now: process::since_boot(), left: deadline.left() }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ocf::{Failure, Outcome};
 
-use super::{Attribute, Instance, OfCluster, Word};
+use super::{Attribute, Instance, OfAttributes, Word};
 use crate::election;
 use crate::limits;
 use crate::membership::Membership;
@@ -49,7 +49,7 @@ impl Instance<'_> {
         if self.state.told.membership.as_ref().is_some_and(stands) {
             return Ok(());
         }
-        self.perform(OfCluster::Publish(Attribute::Membership(membership.clone()))).await?;
+        self.perform(OfAttributes::Publish(Attribute::Membership(membership.clone()))).await?;
         self.state.told.membership = Some((membership, now));
         self.save().await
     }

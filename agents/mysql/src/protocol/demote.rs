@@ -5,7 +5,7 @@ use std::time::Duration;
 use ocf::{Failure, Outcome, Peers};
 use process::Identity;
 
-use super::{Instance, OfProcess, OfServer, Sight, Word, answer, no_such_fault};
+use super::{Instance, OfDaemon, OfProcess, OfServer, Sight, Word, answer, no_such_fault};
 use crate::election::Unfit;
 use crate::limits;
 use crate::observation::Observation;
@@ -44,7 +44,7 @@ impl Instance<'_> {
         let pid = process.pid;
         self.ask(OfProcess::Kill(process.clone())).await;
         let limit = self.left().max(limits::KILLED);
-        if self.flag(OfProcess::Dead(process, limit)).await {
+        if self.flag(OfDaemon::Dead(process, limit)).await {
             return Ok(());
         }
         Err(Failure::generic(format!(

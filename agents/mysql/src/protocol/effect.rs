@@ -6,37 +6,63 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ocf::{Failure, Outcome};
-use pacemaker::{Disks, Score};
+use ocf::Failure;
+use pacemaker::Disks;
 use process::Identity;
-use promotable::{Level, NotReplaced};
 
 use crate::dialect::Dialect;
 use crate::election::Position;
 use crate::gtid::Gtids;
 use crate::membership::Membership;
 use crate::observation::{Observation, Replica};
+use crate::params::Params;
 use crate::record::Record;
 use crate::server::{Attached, Fault, SemiSyncStatus};
 use crate::state::State;
 
-/// What an action asks for. Where nothing else is said, [`Event::Done`] answers.
+/// Of what this protocol is made.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Effect {
-    /// Write this into the log.
-    Log(Level, String),
+pub(crate) enum Database {}
+
+impl promotable::Database for Database {
+    type Params = Params;
+    type State = State;
+    type Record = Record;
+    type Position = Position;
+    type Asked = Asked;
+    type Answer = Answer;
+}
+
+impl promotable::Position for Position {
+    fn round(&self) -> &str {
+        &self.round
+    }
+
+    fn print(&self) -> String {
+        self.print()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::parse(text)
+    }
+}
+
+pub(crate) type Effect = promotable::Effect<Database>;
+pub(crate) type Event = promotable::Event<Database>;
+pub(crate) type OfCluster = promotable::OfCluster<Database>;
+pub(crate) type Rules<'a> = promotable::Rules<'a, Params>;
+
+/// What is asked for besides. Where nothing else is said, [`Event::Done`] answers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Asked {
     /// Here a test may kill the agent.
     Milestone(&'static str),
-    /// Wait.
-    Wait(Duration),
-    /// Remember this until the next boot.
-    Save(Box<State>),
-    /// Of the server's process, or to it.
-    OfProcess(OfProcess),
+    /// Of the server's process, beside what is asked of any.
+    OfDaemon(OfDaemon),
     /// Of the server, over the connection that there is.
     OfServer(OfServer),
-    /// Of the cluster.
-    OfCluster(OfCluster),
+    /// Of what nodes publish, beside their positions.
+    OfAttributes(OfAttributes),
     /// Of this machine: files, and what stands in them.
     OfHost(OfHost),
 }
@@ -46,25 +72,21 @@ macro_rules! groups {
     ($($group:ident),*) => {$(
         impl From<$group> for Effect {
             fn from(effect: $group) -> Self {
-                Self::$group(effect)
+                Self::Own(Asked::$group(effect))
             }
         }
     )*};
 }
-groups!(OfProcess, OfServer, OfCluster, OfHost);
+groups!(OfDaemon, OfServer, OfAttributes, OfHost);
 
-/// What is asked of the server's process, or done to it.
+/// What is asked of mysqld's process.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum OfProcess {
-    /// Find the process of the server, which was this one. Answered by [`Event::Found`].
-    Find(Option<Identity>),
-    /// Say which of these still hold their data. Answered by [`Event::Processes`].
+pub(crate) enum OfDaemon {
+    /// Say which of these still hold their data. Answered by [`Answer::Processes`].
     StillThere(Vec<Identity>),
-    /// Say why a server that somebody else started must not be taken charge of. Answered by [`Event::Texts`].
-    Objections(Identity),
     /// Say which directory's disk hangs under this server. Answered by [`Event::Texts`].
     HangingDisk(Identity),
-    /// Look at the server's process and ask it. Answered by [`Event::Sight`].
+    /// Look at the server's process and ask it. Answered by [`Answer::Sight`].
     Look {
         process: Identity,
         /// Servers that were here before it, and may still be.
@@ -72,85 +94,69 @@ pub(crate) enum OfProcess {
         dialect: Option<Dialect>,
         limit: Duration,
     },
-    /// Connect to a server that is known to run. Answered by [`Event::Reached`].
+    /// Connect to a server that is known to run. Answered by [`Answer::Reached`].
     Reach(Option<Dialect>, Duration),
     /// Start the server, closed, remember it with this state before it runs, and wait so long for its answer. Answered by
-    /// [`Event::Launched`].
+    /// [`Answer::Launched`].
     Launch(Box<State>, Duration),
-    /// Tell the server's process to end, and wait for this time. Answered by [`Event::Flag`].
-    Terminate(Identity, Duration),
-    /// Kill it.
-    Kill(Identity),
     /// Wait until it will never run again. Answered by [`Event::Flag`].
     Dead(Identity, Duration),
-    /// Let it stand back where others want the processor as well (`true`), or not any more.
-    StandBack(Identity, bool),
-    /// See that a crash of it is noticed at once.
-    Watch(Identity, Option<Disks>),
 }
 
 /// What is asked of the server over its connection, or told to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum OfServer {
-    /// Ask what a look asks. Answered by [`Event::Observed`].
+    /// Ask what a look asks. Answered by [`Answer::Observed`].
     Observe,
-    /// Ask how its replication stands. Answered by [`Event::Replica`].
+    /// Ask how its replication stands. Answered by [`Answer::Replica`].
     Replica,
-    /// Ask for the transactions in its own log. Answered by [`Event::Set`].
+    /// Ask for the transactions in its own log. Answered by [`Answer::Set`].
     Executed,
-    /// The same, commits that wait for an acknowledgement included. Answered by [`Event::Set`].
+    /// The same, commits that wait for an acknowledgement included. Answered by [`Answer::Set`].
     Logged,
-    /// Ask how semi-synchronous replication stands on the source's side. Answered by [`Event::SemiSync`].
+    /// Ask how semi-synchronous replication stands on the source's side. Answered by [`Answer::SemiSync`].
     SemiSync,
-    /// Ask which replicas are connected. Answered by [`Event::Attached`].
+    /// Ask which replicas are connected. Answered by [`Answer::Attached`].
     Attached,
     /// Whether the connection can still be used. Answered by [`Event::Flag`].
     IsConnected,
-    /// Tell the server. Answered by [`Event::Told`].
+    /// Tell the server. Answered by [`Answer::Told`].
     Tell(Word),
     /// Stop the receiver with everything that the source sent before it ended; `true` when that is known to be here. Answered by
-    /// [`Event::Observed`].
+    /// [`Answer::Observed`].
     Rest(Box<Replica>, bool),
-    /// Whether an applier waits for a lock that a client may hold. Answered by [`Event::Asked`].
+    /// Whether an applier waits for a lock that a client may hold. Answered by [`Answer::Asked`].
     ApplierWaits,
-    /// End the sessions of clients. Answered by [`Event::Counted`].
+    /// End the sessions of clients. Answered by [`Answer::Counted`].
     CutClients,
-    /// Count the commits that wait for an acknowledgement and do not get on for this time. Answered by [`Event::Counted`].
+    /// Count the commits that wait for an acknowledgement and do not get on for this time. Answered by [`Answer::Counted`].
     StuckCommits(Duration),
-    /// Count the sessions that are at this. Answered by [`Event::Counted`].
+    /// Count the sessions that are at this. Answered by [`Answer::Counted`].
     Running(Statement),
-    /// Keep new commits from joining those that wait. Answered by [`Event::Asked`].
+    /// Keep new commits from joining those that wait. Answered by [`Answer::Asked`].
     HoldCommits(Option<Dialect>),
-    /// End the sessions whose commits wait while a backup waits for them. Answered by [`Event::Counted`].
+    /// End the sessions whose commits wait while a backup waits for them. Answered by [`Answer::Counted`].
     EndWaiting(Duration),
-    /// Tell those who wait that all is well, as long as so many of these sets hold all that is logged. Answered by [`Event::Counted`].
+    /// Tell those who wait that all is well, as long as so many of these sets hold all that is logged. Answered by [`Answer::Counted`].
     ReleaseWaiting { held: Vec<Gtids>, enough: usize, limit: Duration },
-    /// Load what the server needs, and look at it then. Answered by [`Event::Equipped`].
+    /// Load what the server needs, and look at it then. Answered by [`Answer::Equipped`].
     Equip,
 }
 
-/// What is asked of the cluster, or published there.
+/// What is asked of the attributes of nodes, and published there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum OfCluster {
-    /// Read the record. Answered by [`Event::Record`].
-    ReadRecord,
-    /// Put a record in the place of another. Answered by [`Event::Replaced`].
-    ReplaceRecord(Option<Box<Record>>, Box<Record>),
-    /// Publish this node's promotion score.
-    Score(Score),
-    /// Publish that of another node.
-    ScoreOf(String, Score),
+pub(crate) enum OfAttributes {
     /// Publish something of this node.
     Publish(Attribute),
     /// Publish the reader attribute.
     PublishReadable(bool),
-    /// Read the positions. Answered by [`Event::Positions`].
+    /// Read the positions of whatever round. Answered by [`Event::Positions`].
     Positions,
-    /// Read what the replicas tell. Answered by [`Event::Memberships`].
+    /// Read what the replicas tell. Answered by [`Answer::Memberships`].
     Memberships,
-    /// Read the ids of the nodes' servers. Answered by [`Event::ServerIds`].
+    /// Read the ids of the nodes' servers. Answered by [`Answer::ServerIds`].
     ServerIds,
-    /// Read where the server of a node is reached, if that is not by its name. Answered by [`Event::Address`].
+    /// Read where the server of a node is reached, if that is not by its name. Answered by [`Answer::Address`].
     AddressOf(String),
 }
 
@@ -161,7 +167,7 @@ pub(crate) enum OfHost {
     OptionFile,
     /// Say why a server must not be started with this configuration.
     MayStart,
-    /// Whether no server can be started before a copy has been made. Answered by [`Event::Whether`].
+    /// Whether no server can be started before a copy has been made. Answered by [`Answer::Whether`].
     NeedsCopyFirst,
     /// Whether a copy was begun and not ended. Answered by [`Event::Flag`].
     CopyIsUnfinished,
@@ -175,10 +181,9 @@ pub(crate) enum OfHost {
     CheckPassword(Box<Dialect>),
 }
 
-/// What a node publishes of itself.
+/// What a node publishes of itself beside its position.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Attribute {
-    Position(Box<Position>),
     Membership(Membership),
     ServerId(String),
 }
@@ -226,12 +231,10 @@ pub(crate) enum Word {
     ReadTestTable(String),
 }
 
-/// What came of an effect. An effect that says nothing else is answered by `Done`.
+/// What came of one of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Event {
-    Done(Outcome),
+pub(crate) enum Answer {
     Told(Result<(), Fault>),
-    Found(Option<Identity>),
     Processes(Vec<Identity>),
     Sight(Sight),
     Reached(Result<Box<Dialect>, Fault>),
@@ -244,15 +247,16 @@ pub(crate) enum Event {
     Counted(Result<usize, Fault>),
     Equipped(Result<Box<Equipment>, Fault>),
     Launched(Result<Launched, Failure>),
-    Record(Result<Option<Record>, Failure>),
-    Replaced(Result<(), NotReplaced<Record>>),
-    Positions(Result<BTreeMap<String, Position>, Failure>),
     Memberships(Result<BTreeMap<String, Membership>, Failure>),
     ServerIds(Result<BTreeMap<String, String>, Failure>),
     Address(Result<Option<String>, Failure>),
     Whether(Result<bool, Failure>),
-    Texts(Vec<String>),
-    Flag(bool),
+}
+
+impl From<Answer> for Event {
+    fn from(answer: Answer) -> Self {
+        Self::Own(answer)
+    }
 }
 
 /// What somebody finds who looks at the server.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ocf::{Failure, Outcome, Peers};
 
-use super::{Attribute, Instance, OfCluster, OfHost, OfServer, answer, no_such_failure, no_such_fault};
+use super::{Attribute, Instance, OfAttributes, OfHost, OfServer, answer, no_such_failure, no_such_fault};
 use crate::limits;
 use crate::observation::Observation;
 use crate::server::Attached;
@@ -29,7 +29,7 @@ impl Instance<'_> {
         if !self.rules.clustered || telling == Telling::Stands {
             return Ok(false);
         }
-        self.perform(OfCluster::Publish(Attribute::ServerId(id.clone()))).await?;
+        self.perform(OfAttributes::Publish(Attribute::ServerId(id.clone()))).await?;
         self.state.told.server_id = Some((id, now));
         Ok(telling == Telling::Changed)
     }
@@ -68,7 +68,7 @@ impl Instance<'_> {
     }
 
     async fn server_ids(&mut self) -> Result<BTreeMap<String, String>, Failure> {
-        answer!(self.ask(OfCluster::ServerIds).await, ServerIds, no_such_failure)
+        answer!(self.ask(OfAttributes::ServerIds).await, ServerIds, no_such_failure)
     }
 
     /// Whose the connected replicas are. The cluster is asked when one of them is not known, or `anew`.

@@ -9,7 +9,7 @@ use ocf::{Failure, Outcome};
 use promotable::Review;
 
 use super::identity::{Connected, twins};
-use super::{Instance, OfCluster, OfServer, Statement, Word, answer, list, no_such_failure, no_such_fault};
+use super::{Instance, OfAttributes, OfServer, Statement, Word, answer, list, no_such_failure, no_such_fault};
 use crate::election;
 use crate::gtid::Gtids;
 use crate::limits;
@@ -261,7 +261,7 @@ impl Instance<'_> {
 
     /// What the replicas tell.
     async fn memberships(&mut self) -> Result<Told, Failure> {
-        answer!(self.ask(OfCluster::Memberships).await, Memberships, no_such_failure)
+        answer!(self.ask(OfAttributes::Memberships).await, Memberships, no_such_failure)
     }
 
     /// Commits that replicas received before they began to acknowledge under this record: nothing acknowledges these, and on MariaDB

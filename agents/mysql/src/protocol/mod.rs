@@ -24,14 +24,16 @@ mod model;
 mod slowest;
 
 use std::collections::BTreeSet;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ocf::{Failure, Outcome};
-use pacemaker::Score;
 use process::Identity;
-pub(crate) use promotable::{Level, Moment};
-use promotable::{NotReplaced, Port};
+use promotable::NotReplaced;
+pub(crate) use promotable::OfProcess;
+#[cfg(test)]
+use promotable::{Moment, Port};
 
 use crate::dialect::Dialect;
 use crate::gtid::Gtids;
@@ -41,52 +43,42 @@ use crate::params::Params;
 use crate::premises::Wanted;
 use crate::record::{Durability, Record};
 use crate::server::{Fault, SemiSyncStatus};
+#[cfg(test)]
 use crate::state::State;
 
-pub(crate) use effect::{Attribute, Effect, Equipment, Event, Launched, OfCluster, OfHost, OfProcess, OfServer, Sight, Statement, Word};
+pub(crate) use effect::{
+    Answer, Asked, Attribute, Database, Effect, Equipment, Event, Launched, OfAttributes, OfCluster, OfDaemon, OfHost, OfServer, Rules,
+    Sight, Statement, Word,
+};
 pub(crate) use monitor::Alone;
-
-/// What holds for an action from its beginning to its end.
-#[derive(Clone, Debug)]
-pub(crate) struct Rules<'a> {
-    pub(crate) params: &'a Params,
-    /// This node's name.
-    pub(crate) node: Result<String, Failure>,
-    /// Whether there is a cluster.
-    pub(crate) clustered: bool,
-    /// Whether somebody only wants to know: nothing is changed.
-    pub(crate) probe: bool,
-    /// How thoroughly a monitor looks.
-    pub(crate) check_level: u32,
-    /// How many servers there are, when the cluster said it.
-    pub(crate) servers: Option<u32>,
-    /// The command with which an operator names the node whose data are right.
-    pub(crate) decide: String,
-    /// The command that takes the record away.
-    pub(crate) withdrawal: String,
-}
-
-impl Rules<'_> {
-    /// What a server has to be able to do. Nobody is promised anything without a cluster.
-    pub(crate) fn wanted(&self) -> Wanted {
-        Wanted { lossless: self.params.lossless && self.clustered, acknowledgements: self.params.acknowledgements }
-    }
-}
 
 /// An instance during one action.
 #[derive(Debug)]
 pub(crate) struct Instance<'a> {
-    rules: &'a Rules<'a>,
-    state: State,
+    common: promotable::Instance<'a, Database>,
     /// How the server is spoken to, since it was reached.
     dialect: Dialect,
-    port: Port<Effect, (Event, Moment)>,
-    moment: Moment,
 }
 
-/// The answer to another question: a defect of whoever carries effects out.
-fn confused(event: &Event) -> String {
-    format!("an effect was answered with {event:.200?}: this is a defect of the agent; please report it")
+impl<'a> Deref for Instance<'a> {
+    type Target = promotable::Instance<'a, Database>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.common
+    }
+}
+
+impl DerefMut for Instance<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.common
+    }
+}
+
+impl<'a> From<promotable::Instance<'a, Database>> for Instance<'a> {
+    fn from(common: promotable::Instance<'a, Database>) -> Self {
+        let dialect = common.state.dialect().cloned().unwrap_or_else(Dialect::unknown);
+        Self { common, dialect }
+    }
 }
 
 /// The same as what went wrong.
@@ -102,8 +94,8 @@ fn no_such_fault<T>(why: String) -> Result<T, Fault> {
 macro_rules! answer {
     ($event:expr, $form:ident, $otherwise:expr) => {
         match $event {
-            $crate::protocol::Event::$form(value) => value,
-            other => $otherwise($crate::protocol::confused(&other)),
+            $crate::protocol::Event::Own($crate::protocol::Answer::$form(value)) => value,
+            other => $otherwise(other.confused()),
         }
     };
 }
@@ -111,29 +103,22 @@ use answer;
 
 impl<'a> Instance<'a> {
     /// An instance with its memory, at the beginning of an action.
+    #[cfg(test)]
     pub(crate) fn new(rules: &'a Rules<'a>, state: State, moment: Moment, port: Port<Effect, (Event, Moment)>) -> Self {
-        let dialect = state.dialect().cloned().unwrap_or_else(Dialect::unknown);
-        Self { rules, state, dialect, port, moment }
+        promotable::Instance::new(rules, state, moment, port).into()
     }
 
     fn params(&self) -> &'a Params {
         self.rules.params
     }
 
-    fn me(&self) -> Result<&'a str, Failure> {
-        self.rules.node.as_deref().map_err(Clone::clone)
+    /// What a server has to be able to do.
+    fn wanted(&self) -> Wanted {
+        self.params().wanted(self.rules.clustered)
     }
 
     fn is_me(&self, node: &str) -> bool {
         self.rules.node.as_ref().is_ok_and(|me| me == node)
-    }
-
-    fn now(&self) -> Duration {
-        self.moment.now
-    }
-
-    fn left(&self) -> Duration {
-        self.moment.left
     }
 
     /// As much of a limit as a step may take now.
@@ -146,56 +131,10 @@ impl<'a> Instance<'a> {
         at.is_some_and(|at| self.now().saturating_sub(at) < limit)
     }
 
-    async fn ask(&mut self, effect: impl Into<Effect>) -> Event {
-        let (event, moment) = self.port.ask(effect.into()).await;
-        self.moment = moment;
-        event
-    }
-
-    /// An effect of which only its failure is told.
-    async fn perform(&mut self, effect: impl Into<Effect>) -> Outcome {
-        answer!(self.ask(effect).await, Done, no_such_failure)
-    }
-
-    async fn log(&mut self, level: Level, text: impl Into<String>) {
-        self.ask(Effect::Log(level, text.into())).await;
-    }
-
-    async fn notice(&mut self, text: impl Into<String>) {
-        self.log(Level::Notice, text).await;
-    }
-
-    async fn warning(&mut self, text: impl Into<String>) {
-        self.log(Level::Warning, text).await;
-    }
-
-    async fn error(&mut self, text: impl Into<String>) {
-        self.log(Level::Error, text).await;
-    }
-
     async fn milestone(&mut self, step: &'static str) {
         if cfg!(feature = "fault-points") {
-            self.ask(Effect::Milestone(step)).await;
+            self.ask(Effect::Own(Asked::Milestone(step))).await;
         }
-    }
-
-    async fn wait(&mut self, time: Duration) {
-        self.ask(Effect::Wait(time)).await;
-    }
-
-    /// The server that a demotion started again stands back until somebody else is open: what takes over needs the processor now.
-    async fn stand_back(&mut self, back: bool) {
-        if let Some(process) = self.state.server().cloned().filter(|_| self.state.held_until().is_some()) {
-            self.ask(OfProcess::StandBack(process, back)).await;
-        }
-    }
-
-    async fn save(&mut self) -> Outcome {
-        self.perform(Effect::Save(Box::new(self.state.clone()))).await
-    }
-
-    async fn save_if_other_than(&mut self, before: &State) -> Outcome {
-        if self.state == *before { Ok(()) } else { self.save().await }
     }
 
     async fn tell(&mut self, word: Word) -> Result<(), Fault> {
@@ -204,7 +143,7 @@ impl<'a> Instance<'a> {
 
     /// The server's process, if one runs. Whatever was remembered of another is forgotten.
     async fn find(&mut self) -> Option<Identity> {
-        let found = answer!(self.ask(OfProcess::Find(self.state.server().cloned())).await, Found, |_| None)?;
+        let found = self.process().await?;
         if self.state.server() != Some(&found) {
             let dying = self.still_there().await;
             self.state = self.state.of_found_process(found.clone(), dying);
@@ -218,15 +157,15 @@ impl<'a> Instance<'a> {
         if all.is_empty() {
             return all;
         }
-        answer!(self.ask(OfProcess::StillThere(all.clone())).await, Processes, |_| all)
+        answer!(self.ask(OfDaemon::StillThere(all.clone())).await, Processes, |_| all)
     }
 
     /// Looks at a server that is not known to be well.
     async fn look(&mut self, process: &Identity, limit: Duration) -> Sight {
         let (process, before, dialect) = (process.clone(), self.state.dying.clone(), self.state.dialect().cloned());
-        let sight = match self.ask(OfProcess::Look { process, before, dialect, limit }).await {
-            Event::Sight(sight) => sight,
-            other => Sight::Refuses(Fault::Refused(confused(&other))),
+        let sight = match self.ask(OfDaemon::Look { process, before, dialect, limit }).await {
+            Event::Own(Answer::Sight(sight)) => sight,
+            other => Sight::Refuses(Fault::Refused(other.confused())),
         };
         match sight {
             Sight::Answered(seen, dialect) => {
@@ -242,7 +181,8 @@ impl<'a> Instance<'a> {
     /// Connects to a server that is known to run, in the place of a connection that there may be.
     async fn reach(&mut self, limit: Duration) -> Result<(), Fault> {
         let known = self.state.dialect().cloned();
-        self.dialect = *answer!(self.ask(OfProcess::Reach(known, self.within(limit))).await, Reached, no_such_fault)?;
+        let limit = self.within(limit);
+        self.dialect = *answer!(self.ask(OfDaemon::Reach(known, limit)).await, Reached, no_such_fault)?;
         Ok(())
     }
 
@@ -270,28 +210,13 @@ impl<'a> Instance<'a> {
         answer!(self.ask(effect).await, Counted, no_such_fault)
     }
 
-    async fn texts(&mut self, effect: impl Into<Effect>) -> Vec<String> {
-        answer!(self.ask(effect).await, Texts, |why| vec![why])
-    }
-
-    async fn flag(&mut self, effect: impl Into<Effect>) -> bool {
-        answer!(self.ask(effect).await, Flag, |_| false)
-    }
-
-    async fn record(&mut self) -> Result<Option<Record>, Failure> {
-        answer!(self.ask(OfCluster::ReadRecord).await, Record, no_such_failure)
-    }
-
     /// Puts a record in the place of the one that it was made from.
     ///
     /// Meanwhile the memory holds none: whoever comes after an agent that was killed here reads what there is.
     async fn replace_record(&mut self, before: Option<&Record>, record: &Record) -> Outcome {
         let known = self.state.record.take();
         self.save().await?;
-        let replaced = match self.ask(OfCluster::ReplaceRecord(before.cloned().map(Box::new), Box::new(record.clone()))).await {
-            Event::Replaced(replaced) => replaced,
-            other => Err(NotReplaced::Failed(Failure::generic(confused(&other)))),
-        };
+        let replaced = self.replace(before.cloned(), record).await;
         self.state.record = match &replaced {
             Ok(()) => Some(record.clone()),
             // By an action of this node that was killed before it could remember that.
@@ -299,18 +224,7 @@ impl<'a> Instance<'a> {
             Err(_) => known,
         };
         self.save().await?;
-        replaced.map_err(NotReplaced::into_failure)?;
-        if self.rules.clustered {
-            self.notice(format!("recorded: {record}")).await;
-        }
-        Ok(())
-    }
-
-    /// Publishes this node's score; whoever could not is told by the log, and the next monitor tries again.
-    async fn offer(&mut self, score: Score) {
-        if let Err(e) = self.perform(OfCluster::Score(score)).await {
-            self.warning(format!("the promotion score cannot be published: {e}")).await;
-        }
+        replaced.map_err(NotReplaced::into_failure)
     }
 
     async fn copy_is_unfinished(&mut self) -> bool {
@@ -326,7 +240,7 @@ impl<'a> Instance<'a> {
         if let Some(known) = self.state.addresses.get(node) {
             return known.clone();
         }
-        match answer!(self.ask(OfCluster::AddressOf(node.to_owned())).await, Address, no_such_failure) {
+        match answer!(self.ask(OfAttributes::AddressOf(node.to_owned())).await, Address, no_such_failure) {
             Ok(given) => {
                 let address = given.unwrap_or_else(|| node.to_owned());
                 self.state.addresses.insert(node.to_owned(), address.clone());
@@ -351,7 +265,7 @@ impl<'a> Instance<'a> {
 
     /// Whether this server's commits must wait for replicas.
     fn must_wait(&self) -> bool {
-        self.state.dialect().is_some_and(Dialect::can_be_lossless) && self.rules.wanted().lossless
+        self.state.dialect().is_some_and(Dialect::can_be_lossless) && self.wanted().lossless
     }
 }
 

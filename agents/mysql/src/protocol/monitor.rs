@@ -1,10 +1,9 @@
 //! `monitor`: what the server does, and what the cluster should know of it. With nothing changed it starts no process.
 
 use ocf::{Failure, Status};
-use pacemaker::Score;
 use process::Identity;
 
-use super::{Instance, OfCluster, OfProcess, Sight, Word, hanging};
+use super::{Instance, OfAttributes, OfDaemon, OfProcess, Sight, Word, hanging};
 use crate::limits;
 use crate::observation::{Observation, Replica, Thread};
 use crate::params::Rejoin;
@@ -28,15 +27,15 @@ pub(crate) enum Alone {
 }
 
 impl Instance<'_> {
-    /// Finds out what the instance does. `unknown`: why its memory cannot be read, when it cannot.
-    pub(crate) async fn monitor(mut self, alone: Alone, unknown: Option<Failure>) -> Result<Status, Failure> {
+    /// Finds out what the instance does. `unknown`: why its memory cannot be read, when it cannot. `check_level`: how thoroughly it looks.
+    pub(crate) async fn monitor(mut self, alone: Alone, unknown: Option<Failure>, check_level: u32) -> Result<Status, Failure> {
         let before = self.state.clone();
         let found = self.find().await;
         if let Some(failure) = unknown {
             return self.remembers_nothing(found, &failure.reason).await;
         }
         let Some(process) = found else { return self.found_dead(&before).await };
-        if let Some(directory) = hanging(self.texts(OfProcess::HangingDisk(process.clone())).await) {
+        if let Some(directory) = hanging(self.texts(OfDaemon::HangingDisk(process.clone())).await) {
             return self.disk_hangs(&directory.display().to_string()).await;
         }
         if !self.state.ours() {
@@ -52,7 +51,7 @@ impl Instance<'_> {
             }
             Sight::Answered(seen, _) => {
                 self.state.of_process(|process| process.silent = 0);
-                self.judge(&before, &seen).await
+                self.judge(&before, &seen, check_level).await
             }
             Sight::Engaged(why) => Ok(self.is_engaged(&why).await),
             Sight::Working(why) => self.works_silently(&process, alone, &why).await,
@@ -117,18 +116,6 @@ impl Instance<'_> {
         }
     }
 
-    /// No process. A primary that died is lowered *before* it is reported: after the demotion the scheduler would find
-    /// the highest score there and promote it again.
-    async fn found_dead(&mut self, before: &State) -> Result<Status, Failure> {
-        if !self.rules.probe && before.process.is_some() {
-            self.lower().await;
-            if before.promoted() {
-                return Err(Failure::promoted("the primary's server is gone: it died or was killed; see its log"));
-            }
-        }
-        Ok(Status::NotRunning)
-    }
-
     /// It says nothing and uses the processor: for whom, nobody can see from here. Another action that is at work may keep it busy.
     async fn works_silently(&mut self, process: &Identity, alone: Alone, why: &str) -> Result<Status, Failure> {
         if let Some(status) = self.waits_for_room(why).await {
@@ -164,22 +151,8 @@ impl Instance<'_> {
         Ok(Status::Degraded(why))
     }
 
-    async fn broken(&mut self, why: &str) -> Result<Status, Failure> {
-        if self.rules.probe {
-            return Err(Failure::generic(why));
-        }
-        self.lower().await;
-        Err(if self.state.promoted() { Failure::promoted(why) } else { Failure::generic(why) })
-    }
-
-    async fn lower(&mut self) {
-        if let Err(e) = self.perform(OfCluster::Score(Score::NEVER)).await {
-            self.warning(format!("the promotion score cannot be lowered: {e}")).await;
-        }
-    }
-
     /// The server answered: is it what it should be?
-    async fn judge(&mut self, before: &State, seen: &Observation) -> Result<Status, Failure> {
+    async fn judge(&mut self, before: &State, seen: &Observation, check_level: u32) -> Result<Status, Failure> {
         if !seen.closed && !self.state.promoted() {
             if seen.closed_for_applications && seen.replica.as_ref().is_some_and(|r| r.receiver != Thread::Stopped) {
                 // A replication that ran before us, by the stock agent perhaps, which knows only read_only.
@@ -215,13 +188,13 @@ impl Instance<'_> {
             self.warning(failure.reason).await;
         }
         let findings = self.findings(seen).await;
-        if self.rules.check_level >= 10 {
+        if check_level >= 10 {
             self.read_test_table().await?;
         }
         if self.state.promoted() {
             self.tend_members(seen).await;
         } else {
-            let sound = premises::forbidding(&findings, self.rules.wanted()).is_none();
+            let sound = premises::forbidding(&findings, self.wanted()).is_none();
             self.tend_replication(seen, sound).await;
         }
         self.tell_of_it(before, seen).await?;
@@ -235,7 +208,8 @@ impl Instance<'_> {
         self.save_if_other_than(before).await?;
         self.tell_score(seen).await;
         if let Some(process) = self.state.server().cloned().filter(|_| self.rules.clustered) {
-            self.ask(OfProcess::Watch(process, self.state.disks().cloned())).await;
+            let disks = self.state.disks().cloned();
+            self.ask(OfProcess::Watch(process, disks)).await;
         }
         Ok(())
     }
@@ -290,7 +264,7 @@ impl Instance<'_> {
         if !self.rules.clustered || self.state.told.readable.is_some_and(stands) {
             return;
         }
-        match self.perform(OfCluster::PublishReadable(readable)).await {
+        match self.perform(OfAttributes::PublishReadable(readable)).await {
             Ok(()) => self.state.told.readable = Some((readable, now)),
             Err(e) => self.warning(format!("the reader attribute cannot be published: {e}")).await,
         }
@@ -361,7 +335,7 @@ impl Instance<'_> {
             Role::Primary(primary) => self.complaint_of_primary(primary, seen),
             Role::Unpromoted(unpromoted) => self.complaint_of_replica(unpromoted, seen),
         };
-        premises::forbidding(findings, self.rules.wanted())
+        premises::forbidding(findings, self.wanted())
             .map(|finding| finding.text.clone())
             .or_else(of_its_role)
             .or_else(|| premises::shown(findings).map(str::to_owned))

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ocf::{Notification, Operation, Outcome, Peers, Phase};
 
-use super::{Attribute, Instance, OfCluster};
+use super::{Instance, OfCluster};
 use crate::election::{Position, Unfit, Verdict};
 use crate::limits;
 use crate::observation::Replica;
@@ -79,7 +79,7 @@ impl Instance<'_> {
             return Ok(());
         }
         let expected: BTreeSet<String> = peers.running_nodes().into_iter().collect();
-        let positions = self.hear(record, &expected, limits::HEARING_IN_NOTIFICATION).await?;
+        let positions = self.hear_in_steps(record, &expected, limits::HEARING_IN_NOTIFICATION).await?;
         match self.verdict(record, &positions, &expected)? {
             verdict @ Verdict::HandOver { .. } => self.give_way(verdict).await.map(drop),
             Verdict::GoOn(_) | Verdict::Refuse(_) => Ok(()),
@@ -132,7 +132,7 @@ impl Instance<'_> {
             return Ok(());
         }
         let expected: BTreeSet<String> = peers.running_nodes().into_iter().collect();
-        let positions = self.hear(record.as_ref(), &expected, limits::HEARING_IN_NOTIFICATION).await?;
+        let positions = self.hear_in_steps(record.as_ref(), &expected, limits::HEARING_IN_NOTIFICATION).await?;
         let all_heard = expected.iter().all(|node| positions.contains_key(node));
         match self.verdict(record.as_ref(), &positions, &expected)? {
             // Who was not heard may not have been asked yet: `promote` comes when all have.
@@ -152,7 +152,7 @@ impl Instance<'_> {
     async fn is_promoted_still(&mut self, candidate: &str) -> Result<bool, ocf::Failure> {
         let Some(record) = self.record_for_election().await?.filter(|record| record.node == candidate) else { return Ok(false) };
         let expected = BTreeSet::from([candidate.to_owned()]);
-        let positions = self.hear(Some(&record), &expected, limits::HEARING_IN_NOTIFICATION).await?;
+        let positions = self.hear_in_steps(Some(&record), &expected, limits::HEARING_IN_NOTIFICATION).await?;
         Ok(!positions.contains_key(candidate))
     }
 
@@ -256,7 +256,7 @@ impl Instance<'_> {
     /// Says that this server has no position, and remembers nothing of that.
     async fn have_nothing(&mut self) -> Outcome {
         let round = Record::round(self.record().await?.as_ref());
-        self.perform(OfCluster::Publish(Attribute::Position(Box::new(Position::nowhere(&round, Unfit::Recovering))))).await
+        self.perform(OfCluster::Publish(Box::new(Position::nowhere(&round, Unfit::Recovering)))).await
     }
 }
 

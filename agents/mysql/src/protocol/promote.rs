@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ocf::{Failure, Outcome, Peers};
 
-use super::{Instance, OfProcess, OfServer, Word, answer, hanging, list, no_such_fault};
+use super::{Instance, OfDaemon, OfServer, Word, answer, hanging, list, no_such_fault};
 use crate::election::{self, Position, Verdict};
 use crate::gtid::Gtids;
 use crate::limits;
@@ -30,7 +30,7 @@ impl Instance<'_> {
         let Some(process) = self.find().await else {
             return Err(Failure::generic("the server does not run: start it before it is promoted"));
         };
-        if let Some(directory) = hanging(self.texts(OfProcess::HangingDisk(process.clone())).await) {
+        if let Some(directory) = hanging(self.texts(OfDaemon::HangingDisk(process.clone())).await) {
             return Err(Failure::generic(format!(
                 "not promoted: the disk of {} hangs, and no write would come to its end",
                 directory.display()
@@ -55,7 +55,7 @@ impl Instance<'_> {
             self.take_charge().await?;
         }
         let findings = self.findings(&seen).await;
-        if let Some(finding) = premises::forbidding(&findings, self.rules.wanted()) {
+        if let Some(finding) = premises::forbidding(&findings, self.wanted()) {
             return Err(Failure::generic(format!("not promoted: {}", finding.text)));
         }
         let record = self.record().await?;
@@ -122,7 +122,8 @@ impl Instance<'_> {
     /// The last step of a promotion: the record stands in the CIB, so clients may write.
     async fn open(&mut self, record: &Record) -> Outcome {
         self.stand_back(false).await;
-        self.state.become_primary(record, self.now());
+        let now = self.now();
+        self.state.become_primary(record, now);
         self.save().await?;
         self.milestone("remembered").await;
         self.tell(Word::OpenWrites).await?;
@@ -155,11 +156,11 @@ impl Instance<'_> {
         let same = self.state.told.position.as_ref().is_some_and(|(position, _)| position.have().contains(&seen.have()));
         if elected && same && self.stands_published(record) {
             // Won in the notification before, and nothing moves since.
-            return self.hear(record, running, Duration::ZERO).await;
+            return self.hear_in_steps(record, running, Duration::ZERO).await;
         }
         let me = self.me()?;
         let others: BTreeSet<String> = running.iter().filter(|node| *node != me).cloned().collect();
-        let mut positions = self.hear(record, &others, limits::HEARING).await?;
+        let mut positions = self.hear_in_steps(record, &others, limits::HEARING).await?;
         // What was published of this server may be of a process before this one.
         let mine = self.position(record, false).await?;
         positions.insert(me.to_owned(), mine);

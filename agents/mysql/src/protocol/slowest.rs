@@ -16,11 +16,12 @@ use std::time::Duration;
 
 use ocf::{Failure, Member, Notification, Operation, Peers, Phase, ResourceAgent as _};
 use promotable::slowest::{Changes, Clock, Course, Table, longest};
-use promotable::{Machine, NotReplaced, Step};
+use promotable::{Machine, Moment, NotReplaced, Step};
 
 use super::model::{Told, identity, params};
 use super::{
-    Alone, Effect, Equipment, Event, Instance, Launched, Moment, OfCluster, OfHost, OfProcess, OfServer, Rules, Sight, Statement, Word,
+    Alone, Answer, Asked, Effect, Equipment, Event, Instance, Launched, OfAttributes, OfCluster, OfDaemon, OfHost, OfProcess, OfServer,
+    Rules, Sight, Statement, Word,
 };
 use crate::agent::MySql;
 use crate::dialect::Source;
@@ -91,44 +92,47 @@ impl World<'_> {
         self.statements(number + 2 * usize::from(self.library.told.dialect.let_administrators_write(true).is_some()));
     }
 
-    fn of_process(&mut self, effect: &OfProcess, event: &Event) {
+    fn of_process(&mut self, effect: &OfProcess) {
         match effect {
             OfProcess::Find(_) => drop(self.clock.step(promotable::limits::LISTENING)),
-            OfProcess::Look { limit, .. } => {
-                let at_once = matches!(event, Event::Sight(Sight::Deaf { .. }));
-                let answered = matches!(event, Event::Sight(Sight::Answered(..)));
+            OfProcess::Terminate(_, limit) | OfProcess::Gone(_, limit) => self.clock.pass(*limit),
+            OfProcess::Watch(..) => drop(self.clock.step(pacemaker::WATCHER_ENDING)),
+            OfProcess::Objections(_) | OfProcess::Kill(_) | OfProcess::StandBack(..) => {}
+        }
+    }
+
+    fn of_daemon(&mut self, effect: &OfDaemon, event: &Event) {
+        match effect {
+            OfDaemon::Look { limit, .. } => {
+                let at_once = matches!(event, Event::Own(Answer::Sight(Sight::Deaf { .. })));
+                let answered = matches!(event, Event::Own(Answer::Sight(Sight::Answered(..))));
                 let limit = if at_once { Duration::ZERO } else { *limit };
                 let connected = self.clock.step(limit);
                 self.observe(limit.saturating_sub(connected));
                 self.connection = answered.then_some(connected);
             }
-            OfProcess::Reach(_, limit) => {
+            OfDaemon::Reach(_, limit) => {
                 self.connect(*limit);
                 self.lose_connection(event);
             }
             // For the server before, then until it answers at the last moment.
-            OfProcess::Launch(_, patience) => {
+            OfDaemon::Launch(_, patience) => {
                 self.clock.pass((*patience).max(limits::LETTING_GO));
                 self.clock.step(pacemaker::WATCHER_ENDING);
                 self.clock.pass((*patience).min(self.clock.left().saturating_sub(limits::AFTER_RECOVERY)));
                 self.connect(limits::ATTEMPT);
                 self.observe(limits::ATTEMPT);
                 match event {
-                    Event::Launched(Ok(Launched { seen: Some(_), .. })) => {}
-                    Event::Launched(Err(_)) => {
+                    Event::Own(Answer::Launched(Ok(Launched { seen: Some(_), .. }))) => {}
+                    Event::Own(Answer::Launched(Err(_))) => {
                         self.clock.pass(promotable::limits::not_come_up(self.clock.left()));
                         self.connection = None;
                     }
                     _ => self.connection = None,
                 }
             }
-            OfProcess::Terminate(_, limit) | OfProcess::Dead(_, limit) => self.clock.pass(*limit),
-            OfProcess::Watch(..) => drop(self.clock.step(pacemaker::WATCHER_ENDING)),
-            OfProcess::StillThere(_)
-            | OfProcess::Objections(_)
-            | OfProcess::HangingDisk(_)
-            | OfProcess::Kill(_)
-            | OfProcess::StandBack(..) => {}
+            OfDaemon::Dead(_, limit) => self.clock.pass(*limit),
+            OfDaemon::StillThere(_) | OfDaemon::HangingDisk(_) => {}
         }
     }
 
@@ -164,7 +168,7 @@ impl World<'_> {
                 self.statements(3);
                 self.clock.step(limits::MOMENT);
                 match event {
-                    Event::Asked(Ok(true)) => self.connect(limits::ANSWER),
+                    Event::Own(Answer::Asked(Ok(true))) => self.connect(limits::ANSWER),
                     _ => self.statements(1),
                 }
             }
@@ -231,16 +235,16 @@ impl World<'_> {
     /// After a question that was not answered in time the connection is of no more use.
     fn lose_connection(&mut self, event: &Event) {
         let fault = match event {
-            Event::Told(Err(fault))
-            | Event::Reached(Err(fault))
-            | Event::Observed(Err(fault))
-            | Event::Replica(Err(fault))
-            | Event::Set(Err(fault))
-            | Event::SemiSync(Err(fault))
-            | Event::Attached(Err(fault))
-            | Event::Asked(Err(fault))
-            | Event::Counted(Err(fault))
-            | Event::Equipped(Err(fault)) => fault,
+            Event::Own(Answer::Told(Err(fault)))
+            | Event::Own(Answer::Reached(Err(fault)))
+            | Event::Own(Answer::Observed(Err(fault)))
+            | Event::Own(Answer::Replica(Err(fault)))
+            | Event::Own(Answer::Set(Err(fault)))
+            | Event::Own(Answer::SemiSync(Err(fault)))
+            | Event::Own(Answer::Attached(Err(fault)))
+            | Event::Own(Answer::Asked(Err(fault)))
+            | Event::Own(Answer::Counted(Err(fault)))
+            | Event::Own(Answer::Equipped(Err(fault))) => fault,
             _ => return,
         };
         if matches!(fault, Fault::Silent(_) | Fault::Absent(_)) {
@@ -249,19 +253,38 @@ impl World<'_> {
     }
 
     fn of_cluster(&mut self, effect: &OfCluster) {
-        self.clock.calls(match effect {
+        match effect {
+            OfCluster::Hear(_, _, limit) => {
+                self.clock.pass(*limit);
+                self.clock.calls(1);
+            }
             // The property, the set that it goes into, and what stands there then.
-            OfCluster::ReplaceRecord(..) => 3,
-            OfCluster::ReadRecord
-            | OfCluster::Score(_)
-            | OfCluster::ScoreOf(..)
-            | OfCluster::Publish(_)
-            | OfCluster::PublishReadable(_)
-            | OfCluster::Positions
-            | OfCluster::Memberships
-            | OfCluster::ServerIds
-            | OfCluster::AddressOf(_) => 1,
-        });
+            OfCluster::ReplaceRecord(..) => self.clock.calls(3),
+            OfCluster::ReadRecord | OfCluster::Score(_) | OfCluster::ScoreOf(..) | OfCluster::Publish(_) => self.clock.calls(1),
+        }
+    }
+
+    fn own(&mut self, effect: &Asked, event: &Event) {
+        match effect {
+            Asked::Milestone(_) => {}
+            Asked::OfDaemon(effect) => self.of_daemon(effect, event),
+            // A statement on a connection that was given up fails at once.
+            Asked::OfServer(_) if self.connection.is_none() => {}
+            Asked::OfServer(effect) => self.of_server(effect, event),
+            Asked::OfAttributes(
+                OfAttributes::Publish(_)
+                | OfAttributes::PublishReadable(_)
+                | OfAttributes::Positions
+                | OfAttributes::Memberships
+                | OfAttributes::ServerIds
+                | OfAttributes::AddressOf(_),
+            ) => self.clock.calls(1),
+            Asked::OfHost(OfHost::MakeData) if self.without_data => {
+                self.clock.step(limits::VERSION);
+                self.clock.pass(self.clock.left());
+            }
+            Asked::OfHost(_) => {}
+        }
     }
 
     /// Lets the time pass that an effect may take.
@@ -273,17 +296,10 @@ impl World<'_> {
                 let time = if self.waits > PATIENCE { (*time * SKIPPED).min(rest).max(*time) } else { *time };
                 self.clock.pass(time + TICK);
             }
-            Effect::Log(..) | Effect::Milestone(_) | Effect::Save(_) => {}
-            Effect::OfProcess(effect) => self.of_process(effect, event),
-            // A statement on a connection that was given up fails at once.
-            Effect::OfServer(_) if self.connection.is_none() => {}
-            Effect::OfServer(effect) => self.of_server(effect, event),
+            Effect::Log(..) | Effect::Save(_) => {}
+            Effect::OfProcess(effect) => self.of_process(effect),
             Effect::OfCluster(effect) => self.of_cluster(effect),
-            Effect::OfHost(OfHost::MakeData) if self.without_data => {
-                self.clock.step(limits::VERSION);
-                self.clock.pass(self.clock.left());
-            }
-            Effect::OfHost(_) => {}
+            Effect::Own(effect) => self.own(effect, event),
         }
     }
 }
@@ -291,7 +307,10 @@ impl World<'_> {
 /// What is answered: the usual one first.
 impl World<'_> {
     fn answers(&self, kind: &str, effect: &Effect) -> Rc<Vec<Event>> {
-        if matches!(effect, Effect::OfProcess(OfProcess::Find(_) | OfProcess::StillThere(_) | OfProcess::Launch(..))) {
+        if matches!(
+            effect,
+            Effect::OfProcess(OfProcess::Find(_)) | Effect::Own(Asked::OfDaemon(OfDaemon::StillThere(_) | OfDaemon::Launch(..)))
+        ) {
             return Rc::new(self.answers_to(effect));
         }
         let question = (kind.to_owned(), self.connection.is_some());
@@ -301,35 +320,53 @@ impl World<'_> {
 
     fn answers_to(&self, effect: &Effect) -> Vec<Event> {
         match effect {
-            Effect::Log(..) | Effect::Milestone(_) | Effect::Wait(_) => vec![Event::Done(Ok(()))],
+            Effect::Log(..) | Effect::Wait(_) => vec![Event::Done(Ok(()))],
             Effect::Save(_) => done(),
-            Effect::OfProcess(effect) => self.answers_of_process(effect),
-            Effect::OfServer(OfServer::IsConnected) => vec![Event::Flag(self.connection.is_some())],
-            Effect::OfServer(effect) => {
+            Effect::OfProcess(effect) => Self::answers_of_process(effect),
+            Effect::OfCluster(effect) => self.answers_of_cluster(effect),
+            Effect::Own(effect) => self.answers_of_own(effect),
+        }
+    }
+
+    fn answers_of_own(&self, effect: &Asked) -> Vec<Event> {
+        match effect {
+            Asked::Milestone(_) => vec![Event::Done(Ok(()))],
+            Asked::OfDaemon(effect) => self.answers_of_daemon(effect),
+            Asked::OfServer(OfServer::IsConnected) => vec![Event::Flag(self.connection.is_some())],
+            Asked::OfServer(effect) => {
                 let failures = self.failures(effect);
                 let answers = if self.connection.is_some() { self.answers_of_server(effect) } else { Vec::new() };
                 answers.into_iter().chain(failures).collect()
             }
-            Effect::OfCluster(effect) => self.answers_of_cluster(effect),
-            Effect::OfHost(effect) => match effect {
+            Asked::OfAttributes(effect) => self.answers_of_attributes(effect),
+            Asked::OfHost(effect) => match effect {
                 OfHost::OptionFile => vec![Event::Texts(vec!["my.cnf".to_owned()])],
                 OfHost::MayStart | OfHost::MakeData | OfHost::CheckPassword(_) => done(),
-                OfHost::NeedsCopyFirst => vec![Event::Whether(Ok(false)), Event::Whether(Ok(true))],
+                OfHost::NeedsCopyFirst => vec![Event::Own(Answer::Whether(Ok(false))), Event::Own(Answer::Whether(Ok(true)))],
                 OfHost::CopyIsUnfinished | OfHost::IsCramped => vec![Event::Flag(false), Event::Flag(true)],
                 OfHost::Exposed => texts(),
             },
         }
     }
 
-    fn answers_of_process(&self, effect: &OfProcess) -> Vec<Event> {
-        let dialect = || Box::new(self.library.told.dialect.clone());
+    fn answers_of_process(effect: &OfProcess) -> Vec<Event> {
         match effect {
             OfProcess::Find(remembered) => {
                 vec![Event::Found(Some(remembered.clone().unwrap_or_else(|| identity(7)))), Event::Found(None)]
             }
-            OfProcess::StillThere(all) => vec![Event::Processes(Vec::new()), Event::Processes(all.clone())],
-            OfProcess::Objections(_) | OfProcess::HangingDisk(_) => texts(),
-            OfProcess::Look { .. } => {
+            OfProcess::Objections(_) => texts(),
+            OfProcess::Terminate(..) | OfProcess::Gone(..) => vec![Event::Flag(true), Event::Flag(false)],
+            OfProcess::Kill(_) | OfProcess::StandBack(..) | OfProcess::Watch(..) => vec![Event::Done(Ok(()))],
+        }
+    }
+
+    fn answers_of_daemon(&self, effect: &OfDaemon) -> Vec<Event> {
+        let dialect = || Box::new(self.library.told.dialect.clone());
+        match effect {
+            OfDaemon::StillThere(all) => vec![Answer::Processes(Vec::new()).into(), Answer::Processes(all.clone()).into()],
+            OfDaemon::HangingDisk(_) => texts(),
+            OfDaemon::Dead(..) => vec![Event::Flag(true), Event::Flag(false)],
+            OfDaemon::Look { .. } => {
                 let answered = self.observations().into_iter().map(|seen| Sight::Answered(Box::new(seen), dialect()));
                 let why = || "busy".to_owned();
                 let deaf = |alive, listens| Sight::Deaf { why: why(), alive, listens };
@@ -342,43 +379,44 @@ impl World<'_> {
                     deaf(true, true),
                     Sight::Refuses(Fault::Denied(why())),
                 ];
-                answered.chain(others).map(Event::Sight).collect()
+                answered.chain(others).map(|sight| Event::Own(Answer::Sight(sight))).collect()
             }
-            OfProcess::Reach(..) => vec![Event::Reached(Ok(dialect())), Event::Reached(Err(silent()))],
-            OfProcess::Launch(state, _) => {
+            OfDaemon::Reach(..) => vec![Event::Own(Answer::Reached(Ok(dialect()))), Event::Own(Answer::Reached(Err(silent())))],
+            OfDaemon::Launch(state, _) => {
                 let mut state = state.clone();
                 state.process = Some(Process::started(identity(8), None));
                 let seen = self.observations().into_iter().map(|seen| Some((Box::new(seen), dialect()))).chain([None]);
-                let up = seen.map(|seen| Event::Launched(Ok(Launched { state: state.clone(), seen })));
-                up.chain([Event::Launched(Err(failed()))]).collect()
+                let up = seen.map(|seen| Event::Own(Answer::Launched(Ok(Launched { state: state.clone(), seen }))));
+                up.chain([Event::Own(Answer::Launched(Err(failed())))]).collect()
             }
-            OfProcess::Terminate(..) | OfProcess::Dead(..) => vec![Event::Flag(true), Event::Flag(false)],
-            OfProcess::Kill(_) | OfProcess::StandBack(..) | OfProcess::Watch(..) => vec![Event::Done(Ok(()))],
         }
     }
 
     fn answers_of_server(&self, effect: &OfServer) -> Vec<Event> {
         let attached = |nodes: &[&str]| {
             let of = |node: &&str| Attached { host: (*node).to_owned(), server_id: format!("1{node}") };
-            Event::Attached(Ok(nodes.iter().map(of).collect()))
+            Event::Own(Answer::Attached(Ok(nodes.iter().map(of).collect())))
         };
-        let counted = |numbers: &[usize]| numbers.iter().map(|number| Event::Counted(Ok(*number))).collect::<Vec<_>>();
+        let counted = |numbers: &[usize]| numbers.iter().map(|number| Event::Own(Answer::Counted(Ok(*number)))).collect::<Vec<_>>();
         match effect {
-            OfServer::Tell(_) => vec![Event::Told(Ok(()))],
+            OfServer::Tell(_) => vec![Event::Own(Answer::Told(Ok(())))],
             OfServer::Observe | OfServer::Rest(..) => {
-                self.observations().into_iter().map(|seen| Event::Observed(Ok(Box::new(seen)))).collect()
+                self.observations().into_iter().map(|seen| Event::Own(Answer::Observed(Ok(Box::new(seen))))).collect()
             }
             OfServer::Replica => {
                 let replicas = self.observations().into_iter().map(|seen| seen.replica.map(Box::new));
-                replicas.take(2).chain([None]).map(|replica| Event::Replica(Ok(replica))).collect()
+                replicas.take(2).chain([None]).map(|replica| Event::Own(Answer::Replica(Ok(replica)))).collect()
             }
-            OfServer::Executed | OfServer::Logged => [9, 5].map(|last| Event::Set(Ok(self.set(last)))).into(),
+            OfServer::Executed | OfServer::Logged => [9, 5].map(|last| Event::Own(Answer::Set(Ok(self.set(last))))).into(),
             OfServer::SemiSync => {
-                let status = |acknowledging, waiting, active| Event::SemiSync(Ok(SemiSyncStatus { acknowledging, waiting, active }));
+                let status =
+                    |acknowledging, waiting, active| Event::Own(Answer::SemiSync(Ok(SemiSyncStatus { acknowledging, waiting, active })));
                 vec![status(0, 2, true), status(1, 2, true), status(2, 0, true), status(0, 0, false)]
             }
             OfServer::Attached => vec![attached(&["b"]), attached(&[]), attached(&["b", "c"]), attached(&["b", "x"])],
-            OfServer::ApplierWaits | OfServer::HoldCommits(_) => vec![Event::Asked(Ok(true)), Event::Asked(Ok(false))],
+            OfServer::ApplierWaits | OfServer::HoldCommits(_) => {
+                vec![Event::Own(Answer::Asked(Ok(true))), Event::Own(Answer::Asked(Ok(false)))]
+            }
             OfServer::Running(Statement::Barrier) => counted(&[0, 3]),
             OfServer::CutClients | OfServer::StuckCommits(_) | OfServer::Running(Statement::Backup) => counted(&[0, 2]),
             OfServer::EndWaiting(_) | OfServer::ReleaseWaiting { .. } => counted(&[2, 0]),
@@ -389,7 +427,7 @@ impl World<'_> {
                 let equipment = Equipment { seen, dialect, filters: String::new(), disks, unloaded: None, unknown_disks: None };
                 let mut unsound = equipment.clone();
                 unsound.seen.variables.clear();
-                [equipment, unsound].map(|equipment| Event::Equipped(Ok(Box::new(equipment)))).into()
+                [equipment, unsound].map(|equipment| Event::Own(Answer::Equipped(Ok(Box::new(equipment))))).into()
             }
             OfServer::IsConnected => Vec::new(),
         }
@@ -399,20 +437,20 @@ impl World<'_> {
     fn failures(&self, effect: &OfServer) -> Vec<Event> {
         let faults = if self.connection.is_some() { vec![silent(), Fault::Denied("no".into())] } else { vec![silent()] };
         let failed = |fault: Fault| match effect {
-            OfServer::Tell(_) => Event::Told(Err(fault)),
-            OfServer::Observe | OfServer::Rest(..) => Event::Observed(Err(fault)),
-            OfServer::Replica => Event::Replica(Err(fault)),
-            OfServer::Executed | OfServer::Logged => Event::Set(Err(fault)),
-            OfServer::SemiSync => Event::SemiSync(Err(fault)),
-            OfServer::Attached => Event::Attached(Err(fault)),
-            OfServer::ApplierWaits | OfServer::HoldCommits(_) => Event::Asked(Err(fault)),
-            OfServer::Equip => Event::Equipped(Err(fault)),
+            OfServer::Tell(_) => Event::Own(Answer::Told(Err(fault))),
+            OfServer::Observe | OfServer::Rest(..) => Event::Own(Answer::Observed(Err(fault))),
+            OfServer::Replica => Event::Own(Answer::Replica(Err(fault))),
+            OfServer::Executed | OfServer::Logged => Event::Own(Answer::Set(Err(fault))),
+            OfServer::SemiSync => Event::Own(Answer::SemiSync(Err(fault))),
+            OfServer::Attached => Event::Own(Answer::Attached(Err(fault))),
+            OfServer::ApplierWaits | OfServer::HoldCommits(_) => Event::Own(Answer::Asked(Err(fault))),
+            OfServer::Equip => Event::Own(Answer::Equipped(Err(fault))),
             OfServer::IsConnected => Event::Flag(false),
             OfServer::CutClients
             | OfServer::StuckCommits(_)
             | OfServer::Running(_)
             | OfServer::EndWaiting(_)
-            | OfServer::ReleaseWaiting { .. } => Event::Counted(Err(fault)),
+            | OfServer::ReleaseWaiting { .. } => Event::Own(Answer::Counted(Err(fault))),
         };
         faults.into_iter().map(failed).collect()
     }
@@ -428,32 +466,44 @@ impl World<'_> {
                 Event::Replaced(Err(NotReplaced::Changed(Some(self.record("b", 3))))),
                 Event::Replaced(Err(NotReplaced::Failed(failed()))),
             ],
-            OfCluster::Score(_) | OfCluster::ScoreOf(..) | OfCluster::Publish(_) | OfCluster::PublishReadable(_) => done(),
-            OfCluster::Positions => {
-                let all =
-                    |nodes: &[&str], best: &str| nodes.iter().map(|node| ((*node).to_owned(), self.position(*node == best))).collect();
-                let everybody = ["a", "b", "c"];
-                let heard: [BTreeMap<_, _>; 4] = [all(&[], ""), all(&everybody, "a"), all(&everybody, "b"), all(&["a", "c"], "a")];
-                let last_words = BTreeMap::from([("b".to_owned(), Position { complete: true, ..self.position(true) })]);
-                heard
-                    .into_iter()
-                    .chain([last_words])
-                    .map(|positions| Event::Positions(Ok(positions)))
-                    .chain([Event::Positions(Err(failed()))])
-                    .collect()
-            }
-            OfCluster::Memberships => {
+            OfCluster::Score(_) | OfCluster::ScoreOf(..) | OfCluster::Publish(_) => done(),
+            OfCluster::Hear(..) => self.answered_positions(),
+        }
+    }
+
+    fn answered_positions(&self) -> Vec<Event> {
+        let all = |nodes: &[&str], best: &str| nodes.iter().map(|node| ((*node).to_owned(), self.position(*node == best))).collect();
+        let everybody = ["a", "b", "c"];
+        let heard: [BTreeMap<_, _>; 4] = [all(&[], ""), all(&everybody, "a"), all(&everybody, "b"), all(&["a", "c"], "a")];
+        let last_words = BTreeMap::from([("b".to_owned(), Position { complete: true, ..self.position(true) })]);
+        heard
+            .into_iter()
+            .chain([last_words])
+            .map(|positions| Event::Positions(Ok(positions)))
+            .chain([Event::Positions(Err(failed()))])
+            .collect()
+    }
+
+    fn answers_of_attributes(&self, effect: &OfAttributes) -> Vec<Event> {
+        match effect {
+            OfAttributes::Publish(_) | OfAttributes::PublishReadable(_) => done(),
+            OfAttributes::Positions => self.answered_positions(),
+            OfAttributes::Memberships => {
                 let stamp = Stamp { epoch: 2, change: 1 };
                 let all = [Membership::Ready(stamp), Membership::Acknowledges(stamp, self.set(9)), Membership::Resigned(stamp)];
                 let of = |membership: Membership| ["b", "c"].map(|node| (node.to_owned(), membership.clone())).into();
                 let told = all.into_iter().map(of).chain([BTreeMap::new()]);
-                told.map(|told| Event::Memberships(Ok(told))).chain([Event::Memberships(Err(failed()))]).collect()
+                told.map(|told| Event::Own(Answer::Memberships(Ok(told)))).chain([Event::Own(Answer::Memberships(Err(failed())))]).collect()
             }
-            OfCluster::ServerIds => {
+            OfAttributes::ServerIds => {
                 let ids = |twin: &str| ["a", "b", "c"].map(|node| (node.to_owned(), format!("1{}", if node == twin { "a" } else { node })));
-                vec![Event::ServerIds(Ok(ids("").into())), Event::ServerIds(Ok(ids("b").into())), Event::ServerIds(Err(failed()))]
+                vec![
+                    Event::Own(Answer::ServerIds(Ok(ids("").into()))),
+                    Event::Own(Answer::ServerIds(Ok(ids("b").into()))),
+                    Event::Own(Answer::ServerIds(Err(failed()))),
+                ]
             }
-            OfCluster::AddressOf(_) => vec![Event::Address(Ok(None)), Event::Address(Err(failed()))],
+            OfAttributes::AddressOf(_) => vec![Event::Own(Answer::Address(Ok(None))), Event::Own(Answer::Address(Err(failed())))],
         }
     }
 }
@@ -625,7 +675,7 @@ impl Case {
             Task::Start => drop(instance.start(self.peers).await),
             Task::Promote => drop(instance.promote(self.peers).await),
             Task::Demote => drop(instance.demote(self.peers).await),
-            Task::Monitor => drop(instance.monitor(Alone::Yes, None).await),
+            Task::Monitor => drop(instance.monitor(Alone::Yes, None, 10).await),
             Task::Stop => return Outcome::Grace(instance.grace_at_stop(identity(7), grace).await),
             Task::Notify(phase, operation) => {
                 drop(instance.notify(Notification { phase, operation, peers: self.peers }, false).await);
@@ -698,15 +748,20 @@ fn kind_of(effect: &Effect) -> String {
     let words = match effect {
         Effect::Save(_) => return "Save".to_owned(),
         Effect::Log(..) => return "Log".to_owned(),
-        Effect::OfProcess(OfProcess::Look { .. }) => return LOOK.to_owned(),
-        Effect::OfProcess(OfProcess::Launch(..)) => return LAUNCH.to_owned(),
-        Effect::OfCluster(OfCluster::Publish(_)) => return "Publish".to_owned(),
-        Effect::OfServer(OfServer::Tell(_) | OfServer::Running(_)) => 3,
+        Effect::Own(Asked::OfDaemon(OfDaemon::Look { .. })) => return LOOK.to_owned(),
+        Effect::Own(Asked::OfDaemon(OfDaemon::Launch(..))) => return LAUNCH.to_owned(),
+        Effect::OfCluster(OfCluster::Publish(_)) | Effect::Own(Asked::OfAttributes(OfAttributes::Publish(_))) => {
+            return "Publish".to_owned();
+        }
+        Effect::Own(Asked::OfServer(OfServer::Tell(_) | OfServer::Running(_))) => 3,
         _ => 2,
     };
     let mut beginning = Beginning(String::new());
     // It stops when it has enough.
-    let _ = write!(beginning, "{effect:?}");
+    let _ = match effect {
+        Effect::Own(effect) => write!(beginning, "{effect:?}"),
+        _ => write!(beginning, "{effect:?}"),
+    };
     beginning.0.split(['(', '{', ',', ')']).take(words).map(str::trim).collect()
 }
 
@@ -720,11 +775,11 @@ impl std::fmt::Write for Beginning {
     }
 }
 
-const LOOK: &str = "OfProcessLook";
-const LAUNCH: &str = "OfProcessLaunch";
+const LOOK: &str = "OfDaemonLook";
+const LAUNCH: &str = "OfDaemonLaunch";
 const OBSERVE: &str = "OfServerObserve";
 const RECORD: &str = "OfClusterReadRecord";
-const POSITIONS: &str = "OfClusterPositions";
+const POSITIONS: &str = "OfAttributesPositions";
 const SEMI_SYNC: &str = "OfServerSemiSync";
 
 /// Of the observations, the records, the positions and of what the primary says of its replicas.
@@ -838,10 +893,10 @@ fn no_action_outlives_its_timeout() {
     let params = params(&[("rejoin", "clone"), ("event_scheduler", "1"), ("test_table", "t.t")]);
     let rules = Rules {
         params: &params,
+        resource: "mysql",
         node: Ok("a".to_owned()),
         clustered: true,
         probe: false,
-        check_level: 10,
         servers: Some(3),
         decide: String::new(),
         withdrawal: String::new(),

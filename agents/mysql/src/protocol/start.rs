@@ -6,7 +6,7 @@ use ocf::{Failure, Outcome, Peers};
 use process::Identity;
 use promotable::limits::SHORTEST_GRACE;
 
-use super::{Instance, Launched, OfHost, OfProcess, OfServer, Sight, Word, answer, no_such_failure, no_such_fault};
+use super::{Instance, Launched, OfDaemon, OfHost, OfProcess, OfServer, Sight, Word, answer, no_such_failure, no_such_fault};
 use crate::limits;
 use crate::observation::Observation;
 use crate::params::Rejoin;
@@ -126,13 +126,14 @@ impl Instance<'_> {
         let filters = found.filters;
         self.state.of_process(|process| process.filters = filters);
         let findings = self.findings(&found.seen).await;
-        let wanted = self.rules.wanted();
+        let wanted = self.wanted();
         if let Some(finding) = premises::forbidding(&findings, wanted) {
             let why = found.unloaded.map(|fault| format!(" (its plugins cannot be loaded: {fault})"));
             return Err(Failure::installed(format!("{}{}", finding.text, why.unwrap_or_default())));
         }
         if self.rules.clustered {
-            self.perform(OfHost::CheckPassword(Box::new(self.dialect.clone()))).await?;
+            let dialect = Box::new(self.dialect.clone());
+            self.perform(OfHost::CheckPassword(dialect)).await?;
         }
         self.load_clone_if_wanted().await;
         let few = self.rules.servers.is_some_and(|n| n as usize <= self.params().acknowledgements + 1);
@@ -141,7 +142,10 @@ impl Instance<'_> {
         }
         match found.unknown_disks {
             None => self.state.of_process(|process| process.disks = found.disks),
-            Some(why) => self.warning(format!("only the disk of {} is watched: {why}", self.params().datadir.display())).await,
+            Some(why) => {
+                let datadir = self.params().datadir.display();
+                self.warning(format!("only the disk of {datadir} is watched: {why}")).await;
+            }
         }
         self.state.of_process(|process| {
             process.dialect = Some(found.dialect);
@@ -157,7 +161,8 @@ impl Instance<'_> {
             return;
         }
         if let Err(fault) = self.tell(Word::LoadClone).await {
-            self.warning(format!("rejoin=clone is not possible with server {}: {fault}", self.dialect.version)).await;
+            let why = format!("rejoin=clone is not possible with server {}: {fault}", self.dialect.version);
+            self.warning(why).await;
         }
     }
 
@@ -165,7 +170,7 @@ impl Instance<'_> {
     pub(super) async fn findings(&mut self, seen: &Observation) -> Vec<Finding> {
         let exposed = self.texts(OfHost::Exposed).await.into_iter().map(|text| Finding { weight: Weight::Shown, text });
         let filters = self.state.process.as_ref().map_or("", |process| &process.filters);
-        premises::findings(&self.dialect, seen, filters, self.rules.wanted()).into_iter().chain(exposed).collect()
+        premises::findings(&self.dialect, seen, filters, self.wanted()).into_iter().chain(exposed).collect()
     }
 
     /// Starts the process, closed, and waits until the server answers; `None` when it still recovers after `patience`.
@@ -175,7 +180,7 @@ impl Instance<'_> {
     pub(super) async fn launch(&mut self, patience: Duration, peers: &Peers) -> Result<Option<Box<Observation>>, Failure> {
         let dying = self.still_there().await;
         let fresh = self.state.of_new_process(dying);
-        let event = self.ask(OfProcess::Launch(Box::new(fresh), patience)).await;
+        let event = self.ask(OfDaemon::Launch(Box::new(fresh), patience)).await;
         let Launched { state, seen } = answer!(event, Launched, no_such_failure)?;
         self.state = *state;
         let Some((seen, dialect)) = seen else { return Ok(None) };

@@ -4,13 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ocf::{Failure, Outcome};
-use pacemaker::Score;
 
-use super::{Attribute, Instance, OfCluster, OfServer, Sight, Word, answer, no_such_failure, no_such_fault};
+use super::{Event, Instance, OfAttributes, OfCluster, OfServer, Sight, Word, answer, no_such_failure, no_such_fault};
 use crate::election::{Position, Question, Unfit, Verdict, elect};
 use crate::limits;
 use crate::observation::{Observation, Replica, Thread};
-use crate::preference::{HANDED_OVER, STEPPED_BACK};
 use crate::premises;
 use crate::record::{Record, Stamp};
 use crate::server::Fault;
@@ -31,7 +29,10 @@ impl Instance<'_> {
     }
 
     async fn positions(&mut self) -> Result<BTreeMap<String, Position>, Failure> {
-        answer!(self.ask(OfCluster::Positions).await, Positions, no_such_failure)
+        match self.ask(OfAttributes::Positions).await {
+            Event::Positions(positions) => positions,
+            other => no_such_failure(other.confused()),
+        }
     }
 
     /// What a demoted node said of itself. It says so before its demotion ends, but attributes take a moment to arrive.
@@ -50,8 +51,9 @@ impl Instance<'_> {
         }
     }
 
-    /// Collects the positions of this round, until all of `expected` have spoken or the hearing ends.
-    pub(super) async fn hear(
+    /// Collects the positions of this round, until all of `expected` have spoken or the hearing ends. Each reading is an effect of its own,
+    /// not one for them all ([`OfCluster::Hear`]): what the others do meanwhile matters to the model.
+    pub(super) async fn hear_in_steps(
         &mut self,
         record: Option<&Record>,
         expected: &BTreeSet<String>,
@@ -86,33 +88,11 @@ impl Instance<'_> {
         }))
     }
 
-    /// Changes the scores so that the cluster plans anew, and returns the reason.
-    pub(super) async fn give_way(&mut self, verdict: Verdict) -> Result<String, Failure> {
-        let (score, reason) = match verdict {
-            Verdict::GoOn(reason) => return Ok(reason),
-            Verdict::HandOver { to, reason } => {
-                self.notice(format!("handing over to {to}: {reason}")).await;
-                self.perform(OfCluster::ScoreOf(to.clone(), HANDED_OVER)).await?;
-                (STEPPED_BACK, format!("{to} is to be promoted instead: {reason}"))
-            }
-            Verdict::Refuse(reason) => {
-                self.error(format!("refusing the promotion: {reason}")).await;
-                self.state.as_unpromoted(|unpromoted| unpromoted.refused = Some(reason.clone()));
-                (Score::NEVER, reason)
-            }
-        };
-        let until = self.now() + limits::STANDS_BACK;
-        self.state.as_unpromoted(|unpromoted| unpromoted.stands_back = Some((score, until)));
-        self.save().await?;
-        self.perform(OfCluster::Score(score)).await?;
-        Ok(reason)
-    }
-
     /// Takes back what was published for a process before the one that is going to start.
     pub(super) async fn withdraw_position(&mut self) -> Outcome {
         let Some(before) = self.state.told.position.as_ref().map(|(position, _)| position) else { return Ok(()) };
         let nowhere = Position::nowhere(&before.round, Unfit::NoServer);
-        self.perform(OfCluster::Publish(Attribute::Position(Box::new(nowhere)))).await
+        self.perform(OfCluster::Publish(Box::new(nowhere))).await
     }
 
     /// Says that this server has no position.
@@ -145,7 +125,7 @@ impl Instance<'_> {
         }
         let now = self.now();
         self.notice(format!("position for the next promotion: {}", position.print())).await;
-        self.perform(OfCluster::Publish(Attribute::Position(Box::new(position.clone())))).await?;
+        self.perform(OfCluster::Publish(Box::new(position.clone()))).await?;
         self.state.told.position = Some((position, now));
         self.save().await
     }
@@ -199,7 +179,7 @@ impl Instance<'_> {
         }
         let memory = self.state.memory.clone();
         let findings = self.findings(&seen).await;
-        let unsound = premises::forbidding(&findings, self.rules.wanted()).map(|_| Unfit::Unsound);
+        let unsound = premises::forbidding(&findings, self.wanted()).map(|_| Unfit::Unsound);
         let unfit = if self.copy_is_unfinished().await { Some(Unfit::NoServer) } else { unsound };
         let recorded = record.filter(|r| self.is_me(&r.node) && r.server.as_ref() == Some(&seen.server));
         let over = self.state.reign_is_over() && seen.closed;

@@ -223,13 +223,6 @@ impl<'a> Instance<'a> {
         self.rules.params.confirmations(self.rules.servers)
     }
 
-    /// The server that a demotion started again stands back until somebody else is open: what takes over needs the processor now.
-    async fn stand_back(&mut self, back: bool) {
-        if let Some(process) = self.state.server().cloned().filter(|_| self.state.held_until().is_some()) {
-            self.ask(OfProcess::StandBack(process, back)).await;
-        }
-    }
-
     async fn tell(&mut self, word: Word) -> Result<(), Fault> {
         match self.ask(OfServer::Tell(word)).await {
             Event::Own(Answer::Told(told)) => told,

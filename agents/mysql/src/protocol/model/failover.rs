@@ -6,16 +6,54 @@ use std::time::Duration;
 use model::{Directories, Kind, Op, Site as _, Subject, World as _, name, number};
 use ocf::{Failure, Status};
 use pacemaker::{InMemory, Score};
+use promotable::Driver;
 
 use super::operations::operate;
 use super::tests::quiet;
 use super::{Cluster, Loss, World};
 use crate::agent::MySql;
+use crate::engine::of_attributes;
 use crate::gtid::Flavour;
-use crate::protocol::{Effect, Event};
+use crate::protocol::{Answer, Asked, Database, Event, OfProcess};
 use crate::record::Record;
 
 const NODES: usize = 3;
+
+/// The server of one node.
+struct Fake<'a> {
+    site: &'a Site,
+    mysql: &'a MySql,
+    n: usize,
+    op: Option<Op>,
+}
+
+impl Driver for Fake<'_> {
+    type Database = Database;
+
+    fn own(&mut self, effect: Asked) -> Event {
+        let effect = match effect {
+            Asked::OfAttributes(effect) => return of_attributes(self.mysql, effect),
+            effect @ (Asked::Milestone(_) | Asked::OfDaemon(_) | Asked::OfServer(_) | Asked::OfHost(_)) => effect,
+        };
+        let event = self.site.world.own(&mut self.site.servers.borrow_mut(), self.n, self.op, effect);
+        if let Event::Own(Answer::Launched(Ok(launched))) = &event {
+            self.mysql.state_file.save(&launched.state).unwrap();
+        }
+        event
+    }
+
+    fn of_process(&mut self, effect: OfProcess) -> Event {
+        World::of_process(&mut self.site.servers.borrow_mut(), self.n, &effect)
+    }
+
+    fn wait(&mut self, _: Duration) {
+        self.site.servers.borrow_mut().let_time_pass(self.n);
+    }
+
+    fn now(&self) -> Duration {
+        process::since_boot() + self.site.later.get()
+    }
+}
 
 /// Three nodes.
 struct Site {
@@ -27,11 +65,6 @@ struct Site {
     later: Cell<Duration>,
 }
 
-/// Whether this machine carries it out, and no server.
-fn is_of_machine(effect: &Effect) -> bool {
-    matches!(effect, Effect::Log(..) | Effect::Save(_) | Effect::OfCluster(_))
-}
-
 impl model::Site for Site {
     const NODES: usize = NODES;
 
@@ -40,19 +73,9 @@ impl model::Site for Site {
         let cluster = self.pacemaker.seen_by(&name(n), "mysql", &self.directories.of(n));
         let mysql = MySql::in_cluster(cluster, &context, self.world.params.clone());
         let peers = self.world.peers(&self.servers.borrow(), subject);
-        let op = kind.map(|kind| Op { node: n, kind, subject });
-        let elsewhere = |effect: &Effect| {
-            let event =
-                (!is_of_machine(effect)).then(|| World::carry_out(&self.world, &mut self.servers.borrow_mut(), n, op, effect.clone()))?;
-            if let Event::Launched(Ok(launched)) = &event {
-                mysql.state_file.save(&launched.state).unwrap();
-            }
-            Some(event)
-        };
+        let driver = Fake { site: self, mysql: &mysql, n, op: kind.map(|kind| Op { node: n, kind, subject }) };
         let state = mysql.state_file.load();
-        mysql
-            .engine(&context)
-            .run_among(&mysql.rules(&context), state, self.later.get(), elsewhere, |instance| operate(instance, kind, peers))
+        mysql.act_by(driver, &context, &mysql.rules(&context), state, |instance| operate(instance, kind, peers))
     }
 
     fn promoted(&self) -> Option<usize> {

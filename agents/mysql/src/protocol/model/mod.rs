@@ -19,9 +19,10 @@ use std::time::Duration;
 
 use model::{Budget, Checked, Courses, Kind, Nodes, Op, Operations as _, Property, Replacement, Run, Shared, Subject, name};
 use ocf::Peers;
+use promotable::Moment;
 
 pub(super) use self::world::{Told, identity, params};
-use super::{Effect, Event, Moment};
+use super::{Effect, Event};
 use crate::election::Position;
 use crate::gtid::Flavour;
 use crate::membership::Membership;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use model::{Budget, Cut, Kind, Nodes, Op, Operations as _, Replacement, Run, Shared, World as _, name};
 use ocf::{Failure, Notification, Peers, Status};
-use promotable::Machine;
+use promotable::{Machine, Moment};
 
 use super::{Cluster, Kinds, Loss, MOST, Memory, Own, Past, State, World};
-use crate::protocol::{Alone, Effect, Instance, Moment, OfCluster, Rules};
+use crate::protocol::{Alone, Effect, Instance, OfCluster, Rules};
 use crate::record::Record;
 
 /// So much time passes at least when an action waits: what it waits for is there then, or does not come.
@@ -31,7 +31,7 @@ pub(super) fn replacement(effect: &Effect) -> Option<Replacement<Kinds>> {
 pub(super) async fn operate(instance: Instance<'_>, kind: Option<Kind>, peers: Peers) -> Result<Status, Failure> {
     let done = |outcome: Result<(), Failure>| outcome.map(|()| Status::Running);
     match kind {
-        None => instance.monitor(Alone::Yes, None).await,
+        None => instance.monitor(Alone::Yes, None, 0).await,
         Some(Kind::Start) => done(instance.start(peers).await.map(drop)),
         Some(Kind::Promote) => done(instance.promote(peers).await),
         Some(Kind::Demote) => done(instance.demote(peers).await),
@@ -45,10 +45,10 @@ impl World {
     pub(super) fn rules(&self, s: &Cluster, n: usize) -> Rules<'_> {
         Rules {
             params: if s.careless { &self.careless } else { &self.params },
+            resource: "mysql",
             node: Ok(name(n)),
             clustered: true,
             probe: false,
-            check_level: 0,
             servers: u32::try_from(self.servers).ok(),
             decide: "DECIDE".to_owned(),
             withdrawal: "WITHDRAW".to_owned(),

@@ -17,7 +17,10 @@ use crate::limits;
 use crate::membership::Membership;
 use crate::observation::{Observation, Replica, Thread};
 use crate::params::{ALL, Params};
-use crate::protocol::{Attribute, Effect, Equipment, Event, Launched, OfCluster, OfHost, OfProcess, OfServer, Sight, Word};
+use crate::protocol::{
+    Answer, Asked, Attribute, Effect, Equipment, Event, Launched, OfAttributes, OfCluster, OfDaemon, OfHost, OfProcess, OfServer, Sight,
+    Word,
+};
 use crate::record::{Record, Stamp};
 use crate::server::{Attached, Fault, SemiSyncStatus};
 use crate::state::{Process, Role};
@@ -340,28 +343,46 @@ impl World {
                 s.let_time_pass(n);
                 Event::Done(Ok(()))
             }
-            Effect::Log(..) | Effect::Milestone(_) => Event::Done(Ok(())),
-            Effect::OfProcess(effect) => self.of_process(s, n, effect),
-            Effect::OfServer(effect) if s.server(n).is_some() => self.of_server(s, n, op, effect),
-            Effect::OfServer(effect) => of_no_server(&effect),
+            Effect::Log(..) => Event::Done(Ok(())),
+            Effect::OfProcess(effect) => Self::of_process(s, n, &effect),
             Effect::OfCluster(effect) => self.of_cluster(s, n, effect),
-            Effect::OfHost(effect) => of_host(&effect),
+            Effect::Own(effect) => self.own(s, n, op, effect),
         }
     }
 
-    fn of_process(&self, s: &mut Cluster, n: usize, effect: OfProcess) -> Event {
+    pub(super) fn own(&self, s: &mut Cluster, n: usize, op: Option<Op>, effect: Asked) -> Event {
+        match effect {
+            Asked::Milestone(_) => Event::Done(Ok(())),
+            Asked::OfDaemon(effect) => self.of_daemon(s, n, effect),
+            Asked::OfServer(effect) if s.server(n).is_some() => self.of_server(s, n, op, effect),
+            Asked::OfServer(effect) => of_no_server(&effect),
+            Asked::OfAttributes(effect) => self.of_attributes(s, n, effect),
+            Asked::OfHost(effect) => of_host(&effect),
+        }
+    }
+
+    fn of_daemon(&self, s: &mut Cluster, n: usize, effect: OfDaemon) -> Event {
+        let running = s.server(n).is_some();
+        let answer = match effect {
+            OfDaemon::StillThere(_) => Answer::Processes(Vec::new()),
+            OfDaemon::HangingDisk(_) => return Event::Texts(Vec::new()),
+            OfDaemon::Look { .. } if running => {
+                Answer::Sight(Sight::Answered(Box::new(self.observation(s, n)), Box::new(self.told.dialect.clone())))
+            }
+            OfDaemon::Look { .. } => Answer::Sight(Sight::Deaf { why: "nothing listens".into(), alive: false, listens: false }),
+            OfDaemon::Reach(..) if running => Answer::Reached(Ok(Box::new(self.told.dialect.clone()))),
+            OfDaemon::Reach(..) => Answer::Reached(Err(Fault::Absent("nothing listens".into()))),
+            OfDaemon::Launch(memory, patience) => Answer::Launched(Ok(self.launch(s, n, *memory, patience))),
+            OfDaemon::Dead(..) => return Event::Flag(!running),
+        };
+        answer.into()
+    }
+
+    pub(super) fn of_process(s: &mut Cluster, n: usize, effect: &OfProcess) -> Event {
         let running = s.server(n).is_some();
         match effect {
             OfProcess::Find(_) => Event::Found(s.server(n).map(|server| identity(server.process))),
-            OfProcess::StillThere(_) => Event::Processes(Vec::new()),
-            OfProcess::Objections(_) | OfProcess::HangingDisk(_) => Event::Texts(Vec::new()),
-            OfProcess::Look { .. } if running => {
-                Event::Sight(Sight::Answered(Box::new(self.observation(s, n)), Box::new(self.told.dialect.clone())))
-            }
-            OfProcess::Look { .. } => Event::Sight(Sight::Deaf { why: "nothing listens".into(), alive: false, listens: false }),
-            OfProcess::Reach(..) if running => Event::Reached(Ok(Box::new(self.told.dialect.clone()))),
-            OfProcess::Reach(..) => Event::Reached(Err(Fault::Absent("nothing listens".into()))),
-            OfProcess::Launch(memory, patience) => self.launch(s, n, *memory, patience),
+            OfProcess::Objections(_) => Event::Texts(Vec::new()),
             OfProcess::Kill(_) => {
                 s.end_server(n, Loss::Nothing);
                 Event::Done(Ok(()))
@@ -370,7 +391,7 @@ impl World {
                 s.end_server(n, Loss::Nothing);
                 Event::Flag(true)
             }
-            OfProcess::Dead(..) => Event::Flag(!running),
+            OfProcess::Gone(..) => Event::Flag(!running),
             OfProcess::StandBack(..) | OfProcess::Watch(..) => Event::Done(Ok(())),
         }
     }
@@ -385,66 +406,83 @@ impl World {
                 s.nodes[number(&node)].score = Some(score);
                 Event::Done(Ok(()))
             }
-            OfCluster::Publish(attribute) => {
-                self.publish(s, n, attribute);
+            OfCluster::Publish(position) => {
+                self.publish(s, n, *position);
                 Event::Done(Ok(()))
             }
-            OfCluster::PublishReadable(_) => Event::Done(Ok(())),
-            OfCluster::Positions => Event::Positions(Ok(self.positions(s, n))),
-            OfCluster::Memberships => Event::Memberships(Ok(self.memberships(s, n))),
-            OfCluster::ServerIds => Event::ServerIds(Ok((0..self.servers).map(|m| (name(m), (m + 11).to_string())).collect())),
-            OfCluster::AddressOf(_) => Event::Address(Ok(None)),
+            OfCluster::Hear(round, ..) => {
+                let mut positions = self.positions(s, n);
+                positions.retain(|_, position| position.round == round);
+                Event::Positions(Ok(positions))
+            }
             OfCluster::ReadRecord => Event::Record(Ok(s.record.as_deref().cloned())),
             OfCluster::ReplaceRecord(before, record) => self.replace(s, n, before.as_deref(), *record),
         }
     }
 
+    fn of_attributes(&self, s: &mut Cluster, n: usize, effect: OfAttributes) -> Event {
+        let answer = match effect {
+            OfAttributes::Publish(Attribute::Membership(membership)) => {
+                s.nodes[n].membership = Some(Shared::new(membership));
+                return Event::Done(Ok(()));
+            }
+            OfAttributes::Publish(Attribute::ServerId(_)) | OfAttributes::PublishReadable(_) => return Event::Done(Ok(())),
+            OfAttributes::Positions => return Event::Positions(Ok(self.positions(s, n))),
+            OfAttributes::Memberships => Answer::Memberships(Ok(self.memberships(s, n))),
+            OfAttributes::ServerIds => Answer::ServerIds(Ok((0..self.servers).map(|m| (name(m), (m + 11).to_string())).collect())),
+            OfAttributes::AddressOf(_) => Answer::Address(Ok(None)),
+        };
+        answer.into()
+    }
+
     fn of_server(&self, s: &mut Cluster, n: usize, op: Option<Op>, effect: OfServer) -> Event {
         let server = s.nodes[n].server.as_mut().unwrap();
-        match effect {
-            OfServer::Tell(word) => Event::Told(self.tell(s, n, &word)),
+        let answer = match effect {
+            OfServer::Tell(word) => Answer::Told(self.tell(s, n, &word)),
             OfServer::Observe => {
                 let mut seen = self.observation(s, n);
                 if self.without == Without::Drain && op.is_some_and(|op| op.kind == Kind::Promote) {
                     seen.replica.iter_mut().for_each(|replica| replica.received = None);
                 }
-                Event::Observed(Ok(Box::new(seen)))
+                Answer::Observed(Ok(Box::new(seen)))
             }
             OfServer::Rest(..) => {
                 server.receiver = false;
-                Event::Observed(Ok(Box::new(self.observation(s, n))))
+                Answer::Observed(Ok(Box::new(self.observation(s, n))))
             }
-            OfServer::Replica => Event::Replica(Ok(self.replica(s, n).map(Box::new))),
-            OfServer::Executed => Event::Set(Ok(self.executed(s, n))),
+            OfServer::Replica => Answer::Replica(Ok(self.replica(s, n).map(Box::new))),
+            OfServer::Executed => Answer::Set(Ok(self.executed(s, n))),
             OfServer::Logged => {
                 let waiting = if self.without == Without::WaitingCommits { server.pending } else { 0 };
                 let logged = server.executed & !waiting;
-                Event::Set(Ok(self.gtids(s, logged)))
+                Answer::Set(Ok(self.gtids(s, logged)))
             }
-            OfServer::SemiSync => Event::SemiSync(Ok(SemiSyncStatus {
+            OfServer::SemiSync => Answer::SemiSync(Ok(SemiSyncStatus {
                 acknowledging: s.attached(n).filter(|r| s.server(*r).unwrap().acknowledges).count(),
                 waiting: s.server(n).unwrap().pending.count_ones().into(),
                 active: s.server(n).unwrap().waits > 0,
             })),
             OfServer::Attached => {
-                Event::Attached(Ok(s.attached(n).map(|r| Attached { host: name(r), server_id: (r + 11).to_string() }).collect()))
+                Answer::Attached(Ok(s.attached(n).map(|r| Attached { host: name(r), server_id: (r + 11).to_string() }).collect()))
             }
-            OfServer::ApplierWaits => Event::Asked(Ok(false)),
-            OfServer::HoldCommits(_) => Event::Asked(Ok(true)),
-            OfServer::CutClients | OfServer::EndWaiting(_) => Event::Counted(Ok(std::mem::take(&mut server.pending).count_ones() as usize)),
-            OfServer::StuckCommits(_) => Event::Counted(Ok(server.pending.count_ones() as usize)),
-            OfServer::Running(_) => Event::Counted(Ok(0)),
+            OfServer::ApplierWaits => Answer::Asked(Ok(false)),
+            OfServer::HoldCommits(_) => Answer::Asked(Ok(true)),
+            OfServer::CutClients | OfServer::EndWaiting(_) => {
+                Answer::Counted(Ok(std::mem::take(&mut server.pending).count_ones() as usize))
+            }
+            OfServer::StuckCommits(_) => Answer::Counted(Ok(server.pending.count_ones() as usize)),
+            OfServer::Running(_) => Answer::Counted(Ok(0)),
             OfServer::ReleaseWaiting { held, enough, .. } => {
                 let (pending, executed) = (server.pending, server.executed);
                 let logged = self.gtids(s, executed);
                 if held.iter().filter(|held| held.contains(&logged)).count() < enough {
-                    return Event::Counted(Ok(0));
+                    return Answer::Counted(Ok(0)).into();
                 }
                 s.seen |= pending;
                 s.nodes[n].server.as_mut().unwrap().pending = 0;
-                Event::Counted(Ok(pending.count_ones() as usize))
+                Answer::Counted(Ok(pending.count_ones() as usize))
             }
-            OfServer::Equip => Event::Equipped(Ok(Box::new(Equipment {
+            OfServer::Equip => Answer::Equipped(Ok(Box::new(Equipment {
                 seen: self.observation(s, n),
                 dialect: self.told.dialect.clone(),
                 filters: String::new(),
@@ -452,8 +490,9 @@ impl World {
                 unloaded: None,
                 unknown_disks: None,
             }))),
-            OfServer::IsConnected => Event::Flag(true),
-        }
+            OfServer::IsConnected => return Event::Flag(true),
+        };
+        answer.into()
     }
 
     fn tell(&self, s: &mut Cluster, n: usize, word: &Word) -> Result<(), Fault> {
@@ -514,12 +553,12 @@ impl World {
         Ok(())
     }
 
-    fn launch(&self, s: &mut Cluster, n: usize, mut memory: Memory, patience: Duration) -> Event {
+    fn launch(&self, s: &mut Cluster, n: usize, mut memory: Memory, patience: Duration) -> Launched {
         let process = identity(s.start_server(n));
         memory.process = Some(Process::started(process, Some(pacemaker::Disks { uid: 1, gid: 1, directories: Vec::new() })));
         s.nodes[n].memory = self.remembered(s, n, memory);
         let seen = (!patience.is_zero()).then(|| (Box::new(self.observation(s, n)), Box::new(self.told.dialect.clone())));
-        Event::Launched(Ok(Launched { state: Box::new(Memory::clone(&s.nodes[n].memory)), seen }))
+        Launched { state: Box::new(Memory::clone(&s.nodes[n].memory)), seen }
     }
 
     /// As it stands in the file, without what cannot matter where time stands still.
@@ -538,7 +577,7 @@ impl World {
             }
             Role::Unpromoted(unpromoted) => {
                 unpromoted.held_until = unpromoted.held_until.map(|_| Self::NOW.now + limits::HELD);
-                unpromoted.stands_back.iter_mut().for_each(|(_, until)| *until = Self::NOW.now + limits::STANDS_BACK);
+                unpromoted.stands_back.iter_mut().for_each(|(_, until)| *until = Self::NOW.now + promotable::limits::STANDS_BACK);
                 (unpromoted.alone_for, unpromoted.trouble, unpromoted.refused) = (0, None, None);
                 unpromoted.broken.iter_mut().for_each(|broken| broken.monitors = broken.monitors.min(3));
             }
@@ -555,17 +594,11 @@ impl World {
         Shared::new(memory)
     }
 
-    fn publish(&self, s: &mut Cluster, n: usize, attribute: Attribute) {
-        match attribute {
-            Attribute::Position(mut position) => {
-                if self.without == Without::MemoryOfAcknowledging {
-                    position.untouched |= position.acknowledging.is_none();
-                }
-                s.nodes[n].position = Some(Shared::new(*position));
-            }
-            Attribute::Membership(membership) => s.nodes[n].membership = Some(Shared::new(membership)),
-            Attribute::ServerId(_) => {}
+    fn publish(&self, s: &mut Cluster, n: usize, mut position: Position) {
+        if self.without == Without::MemoryOfAcknowledging {
+            position.untouched |= position.acknowledging.is_none();
         }
+        s.nodes[n].position = Some(Shared::new(position));
     }
 
     fn positions(&self, s: &Cluster, n: usize) -> BTreeMap<String, Position> {
@@ -619,28 +652,29 @@ impl World {
 /// What is asked of a server that does not run.
 fn of_no_server(effect: &OfServer) -> Event {
     let gone = Fault::Broken("it is gone".into());
-    match effect {
-        OfServer::IsConnected => Event::Flag(false),
-        OfServer::Tell(_) => Event::Told(Err(gone)),
-        OfServer::Observe | OfServer::Rest(..) => Event::Observed(Err(gone)),
-        OfServer::Replica => Event::Replica(Err(gone)),
-        OfServer::Executed | OfServer::Logged => Event::Set(Err(gone)),
-        OfServer::SemiSync => Event::SemiSync(Err(gone)),
-        OfServer::Attached => Event::Attached(Err(gone)),
-        OfServer::ApplierWaits | OfServer::HoldCommits(_) => Event::Asked(Err(gone)),
-        OfServer::Equip => Event::Equipped(Err(gone)),
+    let answer = match effect {
+        OfServer::IsConnected => return Event::Flag(false),
+        OfServer::Tell(_) => Answer::Told(Err(gone)),
+        OfServer::Observe | OfServer::Rest(..) => Answer::Observed(Err(gone)),
+        OfServer::Replica => Answer::Replica(Err(gone)),
+        OfServer::Executed | OfServer::Logged => Answer::Set(Err(gone)),
+        OfServer::SemiSync => Answer::SemiSync(Err(gone)),
+        OfServer::Attached => Answer::Attached(Err(gone)),
+        OfServer::ApplierWaits | OfServer::HoldCommits(_) => Answer::Asked(Err(gone)),
+        OfServer::Equip => Answer::Equipped(Err(gone)),
         OfServer::CutClients
         | OfServer::StuckCommits(_)
         | OfServer::Running(_)
         | OfServer::EndWaiting(_)
-        | OfServer::ReleaseWaiting { .. } => Event::Counted(Err(gone)),
-    }
+        | OfServer::ReleaseWaiting { .. } => Answer::Counted(Err(gone)),
+    };
+    answer.into()
 }
 
 fn of_host(effect: &OfHost) -> Event {
     match effect {
         OfHost::MayStart | OfHost::MakeData | OfHost::CheckPassword(_) => Event::Done(Ok(())),
-        OfHost::NeedsCopyFirst => Event::Whether(Ok(false)),
+        OfHost::NeedsCopyFirst => Event::Own(Answer::Whether(Ok(false))),
         OfHost::CopyIsUnfinished | OfHost::IsCramped => Event::Flag(false),
         OfHost::Exposed | OfHost::OptionFile => Event::Texts(Vec::new()),
     }
@@ -660,19 +694,30 @@ enum Mark {
 fn mark(effect: &Effect) -> Mark {
     match effect {
         Effect::Save(_) => Mark::Trace,
-        Effect::Log(..) | Effect::Milestone(_) | Effect::Wait(_) | Effect::OfHost(_) => Mark::Private,
+        Effect::Log(..) | Effect::Wait(_) => Mark::Private,
         Effect::OfProcess(effect) => match effect {
-            OfProcess::Launch(..) | OfProcess::Kill(_) | OfProcess::Terminate(..) => Mark::Trace,
-            OfProcess::Look { .. } | OfProcess::Reach(..) => Mark::Sees,
-            OfProcess::Find(_)
-            | OfProcess::StillThere(_)
-            | OfProcess::Objections(_)
-            | OfProcess::HangingDisk(_)
-            | OfProcess::Dead(..)
-            | OfProcess::StandBack(..)
-            | OfProcess::Watch(..) => Mark::Private,
+            OfProcess::Kill(_) | OfProcess::Terminate(..) => Mark::Trace,
+            OfProcess::Find(_) | OfProcess::Objections(_) | OfProcess::Gone(..) | OfProcess::StandBack(..) | OfProcess::Watch(..) => {
+                Mark::Private
+            }
         },
-        Effect::OfServer(effect) => match effect {
+        Effect::OfCluster(effect) => match effect {
+            OfCluster::Score(_) | OfCluster::ScoreOf(..) | OfCluster::Publish(_) | OfCluster::ReplaceRecord(..) => Mark::Trace,
+            OfCluster::ReadRecord | OfCluster::Hear(..) => Mark::Sees,
+        },
+        Effect::Own(effect) => mark_of_own(effect),
+    }
+}
+
+fn mark_of_own(effect: &Asked) -> Mark {
+    match effect {
+        Asked::Milestone(_) | Asked::OfHost(_) => Mark::Private,
+        Asked::OfDaemon(effect) => match effect {
+            OfDaemon::Launch(..) => Mark::Trace,
+            OfDaemon::Look { .. } | OfDaemon::Reach(..) => Mark::Sees,
+            OfDaemon::StillThere(_) | OfDaemon::HangingDisk(_) | OfDaemon::Dead(..) => Mark::Private,
+        },
+        Asked::OfServer(effect) => match effect {
             OfServer::Tell(_) | OfServer::Rest(..) | OfServer::CutClients | OfServer::EndWaiting(_) | OfServer::ReleaseWaiting { .. } => {
                 Mark::Trace
             }
@@ -689,10 +734,10 @@ fn mark(effect: &Effect) -> Mark {
             | OfServer::HoldCommits(_)
             | OfServer::Equip => Mark::Private,
         },
-        Effect::OfCluster(effect) => match effect {
-            OfCluster::Score(_) | OfCluster::ScoreOf(..) | OfCluster::Publish(_) | OfCluster::ReplaceRecord(..) => Mark::Trace,
-            OfCluster::ReadRecord | OfCluster::Positions | OfCluster::Memberships => Mark::Sees,
-            OfCluster::PublishReadable(_) | OfCluster::ServerIds | OfCluster::AddressOf(_) => Mark::Private,
+        Asked::OfAttributes(effect) => match effect {
+            OfAttributes::Publish(_) => Mark::Trace,
+            OfAttributes::Positions | OfAttributes::Memberships => Mark::Sees,
+            OfAttributes::PublishReadable(_) | OfAttributes::ServerIds | OfAttributes::AddressOf(_) => Mark::Private,
         },
     }
 }
