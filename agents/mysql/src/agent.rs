@@ -139,11 +139,14 @@ impl ocf::Promotable for MySql {
 
 impl ocf::Reloadable for MySql {
     fn reload(&self, context: &Context) -> Outcome {
-        let _lock = self.lock(context, &self.state_file)?;
-        if self.copying().is_some() {
-            return Ok(());
-        }
-        self.act(context, &self.rules(context), self.state_file.load(), Instance::reload)
+        let reload = || {
+            let _lock = self.lock(context, &self.state_file)?;
+            if self.copying().is_some() {
+                return Ok(());
+            }
+            self.act(context, &self.rules(context), self.state_file.load(), Instance::reload)
+        };
+        promotable::reloaded(context, reload())
     }
 }
 

@@ -65,6 +65,8 @@ pub(crate) struct Process {
     pub(crate) filters: String,
     /// Whether it has been attached to a primary.
     pub(crate) linked: bool,
+    /// Whether a reload could not tell it what the parameters are: its next monitor does.
+    pub(crate) reload_pending: bool,
     /// The epoch of its last promotion, which is over: what follows is another one, even here.
     pub(crate) reigned: Option<u64>,
 }
@@ -80,6 +82,7 @@ impl Process {
             dialect: None,
             filters: String::new(),
             linked: false,
+            reload_pending: false,
             reigned: None,
         }
     }
@@ -222,6 +225,10 @@ impl State {
 
     pub(crate) fn answered(&self) -> bool {
         self.process.as_ref().is_some_and(|process| process.answered)
+    }
+
+    pub(crate) fn reload_pending(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.reload_pending)
     }
 
     pub(crate) fn dialect(&self) -> Option<&Dialect> {

@@ -123,13 +123,16 @@ impl ocf::Promotable for Redis {
 
 impl ocf::Reloadable for Redis {
     fn reload(&self, context: &Context) -> Outcome {
-        let _lock = self.lock(context, &self.state_file)?;
-        let state = self.state_file.load();
-        if state.promoted() {
-            let (replicas, lag) = self.params.gate(context.environment.clone_max())?;
-            self.connect(limits::ANSWER)?.open_gate(replicas, lag)?;
-        }
-        Ok(())
+        let reload = || {
+            let _lock = self.lock(context, &self.state_file)?;
+            let state = self.state_file.load();
+            if state.promoted() {
+                let (replicas, lag) = self.params.gate(context.environment.clone_max())?;
+                self.connect(limits::ANSWER)?.open_gate(replicas, lag)?;
+            }
+            Ok(())
+        };
+        promotable::reloaded(context, reload())
     }
 }
 

@@ -292,6 +292,17 @@ pub fn not_spawned(error: process::DaemonError) -> Failure {
     }
 }
 
+/// What a reload comes to, whatever it could not do. A failed one is a failed start for Pacemaker, which stops the server then, on every node.
+///
+/// # Errors
+/// None.
+pub fn reloaded(context: &Context, outcome: Outcome) -> Outcome {
+    if let Err(failure) = outcome {
+        context.log.warning(format!("the next monitor takes the changed parameters over: {}", failure.reason));
+    }
+    Ok(())
+}
+
 /// A question to the cluster that failed.
 pub fn cluster_failure(error: pacemaker::Error) -> Failure {
     Failure::generic(error.to_string())

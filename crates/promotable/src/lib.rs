@@ -20,7 +20,7 @@ mod state_file;
 pub use account::ServerAccount;
 pub use drain::{Drain, HAPROXY_DRAIN};
 pub use ending::{end_in_order, end_server, grace, unless_gone};
-pub use host::{Host, NOTIFICATIONS, Whereabouts, asked, cluster_failure, not_spawned};
+pub use host::{Host, NOTIFICATIONS, Whereabouts, asked, cluster_failure, not_spawned, reloaded};
 pub use login::{Login, RememberedLogin, with_login};
 pub use machine::{Level, Machine, Moment, Port, Step};
 pub use protocol::{

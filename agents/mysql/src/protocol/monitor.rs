@@ -184,6 +184,11 @@ impl Instance<'_> {
                 Err(failure) => self.warning(failure.reason).await,
             }
         }
+        if self.state.reload_pending() {
+            if let Err(fault) = self.tell_parameters(seen).await {
+                self.warning(fault.to_string()).await;
+            }
+        }
         if let Err(failure) = self.tend_server_id(seen).await {
             self.warning(failure.reason).await;
         }

@@ -205,24 +205,34 @@ impl Instance<'_> {
         Ok(self.launch(patience, &peers).await?.is_some())
     }
 
-    /// Takes over changed parameters without a restart.
+    /// Takes over changed parameters without a restart. What cannot be told to the server now, its next monitor tells it.
     pub(crate) async fn reload(mut self) -> Outcome {
         self.state.addresses.clear();
+        self.state.of_process(|process| process.reload_pending = true);
         self.save().await?;
         if self.find().await.is_none() {
             return Ok(());
         }
         self.reach(limits::ANSWER).await?;
-        self.load_clone_if_wanted().await;
-        if !self.state.promoted() {
-            return Ok(());
+        if self.state.promoted() {
+            let seen = self.observe().await?;
+            self.tell_parameters(&seen).await?;
+            self.tend_members(&seen).await;
+        } else {
+            self.load_clone_if_wanted().await;
+            self.state.of_process(|process| process.reload_pending = false);
         }
-        let seen = self.observe().await?;
-        if seen.events_run != self.params().event_scheduler {
+        self.save().await
+    }
+
+    /// Tells a server what the parameters mean that may change while it runs.
+    pub(super) async fn tell_parameters(&mut self, seen: &Observation) -> Result<(), Fault> {
+        self.load_clone_if_wanted().await;
+        if self.state.promoted() && seen.events_run != self.params().event_scheduler {
             self.tell(Word::EventScheduler(self.params().event_scheduler)).await?;
         }
-        self.tend_members(&seen).await;
-        self.save().await
+        self.state.of_process(|process| process.reload_pending = false);
+        Ok(())
     }
 
     /// How long a server may take to end by itself, of `grace` at most. An orderly shutdown *releases* commits that wait for a replica, as

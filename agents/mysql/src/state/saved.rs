@@ -138,6 +138,8 @@ pub(super) struct Saved {
     filters: String,
     promoted: bool,
     linked: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    reload_pending: bool,
     reign: Option<Reign>,
     #[serde(with = "text")]
     claim: Option<Record>,
@@ -195,6 +197,7 @@ impl From<Saved> for State {
             dialect: saved.dialect.take(),
             filters: std::mem::take(&mut saved.filters),
             linked: saved.linked,
+            reload_pending: saved.reload_pending,
             reigned: reign.as_ref().filter(|reign| reign.stage == Stage::Over).map(|reign| reign.epoch),
             ..Process::of(identity)
         });
@@ -276,6 +279,7 @@ impl Saved {
             dialect: process.dialect,
             filters: process.filters,
             linked: process.linked,
+            reload_pending: process.reload_pending,
             ..self
         }
     }

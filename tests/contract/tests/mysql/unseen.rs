@@ -143,6 +143,25 @@ fn an_account_that_is_locked_or_has_used_its_hour_up_is_degraded() {
     }
 }
 
+/// Pacemaker takes a failed reload for a failed start, and would stop every server of the cluster.
+#[test]
+fn a_reload_that_cannot_ask_the_server_is_made_up_for_by_a_monitor() {
+    let group = established();
+    let with_events = |node| agent(node).parameter("event_scheduler", "yes");
+    let runs = |name: &str| group.node(name).variable("event_scheduler");
+    alter(&group, "IDENTIFIED BY 'another'");
+    for node in &group.nodes {
+        with_events(node).run("reload-agent").ok();
+        assert!(node.log().contains("the next monitor takes the changed parameters over"), "{}", node.log());
+    }
+    assert_eq!(["a", "b"].map(runs), ["OFF", "OFF"]);
+    group.nodes.iter().for_each(|node| write_secret(node, "another"));
+    for node in &group.nodes {
+        with_events(node).run("monitor");
+    }
+    assert_eq!(["a", "b"].map(runs), ["ON", "OFF"]);
+}
+
 #[test]
 fn an_agent_that_is_denied_a_statement_is_degraded() {
     let group = established();

@@ -88,6 +88,22 @@ fn a_password_changed_in_the_servers_alone_harms_nobody_and_elects_nobody() {
     assert_eq!(keys(&group, "c"), "51");
 }
 
+/// Pacemaker takes a failed reload for a failed start, and would stop every server of the cluster.
+#[test]
+fn a_reload_that_cannot_ask_the_server_is_made_up_for_by_a_monitor() {
+    let group = Group::established(ALL);
+    let a = group.node("a");
+    a.ask(&["CONFIG", "SET", "requirepass", "other"]).unwrap();
+    let quorum = || a.agent().parameter("durability", "quorum");
+    quorum().run("reload-agent").ok();
+    assert!(a.log().contains("the next monitor takes the changed parameters over"), "{}", a.log());
+    let mut client = Client::tcp(a.port).unwrap();
+    client.ask(&["AUTH", "other"]).unwrap();
+    client.ask(&["CONFIG", "SET", "requirepass", ""]).unwrap();
+    quorum().run("monitor").expect(&[8]);
+    assert_eq!(a.ask(&["CONFIG", "GET", "min-replicas-to-write"]).unwrap().lines().last(), Some("1"));
+}
+
 /// A replica that nobody can ask keeps no planned move from happening: the old primary knows that its successor has everything.
 #[test]
 fn a_planned_move_goes_on_beside_a_server_that_cannot_be_asked() {
