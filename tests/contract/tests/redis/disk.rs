@@ -129,12 +129,12 @@ fn a_replica_whose_data_disk_is_full_goes_on() {
     group.promote("a", &["a", "b"]).ok();
     group.wait_attached("b");
     let _ = std::fs::write(data.join("filler"), vec![b'x'; 65536]);
-    let server = replica.server().pid;
+    let server = replica.process().pid;
     replica.ask(&["BGSAVE"]).unwrap();
     eventually("the save to fail", || replica.ask(&["INFO", "persistence"]).unwrap().contains("rdb_last_bgsave_status:err"));
     group.node("a").write("k").unwrap();
     group.wait_caught_up("a", "b");
-    assert_eq!(replica.server().pid, server, "the replica goes on with the writes");
+    assert_eq!(replica.process().pid, server, "the replica goes on with the writes");
     let answer = replica.agent().run("monitor");
     answer.expect(&[190]);
     assert!(answer.reason().contains("free space"), "{}", answer.reason());

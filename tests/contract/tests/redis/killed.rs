@@ -139,7 +139,7 @@ fn an_agent_killed_at_any_moment_of_start_is_started_again_to_the_same_end() {
         kill_after(&node.agent(), "start", micros);
         let answer = node.agent().run("start");
         assert_eq!(answer.status, 0, "start after a start that was killed after {micros} us: {}", answer.stderr);
-        node.server();
+        node.process();
         node.agent().run("monitor").expect(&[0]);
         let stopped = node.agent().run("stop");
         assert!(stopped.status == 0 && node.servers().is_empty(), "killed after {micros} us, a server survives the stop: {stopped:?}");
@@ -228,7 +228,7 @@ fn two_starts_at_once_make_one_server() {
         for one in both {
             one.answer().ok();
         }
-        node.server();
+        node.process();
         node.agent().run("monitor").expect(&[0]);
     }
 }
@@ -298,12 +298,12 @@ fn a_server_that_somebody_else_started_is_taken_over() {
     // The rundir has to be the server's for that.
     assert!(by_hand.success());
     eventually("it answers", || testkit::Client::tcp(node.port).is_ok_and(|mut c| c.ask(&["PING"]).is_ok()));
-    let server = node.server().pid;
+    let server = node.process().pid;
     node.start();
-    assert_eq!(node.server().pid, server, "the running server is kept");
+    assert_eq!(node.process().pid, server, "the running server is kept");
     node.agent().run("monitor").expect(&[0]);
     node.write("x").expect_err("it was a primary by its own opinion, and is closed now");
-    node.server().signal(Signal::SIGCONT);
+    node.process().signal(Signal::SIGCONT);
     node.agent().run("stop").ok();
     assert!(node.servers().is_empty());
 }

@@ -211,6 +211,6 @@ fn replication_logs_in_with_the_agents_password() {
         client.ask(&["INFO", "replication"]).unwrap().contains("master_link_status:up")
     });
     for node in &group.nodes {
-        assert!(!node.server().arguments.contains(NEEDLE) && !node.server().environment.contains(NEEDLE), "{:?}", node.server());
+        assert!(!node.process().arguments.contains(NEEDLE) && !node.process().environment.contains(NEEDLE), "{:?}", node.process());
     }
 }
