@@ -1,6 +1,8 @@
 //! What the agents of both databases promise alike: the bodies of tests that each program names by [`promised!`], and so runs
 //! with a server of its own. A body stands here once where only its figures differ.
 
+pub(crate) mod disk;
+pub(crate) mod hostile;
 pub(crate) mod killed;
 pub(crate) mod steady;
 pub(crate) mod tester;
