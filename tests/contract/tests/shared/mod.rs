@@ -4,6 +4,7 @@
 pub(crate) mod disk;
 pub(crate) mod hostile;
 pub(crate) mod killed;
+pub(crate) mod secrets;
 pub(crate) mod steady;
 pub(crate) mod tester;
 pub(crate) mod tools;
