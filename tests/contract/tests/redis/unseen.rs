@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use testkit::{Client, Group, Lists, NO_USER_DATABASE, Node, after, eventually};
+use testkit::{Client, Group, Lists, Node, eventually};
+
+promised!(unseen(): a_user_database_that_does_not_answer_bans_no_node);
 
 const ALL: &[&str] = &["a", "b", "c"];
 const DECIDE: &str = "crm_attribute --type crm_config";
@@ -342,19 +344,4 @@ fn a_server_of_the_distributions_unit_on_our_data_is_refused_at_once_with_the_re
     assert!(server.try_wait().unwrap().is_none(), "a server that is not ours was killed by a start");
     let _ = server.kill();
     let _ = server.wait();
-}
-
-/// A directory service that is down is down for all nodes at once: nobody is banned for it.
-#[test]
-fn a_user_database_that_does_not_answer_bans_no_node() {
-    let node = Node::alone();
-    let agent = node.agent().parameter("user", "somebody-else");
-    let output = after(NO_USER_DATABASE, &agent.command(&["start"])).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(1) && said.contains("the user database of this node does not answer"), "{output:?}");
-    agent.run("start").refused(5, &["user somebody-else does not exist on this node"]);
-    // A server that runs is found all the same.
-    node.start();
-    let output = after(NO_USER_DATABASE, &agent.command(&["monitor"])).output().unwrap();
-    assert!(matches!(output.status.code(), Some(0 | 190)), "{output:?}");
 }

@@ -8,6 +8,8 @@ pub(crate) mod secrets;
 pub(crate) mod steady;
 pub(crate) mod tester;
 pub(crate) mod tools;
+pub(crate) mod unseen;
+pub(crate) mod validate;
 
 /// Tests of this program whose bodies stand in a module here, with what that needs to be told.
 macro_rules! promised {
