@@ -1,43 +1,70 @@
 //! Several nodes with one cluster's stand-in: the transitions of a promotable clone, step by step.
 
-use crate::agent::{Agent, Answer};
+use crate::agent::Answer;
 use crate::cluster::FakeCluster;
 use crate::lists::{Lists, Spelling};
-use crate::node::Node;
-
-/// What the transitions need of a node, whatever it serves.
-pub trait Instance {
-    /// The resource's name.
-    const RESOURCE: &'static str;
-
-    /// The node's name.
-    fn name(&self) -> &str;
-
-    /// The agent for this node.
-    fn agent(&self) -> Agent;
-}
+use crate::node::{Kind, NodeOf};
 
 /// Nodes `a`, `b`, `c`, all on this machine.
 #[derive(Debug)]
-pub struct GroupOf<N> {
+pub struct GroupOf<K: Kind> {
     /// The nodes.
-    pub nodes: Vec<N>,
+    pub nodes: Vec<NodeOf<K>>,
     /// Their cluster.
     pub cluster: FakeCluster,
     /// How the roles are spelt in notifications.
     pub spelling: Spelling,
 }
 
-/// Nodes with Redis, at different ports.
-pub type Group = GroupOf<Node>;
+impl<K: Kind> GroupOf<K> {
+    /// Nodes with these names, nothing started.
+    pub fn of(names: &[&str]) -> Self {
+        K::group(names)
+    }
 
-impl<N: Instance> GroupOf<N> {
+    /// All started, `a` promoted, the others attached, one write made and everywhere.
+    #[track_caller]
+    pub fn established(names: &[&'static str]) -> Self {
+        let group = Self::of(names);
+        group.start_all();
+        group.promote("a", names).ok();
+        for name in &names[1..] {
+            group.wait_attached(name);
+        }
+        if names.len() > 1 || K::writes_alone(group.node("a")) {
+            group.node("a").write("first").expect("a promoted primary takes writes");
+        }
+        for name in &names[1..] {
+            group.wait_caught_up("a", name);
+        }
+        group
+    }
+
+    /// Waits until a replica is attached to its primary.
+    #[track_caller]
+    pub fn wait_attached(&self, replica: &str) {
+        crate::eventually(&format!("{replica} is attached"), || self.node(replica).is_attached());
+    }
+
+    /// Waits until the replica holds everything that the primary holds.
+    #[track_caller]
+    pub fn wait_caught_up(&self, primary: &str, replica: &str) {
+        crate::eventually(&format!("{replica} has everything of {primary}"), || {
+            K::has_everything_of(self.node(replica), self.node(primary))
+        });
+    }
+
+    /// Which nodes take writes. More than one is always wrong.
+    pub fn writable(&self) -> Vec<&str> {
+        self.nodes.iter().filter(|n| !n.servers().is_empty() && n.is_writable()).map(|n| n.name.as_str()).collect()
+    }
+
     /// A node.
     ///
     /// # Panics
     /// When there is none of that name.
-    pub fn node(&self, name: &str) -> &N {
-        self.nodes.iter().find(|n| n.name() == name).expect("a node of the group")
+    pub fn node(&self, name: &str) -> &NodeOf<K> {
+        self.nodes.iter().find(|n| n.name == name).expect("a node of the group")
     }
 
     /// Starts all of them, nobody promoted.
@@ -107,59 +134,6 @@ impl<N: Instance> GroupOf<N> {
 
     /// The record of the last promotion.
     pub fn record(&self) -> String {
-        self.cluster.record(N::RESOURCE).unwrap_or_default()
-    }
-}
-
-impl Group {
-    /// Nodes with these names.
-    pub fn of(names: &[&str]) -> Self {
-        let first = Node::make(names[0], None);
-        let cluster = FakeCluster::at(&first.directory.join("cluster"));
-        let mut nodes = vec![first];
-        nodes.extend(names[1..].iter().map(|name| Node::make(name, None)));
-        let map = nodes.iter().map(|n| format!("{}:{}", n.name, n.port)).collect::<Vec<_>>().join(";");
-        for node in &mut nodes {
-            node.map.clone_from(&map);
-            node.size = names.len();
-            node.cluster = Some(cluster.clone());
-        }
-        Self { nodes, cluster, spelling: Spelling::Both }
-    }
-
-    /// Waits until a replica is attached to its primary.
-    #[track_caller]
-    pub fn wait_attached(&self, replica: &str) {
-        crate::eventually(&format!("{replica} is attached"), || self.node(replica).info("master_link_status") == "up");
-    }
-
-    /// Waits until the replica holds everything that the primary wrote.
-    #[track_caller]
-    pub fn wait_caught_up(&self, primary: &str, replica: &str) {
-        crate::eventually(&format!("{replica} has everything of {primary}"), || {
-            self.node(replica).info("master_link_status") == "up"
-                && self.node(replica).info("slave_repl_offset") == self.node(primary).info("master_repl_offset")
-        });
-    }
-
-    /// All started, `a` promoted, the others attached, one key written and everywhere.
-    #[track_caller]
-    pub fn established(names: &[&'static str]) -> Self {
-        let group = Self::of(names);
-        group.start_all();
-        group.promote("a", names).ok();
-        for name in &names[1..] {
-            group.wait_attached(name);
-        }
-        group.node("a").write("first").expect("a promoted primary takes writes");
-        for name in &names[1..] {
-            group.wait_caught_up("a", name);
-        }
-        group
-    }
-
-    /// Which nodes take writes. More than one is always wrong.
-    pub fn writable(&self) -> Vec<&str> {
-        self.nodes.iter().filter(|n| !n.servers().is_empty() && n.write("probe").is_ok()).map(|n| n.name.as_str()).collect()
+        self.cluster.record(K::RESOURCE).unwrap_or_default()
     }
 }

@@ -14,6 +14,7 @@ mod lists;
 pub mod mysql;
 mod node;
 mod processes;
+mod redis;
 mod sandbox;
 mod wait;
 
@@ -21,11 +22,12 @@ pub use agent::{Agent, Answer, Costs, NO_USER_DATABASE, Running, after, by_turns
 pub use client::Client;
 pub use cluster::FakeCluster;
 pub use disk::Disk;
-pub use group::{Group, GroupOf, Instance};
+pub use group::GroupOf;
 pub use haproxy::Haproxy;
 pub use lists::{Lists, Spelling};
-pub use node::Node;
+pub use node::{Kind, NodeOf};
 pub use processes::{Process, signal};
+pub use redis::{Group, Node, Redis};
 pub use sandbox::{AGENT, require};
 pub use wait::{begin_to_count, eventually, say_whether_the_machine_kept_up, within};
 

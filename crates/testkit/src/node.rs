@@ -1,76 +1,114 @@
-//! One node of a test: a Redis server's configuration, directories and port, and the agent that manages it.
+//! One node of a test, whatever it serves: its directories and port, its server, and the agent that manages it.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use crate::agent::Agent;
-use crate::client::Client;
-use crate::cluster::FakeCluster;
-use crate::group::Instance;
-use crate::processes::{Process, signal};
-use crate::sandbox::{AGENT, require};
 use nix::sys::signal::Signal;
 use nix::unistd::User;
+
+use crate::agent::Agent;
+use crate::cluster::FakeCluster;
+use crate::group::GroupOf;
+use crate::processes::{Process, signal};
+use crate::sandbox::require;
 
 /// Ports of this test program; below those that the kernel gives away by itself.
 static NEXT: AtomicU16 = AtomicU16::new(20_000);
 
-/// The resource's name in all tests.
-pub(crate) const RESOURCE: &str = "redis";
+/// A port that no other node has.
+pub(crate) fn next_port() -> u16 {
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A kind of server: what the bed has to know of it.
+pub trait Kind: Sized {
+    /// The agent, where `make install` puts it.
+    const AGENT: &'static str;
+    /// The resource's name in all tests.
+    const RESOURCE: &'static str;
+    /// Whom the image runs it as.
+    const USER: &'static str;
+    /// Whether the sandbox has room for the data of many tests that failed.
+    const KEEPS_DATA: bool;
+
+    /// A node without a cluster.
+    fn alone() -> NodeOf<Self>;
+
+    /// Nodes with these names, nothing started.
+    fn group(names: &[&str]) -> GroupOf<Self>;
+
+    /// Adds the parameters of the agent for this node.
+    fn parameters(node: &NodeOf<Self>, agent: Agent) -> Agent;
+
+    /// The servers that run here.
+    fn servers(node: &NodeOf<Self>) -> Vec<Process>;
+
+    /// Writes something of this name over the network.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    fn write(node: &NodeOf<Self>, name: &str) -> Result<String, String>;
+
+    /// Whether a user could write now.
+    fn is_writable(node: &NodeOf<Self>) -> bool;
+
+    /// Whether a primary takes writes that no replica acknowledges.
+    fn writes_alone(node: &NodeOf<Self>) -> bool;
+
+    /// Whether it receives from its primary.
+    fn is_attached(node: &NodeOf<Self>) -> bool;
+
+    /// Whether it holds everything that the primary holds.
+    fn has_everything_of(node: &NodeOf<Self>, primary: &NodeOf<Self>) -> bool;
+}
 
 /// A node. Its servers and files go with it.
 #[derive(Debug)]
-pub struct Node {
+pub struct NodeOf<K: Kind> {
     /// Its name.
     pub name: String,
     /// Everything of it.
     pub directory: PathBuf,
+    /// Where its server listens.
+    pub address: String,
     /// The port of its server.
     pub port: u16,
+    /// Which server it is, and what is that server's own.
+    pub server: K,
     /// The cluster's stand-in, when there is one.
     pub cluster: Option<FakeCluster>,
-    /// `tunnel_port_map`: all nodes of a group are this machine.
-    pub(crate) map: String,
     /// `clone-max`: how many nodes the group has.
     pub(crate) size: usize,
 }
 
-impl Node {
+impl<K: Kind> NodeOf<K> {
     /// A node without a cluster.
     pub fn alone() -> Self {
-        Self::make("alone", None)
+        K::alone()
     }
 
-    pub(crate) fn make(name: &str, cluster: Option<FakeCluster>) -> Self {
+    /// A node of nobody's cluster with these directories, which are the server's user's.
+    pub(crate) fn new(name: &str, directory: PathBuf, (address, port): (String, u16), server: K, own: &[&str]) -> Self {
         require();
         crate::wait::begin_to_count();
-        let port = NEXT.fetch_add(1, Ordering::Relaxed);
-        let directory = PathBuf::from(format!("/tmp/contract/{port}"));
-        let node = Self { name: name.to_owned(), directory, port, cluster, map: String::new(), size: 1 };
-        for part in ["data", "run", "state"] {
+        let node = Self { name: name.to_owned(), directory, address, port, server, cluster: None, size: 1 };
+        for part in ["run", "state"].iter().chain(own) {
             fs::create_dir_all(node.directory.join(part)).unwrap();
         }
-        node.give(&node.data());
-        node.configure("");
         node
     }
 
     /// Gives a file or directory to the server's user.
     pub fn give(&self, path: &Path) {
-        let user = User::from_name("redis").unwrap().expect("the image has a user redis");
+        let user = User::from_name(K::USER).unwrap().expect("the image has the server's user");
         chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
     }
 
     /// The data directory.
     pub fn data(&self) -> PathBuf {
         self.directory.join("data")
-    }
-
-    /// The configuration file.
-    pub fn config(&self) -> PathBuf {
-        self.directory.join("redis.conf")
     }
 
     /// The directory for state until the next boot.
@@ -80,47 +118,27 @@ impl Node {
 
     /// The agent's memory of the server.
     pub fn state_file(&self) -> PathBuf {
-        self.state().join(format!("systole-{RESOURCE}.state"))
+        self.state().join(format!("systole-{}.state", K::RESOURCE))
     }
 
-    /// The server's pid file.
-    pub fn pid_file(&self) -> PathBuf {
-        self.directory.join("run/redis-server.pid")
-    }
-
-    /// The server's socket.
-    pub fn socket(&self) -> PathBuf {
-        self.directory.join("run/redis.sock")
-    }
-
-    /// Writes the configuration: what every test needs, then `more`. Nothing is saved unless the test asks for it.
-    pub fn configure(&self, more: &str) {
-        let text = format!(
-            "bind 127.0.0.1\nport {}\ndir {}\nlogfile {}\nsave \"\"\nrepl-diskless-sync-delay 0\nrepl-backlog-size 16mb\n\
-             shutdown-timeout 30\n{more}\n",
-            self.port,
-            self.data().display(),
-            self.data().join("redis.log").display()
-        );
-        fs::write(self.config(), text).unwrap();
-        fs::set_permissions(self.config(), fs::Permissions::from_mode(0o640)).unwrap();
-        let redis = User::from_name("redis").unwrap().expect("the image has a user redis");
-        chown(self.config(), Some(0), Some(redis.gid.as_raw())).unwrap();
+    /// What the agent remembers in a file of this name: `score`, `lock`, `login`.
+    pub fn remembered(&self, what: &str) -> PathBuf {
+        self.state().join(format!("systole-{}.{what}", K::RESOURCE))
     }
 
     /// The agent for this node.
     pub fn agent(&self) -> Agent {
-        let agent = Agent::new(AGENT, RESOURCE)
-            .variable("HA_RSCTMP", self.state())
-            .variable("HA_LOGFILE", self.directory.join("ha.log"))
-            .parameter("config", self.config())
-            .parameter("rundir", self.directory.join("run"))
-            .parameter("port", self.port.to_string());
+        self.agent_at(K::AGENT)
+    }
+
+    /// The same with another build of the agent.
+    pub fn agent_at(&self, path: &str) -> Agent {
+        let agent = Agent::new(path, K::RESOURCE).variable("HA_RSCTMP", self.state()).variable("HA_LOGFILE", self.directory.join("ha.log"));
+        let agent = K::parameters(self, agent);
         let Some(cluster) = &self.cluster else { return agent };
         agent
             .variable("PATH", cluster.path())
             .parameter("crm_feature_set", "3.16.2")
-            .parameter("tunnel_port_map", &self.map)
             .meta("on_node", &self.name)
             .meta("clone_max", &self.size.to_string())
             .meta("notify", "true")
@@ -145,11 +163,7 @@ impl Node {
 
     /// The servers that run here. More than one is always wrong.
     pub fn servers(&self) -> Vec<Process> {
-        // A server begins in its rundir and goes to its data directory.
-        let here = |p: &Process| p.name.starts_with("redis-server") && p.directory.starts_with(&self.directory);
-        let found: Vec<Process> = Process::all().into_iter().filter(here).collect();
-        // A server that writes a snapshot does that in a child of its own.
-        found.iter().filter(|p| found.iter().all(|other| other.pid != p.parent)).cloned().collect()
+        K::servers(self)
     }
 
     /// The one server.
@@ -157,7 +171,7 @@ impl Node {
     /// # Panics
     /// When there is none, or more than one.
     #[track_caller]
-    pub fn server(&self) -> Process {
+    pub fn process(&self) -> Process {
         let mut servers = self.servers();
         assert_eq!(servers.len(), 1, "one server should run, but these do: {servers:?}");
         servers.remove(0)
@@ -172,43 +186,28 @@ impl Node {
     /// Kills the server and waits until it is gone.
     #[track_caller]
     pub fn kill_server(&self) {
-        let server = self.server();
+        let server = self.process();
         server.signal(Signal::SIGKILL);
         crate::eventually("the killed server is gone", || !server.is_there());
     }
 
-    /// A connection over the port, as the data's users have it.
-    ///
-    /// # Panics
-    /// When there is none.
-    #[track_caller]
-    pub fn client(&self) -> Client {
-        Client::tcp(self.port).unwrap_or_else(|e| panic!("port {} of {}: {e}", self.port, self.name))
-    }
-
-    /// One command over the port.
-    ///
-    /// # Errors
-    /// The server's.
-    #[track_caller]
-    pub fn ask(&self, words: &[&str]) -> Result<String, String> {
-        self.client().ask(words)
-    }
-
-    /// Writes a key over the port.
+    /// Writes something of this name over the network.
     ///
     /// # Errors
     /// The server's refusal.
     #[track_caller]
-    pub fn write(&self, key: &str) -> Result<String, String> {
-        self.ask(&["SET", key, "value"])
+    pub fn write(&self, name: &str) -> Result<String, String> {
+        K::write(self, name)
     }
 
-    /// A line of INFO replication.
-    #[track_caller]
-    pub fn info(&self, name: &str) -> String {
-        let text = self.ask(&["INFO", "replication"]).unwrap_or_default();
-        text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().to_owned()
+    /// Whether a user could write now.
+    pub fn is_writable(&self) -> bool {
+        K::is_writable(self)
+    }
+
+    /// Whether it receives from its primary.
+    pub fn is_attached(&self) -> bool {
+        K::is_attached(self)
     }
 
     /// The agent's log of this node.
@@ -221,23 +220,11 @@ impl Node {
     /// # Panics
     /// Without a cluster.
     pub fn score(&self) -> String {
-        self.cluster.as_ref().expect("a cluster").score(RESOURCE, &self.name).unwrap_or_default()
+        self.cluster.as_ref().expect("a cluster").score(K::RESOURCE, &self.name).unwrap_or_default()
     }
 }
 
-impl Instance for Node {
-    const RESOURCE: &'static str = RESOURCE;
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn agent(&self) -> Agent {
-        self.agent()
-    }
-}
-
-impl Drop for Node {
+impl<K: Kind> Drop for NodeOf<K> {
     fn drop(&mut self) {
         for process in self.watchers().into_iter().chain(self.servers()) {
             signal(process.pid, Signal::SIGKILL);
@@ -246,6 +233,9 @@ impl Drop for Node {
             crate::wait::say_whether_the_machine_kept_up();
             let log = self.log();
             eprintln!("--- log of {} ({}):\n{log}", self.name, self.directory.display());
+            if !K::KEEPS_DATA {
+                let _ = fs::remove_dir_all(self.data());
+            }
         } else {
             let _ = fs::remove_dir_all(&self.directory);
         }

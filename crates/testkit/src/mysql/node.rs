@@ -1,29 +1,21 @@
-//! One node of a test: a server's option file, directories, address and port, and the agent that manages it.
+//! One node of a test with MySQL or MariaDB: the server's option file, and what can be asked of it.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use nix::unistd::User;
-
 use crate::agent::Agent;
-use crate::cluster::FakeCluster;
-use crate::group::Instance;
+use crate::group::GroupOf;
 use crate::mysql::{AGENT, Client, Server, Waiting};
-use crate::processes::{Process, signal};
-use crate::sandbox::require;
+use crate::node::{Kind, NodeOf, next_port};
+use crate::processes::Process;
 use crate::within;
-use nix::sys::signal::Signal;
-
-/// Ports of this test program; below those that the kernel gives away by itself.
-static NEXT: AtomicU16 = AtomicU16::new(20_000);
 
 /// The resource's name in all tests.
-pub const RESOURCE: &str = "db";
+pub const RESOURCE: &str = <Server as Kind>::RESOURCE;
 
 /// What replicas log in with. Long enough to be found nowhere by accident.
 pub const REPLICATION_PASSWORD: &str = "Nachtigall-Replikation-9";
@@ -31,33 +23,70 @@ pub const REPLICATION_PASSWORD: &str = "Nachtigall-Replikation-9";
 /// What clients log in with.
 pub const APP_PASSWORD: &str = "app";
 
-/// A node. Its servers and files go with it.
-#[derive(Debug)]
-pub struct Node {
-    /// Its name.
-    pub name: String,
-    /// Everything of it.
-    pub directory: PathBuf,
-    /// Where its server listens. The servers of a group have one port, so each has an address of its own.
-    pub address: String,
-    /// The port of its server.
-    pub port: u16,
-    /// Its server's server_id.
-    pub number: u16,
-    /// Which server it is.
-    pub server: Server,
-    /// The cluster's stand-in, when there is one.
-    pub cluster: Option<FakeCluster>,
-    /// `clone-max`: how many nodes the group has.
-    pub(crate) size: usize,
+/// A node. The servers of a group have one port, so each has an address of its own.
+pub type Node = NodeOf<Server>;
+
+impl Kind for Server {
+    const AGENT: &'static str = AGENT;
+    const RESOURCE: &'static str = "db";
+    const USER: &'static str = "mysql";
+    // They take more room than all the rest.
+    const KEEPS_DATA: bool = false;
+
+    fn alone() -> Node {
+        Node::make("alone", 1, next_port())
+    }
+
+    fn group(names: &[&str]) -> GroupOf<Self> {
+        super::group::of(names)
+    }
+
+    fn parameters(node: &Node, agent: Agent) -> Agent {
+        let agent = agent
+            .parameter("binary", node.server.binary())
+            .parameter("config", node.config())
+            .parameter("datadir", node.data())
+            .parameter("socket", node.socket())
+            .parameter("pid", node.pid_file())
+            .parameter("log", node.error_log())
+            .parameter("replication_port", node.port.to_string())
+            .parameter("replication_passwd", REPLICATION_PASSWORD);
+        // It has to be said: nobody loses what an acknowledgement is worth in silence.
+        if node.server.is_lossless() { agent } else { agent.parameter("durability", "async-allowed") }
+    }
+
+    fn servers(node: &Node) -> Vec<Process> {
+        let data = node.data();
+        Process::all().into_iter().filter(|p| (p.name == "mysqld" || p.name == "mariadbd") && p.directory == data).collect()
+    }
+
+    #[track_caller]
+    fn write(node: &Node, name: &str) -> Result<String, String> {
+        node.ask(&format!("REPLACE INTO t.k (name, value) VALUES ('{name}', 'value')"))
+    }
+
+    /// Nothing is written, so nothing waits for a replica.
+    fn is_writable(node: &Node) -> bool {
+        let Ok(mut client) = node.try_client() else { return false };
+        let open = client.ask("BEGIN").is_ok() && client.ask("REPLACE INTO t.k (name, value) VALUES ('probe', '')").is_ok();
+        let _ = client.ask("ROLLBACK");
+        open
+    }
+
+    fn writes_alone(node: &Node) -> bool {
+        !node.server.is_lossless()
+    }
+
+    fn is_attached(node: &Node) -> bool {
+        node.replication_of("replica_io_running", "slave_io_running") == "Yes"
+    }
+
+    fn has_everything_of(node: &Node, primary: &Node) -> bool {
+        node.executed() == primary.executed()
+    }
 }
 
 impl Node {
-    /// A node without a cluster.
-    pub fn alone() -> Self {
-        Self::make("alone", 1, Self::next_port())
-    }
-
     /// A server of nobody's cluster, with the port of another node's.
     pub fn outside(other: &Self, number: u16) -> Self {
         Self::make("alone", number, other.port)
@@ -72,58 +101,31 @@ impl Node {
         node
     }
 
-    pub(crate) fn next_port() -> u16 {
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    }
-
     pub(crate) fn make(name: &str, number: u16, port: u16) -> Self {
-        require();
-        crate::wait::begin_to_count();
-        let server = Server::here();
-        let node = Self {
-            name: name.to_owned(),
-            directory: PathBuf::from(format!("/tmp/contract/{port}-{name}")),
-            address: format!("127.0.1.{number}"),
-            port,
-            number: number + 10,
-            server,
-            cluster: None,
-            size: 1,
-        };
+        let directory = PathBuf::from(format!("/tmp/contract/{port}-{name}"));
+        let at = (format!("127.0.1.{number}"), port);
+        let node = Self::new(name, directory, at, Server::here(), &["log"]);
         for part in ["run", "state", "log"] {
-            fs::create_dir_all(node.directory.join(part)).unwrap();
             node.give(&node.directory.join(part));
         }
-        let copied = Command::new("cp").arg("-a").arg(server.template()).arg(node.data()).status().unwrap();
+        let copied = Command::new("cp").arg("-a").arg(node.server.template()).arg(node.data()).status().unwrap();
         assert!(copied.success(), "the data directory cannot be copied");
         node.configure("");
         node
     }
 
-    /// Gives a file or directory to the server's user.
-    pub fn give(&self, path: &Path) {
-        let user = User::from_name("mysql").unwrap().expect("the image has a user mysql");
-        chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
-    }
-
-    /// The data directory.
-    pub fn data(&self) -> PathBuf {
-        self.directory.join("data")
+    /// Its server's server_id: ten more than the last number of its address.
+    ///
+    /// # Panics
+    /// When its address is none of the bed's.
+    pub fn number(&self) -> u16 {
+        let last = self.address.rsplit('.').next().and_then(|last| last.parse::<u16>().ok());
+        last.expect("an address ends with a number") + 10
     }
 
     /// The option file.
     pub fn config(&self) -> PathBuf {
         self.directory.join("site.cnf")
-    }
-
-    /// The directory for state until the next boot.
-    pub fn state(&self) -> PathBuf {
-        self.directory.join("state")
-    }
-
-    /// The agent's memory of the server.
-    pub fn state_file(&self) -> PathBuf {
-        self.state().join(format!("systole-{RESOURCE}.state"))
     }
 
     /// The server's pid file.
@@ -150,7 +152,7 @@ impl Node {
             self.address,
             self.port,
             self.port,
-            self.number,
+            self.number(),
             self.server.small().join("\n"),
             self.server.options()
         );
@@ -158,45 +160,6 @@ impl Node {
         let text = if self.server == Server::MySql56 { text.replace("innodb_flush_method=fsync\n", "") } else { text };
         fs::write(self.config(), text).unwrap();
         fs::set_permissions(self.config(), fs::Permissions::from_mode(0o644)).unwrap();
-    }
-
-    /// The agent for this node.
-    pub fn agent(&self) -> Agent {
-        self.agent_at(AGENT)
-    }
-
-    /// The same with another build of the agent.
-    pub fn agent_at(&self, path: &str) -> Agent {
-        let agent = Agent::new(path, RESOURCE)
-            .variable("HA_RSCTMP", self.state())
-            .variable("HA_LOGFILE", self.directory.join("ha.log"))
-            .parameter("binary", self.server.binary())
-            .parameter("config", self.config())
-            .parameter("datadir", self.data())
-            .parameter("socket", self.socket())
-            .parameter("pid", self.pid_file())
-            .parameter("log", self.error_log())
-            .parameter("replication_port", self.port.to_string())
-            .parameter("replication_passwd", REPLICATION_PASSWORD);
-        // It has to be said: nobody loses what an acknowledgement is worth in silence.
-        let agent = if self.server.is_lossless() { agent } else { agent.parameter("durability", "async-allowed") };
-        let Some(cluster) = &self.cluster else { return agent };
-        agent
-            .variable("PATH", cluster.path())
-            .parameter("crm_feature_set", "3.16.2")
-            .meta("on_node", &self.name)
-            .meta("clone_max", &self.size.to_string())
-            .meta("notify", "true")
-            .meta("promotable", "true")
-            .meta("promoted_max", "1")
-            .meta("master_max", "1")
-            .meta("interval", "10000")
-    }
-
-    /// Makes the server run, unpromoted.
-    #[track_caller]
-    pub fn start(&self) {
-        self.agent().run("start").ok();
     }
 
     /// Makes the server run by its option file alone, as the distribution's service does, without the agent.
@@ -216,48 +179,10 @@ impl Node {
         crate::eventually("the server answers", || self.administer("SELECT 1").is_ok());
     }
 
-    /// Makes the server run, promoted, without any election (without a cluster there is none).
-    #[track_caller]
-    pub fn start_promoted(&self) {
-        self.start();
-        self.agent().run("promote").ok();
-    }
-
-    /// The servers that run here. More than one is always wrong.
-    pub fn servers(&self) -> Vec<Process> {
-        let data = self.data();
-        Process::all().into_iter().filter(|p| (p.name == "mysqld" || p.name == "mariadbd") && p.directory == data).collect()
-    }
-
-    /// The one server.
-    ///
-    /// # Panics
-    /// When there is none, or more than one.
-    #[track_caller]
-    pub fn process(&self) -> Process {
-        let mut servers = self.servers();
-        assert_eq!(servers.len(), 1, "one server should run, but these do: {servers:?}");
-        servers.remove(0)
-    }
-
     /// What writes to the disks of this node's server.
     pub fn disk_writers(&self) -> Vec<Process> {
         let arguments = format!("write-to-disks {}", self.data().display());
         Process::all().into_iter().filter(|p| p.name == "systole-watch" && p.arguments.contains(&arguments)).collect()
-    }
-
-    /// The watchers of this node's server.
-    pub fn watchers(&self) -> Vec<Process> {
-        let state = self.state().display().to_string();
-        Process::all().into_iter().filter(|p| p.name == "systole-watch" && p.arguments.contains(&state)).collect()
-    }
-
-    /// Kills the server and waits until it is gone.
-    #[track_caller]
-    pub fn kill_server(&self) {
-        let server = self.process();
-        server.signal(Signal::SIGKILL);
-        crate::eventually("the killed server is gone", || !server.is_there());
     }
 
     /// A connection over the network, as the data's users have it.
@@ -316,15 +241,6 @@ impl Node {
         self.administer(&format!("SELECT @@global.{name}")).unwrap_or_else(|e| panic!("{}: {name}: {e}", self.name))
     }
 
-    /// Writes a row over the network.
-    ///
-    /// # Errors
-    /// The server's refusal.
-    #[track_caller]
-    pub fn write(&self, name: &str) -> Result<String, String> {
-        self.ask(&format!("REPLACE INTO t.k (name, value) VALUES ('{name}', 'value')"))
-    }
-
     /// A client whose write is expected to wait.
     pub fn write_and_wait(&self, name: &str) -> Waiting {
         self.ask_and_wait(&[], &format!("REPLACE INTO t.k (name, value) VALUES ('{name}', 'value')"))
@@ -365,14 +281,6 @@ impl Node {
         taken
     }
 
-    /// Whether a user could write now. Nothing is written, so nothing waits for a replica.
-    pub fn is_writable(&self) -> bool {
-        let Ok(mut client) = self.try_client() else { return false };
-        let open = client.ask("BEGIN").is_ok() && client.ask("REPLACE INTO t.k (name, value) VALUES ('probe', '')").is_ok();
-        let _ = client.ask("ROLLBACK");
-        open
-    }
-
     /// Whether this row is there.
     ///
     /// # Panics
@@ -410,11 +318,6 @@ impl Node {
         self.replication_of("source_host", "master_host")
     }
 
-    /// Whether it receives.
-    pub fn is_attached(&self) -> bool {
-        self.replication_of("replica_io_running", "slave_io_running") == "Yes"
-    }
-
     /// Stops its receiver, as a network fault does: it keeps its data and gets no more.
     #[track_caller]
     pub fn cut_off(&self) {
@@ -434,47 +337,5 @@ impl Node {
         let name = format!("{}_wait_sessions", self.server.source());
         let row = root.row(&format!("SHOW GLOBAL STATUS LIKE '{name}'")).unwrap();
         row.get("value").and_then(|v| v.parse().ok()).unwrap_or_default()
-    }
-
-    /// The agent's log of this node.
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.directory.join("ha.log")).unwrap_or_default()
-    }
-
-    /// This node's promotion score.
-    ///
-    /// # Panics
-    /// Without a cluster.
-    pub fn score(&self) -> String {
-        self.cluster.as_ref().expect("a cluster").score(RESOURCE, &self.name).unwrap_or_default()
-    }
-}
-
-impl Instance for Node {
-    const RESOURCE: &'static str = RESOURCE;
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn agent(&self) -> Agent {
-        self.agent()
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        for process in self.watchers().into_iter().chain(self.servers()) {
-            signal(process.pid, Signal::SIGKILL);
-        }
-        if std::thread::panicking() {
-            crate::wait::say_whether_the_machine_kept_up();
-            let log = self.log();
-            eprintln!("--- log of {} ({}):\n{log}", self.name, self.directory.display());
-            // The data take more room than all the rest, and the sandbox has no disk for those of many failures.
-            let _ = fs::remove_dir_all(self.data());
-        } else {
-            let _ = fs::remove_dir_all(&self.directory);
-        }
     }
 }

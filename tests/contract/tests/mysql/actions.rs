@@ -3,6 +3,8 @@
 use testkit::mysql::{Group, Node};
 use testkit::{Agent, Lists, Spelling};
 
+promised!(validate(): a_clone_without_notify_does_not_start);
+
 #[test]
 fn every_action_can_be_repeated() {
     let node = Node::alone();
@@ -99,13 +101,6 @@ fn nothing_installed_is_not_running_and_can_be_stopped() {
 fn promote_of_a_server_that_does_not_run_fails() {
     let node = Node::alone();
     node.agent().run("promote").refused(1, &["does not run", "start it"]);
-}
-
-#[test]
-fn a_clone_without_notify_does_not_start() {
-    let group = Group::of(&["a"]);
-    group.node("a").agent().meta("notify", "false").run("start").refused(6, &["notify=true"]);
-    assert!(group.node("a").servers().is_empty());
 }
 
 /// A notification never fails, whatever it says.

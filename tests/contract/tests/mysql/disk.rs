@@ -1,33 +1,15 @@
 //! The disks: full. What must work all the same is stop.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use testkit::mysql::Node;
 
-/// A file system of one page that is full. It is unmounted with this.
-struct Full<'a>(&'a Path);
+use crate::shared::disk::{Full, mount};
 
-impl<'a> Full<'a> {
-    fn on(directory: &'a Path) -> Self {
-        mount(directory, "4k");
-        std::fs::write(directory.join("filler"), vec![b'x'; 4096]).unwrap();
-        std::fs::write(directory.join("more"), b"x").expect_err("the disk should be full");
-        Self(directory)
-    }
-}
-
-impl Drop for Full<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").args(["-l"]).arg(self.0).status();
-    }
-}
-
-fn mount(directory: &Path, size: &str) {
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(directory).status().unwrap();
-    assert!(mounted.success(), "a tmpfs cannot be mounted in this sandbox");
-}
+promised!(disk(): a_start_that_cannot_remember_its_server_leaves_none);
+promised!(disk(): a_demotion_with_a_full_state_directory_leaves_nothing_writable, monitor_answers_when_the_state_directory_is_full);
 
 #[test]
 fn stop_succeeds_when_the_state_directory_is_full() {
@@ -43,38 +25,6 @@ fn stop_succeeds_when_the_state_directory_is_full() {
         node.agent().run("stop").ok();
         assert!(node.servers().is_empty());
     }
-}
-
-#[test]
-fn monitor_answers_when_the_state_directory_is_full() {
-    let node = Node::alone();
-    node.start();
-    let directory = node.state();
-    let _full = Full::on(&directory);
-    node.agent().run("monitor").expect(&[0, 1]);
-    node.agent().probing().run("monitor").expect(&[0, 1]);
-}
-
-#[test]
-fn a_start_that_cannot_remember_its_server_leaves_none() {
-    let node = Node::alone();
-    let directory = node.state();
-    let _full = Full::on(&directory);
-    node.agent().run("start").refused(1, &["systole-db.state", "free space"]);
-    std::thread::sleep(Duration::from_millis(100));
-    assert!(node.servers().is_empty(), "a failed start leaves {:?}", node.servers());
-}
-
-#[test]
-fn a_demotion_with_a_full_state_directory_leaves_nothing_writable() {
-    let node = Node::alone();
-    node.start_promoted();
-    let directory = node.state();
-    let _full = Full::on(&directory);
-    let _ = node.agent().run("demote");
-    assert!(!node.is_writable(), "it was demoted, or should have been killed");
-    node.agent().run("stop").ok();
-    assert!(node.servers().is_empty());
 }
 
 /// A node whose data are on a disk of their own, to be filled.

@@ -254,7 +254,7 @@ fn a_server_with_transactions_of_its_own_does_not_follow_and_says_which() {
     let b = group.node("b");
     b.write_behind_the_agents_back("errant");
     let own = b.administer(if b.server == Server::MariaDb { "SELECT @@last_gtid" } else { "SELECT @@server_uuid" }).unwrap();
-    let own = if own.is_empty() { format!("-{}-", b.number) } else { own };
+    let own = if own.is_empty() { format!("-{}-", b.number()) } else { own };
     let answer = b.agent().run("monitor");
     answer.refused(190, &["transactions that the primary does not have"]);
     assert!(answer.reason().contains(&own), "{own} is not in {}", answer.reason());

@@ -5,18 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 
 use testkit::mysql::Node;
 
-const HOSTILE: [&str; 10] = [
-    "a\nb",
-    "a\rocf-exit-reason:all is well",
-    "$(touch /tmp/contract/executed)",
-    "`touch /tmp/contract/executed`",
-    "; touch /tmp/contract/executed",
-    "' || touch /tmp/contract/executed #",
-    "\"",
-    "--init-file=/etc/passwd",
-    "%s%n%x",
-    "\u{1b}[2J",
-];
+use crate::shared::hostile::expect_one_clean_reason;
+
+promised!(hostile(&Node::empty(), &parameters(), "--init-file=/etc/passwd"): hostile_values_are_refused_or_taken_literally_and_never_executed);
+promised!(hostile(&Node::empty(), &parameters()): very_long_values);
+
 /// All that the agent has, from its meta-data.
 fn parameters() -> Vec<String> {
     let xml = testkit::Agent::bare(testkit::mysql::AGENT).run("meta-data").stdout;
@@ -24,34 +17,6 @@ fn parameters() -> Vec<String> {
         xml.lines().filter_map(|l| Some(l.trim().strip_prefix("<parameter name=\"")?.split('"').next()?.to_owned())).collect();
     assert!(names.len() > 30, "{names:?}");
     names
-}
-
-#[track_caller]
-fn expect_one_clean_reason(stderr: &str, what: &str) {
-    let reasons = stderr.lines().filter(|l| l.starts_with("ocf-exit-reason:")).count();
-    assert!(reasons <= 1, "{what}: forged reasons:\n{stderr}");
-    assert!(!stderr.contains('\u{1b}') && !stderr.contains('\r'), "{what}: control characters reach the terminal: {stderr:?}");
-    assert!(!stderr.contains("panicked"), "{what}: {stderr}");
-}
-
-#[test]
-fn hostile_values_are_refused_or_taken_literally_and_never_executed() {
-    let node = Node::empty();
-    for name in &parameters() {
-        for value in HOSTILE {
-            let what = format!("{name}={value:?}");
-            let agent = node.agent().parameter(name, value);
-            let validated = agent.run("validate-all");
-            assert!((0..=6).contains(&validated.status), "{what}: validate-all ended with {}: {}", validated.status, validated.stderr);
-            expect_one_clean_reason(&validated.stderr, &what);
-            let probed = agent.clone().probing().run("monitor");
-            assert!([5, 7].contains(&probed.status), "{what}: a probe ended with {}: {}", probed.status, probed.stderr);
-            let stopped = agent.run("stop");
-            assert_eq!(stopped.status, 0, "{what}: stop failed, which gets the node fenced: {}", stopped.stderr);
-        }
-    }
-    assert!(!std::path::Path::new("/tmp/contract/executed").exists(), "a parameter's value was executed");
-    assert!(node.servers().is_empty());
 }
 
 /// What goes into SQL as a literal goes in as it is.
@@ -158,19 +123,6 @@ fn values_that_are_no_utf_8() {
         }
         agent.run("stop").ok();
         assert!(node.servers().is_empty());
-    }
-}
-
-#[test]
-fn very_long_values() {
-    let node = Node::empty();
-    let long = format!("/{}", "x".repeat(100_000));
-    for name in &parameters() {
-        let agent = node.agent().parameter(name, &long);
-        let answer = agent.run("validate-all");
-        assert!((0..=6).contains(&answer.status), "{name}: {}", answer.status);
-        agent.clone().probing().run("monitor").expect(&[5, 7]);
-        agent.run("stop").ok();
     }
 }
 

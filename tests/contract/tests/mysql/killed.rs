@@ -5,50 +5,18 @@ use std::time::Duration;
 use testkit::mysql::{FAULTY_AGENT, Group, Node};
 use testkit::{Agent, Answer, Lists, Signal, eventually};
 
+use crate::shared::killed::{kill_after, moments};
+
 const ALL: &[&str] = &["a", "b", "c"];
 
-#[test]
-fn a_dead_replica_is_not_running() {
-    let node = Node::alone();
-    node.start();
-    node.kill_server();
-    node.agent().run("monitor").expect(&[7]);
-}
-
-#[test]
-fn a_dead_primary_is_a_failed_primary_but_a_probe_finds_nothing() {
-    let node = Node::alone();
-    node.start_promoted();
-    node.kill_server();
-    node.agent().probing().run("monitor").expect(&[7]);
-    node.agent().run("monitor").refused(9, &["gone"]);
-    node.agent().run("demote").ok();
-    node.agent().run("monitor").expect(&[7]);
-    node.agent().run("stop").ok();
-}
-
-/// The watcher lowers the score without any monitor, and nothing else does in this time.
-#[test]
-fn the_death_of_the_server_lowers_the_score_at_once() {
-    let group = Group::established(&["a", "b"]);
-    assert_eq!(group.node("a").score(), "1000");
-    assert_eq!(group.node("a").watchers().len(), 1, "one watcher a server");
-    group.node("a").kill_server();
-    eventually("the score is lowered", || group.node("a").score() == "-INFINITY");
-}
-
-/// Without the watcher the monitor does it, before it reports: after the demotion the scheduler would promote it again.
-#[test]
-fn the_monitor_of_a_dead_primary_lowers_the_score() {
-    let group = Group::established(&["a", "b"]);
-    let a = group.node("a");
-    a.watchers().iter().for_each(|w| w.signal(Signal::SIGKILL));
-    eventually("the watcher is gone", || a.watchers().is_empty());
-    a.kill_server();
-    assert_eq!(a.score(), "1000");
-    a.agent().run("monitor").expect(&[9]);
-    assert_eq!(a.score(), "-INFINITY");
-}
+promised!(killed(): a_dead_replica_is_not_running, a_dead_primary_is_a_failed_primary_but_a_probe_finds_nothing);
+promised!(killed(): the_death_of_the_server_lowers_the_score_at_once, the_monitor_of_a_dead_primary_lowers_the_score);
+promised!(killed(): two_stops_at_once_both_succeed, a_stop_leaves_no_score_and_no_watcher);
+promised!(killed((8, 600_000)): an_agent_killed_at_any_moment_of_start_is_started_again_to_the_same_end);
+promised!(killed((10, 300_000), Duration::from_millis(50)): an_agent_killed_at_any_moment_of_start_leaves_nothing_that_stop_does_not_find);
+promised!(killed(3): two_starts_at_once_make_one_server);
+promised!(killed(4): start_and_stop_at_once_end_in_one_of_both);
+promised!(killed(Duration::from_secs(10)): stop_does_not_wait_for_a_lock_for_longer_than_it_has);
 
 #[test]
 fn the_monitor_starts_a_watcher_that_is_missing() {
@@ -61,15 +29,6 @@ fn the_monitor_starts_a_watcher_that_is_missing() {
         // What it starts is one of its name for a moment.
         eventually("there is one watcher", || b.watchers().len() == 1);
     }
-}
-
-#[test]
-fn a_stop_leaves_no_score_and_no_watcher() {
-    let group = Group::established(&["a", "b"]);
-    group.node("b").agent().run("monitor").expect(&[0]);
-    group.node("b").agent().run("stop").ok();
-    assert!(group.node("b").watchers().is_empty(), "the watcher still runs");
-    assert_eq!(group.node("b").score(), "", "the score is withdrawn");
 }
 
 /// A server that a signal has stopped answers nobody; it is found within seconds, and its demotion ends it.
@@ -236,45 +195,6 @@ fn a_demotion_that_died_at_any_step_is_carried_out_again() {
     }
 }
 
-/// Runs an action and kills the agent after so many microseconds.
-fn kill_after(agent: &Agent, action: &str, micros: u64) {
-    let running = agent.spawn(action);
-    std::thread::sleep(Duration::from_micros(micros));
-    running.kill();
-}
-
-/// Moments from 0 to `most` microseconds, spread without a pattern.
-fn moments(rounds: u64, most: u64) -> impl Iterator<Item = u64> {
-    (1..=rounds).map(move |n| n * 7919 * most / 100 % most)
-}
-
-#[test]
-fn an_agent_killed_at_any_moment_of_start_is_started_again_to_the_same_end() {
-    let node = Node::alone();
-    for micros in moments(8, 600_000) {
-        kill_after(&node.agent(), "start", micros);
-        let answer = node.agent().run("start");
-        assert_eq!(answer.status, 0, "start after a start that was killed after {micros} us: {}", answer.stderr);
-        node.process();
-        node.agent().run("monitor").expect(&[0]);
-        let stopped = node.agent().run("stop");
-        assert!(stopped.status == 0 && node.servers().is_empty(), "killed after {micros} us, a server survives the stop: {stopped:?}");
-    }
-}
-
-/// Pacemaker answers a start that failed or timed out with a stop.
-#[test]
-fn an_agent_killed_at_any_moment_of_start_leaves_nothing_that_stop_does_not_find() {
-    let node = Node::alone();
-    for micros in moments(10, 300_000) {
-        kill_after(&node.agent(), "start", micros);
-        node.agent().run("stop").ok();
-        // What was just spawned may need a moment to become a server.
-        std::thread::sleep(Duration::from_millis(50));
-        assert!(node.servers().is_empty(), "killed after {micros} us: {:?} survives the stop", node.servers());
-    }
-}
-
 #[test]
 fn an_agent_killed_at_any_moment_of_promote_and_demote_is_run_again() {
     let node = Node::alone();
@@ -295,42 +215,6 @@ fn an_agent_killed_at_any_moment_of_promote_and_demote_is_run_again() {
 }
 
 #[test]
-fn two_starts_at_once_make_one_server() {
-    for _ in 0..3 {
-        let node = Node::alone();
-        for one in [node.agent().spawn("start"), node.agent().spawn("start")] {
-            one.answer().ok();
-        }
-        node.process();
-        node.agent().run("monitor").expect(&[0]);
-    }
-}
-
-#[test]
-fn two_stops_at_once_both_succeed() {
-    let node = Node::alone();
-    node.start_promoted();
-    for one in [node.agent().spawn("stop"), node.agent().spawn("stop")] {
-        one.answer().ok();
-    }
-    assert!(node.servers().is_empty());
-}
-
-#[test]
-fn start_and_stop_at_once_end_in_one_of_both() {
-    for round in 0..4 {
-        let node = Node::alone();
-        let actions = if round % 2 == 0 { ["start", "stop"] } else { ["stop", "start"] };
-        for one in actions.map(|action| node.agent().spawn(action)) {
-            one.answer().ok();
-        }
-        let running = node.servers().len();
-        assert!(running <= 1, "{:?}", node.servers());
-        node.agent().run("monitor").expect(&[if running == 1 { 0 } else { 7 }]);
-    }
-}
-
-#[test]
 fn a_monitor_answers_while_a_start_goes_on() {
     let node = Node::alone();
     let starting = node.agent().spawn("start");
@@ -343,24 +227,6 @@ fn a_monitor_answers_while_a_start_goes_on() {
         }
     }
     starting.answer().ok();
-}
-
-/// A start whose agent hangs holds the lock; the stop that follows its timeout must not wait for it for ever.
-#[test]
-fn stop_does_not_wait_for_a_lock_for_longer_than_it_has() {
-    let node = Node::alone();
-    node.start();
-    let lock = node.state().join("systole-db.lock");
-    let mut holder = std::process::Command::new("flock").arg(&lock).args(["sleep", "60"]).spawn().expect("flock is in the image");
-    eventually("the lock is held", || {
-        !std::process::Command::new("flock").args(["-n", "-x"]).arg(&lock).arg("true").status().unwrap().success()
-    });
-    let answer = node.agent().timeout(Duration::from_secs(10)).run("stop");
-    let _ = holder.kill();
-    let _ = holder.wait();
-    answer.ok();
-    assert!(answer.counted < Duration::from_secs(10), "{answer:?}");
-    assert!(node.servers().is_empty());
 }
 
 /// A server that never comes up, and does not end when it is told to, as MariaDB was seen to do in the middle of its start.

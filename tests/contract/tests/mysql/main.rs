@@ -8,6 +8,10 @@
 //! `/tmp/contract` of the sandbox, without the data, and prints the agent's log.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of this is tests")]
 
+#[macro_use]
+#[path = "../shared/mod.rs"]
+mod shared;
+
 mod actions;
 mod attacks;
 mod closed;
@@ -36,3 +40,6 @@ mod tools;
 mod unseen;
 mod validate;
 mod waiting;
+
+/// What this program tests: the kind of server of the tests that all databases have.
+type Here = testkit::mysql::Server;

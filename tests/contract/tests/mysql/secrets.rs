@@ -1,58 +1,15 @@
 //! Passwords are where they are needed and nowhere else.
 
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
 
 use testkit::mysql::{Group, Node, REPLICATION_PASSWORD, Server};
-use testkit::{Agent, Lists, Process};
+use testkit::{Agent, Lists};
+
+use crate::shared::secrets::{Lookout, NEEDLE, expect_clean_trace, loud, syslog, walk};
 
 /// Everything that shells, SQL and XML could stumble over, and a word to search for. MySQL takes 32 characters.
 const PASSWORD: &str = r#"hunter2 "q" 's' $(id) ` \ ; & <"#;
-const NEEDLE: &str = "hunter2";
-
-/// What arrives at /dev/log. One listener for all tests of this program.
-fn syslog() -> &'static Mutex<String> {
-    static LINES: OnceLock<Mutex<String>> = OnceLock::new();
-    static LISTENING: OnceLock<()> = OnceLock::new();
-    let lines = LINES.get_or_init(Mutex::default);
-    LISTENING.get_or_init(|| {
-        let _ = std::fs::remove_file("/dev/log");
-        let socket = UnixDatagram::bind("/dev/log").expect("/dev/log can be bound in the sandbox");
-        std::thread::spawn(move || {
-            let mut buffer = vec![0; 65_536];
-            while let Ok(length) = socket.recv(&mut buffer) {
-                lines.lock().unwrap().push_str(&format!("{}\n", String::from_utf8_lossy(&buffer[..length])));
-            }
-        });
-    });
-    lines
-}
-
-/// Looks at the arguments and environments of all processes until it is told to stop.
-fn scan(stop: Arc<AtomicBool>, needles: &'static [&'static str]) -> std::thread::JoinHandle<Vec<String>> {
-    std::thread::spawn(move || {
-        let me = i32::try_from(std::process::id()).unwrap();
-        let mut found = Vec::new();
-        while !stop.load(Ordering::Relaxed) {
-            for process in Process::all().into_iter().filter(|p| p.pid != me) {
-                let holds = |text: &str| needles.iter().any(|needle| text.contains(needle));
-                if holds(&process.arguments) {
-                    found.push(format!("arguments of {}: {}", process.name, process.arguments));
-                }
-                // The agent itself gets its parameters in its environment: that is how Pacemaker hands them over. A thread
-                // of this test is a moment from being the agent.
-                let agent = process.name == "mysql" || process.name.contains("::") || process.name.starts_with("mysql-");
-                if holds(&process.environment) && !agent {
-                    found.push(format!("environment of {}: {}", process.name, process.environment));
-                }
-            }
-        }
-        found
-    })
-}
 
 fn secret_file(node: &Node, name: &str, text: &str) -> std::path::PathBuf {
     let path = node.directory.join(name);
@@ -78,18 +35,6 @@ fn expect_nowhere(directory: &Path) {
         let text = String::from_utf8_lossy(&std::fs::read(&entry).unwrap_or_default()).into_owned();
         assert!(!text.contains(NEEDLE), "the password stands in {}", entry.display());
     }
-}
-
-fn walk(directory: &Path) -> Vec<std::path::PathBuf> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => files.extend(walk(&entry.path())),
-            Ok(kind) if kind.is_file() => files.push(entry.path()),
-            _ => {}
-        }
-    }
-    files
 }
 
 /// An account with a password for the agent, and that password for replication, on a server at rest.
@@ -118,27 +63,18 @@ fn give_passwords(node: &Node) {
 /// All actions of a primary and of a replica with everything that logs switched on.
 #[track_caller]
 fn all_actions(with: impl Fn(&Node, Agent) -> Agent) {
-    let syslog = syslog();
+    syslog();
     let group = Group::of(&["a", "b"]);
     group.nodes.iter().for_each(give_passwords);
     let agent = |name: &str| {
         let node = group.node(name);
         let agent =
             node.agent().without("OCF_RESKEY_replication_passwd").parameter("test_user", "pacemaker").parameter("pasword", PASSWORD);
-        with(node, agent)
-            .variable("HA_debug", "1")
-            .variable("OCF_TRACE_FILE", node.directory.join("trace"))
-            .variable("HA_LOGFACILITY", "daemon")
+        loud(node, with(node, agent))
     };
     let lists = Lists::promoting("a", &["a", "b"]);
-    let stop = Arc::new(AtomicBool::new(false));
-    let scanner = scan(Arc::clone(&stop), &[NEEDLE]);
-    let mut said = String::new();
-    let mut run = |agent: Agent, action: &str, statuses: &[i32]| {
-        let answer = agent.run(action);
-        answer.expect(statuses);
-        said.push_str(&format!("{}{}", answer.stdout, answer.stderr));
-    };
+    let mut lookout = Lookout::begin(|name| name == "mysql" || name.contains("::") || name.starts_with("mysql-"));
+    let mut run = |agent: Agent, action: &str, statuses: &[i32]| lookout.run(&agent, action, statuses);
     for name in ["a", "b"] {
         run(agent(name), "validate-all", &[0]);
         run(agent(name), "start", &[0]);
@@ -161,16 +97,10 @@ fn all_actions(with: impl Fn(&Node, Agent) -> Agent) {
         run(agent(name), "demote", &[0]);
         run(agent(name), "stop", &[0]);
     }
-    stop.store(true, Ordering::Relaxed);
-    let found = scanner.join().unwrap();
-    assert!(found.is_empty(), "the password is to be seen: {found:#?}");
+    lookout.expect_nothing();
     assert!(!server_arguments.contains(NEEDLE));
-    assert!(!said.contains(NEEDLE), "the agent says the password: {said}");
-    assert!(!syslog.lock().unwrap().contains(NEEDLE), "the password is in syslog");
-    assert!(syslog.lock().unwrap().contains("started the server"), "syslog was not captured at all");
     for node in &group.nodes {
-        let trace = std::fs::read_to_string(node.directory.join("trace")).unwrap();
-        assert!(trace.contains("OCF_RESKEY_config=") && !trace.contains(NEEDLE), "{trace}");
+        expect_clean_trace(node);
         expect_nowhere(&node.directory);
     }
 }

@@ -1,61 +1,15 @@
 //! What other programs make of the agent: ocf-tester, xmllint, the cluster shells.
 
-use std::process::{Command, Output};
-
 use testkit::mysql::{AGENT, Node};
-use testkit::require;
 
-#[track_caller]
-fn accepts(program: &str, arguments: &[&str]) -> String {
-    let output = output(program, arguments);
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{program} {arguments:?} ended with {}:\n{text}", output.status);
-    text
-}
+use crate::shared::tester::{accepts, has};
 
-fn output(program: &str, arguments: &[&str]) -> Output {
-    Command::new(program).args(arguments).current_dir("/usr/share/resource-agents").output().unwrap_or_else(|e| panic!("{program}: {e}"))
-}
+/// What an operator looks for.
+const PARAMETERS: &[&str] = &["replication_passwd_file", "durability", "max_slave_lag", "reader_attribute", "rejoin"];
 
-/// Newer releases of resource-agents come without it.
-fn has(program: &str) -> bool {
-    Command::new("sh").args(["-c", "command -v \"$1\" >/dev/null", "sh", program]).status().unwrap().success()
-}
-
-#[test]
-fn the_order_of_ocf_tester() {
-    let node = Node::alone();
-    let agent = node.agent().without("OCF_RESKEY_CRM_meta_timeout");
-    for (action, statuses) in [
-        ("validate-all", &[0][..]),
-        ("monitor", &[7]),
-        ("start", &[0]),
-        ("monitor", &[0, 190]),
-        ("notify", &[0]),
-        ("demote", &[0]),
-        ("promote", &[0]),
-        ("demote", &[0]),
-        ("demote", &[0]),
-        ("promote", &[0]),
-        ("promote", &[0]),
-        ("demote", &[0]),
-        ("stop", &[0]),
-        ("monitor", &[7]),
-        ("start", &[0]),
-        ("monitor", &[0]),
-        ("start", &[0]),
-        ("monitor", &[0]),
-        ("stop", &[0]),
-        ("monitor", &[7]),
-        ("stop", &[0]),
-        ("migrate_to", &[3]),
-        ("migrate_from", &[3]),
-        ("reload", &[3]),
-    ] {
-        agent.run(action).expect(statuses);
-    }
-    assert!(node.servers().is_empty(), "after the last stop nothing runs");
-}
+promised!(tester(): the_order_of_ocf_tester, the_metadata_is_valid_under_the_dtd);
+// Not every image has all shells.
+promised!(tester(PARAMETERS, false): the_cluster_shells_show_the_parameters);
 
 #[test]
 fn ocf_tester_passes() {
@@ -81,30 +35,4 @@ fn ocf_tester_passes() {
     let text = accepts("ocf-tester", &arguments);
     assert!(text.contains("passed all tests"), "{text}");
     assert!(node.servers().is_empty());
-}
-
-#[test]
-fn the_metadata_is_valid_under_the_dtd() {
-    let node = Node::alone();
-    let path = node.directory.join("mysql.xml");
-    std::fs::write(&path, node.agent().run("meta-data").ok().stdout.as_bytes()).unwrap();
-    accepts("xmllint", &["--noout", "--valid", "--path", ".", &path.display().to_string()]);
-}
-
-#[test]
-fn the_cluster_shells_show_the_parameters() {
-    require();
-    for (program, arguments) in [
-        ("crm_resource", &["--show-metadata", "ocf:systole:mysql"][..]),
-        ("crm", &["ra", "info", "ocf:systole:mysql"]),
-        ("pcs", &["resource", "describe", "ocf:systole:mysql", "--full"]),
-    ] {
-        if !has(program) {
-            continue;
-        }
-        let text = accepts(program, arguments);
-        for word in ["replication_passwd_file", "durability", "max_slave_lag", "reader_attribute", "rejoin"] {
-            assert!(text.contains(word), "{program} does not show {word}:\n{text}");
-        }
-    }
 }

@@ -4,8 +4,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use testkit::Lists;
 use testkit::mysql::{Group, Node};
-use testkit::{Lists, NO_USER_DATABASE, after};
+
+promised!(unseen(): a_user_database_that_does_not_answer_bans_no_node);
 
 const PASSWORD: &str = "Amsel-Agent-7";
 
@@ -225,19 +227,4 @@ fn an_election_waits_for_a_server_that_is_alive_and_cannot_be_asked() {
         right("c").notifying("pre", "promote", &lists, group.spelling).run("notify").ok();
         right("b").lists(&lists, group.spelling).run("promote").ok();
     }
-}
-
-/// A directory service that is down is down for all nodes at once: nobody is banned for it.
-#[test]
-fn a_user_database_that_does_not_answer_bans_no_node() {
-    let node = Node::alone();
-    let agent = node.agent().parameter("user", "somebody-else");
-    let output = after(NO_USER_DATABASE, &agent.command(&["start"])).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(1) && said.contains("the user database of this node does not answer"), "{output:?}");
-    agent.run("start").refused(5, &["user somebody-else does not exist on this node"]);
-    // A server that runs is found all the same.
-    node.start();
-    let output = after(NO_USER_DATABASE, &agent.command(&["monitor"])).output().unwrap();
-    assert!(matches!(output.status.code(), Some(0 | 190)), "{output:?}");
 }

@@ -2,22 +2,7 @@
 
 use testkit::mysql::{Group, Node};
 
-#[test]
-fn validate_at_level_0_looks_at_this_node_only() {
-    let node = Node::alone();
-    node.agent().run("validate-all").ok();
-    let group = Group::of(&["a"]);
-    group.node("a").agent().meta("notify", "false").run("validate-all").ok();
-}
-
-#[test]
-fn validate_at_level_10_demands_notify() {
-    let group = Group::of(&["a"]);
-    let agent = group.node("a").agent().variable("OCF_CHECK_LEVEL", "10");
-    agent.run("validate-all").ok();
-    agent.clone().meta("notify", "false").run("validate-all").refused(6, &["notify=true"]);
-    agent.without("OCF_RESKEY_CRM_meta_notify").run("validate-all").refused(6, &["notify=true"]);
-}
+promised!(validate(): validate_at_level_0_looks_at_this_node_only, validate_at_level_10_demands_notify);
 
 /// A running server whose settings are right, and with each of them wrong.
 #[test]

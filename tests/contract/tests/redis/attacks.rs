@@ -278,7 +278,7 @@ fn a_server_has_limits_of_its_own_and_none_of_roots_rights() {
     let inherited = "umask 0; echo 300 > /proc/self/oom_score_adj; ulimit -c unlimited; ulimit -S -n 512";
     let answer = testkit::after(inherited, &node.agent().command(&["start"])).output().unwrap();
     assert!(answer.status.success(), "{answer:?}");
-    let server = node.server();
+    let server = node.process();
     let adjusted = std::fs::read_to_string(format!("/proc/{}/oom_score_adj", server.pid)).unwrap();
     assert_eq!(adjusted.trim(), "0");
     assert_eq!(server.limit("Max core file size"), ["0", "0"]);

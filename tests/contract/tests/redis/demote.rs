@@ -25,13 +25,13 @@ fn a_planned_move_waits_for_a_command_that_takes_long() {
         for n in 0..50 {
             group.node("a").write(&format!("key {n}")).unwrap();
         }
-        let server = group.node("a").server().pid;
+        let server = group.node("a").process().pid;
         let script = run_a_script(group.node("a"));
         let lists = Lists { promoted: vec!["a"], unpromoted: vec!["b"], demote: vec!["a"], promote: vec!["b"], ..Lists::default() };
         let answer = group.node("a").agent().timeout(Duration::from_secs(30)).lists(&lists, group.spelling).run("demote");
         println!("demote while a command takes 4 s, busy-reply-threshold {threshold}: {:?}", answer.elapsed);
         answer.ok();
-        assert_eq!(group.node("a").server().pid, server, "it was killed");
+        assert_eq!(group.node("a").process().pid, server, "it was killed");
         script.join().unwrap();
         group.promote("b", &["a", "b"]).ok();
         assert_eq!(group.node("b").ask(&["DBSIZE"]).unwrap(), "50");
@@ -43,7 +43,7 @@ fn a_planned_move_waits_for_a_command_that_takes_long() {
 #[test]
 fn a_primary_that_refuses_the_agent_is_told_to_end_and_gives_its_replicas_everything() {
     let group = Group::established(&["a", "b"]);
-    let b = group.node("b").server();
+    let b = group.node("b").process();
     b.freeze();
     let (a, value) = (group.node("a"), "x".repeat(100_000));
     let mut client = a.client();
@@ -51,7 +51,7 @@ fn a_primary_that_refuses_the_agent_is_told_to_end_and_gives_its_replicas_everyt
     for n in 0..100 {
         client.ask(&["SET", &format!("key {n}"), &value]).unwrap();
     }
-    let server = a.server();
+    let server = a.process();
     let lists = Lists { promoted: vec!["a"], unpromoted: vec!["b"], demote: vec!["a"], promote: vec!["b"], ..Lists::default() };
     let demotion = a.agent().timeout(Duration::from_secs(30)).lists(&lists, group.spelling).spawn("demote");
     std::thread::sleep(Duration::from_millis(700));
@@ -67,11 +67,11 @@ fn a_primary_that_refuses_the_agent_is_told_to_end_and_gives_its_replicas_everyt
 #[test]
 fn a_primary_that_does_not_end_when_it_is_told_is_killed_in_time() {
     let group = Group::established(&["a", "b"]);
-    group.node("b").server().freeze();
+    group.node("b").process().freeze();
     let a = group.node("a");
     a.write("not replicated").unwrap();
     a.ask(&["CONFIG", "SET", "requirepass", "other"]).unwrap();
-    let server = a.server();
+    let server = a.process();
     let limit = Duration::from_secs(8);
     let answer = a.agent().timeout(limit).run("demote");
     answer.ok();

@@ -1,28 +1,13 @@
 //! The disks: full, read-only, gone. What must work all the same is stop.
 
-use std::path::Path;
 use std::process::Command;
 
 use testkit::{Group, Node, eventually};
 
-/// A file system of one page that is full. It is unmounted with this.
-struct Full<'a>(&'a Path);
+use crate::shared::disk::{Full, mount};
 
-impl<'a> Full<'a> {
-    fn on(directory: &'a Path) -> Self {
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4k", "tmpfs"]).arg(directory).status().unwrap();
-        assert!(mounted.success(), "a tmpfs cannot be mounted in this sandbox");
-        std::fs::write(directory.join("filler"), vec![b'x'; 4096]).unwrap();
-        std::fs::write(directory.join("more"), b"x").expect_err("the disk should be full");
-        Self(directory)
-    }
-}
-
-impl Drop for Full<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").args(["-l"]).arg(self.0).status();
-    }
-}
+promised!(disk(): a_start_that_cannot_remember_its_server_leaves_none);
+promised!(disk(): a_demotion_with_a_full_state_directory_leaves_nothing_writable, monitor_answers_when_the_state_directory_is_full);
 
 #[test]
 fn stop_succeeds_when_the_state_directory_is_full() {
@@ -44,8 +29,7 @@ fn stop_succeeds_when_the_state_directory_is_full() {
         node.start();
         drop(state);
         let kept = std::fs::read(node.state_file()).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8k", "tmpfs"]).arg(&directory).status().unwrap();
-        assert!(mounted.success());
+        mount(&directory, "8k");
         std::fs::write(node.state_file(), kept).unwrap();
         std::fs::write(directory.join("filler"), vec![b'x'; 4096]).unwrap();
         let answer = node.agent().run("stop");
@@ -55,49 +39,13 @@ fn stop_succeeds_when_the_state_directory_is_full() {
     }
 }
 
-#[test]
-fn monitor_answers_when_the_state_directory_is_full() {
-    let node = Node::alone();
-    node.start();
-    let directory = node.state();
-    let _full = Full::on(&directory);
-    node.agent().run("monitor").expect(&[0, 1]);
-    node.agent().probing().run("monitor").expect(&[0, 1]);
-}
-
-#[test]
-fn a_start_that_cannot_remember_its_server_leaves_none() {
-    let node = Node::alone();
-    let directory = node.state();
-    let _full = Full::on(&directory);
-    let answer = node.agent().run("start");
-    answer.refused(1, &["systole-redis.state", "free space"]);
-    std::thread::sleep(std::time::Duration::from_millis(100));
-    assert!(node.servers().is_empty(), "a failed start leaves {:?}", node.servers());
-}
-
-#[test]
-fn a_demotion_with_a_full_state_directory_leaves_nothing_writable() {
-    let node = Node::alone();
-    node.start_promoted();
-    let directory = node.state();
-    let _full = Full::on(&directory);
-    let _ = node.agent().run("demote");
-    if !node.servers().is_empty() {
-        node.write("k").expect_err("it was demoted, or should have been killed");
-    }
-    node.agent().run("stop").ok();
-    assert!(node.servers().is_empty());
-}
-
 /// MISCONF: the server itself refuses writes; the operator is told, and the monitor does not call it dead.
 #[test]
 fn a_data_disk_that_is_full_degrades() {
     let node = Node::alone();
     node.configure("save 3600 1");
     let data = node.data();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&data).status().unwrap();
-    assert!(mounted.success());
+    mount(&data, "64k");
     node.give(&data);
     node.start_promoted();
     node.write("k").unwrap();
@@ -121,20 +69,19 @@ fn a_replica_whose_data_disk_is_full_goes_on() {
     let replica = group.node("b");
     replica.configure("save 3600 1");
     let data = replica.data();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&data).status().unwrap();
-    assert!(mounted.success());
+    mount(&data, "64k");
     let _unmounted = Full(&data);
     replica.give(&data);
     group.start_all();
     group.promote("a", &["a", "b"]).ok();
     group.wait_attached("b");
     let _ = std::fs::write(data.join("filler"), vec![b'x'; 65536]);
-    let server = replica.server().pid;
+    let server = replica.process().pid;
     replica.ask(&["BGSAVE"]).unwrap();
     eventually("the save to fail", || replica.ask(&["INFO", "persistence"]).unwrap().contains("rdb_last_bgsave_status:err"));
     group.node("a").write("k").unwrap();
     group.wait_caught_up("a", "b");
-    assert_eq!(replica.server().pid, server, "the replica goes on with the writes");
+    assert_eq!(replica.process().pid, server, "the replica goes on with the writes");
     let answer = replica.agent().run("monitor");
     answer.expect(&[190]);
     assert!(answer.reason().contains("free space"), "{}", answer.reason());

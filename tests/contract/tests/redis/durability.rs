@@ -47,12 +47,12 @@ fn a_confirmed_write_that_may_be_elsewhere_keeps_the_others_closed() {
 #[test]
 fn reload_applies_another_durability_without_a_restart() {
     let group = Group::established(&["a", "b"]);
-    let (a, server) = (group.node("a"), group.node("a").server().pid);
+    let (a, server) = (group.node("a"), group.node("a").process().pid);
     quorum(a).run("reload-agent").ok();
     assert_eq!(a.ask(&["CONFIG", "GET", "min-replicas-to-write"]).unwrap().lines().last(), Some("1"));
     a.agent().run("reload-agent").ok();
     assert_eq!(a.ask(&["CONFIG", "GET", "min-replicas-to-write"]).unwrap().lines().last(), Some("0"));
-    assert_eq!(a.server().pid, server);
+    assert_eq!(a.process().pid, server);
     // On a replica it changes nothing: the gate stays closed.
     quorum(group.node("b")).run("reload-agent").ok();
     assert_eq!(group.node("b").ask(&["CONFIG", "GET", "min-replicas-to-write"]).unwrap().lines().last(), Some("1000000"));
@@ -65,7 +65,7 @@ fn who_may_alone_hold_a_confirmed_write_stays_in_the_record() {
     let (a, b, c) = (group.node("a"), group.node("b"), group.node("c"));
     quorum(a).run("reload-agent").ok();
     quorum(a).run("monitor").expect(&[8]);
-    let frozen = b.server();
+    let frozen = b.process();
     frozen.freeze();
     let mut client = a.client();
     client.ask(&["SET", "confirmed", "by c"]).expect("two replicas are attached");

@@ -125,7 +125,7 @@ fn a_position_of_another_round_is_not_counted() {
     let group = Group::established(ALL);
     group.node("a").kill_server();
     // c is frozen: all that is known of it is from before, and would win if it counted.
-    group.node("c").server().freeze();
+    group.node("c").process().freeze();
     let history = group.node("b").info("master_replid");
     group.cluster.set_position("redis", "c", &format!("0-c:{history}:999999:-:0:100:-kl"));
     group.promote("b", &["b"]).ok();
@@ -221,7 +221,7 @@ fn sync_full(group: &Group) -> u64 {
 #[test]
 fn a_planned_move_waits_for_the_replica_that_takes_over() {
     let group = Group::established(&["a", "b"]);
-    let b = group.node("b").server();
+    let b = group.node("b").process();
     b.freeze();
     let value = "x".repeat(1_000_000);
     let mut client = group.node("a").client();

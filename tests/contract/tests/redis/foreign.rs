@@ -38,7 +38,7 @@ fn a_pid_file_that_names_a_foreign_process() {
     bystander.expect_unharmed();
     std::fs::write(node.pid_file(), bystander.pid().to_string()).unwrap();
     node.start();
-    assert_ne!(node.server().pid, bystander.pid());
+    assert_ne!(node.process().pid, bystander.pid());
     node.agent().run("stop").ok();
     bystander.expect_unharmed();
 }
@@ -48,14 +48,14 @@ fn a_pid_file_that_names_a_foreign_process() {
 fn a_pid_file_that_names_the_server_of_another_resource() {
     let (node, other) = (Node::alone(), Node::alone());
     other.start();
-    let theirs = other.server();
+    let theirs = other.process();
     std::fs::write(node.pid_file(), theirs.pid.to_string()).unwrap();
     node.agent().probing().run("monitor").expect(&[7]);
     node.agent().run("stop").ok();
     assert!(theirs.is_there(), "the server of another resource was killed");
     std::fs::write(node.pid_file(), theirs.pid.to_string()).unwrap();
     node.start();
-    assert_ne!(node.server().pid, theirs.pid);
+    assert_ne!(node.process().pid, theirs.pid);
     other.agent().run("monitor").expect(&[0]);
 }
 
@@ -74,11 +74,11 @@ fn a_pid_file_with_nonsense() {
 fn a_state_file_with_garbage_is_as_good_as_none() {
     let node = Node::alone();
     node.start();
-    let server = node.server().pid;
+    let server = node.process().pid;
     for garbage in [&b""[..], b"{", b"[1,2]", b"{\"server\":{\"pid\":\"x\"}}", b"\xff\xfe\0", b"{\"server\":null,\"unknown\":{}}"] {
         std::fs::write(node.state_file(), garbage).unwrap();
         node.agent().run("monitor").expect(&[0]);
-        assert_eq!(node.server().pid, server);
+        assert_eq!(node.process().pid, server);
     }
     std::fs::write(node.state_file(), b"{{{{").unwrap();
     node.agent().run("stop").ok();
@@ -152,7 +152,7 @@ fn a_server_that_names_a_foreign_process_as_its_own() {
 fn a_server_that_refuses_the_agent_is_found_by_its_socket() {
     let node = Node::alone();
     node.start();
-    let server = node.server();
+    let server = node.process();
     node.ask(&["CONFIG", "SET", "requirepass", "x"]).unwrap();
     std::fs::remove_file(node.state_file()).unwrap();
     std::fs::remove_file(node.pid_file()).unwrap();

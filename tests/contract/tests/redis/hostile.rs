@@ -4,18 +4,11 @@ use std::os::unix::ffi::OsStringExt;
 
 use testkit::Node;
 
-const HOSTILE: [&str; 10] = [
-    "a\nb",
-    "a\rocf-exit-reason:all is well",
-    "$(touch /tmp/contract/executed)",
-    "`touch /tmp/contract/executed`",
-    "; touch /tmp/contract/executed",
-    "' || touch /tmp/contract/executed #",
-    "\"",
-    "--requirepass",
-    "%s%n%x",
-    "\u{1b}[2J",
-];
+use crate::shared::hostile::expect_one_clean_reason;
+
+promised!(hostile(&Node::alone(), &PARAMETERS, "--requirepass"): hostile_values_are_refused_or_taken_literally_and_never_executed);
+promised!(hostile(&Node::alone(), &PARAMETERS): very_long_values);
+
 const PARAMETERS: [&str; 19] = [
     "bin",
     "client_bin",
@@ -37,34 +30,6 @@ const PARAMETERS: [&str; 19] = [
     "replica_lag",
     "keep_diverged",
 ];
-
-#[track_caller]
-fn expect_one_clean_reason(stderr: &str, what: &str) {
-    let reasons = stderr.lines().filter(|l| l.starts_with("ocf-exit-reason:")).count();
-    assert!(reasons <= 1, "{what}: forged reasons:\n{stderr}");
-    assert!(!stderr.contains('\u{1b}') && !stderr.contains('\r'), "{what}: control characters reach the terminal: {stderr:?}");
-    assert!(!stderr.contains("panicked"), "{what}: {stderr}");
-}
-
-#[test]
-fn hostile_values_are_refused_or_taken_literally_and_never_executed() {
-    let node = Node::alone();
-    for name in PARAMETERS {
-        for value in HOSTILE {
-            let what = format!("{name}={value:?}");
-            let agent = node.agent().parameter(name, value);
-            let validated = agent.run("validate-all");
-            assert!((0..=6).contains(&validated.status), "{what}: validate-all ended with {}: {}", validated.status, validated.stderr);
-            expect_one_clean_reason(&validated.stderr, &what);
-            let probed = agent.clone().probing().run("monitor");
-            assert!([5, 7].contains(&probed.status), "{what}: a probe ended with {}: {}", probed.status, probed.stderr);
-            let stopped = agent.run("stop");
-            assert_eq!(stopped.status, 0, "{what}: stop failed, which gets the node fenced: {}", stopped.stderr);
-        }
-    }
-    assert!(!std::path::Path::new("/tmp/contract/executed").exists(), "a parameter's value was executed");
-    assert!(node.servers().is_empty());
-}
 
 /// A wrong value that would stop the cluster's stop must not.
 #[test]
@@ -111,19 +76,6 @@ fn an_action_that_is_no_utf_8_does_not_exist() {
     let mut command = node.agent().command(&[]);
     let output = command.arg(std::ffi::OsStr::from_bytes(b"sta\xffrt")).output().unwrap();
     assert_eq!(output.status.code(), Some(3), "{output:?}");
-}
-
-#[test]
-fn very_long_values() {
-    let node = Node::alone();
-    let long = format!("/{}", "x".repeat(100_000));
-    for name in PARAMETERS {
-        let agent = node.agent().parameter(name, &long);
-        let answer = agent.run("validate-all");
-        assert!((0..=6).contains(&answer.status), "{name}: {}", answer.status);
-        agent.clone().probing().run("monitor").expect(&[5, 7]);
-        agent.run("stop").ok();
-    }
 }
 
 /// The kernel takes 107 bytes for the path of a socket.

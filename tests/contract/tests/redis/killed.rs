@@ -2,36 +2,22 @@
 
 use std::time::Duration;
 
-use testkit::{Agent, Group, Lists, Node, Signal, User, eventually};
+use testkit::{Group, Lists, Node, Redis, Signal, User, eventually};
+
+use crate::shared::killed::{self as shared, kill_after, moments};
+
+promised!(killed(): a_dead_replica_is_not_running, a_dead_primary_is_a_failed_primary_but_a_probe_finds_nothing);
+promised!(killed(): the_death_of_the_server_lowers_the_score_at_once, the_monitor_of_a_dead_primary_lowers_the_score);
+promised!(killed(): two_stops_at_once_both_succeed);
+promised!(killed((30, 40_000)): an_agent_killed_at_any_moment_of_start_is_started_again_to_the_same_end);
+promised!(killed((30, 40_000), Duration::from_millis(30)): an_agent_killed_at_any_moment_of_start_leaves_nothing_that_stop_does_not_find);
+promised!(killed(5): two_starts_at_once_make_one_server);
+promised!(killed(8): start_and_stop_at_once_end_in_one_of_both);
+promised!(killed(Duration::from_secs(5)): stop_does_not_wait_for_a_lock_for_longer_than_it_has);
 
 #[test]
-fn a_dead_replica_is_not_running() {
-    let node = Node::alone();
-    node.start();
-    node.kill_server();
-    node.agent().run("monitor").expect(&[7]);
-}
-
-#[test]
-fn a_dead_primary_is_a_failed_primary_but_a_probe_finds_nothing() {
-    let node = Node::alone();
-    node.start_promoted();
-    node.kill_server();
-    node.agent().probing().run("monitor").expect(&[7]);
-    node.agent().run("monitor").refused(9, &["gone"]);
-    node.agent().run("demote").ok();
-    node.agent().run("monitor").expect(&[7]);
-    node.agent().run("stop").ok();
-}
-
-/// The watcher lowers the score without any monitor, and nothing else does in this time.
-#[test]
-fn the_death_of_the_server_lowers_the_score_at_once() {
-    let group = Group::established(&["a", "b"]);
-    assert_eq!(group.node("a").score(), "1000");
-    assert_eq!(group.node("a").watchers().len(), 1, "one watcher a server");
-    group.node("a").kill_server();
-    eventually("the score is lowered", || group.node("a").score() == "-INFINITY");
+fn a_stop_lowers_no_score_and_leaves_no_watcher() {
+    shared::a_stop_leaves_no_score_and_no_watcher::<Redis>();
 }
 
 /// It was root for all of its life, for the one call at the end.
@@ -60,19 +46,6 @@ fn the_watcher_is_the_clusters_user_and_the_agent_knows_what_it_published() {
     a.start();
     a.agent().run("monitor").expect(&[0]);
     assert_ne!(a.score(), "-INFINITY");
-}
-
-/// Without the watcher the monitor does it, before it reports: after the demotion the scheduler would promote it again.
-#[test]
-fn the_monitor_of_a_dead_primary_lowers_the_score() {
-    let group = Group::established(&["a", "b"]);
-    let a = group.node("a");
-    a.watchers().iter().for_each(|w| w.signal(Signal::SIGKILL));
-    eventually("the watcher is gone", || a.watchers().is_empty());
-    a.kill_server();
-    assert_eq!(a.score(), "1000");
-    a.agent().run("monitor").expect(&[9]);
-    assert_eq!(a.score(), "-INFINITY");
 }
 
 /// A watcher that was killed is started again by the next monitor.
@@ -108,55 +81,6 @@ fn the_data_of_a_dead_primary_are_kept_when_it_comes_back_after_its_successor() 
     let name = kept[0].file_name().unwrap().to_string_lossy().into_owned();
     assert!(name.starts_with("0001-at-most-") && name.ends_with("-bytes"), "{name}");
     assert_eq!(std::fs::read(kept[0].join("dump.rdb")).unwrap(), saved);
-}
-
-/// A score that a later start published must not be lowered for the server before it.
-#[test]
-fn a_stop_lowers_no_score_and_leaves_no_watcher() {
-    let group = Group::established(&["a", "b"]);
-    group.node("b").agent().run("monitor").expect(&[0]);
-    group.node("b").agent().run("stop").ok();
-    assert!(group.node("b").watchers().is_empty(), "the watcher still runs");
-    assert_eq!(group.node("b").score(), "", "the score is withdrawn");
-}
-
-/// Runs an action and kills the agent after so many microseconds.
-fn kill_after(agent: &Agent, action: &str, micros: u64) {
-    let running = agent.spawn(action);
-    std::thread::sleep(Duration::from_micros(micros));
-    running.kill();
-}
-
-/// Moments from 0 to `most` microseconds, spread without a pattern.
-fn moments(rounds: u64, most: u64) -> impl Iterator<Item = u64> {
-    (1..=rounds).map(move |n| n * 7919 * most / 100 % most)
-}
-
-#[test]
-fn an_agent_killed_at_any_moment_of_start_is_started_again_to_the_same_end() {
-    let node = Node::alone();
-    for micros in moments(30, 40_000) {
-        kill_after(&node.agent(), "start", micros);
-        let answer = node.agent().run("start");
-        assert_eq!(answer.status, 0, "start after a start that was killed after {micros} us: {}", answer.stderr);
-        node.server();
-        node.agent().run("monitor").expect(&[0]);
-        let stopped = node.agent().run("stop");
-        assert!(stopped.status == 0 && node.servers().is_empty(), "killed after {micros} us, a server survives the stop: {stopped:?}");
-    }
-}
-
-/// Pacemaker answers a start that failed or timed out with a stop.
-#[test]
-fn an_agent_killed_at_any_moment_of_start_leaves_nothing_that_stop_does_not_find() {
-    let node = Node::alone();
-    for micros in moments(30, 40_000) {
-        kill_after(&node.agent(), "start", micros);
-        node.agent().run("stop").ok();
-        // What was just spawned may need a moment to become a server.
-        std::thread::sleep(Duration::from_millis(30));
-        assert!(node.servers().is_empty(), "killed after {micros} us: {:?} survives the stop", node.servers());
-    }
 }
 
 #[test]
@@ -221,68 +145,6 @@ fn promote_ends_the_pause_that_a_killed_demotion_left() {
 }
 
 #[test]
-fn two_starts_at_once_make_one_server() {
-    for _ in 0..5 {
-        let node = Node::alone();
-        let both = [node.agent().spawn("start"), node.agent().spawn("start")];
-        for one in both {
-            one.answer().ok();
-        }
-        node.server();
-        node.agent().run("monitor").expect(&[0]);
-    }
-}
-
-#[test]
-fn two_stops_at_once_both_succeed() {
-    let node = Node::alone();
-    node.start_promoted();
-    for one in [node.agent().spawn("stop"), node.agent().spawn("stop")] {
-        one.answer().ok();
-    }
-    assert!(node.servers().is_empty());
-}
-
-#[test]
-fn start_and_stop_at_once_end_in_one_of_both() {
-    for round in 0..8 {
-        let node = Node::alone();
-        let actions = if round % 2 == 0 { ["start", "stop"] } else { ["stop", "start"] };
-        for one in actions.map(|action| node.agent().spawn(action)) {
-            one.answer().ok();
-        }
-        let running = node.servers().len();
-        assert!(running <= 1, "{:?}", node.servers());
-        node.agent().run("monitor").expect(&[if running == 1 { 0 } else { 7 }]);
-    }
-}
-
-/// A start whose agent hangs holds the lock; the stop that follows its timeout must not wait for it for ever.
-#[test]
-fn stop_does_not_wait_for_a_lock_for_longer_than_it_has() {
-    let node = Node::alone();
-    node.start();
-    let lock = node.state().join("systole-redis.lock");
-    let holder = std::process::Command::new("flock").arg(lock).args(["sleep", "30"]).spawn();
-    let Ok(mut holder) = holder else { panic!("no flock in the image") };
-    eventually("the lock is held", || {
-        !std::process::Command::new("flock")
-            .args(["-n", "-x"])
-            .arg(node.state().join("systole-redis.lock"))
-            .arg("true")
-            .status()
-            .unwrap()
-            .success()
-    });
-    let answer = node.agent().timeout(Duration::from_secs(5)).run("stop");
-    let _ = holder.kill();
-    let _ = holder.wait();
-    answer.ok();
-    assert!(answer.counted < Duration::from_secs(5), "{answer:?}");
-    assert!(node.servers().is_empty());
-}
-
-#[test]
 fn a_server_that_somebody_else_started_is_taken_over() {
     let node = Node::alone();
     node.give(&node.directory.join("run"));
@@ -298,12 +160,12 @@ fn a_server_that_somebody_else_started_is_taken_over() {
     // The rundir has to be the server's for that.
     assert!(by_hand.success());
     eventually("it answers", || testkit::Client::tcp(node.port).is_ok_and(|mut c| c.ask(&["PING"]).is_ok()));
-    let server = node.server().pid;
+    let server = node.process().pid;
     node.start();
-    assert_eq!(node.server().pid, server, "the running server is kept");
+    assert_eq!(node.process().pid, server, "the running server is kept");
     node.agent().run("monitor").expect(&[0]);
     node.write("x").expect_err("it was a primary by its own opinion, and is closed now");
-    node.server().signal(Signal::SIGCONT);
+    node.process().signal(Signal::SIGCONT);
     node.agent().run("stop").ok();
     assert!(node.servers().is_empty());
 }

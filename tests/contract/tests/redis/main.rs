@@ -7,6 +7,10 @@
 //! of the sandbox and prints the agent's log.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of this is tests")]
 
+#[macro_use]
+#[path = "../shared/mod.rs"]
+mod shared;
+
 mod attacks;
 mod demote;
 mod disk;
@@ -29,3 +33,6 @@ mod tools;
 mod unseen;
 mod validate;
 mod writable;
+
+/// What this program tests: the kind of server of the tests that all databases have.
+type Here = testkit::Redis;

@@ -33,7 +33,7 @@ fn every_action_can_be_repeated() {
     node.agent().run("stop").ok();
     node.start();
     node.start();
-    let server = node.server().pid;
+    let server = node.process().pid;
     node.agent().run("demote").ok();
     node.agent().run("promote").ok();
     node.agent().run("promote").ok();
@@ -43,7 +43,7 @@ fn every_action_can_be_repeated() {
     node.agent().run("monitor").expect(&[8]);
     node.agent().run("demote").ok();
     node.agent().run("demote").ok();
-    assert_eq!(node.server().pid, server, "nothing of this restarts the server");
+    assert_eq!(node.process().pid, server, "nothing of this restarts the server");
     node.agent().run("stop").ok();
     node.agent().run("stop").ok();
 }

@@ -43,7 +43,7 @@ fn notify_is_0_whatever_is_wrong() {
     notified(node.agent());
     group.cluster.behave("");
     node.start();
-    node.server().freeze();
+    node.process().freeze();
     notified(node.agent());
     node.agent().run("notify").ok();
     Agent::bare(testkit::AGENT).run("notify").ok();
@@ -82,9 +82,9 @@ fn a_replica_that_missed_the_notification_follows_at_its_next_monitor() {
     let lists = Lists::promoting("b", &["b", "c"]);
     group.before_promotion(&lists);
     group.node("b").agent().lists(&lists, group.spelling).run("promote").ok();
-    group.node("c").server().freeze();
+    group.node("c").process().freeze();
     group.notify("c", "post", "promote", &lists);
-    group.node("c").server().signal(Signal::SIGCONT);
+    group.node("c").process().signal(Signal::SIGCONT);
     eventually("c follows b", || {
         group.node("c").agent().run("monitor").expect(&[0]);
         group.node("c").info("master_link_status") == "up"

@@ -223,7 +223,7 @@ fn a_start_opens_no_server_without_a_password_of_its_own() {
 fn a_server_that_stands_open_is_shown_and_never_stopped_for_it() {
     let group = Group::established(&["a", "b"]);
     let (a, b) = (group.node("a"), group.node("b"));
-    let servers = [a.server().pid, b.server().pid];
+    let servers = [a.process().pid, b.process().pid];
     for node in [a, b] {
         node.configure("bind * -::*\nprotected-mode no");
     }
@@ -235,7 +235,7 @@ fn a_server_that_stands_open_is_shown_and_never_stopped_for_it() {
     b.agent().run("start").ok();
     group.promote("a", &["a", "b"]).ok();
     a.agent().parameter("open_network", "yes").run("reload-agent").ok();
-    assert_eq!([a.server().pid, b.server().pid], servers);
+    assert_eq!([a.process().pid, b.process().pid], servers);
     a.agent().parameter("open_network", "yes").run("monitor").expect(&[8]);
     // A demotion of a dead primary starts it anew, as it was.
     a.kill_server();
@@ -250,7 +250,7 @@ fn a_server_that_stands_open_is_shown_and_never_stopped_for_it() {
 fn a_memory_of_a_version_to_come_is_said_and_stops_nobody() {
     let group = Group::established(&["a", "b"]);
     let (a, b) = (group.node("a"), group.node("b"));
-    let servers = [a.server().pid, b.server().pid];
+    let servers = [a.process().pid, b.process().pid];
     for node in [a, b] {
         let text = std::fs::read_to_string(node.state_file()).unwrap();
         std::fs::write(node.state_file(), text.replace("\"version\":1", "\"version\":9")).unwrap();
@@ -260,7 +260,7 @@ fn a_memory_of_a_version_to_come_is_said_and_stops_nobody() {
     a.agent().run("demote").refused(1, &["version 9"]);
     b.agent().run("promote").refused(1, &["version 9"]);
     assert_eq!(group.writable(), ["a"]);
-    assert_eq!([a.server().pid, b.server().pid], servers);
+    assert_eq!([a.process().pid, b.process().pid], servers);
     // The remedy. What the servers are stands in the record, and in them.
     for node in [a, b] {
         std::fs::remove_file(node.state_file()).unwrap();

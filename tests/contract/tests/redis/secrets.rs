@@ -1,58 +1,14 @@
 //! Passwords are where they are needed and nowhere else.
 
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
 
-use testkit::{Agent, Client, Group, Node, Process};
+use testkit::{Agent, Client, Group, Node};
+
+use crate::shared::secrets::{Lookout, NEEDLE, expect_clean_trace, loud, walk};
 
 /// Everything that shells, Redis and XML could stumble over, and a word to search for.
 const PASSWORD: &str = r#"hunter2 "quoted" 'single' $(id) `id` \ ; & < > % é"#;
-const NEEDLE: &str = "hunter2";
-
-/// What arrives at /dev/log. One listener for all tests of this program.
-fn syslog() -> &'static Mutex<String> {
-    static LINES: OnceLock<Mutex<String>> = OnceLock::new();
-    static LISTENING: OnceLock<()> = OnceLock::new();
-    let lines = LINES.get_or_init(Mutex::default);
-    LISTENING.get_or_init(|| {
-        let _ = std::fs::remove_file("/dev/log");
-        let socket = UnixDatagram::bind("/dev/log").expect("/dev/log can be bound in the sandbox");
-        std::thread::spawn(move || {
-            let mut buffer = vec![0; 65_536];
-            while let Ok(length) = socket.recv(&mut buffer) {
-                lines.lock().unwrap().push_str(&format!("{}\n", String::from_utf8_lossy(&buffer[..length])));
-            }
-        });
-    });
-    lines
-}
-
-/// Looks at the arguments and environments of all processes until it is told to stop.
-fn scan(stop: Arc<AtomicBool>, agents: Vec<String>) -> std::thread::JoinHandle<Vec<String>> {
-    std::thread::spawn(move || {
-        let me = i32::try_from(std::process::id()).unwrap();
-        let mut found = Vec::new();
-        while !stop.load(Ordering::Relaxed) {
-            for process in Process::all() {
-                if process.pid == me {
-                    continue;
-                }
-                if process.arguments.contains(NEEDLE) {
-                    found.push(format!("arguments of {}: {}", process.name, process.arguments));
-                }
-                // A thread of this test is a moment from being the agent, and
-                // the agent itself gets its parameters in its environment: that is how Pacemaker hands them over.
-                if process.environment.contains(NEEDLE) && !agents.contains(&process.name) && !process.name.starts_with("secrets::") {
-                    found.push(format!("environment of {}: {}", process.name, process.environment));
-                }
-            }
-        }
-        found
-    })
-}
 
 fn secret_file(node: &Node, text: &str) -> std::path::PathBuf {
     let path = node.directory.join("secret");
@@ -80,32 +36,11 @@ fn expect_nowhere(directory: &Path, except: &[&str]) {
     }
 }
 
-fn walk(directory: &Path) -> Vec<std::path::PathBuf> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => files.extend(walk(&entry.path())),
-            Ok(kind) if kind.is_file() => files.push(entry.path()),
-            _ => {}
-        }
-    }
-    files
-}
-
-/// All actions with everything that logs switched on; returns what was said and found.
+/// All actions with everything that logs switched on.
 #[track_caller]
 fn all_actions(node: &Node, agent: &Agent) {
-    let syslog = syslog();
-    let stop = Arc::new(AtomicBool::new(false));
-    let scanner = scan(Arc::clone(&stop), vec!["redis".to_owned()]);
-    let traced = agent
-        .clone()
-        .variable("HA_debug", "1")
-        .variable("OCF_TRACE_FILE", node.directory.join("trace"))
-        .variable("HA_LOGFACILITY", "daemon")
-        .parameter("pasword", PASSWORD)
-        .parameter("crm_feature_set", "3.16.2");
-    let mut said = String::new();
+    let mut lookout = Lookout::begin(|name| name == "redis" || name.starts_with("secrets::"));
+    let traced = loud(node, agent.clone()).parameter("pasword", PASSWORD).parameter("crm_feature_set", "3.16.2");
     for (action, status) in [
         ("validate-all", 0),
         ("start", 0),
@@ -118,18 +53,10 @@ fn all_actions(node: &Node, agent: &Agent) {
         ("stop", 0),
         ("monitor", 7),
     ] {
-        let answer = traced.run(action);
-        answer.expect(&[status]);
-        said.push_str(&format!("{}{}", answer.stdout, answer.stderr));
+        lookout.run(&traced, action, &[status]);
     }
-    stop.store(true, Ordering::Relaxed);
-    let found = scanner.join().unwrap();
-    assert!(found.is_empty(), "the password is to be seen: {found:#?}");
-    assert!(!said.contains(NEEDLE), "the agent says the password: {said}");
-    assert!(!syslog.lock().unwrap().contains(NEEDLE), "the password is in syslog");
-    assert!(syslog.lock().unwrap().contains("started the server"), "syslog was not captured at all");
-    let trace = std::fs::read_to_string(node.directory.join("trace")).unwrap();
-    assert!(trace.contains("OCF_RESKEY_config=") && !trace.contains(NEEDLE), "{trace}");
+    lookout.expect_nothing();
+    expect_clean_trace(node);
     expect_nowhere(&node.directory, &["secret", "redis.conf", "users.acl"]);
 }
 
@@ -211,6 +138,6 @@ fn replication_logs_in_with_the_agents_password() {
         client.ask(&["INFO", "replication"]).unwrap().contains("master_link_status:up")
     });
     for node in &group.nodes {
-        assert!(!node.server().arguments.contains(NEEDLE) && !node.server().environment.contains(NEEDLE), "{:?}", node.server());
+        assert!(!node.process().arguments.contains(NEEDLE) && !node.process().environment.contains(NEEDLE), "{:?}", node.process());
     }
 }

@@ -1,63 +1,13 @@
 //! What other programs make of the agent: ocf-tester, xmllint, the cluster shells.
 
-use std::process::{Command, Output};
+use std::process::Command;
 
-use testkit::{AGENT, Node, require};
+use testkit::{AGENT, Node};
 
-/// Runs a program in the directory of the DTD and fails with what it said.
-#[track_caller]
-fn accepts(program: &str, arguments: &[&str]) -> String {
-    let output = output(program, arguments);
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{program} {arguments:?} ended with {}:\n{text}", output.status);
-    text
-}
+use crate::shared::tester::{accepts, metadata_file, output};
 
-fn output(program: &str, arguments: &[&str]) -> Output {
-    Command::new(program).args(arguments).current_dir("/usr/share/resource-agents").output().unwrap_or_else(|e| panic!("{program}: {e}"))
-}
-
-/// The meta-data in a file.
-fn metadata_file(node: &Node) -> String {
-    let path = node.directory.join("redis.xml");
-    std::fs::write(&path, node.agent().run("meta-data").ok().stdout.as_bytes()).unwrap();
-    path.display().to_string()
-}
-
-#[test]
-fn the_order_of_ocf_tester() {
-    let node = Node::alone();
-    let agent = node.agent().without("OCF_RESKEY_CRM_meta_timeout");
-    for (action, statuses) in [
-        ("validate-all", &[0][..]),
-        ("monitor", &[7]),
-        ("start", &[0]),
-        ("monitor", &[0, 190]),
-        ("notify", &[0]),
-        ("demote", &[0]),
-        ("promote", &[0]),
-        ("demote", &[0]),
-        ("demote", &[0]),
-        ("promote", &[0]),
-        ("promote", &[0]),
-        ("demote", &[0]),
-        ("stop", &[0]),
-        ("monitor", &[7]),
-        ("start", &[0]),
-        ("monitor", &[0]),
-        ("start", &[0]),
-        ("monitor", &[0]),
-        ("stop", &[0]),
-        ("monitor", &[7]),
-        ("stop", &[0]),
-        ("migrate_to", &[3]),
-        ("migrate_from", &[3]),
-        ("reload", &[3]),
-    ] {
-        agent.run(action).expect(statuses);
-    }
-    assert!(node.servers().is_empty(), "after the last stop nothing runs");
-}
+promised!(tester(): the_order_of_ocf_tester, the_metadata_is_valid_under_the_dtd);
+promised!(tester(&["tunnel_port_map", "durability", "password_file", "wait_last_known_master"], true): the_cluster_shells_show_the_parameters);
 
 #[test]
 fn ocf_tester_passes_with_and_without_values_and_with_a_trace() {
@@ -76,12 +26,6 @@ fn ocf_tester_passes_with_and_without_values_and_with_a_trace() {
     assert!(traces > 20, "every action leaves a trace, but {traces} did");
 }
 
-#[test]
-fn the_metadata_is_valid_under_the_dtd() {
-    let node = Node::alone();
-    accepts("xmllint", &["--noout", "--valid", "--path", ".", &metadata_file(&node)]);
-}
-
 /// The RELAX NG schema of resource-agents 4.12 (Debian 12) knows OCF 1.0 only.
 #[test]
 fn what_the_relax_ng_schema_rejects_is_ocf_1_1_and_nothing_else() {
@@ -92,19 +36,4 @@ fn what_the_relax_ng_schema_rejects_is_ocf_1_1_and_nothing_else() {
     let known = ["Invalid attribute reloadable", "Invalid attribute unique-group"];
     let complaints: Vec<&str> = text.lines().filter(|l| l.contains("validity error") && !known.iter().any(|k| l.contains(k))).collect();
     assert!(complaints.is_empty(), "{complaints:#?}");
-}
-
-#[test]
-fn the_cluster_shells_show_the_parameters() {
-    require();
-    for (program, arguments) in [
-        ("crm_resource", &["--show-metadata", "ocf:systole:redis"][..]),
-        ("crm", &["ra", "info", "ocf:systole:redis"]),
-        ("pcs", &["resource", "describe", "ocf:systole:redis", "--full"]),
-    ] {
-        let text = accepts(program, arguments);
-        for word in ["tunnel_port_map", "durability", "password_file", "wait_last_known_master"] {
-            assert!(text.contains(word), "{program} does not show {word}:\n{text}");
-        }
-    }
 }

