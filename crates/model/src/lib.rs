@@ -15,6 +15,7 @@ mod check;
 mod operations;
 mod shared;
 mod site;
+pub mod slowest;
 
 use std::fmt::Debug;
 use std::hash::Hash;

@@ -13,8 +13,6 @@ pub mod preference;
 mod protocol;
 mod record;
 mod secret;
-#[doc(hidden)]
-pub mod slowest;
 mod state_file;
 
 pub use account::ServerAccount;

@@ -1,7 +1,7 @@
 //! What the limits add up to: the agent's own actions in the slowest world, in which everything takes as long as it may.
 //!
 //! Each effect is answered after exactly its limit. Where several answers are possible, the search goes through them: an effect of one kind is
-//! answered as it was the last time, but for the changes that `promotable::slowest` tries. Files and the kernel take no time, and as many
+//! answered as it was the last time, but for the changes that `model::slowest` tries. Files and the kernel take no time, and as many
 //! sessions as are ended are one statement.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test helper panics to fail the test")]
@@ -14,8 +14,8 @@ use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
 
+use model::slowest::{Changes, Clock, Course, Table, longest};
 use ocf::{Failure, Member, Notification, Operation, Peers, Phase, ResourceAgent as _};
-use promotable::slowest::{Changes, Clock, Course, Table, longest};
 use promotable::{Machine, Moment, NotReplaced, Step};
 
 use super::model::{Told, identity, params};

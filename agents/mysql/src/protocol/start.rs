@@ -208,9 +208,11 @@ impl Instance<'_> {
     /// Takes over changed parameters without a restart. What cannot be told to the server now, its next monitor tells it.
     pub(crate) async fn reload(mut self) -> Outcome {
         self.state.addresses.clear();
+        // First: what is remembered of a process is forgotten when it finds another.
+        let found = self.find().await;
         self.state.of_process(|process| process.reload_pending = true);
         self.save().await?;
-        if self.find().await.is_none() {
+        if found.is_none() {
             return Ok(());
         }
         self.reach(limits::ANSWER).await?;

@@ -507,5 +507,5 @@ fn no_action_outlives_its_timeout() {
         rows.into_iter().map(|(row, timeout, slow, hanging)| [row.to_owned(), format!("{timeout} s"), seconds(slow), seconds(hanging)]);
     let head = ["action", "advertised timeout", "at most, cluster tools slow", "cluster tools hanging"].map(str::to_owned);
     let table: Vec<_> = [head].into_iter().chain(rows).collect();
-    assert_eq!(promotable::slowest::check_documented("docs/redis.md", &table), Ok(()));
+    assert_eq!(model::slowest::check_documented("docs/redis.md", &table), Ok(()));
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::limits;
+use promotable::limits;
 
 /// What a call of a cluster tool takes where they are slow and do not hang.
 const TOOL: Duration = Duration::from_millis(500);
