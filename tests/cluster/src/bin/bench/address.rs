@@ -69,8 +69,8 @@ fn write(options: &Options, numbers: &Numbers, versions: String) -> Result<()> {
     );
     page.add(&format!(
         "\n## Start, monitor and stop of an IPv4 address\n\n{} runs each, five monitors in each run. Processes: the lowest count (other \
-         processes on the machine start some too); of ours a start has two, of which one announces the address again and keeps nobody \
-         waiting. A client with an open connection was watched for 3 s.",
+         processes on the machine start some too); of ours a start and a stop have two, of which one keeps nobody waiting: it \
+         announces the address again, or passes on attempts to connect. A client with an open connection was watched for 3 s.",
         options.runs
     ));
     let agents: Vec<(&String, &BTreeMap<String, Vec<f64>>)> = numbers.iter().rev().collect();
