@@ -1,5 +1,5 @@
 //! The figures of the benchmark of servers: what was measured, and what is written of it. Pure: the numbers of a run make the pages, the
-//! plots and the tables of the README, now or later. Measuring is the program `bench`.
+//! plots and the tables of README and docs/figures.md, now or later. Measuring is the program `bench`.
 
 pub mod page;
 pub mod plot;
@@ -29,6 +29,8 @@ pub struct Subject {
     pub page: &'static str,
     /// Title of the page.
     pub title: &'static str,
+    /// The server that is measured with the stock agent beside it.
+    pub server: &'static str,
     /// The command that measures it.
     pub command: &'static str,
     /// Our agent as the tables call it.
@@ -38,12 +40,19 @@ pub struct Subject {
 }
 
 /// Redis.
-pub const REDIS: Subject =
-    Subject { page: "benchmarks", title: "Redis", command: "make bench-redis", ours: "ocf:systole:redis", stock: &["ocf:heartbeat:redis"] };
+pub const REDIS: Subject = Subject {
+    page: "benchmarks",
+    title: "Redis",
+    server: "Redis",
+    command: "make bench-redis",
+    ours: "ocf:systole:redis",
+    stock: &["ocf:heartbeat:redis"],
+};
 /// MySQL and MariaDB.
 pub const MYSQL: Subject = Subject {
     page: "benchmarks-mysql",
     title: "MySQL and MariaDB",
+    server: "MariaDB",
     command: "make bench-mysql",
     ours: "ocf:systole:mysql",
     stock: &["ocf:heartbeat:mariadb", "ocf:heartbeat:mysql"],

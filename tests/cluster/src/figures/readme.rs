@@ -1,18 +1,65 @@
-//! The figures in the README: ratios, which the hour matters least to, and the times beside them.
+//! The tables of docs/figures.md: ratios, which the hour matters least to, and the times beside them; and the README's one table.
 
 use std::fmt::Write as _;
 
 use super::{BUSY, CRASH, FLOOR, MOVE, Numbers, Results, Series, Subject, percentile, plot, seconds, times};
 
-/// The README with the figures of this benchmark between their markers.
+/// docs/figures.md with the figures of this benchmark between their markers.
 ///
 /// # Errors
 /// When it has no such markers.
 pub fn with_figures(page: &str, subject: &Subject, numbers: &Numbers) -> Result<String, String> {
-    let (begin, end) = (format!("<!-- figures of {} -->\n", subject.page), format!("<!-- /figures of {} -->", subject.page));
-    let from = page.find(&begin).ok_or_else(|| format!("README.md has no line {}", begin.trim()))? + begin.len();
-    let to = page.find(&end).filter(|to| *to >= from).ok_or_else(|| format!("README.md has no line {end}"))?;
-    Ok(format!("{}{}{}", &page[..from], figures(subject, numbers), &page[to..]))
+    between(page, &format!("figures of {}", subject.page), &figures(subject, numbers))
+}
+
+/// The README with its one table, of all benchmarks of servers, between its markers.
+///
+/// # Errors
+/// When it has no such markers.
+pub fn with_all_in_short(readme: &str, all: &[(&Subject, Numbers)]) -> Result<String, String> {
+    let mut text = "\n|  | systole | stock agents | floor |\n|---|---|---|---|\n".to_owned();
+    for (subject, numbers) in all {
+        let (Some(ours), Some(theirs)) = (numbers.agent(subject.ours), numbers.agent(subject.stock[0])) else { continue };
+        for row in in_short(subject, &Columns { ours, theirs, floor: numbers.agent(FLOOR) }) {
+            let _ = writeln!(text, "| {} |", row.join(" | "));
+        }
+    }
+    between(readme, "figures in short", &(text + "\n"))
+}
+
+/// What stands between two markers is replaced.
+fn between(page: &str, name: &str, text: &str) -> Result<String, String> {
+    let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
+    let from = page.find(&begin).ok_or_else(|| format!("the page has no line {}", begin.trim()))? + begin.len();
+    let to = page.find(&end).filter(|to| *to >= from).ok_or_else(|| format!("the page has no line {end}"))?;
+    Ok(format!("{}{text}{}", &page[..from], &page[to..]))
+}
+
+/// What a server's users ask first.
+fn in_short(subject: &Subject, columns: &Columns<'_>) -> Vec<[String; 4]> {
+    let Columns { ours, theirs, floor } = columns;
+    let row = |what: &str, of: &dyn Fn(&Results) -> Option<String>| {
+        let cell = |results: &Results| of(results).unwrap_or_default();
+        [format!("{}, {what}", subject.server), cell(ours), cell(theirs), floor.map_or_else(String::new, cell)]
+    };
+    let outage = |what: &'static str| move |results: &Results| results.find(what, false).map(|series| seconds(series.median()));
+    let crashes = |results: &Results| {
+        let series = results.find(CRASH, false).filter(|_| results.agent != FLOOR)?;
+        let twice = series.faults.iter().filter(|fault| fault.two_writers).count();
+        let split = if twice == 0 { String::new() } else { format!("; two servers wrote at once in {twice} of {}", series.faults.len()) };
+        Some(lost(series) + &split)
+    };
+    let monitor = |results: &Results| {
+        let cost = &results.monitor.as_ref().filter(|_| results.agent != FLOOR)?.primary;
+        let processes = cost.processes.iter().min().copied().unwrap_or_default();
+        Some(format!("{:.1} ms, {processes}", percentile(&cost.cpu_ms, 0.5)))
+    };
+    vec![
+        row("primary killed: time without writes", &outage(CRASH)),
+        row("acknowledged writes lost by these crashes", &crashes),
+        row("planned move: time without writes", &outage(MOVE)),
+        row("a monitor that finds nothing new: processor time, processes", &monitor),
+    ]
 }
 
 /// Where they are from, the table, and the plots.
@@ -26,13 +73,13 @@ fn figures(subject: &Subject, numbers: &Numbers) -> String {
     heads.extend([subject.ours.to_owned(), stock.to_owned()]);
     heads.extend(columns.floor.map(|_| FLOOR.to_owned()));
     let steps = if plot::timeline(subject, numbers).is_some() {
-        format!(", a crash step by step in [docs/{page}-timeline.svg](docs/{page}-timeline.svg)")
+        format!(", a crash step by step in [{page}-timeline.svg]({page}-timeline.svg)")
     } else {
         String::new()
     };
     let words = format!(
-        "`{command} RUNS={}` on {}, commit {}, {} faults of each kind. All of it in [docs/{page}.md](docs/{page}.md), each \
-         outage in [docs/{page}-outages.svg](docs/{page}-outages.svg){steps}.",
+        "`{command} RUNS={}` on {}, commit {}, {} faults of each kind. All of it in [{page}.md]({page}.md), each \
+         outage in [{page}-outages.svg]({page}-outages.svg){steps}.",
         numbers.runs,
         numbers.machine,
         numbers.commit,
@@ -193,15 +240,19 @@ mod tests {
 
     #[test]
     fn pages_plots_and_readme_are_what_the_numbers_of_the_last_run_say() {
+        let mut all = Vec::new();
         for subject in [&REDIS, &MYSQL] {
             let text = std::fs::read_to_string(repository(&format!("docs/{}.json", subject.page))).unwrap();
             let numbers: Numbers = serde_json::from_str(&text).unwrap();
             for (name, made) in files(subject, &numbers) {
                 compare(&format!("docs/{name}"), &made);
             }
-            let readme = std::fs::read_to_string(repository("README.md")).unwrap();
-            compare("README.md", &with_figures(&readme, subject, &numbers).unwrap());
+            let page = std::fs::read_to_string(repository("docs/figures.md")).unwrap();
+            compare("docs/figures.md", &with_figures(&page, subject, &numbers).unwrap());
+            all.push((subject, numbers));
         }
+        let readme = std::fs::read_to_string(repository("README.md")).unwrap();
+        compare("README.md", &with_all_in_short(&readme, &all).unwrap());
     }
 
     #[test]
@@ -220,11 +271,29 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
-        assert!(text.contains("(docs/benchmarks-outages.svg)") && !text.contains("timeline"), "{text}");
+        assert!(text.contains("(benchmarks-outages.svg)") && !text.contains("timeline"), "{text}");
         let story = vec![Event { at_ms: 1.0, by: CLIENTS.to_owned(), text: FIRST_WRITE.to_owned() }];
         numbers.of(FLOOR).series(CRASH).faults[0].story = story;
-        assert!(with_figures(page, &REDIS, &numbers).unwrap().contains("(docs/benchmarks-timeline.svg)"));
+        assert!(with_figures(page, &REDIS, &numbers).unwrap().contains("(benchmarks-timeline.svg)"));
         assert!(!text.contains("old") && text.ends_with("<!-- /figures of benchmarks -->\nrest"), "{text}");
         assert!(with_figures("no markers", &REDIS, &numbers).is_err());
+    }
+
+    #[test]
+    fn the_readme_says_the_times_and_what_was_lost() {
+        let mut numbers = Numbers { runs: 1, ..Numbers::default() };
+        for (label, outage_ms, lost) in [(REDIS.ours, 600.0, 0), (REDIS.stock[0], 15_000.0, 345), (FLOOR, 300.0, 0)] {
+            let fault = Fault { outage_ms, back: true, acknowledged: 12_345, lost, two_writers: lost > 0, ..Fault::default() };
+            numbers.of(label).series(CRASH).faults.push(fault);
+        }
+        let page = "<!-- figures in short -->\nold\n<!-- /figures in short -->\nrest";
+        let text = with_all_in_short(page, &[(&REDIS, numbers)]).unwrap();
+        for line in [
+            "| Redis, primary killed: time without writes | 0.60 s | 15.00 s | 0.30 s |",
+            "| Redis, acknowledged writes lost by these crashes | 0 of 12,345 | 345 of 12,345; two servers wrote at once in 1 of 1 |  |",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        assert!(!text.contains("old") && text.ends_with("<!-- /figures in short -->\nrest"), "{text}");
     }
 }

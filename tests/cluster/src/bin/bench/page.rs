@@ -66,7 +66,7 @@ impl<'a> Book<'a> {
         figures::files(self.subject, &self.numbers).into_iter().try_for_each(|(name, text)| write_file(&out.join(name), &text))
     }
 
-    /// Writes everything, and the table of the README; or prints the page, when only a part was asked for.
+    /// Writes everything, and the tables of docs/figures.md and the README; or prints the page, when only a part was asked for.
     pub(crate) fn close(&self) -> Result<()> {
         let Options { out, only, go_on, .. } = self.options;
         if only.is_some() && !go_on {
@@ -76,11 +76,17 @@ impl<'a> Book<'a> {
         self.keep()?;
         println!("written: {} and its plots", out.join(self.subject.page).with_extension("md").display());
         // Beside the pages of the repository, and nowhere else.
+        let page = out.join("figures.md");
+        let Ok(text) = std::fs::read_to_string(&page) else { return Ok(()) };
+        write_file(&page, &figures::readme::with_figures(&text, self.subject, &self.numbers).map_err(Error::Refused)?)?;
         let readme = out.join("../README.md");
         let Ok(text) = std::fs::read_to_string(&readme) else { return Ok(()) };
-        let text = figures::readme::with_figures(&text, self.subject, &self.numbers).map_err(Error::Refused)?;
-        write_file(&readme, &text)?;
-        println!("written: the table of {}", readme.display());
+        let all = [&figures::REDIS, &figures::MYSQL].into_iter().filter_map(|subject| {
+            let numbers = std::fs::read_to_string(out.join(subject.page).with_extension("json")).ok()?;
+            Some((subject, serde_json::from_str(&numbers).ok()?))
+        });
+        write_file(&readme, &figures::readme::with_all_in_short(&text, &all.collect::<Vec<_>>()).map_err(Error::Refused)?)?;
+        println!("written: the tables of {} and {}", page.display(), readme.display());
         Ok(())
     }
 }
