@@ -58,7 +58,7 @@ first-time:
 
 ## make test        what must pass before anything lands, several steps at once (20 to 25 minutes); docs/tests.md says what is in it
 # The order is that in which the steps begin: what others wait for; the agents' contract, whose own limits are real time, beside what mostly
-# waits for cron's minutes; what takes long; and last what only uses the processor.
+# waits for cron's minutes; the lints, which fill what is left; what takes long; and last what only uses the processor.
 JOBS ?= 5
 DAILY = $(subst ::,.,$(strip $(shell sed 's/\#.*//' tests/cluster/daily)))
 STEPS = lab-program test-programs stage image/debian12 image/debian13 image/sid \
