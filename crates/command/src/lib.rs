@@ -1,7 +1,7 @@
 //! `systole`: the operator's command. It needs no daemon and runs on any node; it reads what the agents publish, and asks the cluster's
 //! tools for what changes anything.
 //!
-//! What asks the cluster is in `ask`; what a move does to it in `switchover`. All the rest is pure: `cib` and `crm_mon` read, `picture` puts
+//! What asks the cluster is in `ask`, what asks its nodes in `remote`; what a move does to it in `switchover`. All the rest is pure: `cib` and `crm_mon` read, `picture` puts
 //! together, `notices`, `status`, `check` and `why` say what comes of it. What is said of positions, records and elections is said by the
 //! agents' own code (`promotable::operator`).
 
@@ -14,6 +14,8 @@ mod moves;
 pub mod notices;
 pub mod page;
 pub mod picture;
+#[allow(dead_code, reason = "the commands that ask nodes come next")]
+mod remote;
 pub mod status;
 mod switchover;
 mod table;
