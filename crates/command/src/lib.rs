@@ -10,11 +10,12 @@ mod ask;
 pub mod check;
 pub mod cib;
 pub mod crm_mon;
+pub mod doctor;
+pub mod metrics;
 mod moves;
 pub mod notices;
 pub mod page;
 pub mod picture;
-#[allow(dead_code, reason = "the commands that ask nodes come next")]
 mod remote;
 pub mod status;
 mod switchover;
@@ -54,6 +55,9 @@ pub fn main() -> ExitCode {
             switchover::switchover(&name, to.as_deref(), dry_run, Duration::from_secs(wait)).into()
         }
         Command::Abort { name } => switchover::abort(&name).into(),
+        Command::Doctor { nodes, format, facts: None } => doctor::doctor(&nodes, format),
+        Command::Doctor { nodes, facts: Some(salt), .. } => doctor::tell(&nodes, &salt),
+        Command::Metrics { listen } => metrics::metrics(listen),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "systole", &mut std::io::stdout());
             ExitCode::SUCCESS

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// What one question may take, where nothing else is said.
 pub(crate) const LIMIT: Duration = Duration::from_secs(2);
@@ -16,8 +16,22 @@ const NO_CONNECTION: i32 = 255;
 /// The status with which timeout(1) says that it ended the command.
 const OUT_OF_TIME: i32 = 124;
 
+/// What a node answered, and between which moments of this node's clock.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) said: Result<String, String>,
+    pub(crate) begun: SystemTime,
+    pub(crate) ended: SystemTime,
+}
+
 /// Runs a program on each node and returns what it printed, or why that is not known. `argv` has no secret: everybody can read it.
+#[allow(dead_code, reason = "for commands whose answers have no time of day")]
 pub(crate) fn ask(nodes: &[String], argv: &[&str], limit: Duration) -> BTreeMap<String, Result<String, String>> {
+    ask_timed(nodes, argv, limit).into_iter().map(|(node, answer)| (node, answer.said)).collect()
+}
+
+/// The same, with when each answered.
+pub(crate) fn ask_timed(nodes: &[String], argv: &[&str], limit: Duration) -> BTreeMap<String, Answer> {
     ask_by("ssh", this_node(nodes).as_deref(), nodes, argv, limit)
 }
 
@@ -28,23 +42,22 @@ pub(crate) fn this_node(nodes: &[String]) -> Option<String> {
     among(&host).or_else(|| among(&crate::ask::tool("crm_node", &["--name"]).ok()?))
 }
 
-fn ask_by(ssh: &str, this: Option<&str>, nodes: &[String], argv: &[&str], limit: Duration) -> BTreeMap<String, Result<String, String>> {
+fn ask_by(ssh: &str, this: Option<&str>, nodes: &[String], argv: &[&str], limit: Duration) -> BTreeMap<String, Answer> {
     std::thread::scope(|scope| {
-        let asked: Vec<_> = nodes
-            .iter()
-            .map(|node| {
-                let here = this == Some(node.as_str());
-                (node, scope.spawn(move || if here { locally(argv, limit) } else { over_ssh(ssh, node, argv, limit) }))
-            })
-            .collect();
-        let answer = |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(|_| Err("could not be asked".to_owned()));
-        asked.into_iter().map(|(node, thread)| (node.clone(), answer(thread))).collect()
+        let ask = |node: &str| {
+            let begun = SystemTime::now();
+            let said = if this == Some(node) { locally(argv, limit) } else { over_ssh(ssh, node, argv, limit) };
+            Answer { said, begun, ended: SystemTime::now() }
+        };
+        let asked: Vec<_> = nodes.iter().map(|node| (node, scope.spawn(move || ask(node)))).collect();
+        let nobody = || Answer { said: Err("could not be asked".to_owned()), begun: SystemTime::now(), ended: SystemTime::now() };
+        asked.into_iter().map(|(node, thread)| (node.clone(), thread.join().unwrap_or_else(|_| nobody()))).collect()
     })
 }
 
 fn locally(argv: &[&str], limit: Duration) -> Result<String, String> {
     let Some((program, arguments)) = argv.split_first() else { return Err("nothing was asked".to_owned()) };
-    let done = process::run_bounded(program, arguments, limit, MOST).map_err(|e| e.to_string())?;
+    let done = process::run_bounded(&crate::ask::path_of(program), arguments, limit, MOST).map_err(|e| e.to_string())?;
     judged(program, &done)
 }
 
@@ -85,7 +98,8 @@ pub(crate) fn is_name(node: &str) -> bool {
 /// nobody listens any more.
 fn arguments(node: &str, argv: &[&str], limit: Duration) -> Vec<String> {
     let seconds = limit.as_secs().max(1);
-    let connect = format!("ConnectTimeout={seconds}");
+    // A node that is not there is found sooner than one that works for long is given up.
+    let connect = format!("ConnectTimeout={}", seconds.min(LIMIT.as_secs()));
     let options = [
         "BatchMode=yes",
         &connect,

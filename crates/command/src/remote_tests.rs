@@ -18,7 +18,7 @@ fn asked(ssh: &Path, nodes: &[&str], argv: &[&str]) -> BTreeMap<String, Result<S
     let nodes: Vec<String> = nodes.iter().map(|node| (*node).to_owned()).collect();
     let answers = ask_by(ssh.to_str().unwrap(), Some("here"), &nodes, argv, Duration::from_secs(1));
     let _ = std::fs::remove_dir_all(ssh.parent().unwrap());
-    answers
+    answers.into_iter().map(|(node, answer)| (node, answer.said)).collect()
 }
 
 #[test]
