@@ -222,7 +222,7 @@ cluster-recipes:
 ## make scenarios   every scenario on one generation of nodes (IMAGE=debian13 for the other one; an hour and a half)
 # Servers that are in one image only run once, with Debian 12.
 scenarios: test-programs stage image/$(IMAGE) $(if $(filter debian12,$(IMAGE)),image/debian13 image/sid)
-	$(SCENARIOS) address:: balancers:: command:: cron:: haproxy:: mysql:: redis:: sentinel:: upgrade:: workshop:: \
+	$(SCENARIOS) address:: balancers:: command:: cron:: doctor:: haproxy:: mysql:: redis:: sentinel:: upgrade:: workshop:: \
 	  $(if $(filter debian12,$(IMAGE)),,--skip ::mysql_ --skip valkey)
 
 ## make rewind-property  made-up schemas and transactions taken back by a server that is killed (CASES=2000 SEED=1; hours)

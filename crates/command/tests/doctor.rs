@@ -153,6 +153,16 @@ fn a_node_that_does_not_answer_is_named_and_the_others_are_examined() {
     let found = findings::of(&examined);
     only(&found, "nodes", Level::Degraded, Some("lxc3"), "does not answer over ssh");
     assert_eq!(found[0].line.as_deref(), Some("ssh-copy-id root@lxc3"));
+    for (why, line) in [
+        ("does not answer over ssh: ssh: Could not resolve hostname lxc3: x", Some("/etc/hosts: ADDRESS lxc3")),
+        ("does not answer over ssh: nothing came within 10000 ms", None),
+        ("systole failed (status 127): systole: command not found", Some("apt install ./systole_*.deb, the same on each node")),
+    ] {
+        examined.heard.get_mut("lxc3").unwrap().facts = Err(why.into());
+        assert_eq!(findings::of(&examined)[0].line.as_deref(), line, "{why}");
+    }
+    examined.heard.get_mut("lxc3").unwrap().facts = Err("does not answer over ssh: x".into());
+    let found = findings::of(&examined);
     assert!(shown::pretty(&examined, &found).starts_with("degraded: 2 of 3 nodes\n"));
     for heard in examined.heard.values_mut() {
         heard.facts = Err("does not answer over ssh: no route".into());
@@ -214,7 +224,8 @@ fn before_there_is_a_cluster_the_machines_are_examined() {
         (facts.clustered, facts.token, facts.listening) = (false, None, vec![]);
     }
     assert!(findings::of(&examined).is_empty());
-    assert!(shown::pretty(&examined, &[]).starts_with("good: 3 of 3 machines, and no cluster was asked\n"));
+    let said = shown::pretty(&examined, &[]);
+    assert_eq!(said, "good: 3 of 3 machines, and no cluster was asked\n\ngood: nodes, versions, clock, names, disk, boot\n");
 }
 
 #[test]

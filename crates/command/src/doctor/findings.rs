@@ -106,6 +106,19 @@ impl Examined {
         self.heard.iter().filter_map(|(node, heard)| Some((node.as_str(), heard.facts.as_ref().ok()?)))
     }
 
+    /// What could be looked at: without a cluster there is no configuration, and one answer cannot be compared.
+    #[must_use]
+    pub fn looked_at(&self) -> Vec<&'static str> {
+        let compared = self.answers().count() > 1;
+        let could = |check: &&str| match *check {
+            "passwords" => compared && self.cluster.is_some(),
+            "settings" | "fencing" | "quorum" | "timeouts" | "notify" | "watcher" | "corosync" => self.cluster.is_some(),
+            "clock" => compared,
+            _ => true,
+        };
+        CHECKS.into_iter().filter(could).collect()
+    }
+
     /// How bad it is: nobody can tell where nobody answers.
     #[must_use]
     pub fn level(&self, findings: &[Finding]) -> Level {
@@ -117,12 +130,23 @@ impl Examined {
 fn unheard(examined: &Examined) -> Vec<Finding> {
     let not_known = |(node, heard): (&String, &Heard)| {
         let why = heard.facts.as_ref().err()?;
-        let reached = !why.contains("over ssh");
-        let line =
-            if reached { "apt install ./systole_*.deb, the same on each node".to_owned() } else { format!("ssh-copy-id root@{node}") };
-        Some(finding(Level::Degraded, "nodes", Some(node), format!("{why}; nothing is known of it"), Some(line)))
+        Some(finding(Level::Degraded, "nodes", Some(node), format!("{why}; nothing is known of it"), way_there(node, why)))
     };
     examined.heard.iter().filter_map(not_known).collect()
+}
+
+/// What mends the way to a node, by what ssh says.
+fn way_there(node: &str, why: &str) -> Option<String> {
+    if !why.contains("over ssh") {
+        return Some("apt install ./systole_*.deb, the same on each node".to_owned());
+    }
+    let ways = [
+        ("Permission denied", format!("ssh-copy-id root@{node}")),
+        ("Host key verification failed", format!("ssh {node} true, and compare the key that it shows with that of the node")),
+        ("Could not resolve", format!("/etc/hosts: ADDRESS {node}")),
+        ("Connection refused", format!("on {node}: systemctl enable --now ssh")),
+    ];
+    ways.into_iter().find_map(|(said, line)| why.contains(said).then_some(line))
 }
 
 fn of_node(node: &str, facts: &Facts, examined: &Examined) -> Vec<Finding> {
@@ -238,7 +262,8 @@ fn different(examined: &Examined) -> Vec<Finding> {
     for (what, by_value) in compared(examined, |facts| &facts.digests) {
         if by_value.len() > 1 {
             // Who has which is said, and not what.
-            let groups: Vec<String> = by_value.values().map(|nodes| nodes.join(" ")).collect();
+            let mut groups: Vec<String> = by_value.values().map(|nodes| nodes.join(" ")).collect();
+            groups.sort_unstable();
             let text = format!("the password {what} is not the same everywhere: {} have different ones", groups.join(" and "));
             all.push(finding(Level::Broken, "passwords", None, format!("{text}; write the right one into the file on each node"), None));
         }

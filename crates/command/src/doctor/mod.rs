@@ -21,7 +21,7 @@ use facts::Facts;
 use findings::{Clustered, Examined, Heard};
 
 /// What all may take: the validation asks the servers, which takes longest. A node that is not there is given up after 2 s.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(15);
 /// Where Pacemaker finds the agents.
 const AGENTS: &str = "/usr/lib/ocf/resource.d/systole";
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::findings::{CHECKS, Examined, Finding};
+use super::findings::{Examined, Finding};
 use crate::table::Table;
 
 /// For people: each finding with the line to write below it.
@@ -21,7 +21,8 @@ pub fn pretty(examined: &Examined, findings: &[Finding]) -> String {
             let _ = writeln!(out, "    {line}");
         }
     }
-    let good: Vec<&str> = CHECKS.into_iter().filter(|check| !findings.iter().any(|finding| finding.check == *check)).collect();
+    let good: Vec<&str> =
+        examined.looked_at().into_iter().filter(|check| !findings.iter().any(|finding| finding.check == *check)).collect();
     if answered > 0 && !good.is_empty() {
         let _ = writeln!(out, "{}good: {}", if findings.is_empty() { "" } else { "\n" }, good.join(", "));
     }
