@@ -86,6 +86,7 @@ check: $(if $(STEP),test-programs stage)
 	  $(CARGO) clippy --workspace --all-targets --locked --features $(TEST_FEATURES) -- -D warnings; \
   $(CARGO) clippy --workspace --test "*" --locked --features $(TEST_FEATURES) -- -D warnings; \
 	  RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet --features $(TEST_FEATURES); \
+	  if command -v promtool > /dev/null; then packaging/lint-metrics; fi; \
 	  if $(CARGO) deny --version > /dev/null 2>&1; then $(CARGO) deny --locked --offline check bans licenses sources; \
 	  else $(CARGO) run --quiet --locked --bin supply -- check; fi'
 
@@ -93,6 +94,10 @@ check: $(if $(STEP),test-programs stage)
 audit:
 	$(CARGO) deny --version > /dev/null 2>&1 || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny --locked check
+
+## make monitoring  promtool on the metrics, the alerts and their tests (Prometheus from Debian; `make check` does it where promtool is)
+monitoring:
+	packaging/lint-metrics
 
 ## make unit        unit and property tests; generated files are what the declarations say
 unit: $(if $(STEP),test-programs stage)
@@ -217,7 +222,7 @@ cluster-recipes:
 ## make scenarios   every scenario on one generation of nodes (IMAGE=debian13 for the other one; an hour and a half)
 # Servers that are in one image only run once, with Debian 12.
 scenarios: test-programs stage image/$(IMAGE) $(if $(filter debian12,$(IMAGE)),image/debian13 image/sid)
-	$(SCENARIOS) address:: balancers:: command:: cron:: haproxy:: mysql:: redis:: sentinel:: upgrade:: workshop:: \
+	$(SCENARIOS) address:: balancers:: command:: cron:: doctor:: haproxy:: mysql:: redis:: sentinel:: upgrade:: workshop:: \
 	  $(if $(filter debian12,$(IMAGE)),,--skip ::mysql_ --skip valkey)
 
 ## make rewind-property  made-up schemas and transactions taken back by a server that is killed (CASES=2000 SEED=1; hours)
@@ -328,12 +333,13 @@ install: build
 	install -m 755 agents/mysql/systole-copy-mariadb agents/mysql/systole-send-backup $(DESTDIR)$(LIBEXECDIR)/
 	install -m 644 crm-snippets/*.crm $(DESTDIR)$(SHAREDIR)/crm-snippets/
 	install -m 644 crm-snippets/server/* $(DESTDIR)$(SHAREDIR)/crm-snippets/server/
-	install -d $(DESTDIR)$(DOCDIR)/docs/decisions $(DESTDIR)$(DOCDIR)/docs/recipes
+	install -d $(DESTDIR)$(DOCDIR)/docs/decisions $(DESTDIR)$(DOCDIR)/docs/recipes $(DESTDIR)$(DOCDIR)/docs/monitoring
 	for wizard in $(WIZARDS); do install -D -m 644 crm-scripts/$$wizard/main.yml $(DESTDIR)$(CRMSHDIR)/$$wizard/main.yml || exit 1; done
 	install -m 644 README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE $(DESTDIR)$(DOCDIR)/
 	install -m 644 docs/*.md docs/*.svg $(DESTDIR)$(DOCDIR)/docs/
 	install -m 644 docs/decisions/*.md $(DESTDIR)$(DOCDIR)/docs/decisions/
 	install -m 644 docs/recipes/*.md $(DESTDIR)$(DOCDIR)/docs/recipes/
+	install -m 644 docs/monitoring/systole.rules.yml docs/monitoring/grafana.json $(DESTDIR)$(DOCDIR)/docs/monitoring/
 
 ## make uninstall   takes them away again
 uninstall:

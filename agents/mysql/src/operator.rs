@@ -1,16 +1,22 @@
-//! What the operator's command asks of this agent: see [`promotable::operator`]. Pure.
+//! What the operator's command asks of this agent: see [`promotable::operator`]. Pure, but for what a node has of its own.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use promotable::operator::{Answer, Behind, Inquiry, Operator, Published, Recorded};
+use ocf::Values;
+use promotable::operator::{self, Answer, Behind, Inquiry, Local, Operator, Published, Recorded};
 
+use crate::agent::MySql;
 use crate::election::{Acknowledging, Position, Question, Unfit, Verdict, elect, remedy};
 use crate::gtid::Gtids;
 use crate::membership::Membership;
+use crate::params::{ALL, Params};
 use crate::record::{Durability, Record};
 
 /// How the monitor of a primary begins that nobody acknowledges.
 const WRITES_WAIT: &str = "writes wait: ";
+/// What looking at this node's files may take.
+const LOOKING: Duration = Duration::from_secs(2);
 
 /// `ocf:systole:mysql`, for the operator's command.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +98,21 @@ impl Operator for MySqlOperator {
             Verdict::GoOn(reason) => Answer::Promote(reason),
             Verdict::HandOver { to, reason } => Answer::HandOver { to, reason },
             Verdict::Refuse(reason) => Answer::Refuse(reason),
+        })
+    }
+
+    fn local(&self, resource: &str, parameters: &BTreeMap<String, String>) -> Result<Local, String> {
+        let context = operator::context(resource, parameters, LOOKING);
+        let values = Values::read(ALL, &context.environment).map_err(|failure| failure.reason)?;
+        let agent = MySql::with(&context, Params::new(&values));
+        // What stands in the CIB is the same everywhere.
+        let own = agent.login().ok().and_then(|login| login.password).filter(|_| agent.params.test_password_file.is_some());
+        let replication = agent.replication_password().ok().filter(|_| agent.params.replication_password_file.is_some());
+        let secrets = [("test_passwd_file", own), ("replication_passwd_file", replication)];
+        Ok(Local {
+            program: agent.params.program(),
+            data: agent.files(|files| files.space(&agent.params.datadir)).ok().map(|space| (agent.params.datadir.clone(), space)),
+            secrets: secrets.into_iter().filter_map(|(name, secret)| Some((name, secret?))).collect(),
         })
     }
 }

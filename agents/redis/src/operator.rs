@@ -1,16 +1,23 @@
-//! What the operator's command asks of this agent: see [`promotable::operator`]. Pure.
+//! What the operator's command asks of this agent: see [`promotable::operator`]. Pure, but for what a node has of its own.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use ocf::{Environment, Values};
-use promotable::operator::{Answer, Behind, Inquiry, Operator, Published, Recorded};
+use ocf::{Environment, ResourceAgent as _, Secret, Values};
+use promotable::operator::{self, Answer, Behind, Inquiry, Local, Operator, Published, Recorded};
+use promotable::read_secret;
 
+use crate::agent::Redis;
+use crate::conf::Conf;
 use crate::election::{Position, Question, Unfit, Verdict, elect};
 use crate::params::{ALL, Durability, Params};
 use crate::record::Record;
 
 /// How the monitor of a primary begins that has too few replicas.
 const WRITES_REFUSED: &str = "writes are refused: ";
+/// What looking at this node's files may take.
+const LOOKING: Duration = Duration::from_secs(2);
 
 /// `ocf:systole:redis`, for the operator's command.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +96,27 @@ impl Operator for RedisOperator {
             Verdict::GoOn(reason) => Answer::Promote(reason),
             Verdict::HandOver { to, reason } => Answer::HandOver { to, reason },
             Verdict::Refuse(reason) => Answer::Refuse(reason),
+        })
+    }
+
+    fn local(&self, resource: &str, parameters: &BTreeMap<String, String>) -> Result<Local, String> {
+        let context = operator::context(resource, parameters, LOOKING);
+        let values = Values::read(ALL, &context.environment).map_err(|failure| failure.reason)?;
+        let agent = Redis::new(&context, &values).map_err(|failure| failure.reason)?;
+        let in_file = |name: &str| agent.conf().ok().and_then(|conf| conf.last(name)).map(Secret::new);
+        let file = |path: &Option<PathBuf>, name: &str| path.as_ref().and_then(|path| read_secret(path, name).ok());
+        let directory = agent.conf().ok().map(Conf::data_directory);
+        let data = directory.and_then(|path| agent.files(|files| files.space(&path)).ok().map(|space| (path, space)));
+        let secrets = [
+            ("requirepass", in_file("requirepass")),
+            ("masterauth", in_file("masterauth")),
+            ("password_file", file(&agent.params.password_file, "password_file")),
+            ("masterauth_file", file(&agent.params.masterauth_file, "masterauth_file")),
+        ];
+        Ok(Local {
+            program: agent.params.bin.clone(),
+            data,
+            secrets: secrets.into_iter().filter_map(|(name, secret)| Some((name, secret?))).collect(),
         })
     }
 }

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
     name = "systole",
     version,
     about = "The databases under ocf:systole:mysql and ocf:systole:redis: how they are, why, and planned moves",
-    after_help = "status, check and why end with 0 (good), 1 (degraded), 2 (broken) or 3 (unknown); switchover and abort with 0 (done), 1 \
+    after_help = "status, check, why and doctor end with 0 (good), 1 (degraded), 2 (broken) or 3 (unknown); switchover and abort with 0 (done), 1 \
                   (refused, nothing changed), 2 (failed half-way) or 3 (timed out, goes on). 64 is a wrong command line."
 )]
 pub(crate) struct Arguments {
@@ -76,6 +76,24 @@ pub(crate) enum Command {
     Abort {
         /// The database
         name: String,
+    },
+    /// What is wrong with the nodes and the configuration, each with the line to write
+    Doctor {
+        /// These machines, before there is a cluster; without it the nodes of the cluster, or this machine
+        #[arg(long, value_name = "NODE", value_delimiter = ',')]
+        nodes: Vec<String>,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t = Format::Pretty)]
+        format: Format,
+        /// What this node says to the one that asks
+        #[arg(long, hide = true, value_name = "SALT")]
+        facts: Option<String>,
+    },
+    /// What status knows, for Prometheus
+    Metrics {
+        /// Serve it at /metrics: a port of this machine alone, or ADDRESS:PORT
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<crate::metrics::Listen>,
     },
     /// Prints the completions for a shell
     Completions {

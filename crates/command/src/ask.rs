@@ -47,15 +47,18 @@ pub(crate) fn tool(program: &str, arguments: &[&str]) -> Result<String, String> 
 /// # Errors
 /// What it said, or that it said nothing.
 pub(crate) fn tool_within(program: &str, arguments: &[&str], limit: Duration) -> Result<String, String> {
-    // Monitoring systems call the command without sbin in their PATH.
-    let there = Path::new("/usr/sbin").join(program);
-    let path = there.to_str().filter(|_| there.is_file()).unwrap_or(program);
-    let done = process::run(path, arguments, limit).map_err(|e| e.to_string())?;
+    let done = process::run(&path_of(program), arguments, limit).map_err(|e| e.to_string())?;
     if done.status.success() {
         return Ok(done.stdout);
     }
     let said = done.stderr.lines().chain(done.stdout.lines()).map(str::trim).find(|line| !line.is_empty()).unwrap_or("it says nothing");
     Err(format!("{program} failed (status {}): {said}", done.status.code().unwrap_or(-1)))
+}
+
+/// Where a program is. Monitoring systems, and `su` without a dash, have no sbin in their PATH.
+pub(crate) fn path_of(program: &str) -> String {
+    let there = Path::new("/usr/sbin").join(program);
+    there.to_str().filter(|_| there.is_file()).unwrap_or(program).to_owned()
 }
 
 /// The resources of ours that have something recorded, or a promotion score.
@@ -85,7 +88,7 @@ fn membership(resource: &str) -> Membership {
 }
 
 /// Whether the watchers of this node's databases run.
-fn watched(cib: &Cib) -> BTreeMap<String, (String, bool)> {
+pub(crate) fn watched(cib: &Cib) -> BTreeMap<String, (String, bool)> {
     let Some(node) = this_node(cib) else { return BTreeMap::new() };
     let runs = |name: &String| {
         let bytes = process::own::read(&PathBuf::from(STATE_DIRECTORY).join(format!("systole-{name}.watch"))).ok()?;

@@ -26,6 +26,8 @@ pub struct Cib {
 /// A primitive, and the clone around it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Primitive {
+    /// Which agent of ours runs it: `mysql`. `None` for those of others.
+    pub agent: Option<String>,
     /// The clone around it, or the group.
     pub parent: Option<String>,
     /// Its parameters.
@@ -144,6 +146,7 @@ fn primitive(node: Node<'_, '_>) -> Primitive {
     let mut meta: BTreeMap<String, String> = around.iter().rev().flat_map(|n| own_values(*n, "meta_attributes")).collect();
     meta.extend(own_values(node, "meta_attributes"));
     Primitive {
+        agent: attribute(node, "type").filter(|_| node.attribute("provider") == Some("systole")),
         parent: around.first().and_then(|parent| attribute(*parent, "id")),
         parameters: own_values(node, "instance_attributes"),
         meta,

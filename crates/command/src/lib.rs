@@ -1,7 +1,7 @@
 //! `systole`: the operator's command. It needs no daemon and runs on any node; it reads what the agents publish, and asks the cluster's
 //! tools for what changes anything.
 //!
-//! What asks the cluster is in `ask`; what a move does to it in `switchover`. All the rest is pure: `cib` and `crm_mon` read, `picture` puts
+//! What asks the cluster is in `ask`, what asks its nodes in `remote`; what a move does to it in `switchover`. All the rest is pure: `cib` and `crm_mon` read, `picture` puts
 //! together, `notices`, `status`, `check` and `why` say what comes of it. What is said of positions, records and elections is said by the
 //! agents' own code (`promotable::operator`).
 
@@ -10,10 +10,13 @@ mod ask;
 pub mod check;
 pub mod cib;
 pub mod crm_mon;
+pub mod doctor;
+pub mod metrics;
 mod moves;
 pub mod notices;
 pub mod page;
 pub mod picture;
+mod remote;
 pub mod status;
 mod switchover;
 mod table;
@@ -52,6 +55,9 @@ pub fn main() -> ExitCode {
             switchover::switchover(&name, to.as_deref(), dry_run, Duration::from_secs(wait)).into()
         }
         Command::Abort { name } => switchover::abort(&name).into(),
+        Command::Doctor { nodes, format, facts: None } => doctor::doctor(&nodes, format),
+        Command::Doctor { nodes, facts: Some(salt), .. } => doctor::tell(&nodes, &salt),
+        Command::Metrics { listen } => metrics::metrics(listen),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "systole", &mut std::io::stdout());
             ExitCode::SUCCESS

@@ -27,7 +27,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn of(agent: &str) -> Option<Self> {
+    pub(crate) fn of(agent: &str) -> Option<Self> {
         match agent {
             "ocf:systole:mysql" => Some(Self::MySql),
             "ocf:systole:redis" => Some(Self::Redis),

@@ -12,6 +12,7 @@ mod metadata;
 mod notification;
 mod parameter;
 mod run;
+mod textfile;
 
 pub use deadline::Deadline;
 pub use description::{Description, Timeouts};

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::logging::one_line;
 use crate::metadata::{self, Action, Role};
 use crate::parameter::LastValues;
+use crate::textfile::{self, Found};
 use crate::{Code, Context, Deadline, Description, Environment, Failure, Log, Notification, Operation, Outcome, Peers, Phase, Values};
 
 /// What a monitor found. Only a monitor can answer 7 or 8.
@@ -258,8 +259,21 @@ impl<A: ResourceAgent> Agent<A> {
                 if *name == "notify" { 0 } else { failure.code().exit_status() }
             }
         };
+        self.tell(name, &context.environment, status);
         context.log.trace(&format!("{name} answers {status}"));
         status
+    }
+
+    /// Metrics of what a monitor found, and of a stop, after which there is none.
+    fn tell(&self, action: &str, environment: &Environment, status: u8) {
+        let description = A::DESCRIPTION;
+        let promotable = self.handlers.iter().any(|(name, _)| *name == "promote");
+        let found = Found { agent: description.name, version: description.version, promotable, status };
+        match action {
+            "monitor" if !environment.is_probe() => textfile::tell(environment, found),
+            "stop" if status == 0 => textfile::tell(environment, Found { status: Status::NotRunning.exit_status(), ..found }),
+            _ => {}
+        }
     }
 
     /// Only an instance that does not run yet is refused for its parameters. What may be running goes on with the last values that were

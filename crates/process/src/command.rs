@@ -39,6 +39,14 @@ pub enum CommandError {
         /// The time it had.
         limit: Duration,
     },
+    /// It printed more than it may, and was killed.
+    #[error("{program} printed more than {most} bytes")]
+    TooLong {
+        /// The program.
+        program: String,
+        /// What it may print, on each of its streams.
+        most: usize,
+    },
     /// Its output could not be read.
     #[error("the output of {program} could not be read: {source}")]
     Output {
@@ -69,7 +77,15 @@ pub(crate) fn environment() -> impl Iterator<Item = (String, OsString)> {
 /// # Errors
 /// When it could not be started, or had to be killed. A status other than 0 is the caller's to judge.
 pub fn run(program: &str, arguments: &[&str], limit: Duration) -> Result<Finished, CommandError> {
-    run_command(program, Command::new(program).args(arguments), limit)
+    run_command(program, Command::new(program).args(arguments), limit, usize::MAX)
+}
+
+/// The same for a program that may print no more than `most` bytes on each of its streams.
+///
+/// # Errors
+/// As [`run`], and when it printed more.
+pub fn run_bounded(program: &str, arguments: &[&str], limit: Duration, most: usize) -> Result<Finished, CommandError> {
+    run_command(program, Command::new(program).args(arguments), limit, most)
 }
 
 /// The same as an account, with its main group and no other, in the directory that everybody may be in.
@@ -82,10 +98,10 @@ pub fn run_as(account: &crate::Account, program: &str, arguments: &[&str], limit
     if account.uid != nix::unistd::geteuid().as_raw() {
         command.uid(account.uid).gid(account.gid);
     }
-    run_command(program, command.args(arguments).current_dir("/"), limit)
+    run_command(program, command.args(arguments).current_dir("/"), limit, usize::MAX)
 }
 
-fn run_command(program: &str, command: &mut Command, limit: Duration) -> Result<Finished, CommandError> {
+fn run_command(program: &str, command: &mut Command, limit: Duration, most: usize) -> Result<Finished, CommandError> {
     let name = || program.to_owned();
     let mut child = command
         .env_clear()
@@ -95,29 +111,34 @@ fn run_command(program: &str, command: &mut Command, limit: Duration) -> Result<
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|source| CommandError::Start { program: name(), source })?;
-    match collect(&mut child, Instant::now() + limit) {
-        Ok(Some((stdout, stderr))) => match child.wait() {
-            Ok(status) => Ok(Finished { status, stdout, stderr }),
-            Err(source) => Err(CommandError::Output { program: name(), source }),
-        },
-        Ok(None) => {
-            let _ = child.kill();
-            let _ = child.wait();
-            Err(CommandError::TimedOut { program: name(), limit })
-        }
-        Err(source) => {
-            let _ = child.kill();
-            let _ = child.wait();
-            Err(CommandError::Output { program: name(), source })
-        }
+    let collected = collect(&mut child, Instant::now() + limit, most);
+    if !matches!(collected, Ok(Collected::All(..))) {
+        let _ = child.kill();
+    }
+    let ended = child.wait();
+    match collected.and_then(|collected| Ok((collected, ended?))) {
+        Ok((Collected::All(stdout, stderr), status)) => Ok(Finished { status, stdout, stderr }),
+        Ok((Collected::Late, _)) => Err(CommandError::TimedOut { program: name(), limit }),
+        Ok((Collected::TooLong, _)) => Err(CommandError::TooLong { program: name(), most }),
+        Err(source) => Err(CommandError::Output { program: name(), source }),
     }
 }
 
-/// Reads both streams until they are closed; `None` when `until` came first. Both at once: a child that fills one pipe
-/// while we wait on the other would never end.
-fn collect(child: &mut Child, until: Instant) -> std::io::Result<Option<(String, String)>> {
+/// What a command printed.
+enum Collected {
+    /// Both streams, until they were closed.
+    All(String, String),
+    /// The time was over first.
+    Late,
+    /// It was more than it may be.
+    TooLong,
+}
+
+/// Reads both streams until they are closed or `until` comes. Both at once: a child that fills one pipe while we wait on the other would never
+/// end.
+fn collect(child: &mut Child, until: Instant, most: usize) -> std::io::Result<Collected> {
     let (Some(mut out), Some(mut err)) = (child.stdout.take(), child.stderr.take()) else {
-        return Ok(Some((String::new(), String::new())));
+        return Ok(Collected::All(String::new(), String::new()));
     };
     for fd in [out.as_fd(), err.as_fd()] {
         fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
@@ -127,7 +148,7 @@ fn collect(child: &mut Child, until: Instant) -> std::io::Result<Option<(String,
     while out_open || err_open {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Ok(None);
+            return Ok(Collected::Late);
         }
         let mut fds = Vec::with_capacity(2);
         if out_open {
@@ -144,22 +165,26 @@ fn collect(child: &mut Child, until: Instant) -> std::io::Result<Option<(String,
         }
         out_open = out_open && drain(&mut out, &mut stdout)?;
         err_open = err_open && drain(&mut err, &mut stderr)?;
+        if stdout.len().max(stderr.len()) > most {
+            return Ok(Collected::TooLong);
+        }
     }
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ok(Some((text(stdout), text(stderr))))
+    Ok(Collected::All(text(stdout), text(stderr)))
 }
 
-/// Reads what is there. Returns whether more may come.
+/// Reads some of what is there. Returns whether more may come. Not all at once: a program that prints faster than is read would have no end and
+/// no deadline.
 fn drain(from: &mut impl Read, into: &mut Vec<u8>) -> std::io::Result<bool> {
-    let mut buffer = [0; 4096];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(false),
-            Ok(n) => into.extend_from_slice(&buffer[..n]),
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Ok(true),
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+    let mut buffer = [0; 65_536];
+    match from.read(&mut buffer) {
+        Ok(0) => Ok(false),
+        Ok(n) => {
+            into.extend_from_slice(&buffer[..n]);
+            Ok(true)
         }
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted) => Ok(true),
+        Err(e) => Err(e),
     }
 }
 
@@ -185,6 +210,14 @@ mod tests {
     fn more_output_than_a_pipe_holds_does_not_block() {
         let done = run("sh", &["-c", "head -c 300000 /dev/zero >&2; echo ok"], Duration::from_secs(10)).unwrap();
         assert_eq!((done.stdout.as_str(), done.stderr.len()), ("ok\n", 300_000));
+    }
+
+    #[test]
+    fn a_command_that_prints_more_than_it_may_is_killed() {
+        let error = run_bounded("yes", &[], Duration::from_secs(30), 100_000).unwrap_err();
+        assert!(matches!(error, CommandError::TooLong { .. }), "{error}");
+        let done = run_bounded("echo", &["ok"], Duration::from_secs(5), 3).unwrap();
+        assert_eq!(done.stdout, "ok\n");
     }
 
     #[test]

@@ -17,6 +17,31 @@ use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, accessat, openat};
 use crate::Account;
 use crate::directory::Directory;
 
+/// What is left on a file system, and what there is in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Space {
+    /// Bytes that can still be written.
+    pub free_bytes: u64,
+    /// All bytes.
+    pub bytes: u64,
+    /// Inodes that can still be made. 0 like all of them where the file system does not count them.
+    pub free_inodes: u64,
+    /// All inodes.
+    pub inodes: u64,
+}
+
+impl Space {
+    pub(crate) fn of(path: &Path) -> Result<Self> {
+        let found = rustix::fs::statvfs(path)?;
+        Ok(Self {
+            free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+            bytes: found.f_blocks.saturating_mul(found.f_frsize),
+            free_inodes: found.f_favail,
+            inodes: found.f_files,
+        })
+    }
+}
+
 /// What only who acts for an account has: its files by their paths.
 ///
 /// Links on the way are followed, since they lead nowhere but to what the account can reach. A link in the place of the file itself is
@@ -124,8 +149,15 @@ impl<'a> Files<'a> {
     /// # Errors
     /// What the file system says.
     pub fn room(&self, path: &Path) -> Result<u64> {
-        let found = rustix::fs::statvfs(path)?;
-        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+        Space::of(path).map(|space| space.free_bytes)
+    }
+
+    /// What is left on the file system of a path.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn space(&self, path: &Path) -> Result<Space> {
+        Space::of(path)
     }
 
     /// Makes a directory and those on the way to it. One that is there already is good.

@@ -21,13 +21,13 @@ mod scope;
 mod socket;
 
 pub use account::Account;
-pub use command::{CommandError, Finished, run, run_as};
+pub use command::{CommandError, Finished, run, run_as, run_bounded};
 pub use daemon::{Daemon, DaemonError, Spawned};
 pub use detach::{detach, kill_session};
 pub use directory::Directory;
 pub use disk::{Disk, Disks, one_each, write_for_ever};
 pub use file::{Locked, lock, write_atomically};
-pub use files::{Files, plain_name, read_file};
+pub use files::{Files, Space, plain_name, read_file};
 pub use identity::{Identity, State, boot_id, since_boot};
 pub use lookup::{UnknownAccount, find_account};
 pub use packet::{PacketSocket, receive_before};

@@ -51,6 +51,14 @@ pub fn metadata(path: &Path) -> Result<Metadata> {
     std::fs::symlink_metadata(path)
 }
 
+/// What is left on the file system of a path.
+///
+/// # Errors
+/// What the file system says.
+pub fn space(path: &Path) -> Result<crate::Space> {
+    crate::Space::of(path)
+}
+
 /// Whether there is a file, perhaps through a link.
 pub fn is_file(path: &Path) -> bool {
     path.is_file()

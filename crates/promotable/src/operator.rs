@@ -1,7 +1,11 @@
 //! What the agent of a promotable database says to the operator's command: its record, its positions and its election, read by the agent's
-//! own code. Texts go in as the cluster keeps them, and nothing here asks anybody.
+//! own code. Texts go in as the cluster keeps them, and nothing but `local` looks at anything else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ocf::{Context, Deadline, Environment, Log, Secret};
 
 /// The record of the last promotion, as an operator reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +89,25 @@ pub enum Answer {
     Refuse(String),
 }
 
+/// What a node has of its own for a server: the programs and files that no other node sees.
+#[derive(Debug, Default)]
+pub struct Local {
+    /// The server's program.
+    pub program: PathBuf,
+    /// Its data directory, and what is left there.
+    pub data: Option<(PathBuf, process::Space)>,
+    /// Passwords that have to be the same on all nodes, by what they are called.
+    pub secrets: Vec<(&'static str, Secret)>,
+}
+
+/// A context for the agent's own code outside of an action: of this resource with these parameters, answering within so long.
+#[must_use]
+pub fn context(resource: &str, parameters: &BTreeMap<String, String>, limit: Duration) -> Context {
+    let given = parameters.iter().map(|(name, value)| (format!("OCF_RESKEY_{name}"), value.clone()));
+    let environment = Environment::from_pairs(given.chain([("OCF_RESOURCE_INSTANCE".to_owned(), resource.to_owned())]));
+    Context { log: Log::open("systole", "doctor", &environment).into(), environment, deadline: Deadline::after(limit) }
+}
+
 /// What the operator's command asks of an agent.
 pub trait Operator {
     /// Reads a record.
@@ -115,4 +138,10 @@ pub trait Operator {
     /// # Errors
     /// When record or parameters cannot be read.
     fn elect(&self, inquiry: &Inquiry<'_>) -> Result<Answer, String>;
+
+    /// What this node has of its own for a server with these parameters. What cannot be read is left out: `validate-all` says why.
+    ///
+    /// # Errors
+    /// When the parameters cannot be read.
+    fn local(&self, resource: &str, parameters: &BTreeMap<String, String>) -> Result<Local, String>;
 }

@@ -1,0 +1,97 @@
+//! `systole doctor`: all nodes are asked what they know of themselves (`facts`), over ssh and at once; what is wrong with that and with the
+//! configuration is found without asking anybody (`findings`, `cluster`).
+
+mod cluster;
+pub mod configuration;
+pub mod facts;
+pub mod findings;
+pub mod shown;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::arguments::Format;
+use crate::cib::Cib;
+use crate::notices::Level;
+use crate::{ask, complain, ended, print, print_json, print_pretty, remote};
+use configuration::{Configuration, Operation};
+use facts::Facts;
+use findings::{Clustered, Examined, Heard};
+
+/// What all may take: the validation asks the servers, which takes longest. A node that is not there is given up after 2 s.
+const LIMIT: Duration = Duration::from_secs(15);
+/// Where Pacemaker finds the agents.
+const AGENTS: &str = "/usr/lib/ocf/resource.d/systole";
+
+/// Examines the nodes of the cluster; with names the machines of one to be, and without a cluster this one.
+pub(crate) fn doctor(names: &[String], format: Format) -> ExitCode {
+    let cluster = if names.is_empty() { clustered() } else { None };
+    let nodes = match &cluster {
+        Some(cluster) => cluster.cib.nodes.clone(),
+        None if names.is_empty() => vec![this_host()],
+        None => names.to_vec(),
+    };
+    let Ok(salt) = process::own::text(Path::new("/proc/sys/kernel/random/uuid")) else {
+        complain("/proc/sys/kernel/random/uuid cannot be read, and passwords are compared by nothing else");
+        return ended(Level::Unknown);
+    };
+    let all = nodes.join(",");
+    let argv = ["systole", "doctor", "--facts", salt.trim(), "--nodes", &all];
+    let answers = remote::ask_timed(&nodes, &argv, LIMIT);
+    let examined = Examined { cluster, heard: answers.into_iter().map(|(node, answer)| (node, heard(&answer))).collect() };
+    let findings = findings::of(&examined);
+    match format {
+        Format::Pretty => print_pretty(&shown::pretty(&examined, &findings)),
+        Format::Tsv => print(&shown::tsv(&findings)),
+        Format::Json => print_json(&shown::json(&examined, &findings)),
+    }
+    ended(examined.level(&findings))
+}
+
+/// What this node knows, for the one that asks.
+pub(crate) fn tell(nodes: &[String], salt: &str) -> ExitCode {
+    match serde_json::to_string(&facts::gather(nodes, salt)) {
+        Ok(text) => {
+            print(&format!("{text}\n"));
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            complain(&why.to_string());
+            ended(Level::Unknown)
+        }
+    }
+}
+
+fn heard(answer: &remote::Answer) -> Heard {
+    let facts = answer.said.as_ref().map_err(Clone::clone).and_then(|text| {
+        serde_json::from_str::<Facts>(text)
+            .map_err(|e| format!("answers with something else than facts ({e}): is systole of another version there?"))
+    });
+    Heard { facts, begun: milliseconds(answer.begun), ended: milliseconds(answer.ended) }
+}
+
+fn milliseconds(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or_default())
+}
+
+fn this_host() -> String {
+    process::own::text(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default().trim().to_owned()
+}
+
+/// The cluster that this node sees, if it sees one.
+fn clustered() -> Option<Clustered> {
+    let text = ask::tool("cibadmin", &["--query"]).ok()?;
+    let (cib, configuration) = (Cib::parse(&text).ok()?, Configuration::parse(&text).ok()?);
+    let minimums: BTreeMap<_, _> =
+        configuration.resources.iter().map(|resource| (resource.agent.clone(), minimums(&resource.agent))).collect();
+    Some(Clustered { cib, configuration, minimums })
+}
+
+/// What an agent asks for, in its own words.
+fn minimums(agent: &str) -> Result<Vec<Operation>, String> {
+    let program = PathBuf::from(AGENTS).join(agent);
+    let done = process::run(&program.display().to_string(), &["meta-data"], ask::LIMIT).map_err(|e| e.to_string())?;
+    configuration::asked_for(&done.stdout)
+}
