@@ -369,6 +369,17 @@ impl MySql {
         self.files(|files| files.write(&self.note(), text.as_bytes(), 0o600)).map_err(|e| cannot_keep(&self.note(), e))
     }
 
+    /// Has the next start make a copy although there are data that are whole: a server is started with them first, which keeps its logs.
+    pub(crate) fn note_to_copy(&self) -> Outcome {
+        self.write_note(Means::Plugin, &[])
+    }
+
+    /// Where binary logs were kept that only this server had, when there are any.
+    pub(crate) fn kept_logs(&self) -> Option<PathBuf> {
+        let kept = [self.kept_directory()];
+        kept.into_iter().find(|path| self.files(|files| Ok(!files.directory(path)?.names()?.is_empty())).unwrap_or(false))
+    }
+
     /// Replaces the data of the running server by the primary's, starts it again and lets it follow.
     fn replace_by_copy(&self, context: &Context, mut server: Server, primary: &str) -> Outcome {
         let by_program = server.dialect().flavour == Flavour::MariaDb;

@@ -105,6 +105,10 @@ pub(crate) fn probe() -> String {
     format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({})", names.join(","))
 }
 
+/// The transactions that have changed rows and are not committed.
+pub(crate) const WRITING: &str = "SELECT trx_mysql_thread_id AS session, TIMESTAMPDIFF(SECOND, trx_started, NOW()) AS seconds, \
+     trx_rows_modified AS written FROM information_schema.innodb_trx WHERE trx_rows_modified > 0";
+
 /// As long as the server can count: nobody's patience decides that a write need not be on a replica. Milliseconds; what
 /// both families accept.
 const WAITS_FOR_EVER: u64 = 4_294_967_295;

@@ -215,7 +215,7 @@ impl Position {
     }
 
     /// Whether its sets are known. Wrong settings make it no candidate, and do not make its data unknown.
-    fn speaks(&self) -> bool {
+    pub(crate) fn speaks(&self) -> bool {
         !matches!(self.unfit, Some(Unfit::NoServer | Unfit::Recovering | Unfit::Unasked))
     }
 

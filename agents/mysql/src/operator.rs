@@ -1,10 +1,12 @@
 //! What the operator's command asks of this agent: see [`promotable::operator`]. Pure, but for what a node has of its own.
 
+mod here;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ocf::Values;
-use promotable::operator::{self, Answer, Behind, Inquiry, Local, Operator, Published, Recorded};
+use promotable::operator::{self, Answer, Behind, Excess, Inquiry, Local, Operator, Published, Recorded};
 
 use crate::agent::MySql;
 use crate::election::{Acknowledging, Position, Question, Unfit, Verdict, elect, remedy};
@@ -12,6 +14,8 @@ use crate::gtid::Gtids;
 use crate::membership::Membership;
 use crate::params::{ALL, Params};
 use crate::record::{Durability, Record};
+
+pub use here::{Here, OnlyHere, Writing};
 
 /// How the monitor of a primary begins that nobody acknowledges.
 const WRITES_WAIT: &str = "writes wait: ";
@@ -63,6 +67,25 @@ impl Operator for MySqlOperator {
         let (position, set) = (Position::parse(position)?, Record::parse(record).ok()?.set?);
         let count = set.count_beyond(&position.have())?;
         Some(Behind { count, unit: "transactions" })
+    }
+
+    fn excess(&self, position: &str, other: &str) -> Option<Excess> {
+        let (mine, theirs) = (Position::parse(position)?, Position::parse(other)?);
+        if !mine.speaks() || !theirs.speaks() {
+            return None;
+        }
+        let (mine, theirs) = (mine.have(), theirs.have());
+        Some(match mine.difference(&theirs) {
+            None => Excess::Nothing,
+            Some(names) => {
+                let amount = mine.count_beyond(&theirs).map(|count| Behind { count, unit: "transactions" });
+                Excess::Known { amount, names: Some(names) }
+            }
+        })
+    }
+
+    fn round(&self, record: Option<&str>) -> Result<String, String> {
+        Ok(Record::round(record.map(Record::parse).transpose()?.as_ref()))
     }
 
     fn stops_writes(&self, state: &str) -> bool {
@@ -163,6 +186,35 @@ mod tests {
         let uuid = "aaaaaaaa-0000-0000-0000-000000000001";
         assert_eq!(behind(&format!("{uuid}:1-5:9"), &format!("{uuid}:1-10")), Some(4));
         assert_eq!(behind(&format!("{uuid}:1-5"), "0-1-100"), None);
+    }
+
+    #[test]
+    fn what_one_holds_and_another_lacks_is_named_and_who_said_nothing_holds_nothing_that_is_known() {
+        let position = |executed: &str, unfit: &str| format!("7.3-a||100|-|-|{executed}|-{unfit}");
+        let of = |mine: &str, theirs: &str| MySqlOperator.excess(&position(mine, ""), &position(theirs, ""));
+        assert_eq!(of("0-1-90", "0-1-100"), Some(Excess::Nothing));
+        let Some(Excess::Known { amount: Some(amount), names: Some(names) }) = of("0-1-102", "0-1-100") else { panic!("nothing known") };
+        assert!(amount.count == 2 && names.contains("0-1-102"), "{amount:?} {names}");
+        assert!(matches!(of("0-2-101", "0-1-100"), Some(Excess::Known { .. })), "it went another way");
+        let silent = Position::nowhere("7.3-a", Unfit::Unasked).print();
+        assert_eq!(MySqlOperator.excess(&silent, &position("0-1-9", "")), None);
+        assert_eq!(MySqlOperator.excess(&position("0-1-9", ""), &silent), None);
+    }
+
+    #[test]
+    fn a_decision_counts_on_from_a_primarys_record_and_never_from_what_somebody_typed() {
+        for (record, decision) in [
+            (Some(RECORD), "epoch=7 node=b"),
+            (Some("epoch=7000 node=c"), "node=b"),
+            (Some("node=c"), "node=b"),
+            (Some("nonsense"), "node=b"),
+            (None, "node=b"),
+        ] {
+            let text = MySqlOperator.decision(record, "b");
+            assert_eq!(text, decision, "{record:?}");
+            assert!(Record::parse(&text).unwrap().decided());
+        }
+        assert_eq!((MySqlOperator.round(Some(RECORD)), MySqlOperator.round(None)), (Ok("7.3-a".into()), Ok("0.0-".into())));
     }
 
     #[test]

@@ -241,7 +241,7 @@ impl Redis {
 const KEPT_UNCOMPARED: usize = 3;
 
 /// Where they are kept, in the data directory.
-const KEPT: &str = "systole-kept";
+pub(crate) const KEPT: &str = "systole-kept";
 
 /// Links the data files into a directory of their own under `systole-kept` beside them, named by a number and by what only they have.
 /// Nothing that was kept before is replaced; of copies that could not be compared only the last ones stay. Empty when there are no files.

@@ -1,11 +1,13 @@
 //! What the operator's command asks of this agent: see [`promotable::operator`]. Pure, but for what a node has of its own.
 
+mod here;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ocf::{Environment, ResourceAgent as _, Secret, Values};
-use promotable::operator::{self, Answer, Behind, Inquiry, Local, Operator, Published, Recorded};
+use promotable::operator::{self, Answer, Behind, Excess, Inquiry, Local, Operator, Published, Recorded};
 use promotable::read_secret;
 
 use crate::agent::Redis;
@@ -13,6 +15,8 @@ use crate::conf::Conf;
 use crate::election::{Position, Question, Unfit, Verdict, elect};
 use crate::params::{ALL, Durability, Params};
 use crate::record::Record;
+
+pub use here::{Here, Kept};
 
 /// How the monitor of a primary begins that has too few replicas.
 const WRITES_REFUSED: &str = "writes are refused: ";
@@ -44,7 +48,7 @@ impl Operator for RedisOperator {
 
     fn published(&self, text: &str) -> Option<Published> {
         let position = Position::parse(text)?;
-        let silent = matches!(position.unfit, Some(Unfit::NoServer | Unfit::Unasked | Unfit::Loading));
+        let silent = silent(&position);
         let held = (!silent).then(|| position.offset.to_string());
         let unfit = position.unfit.map(why);
         // What a replica has received is what it has executed.
@@ -59,6 +63,27 @@ impl Operator for RedisOperator {
         let (position, record) = (Position::parse(position)?, Record::parse(record).ok()?);
         let (_, end) = record.past.iter().find(|(id, _)| *id == position.history)?;
         Some(Behind { count: end.saturating_sub(position.offset), unit: "bytes" })
+    }
+
+    fn excess(&self, position: &str, other: &str) -> Option<Excess> {
+        let (mine, theirs) = (Position::parse(position)?, Position::parse(other)?);
+        if silent(&mine) || silent(&theirs) {
+            return None;
+        }
+        let comparable = !mine.history.is_empty() && mine.history == theirs.history;
+        let beyond = mine.offset.saturating_sub(theirs.offset);
+        Some(match (comparable, beyond) {
+            _ if !mine.has_keys && !theirs.has_keys => Excess::Nothing,
+            (true, 0) => Excess::Nothing,
+            (true, count) => Excess::Known { amount: Some(Behind { count, unit: "bytes" }), names: None },
+            // An empty one has nothing to lose, unless its keys were deleted in the same history.
+            (false, _) if !mine.has_keys => Excess::Nothing,
+            (false, _) => Excess::Incomparable,
+        })
+    }
+
+    fn round(&self, record: Option<&str>) -> Result<String, String> {
+        Ok(Record::round(record.map(Record::parse).transpose()?.as_ref()))
     }
 
     fn stops_writes(&self, state: &str) -> bool {
@@ -121,6 +146,11 @@ impl Operator for RedisOperator {
     }
 }
 
+/// Whether it did not say what it holds.
+fn silent(position: &Position) -> bool {
+    matches!(position.unfit, Some(Unfit::NoServer | Unfit::Unasked | Unfit::Loading))
+}
+
 fn why(unfit: Unfit) -> &'static str {
     match unfit {
         Unfit::NoServer => "its server does not run",
@@ -162,6 +192,24 @@ mod tests {
         assert!(matches!(ask("c", "async", &[("b", foreseen(true)), ("c", foreseen(false))]), Answer::HandOver { to, .. } if to == "b"));
         assert!(matches!(ask("b", "quorum", &[("b", foreseen(true))]), Answer::Refuse(why) if why.contains("DECIDE")));
         assert!(matches!(ask("b", "async", &[("b", foreseen(true))]), Answer::Promote(_)));
+    }
+
+    #[test]
+    fn what_one_holds_and_another_lacks_is_counted_where_it_can_be() {
+        let of = |mine: &str, theirs: &str| RedisOperator.excess(mine, theirs);
+        let (more, less, other) = ("2-a:h2:500:-:0:100:-kl", "2-a:h2:451:-:0:100:-kl", "2-a:h9:7:-:0:100:-kl");
+        assert_eq!(of(more, less), Some(Excess::Known { amount: Some(Behind { count: 49, unit: "bytes" }), names: None }));
+        assert_eq!((of(less, more), of(less, less)), (Some(Excess::Nothing), Some(Excess::Nothing)));
+        assert_eq!((of(other, less), of("2-a:h9:7:-:0:100:-l", less)), (Some(Excess::Incomparable), Some(Excess::Nothing)));
+        assert_eq!((of("2-a:-:0:-:0:100:-D", less), of(less, "2-a:-:0:-:0:100:-U")), (None, None));
+    }
+
+    #[test]
+    fn a_decision_counts_on_from_a_primarys_record_and_never_from_what_somebody_typed() {
+        for (record, decision) in [(Some(RECORD), "epoch=2 node=b"), (Some("epoch=7000 node=c"), "node=b"), (None, "node=b")] {
+            assert_eq!(RedisOperator.decision(record, "b"), decision);
+        }
+        assert!(RedisOperator.recorded("epoch=2 node=b").unwrap().decided);
     }
 
     #[test]

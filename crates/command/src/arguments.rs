@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 #[command(
     name = "systole",
     version,
-    about = "The databases under ocf:systole:mysql and ocf:systole:redis: how they are, why, and planned moves",
-    after_help = "status, check, why and doctor end with 0 (good), 1 (degraded), 2 (broken) or 3 (unknown); switchover and abort with 0 (done), 1 \
+    about = "The databases under ocf:systole:mysql and ocf:systole:redis: how they are, why, and what an operator does with them",
+    after_help = "What only looks ends with 0 (good), 1 (degraded), 2 (broken) or 3 (unknown); what changes something with 0 (done), 1 \
                   (refused, nothing changed), 2 (failed half-way) or 3 (timed out, goes on). 64 is a wrong command line."
 )]
 pub(crate) struct Arguments {
@@ -68,6 +68,12 @@ pub(crate) enum Command {
         /// Say what would be done, and do nothing
         #[arg(long)]
         dry_run: bool,
+        /// MySQL: not when the new primary is more than so many seconds behind
+        #[arg(long, value_name = "SEC")]
+        max_lag: Option<u64>,
+        /// MySQL: not when a transaction that has written is older than so many seconds; the move would end it
+        #[arg(long, value_name = "SEC")]
+        max_transaction: Option<u64>,
         /// Wait so many seconds at most for the new primary
         #[arg(long, value_name = "SEC", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
         wait: u64,
@@ -95,9 +101,174 @@ pub(crate) enum Command {
         #[arg(long, value_name = "ADDR")]
         listen: Option<crate::metrics::Listen>,
     },
+    /// Names the node whose data are right, when the servers cannot know; shows first what is given up by it
+    Decide {
+        /// The database
+        name: String,
+        /// The node whose data are right
+        node: String,
+        /// The same node once more, in a script: what only the others hold is given up
+        #[arg(long, value_name = "NODE")]
+        yes_give_up: Option<String>,
+        /// Say what is given up, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Wait so many seconds at most for its promotion
+        #[arg(long, value_name = "SEC", default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=3600))]
+        wait: u64,
+        /// How it is printed what is given up
+        #[arg(long, value_enum, default_value_t = Format::Pretty)]
+        format: Format,
+    },
+    /// Has Pacemaker leave a database alone for a while: no failover by itself
+    Pause {
+        /// The database
+        name: String,
+        /// Why, for whoever looks at it meanwhile
+        #[arg(long, value_name = "TEXT", value_parser = crate::pause::reason)]
+        reason: String,
+        /// For how long, as 30m or 2h; a day at most
+        #[arg(long = "for", value_name = "DURATION", value_parser = crate::pause::length)]
+        length: std::time::Duration,
+    },
+    /// Ends a pause now
+    Resume {
+        /// The database
+        name: String,
+    },
+    /// What cron jobs under ocf:systole:cron-singleton have run on all nodes, and will
+    Cron {
+        /// What is wanted
+        #[command(subcommand)]
+        command: Cron,
+    },
+    /// What only a node holds, of its transactions and what they did, or of data that were kept
+    Diverged {
+        /// The database
+        name: String,
+        /// The node; without it all replicas
+        node: Option<String>,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t = Format::Pretty)]
+        format: Format,
+    },
+    /// Makes a replica a copy of the primary anew, and says how far it is
+    Reclone {
+        /// The database
+        name: String,
+        /// The node whose data are replaced; without it the one that says that it has diverged
+        node: Option<String>,
+        /// The same node once more, in a script: its data are replaced
+        #[arg(long, value_name = "NODE")]
+        yes_replace: Option<String>,
+        /// Also when writes wait until the copy is whole
+        #[arg(long)]
+        force: bool,
+        /// Wait so many seconds at most for the copy, which goes on then
+        #[arg(long, value_name = "SEC", default_value_t = 86_400)]
+        wait: u64,
+    },
+    /// Answers what the command on another node asks of this one
+    #[command(hide = true)]
+    Here {
+        /// What is asked
+        #[command(subcommand)]
+        question: Here,
+    },
     /// Prints the completions for a shell
     Completions {
         /// The shell
         shell: clap_complete::Shell,
+    },
+}
+
+/// What is wanted of cron jobs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cron {
+    /// What has run, was left out, or did not begin
+    History {
+        /// The resource
+        name: String,
+        /// Print so many runs, the last ones
+        #[arg(long, default_value_t = 20)]
+        last: usize,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t = Format::Pretty)]
+        format: Format,
+    },
+    /// When the jobs come due next
+    Next {
+        /// The resource
+        name: String,
+        /// Print so many runs
+        #[arg(long, default_value_t = 20)]
+        count: usize,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t = Format::Pretty)]
+        format: Format,
+    },
+    /// What did not begin though it was due, or was left out
+    Missed {
+        /// The resource
+        name: String,
+        /// How far back
+        #[arg(long, value_name = "DURATION", default_value = "1day", value_parser = humantime::parse_duration)]
+        since: std::time::Duration,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t = Format::Pretty)]
+        format: Format,
+    },
+    /// Brings crontabs that exist on all nodes into the one of a resource; shows the difference first
+    Import {
+        /// The crontab of the resource, with a column for the user; it may exist
+        #[arg(long)]
+        to: std::path::PathBuf,
+        /// A crontab with a column for the user, as in /etc/cron.d
+        #[arg(long, required_unless_present = "user")]
+        from: Vec<std::path::PathBuf>,
+        /// A user whose crontab is brought in
+        #[arg(long)]
+        user: Vec<String>,
+        /// Do it on all nodes: write the crontab, and take the jobs out where they were
+        #[arg(long)]
+        write: bool,
+    },
+}
+
+/// What a node is asked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Here {
+    /// The transactions that its server holds
+    Held {
+        /// The resource
+        name: String,
+    },
+    /// What only its server holds
+    Diverged {
+        /// The resource
+        name: String,
+        /// What the primary holds
+        #[arg(long)]
+        than: Option<String>,
+    },
+    /// The transactions that have written and are not committed
+    Writing {
+        /// The resource
+        name: String,
+    },
+    /// How many seconds its server is behind
+    Behind {
+        /// The resource
+        name: String,
+    },
+    /// Whether its data are not, or not yet, a whole copy of the primary's
+    Copying {
+        /// The resource
+        name: String,
+    },
+    /// The next start of its instance makes a copy of the primary's data
+    Copy {
+        /// The resource
+        name: String,
     },
 }

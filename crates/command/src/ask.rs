@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use pacemaker::{Cluster, Membership};
 
-use crate::cib::Cib;
+use crate::cib::{Cib, Pause};
 use crate::crm_mon::Monitor;
 use crate::picture::{Attributes, MEMBERSHIP, POSITION, Picture};
 
@@ -30,8 +30,16 @@ pub(crate) fn picture() -> Result<Picture, String> {
         let (attributes, unheard) = cib.as_ref().map(|cib| attributes(cib, until)).unwrap_or_default();
         let watched = cib.as_ref().map(watched).unwrap_or_default();
         let monitor = monitor.join().map_err(|_| "crm_mon could not be asked".to_owned())?;
-        Ok(Picture { unheard, ..Picture::new(&cib?, &monitor?, &attributes, &watched) })
+        let mut picture = Picture { unheard, ..Picture::new(&cib?, &monitor?, &attributes, &watched) };
+        let now = SystemTime::now();
+        picture.databases.iter_mut().for_each(|database| database.end_pause(|pause| is_over(pause, now)));
+        Ok(picture)
     })
+}
+
+/// Whether its end has come. One that cannot be read is not taken for over.
+fn is_over(pause: &Pause, now: SystemTime) -> bool {
+    humantime::parse_rfc3339_weak(&pause.until).is_ok_and(|end| end <= now)
 }
 
 /// One call of Pacemaker's tools.
@@ -81,6 +89,18 @@ fn attributes(cib: &Cib, until: Instant) -> (Attributes, Option<String>) {
         }
     }
     (all, unheard)
+}
+
+/// What a change of the CIB may take: the controller may just be elected.
+pub(crate) const CHANGE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Puts an operator's decision in the place of the record that it was made from.
+///
+/// # Errors
+/// When another record is there, or the cluster does not do it.
+pub(crate) fn decide(resource: &str, before: Option<&str>, record: &str) -> Result<(), pacemaker::Error> {
+    let cluster = Cluster::new(membership(resource), |_| {}).answering_by(Instant::now() + CHANGE_LIMIT);
+    promotable::replace_text(&cluster, before, record)
 }
 
 fn membership(resource: &str) -> Membership {

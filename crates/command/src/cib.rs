@@ -26,14 +26,65 @@ pub struct Cib {
 /// A primitive, and the clone around it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Primitive {
-    /// Which agent of ours runs it: `mysql`. `None` for those of others.
-    pub agent: Option<String>,
+    /// Its agent, as `ocf:systole:mysql`.
+    pub agent: String,
     /// The clone around it, or the group.
     pub parent: Option<String>,
     /// Its parameters.
     pub parameters: BTreeMap<String, String>,
-    /// Its meta attributes, and those of what is around it.
+    /// Its meta attributes, and those of what is around it. Without those of a pause, which holds for a while only.
     pub meta: BTreeMap<String, String>,
+    /// The pause that `systole pause` has begun, whether it is over or not.
+    pub pause: Option<Pause>,
+}
+
+/// How the name begins of the meta attributes by which `systole pause` has Pacemaker leave a resource alone.
+const PAUSE: &str = "systole-pause-";
+/// The meta attribute that says why. Pacemaker has no use for it.
+const PAUSE_REASON: &str = "systole-pause-reason";
+
+/// The name of a resource's meta attributes for that.
+#[must_use]
+pub fn pause_id(resource: &str) -> String {
+    format!("{PAUSE}{resource}")
+}
+
+/// For how long Pacemaker leaves a resource alone, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// When it ends, RFC 3339.
+    pub until: String,
+    /// What somebody said.
+    pub reason: String,
+}
+
+impl Pause {
+    /// The change of the CIB that begins it, or gives it another end: a rule of Pacemaker's, so that it ends whatever becomes of this node.
+    #[must_use]
+    pub fn xml(&self, resource: &str) -> String {
+        let id = pause_id(resource);
+        let (until, reason) = (escaped(&self.until), escaped(&self.reason));
+        format!(
+            "<primitive id=\"{resource}\"><meta_attributes id=\"{id}\" score=\"1000\"><rule id=\"{id}-rule\" score=\"INFINITY\">\
+             <date_expression id=\"{id}-until\" operation=\"lt\" end=\"{until}\"/></rule><nvpair id=\"{id}-managed\" name=\"is-managed\" \
+             value=\"false\"/><nvpair id=\"{id}-reason\" name=\"{PAUSE_REASON}\" value=\"{reason}\"/></meta_attributes></primitive>"
+        )
+    }
+
+    fn of(node: Node<'_, '_>) -> Option<Self> {
+        let end = |n: Node<'_, '_>| n.descendants().find(|n| n.has_tag_name("date_expression")).and_then(|n| attribute(n, "end"));
+        let set = node.children().find(|child| is_pause(*child))?;
+        Some(Self { until: end(set)?, reason: values(set).remove(PAUSE_REASON).unwrap_or_default() })
+    }
+}
+
+fn is_pause(set: Node<'_, '_>) -> bool {
+    set.has_tag_name("meta_attributes") && set.attribute("id").is_some_and(|id| id.starts_with(PAUSE))
+}
+
+/// A text in an attribute of XML.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
 }
 
 /// A constraint that a command has left.
@@ -138,18 +189,21 @@ fn values(node: Node<'_, '_>) -> BTreeMap<String, String> {
 }
 
 fn own_values(node: Node<'_, '_>, set: &str) -> BTreeMap<String, String> {
-    node.children().filter(|child| child.has_tag_name(set)).flat_map(values).collect()
+    node.children().filter(|child| child.has_tag_name(set) && !is_pause(*child)).flat_map(values).collect()
 }
 
 fn primitive(node: Node<'_, '_>) -> Primitive {
     let around: Vec<Node<'_, '_>> = node.ancestors().skip(1).take_while(|n| !n.has_tag_name("resources")).collect();
     let mut meta: BTreeMap<String, String> = around.iter().rev().flat_map(|n| own_values(*n, "meta_attributes")).collect();
     meta.extend(own_values(node, "meta_attributes"));
+    let part = |name: &str| node.attribute(name);
+    let agent: Vec<&str> = [part("class"), part("provider"), part("type")].into_iter().flatten().collect();
     Primitive {
-        agent: attribute(node, "type").filter(|_| node.attribute("provider") == Some("systole")),
+        agent: agent.join(":"),
         parent: around.first().and_then(|parent| attribute(*parent, "id")),
         parameters: own_values(node, "instance_attributes"),
         meta,
+        pause: Pause::of(node),
     }
 }
 

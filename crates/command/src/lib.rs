@@ -9,13 +9,25 @@ mod arguments;
 mod ask;
 pub mod check;
 pub mod cib;
+mod confirm;
+mod copies;
+mod costs;
 pub mod crm_mon;
 pub mod doctor;
 pub mod metrics;
+mod cron;
+mod decide;
+pub mod decisions;
+mod diverged;
+mod divergences;
+mod here;
+mod jobs;
 mod moves;
 pub mod notices;
 pub mod page;
+mod pause;
 pub mod picture;
+mod reclone;
 mod remote;
 pub mod status;
 mod switchover;
@@ -51,13 +63,27 @@ pub fn main() -> ExitCode {
         Command::Status { name, watch, format } => status(name.as_deref(), watch, format),
         Command::Check { name } => check(&name),
         Command::Why { name, if_lost, format } => why(&name, if_lost.as_deref(), format),
-        Command::Switchover { name, to, dry_run, wait } => {
-            switchover::switchover(&name, to.as_deref(), dry_run, Duration::from_secs(wait)).into()
+        Command::Switchover { name, to, dry_run, max_lag, max_transaction, wait } => {
+            let limits = costs::Limits { lag: max_lag, transaction: max_transaction };
+            switchover::switchover(&name, to.as_deref(), dry_run, limits, Duration::from_secs(wait)).into()
         }
         Command::Abort { name } => switchover::abort(&name).into(),
         Command::Doctor { nodes, format, facts: None } => doctor::doctor(&nodes, format),
         Command::Doctor { nodes, facts: Some(salt), .. } => doctor::tell(&nodes, &salt),
         Command::Metrics { listen } => metrics::metrics(listen),
+        Command::Decide { name, node, yes_give_up, dry_run, wait, format } => {
+            let wait = Duration::from_secs(wait);
+            decide::decide(&decide::Wanted { name, node, given_up: yes_give_up, dry_run, wait, format }).into()
+        }
+        Command::Pause { name, reason, length } => pause::pause(&name, reason, length).into(),
+        Command::Resume { name } => pause::resume(&name).into(),
+        Command::Cron { command } => cron::cron(command),
+        Command::Diverged { name, node, format } => diverged::diverged(&name, node.as_deref(), format),
+        Command::Reclone { name, node, yes_replace, force, wait } => {
+            let wait = Duration::from_secs(wait);
+            reclone::reclone(&reclone::Wanted { name, node, replaced: yes_replace, force, wait }).into()
+        }
+        Command::Here { question } => here::here(&question),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "systole", &mut std::io::stdout());
             ExitCode::SUCCESS

@@ -98,9 +98,7 @@ fn unsuitable(picture: &Picture, database: &Database, member: &Member) -> Option
 }
 
 fn named<'a>(picture: &Picture, database: &'a Database, to: &str) -> Result<&'a Member, String> {
-    let member = database.members.iter().find(|member| member.node == to);
-    let nodes = || database.members.iter().map(|member| member.node.as_str()).collect::<Vec<_>>().join(", ");
-    let member = member.ok_or_else(|| format!("{} has no server on {to}: there are {}", database.clone, nodes()))?;
+    let member = database.member(to)?;
     unsuitable(picture, database, member).map_or(Ok(member), Err)
 }
 

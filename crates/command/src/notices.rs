@@ -101,6 +101,7 @@ fn cluster(picture: &Picture) -> Vec<Notice> {
 
 fn of_database(picture: &Picture, database: &Database) -> Vec<Notice> {
     let mut all = roles(database);
+    all.extend(database.paused().map(|text| notice(Level::Degraded, text)));
     all.extend(durability(database));
     for member in &database.members {
         all.extend(of_member(picture, database, member));
@@ -196,7 +197,7 @@ fn of_member(picture: &Picture, database: &Database, member: &Member) -> Vec<Not
     if member.runs() && member.role != PROMOTED && member.score.as_deref() == Some("-INFINITY") {
         all.push(notice(Level::Degraded, format!("{node} is not to be promoted: its agent gives it the score -INFINITY")));
     }
-    if member.unmanaged && !picture.maintenance {
+    if member.unmanaged && !picture.maintenance && database.pause.is_none() {
         let mend = format!("crm_resource --resource {} --meta --delete-parameter is-managed", database.clone);
         all.push(notice(Level::Degraded, format!("{node}: Pacemaker does not manage the instance; undo that with: {mend}")));
     }

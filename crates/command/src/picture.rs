@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use promotable::operator::{Behind, Operator, Published, Recorded};
 
-use crate::cib::{Cib, Leftover, Operation, Primitive, is_true};
+use crate::cib::{Cib, Leftover, Operation, Pause, Primitive, is_true};
 use crate::crm_mon::{Instance, Machine, Monitor};
 
 /// Private attributes that the agents publish: by resource and name, the values by node.
@@ -27,7 +27,9 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub(crate) fn of(agent: &str) -> Option<Self> {
+    /// That of an agent, as `ocf:systole:mysql`.
+    #[must_use]
+    pub fn of(agent: &str) -> Option<Self> {
         match agent {
             "ocf:systole:mysql" => Some(Self::MySql),
             "ocf:systole:redis" => Some(Self::Redis),
@@ -89,6 +91,8 @@ pub struct Database {
     pub leftovers: Vec<Leftover>,
     /// What the resource is told to be: `Stopped`, `Unpromoted`.
     pub target_role: Option<String>,
+    /// The pause that somebody has begun.
+    pub pause: Option<Pause>,
 }
 
 /// What is the matter with an instance.
@@ -148,6 +152,29 @@ impl Database {
         self.record.as_ref().and_then(|record| record.as_ref().ok())
     }
 
+    /// Takes a pause for over that has come to its end, as `is_over` says, and that Pacemaker has taken for over too.
+    pub fn end_pause(&mut self, is_over: impl Fn(&Pause) -> bool) {
+        let left_alone = self.members.iter().any(|member| member.unmanaged);
+        self.pause = self.pause.take().filter(|pause| left_alone || !is_over(pause));
+    }
+
+    /// What a pause does, and what ends it.
+    #[must_use]
+    pub fn paused(&self) -> Option<String> {
+        let Pause { until, reason } = self.pause.as_ref()?;
+        Some(format!("paused until {until} ({reason}): no failover by itself; end it with: systole resume {}", self.name))
+    }
+
+    /// The server on a node.
+    ///
+    /// # Errors
+    /// When there is none: with the nodes that have one.
+    pub fn member(&self, node: &str) -> Result<&Member, String> {
+        let nodes = || self.members.iter().map(|member| member.node.as_str()).collect::<Vec<_>>().join(", ");
+        let found = self.members.iter().find(|member| member.node == node);
+        found.ok_or_else(|| format!("{} has no server on {node}: there are {}", self.clone, nodes()))
+    }
+
     /// The promoted instances.
     #[must_use]
     pub fn promoted(&self) -> Vec<&Member> {
@@ -183,7 +210,7 @@ impl Database {
     /// How an operator says which data are right.
     #[must_use]
     pub fn decision(&self) -> String {
-        format!("crm_attribute --type crm_config --set-name systole --name systole-{}-primary --update 'node=NODE'", self.name)
+        promotable::decision_of(&self.name)
     }
 }
 
@@ -269,6 +296,7 @@ fn database(name: &str, kind: Kind, instances: &[&Instance], sources: Sources<'_
         members: Vec::new(),
         leftovers: sources.cib.leftovers.iter().filter(|l| l.resource == clone || l.resource == name).cloned().collect(),
         target_role: primitive.meta.get("target-role").filter(|role| *role != "Started" && *role != PROMOTED).cloned(),
+        pause: primitive.pause.clone(),
         clone,
     };
     let running: BTreeSet<&String> = instances.iter().flat_map(|i| &i.nodes).collect();

@@ -148,11 +148,15 @@ fn database_json(database: &Database) -> Value {
             "watcher": member.watched,
         })
     });
-    json!({
+    let mut said = json!({
         "name": database.name, "clone": database.clone, "durability": database.durability(), "acknowledgements": database.needed(),
         "record": record, "members": members.collect::<Vec<_>>(),
         "leftovers": database.leftovers.iter().map(|left| &left.id).collect::<Vec<_>>(),
-    })
+    });
+    if let (Some(pause), Some(object)) = (&database.pause, said.as_object_mut()) {
+        object.insert("paused".to_owned(), json!({ "until": pause.until, "reason": pause.reason }));
+    }
+    said
 }
 
 /// What is recorded, in a line.

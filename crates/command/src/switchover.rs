@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::ask::CHANGE_LIMIT;
+use crate::costs::{self, Limits};
 use crate::moves::{NoPlan, Plan, Progress, plan, progress};
-use crate::picture::{Database, Picture};
+use crate::picture::{Database, Kind, Picture};
 use crate::{ask, complain, print, status};
 
 /// How an action ended. The command's exit code.
@@ -30,28 +32,54 @@ impl From<Ending> for ExitCode {
     }
 }
 
+/// Whether somebody has interrupted the command, or told it to end.
+#[derive(Clone, Debug)]
+pub(crate) struct Interruption(Arc<AtomicBool>);
+
+impl Interruption {
+    /// From now on it is noticed, and does not end the command.
+    pub(crate) fn watched() -> Self {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+            let _ = signal_hook::flag::register(signal, Arc::clone(&flag));
+        }
+        Self(flag)
+    }
+
+    /// Whether it has come.
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// How long the constraint holds beyond the time that is waited for.
 const BEYOND: Duration = Duration::from_secs(30);
 /// How often is looked.
 const STEP: Duration = Duration::from_millis(100);
-/// What a change of the CIB may take: the controller may just be elected.
-const CHANGE_LIMIT: Duration = Duration::from_secs(10);
 /// How often clearing the constraint is tried.
 const CLEARINGS: u32 = 3;
 
 /// Moves the primary.
-pub(crate) fn switchover(name: &str, to: Option<&str>, dry_run: bool, wait: Duration) -> Ending {
-    let plan = match look(name, |picture, database| plan(picture, database, to)) {
-        Ok(Ok(plan)) => plan,
-        Ok(Err(NoPlan::There(word))) => {
+pub(crate) fn switchover(name: &str, to: Option<&str>, dry_run: bool, limits: Limits, wait: Duration) -> Ending {
+    let found = look(name, |picture, database| (plan(picture, database, to), database.name.clone(), database.kind));
+    let (mut plan, resource, kind) = match found {
+        Ok((Ok(plan), resource, kind)) => (plan, resource, kind),
+        Ok((Err(NoPlan::There(word)), ..)) => {
             print(&format!("{word}\n"));
             return Ending::Done;
         }
-        Ok(Err(NoPlan::Refused(why))) | Err(why) => {
-            complain(&format!("refused, and nothing is changed: {why}"));
-            return Ending::Refused;
-        }
+        Ok((Err(NoPlan::Refused(why)), ..)) | Err(why) => return refused(&why),
     };
+    match (kind, limits) {
+        (Kind::MySql, _) => match costs::of_move(&resource, &plan.from, &plan.to, limits) {
+            Ok(notes) => plan.notes.extend(notes),
+            Err(why) => return refused(&why),
+        },
+        (Kind::Redis, Limits { lag: None, transaction: None }) => {}
+        (Kind::Redis, _) => {
+            return refused("--max-lag and --max-transaction are about MySQL: a move of Redis waits for its replicas by itself");
+        }
+    }
     for note in &plan.notes {
         complain(&format!("note: {note}"));
     }
@@ -70,6 +98,11 @@ pub(crate) fn switchover(name: &str, to: Option<&str>, dry_run: bool, wait: Dura
     carry_out(name, &plan, &order, wait)
 }
 
+fn refused(why: &str) -> Ending {
+    complain(&format!("refused, and nothing is changed: {why}"));
+    Ending::Refused
+}
+
 /// What Pacemaker is told.
 fn order(plan: &Plan, wait: Duration) -> Vec<String> {
     let lifetime = format!("PT{}S", (wait + BEYOND).as_secs());
@@ -78,10 +111,7 @@ fn order(plan: &Plan, wait: Duration) -> Vec<String> {
 }
 
 fn carry_out(name: &str, plan: &Plan, order: &[String], wait: Duration) -> Ending {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
-        let _ = signal_hook::flag::register(signal, Arc::clone(&interrupted));
-    }
+    let interruption = Interruption::watched();
     let begin = Instant::now();
     let arguments: Vec<&str> = order.iter().map(String::as_str).collect();
     if let Err(why) = ask::tool_within("crm_resource", &arguments, CHANGE_LIMIT) {
@@ -90,22 +120,22 @@ fn carry_out(name: &str, plan: &Plan, order: &[String], wait: Duration) -> Endin
         complain(&format!("refused: {why}"));
         return if cleared { Ending::Refused } else { Ending::HalfWay };
     }
-    let waited = wait_for(name, plan, begin + wait, &interrupted);
+    let waited = wait_for(name, plan, begin + wait, &interruption);
     let took = begin.elapsed();
     let cleared = clear([plan.clone.as_str()]);
-    let ending = tell(name, plan, &waited, took, interrupted.load(Ordering::Relaxed));
+    let ending = tell(name, plan, &waited, took, interruption.is_there());
     if cleared { ending } else { Ending::HalfWay }
 }
 
 /// Waits for the end of the move. Returns how far it is.
-fn wait_for(name: &str, plan: &Plan, until: Instant, interrupted: &AtomicBool) -> Progress {
+fn wait_for(name: &str, plan: &Plan, until: Instant, interruption: &Interruption) -> Progress {
     let mut last = Progress::NotBegun;
     loop {
         // Whoever cannot be asked for a moment is asked again.
         if let Ok(found) = look(name, |_, database| far(plan, database)) {
             last = found;
         }
-        if matches!(last, Progress::Arrived(_)) || Instant::now() >= until || interrupted.load(Ordering::Relaxed) {
+        if matches!(last, Progress::Arrived(_)) || Instant::now() >= until || interruption.is_there() {
             return last;
         }
         std::thread::sleep(STEP);
@@ -152,7 +182,7 @@ fn tell(name: &str, plan: &Plan, progress: &Progress, took: Duration, interrupte
 }
 
 /// Clears what moves have left of these resources.
-fn clear<'a>(resources: impl IntoIterator<Item = &'a str>) -> bool {
+pub(crate) fn clear<'a>(resources: impl IntoIterator<Item = &'a str>) -> bool {
     let mut all = true;
     for resource in resources {
         let arguments = ["--clear", "--resource", resource];
@@ -175,10 +205,7 @@ pub(crate) fn abort(name: &str) -> Ending {
     });
     let (resources, promoted, clone) = match left {
         Ok(left) => left,
-        Err(why) => {
-            complain(&format!("refused, and nothing is changed: {why}"));
-            return Ending::Refused;
-        }
+        Err(why) => return refused(&why),
     };
     if resources.is_empty() {
         print(&format!("{clone}: no move is under way, and no constraint is left\n"));
@@ -195,7 +222,7 @@ pub(crate) fn abort(name: &str) -> Ending {
 }
 
 /// Looks at a database.
-fn look<T>(name: &str, see: impl FnOnce(&Picture, &Database) -> T) -> Result<T, String> {
+pub(crate) fn look<T>(name: &str, see: impl FnOnce(&Picture, &Database) -> T) -> Result<T, String> {
     let picture = ask::picture()?;
     let database = picture.database(name).ok_or_else(|| status::unknown(&picture, name))?;
     Ok(see(&picture, database))

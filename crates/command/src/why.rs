@@ -45,10 +45,7 @@ pub struct Why {
 pub fn why(picture: &Picture, database: &Database, lost: Option<&str>) -> Result<Why, String> {
     let primary = database.promoted().first().map(|member| member.node.clone());
     match (lost, primary) {
-        (Some(lost), _) if !database.members.iter().any(|member| member.node == lost) => {
-            let nodes: Vec<&str> = database.members.iter().map(|member| member.node.as_str()).collect();
-            Err(format!("{} has no server on {lost}: there are {}", database.clone, nodes.join(", ")))
-        }
+        (Some(lost), _) if database.member(lost).is_err() => Err(database.member(lost).err().unwrap_or_default()),
         (Some(lost), Some(primary)) if primary != lost => Ok(a_replica_is_lost(database, &primary, lost)),
         (Some(lost), Some(_)) => Ok(the_primary_is_lost(picture, database, lost)),
         (None, Some(primary)) => Ok(somebody_is_promoted(picture, database, &primary)),
@@ -150,7 +147,19 @@ fn ask(database: &Database, member: &Member, positions: &BTreeMap<String, String
     }
 }
 
-fn consider(picture: &Picture, database: &Database, positions: &BTreeMap<String, String>, lost: Option<&str>) -> Vec<Considered> {
+/// The positions that the servers published, that of a lost one left out.
+pub(crate) fn published_positions(database: &Database, lost: Option<&str>) -> BTreeMap<String, String> {
+    let members = database.members.iter().filter(|member| Some(member.node.as_str()) != lost);
+    members.filter_map(|member| Some((member.node.clone(), member.position_text.clone()?))).collect()
+}
+
+/// What the election says of each node, by these positions.
+pub(crate) fn consider(
+    picture: &Picture,
+    database: &Database,
+    positions: &BTreeMap<String, String>,
+    lost: Option<&str>,
+) -> Vec<Considered> {
     let there = |member: &&Member| Some(member.node.as_str()) != lost;
     let running = database.members.iter().filter(there).filter(|member| member.runs()).map(|member| member.node.clone()).collect();
     let considered = |member: &Member| {
@@ -172,6 +181,7 @@ pub(crate) fn obstacles(picture: &Picture, database: &Database) -> Vec<String> {
             "maintenance-mode is on, and nothing is promoted; end it with: crm_attribute --name maintenance-mode --update false".into(),
         );
     }
+    all.extend(database.paused());
     if let Some(role) = &database.target_role {
         all.push(format!(
             "its target-role is {role}; undo that with: crm_resource --resource {} --meta --delete-parameter target-role",
@@ -182,8 +192,7 @@ pub(crate) fn obstacles(picture: &Picture, database: &Database) -> Vec<String> {
 }
 
 fn nobody_is_promoted(picture: &Picture, database: &Database, lost: Option<&str>) -> Why {
-    let members = database.members.iter().filter(|member| Some(member.node.as_str()) != lost);
-    let positions = members.filter_map(|member| Some((member.node.clone(), member.position_text.clone()?))).collect();
+    let positions = published_positions(database, lost);
     let without = lost.map_or_else(String::new, |lost| format!(", and who could be without {lost}"));
     let question = format!("{}: why is nobody promoted{without}?", database.clone);
     let mut why = Why { question, nodes: consider(picture, database, &positions, lost), outcome: Vec::new(), level: Level::Broken };

@@ -318,11 +318,6 @@ impl Cluster {
         }
     }
 
-    /// The command with which an operator sets a property of this resource: for the remedies of refusals.
-    pub fn property_remedy(&self, name: &str, value: &str) -> String {
-        format!("crm_attribute --type crm_config --set-name {PROPERTY_SET} --name {} --update '{value}'", self.own(name))
-    }
-
     /// The command that takes a property of this resource away.
     pub fn property_withdrawal(&self, name: &str) -> String {
         format!("crm_attribute --type crm_config --set-name {PROPERTY_SET} --name {} --delete", self.own(name))

@@ -24,6 +24,6 @@ pub use machine::{Level, Machine, Moment, Port, Step};
 pub use protocol::{
     Database, Driver, Effect, Engine, Event, Instance, OfCluster, OfProcess, Position, Remembered, Rules, Verdict, of_process, positions,
 };
-pub use record::{NotReplaced, Record, Review, decision, read_record, replace_record, review, withdrawal};
+pub use record::{NotReplaced, Record, Review, decision, decision_of, read_record, replace_record, replace_text, review, withdrawal};
 pub use secret::{is_placeholder, read_secret};
 pub use state_file::{Memory, StateFile, lock, lock_within};

@@ -54,6 +54,22 @@ pub struct Behind {
     pub unit: &'static str,
 }
 
+/// What a server holds and another lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Excess {
+    /// Nothing.
+    Nothing,
+    /// This.
+    Known {
+        /// How much, where it can be counted.
+        amount: Option<Behind>,
+        /// Its names, where it has any.
+        names: Option<String>,
+    },
+    /// The two cannot be compared.
+    Incomparable,
+}
+
 /// A question to the election.
 #[derive(Clone, Debug)]
 pub struct Inquiry<'a> {
@@ -125,6 +141,25 @@ pub trait Operator {
 
     /// What a server with this position lacks of what was recorded. `None` when the two cannot be compared.
     fn behind(&self, position: &str, record: &str) -> Option<Behind>;
+
+    /// What a server with this position holds, and one with the position `other` lacks. `None` when one of them did not say what it holds.
+    fn excess(&self, position: &str, other: &str) -> Option<Excess>;
+
+    /// The round of the next election: positions of it are current.
+    ///
+    /// # Errors
+    /// What is wrong with the record.
+    fn round(&self, record: Option<&str>) -> Result<String, String>;
+
+    /// The record by which an operator names the node whose data are right. It counts on from the promotion that is recorded. Only what a
+    /// primary wrote is counted on from: replicas remember the highest epoch that they saw, so one that somebody mistyped must not be
+    /// taken over, and without an epoch the agents count on from what they remember.
+    fn decision(&self, record: Option<&str>, node: &str) -> String {
+        match record.and_then(|text| self.recorded(text).ok()).filter(|record| !record.decided) {
+            Some(record) => format!("epoch={} node={node}", record.epoch),
+            None => format!("node={node}"),
+        }
+    }
 
     /// Whether the state that a primary's monitor tells is that writes are not answered.
     fn stops_writes(&self, state: &str) -> bool;

@@ -128,9 +128,23 @@ pub fn withdrawal(cluster: &Cluster) -> String {
     cluster.property_withdrawal(PROPERTY)
 }
 
-/// The command with which an operator names the node whose data are right.
+/// The command with which an operator names the node whose data are right. It comes with the agents.
 pub fn decision(cluster: &Cluster) -> String {
-    cluster.property_remedy(PROPERTY, "node=NODE")
+    decision_of(&cluster.membership().resource)
+}
+
+/// The same for a resource of this name.
+#[must_use]
+pub fn decision_of(resource: &str) -> String {
+    format!("systole decide {resource} NODE")
+}
+
+/// Puts an operator's decision, or any record as text, in the place of the one that it was made from.
+///
+/// # Errors
+/// When another is there, or the cluster does not do it.
+pub fn replace_text(cluster: &Cluster, before: Option<&str>, next: &str) -> Result<(), pacemaker::Error> {
+    cluster.replace_property(PROPERTY, before, next)
 }
 
 fn parsed<R: Record>(cluster: &Cluster, text: &str) -> Result<R, Failure> {

@@ -127,11 +127,10 @@ fn now() -> u64 {
 
 /// The databases that are configured, with their parameters.
 fn databases(cib: &Cib) -> Vec<(String, Kind, BTreeMap<String, String>)> {
-    let kind = |agent: &str| Kind::of(&format!("ocf:systole:{agent}"));
     let all = cib
         .primitives
         .iter()
-        .filter_map(|(name, primitive)| Some((name.clone(), kind(primitive.agent.as_deref()?)?, primitive.parameters.clone())));
+        .filter_map(|(name, primitive)| Some((name.clone(), Kind::of(&primitive.agent)?, primitive.parameters.clone())));
     all.collect()
 }
 

@@ -1,5 +1,5 @@
 //! `systole`, the operator's command, in a cluster with MariaDB and Redis: docs/command.md. What it says of recorded clusters is tested where
-//! it is made (crates/command/tests); here it asks, moves, and is interrupted.
+//! it is made (crates/command/tests); here it asks, moves, is interrupted, decides, pauses, and makes a replica anew.
 
 use std::time::Duration;
 
@@ -110,5 +110,132 @@ fn it_says_how_things_are_and_moves_the_primaries() {
         let line = foretold.lines().find(|line| line.contains("would be promoted")).unwrap_or_default();
         expect(line.contains(&next.name), &format!("{} was foretold: {line}", next.name))?;
         all_is_good(site, &node)
+    });
+}
+
+/// Root may log in from each node at each other one.
+fn trust(site: &Site) -> Result<()> {
+    let nodes = site.lab.nodes();
+    let key = nodes[0].sh("ssh-keygen -q -t ed25519 -N '' -C operator -f /root/key && cat /root/key")?.stdout;
+    let public = nodes[0].sh("cat /root/key.pub")?.stdout;
+    for node in nodes {
+        node.write("/root/.ssh/id_ed25519", &key)?;
+        // Beside the key for copies.
+        node.sh(&format!("echo '{}' >> /root/.ssh/authorized_keys; chmod 600 /root/.ssh/*", public.trim()))?;
+    }
+    Ok(())
+}
+
+fn promoted(site: &Site, name: &str) -> String {
+    site.lab.promoted(name).unwrap_or_default()
+}
+
+fn named(site: &Site, name: &str) -> Result<Node> {
+    let found = site.lab.nodes().into_iter().find(|node| node.name == name);
+    expect(found.is_some(), &format!("there is a node {name:?}"))?;
+    Ok(found.unwrap())
+}
+
+fn kill_redis_of(site: &Site, node: &str) -> Result<()> {
+    named(site, node)?.sh("pkill -KILL -x redis-server").map(drop)
+}
+
+/// No failover by itself while it is paused, and one as soon as that is over, which it is by itself.
+fn pause_it(site: &Site, node: &Node) -> Result<()> {
+    ends(node, "pause redis --reason 'the switch is replaced' --for 1s", 64)?;
+    ends(node, "pause redis --reason 'the switch is replaced' --for 10m", 0)?;
+    ends(node, "resume redis", 0)?;
+    ends(node, "resume redis", 0)?;
+    all_is_good(site, node)?;
+    ends(node, "pause redis --reason 'the switch is replaced' --for 60s", 0)?;
+    let said = ends(node, "check redis", 1)?;
+    expect(said.contains("(the switch is replaced): no failover by itself"), "a monitoring system is told why")?;
+    ends(node, "switchover redis", 1)?;
+    let (from, begin) = (promoted(site, "redis"), std::time::Instant::now());
+    kill_redis_of(site, &from)?;
+    std::thread::sleep(Duration::from_secs(15));
+    let other = promoted(site, "redis");
+    expect(other.is_empty() || other == from, &format!("nobody else is promoted in a pause, and not {other}"))?;
+    site.lab.wait_for("a failover after the pause", LATE * 2, || ![String::new(), from.clone()].contains(&promoted(site, "redis")))?;
+    println!("the failover came {:.0} s after a pause of 60 s had begun", begin.elapsed().as_secs_f64());
+    node.sh("crm_resource --cleanup --resource redis-clone")?;
+    all_is_good(site, node)
+}
+
+/// A record that names nobody who is there, with an epoch that somebody mistyped.
+fn decide_it(site: &Site, node: &Node) -> Result<()> {
+    ends(node, &format!("decide redis {}", node.name), 1)?;
+    node.sh("crm_attribute --type crm_config --set-name systole --name systole-redis-primary --update 'epoch=9000 node=lxc9'")?;
+    kill_redis_of(site, &promoted(site, "redis"))?;
+    site.lab.wait_for("nobody to be promoted", LATE, || promoted(site, "redis").is_empty())?;
+    let shown = || systole(node, &format!("decide redis {} --dry-run", node.name)).unwrap_or_default();
+    site.lab.wait_for("the servers to say what they hold", LATE, || shown().contains("ended with 0"))?;
+    println!("{}", shown());
+    let asked = ends(node, &format!("decide redis {} < /dev/null", node.name), 1)?;
+    expect(asked.contains("--yes-give-up") && promoted(site, "redis").is_empty(), "nobody was there to confirm it")?;
+    ends(node, &format!("decide redis {0} --yes-give-up lxc9", node.name), 1)?;
+    ends(node, &format!("decide redis {0} --yes-give-up {0}", node.name), 0)?;
+    expect(promoted(site, "redis") == node.name, "who was named is promoted")?;
+    let record = node.sh("crm_attribute --type crm_config --set-name systole --name systole-redis-primary --query --quiet")?.stdout;
+    expect(record.starts_with("epoch=1 "), &format!("the epoch that was mistyped is gone: {record}"))?;
+    node.sh("crm_resource --cleanup --resource redis-clone")?;
+    all_is_good(site, node)
+}
+
+/// What somebody wrote on a replica is shown on another node, without the password in it; then replicas are made anew.
+fn make_it_anew(site: &Site) -> Result<()> {
+    let (primary, replicas) = (site.primary()?, site.replicas()?);
+    let (diverged, other) = (&replicas[0], &replicas[1]);
+    site.sql(&primary, "CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY)")?;
+    site.lab.wait_for("the table", LATE, || site.sql(diverged, "SELECT COUNT(*) FROM shop.orders").is_ok())?;
+    ends(&primary, "diverged mysql", 0)?;
+    site.sql(diverged, "INSERT INTO shop.orders VALUES (4711); CREATE USER spy@localhost IDENTIFIED BY 'hunter2'")?;
+    site.wait_said(diverged, "set rejoin=clone", LATE)?;
+    let shown = ends(other, "diverged mysql", 1)?;
+    expect(shown.contains("INSERT INTO `shop`.`orders`") && shown.contains("@1=4711"), "what was written is shown")?;
+    expect(shown.contains("CREATE USER") && !shown.contains("hunter2"), "no password is shown")?;
+    expect(shown.contains(&format!("{}: holds nothing that", other.name)), "the other one has nothing of its own")?;
+    let refused = ends(other, &format!("reclone mysql --yes-replace {}", diverged.name), 1)?;
+    expect(refused.contains("rejoin=clone is not set"), "it is said what is missing")?;
+    other.sh("crm_resource --resource mysql --set-parameter rejoin --parameter-value clone")?;
+    all_is_good_after_copies(site, other)?;
+    ends(other, &format!("reclone mysql {0} --yes-replace {0}", primary.name), 1)?;
+    let done = ends(&primary, &format!("reclone mysql {0} --yes-replace {0} --wait 300", other.name), 0)?;
+    expect(done.contains("is a replica in order again"), "it says that it is done")?;
+    no_constraint_is_left(other)?;
+    all_is_good_after_copies(site, other)
+}
+
+/// A replica that was copied counts its restart as a failure.
+fn all_is_good_after_copies(site: &Site, node: &Node) -> Result<()> {
+    site.lab.wait_for("all to be in order after a copy", LATE * 2, || {
+        let _ = node.sh("crm_resource --cleanup --resource mysql-clone");
+        systole(node, "status mysql").is_ok_and(|said| said.contains("ended with 0"))
+    })
+}
+
+/// A transaction that has written and is not committed refuses a move, where that is wanted, and is shown where not.
+fn limit_it(site: &Site) -> Result<()> {
+    let (primary, replicas) = (site.primary()?, site.replicas()?);
+    site.sql_in_background(&primary, "BEGIN; INSERT INTO shop.orders VALUES (1); SELECT SLEEP(30); COMMIT")?;
+    std::thread::sleep(Duration::from_secs(4));
+    let refused = ends(&replicas[0], "switchover mysql --max-transaction 1", 1)?;
+    expect(refused.contains("has changed 1 rows") && refused.contains("(--max-transaction 1)"), "whose it is, is said")?;
+    let shown = ends(&replicas[0], "switchover mysql --dry-run --max-lag 60", 0)?;
+    expect(shown.contains("and has not committed: the move ends it"), "it is shown")?;
+    expect(promoted(site, "mysql") == primary.name, "nothing was moved")
+}
+
+#[test]
+fn an_operator_decides_pauses_and_makes_a_replica_anew() {
+    scenario("operator", Setup::of(MARIADB), |site| {
+        let node = site.lab.quorate_node()?;
+        trust(site)?;
+        put_redis_beside(site)?;
+        all_is_good(site, &node)?;
+        make_it_anew(site)?;
+        limit_it(site)?;
+        decide_it(site, &node)?;
+        pause_it(site, &node)
     });
 }

@@ -6,7 +6,7 @@ use testkit::mysql::{Group, Server};
 use testkit::{Lists, Signal, eventually};
 
 const ALL: &[&str] = &["a", "b", "c"];
-const DECISION: &str = "crm_attribute --type crm_config --set-name systole --name systole-db-primary --update 'node=NODE'";
+const DECISION: &str = "systole decide db NODE";
 
 /// The post-demote notifications of the primary's death.
 fn after_death(group: &Group, candidate: &'static str, unpromoted: &[&'static str]) {

@@ -57,7 +57,7 @@ fn an_empty_server_alone_does_not_become_the_primary_while_others_may_have_data(
     }
     group.node("a").start();
     let lists = Lists::promoting("a", &["a"]);
-    group.promote_by(&lists).refused(1, &["empty", "did not say", "crm_attribute --type crm_config"]);
+    group.promote_by(&lists).refused(1, &["empty", "did not say", "systole decide redis NODE"]);
     assert_eq!(group.node("a").score(), "-INFINITY", "the cluster must not ask it again at once");
     // It says the same after a promotion that failed as after one that did not.
     group.notify_all("post", "promote", &lists);
@@ -99,7 +99,7 @@ fn a_refusal_names_the_command_that_decides() {
         node.ask(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
     }
     let answer = group.promote("a", &["a", "b"]);
-    let remedy = "crm_attribute --type crm_config --set-name systole --name systole-redis-primary --update 'node=NODE'";
+    let remedy = "systole decide redis NODE";
     answer.refused(1, &["different data", remedy]);
     // The operator does it.
     group.cluster.set_record("redis", "node=b");
@@ -115,7 +115,7 @@ fn a_record_that_makes_no_sense_promotes_nobody() {
     let group = Group::of(&["a"]);
     group.node("a").start();
     group.cluster.set_record("redis", "who knows");
-    group.promote("a", &["a"]).refused(1, &["who knows", "crm_attribute"]);
+    group.promote("a", &["a"]).refused(1, &["who knows", "systole decide redis NODE"]);
     assert_eq!(group.writable(), Vec::<&str>::new());
 }
 
@@ -384,7 +384,7 @@ fn a_replica_that_lost_its_primary_long_ago_is_no_holder_until_it_is_back() {
     a.write("not on c").unwrap();
     a.kill_server();
     group.node("b").kill_server();
-    group.promote("c", &["c"]).refused(1, &["c has not followed a for long", "b may hold more", "crm_attribute"]);
+    group.promote("c", &["c"]).refused(1, &["c has not followed a for long", "b may hold more", "systole decide redis NODE"]);
 }
 
 /// With durability=quorum, WAIT was answered by a replica that the record did not know, and what it had confirmed was lost.

@@ -8,7 +8,7 @@ use testkit::{Client, Group, Lists, Node, eventually};
 promised!(unseen(): a_user_database_that_does_not_answer_bans_no_node);
 
 const ALL: &[&str] = &["a", "b", "c"];
-const DECIDE: &str = "crm_attribute --type crm_config";
+const DECIDE: &str = "systole decide ";
 
 /// Appends to the configuration of a running server, as an operator with an editor does.
 fn append(node: &Node, text: &str) {

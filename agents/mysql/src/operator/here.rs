@@ -1,0 +1,294 @@
+//! What the operator's command asks of the server on this node, and has done there: by the agent's own login and with the account's rights.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use ocf::{Context, Deadline, Environment, Log, Values};
+
+use crate::agent::MySql;
+use crate::dialect::{self, Row};
+use crate::gtid::{Flavour, Gtids};
+use crate::params::{self, Params, Rejoin};
+use crate::rewind::{Limits, Tail};
+use crate::server::Server;
+
+/// What all that is asked may take.
+const ANSWER: Duration = Duration::from_secs(5);
+/// What reading the log and printing it may take.
+const READING: Duration = Duration::from_secs(25);
+/// How much of a log is shown. What a crash leaves is a few transactions.
+const SHOWN: Limits = Limits { transactions: 500, bytes: 4 << 20 };
+
+/// What only this server holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OnlyHere {
+    /// The names of the transactions, `None` when there are none.
+    pub names: Option<String>,
+    /// Those that the binary log still has, in its order.
+    pub found: Vec<String>,
+    /// What they did, as the server's own tool prints it, without passwords.
+    pub statements: String,
+    /// Why the log does not say it.
+    pub unread: Option<String>,
+    /// Where the binary logs are that were kept before a copy was made, when there are any.
+    pub kept: Option<PathBuf>,
+}
+
+/// A transaction that has written and is not committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Writing {
+    /// The session's number.
+    pub session: u64,
+    /// Whose it is.
+    pub user: String,
+    /// From where.
+    pub host: String,
+    /// Since when, in seconds.
+    pub seconds: u64,
+    /// How many rows it has changed.
+    pub rows: u64,
+}
+
+/// The agent of a resource on this node, outside of any action.
+pub struct Here {
+    agent: MySql,
+}
+
+impl Here {
+    /// That of this resource with these parameters, as they stand in the CIB.
+    ///
+    /// # Errors
+    /// When a parameter is wrong.
+    pub fn of(resource: &str, parameters: &BTreeMap<String, String>) -> Result<Self, String> {
+        let given = parameters.iter().map(|(name, value)| (format!("OCF_RESKEY_{name}"), value.clone()));
+        let who = [("OCF_RESOURCE_INSTANCE".to_owned(), resource.to_owned())];
+        let environment = Environment::from_pairs(given.chain(who));
+        let values = Values::read(params::ALL, &environment).map_err(|failure| failure.reason)?;
+        let log = Rc::new(Log::open("mysql", "operator", &environment));
+        let context = Context { environment, log, deadline: Deadline::after(READING) };
+        Ok(Self { agent: MySql::with(&context, Params::new(&values)) })
+    }
+
+    fn connect(&self) -> Result<Server, String> {
+        self.agent.connect(None, ANSWER).map_err(|fault| fault.to_string())
+    }
+
+    /// The transactions that the server holds.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn held(&self) -> Result<String, String> {
+        self.connect()?.executed().map(|set| set.to_string()).map_err(|fault| fault.to_string())
+    }
+
+    /// How far it is behind the server that it follows, in seconds. `None` when it follows nobody, or does not know.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn behind(&self) -> Result<Option<u64>, String> {
+        let replica = self.connect()?.replica().map_err(|fault| fault.to_string())?;
+        Ok(replica.and_then(|replica| replica.behind))
+    }
+
+    /// The transactions that have written and are not committed, the oldest first.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn writing(&self) -> Result<Vec<Writing>, String> {
+        let mut server = self.connect()?;
+        let transactions = server.rows(dialect::WRITING).map_err(|fault| fault.to_string())?;
+        let sessions = server.rows(server.dialect().sessions()).map_err(|fault| fault.to_string())?;
+        let mut all: Vec<Writing> = transactions.iter().filter_map(|row| writing(row, &sessions)).collect();
+        all.sort_by_key(|transaction| std::cmp::Reverse(transaction.seconds));
+        Ok(all)
+    }
+
+    /// What the server holds and one that holds `others` does not.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn only_here(&self, others: &str) -> Result<OnlyHere, String> {
+        let mut server = self.connect()?;
+        let flavour = server.dialect().flavour;
+        let others = Gtids::parse(others, flavour)?;
+        let mine = server.executed().map_err(|fault| fault.to_string())?;
+        let kept = self.agent.kept_logs();
+        let Some(names) = mine.difference(&others) else { return Ok(OnlyHere { kept, ..OnlyHere::default() }) };
+        let places = server.places().map_err(|fault| fault.to_string())?;
+        drop(server);
+        let index = places.get("log_bin_basename").map(|base| base.with_file_name(format!("{}.index", name_of(base))));
+        let nothing = OnlyHere { names: Some(names), kept, ..OnlyHere::default() };
+        let Some(index) = index else { return Ok(OnlyHere { unread: Some("the server keeps no binary log".into()), ..nothing }) };
+        let is_common = |gtid: &str| Gtids::parse(gtid, flavour).is_ok_and(|one| others.contains(&one));
+        let tail = match self.agent.files(|files| Ok(Tail::read(files, &index, SHOWN, &is_common))) {
+            Ok(Ok(tail)) => tail,
+            Ok(Err(refusal)) => return Ok(OnlyHere { unread: Some(refusal.to_string()), ..nothing }),
+            Err(e) => return Ok(OnlyHere { unread: Some(format!("{}: {e}", index.display())), ..nothing }),
+        };
+        let found = tail.gtids().map(str::to_owned).collect();
+        Ok(match self.printed(flavour, &tail) {
+            Ok(statements) => OnlyHere { found, statements: without_secrets(&statements), ..nothing },
+            Err(why) => OnlyHere { found, unread: Some(why), ..nothing },
+        })
+    }
+
+    /// What the server's own tool makes of them. It runs as the server's user: what it reads is that user's.
+    fn printed(&self, flavour: Flavour, tail: &Tail) -> Result<String, String> {
+        if tail.transactions.is_empty() {
+            return Ok(String::new());
+        }
+        let account = self.agent.account().map_err(|failure| failure.reason)?;
+        let directory = self.agent.volatile_file(&format!("diverged-{}", std::process::id()));
+        process::own::make_directory_for(account.uid, account.gid, &directory).map_err(|e| format!("{}: {e}", directory.display()))?;
+        let printed = self.print_from(flavour, tail, &directory);
+        let parent = directory.parent().unwrap_or(Path::new("/run"));
+        let _ = self.agent.files(|files| files.directory(&directory)?.empty());
+        let removed = process::Account::own().act(|files| files.directory(parent)?.remove_all(directory.file_name().unwrap_or_default()));
+        printed.and_then(|text| removed.map(|()| text).map_err(|e| format!("{} cannot be removed: {e}", directory.display())))
+    }
+
+    fn print_from(&self, flavour: Flavour, tail: &Tail, directory: &Path) -> Result<String, String> {
+        let account = self.agent.account().map_err(|failure| failure.reason)?;
+        let mut paths = Vec::new();
+        for (number, transaction) in tail.transactions.iter().enumerate() {
+            let path = directory.join(format!("{number:04}"));
+            self.agent.files(|files| files.write(&path, &transaction.as_log(), 0o600)).map_err(|e| format!("{}: {e}", path.display()))?;
+            paths.push(path.display().to_string());
+        }
+        let programs: &[&str] =
+            if flavour == Flavour::MariaDb { &["mariadb-binlog", "mysqlbinlog"] } else { &["mysqlbinlog", "mariadb-binlog"] };
+        let arguments: Vec<&str> =
+            ["--no-defaults", "-v", "--base64-output=decode-rows"].into_iter().chain(paths.iter().map(String::as_str)).collect();
+        let mut failure = String::new();
+        for program in programs {
+            match process::run_as(account, program, &arguments, READING) {
+                Ok(done) if done.status.success() => return Ok(done.stdout),
+                Ok(done) => failure = format!("{program} ended with {}: {}", done.status, done.stderr.lines().last().unwrap_or_default()),
+                Err(e) => failure = e.to_string(),
+            }
+        }
+        Err(failure)
+    }
+
+    /// Whether a copy of the primary's data is to be made here, or is not whole yet.
+    #[must_use]
+    pub fn copy_is_unfinished(&self) -> bool {
+        self.agent.copy_is_unfinished()
+    }
+
+    /// Has the next start of this instance make a copy of the primary's data. The instance must not run.
+    ///
+    /// # Errors
+    /// When no copy is made by this configuration, when the server runs, or when the note of it cannot be written.
+    pub fn order_copy(&self) -> Result<(), String> {
+        if self.agent.params.rejoin == Rejoin::Refuse {
+            return Err("rejoin=refuse, so no copy would be made".into());
+        }
+        if self.agent.find_server(None).is_some() {
+            return Err("its server runs".into());
+        }
+        self.agent.note_to_copy().map_err(|failure| failure.reason)
+    }
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn writing(row: &Row, sessions: &[Row]) -> Option<Writing> {
+    let number = |name: &str| row.get(name).and_then(|value| value.parse().ok());
+    let session: u64 = number("session")?;
+    let of_it = sessions.iter().find(|other| other.get("id").and_then(|id| id.parse().ok()) == Some(session))?;
+    let column = |name: &str| of_it.get(name).cloned().unwrap_or_default();
+    dialect::is_client(of_it).then(|| Writing {
+        session,
+        user: column("user"),
+        host: column("host"),
+        seconds: number("seconds").unwrap_or_default(),
+        rows: number("written").unwrap_or_default(),
+    })
+}
+
+/// The words after which a statement may hold a password, or what is made of one.
+const BEFORE_SECRETS: [&str; 2] = ["identified", "password"];
+
+/// Without what may be a password: texts in statements about accounts, and values of the server's own tables.
+fn without_secrets(text: &str) -> String {
+    let mut own_table = false;
+    text.lines()
+        .map(|line| {
+            if let Some(row) = line.strip_prefix("### ") {
+                if let Some(table) = ["INSERT INTO ", "UPDATE ", "DELETE FROM "].iter().find_map(|verb| row.strip_prefix(verb)) {
+                    own_table = table.starts_with("`mysql`.");
+                }
+                let value = row.trim_start().starts_with('@').then(|| line.split_once('=')).flatten();
+                return match value {
+                    Some((column, _)) if own_table => format!("{column}=***\n"),
+                    _ => format!("{line}\n"),
+                };
+            }
+            let lower = line.to_ascii_lowercase();
+            let from = BEFORE_SECRETS.iter().filter_map(|word| lower.find(word)).min();
+            match from.filter(|_| !line.starts_with('#')) {
+                Some(at) => format!("{}{}\n", &line[..at], without_texts(&line[at..])),
+                None => format!("{line}\n"),
+            }
+        })
+        .collect()
+}
+
+/// With asterisks in the place of each text between quotes.
+fn without_texts(statement: &str) -> String {
+    let mut out = String::new();
+    let mut chars = statement.chars();
+    while let Some(c) = chars.next() {
+        out.push(c);
+        if c != '\'' && c != '"' {
+            continue;
+        }
+        out.push_str("***");
+        while let Some(inner) = chars.next() {
+            match inner {
+                '\\' => drop(chars.next()),
+                inner if inner == c => {
+                    out.push(c);
+                    break;
+                }
+                _ => {}
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_of_a_log_holds_no_password() {
+        let log = "#700101  0:00:00 server id 1  GTID 0-1-9 ddl password='x'\n\
+                   CREATE USER 'u'@'%' IDENTIFIED BY 'it\\'s secret', 'v' IDENTIFIED WITH 'p' AS \"*HASH\"\n\
+                   SET PASSWORD FOR u = PASSWORD('secret\n\
+                   ### INSERT INTO `mysql`.`global_priv`\n### SET\n###   @1='%'\n###   @3='{\"authentication_string\":\"*HASH\"}'\n\
+                   ### INSERT INTO `shop`.`orders`\n### SET\n###   @1=7\n###   @2='it is of a=customer'\n";
+        let shown = without_secrets(log);
+        assert!(!shown.contains("secret") && !shown.contains("HASH"), "{shown}");
+        assert!(shown.contains("CREATE USER 'u'@'%' IDENTIFIED BY '***', '***' IDENTIFIED WITH '***' AS \"***\"\n"), "{shown}");
+        assert!(shown.contains("###   @3=***\n") && shown.contains("###   @2='it is of a=customer'\n"), "{shown}");
+        assert!(shown.starts_with("#700101") && shown.contains("GTID 0-1-9"), "{shown}");
+    }
+
+    #[test]
+    fn a_transaction_that_writes_is_a_clients() {
+        let row = |pairs: &[(&str, &str)]| -> Row { pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect() };
+        let transaction = row(&[("session", "7"), ("seconds", "301"), ("written", "12")]);
+        let session = |user: &str| vec![row(&[("id", "7"), ("user", user), ("host", "app:3"), ("command", "Sleep")])];
+        let found = writing(&transaction, &session("shop")).unwrap();
+        assert_eq!((found.user.as_str(), found.seconds, found.rows), ("shop", 301, 12));
+        assert_eq!(writing(&transaction, &session("system user")), None, "the applier");
+        assert_eq!(writing(&transaction, &[]), None);
+    }
+}

@@ -1,0 +1,73 @@
+//! What the operator's command asks of this node's instance, outside of any action.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ocf::{Context, Deadline, Environment, Log, ResourceAgent as _, Values};
+
+use crate::agent::Redis;
+use crate::lifecycle::KEPT;
+use crate::params;
+
+/// What all that is asked may take.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// The data files that were kept of a server, because the primary did not have all that is in them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Their directory.
+    pub directory: PathBuf,
+    /// How much of the replication stream is in them alone at most, in bytes; `None` when that cannot be known.
+    pub at_most: Option<u64>,
+}
+
+/// The agent of a resource on this node.
+pub struct Here {
+    agent: Redis,
+}
+
+impl Here {
+    /// That of this resource with these parameters, as they stand in the CIB.
+    ///
+    /// # Errors
+    /// When a parameter is wrong.
+    pub fn of(resource: &str, parameters: &BTreeMap<String, String>) -> Result<Self, String> {
+        let given = parameters.iter().map(|(name, value)| (format!("OCF_RESKEY_{name}"), value.clone()));
+        let who = [("OCF_RESOURCE_INSTANCE".to_owned(), resource.to_owned())];
+        let environment = Environment::from_pairs(given.chain(who));
+        let values = Values::read(params::ALL, &environment).map_err(|failure| failure.reason)?;
+        let log = Rc::new(Log::open("redis", "operator", &environment));
+        let context = Context { environment, log, deadline: Deadline::after(ANSWER) };
+        Redis::new(&context, &values).map(|agent| Self { agent }).map_err(|failure| failure.reason)
+    }
+
+    /// What was kept on this node, the oldest first.
+    ///
+    /// # Errors
+    /// When it cannot be looked for.
+    pub fn kept(&self) -> Result<Vec<Kept>, String> {
+        let kept = self.agent.conf().map_err(|failure| failure.reason)?.data_directory().join(KEPT);
+        let names = self.agent.files(|files| if files.exists(&kept)? { files.directory(&kept)?.names() } else { Ok(Vec::new()) });
+        let mut names = names.map_err(|e| format!("{}: {e}", kept.display()))?;
+        names.sort();
+        let named = names.iter().map(|name| name.to_string_lossy().into_owned()).filter(|name| !name.starts_with('.'));
+        Ok(named.map(|name| Kept { at_most: at_most(&name), directory: kept.join(name) }).collect())
+    }
+}
+
+/// What the name of a directory says: `0001-at-most-120-bytes`, `0002-not-comparable`.
+fn at_most(name: &str) -> Option<u64> {
+    name.split_once("-at-most-")?.1.strip_suffix("-bytes")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_much_was_kept_stands_in_the_name() {
+        assert_eq!([at_most("0001-at-most-120-bytes"), at_most("0002-not-comparable"), at_most("x")], [Some(120), None, None]);
+    }
+}

@@ -1,0 +1,77 @@
+//! `systole here`: what one node of the cluster is asked by the command on another one, over ssh. It answers with JSON, and needs the CIB and
+//! the agent's own login, which root on that node has.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use crate::arguments::Here as Question;
+use crate::cib::Cib;
+use crate::notices::Level;
+use crate::picture::Kind;
+use crate::{ask, complain, ended, print};
+
+/// Answers a question about this node.
+pub(crate) fn here(question: &Question) -> ExitCode {
+    match answer(question) {
+        Ok(value) => {
+            print(&format!("{value}\n"));
+            ended(Level::Good)
+        }
+        Err(why) => {
+            complain(&why);
+            ended(Level::Unknown)
+        }
+    }
+}
+
+fn answer(question: &Question) -> Result<Value, String> {
+    match question {
+        Question::Held { name } => Ok(json!({ "held": mysql(name)?.held()? })),
+        Question::Diverged { name, than } => match kind_of(name)? {
+            Kind::MySql => {
+                let found = mysql(name)?.only_here(than.as_deref().unwrap_or_default())?;
+                Ok(json!({ "names": found.names, "found": found.found, "statements": found.statements, "unread": found.unread,
+                           "kept": found.kept }))
+            }
+            Kind::Redis => {
+                let kept = redis(name)?.kept()?;
+                let kept = kept.iter().map(|kept| json!({ "directory": kept.directory, "at_most": kept.at_most }));
+                Ok(json!({ "kept_data": kept.collect::<Vec<_>>() }))
+            }
+        },
+        Question::Writing { name } => {
+            let writing = mysql(name)?.writing()?;
+            let writing = writing
+                .iter()
+                .map(|w| json!({ "session": w.session, "user": w.user, "host": w.host, "seconds": w.seconds, "rows": w.rows }));
+            Ok(json!({ "writing": writing.collect::<Vec<_>>() }))
+        }
+        Question::Behind { name } => Ok(json!({ "behind": mysql(name)?.behind()? })),
+        Question::Copying { name } => Ok(json!({ "unfinished": mysql(name)?.copy_is_unfinished() })),
+        Question::Copy { name } => mysql(name)?.order_copy().map(|()| json!({ "ordered": true })),
+    }
+}
+
+/// The parameters of a resource, as they stand in the CIB.
+fn cib() -> Result<Cib, String> {
+    ask::tool("cibadmin", &["--query"]).and_then(|text| Cib::parse(&text))
+}
+
+fn kind_of(name: &str) -> Result<Kind, String> {
+    let cib = cib()?;
+    let primitive = cib.primitives.get(name).ok_or_else(|| format!("there is no resource {name}"))?;
+    Kind::of(&primitive.agent).ok_or_else(|| format!("{name} is no database of ocf:systole"))
+}
+
+fn mysql(name: &str) -> Result<systole_mysql::operator::Here, String> {
+    let cib = cib()?;
+    let primitive = cib.primitives.get(name).ok_or_else(|| format!("there is no resource {name}"))?;
+    systole_mysql::operator::Here::of(name, &primitive.parameters)
+}
+
+fn redis(name: &str) -> Result<systole_redis::operator::Here, String> {
+    let cib = cib()?;
+    let primitive = cib.primitives.get(name).ok_or_else(|| format!("there is no resource {name}"))?;
+    systole_redis::operator::Here::of(name, &primitive.parameters)
+}
