@@ -6,7 +6,6 @@ use process::Identity;
 use super::{Instance, OfAttributes, OfDaemon, OfProcess, Sight, Word, hanging};
 use crate::limits;
 use crate::observation::{Observation, Replica, Thread};
-use crate::params::Rejoin;
 use crate::preference::{self, Circumstances};
 use crate::premises::{self, Finding};
 use crate::state::{Primary, Role, State, Unpromoted};
@@ -220,7 +219,7 @@ impl Instance<'_> {
     }
 
     async fn status_or_copy(&mut self, seen: &Observation, findings: &[Finding]) -> Result<Status, Failure> {
-        if self.state.errant().is_some() && self.params().rejoin == Rejoin::Clone && !self.is_cramped().await {
+        if self.state.errant().is_some() && self.params().rejoin.copies() && !self.is_cramped().await {
             // The restart that follows finds time for the copy. It needs room.
             return Err(Failure::generic(self.errant_reason().await));
         }

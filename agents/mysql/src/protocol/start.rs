@@ -9,7 +9,6 @@ use promotable::limits::SHORTEST_GRACE;
 use super::{Instance, Launched, OfDaemon, OfHost, OfProcess, OfServer, Sight, Word, answer, no_such_failure, no_such_fault};
 use crate::limits;
 use crate::observation::Observation;
-use crate::params::Rejoin;
 use crate::preference::{Circumstances, score};
 use crate::premises::{self, Finding, Weight};
 use crate::record::Record;
@@ -48,7 +47,7 @@ impl Instance<'_> {
         let recorded = record.as_ref().is_some_and(|r| self.is_me(&r.node));
         self.state.memory.learn(record.as_ref().map(Record::stamp).unwrap_or_default());
         self.save().await?;
-        let copies = self.params().rejoin == Rejoin::Clone;
+        let copies = self.params().rejoin.copies();
         match primary {
             Some(primary) if copies && self.copy_is_unfinished().await => Ok(Some(primary)),
             Some(primary) => {
@@ -74,8 +73,8 @@ impl Instance<'_> {
             // After a restart of all: the next primary, probably; if it is not, the copy fails and is begun anew.
             None => self.record().await?.map(|record| record.node).filter(|node| !self.is_me(node)),
         };
-        match (source, self.params().rejoin) {
-            (Some(source), Rejoin::Clone) => Ok(source),
+        match (source, self.params().rejoin.copies()) {
+            (Some(source), true) => Ok(source),
             _ => Err(Failure::generic(format!(
                 "datadir {} holds no complete data, because a copy of the primary's was begun and not ended: set rejoin=clone and start \
                  this instance when there is a primary, or make this replica anew (docs/mysql.md)",
@@ -157,7 +156,7 @@ impl Instance<'_> {
 
     /// Loads the clone plugin with rejoin=clone. The primary needs it as well, and any server may become one.
     async fn load_clone_if_wanted(&mut self) {
-        if self.params().rejoin != Rejoin::Clone || !self.dialect.has_clone_plugin() {
+        if !self.params().rejoin.copies() || !self.dialect.has_clone_plugin() {
             return;
         }
         if let Err(fault) = self.tell(Word::LoadClone).await {
