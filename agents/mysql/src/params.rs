@@ -49,7 +49,7 @@ const ADDITIONAL_PARAMETERS: Parameter = Parameter::new("additional_parameters",
 const REPLICATION_USER: Parameter = Parameter::new("replication_user", Kind::Text, "account of replication")
     .or("replication")
     .reloadable()
-    .about("The account that replicas log in with at the primary. It needs REPLICATION SLAVE, and BACKUP_ADMIN for rejoin=clone.");
+    .about("The account that replicas log in with at the primary. It needs REPLICATION SLAVE, and BACKUP_ADMIN where a MySQL is copied (rejoin=clone, rejoin=rewind-or-clone).");
 const REPLICATION_PASSWD: Parameter = Parameter::new("replication_passwd", Kind::Text, "password of replication_user")
     .secret()
     .reloadable()
@@ -89,16 +89,22 @@ const DURABILITY: Parameter =
 const ACKNOWLEDGEMENTS: Parameter = Parameter::new("acknowledgements", Kind::Integer { min: 1, max: 8 }, "replicas that must have a write")
     .or("1")
     .about("With durability=lossless: how many replicas must have a write before it is acknowledged. MariaDB knows only 1.");
-const REJOINS: [(&str, Rejoin); 2] = [("refuse", Rejoin::Refuse), ("clone", Rejoin::Clone)];
+const REJOINS: [(&str, Rejoin); 4] =
+    [("refuse", Rejoin::Refuse), ("clone", Rejoin::Clone), ("rewind", Rejoin::Rewind), ("rewind-or-clone", Rejoin::RewindOrClone)];
 const REJOIN_WORDS: &[&str] = &ocf::words(&REJOINS);
 const REJOIN: Parameter = Parameter::new("rejoin", Kind::Choice(REJOIN_WORDS), "what to do with a server that has diverged")
     .or("refuse")
     .reloadable()
-    .about("A server with transactions that the primary does not have cannot follow it. A primary that crashed under load usually has some: what it had logged and nobody had acknowledged. refuse: it says which, and waits for an operator.\n\nclone: its binary logs are kept in DATADIR.systole-kept, its data are replaced by a copy of the primary's, and it follows. What only it had is in those logs. MySQL 8.0.17 and newer copy by the clone plugin (replication_user needs BACKUP_ADMIN); MariaDB by copy_program.");
+    .about("A server with transactions that the primary does not have cannot follow it. A primary that lost its power under load may have some: what it had logged and nobody had acknowledged. refuse: it says which, and waits for an operator.\n\nclone: its binary logs are kept in DATADIR.systole-kept, its data are replaced by a copy of the primary's, and it follows. What only it had is in those logs. MySQL 8.0.17 and newer copy by the clone plugin (replication_user needs BACKUP_ADMIN); MariaDB by copy_program.\n\nrewind: what nobody can have been told of is kept in DATADIR.systole-kept, one file for each transaction, and taken back row by row; then it follows. That takes seconds, however large the data are. Where it cannot be exact, or somebody may have been told, it is as with refuse.\n\nrewind-or-clone: the same, and where that cannot be, as with clone.");
+const REWIND_LIMIT: Parameter =
+    Parameter::new("rewind_limit", Kind::Integer { min: 1, max: 100_000 }, "most transactions that are taken back")
+        .or("1000")
+        .reloadable()
+        .about("With rejoin=rewind and rejoin=rewind-or-clone: how many transactions are taken back at most. As many as clients commit at the same moment are usual; more of them are a sign of something else, which somebody should look at.");
 const COPY_PROGRAM: Parameter = Parameter::new("copy_program", Kind::Path, "copies a MariaDB from another node")
     .or("/usr/libexec/systole/systole-copy-mariadb")
     .reloadable()
-    .about("With rejoin=clone on MariaDB: the program that copies the data of a running server. It is called with the primary's host and the empty data directory. A program whose text holds the word --check is asked before anything is emptied, as --check HOST DATADIR: only when it answers with status 0 a copy is begun. The default uses mariadb-backup over ssh, with a key that can ask for a backup and for nothing else (docs/mysql.md).");
+    .about("With rejoin=clone or rejoin=rewind-or-clone on MariaDB: the program that copies the data of a running server. It is called with the primary's host and the empty data directory. A program whose text holds the word --check is asked before anything is emptied, as --check HOST DATADIR: only when it answers with status 0 a copy is begun. The default uses mariadb-backup over ssh, with a key that can ask for a backup and for nothing else (docs/mysql.md).");
 const EVENT_SCHEDULER: Parameter = Parameter::new("event_scheduler", Kind::Boolean, "run events on the primary")
     .or("no")
     .reloadable()
@@ -136,6 +142,7 @@ pub(crate) const ALL: &[Parameter] = &[
     DURABILITY,
     ACKNOWLEDGEMENTS,
     REJOIN,
+    REWIND_LIMIT,
     COPY_PROGRAM,
     EVENT_SCHEDULER,
     HAPROXY_DRAIN,
@@ -148,6 +155,22 @@ pub(crate) enum Rejoin {
     Refuse,
     /// Its data are replaced.
     Clone,
+    /// What nobody was told of is taken back. Where that cannot be, it waits.
+    Rewind,
+    /// The same. Where that cannot be, its data are replaced.
+    RewindOrClone,
+}
+
+impl Rejoin {
+    /// Whether data are replaced by a copy, first or last.
+    pub(crate) fn copies(self) -> bool {
+        matches!(self, Self::Clone | Self::RewindOrClone)
+    }
+
+    /// Whether transactions are taken back, where they can be.
+    pub(crate) fn takes_back(self) -> bool {
+        matches!(self, Self::Rewind | Self::RewindOrClone)
+    }
 }
 
 /// How replicas log in at the primary.
@@ -186,6 +209,8 @@ pub(crate) struct Params {
     pub(crate) lossless: bool,
     pub(crate) acknowledgements: usize,
     pub(crate) rejoin: Rejoin,
+    /// How many transactions are taken back at most.
+    pub(crate) rewind_limit: usize,
     pub(crate) copy_program: PathBuf,
     pub(crate) event_scheduler: bool,
     /// The HAProxy of this node, which is told of a planned move.
@@ -241,6 +266,7 @@ impl Params {
             lossless: values.choice(&DURABILITY, &DURABILITIES, true),
             acknowledgements: usize::try_from(values.integer(&ACKNOWLEDGEMENTS)).unwrap_or(1),
             rejoin: values.choice(&REJOIN, &REJOINS, Rejoin::Refuse),
+            rewind_limit: usize::try_from(values.integer(&REWIND_LIMIT)).unwrap_or(1),
             copy_program: path(&COPY_PROGRAM),
             event_scheduler: values.boolean(&EVENT_SCHEDULER),
             drain,
@@ -294,7 +320,7 @@ mod tests {
             ("replication_port", "0", "from 1 to 65535"),
             ("datadir", "relative", "absolute path"),
             ("durability", "quorum", "one of lossless, async-allowed"),
-            ("rejoin", "wipe", "one of refuse, clone"),
+            ("rejoin", "wipe", "one of refuse, clone, rewind, rewind-or-clone"),
         ] {
             let failure = params(&[(name, value)]).unwrap_err();
             assert!(failure.reason.contains(reason) && failure.reason.contains(name), "{failure}");

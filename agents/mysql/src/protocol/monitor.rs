@@ -221,7 +221,7 @@ impl Instance<'_> {
 
     async fn status_or_copy(&mut self, seen: &Observation, findings: &[Finding]) -> Result<Status, Failure> {
         if self.state.errant().is_some() && self.params().rejoin == Rejoin::Clone && !self.is_cramped().await {
-            // The restart that follows finds time for the copy. It needs room.
+            // The restart that follows finds time for the copy. It needs room. Where transactions may be taken back, nobody waits for a restart.
             return Err(Failure::generic(self.errant_reason().await));
         }
         Ok(self.status(seen, findings).await)
