@@ -88,7 +88,8 @@ fn full_name(table: &Table) -> String {
 }
 
 /// What the server must be set to, so that rows are applied as they stand in the log: name, value.
-const SETTINGS: [(&str, &str); 3] = [("replica_exec_mode", "STRICT"), ("slave_exec_mode", "STRICT"), ("slave_run_triggers_for_rbr", "NO")];
+pub(crate) const SETTINGS: [(&str, &str); 3] =
+    [("replica_exec_mode", "STRICT"), ("slave_exec_mode", "STRICT"), ("slave_run_triggers_for_rbr", "NO")];
 
 /// Whether what the log cannot say allows a rewind: settings, engines, foreign keys. Asked of any server with these tables.
 ///
