@@ -228,8 +228,9 @@ scenarios: test-programs stage image/$(IMAGE) $(if $(filter debian12,$(IMAGE)),i
 ## make rewind-property  made-up schemas and transactions taken back by a server that is killed (CASES=2000 SEED=1; hours)
 CASES ?= 2000
 SEED ?= 1
-rewind-property: test-programs stage image/debian12 image/sid
+rewind-property: test-programs stage image/debian12 image/debian13 image/sid
 	$(call in-sandbox,debian12,contract-mysql,--env SYSTOLE_SERVER=mariadb $(MADE_UP),rewind::made_up)
+	$(call in-sandbox,debian13,contract-mysql,--env SYSTOLE_SERVER=mariadb $(MADE_UP),rewind::made_up)
 	$(call in-sandbox,sid,contract-mysql,--env SYSTOLE_SERVER=mysql $(MADE_UP),rewind::made_up)
 MADE_UP = --env SYSTOLE_REWIND_CASES=$(CASES) --env SYSTOLE_REWIND_SEED=$(SEED)
 
@@ -263,6 +264,11 @@ bench-redis: stage image/$(IMAGE)
 bench-mysql: stage image/$(IMAGE) image/sid
 	$(CARGO) build --locked --release -p cluster-scenarios --bins
 	$(TARGET)/release/bench --part mysql --runs $(RUNS) $(SOME)
+
+## make bench-rewind  a lost primary that returns, by taking back and by a copy, with little and with much data (RUNS=30; hours; GO_ON=1)
+bench-rewind: stage image/$(IMAGE) image/sid
+	$(CARGO) build --locked --release -p cluster-scenarios --bins
+	$(TARGET)/release/bench --part rewind --runs $(RUNS) $(SOME)
 
 ## make bench-cron  monitors and the wrapper of cron-singleton only (a minute)
 bench-cron: stage image/$(IMAGE)

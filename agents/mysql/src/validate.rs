@@ -7,10 +7,12 @@ use ocf::{Context, Failure, Outcome};
 use promotable::{is_placeholder, read_secret};
 
 use crate::agent::MySql;
-use crate::dialect::{Dialect, Row};
+use crate::dialect::{Dialect, Row, quoted};
 use crate::limits;
 use crate::params::Params;
 use crate::premises;
+use crate::rewind::{self, Refusal};
+use crate::server::Server;
 
 impl MySql {
     /// Level 0: what this node alone can tell. Level 10: the clone, and the running server's settings and grants.
@@ -34,6 +36,9 @@ impl MySql {
         let mut findings: Vec<String> = found.into_iter().map(|finding| finding.text).chain(self.exposed()).collect();
         findings.reverse();
         findings.extend(unreachable(&seen.variables, &self.params));
+        if self.params.rejoin.takes_back() {
+            findings.extend(self.check_rewind(context, &mut server)?);
+        }
         let grants: Vec<String> = server.rows("SHOW GRANTS")?.into_iter().flat_map(std::collections::BTreeMap::into_values).collect();
         if let Some(missing) = missing_privileges(server.dialect(), &grants) {
             findings.push(format!(
@@ -54,6 +59,28 @@ impl MySql {
                 Err(Failure::installed(last))
             }
         }
+    }
+
+    /// Whether transactions can be taken back on this server. Returns what makes that impossible, whatever is written. What makes it so for
+    /// some tables is only told: the others' transactions can be.
+    fn check_rewind(&self, context: &Context, server: &mut Server) -> Result<Vec<String>, Failure> {
+        if !self.params.lossless {
+            context.log.warning(
+                "nothing is taken back with durability=async-allowed, because clients were told of it: set durability=lossless, or rejoin=clone",
+            );
+        }
+        let findings = rewind_settings(&server.rows(&rewind_settings_asked())?);
+        let schemas = format!("{SCHEMAS_OF_SERVERS},{}", quoted(rewind::SCHEMA));
+        for (sql, refusal) in REWIND_TABLES {
+            // Where there are many tables that takes its time, and the rest of the answer does not depend on it.
+            match server.rows(&sql.replace("SCHEMAS", &schemas)) {
+                Ok(rows) => told(rows.iter().map(refusal)).into_iter().for_each(|line| context.log.warning(line)),
+                Err(fault) => {
+                    context.log.warning(format!("which tables a rewind can do without cannot be seen: {}", Failure::from(fault).reason))
+                }
+            }
+        }
+        Ok(findings)
     }
 
     /// Whether the passwords are the operator's own. Apart from the checks below: a server that runs is not to be stopped for this.
@@ -164,6 +191,80 @@ fn unreachable(variables: &Row, params: &Params) -> Vec<String> {
     findings
 }
 
+/// What a server has to be set to, so that the end of its log can be taken back. One that it does not have is no obstacle.
+const REWIND_SETTINGS: [(&str, &str); 5] = [
+    ("binlog_format", "ROW"),
+    ("binlog_row_image", "FULL"),
+    ("binlog_row_value_options", ""),
+    // MariaDB's and MySQL's name of the same.
+    ("encrypt_binlog", "OFF"),
+    ("binlog_encryption", "OFF"),
+];
+
+fn rewind_settings_asked() -> String {
+    let names = REWIND_SETTINGS.iter().chain(&rewind::SETTINGS).map(|(name, _)| quoted(name));
+    format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({})", names.collect::<Vec<_>>().join(","))
+}
+
+/// Which settings make a rewind impossible.
+fn rewind_settings(rows: &[Row]) -> Vec<String> {
+    let value = |row: &Row, name: &str| row.get(name).cloned().unwrap_or_default();
+    let wrong = |row: &Row| {
+        let (name, is) = (value(row, "variable_name"), value(row, "value"));
+        let (_, should) = REWIND_SETTINGS.iter().chain(&rewind::SETTINGS).find(|(known, _)| *known == name)?;
+        let refusal = Refusal::Setting(name, is.clone(), (*should).to_owned());
+        (!is.eq_ignore_ascii_case(should)).then(|| format!("{refusal}; otherwise nothing is taken back from a server that has diverged"))
+    };
+    rows.iter().filter_map(wrong).collect()
+}
+
+/// Those of the server itself: nobody writes rows there.
+const SCHEMAS_OF_SERVERS: &str = "'information_schema','mysql','performance_schema','sys'";
+
+/// Why a table keeps a transaction that touches it from being taken back, and the question for such tables.
+type OfTables = (&'static str, fn(&Row) -> Refusal);
+
+const REWIND_TABLES: [OfTables; 3] = [
+    (
+        "SELECT table_schema AS s, table_name AS t, table_type AS k, COALESCE(engine, '') AS e FROM information_schema.tables WHERE table_schema \
+         NOT IN (SCHEMAS) AND table_type NOT LIKE '%VIEW' AND (table_type<>'BASE TABLE' OR COALESCE(engine, '')<>'InnoDB') ORDER BY 1, 2",
+        |row| match of_row(row, "k").as_str() {
+            "BASE TABLE" => Refusal::Engine(table_of_row(row), of_row(row, "e")),
+            kind => Refusal::Kind(table_of_row(row), kind.to_lowercase()),
+        },
+    ),
+    (
+        "SELECT unique_constraint_schema AS s, referenced_table_name AS t, constraint_schema AS os, table_name AS ot FROM \
+         information_schema.referential_constraints WHERE constraint_schema NOT IN (SCHEMAS) AND (delete_rule NOT IN ('RESTRICT','NO ACTION') OR \
+         update_rule NOT IN ('RESTRICT','NO ACTION')) ORDER BY 1, 2, 3, 4",
+        |row| Refusal::Cascades(table_of_row(row), format!("{}.{}", of_row(row, "os"), of_row(row, "ot"))),
+    ),
+    (
+        "SELECT s, t FROM (SELECT table_schema AS s, table_name AS t, index_name AS i, MAX(nullable='YES' OR column_name IS NULL) AS unfit FROM \
+         information_schema.statistics WHERE non_unique=0 AND table_schema NOT IN (SCHEMAS) GROUP BY 1, 2, 3) AS keys_of_tables GROUP BY s, t \
+         HAVING MIN(unfit)=1 ORDER BY s, t",
+        |row| Refusal::NoKey(table_of_row(row)),
+    ),
+];
+
+fn of_row(row: &Row, column: &str) -> String {
+    row.get(column).cloned().unwrap_or_default()
+}
+
+fn table_of_row(row: &Row) -> String {
+    format!("{}.{}", of_row(row, "s"), of_row(row, "t"))
+}
+
+/// How many tables are named for each reason.
+const NAMED: usize = 5;
+
+/// The lines about tables that a rewind cannot do.
+fn told(refusals: impl ExactSizeIterator<Item = Refusal>) -> Vec<String> {
+    let more = refusals.len().saturating_sub(NAMED);
+    let named = refusals.take(NAMED).map(|refusal| format!("{refusal}; a transaction that changes its rows is not taken back"));
+    named.chain((more > 0).then(|| format!("the same is so of {more} more tables"))).collect()
+}
+
 /// What is to be said of how many connections an account may have.
 fn connections(rows: &[Row]) -> Option<String> {
     let value = |name: &str| rows.first()?.get(name)?.parse::<u32>().ok();
@@ -190,6 +291,31 @@ mod tests {
             Some("REPLICATION SLAVE")
         );
         assert!(grants("GRANT ALL PRIVILEGES ON `load`.* TO `x`@`%`").is_some_and(|missing| missing.contains("SUPER")));
+    }
+
+    #[test]
+    fn a_setting_that_makes_a_rewind_impossible_is_named() {
+        let row = |name: &str, is: &str| Row::from([("variable_name".to_owned(), name.to_owned()), ("value".to_owned(), is.to_owned())]);
+        let right = ["binlog_format=ROW", "binlog_row_image=full", "slave_run_triggers_for_rbr=NO", "binlog_row_value_options="];
+        let rows = |all: &[&str]| all.iter().filter_map(|one| one.split_once('=')).map(|(name, is)| row(name, is)).collect::<Vec<_>>();
+        assert_eq!(rewind_settings(&rows(&right)), Vec::<String>::new());
+        let wrong = ["binlog_format=MIXED", "binlog_row_image=MINIMAL", "encrypt_binlog=ON", "slave_exec_mode=IDEMPOTENT"];
+        let said = rewind_settings(&rows(&wrong));
+        let begin = [
+            "binlog_format is MIXED: set it to ROW; ",
+            "binlog_row_image is MINIMAL: set it to FULL; ",
+            "encrypt_binlog is ON: set it to OFF; ",
+        ];
+        assert!(said.len() == 4 && begin.iter().zip(&said).all(|(begin, line)| line.starts_with(begin)), "{said:?}");
+    }
+
+    #[test]
+    fn some_tables_are_named_and_the_others_counted() {
+        let refusals: Vec<Refusal> = (0..7).map(|n| Refusal::NoKey(format!("shop.t{n}"))).collect();
+        let said = told(refusals.into_iter());
+        assert_eq!(said.len(), 6);
+        assert!(said[0].starts_with("shop.t0 has no key that tells its rows apart"), "{said:?}");
+        assert_eq!(said[5], "the same is so of 2 more tables");
     }
 
     #[test]

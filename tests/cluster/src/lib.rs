@@ -10,6 +10,7 @@ pub mod page;
 pub mod processor;
 pub mod recipe;
 mod redis;
+pub mod rejoin;
 mod scenario;
 pub mod sentinel;
 mod site;

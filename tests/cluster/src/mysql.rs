@@ -1,6 +1,7 @@
 //! MySQL and MariaDB: option file, accounts, attachment.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lab::{Database, Error, LoadOptions, Node, Result};
 
@@ -21,7 +22,7 @@ pub(crate) fn configure(site: &Site, settings: &str) -> Result<()> {
     if server.kind == Kind::MariaDb { befriend(site) } else { Ok(()) }
 }
 
-/// The key for copies, as docs/mysql.md makes it: with rejoin=clone a MariaDB gets its copy over ssh.
+/// The key for copies, as docs/mysql.md makes it: with rejoin=clone and rewind-or-clone a MariaDB gets its copy over ssh.
 fn befriend(site: &Site) -> Result<()> {
     let nodes = site.lab.nodes();
     let key = nodes[0].sh("ssh-keygen -q -t ed25519 -N '' -C systole-copy -f /root/copy.key && cat /root/copy.key")?.stdout;
@@ -104,6 +105,8 @@ pub(crate) fn edited(snippet: &str, agent: Agent, kind: Kind, durability: Durabi
             if durability == Durability::Async {
                 more += " durability=async-allowed";
             }
+            // A parameter stands there once.
+            let snippet = if more.contains("rejoin=") { snippet.replace(" rejoin=rewind ", " ") } else { snippet.to_owned() };
             snippet.replace("params config=", &format!("params {more} config="))
         }
         _ => stock::edited(snippet, agent),
@@ -141,10 +144,16 @@ pub(crate) fn attached(site: &Site, primary: &Node, replicas: usize) -> bool {
 impl Site {
     /// Runs SQL on a node as root, over the socket; returns the rows, tabs between columns.
     pub fn sql(&self, node: &Node, sql: &str) -> Result<String> {
+        self.sql_within(node, sql, Duration::from_secs(20))
+    }
+
+    /// The same with another limit.
+    pub fn sql_within(&self, node: &Node, sql: &str, limit: Duration) -> Result<String> {
         let client = self.server().client;
+        let seconds = limit.as_secs().to_string();
         let done = node.exec(&[
             "timeout",
-            "20",
+            &seconds,
             client,
             "--no-defaults",
             "--user=root",

@@ -4,7 +4,7 @@
 //! `finish` removes: a row that is committed with the rows that are taken back, so that whoever comes after a crash knows whether they are, and
 //! tables of the rows that the tail touches, so that the server itself compares them, and says them in the words in which another one is asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::log::Tail;
@@ -88,7 +88,8 @@ fn full_name(table: &Table) -> String {
 }
 
 /// What the server must be set to, so that rows are applied as they stand in the log: name, value.
-const SETTINGS: [(&str, &str); 3] = [("replica_exec_mode", "STRICT"), ("slave_exec_mode", "STRICT"), ("slave_run_triggers_for_rbr", "NO")];
+pub(crate) const SETTINGS: [(&str, &str); 3] =
+    [("replica_exec_mode", "STRICT"), ("slave_exec_mode", "STRICT"), ("slave_run_triggers_for_rbr", "NO")];
 
 /// Whether what the log cannot say allows a rewind: settings, engines, foreign keys. Asked of any server with these tables.
 ///
@@ -121,6 +122,20 @@ fn check_table(session: &mut impl Session, touches: &Touches) -> Result<(), Refu
     }
     if engine != "InnoDB" {
         return Err(Refusal::Engine(shown, engine));
+    }
+    if !touches.left_out.is_empty() {
+        // What is computed from the others the server computes once more.
+        let sql = format!(
+            "SELECT ordinal_position AS p FROM information_schema.columns WHERE table_schema={} AND table_name={} AND \
+             (extra LIKE '%VIRTUAL GENERATED%' OR extra LIKE '%STORED GENERATED%')",
+            quoted(&table.schema),
+            quoted(&table.name)
+        );
+        let place = |row: &BTreeMap<_, _>| value(row, "p").parse::<usize>().ok()?.checked_sub(1);
+        let computed: BTreeSet<usize> = ask(session, &shown, &sql)?.iter().filter_map(place).collect();
+        if !touches.left_out.is_subset(&computed) {
+            return Err(Refusal::PartialImage(shown));
+        }
     }
     if !touches.changed {
         return Ok(());
@@ -403,7 +418,7 @@ impl Described {
             let parts: Vec<String> = self.key.iter().map(literal).collect();
             format!("CONCAT({})", parts.join(",' AND ',"))
         };
-        let mut all = std::collections::BTreeSet::new();
+        let mut all = BTreeSet::new();
         for copy in copies {
             let rows = ask(session, &table.to_string(), &format!("SELECT {wanted} AS w FROM {} x", full_name(copy)))?;
             all.extend(rows.iter().map(|row| value(row, "w")));

@@ -16,6 +16,7 @@ mod plan;
 mod refusal;
 mod rows;
 
+pub(crate) use apply::SETTINGS;
 pub use apply::{
     Family, Progress, SCHEMA, Session, Touched, abandon, check, common_point, fingerprint, finish, prepare, progress, take_back,
 };

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::event::{Event, Format, kind, statement};
 use super::log::{Tail, Transaction};
 use super::refusal::{Refusal, first_words};
-use super::rows::{Broken, Change, Rows, Table, TableMap, holds_rows, is_empty, table_of};
+use super::rows::{Broken, Change, LeftOut, Rows, Table, TableMap, holds_rows, is_empty, table_of};
 
 /// More than one statement has that a server takes as it is shipped (`max_allowed_packet` of 16 MB), the encoding included. Bytes of events.
 const LONGEST: usize = 11 << 20;
@@ -26,6 +26,7 @@ pub struct Plan {
     /// The tables whose rows are touched.
     pub tables: Vec<Touches>,
     format: Option<Rc<Format>>,
+    left_out: BTreeMap<Table, LeftOut>,
     /// In the order in which they are carried out.
     pub(super) statements: Vec<Inverse>,
 }
@@ -44,6 +45,8 @@ pub struct Touches {
     pub table: Table,
     /// Whether a row was changed or removed. Otherwise rows were only added, which no foreign key follows.
     pub changed: bool,
+    /// Columns that the log does not always have, by their places: only computed ones may be.
+    pub(super) left_out: LeftOut,
     map: TableMap,
     second: bool,
     server: u32,
@@ -59,7 +62,8 @@ impl Plan {
     /// Why it cannot be taken back exactly.
     pub fn of(tail: &Tail) -> Result<Self, Refusal> {
         let format = tail.transactions.first().map(|first| Rc::clone(&first.format));
-        let mut plan = Self { gtids: tail.gtids().map(str::to_owned).collect(), tables: vec![], format, statements: vec![] };
+        let mut plan =
+            Self { gtids: tail.gtids().map(str::to_owned).collect(), tables: vec![], format, left_out: left_out(tail), statements: vec![] };
         for transaction in &tail.transactions {
             // One description of the format is told to the server, for all.
             if plan
@@ -119,7 +123,8 @@ impl Plan {
     }
 
     fn rows(&mut self, event: &Event, map: &TableMap) -> Result<(), Refusal> {
-        let rows = Rows::parse(event, map, MOST_OF_AN_EVENT).map_err(|broken| match broken {
+        let without = self.left_out.get(&map.table).cloned().unwrap_or_default();
+        let rows = Rows::parse(event, map, MOST_OF_AN_EVENT, &without).map_err(|broken| match broken {
             Broken::Partial => Refusal::PartialImage(map.table.to_string()),
             Broken::Unreadable => Refusal::Unknown(event.kind),
         })?;
@@ -149,6 +154,7 @@ impl Plan {
                 self.tables.push(Touches {
                     table: map.table.clone(),
                     changed: false,
+                    left_out: self.left_out.get(&map.table).cloned().unwrap_or_default(),
                     map: map.clone(),
                     second,
                     server,
@@ -195,12 +201,30 @@ impl Plan {
                 bytes <= AT_ONCE
             });
             let (some, others) = rest.split_at(fit.count().max(1));
-            let rows = Rows::of_images(&touches.map, touches.second, some);
+            let rows = Rows::of_images(&touches.map, touches.second, &touches.left_out, some);
             statements.push(self.statement(touches.server, &map, &rows, touches.map.width())?);
             rest = others;
         }
         Ok(statements)
     }
+}
+
+/// The columns that some image of a row does not have, of each table.
+fn left_out(tail: &Tail) -> BTreeMap<Table, LeftOut> {
+    let mut all: BTreeMap<Table, LeftOut> = BTreeMap::new();
+    for transaction in &tail.transactions {
+        let mut tables: BTreeMap<u64, Table> = BTreeMap::new();
+        for event in &transaction.events {
+            if event.kind == kind::TABLE_MAP {
+                tables.extend(TableMap::parse(&event.body).map(|map| (map.id, map.table)));
+            } else if let Some((table, columns)) = super::rows::left_out(event) {
+                if let Some(table) = tables.get(&table).filter(|_| !columns.is_empty()) {
+                    all.entry(table.clone()).or_default().extend(columns);
+                }
+            }
+        }
+    }
+    all
 }
 
 /// For the fuzz target: what can be read of a log can be turned round, and turned round twice it is what it was.
@@ -210,10 +234,11 @@ pub(crate) fn read_and_turn(bytes: &[u8]) {
     for transaction in &tail.transactions {
         let maps: Vec<TableMap> = transaction.events.iter().filter_map(|event| TableMap::parse(&event.body)).collect();
         for (event, map) in transaction.events.iter().flat_map(|event| maps.iter().map(move |map| (event, map))) {
-            let Ok(rows) = Rows::parse(event, map, MOST_OF_AN_EVENT) else { continue };
+            let without = super::rows::left_out(event).map(|(_, columns)| columns).unwrap_or_default();
+            let Ok(rows) = Rows::parse(event, map, MOST_OF_AN_EVENT, &without) else { continue };
             assert_eq!(rows.inverse().inverse(), rows, "turned round twice");
             let (kind, body) = rows.inverse().encode(map.width());
-            let again = Rows::parse(&Event { kind, server: 1, body }, map, MOST_OF_AN_EVENT);
+            let again = Rows::parse(&Event { kind, server: 1, body }, map, MOST_OF_AN_EVENT, &without);
             assert_eq!(again.as_ref(), Ok(&rows.inverse()), "it reads back");
         }
     }

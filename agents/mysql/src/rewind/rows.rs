@@ -1,5 +1,6 @@
 //! Where one row ends in an event and the next begins, by the types that the table's event names. No value is looked at. Pure.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::bytes::{Bytes, packed};
@@ -101,17 +102,40 @@ impl TableMap {
         [&self.body[..self.names.start], &name(&to.schema), &name(&to.name), &self.body[self.names.end..]].concat()
     }
 
-    /// How long a row is that stands at the beginning of `bytes`: a bit for each column that says whether it is NULL, and the others' values.
-    fn row(&self, bytes: &[u8]) -> Option<usize> {
+    /// The row that stands at the beginning of `bytes`, and how long it is there: a bit for each column that says whether it is NULL, and the
+    /// others' values. `holds`: which columns it has. Those of `without` are left out of what is returned.
+    fn row(&self, bytes: &[u8], holds: &[bool], without: &LeftOut) -> Option<(Vec<u8>, usize)> {
         let mut rest = Bytes(bytes);
-        let nulls = rest.take(self.columns.len().div_ceil(8))?;
-        for (index, column) in self.columns.iter().enumerate() {
-            if nulls.get(index / 8)? & (1 << (index % 8)) == 0 {
-                rest.take(column.length(rest.0)?)?;
+        let held: Vec<usize> = (0..self.columns.len()).filter(|index| holds.get(*index) == Some(&true)).collect();
+        let nulls = rest.take(held.len().div_ceil(8))?;
+        let (mut kept, mut values) = (Vec::new(), Vec::new());
+        for (at, index) in held.iter().enumerate() {
+            let is_null = nulls.get(at / 8)? & (1 << (at % 8)) != 0;
+            let value = if is_null { &[] } else { rest.take(self.columns.get(*index)?.length(rest.0)?)? };
+            if !without.contains(index) {
+                kept.push(is_null);
+                values.extend(value);
             }
         }
-        Some(bytes.len() - rest.0.len())
+        // A row without a byte would never end.
+        let length = Some(bytes.len() - rest.0.len()).filter(|length| *length > 0)?;
+        // As the server wrote it, where nothing is left out.
+        let row = if kept.len() == held.len() { bytes.get(..length)?.to_vec() } else { [bits(&kept), values].concat() };
+        Some((row, length))
     }
+}
+
+/// Columns that stand in none of the images of a table's rows, by their places. MariaDB 11 leaves computed columns out of what an update or a
+/// deletion logs, and has them in an insertion: they are left out everywhere then, so that the same row has one image.
+pub(super) type LeftOut = BTreeSet<usize>;
+
+/// A bit for each, the lowest first. Those that fill the last byte are set, as the servers have it.
+fn bits(all: &[bool]) -> Vec<u8> {
+    let mut bits = vec![0xff; all.len().div_ceil(8)];
+    for (index, _) in all.iter().enumerate().filter(|(_, set)| !**set) {
+        bits[index / 8] &= !(1 << (index % 8));
+    }
+    bits
 }
 
 fn name(bytes: &mut Bytes<'_>) -> Option<String> {
@@ -216,13 +240,14 @@ pub(super) struct Rows {
     /// Of the format since MySQL 5.6, with a place for more data.
     second: bool,
     pub(super) change: Change,
+    left_out: LeftOut,
     pub(super) rows: Vec<Row>,
 }
 
 /// What is wrong with an event that should hold rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Broken {
-    /// Not all columns are in it.
+    /// Columns are not in it that are looked for.
     Partial,
     /// It is cut off, or says something that is not known here.
     Unreadable,
@@ -240,7 +265,8 @@ struct Head<'a> {
     second: bool,
     change: Change,
     columns: usize,
-    all_columns: bool,
+    /// Which columns the images have: those of what a row was, and of what it becomes. Of anything but an update they are the same.
+    holds: [Vec<bool>; 2],
     rows: &'a [u8],
     compressed: bool,
 }
@@ -274,17 +300,25 @@ fn head(event: &Event) -> Option<Head<'_>> {
         body.take(more)?;
     }
     let columns = body.packed()?;
-    let mut all_columns = true;
-    for _ in 0..if change == Change::Update { 2 } else { 1 } {
+    let mut which = || {
         let bits = body.take(columns.div_ceil(8))?;
-        all_columns &= (0..columns).all(|column| bits[column / 8] & (1 << (column % 8)) != 0);
-    }
-    Some(Head { table, second, change, columns, all_columns, rows: body.0, compressed: plain.is_some() })
+        Some((0..columns).map(|column| bits[column / 8] & (1 << (column % 8)) != 0).collect::<Vec<bool>>())
+    };
+    let first = which()?;
+    let second_image = if change == Change::Update { which()? } else { first.clone() };
+    Some(Head { table, second, change, columns, holds: [first, second_image], rows: body.0, compressed: plain.is_some() })
 }
 
 /// Which table's rows an event holds.
 pub(super) fn table_of(event: &Event) -> Option<u64> {
     head(event).map(|head| head.table)
+}
+
+/// Which table's rows an event holds, and which columns are in not all of its images.
+pub(super) fn left_out(event: &Event) -> Option<(u64, LeftOut)> {
+    let head = head(event)?;
+    let [first, second] = &head.holds;
+    Some((head.table, (0..head.columns).filter(|index| !(first[*index] && second[*index])).collect()))
 }
 
 /// Whether an event only ends a statement.
@@ -293,36 +327,38 @@ pub(super) fn is_empty(event: &Event) -> bool {
 }
 
 impl Rows {
-    /// The rows of an event. `most`: bytes that they may have.
-    pub(super) fn parse(event: &Event, map: &TableMap, most: usize) -> Result<Self, Broken> {
+    /// The rows of an event, without these columns. `most`: bytes that they may have.
+    pub(super) fn parse(event: &Event, map: &TableMap, most: usize, without: &LeftOut) -> Result<Self, Broken> {
         let head = head(event).ok_or(Broken::Unreadable)?;
         if head.columns != map.columns.len() || head.table != map.id {
             return Err(Broken::Unreadable);
         }
-        if !head.all_columns {
+        if head.holds.iter().any(|holds| holds.iter().enumerate().any(|(index, held)| !held && !without.contains(&index))) {
             return Err(Broken::Partial);
         }
         let plain = if head.compressed { Some(inflate(head.rows, most).ok_or(Broken::Unreadable)?) } else { None };
         let mut bytes = Bytes(plain.as_deref().unwrap_or(head.rows));
-        let mut image = || {
-            let length = map.row(bytes.0)?;
-            Some((bytes.take(length)?.to_vec(), bytes.is_empty()))
+        let mut image = |holds: &[bool]| {
+            let (row, length) = map.row(bytes.0, holds, without)?;
+            bytes.take(length)?;
+            Some((row, bytes.is_empty()))
         };
+        let [was, becomes] = &head.holds;
         let mut rows = Vec::new();
         // No event is without rows, and no row without a byte.
         loop {
-            let (first, mut last) = image().ok_or(Broken::Unreadable)?;
+            let (first, mut last) = image(was).ok_or(Broken::Unreadable)?;
             rows.push(match head.change {
                 Change::Write => Row { before: None, after: Some(first) },
                 Change::Delete => Row { before: Some(first), after: None },
                 Change::Update => {
-                    let (second, is_last) = image().ok_or(Broken::Unreadable)?;
+                    let (second, is_last) = image(becomes).ok_or(Broken::Unreadable)?;
                     last = is_last;
                     Row { before: Some(first), after: Some(second) }
                 }
             });
             if last {
-                return Ok(Self { table: head.table, second: head.second, change: head.change, rows });
+                return Ok(Self { table: head.table, second: head.second, change: head.change, left_out: without.clone(), rows });
             }
         }
     }
@@ -335,13 +371,13 @@ impl Rows {
             Change::Update => Change::Update,
         };
         let rows = self.rows.iter().rev().map(|row| Row { before: row.after.clone(), after: row.before.clone() }).collect();
-        Self { table: self.table, second: self.second, change, rows }
+        Self { table: self.table, second: self.second, change, left_out: self.left_out.clone(), rows }
     }
 
     /// A row that is written into a table like this one.
-    pub(super) fn of_images(map: &TableMap, second: bool, images: &[&[u8]]) -> Self {
+    pub(super) fn of_images(map: &TableMap, second: bool, left_out: &LeftOut, images: &[&[u8]]) -> Self {
         let rows = images.iter().map(|image| Row { before: None, after: Some(image.to_vec()) }).collect();
-        Self { table: map.id, second, change: Change::Write, rows }
+        Self { table: map.id, second, change: Change::Write, left_out: left_out.clone(), rows }
     }
 
     pub(super) fn is_second(&self) -> bool {
@@ -365,12 +401,12 @@ impl Rows {
             body.extend(2_u16.to_le_bytes());
         }
         body.extend(packed(columns));
-        let mut bits = vec![0xff; columns.div_ceil(8)];
-        if let (Some(last), 1..) = (bits.last_mut(), columns % 8) {
-            *last = (1 << (columns % 8)) - 1;
+        let mut which = bits(&(0..columns).map(|index| !self.left_out.contains(&index)).collect::<Vec<_>>());
+        if let (Some(last), 1..) = (which.last_mut(), columns % 8) {
+            *last &= (1 << (columns % 8)) - 1;
         }
         for _ in 0..if self.change == Change::Update { 2 } else { 1 } {
-            body.extend(&bits);
+            body.extend(&which);
         }
         for row in &self.rows {
             body.extend(row.before.iter().chain(&row.after).flatten());

@@ -4,6 +4,7 @@
 pub mod page;
 pub mod plot;
 pub mod readme;
+pub mod rejoin;
 mod story;
 
 use serde::{Deserialize, Serialize};

@@ -255,6 +255,14 @@ mod tests {
         compare("README.md", &with_all_in_short(&readme, &all).unwrap());
     }
 
+    /// Measuring takes half a night, so the page may not be there.
+    #[test]
+    fn the_page_of_primaries_that_return_is_what_its_numbers_say() {
+        use super::super::rejoin;
+        let Ok(text) = std::fs::read_to_string(repository(&format!("docs/{}.json", rejoin::PAGE))) else { return };
+        compare(&format!("docs/{}.md", rejoin::PAGE), &rejoin::page(&serde_json::from_str(&text).unwrap()));
+    }
+
     #[test]
     fn a_ratio_stands_before_the_times_that_it_is_of() {
         let mut numbers = Numbers { runs: 1, ..Numbers::default() };

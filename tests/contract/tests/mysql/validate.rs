@@ -34,6 +34,45 @@ fn validate_at_level_10_names_the_line_to_write() {
     deep.clone().parameter("replication_port", "3307").run("validate-all").refused(5, &["3307", "replication_port"]);
 }
 
+/// What cannot be taken back is known before it has to be: a setting that rules it out is refused, tables that do are told.
+#[test]
+fn validate_at_level_10_says_beforehand_what_a_rewind_cannot_do() {
+    let group = Group::of(&["a"]);
+    let node = group.node("a");
+    let refusing = node.agent().variable("OCF_CHECK_LEVEL", "10");
+    let rewinding = refusing.clone().parameter("rejoin", "rewind-or-clone");
+    let open = if node.server.closes_for_administrators() { "SET GLOBAL super_read_only=0" } else { "SET GLOBAL read_only=0" };
+    node.configure("binlog_format=ROW");
+    node.start();
+    node.must(&[
+        open,
+        "CREATE TABLE t.fine (n INT PRIMARY KEY, k INT NULL UNIQUE)",
+        "CREATE TABLE t.bare (n INT)",
+        "CREATE TABLE t.child (n INT PRIMARY KEY, f INT, FOREIGN KEY (f) REFERENCES t.fine (n) ON DELETE CASCADE)",
+        "CREATE TABLE t.restricted (n INT PRIMARY KEY, f INT, FOREIGN KEY (f) REFERENCES t.fine (n))",
+        "CREATE TABLE t.old (n INT PRIMARY KEY) ENGINE=MyISAM",
+        "CREATE TABLE t.perhaps (k INT NULL UNIQUE)",
+    ]);
+    rewinding.run("validate-all").ok();
+    let said = node.log();
+    let told =
+        ["rows of t.child may have changed with those of t.fine", "t.old is in MyISAM", "t.perhaps has no key that tells its rows apart"];
+    told.iter().for_each(|words| assert!(said.contains(words), "{words} is not told:\n{said}"));
+    let fine = ["t.bare", "t.restricted", "t.fine has no key", "mysql."];
+    fine.iter().for_each(|words| assert!(!said.contains(words), "{words} is no obstacle:\n{said}"));
+    refusing.run("validate-all").ok();
+    let more = node.log().replacen(&said, "", 1);
+    assert!(!more.contains("taken back"), "nobody wants that:\n{more}");
+    node.agent().run("stop").ok();
+    node.configure("binlog_format=ROW\nbinlog_row_image=MINIMAL");
+    node.start();
+    rewinding.run("validate-all").refused(5, &["binlog_row_image is MINIMAL: set it to FULL"]);
+    refusing.run("validate-all").ok();
+    // Who is promised nothing was told of everything.
+    rewinding.clone().parameter("durability", "async-allowed").run("validate-all");
+    assert!(node.log().contains("nothing is taken back with durability=async-allowed"), "{}", node.log());
+}
+
 /// The account files of crm-snippets, run as they are, gave replication a password that everybody knows.
 #[test]
 fn the_placeholder_of_the_shipped_files_is_no_password() {

@@ -9,6 +9,7 @@ mod fault;
 mod mysql;
 mod page;
 mod redis;
+mod rewind;
 mod series;
 mod workshop;
 
@@ -33,7 +34,7 @@ struct Options {
     /// Only the agents and parts with this in their name; the page is then printed, and written only with --go-on
     #[arg(long)]
     only: Option<String>,
-    /// Goes on with a run of Redis or MySQL that was interrupted, from the numbers that it has written
+    /// Goes on with a run of Redis, MySQL or rewind that was interrupted, from the numbers that it has written
     #[arg(long)]
     go_on: bool,
     /// Where to write the pages
@@ -49,6 +50,7 @@ struct Options {
 enum Part {
     Redis,
     Mysql,
+    Rewind,
     Cron,
     Address,
     Workshop,
@@ -76,9 +78,10 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<()> {
     type Measurement = fn(&Options) -> Result<()>;
-    let parts: [(Part, Measurement); 5] = [
+    let parts: [(Part, Measurement); 6] = [
         (Part::Redis, redis::run),
         (Part::Mysql, mysql::run),
+        (Part::Rewind, rewind::run),
         (Part::Cron, cron::run),
         (Part::Address, address::run),
         (Part::Workshop, workshop::run),

@@ -5,7 +5,8 @@ use std::path::Path;
 use cluster_scenarios::figures::page::Page;
 use cluster_scenarios::figures::{self, Numbers, Results, Subject};
 use lab::{Error, Node, Result};
-use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::Options;
 
@@ -27,11 +28,11 @@ pub(crate) fn write(page: &Page, options: &Options, name: &str, numbers: &impl S
     Ok(())
 }
 
-fn write_file(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write_file(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).map_err(|e| Error::Refused(format!("{}: {e}", path.display())))
 }
 
-fn write_numbers(path: &Path, numbers: &impl Serialize) -> Result<()> {
+pub(crate) fn write_numbers(path: &Path, numbers: &impl Serialize) -> Result<()> {
     let raw = serde_json::to_string(numbers).map_err(|e| Error::Refused(e.to_string()))?;
     // Whole or not at all: a run that is interrupted goes on from it.
     let new = path.with_extension("json.new");
@@ -49,9 +50,9 @@ pub(crate) struct Book<'a> {
 impl<'a> Book<'a> {
     /// Begins anew, or goes on with what an interrupted run has written.
     pub(crate) fn open(subject: &'static Subject, options: &'a Options, agents: &str) -> Result<Self> {
-        let code = measured_code(agents);
+        let (machine, commit, code) = origin(agents);
         let numbers = if options.go_on { read(&options.out.join(subject.page).with_extension("json"), &code)? } else { Numbers::default() };
-        let numbers = Numbers { code, machine: machine(), commit: commit(), runs: options.runs, monitors: options.monitors, ..numbers };
+        let numbers = Numbers { code, machine, commit, runs: options.runs, monitors: options.monitors, ..numbers };
         Ok(Self { subject, options, numbers })
     }
 
@@ -92,14 +93,26 @@ impl<'a> Book<'a> {
 }
 
 /// What an interrupted run has written; nothing where it has not come so far.
-fn read(path: &Path, code: &str) -> Result<Numbers> {
+pub(crate) fn read<T: DeserializeOwned + Default>(path: &Path, code: &str) -> Result<T> {
+    #[derive(Deserialize)]
+    struct Of {
+        code: String,
+    }
     if !path.exists() {
-        return Ok(Numbers::default());
+        return Ok(T::default());
     }
     let refuse = |why: String| Error::Refused(format!("{}: {why}: begin anew, without --go-on", path.display()));
     let text = std::fs::read_to_string(path).map_err(|e| refuse(e.to_string()))?;
-    let numbers: Numbers = serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))?;
-    if numbers.code == code { Ok(numbers) } else { Err(refuse("it is of other agents".to_owned())) }
+    let of: Of = serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))?;
+    if of.code != code {
+        return Err(refuse("it is of other agents".to_owned()));
+    }
+    serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))
+}
+
+/// Where figures come from: machine, commit, and what of it is measured.
+pub(crate) fn origin(agents: &str) -> (String, String, String) {
+    (machine(), commit(), measured_code(agents))
 }
 
 /// What runs on a node.

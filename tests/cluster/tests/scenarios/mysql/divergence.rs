@@ -11,10 +11,15 @@ const ERRANT: &str = "INSERT INTO `load`.probes VALUES ('errant', 'x', 1)";
 const HAS_ERRANT: &str = "SELECT COUNT(*) FROM `load`.probes WHERE run='errant'";
 const WAY_OUT: &str = "set rejoin=clone";
 
+/// A setup in which a server that has diverged waits for an operator.
+fn refusing(server: Server) -> Setup {
+    Setup { parameters: "rejoin=refuse".into(), ..Setup::of(server) }
+}
+
 /// Somebody with all privileges writes on a replica: it says which transaction, follows nobody, is never promoted, and
 /// nobody takes its row over.
 fn errant_replica(name: &str, server: Server) {
-    scenario(name, Setup::of(server), |site| {
+    scenario(name, refusing(server), |site| {
         let load = site.load()?;
         let primary = site.primary()?;
         let replica = site.replicas()?.remove(0);
@@ -57,7 +62,7 @@ fn leave_behind(site: &Site) -> Result<Node> {
 
 /// What nobody acknowledged stays in the old primary: it has diverged, says so, and waits.
 fn old_primary_refuses(name: &str, server: Server) {
-    scenario(name, Setup::of(server), |site| {
+    scenario(name, refusing(server), |site| {
         site.sql(&site.primary()?, PROBES)?;
         let old = leave_behind(site)?;
         site.wait_said(&old, WAY_OUT, RETURN)?;

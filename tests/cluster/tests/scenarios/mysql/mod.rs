@@ -12,6 +12,7 @@ mod moves;
 mod network;
 mod over;
 mod promise;
+mod rejoin;
 mod replicas;
 mod steps;
 
