@@ -187,7 +187,7 @@ impl MySql {
 
     /// Has the next start make a copy although there are data that are whole: a server is started with them first, which keeps its logs.
     pub(crate) fn note_to_copy(&self) -> Outcome {
-        self.write_note(Means::Plugin, &[])
+        self.write_copy_note(Means::Plugin, &[])
     }
 
     /// Where binary logs were kept that only this server had, when there are any.

@@ -10,7 +10,7 @@ use ocf::{Context, Deadline, Environment, Log, Values};
 use crate::agent::MySql;
 use crate::dialect::{self, Row};
 use crate::gtid::{Flavour, Gtids};
-use crate::params::{self, Params, Rejoin};
+use crate::params::{self, Params};
 use crate::rewind::{Limits, Tail};
 use crate::server::Server;
 
@@ -175,7 +175,7 @@ impl Here {
     /// Whether a copy of the primary's data is to be made here, or is not whole yet.
     #[must_use]
     pub fn copy_is_unfinished(&self) -> bool {
-        self.agent.copy_is_unfinished()
+        self.agent.rejoin_is_unfinished()
     }
 
     /// Has the next start of this instance make a copy of the primary's data. The instance must not run.
@@ -183,8 +183,8 @@ impl Here {
     /// # Errors
     /// When no copy is made by this configuration, when the server runs, or when the note of it cannot be written.
     pub fn order_copy(&self) -> Result<(), String> {
-        if self.agent.params.rejoin == Rejoin::Refuse {
-            return Err("rejoin=refuse, so no copy would be made".into());
+        if !self.agent.params.rejoin.copies() {
+            return Err("rejoin has neither clone nor rewind-or-clone, so no copy would be made".into());
         }
         if self.agent.find_server(None).is_some() {
             return Err("its server runs".into());
