@@ -1,4 +1,4 @@
-//! What happened in a failover: lines of the nodes' journals, and the steps that they mean.
+//! The steps of a failover: what the lines of the nodes' journals mean.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ pub const STEPS: &[&str] = &[SCORE, PLANNED, NOTIFYING, RESULT, ADDED];
 
 /// A moment of a failover.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Event {
+pub struct Moment {
     /// Since the fault.
     pub at_ms: f64,
     /// Node, `lab`, or [`CLIENTS`].
@@ -35,7 +35,7 @@ pub struct Event {
 
 /// The steps of a story: when each had been done, milliseconds, and its name.
 #[must_use]
-pub fn steps(story: &[Event]) -> Vec<(f64, String)> {
+pub fn steps(story: &[Moment]) -> Vec<(f64, String)> {
     let mut steps: Vec<(f64, String)> = Vec::new();
     let mut notifying = "notification".to_owned();
     for event in story.iter().filter(|event| event.at_ms >= 0.0) {
@@ -43,7 +43,7 @@ pub fn steps(story: &[Event]) -> Vec<(f64, String)> {
             notifying = notification(operation);
             continue;
         }
-        let Some(what) = step(event, &notifying) else { continue };
+        let Some(what) = step_of(event, &notifying) else { continue };
         if event.text.contains(PLANNED) && steps.iter().any(|(_, known)| known.starts_with(ADDRESS)) {
             // What is planned now is none of the clients' business.
             continue;
@@ -67,7 +67,9 @@ fn notification(operation: &str) -> String {
     named("pre").or_else(|| named("post")).map_or_else(|| "notification".to_owned(), |what| format!("notification, {what}"))
 }
 
-fn step(event: &Event, notifying: &str) -> Option<String> {
+/// What a single line means, where it is a step of a failover. `notifying`: which notification is under way.
+#[must_use]
+pub fn step_of(event: &Moment, notifying: &str) -> Option<String> {
     let text = event.text.as_str();
     if text.contains(READERS) {
         return None;
@@ -123,7 +125,7 @@ mod tests {
             (595.2, "lxc1", "controld: Result of monitor operation for redis-ip on lxc1: ok"),
             (641.8, CLIENTS, FIRST_WRITE),
         ];
-        let story: Vec<Event> = lines.map(|(at_ms, by, text)| Event { at_ms, by: by.to_owned(), text: text.to_owned() }).to_vec();
+        let story: Vec<Moment> = lines.map(|(at_ms, by, text)| Moment { at_ms, by: by.to_owned(), text: text.to_owned() }).to_vec();
         let steps = steps(&story);
         let expected = [
             (8.5, "score lowered by the watcher"),
