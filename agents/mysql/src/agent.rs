@@ -8,6 +8,7 @@ use ocf::{Context, Description, Failure, Notification, Operation, Outcome, Peers
 use pacemaker::Disks;
 use process::Identity;
 pub(crate) use promotable::cluster_failure;
+use promotable::history::Notes;
 use promotable::{Driver, Engine, Host, Login, Whereabouts, read_secret, with_login};
 
 use crate::dialect::Dialect;
@@ -93,7 +94,12 @@ impl ResourceAgent for MySql {
             Ok(state) => (state, None),
             Err(failure) => (State::default(), Some(failure)),
         };
-        self.act(context, &self.rules(context), state, |instance| instance.monitor(alone, unknown, context.environment.check_level()))
+        let (promoted, level) = (state.promoted(), context.environment.check_level());
+        let answer = self.act(context, &self.rules(context), state, |instance| instance.monitor(alone, unknown, level));
+        // Whoever keeps the history must not keep the lock.
+        drop(lock);
+        Notes::of(self).monitored::<Record>(context, promoted, &answer);
+        answer
     }
 
     fn validate(&self, context: &Context, level: u32) -> Outcome {
@@ -110,7 +116,9 @@ impl ocf::Promotable for MySql {
             return Err(Failure::generic("not promoted: another server's data are being copied here; wait until that is done"));
         }
         let peers = Peers::read(&context.environment);
-        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.promote(peers))
+        let outcome = self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.promote(peers));
+        Notes::of(self).learnt();
+        outcome
     }
 
     fn demote(&self, context: &Context) -> Outcome {
@@ -120,10 +128,14 @@ impl ocf::Promotable for MySql {
             return Ok(());
         }
         let peers = Peers::read(&context.environment);
-        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.demote(peers))
+        let state = self.state_file.load();
+        Notes::of(self).demoting(state.promoted(), state.server());
+        self.act(context, &self.rules(context), state, |instance| instance.demote(peers))
     }
 
     fn notify(&self, context: &Context, notification: &Notification) -> Outcome {
+        let notes = Notes::of(self);
+        notes.heard(notification);
         // Before the lock, which the process that undoes it would keep.
         if let Some(drain) = &self.params.drain {
             drain.notified(&self.membership.state_directory, &self.membership.resource, notification, &context.log);
@@ -132,8 +144,10 @@ impl ocf::Promotable for MySql {
             return Ok(());
         }
         let _lock = self.lock(context, &self.state_file)?;
-        let (notification, copies) = (notification.clone(), self.copying().is_some());
-        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.notify(notification, copies))
+        let (heard, copies) = (notification.clone(), self.copying().is_some());
+        let outcome = self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.notify(heard, copies));
+        notes.answered(notification);
+        outcome
     }
 }
 

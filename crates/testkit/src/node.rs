@@ -116,6 +116,11 @@ impl<K: Kind> NodeOf<K> {
         self.directory.join("state")
     }
 
+    /// The directory for what the agent keeps for people.
+    pub fn kept(&self) -> PathBuf {
+        self.directory.join("kept")
+    }
+
     /// The agent's memory of the server.
     pub fn state_file(&self) -> PathBuf {
         self.state().join(format!("systole-{}.state", K::RESOURCE))
@@ -133,7 +138,10 @@ impl<K: Kind> NodeOf<K> {
 
     /// The same with another build of the agent.
     pub fn agent_at(&self, path: &str) -> Agent {
-        let agent = Agent::new(path, K::RESOURCE).variable("HA_RSCTMP", self.state()).variable("HA_LOGFILE", self.directory.join("ha.log"));
+        let agent = Agent::new(path, K::RESOURCE)
+            .variable("HA_RSCTMP", self.state())
+            .variable("HA_LOGFILE", self.directory.join("ha.log"))
+            .variable("SYSTOLE_KEPT", self.kept());
         let agent = K::parameters(self, agent);
         let Some(cluster) = &self.cluster else { return agent };
         agent
