@@ -9,7 +9,8 @@ use clap::{Parser, Subcommand, ValueEnum};
     version,
     about = "The databases under ocf:systole:mysql and ocf:systole:redis: how they are, why, and planned moves",
     after_help = "status, check and why end with 0 (good), 1 (degraded), 2 (broken) or 3 (unknown); switchover and abort with 0 (done), 1 \
-                  (refused, nothing changed), 2 (failed half-way) or 3 (timed out, goes on). 64 is a wrong command line."
+                  (refused, nothing changed), 2 (failed half-way) or 3 (timed out, goes on); history, timeline and report with 0 (all nodes \
+                  answered), 1 (some did not) or 3 (nothing is known). 64 is a wrong command line."
 )]
 pub(crate) struct Arguments {
     /// What is to be done.
@@ -81,5 +82,44 @@ pub(crate) enum Command {
     Completions {
         /// The shell
         shell: clap_complete::Shell,
+    },
+    /// The promotions that the nodes remember: who, why, how long it took
+    History {
+        /// The database
+        name: String,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t = Format::Pretty)]
+        format: Format,
+        /// What this node alone has kept, for another node that asks
+        #[arg(long, hide = true)]
+        here: bool,
+    },
+    /// What the nodes' journals say of a failover, in one order
+    Timeline {
+        /// The database; without it of all
+        name: Option<String>,
+        /// The promotion with this epoch; without it the last one
+        #[arg(long, value_name = "N", conflicts_with = "since", requires = "name")]
+        epoch: Option<u64>,
+        /// All since then, as date(1) reads it: "10 minutes ago", "01:20"
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+        since: Option<String>,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t = Format::Pretty)]
+        format: Format,
+        /// The lines of this node alone between two moments, in seconds since 1970, for another node that asks
+        #[arg(long, hide = true, num_args = 2, value_names = ["FROM", "TO"], conflicts_with_all = ["epoch", "since", "name"])]
+        here: Option<Vec<u64>>,
+    },
+    /// All that is known of a failover on one page, to be sent to somebody
+    Report {
+        /// The database
+        name: String,
+        /// The file that is written
+        #[arg(long, value_name = "FILE")]
+        html: std::path::PathBuf,
+        /// The promotion with this epoch; without it the last one
+        #[arg(long, value_name = "N")]
+        epoch: Option<u64>,
     },
 }

@@ -7,4 +7,4 @@ mod steps;
 
 pub use drawing::{Drawing, LEFT, RIGHT, ROW, Story, WIDTH, escaped, of_stories};
 pub use journal::{Clock, Event, TELLING, read_entry, without_echoes};
-pub use steps::{CLIENTS, FIRST_WRITE, Moment, STEPS, step_of, steps};
+pub use steps::{CLIENTS, FIRST_WRITE, Moment, STEPS, meanings, steps};

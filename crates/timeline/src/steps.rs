@@ -11,6 +11,7 @@ const SCORE: &str = "Setting master-";
 const PLANNED: &str = "Calculated transition";
 const NOTIFYING: &str = "Initiating notify operation ";
 const RESULT: &str = "Result of ";
+const NOTIFIED: &str = "Result of notify ";
 const ADDED: &str = " was added to ";
 
 /// The address of clients that only read: it moves when it likes, and those who write do not wait for it.
@@ -33,27 +34,40 @@ pub struct Moment {
     pub text: String,
 }
 
+/// The lines of a story, each with the step that it is, if it is one. A line that only says which notification comes next is left out.
+fn explained(story: &[Moment]) -> impl Iterator<Item = (&Moment, Option<String>)> {
+    let mut notifying = "notification".to_owned();
+    story.iter().filter_map(move |moment| {
+        if let Some((_, operation)) = moment.text.split_once(NOTIFYING) {
+            notifying = notification(operation);
+            return None;
+        }
+        Some((moment, step_of(moment, &notifying)))
+    })
+}
+
+/// What each line of a story means: empty where it is no step of a failover.
+#[must_use]
+pub fn meanings(story: &[Moment]) -> Vec<(&Moment, String)> {
+    explained(story).map(|(moment, step)| (moment, step.unwrap_or_default())).collect()
+}
+
 /// The steps of a story: when each had been done, milliseconds, and its name.
 #[must_use]
 pub fn steps(story: &[Moment]) -> Vec<(f64, String)> {
     let mut steps: Vec<(f64, String)> = Vec::new();
-    let mut notifying = "notification".to_owned();
-    for event in story.iter().filter(|event| event.at_ms >= 0.0) {
-        if let Some((_, operation)) = event.text.split_once(NOTIFYING) {
-            notifying = notification(operation);
-            continue;
-        }
-        let Some(what) = step_of(event, &notifying) else { continue };
-        if event.text.contains(PLANNED) && steps.iter().any(|(_, known)| known.starts_with(ADDRESS)) {
+    for (moment, step) in explained(story).filter(|(moment, _)| moment.at_ms >= 0.0) {
+        let Some(what) = step else { continue };
+        if moment.text.contains(PLANNED) && steps.iter().any(|(_, known)| known.starts_with(ADDRESS)) {
             // What is planned now is none of the clients' business.
             continue;
         }
         match steps.iter_mut().find(|(_, known)| *known == what) {
             // A notification has been done when the last node has answered.
-            Some(known) if what == notifying => known.0 = event.at_ms,
+            Some(known) if moment.text.contains(NOTIFIED) => known.0 = moment.at_ms,
             // Each node says so.
-            Some(_) if event.text.contains(SCORE) => {}
-            _ => steps.push((event.at_ms, what)),
+            Some(_) if moment.text.contains(SCORE) => {}
+            _ => steps.push((moment.at_ms, what)),
         }
     }
     steps.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -67,9 +81,8 @@ fn notification(operation: &str) -> String {
     named("pre").or_else(|| named("post")).map_or_else(|| "notification".to_owned(), |what| format!("notification, {what}"))
 }
 
-/// What a single line means, where it is a step of a failover. `notifying`: which notification is under way.
-#[must_use]
-pub fn step_of(event: &Moment, notifying: &str) -> Option<String> {
+/// What a line means, where it is a step of a failover. `notifying`: which notification is under way.
+fn step_of(event: &Moment, notifying: &str) -> Option<String> {
     let text = event.text.as_str();
     if text.contains(READERS) {
         return None;
