@@ -296,6 +296,13 @@ fuzz:
 	for target in $$($(CARGO) fuzz list); do \
 	  $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 || exit 1; done
 
+## make report-screenshot  a page of `systole report` in Chromium, to be looked at: $(TARGET)/report/*.png (PAGE=file for another page)
+PAGE ?=
+report-screenshot: image/debian13-browser
+	@mkdir -p $(TARGET)/report
+	$(if $(PAGE),cp $(PAGE) $(TARGET)/report/report.html,SYSTOLE_REPORT=$(TARGET)/report/report.html $(CARGO) test --locked -p systole-command --test failover)
+	$(LAB) sandbox --image debian13-browser --bind $(TARGET)/report:/report --bind $(CURDIR)/tests:/tests -- /tests/screenshot /report
+
 ## make msrv        builds with the compiler of Debian 13, the oldest promised
 msrv: image/debian13-rust
 	$(CARGO) fetch --locked

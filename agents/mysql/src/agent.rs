@@ -8,6 +8,7 @@ use ocf::{Context, Description, Failure, Notification, Operation, Outcome, Peers
 use pacemaker::Disks;
 use process::Identity;
 pub(crate) use promotable::cluster_failure;
+use promotable::history::Notes;
 use promotable::{Driver, Engine, Host, Login, Whereabouts, read_secret, with_login};
 
 use crate::dialect::Dialect;
@@ -94,11 +95,13 @@ impl ResourceAgent for MySql {
             Ok(state) => (state, None),
             Err(failure) => (State::default(), Some(failure)),
         };
-        let status =
-            self.act(context, &self.rules(context), state, |instance| instance.monitor(alone, unknown, context.environment.check_level()))?;
+        let (promoted, level) = (state.promoted(), context.environment.check_level());
+        let answer = self.act(context, &self.rules(context), state, |instance| instance.monitor(alone, unknown, level));
         let may_begin = lock.is_some() && !probes;
+        // Whoever keeps the history, or makes a copy, must not keep the lock.
         drop(lock);
-        match status {
+        Notes::of(self).monitored::<Record>(context, promoted, &answer);
+        match answer? {
             Status::Degraded(_) if may_begin && self.rejoin_if_due(context)? => {
                 self.rejoining().map_or(Ok(Status::Running), |rejoining| self.rejoin_status(rejoining))
             }
@@ -126,7 +129,9 @@ impl ocf::Promotable for MySql {
             return Err(Failure::generic("not promoted: another server's data are being copied here; wait until that is done"));
         }
         let peers = Peers::read(&context.environment);
-        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.promote(peers))
+        let outcome = self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.promote(peers));
+        Notes::of(self).learnt();
+        outcome
     }
 
     fn demote(&self, context: &Context) -> Outcome {
@@ -136,10 +141,14 @@ impl ocf::Promotable for MySql {
             return Ok(());
         }
         let peers = Peers::read(&context.environment);
-        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.demote(peers))
+        let state = self.state_file.load();
+        Notes::of(self).demoting(state.promoted(), state.server());
+        self.act(context, &self.rules(context), state, |instance| instance.demote(peers))
     }
 
     fn notify(&self, context: &Context, notification: &Notification) -> Outcome {
+        let notes = Notes::of(self);
+        notes.heard(notification);
         // Before the lock, which the process that undoes it would keep.
         if let Some(drain) = &self.params.drain {
             drain.notified(&self.membership.state_directory, &self.membership.resource, notification, &context.log);
@@ -148,9 +157,11 @@ impl ocf::Promotable for MySql {
             return Ok(());
         }
         let lock = self.lock(context, &self.state_file)?;
-        let (notification, rejoins) = (notification.clone(), self.rejoining().is_some());
-        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.notify(notification, rejoins))?;
+        let (heard, rejoins) = (notification.clone(), self.rejoining().is_some());
+        let outcome = self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.notify(heard, rejoins));
         drop(lock);
+        notes.answered(notification);
+        outcome?;
         self.rejoin_if_due(context).map(drop)
     }
 }

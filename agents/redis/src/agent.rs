@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use ocf::{Context, Description, Failure, Notification, Operation, Outcome, Peers, Phase, ResourceAgent, Status, Timeouts, Values};
 use process::Identity;
+use promotable::history::Notes;
 use promotable::{Engine, Host, Login, Whereabouts, read_secret, with_login};
 
 use crate::conf::Conf;
@@ -16,6 +17,7 @@ use crate::exposure::exposure;
 use crate::limits;
 use crate::params::{self, Params};
 use crate::protocol::{Instance, Rules};
+use crate::record::Record;
 use crate::server::{Fault, Patience, Server};
 use crate::state::{State, StateFile};
 
@@ -84,7 +86,10 @@ impl ResourceAgent for Redis {
             Ok(state) => (state, None),
             Err(failure) => (State::default(), Some(failure)),
         };
-        self.act(context, &self.rules(context), state, |instance| instance.monitor(unknown))
+        let promoted = state.promoted();
+        let answer = self.act(context, &self.rules(context), state, |instance| instance.monitor(unknown));
+        Notes::of(self).monitored::<Record>(context, promoted, &answer);
+        answer
     }
 
     fn validate(&self, context: &Context, level: u32) -> Outcome {
@@ -98,16 +103,22 @@ impl ocf::Promotable for Redis {
     fn promote(&self, context: &Context) -> Outcome {
         let _lock = self.lock(context, &self.state_file)?;
         let peers = Peers::read(&context.environment);
-        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.promote(peers))
+        let outcome = self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.promote(peers));
+        Notes::of(self).learnt();
+        outcome
     }
 
     fn demote(&self, context: &Context) -> Outcome {
         let _lock = self.lock(context, &self.state_file)?;
         let peers = Peers::read(&context.environment);
-        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.demote(peers))
+        let state = self.state_file.load();
+        Notes::of(self).demoting(state.promoted(), state.server());
+        self.act(context, &self.rules(context), state, |instance| instance.demote(peers))
     }
 
     fn notify(&self, context: &Context, notification: &Notification) -> Outcome {
+        let notes = Notes::of(self);
+        notes.heard(notification);
         // Before the lock, which the process that undoes it would keep.
         if let Some(drain) = &self.params.drain {
             drain.notified(&self.membership.state_directory, &self.membership.resource, notification, &context.log);
@@ -116,8 +127,10 @@ impl ocf::Promotable for Redis {
             return Ok(());
         }
         let _lock = self.lock(context, &self.state_file)?;
-        let notification = notification.clone();
-        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.notify(notification))
+        let heard = notification.clone();
+        let outcome = self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.notify(heard));
+        notes.answered(notification);
+        outcome
     }
 }
 

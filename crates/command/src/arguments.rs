@@ -180,6 +180,45 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// The promotions that the nodes remember: who, why, how long it took
+    History {
+        /// The database
+        name: String,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t = Format::Pretty)]
+        format: Format,
+        /// What this node alone has kept, for another node that asks
+        #[arg(long, hide = true)]
+        here: bool,
+    },
+    /// What the nodes' journals say of a failover, in one order
+    Timeline {
+        /// The database; without it of all
+        name: Option<String>,
+        /// The promotion with this epoch; without it the last one
+        #[arg(long, value_name = "N", conflicts_with = "since", requires = "name")]
+        epoch: Option<u64>,
+        /// All since then, as date(1) reads it: "10 minutes ago", "01:20"
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+        since: Option<String>,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t = Format::Pretty)]
+        format: Format,
+        /// The lines of this node alone between two moments, in seconds since 1970, for another node that asks
+        #[arg(long, hide = true, num_args = 2, value_names = ["FROM", "TO"], conflicts_with_all = ["epoch", "since", "name"])]
+        here: Option<Vec<u64>>,
+    },
+    /// All that is known of a failover on one page, to be sent to somebody
+    Report {
+        /// The database
+        name: String,
+        /// The file that is written
+        #[arg(long, value_name = "FILE")]
+        html: std::path::PathBuf,
+        /// The promotion with this epoch; without it the last one
+        #[arg(long, value_name = "N")]
+        epoch: Option<u64>,
+    },
 }
 
 /// What is wanted of cron jobs.

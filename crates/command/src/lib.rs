@@ -1,12 +1,16 @@
 //! `systole`: the operator's command. It needs no daemon and runs on any node; it reads what the agents publish, and asks the cluster's
 //! tools for what changes anything.
 //!
-//! What asks the cluster is in `ask`, what asks its nodes in `remote`; what a move does to it in `switchover`. All the rest is pure: `cib` and `crm_mon` read, `picture` puts
-//! together, `notices`, `status`, `check` and `why` say what comes of it. What is said of positions, records and elections is said by the
+//! What asks the cluster is in `ask`, what asks its nodes in `remote`; what a move does to it in `switchover`. All the rest is pure: `cib` and
+//! `crm_mon` read, `picture` puts together, `notices`, `status`, `check` and `why` say what comes of it; `history`, `timeline` and `report` tell
+//! of failovers, for which `ask_history`, `ask_timeline` and `ask_report` ask. What is said of positions, records and elections is said by the
 //! agents' own code (`promotable::operator`).
 
 mod arguments;
 mod ask;
+mod ask_history;
+mod ask_report;
+mod ask_timeline;
 pub mod check;
 pub mod cib;
 mod confirm;
@@ -22,6 +26,7 @@ mod diverged;
 mod divergences;
 mod here;
 mod jobs;
+pub mod history;
 mod moves;
 pub mod notices;
 pub mod page;
@@ -29,9 +34,12 @@ mod pause;
 pub mod picture;
 mod reclone;
 mod remote;
+pub mod report;
+pub mod secrets;
 pub mod status;
 mod switchover;
 mod table;
+pub mod timeline;
 pub mod why;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -88,6 +96,11 @@ pub fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Arguments::command(), "systole", &mut std::io::stdout());
             ExitCode::SUCCESS
         }
+        Command::History { name, format, here } => ask_history::run(&name, here, format),
+        Command::Timeline { name, epoch, since, format, here } => {
+            ask_timeline::run(name.as_deref(), ask_timeline::When { epoch, since }, here.as_deref(), format)
+        }
+        Command::Report { name, html, epoch } => ask_report::run(&name, &html, epoch),
     }
 }
 

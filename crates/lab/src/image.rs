@@ -145,6 +145,8 @@ pub const RECIPES: &[Recipe] = &[
         npm: &[],
     },
     // The compiler that Debian 13 packages is the oldest that the workspace promises to build with: `make msrv`.
+    // For one test: what a page looks like in a browser.
+    Recipe { name: "debian13-browser", suite: "trixie", packages: &[&["chromium", "fonts-dejavu-core"]], npm: &[] },
     Recipe { name: "debian13-rust", suite: "trixie", packages: &[&["rustc", "cargo", "gcc", "libc6-dev"]], npm: &[] },
     Recipe { name: "sid", suite: "sid", packages: &[&["valkey-server", "valkey-tools", "mysql-server", "mysql-client"]], npm: &[] },
 ];

@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+/// A moment of the story, by CLOCK_MONOTONIC; told by `lab`, or by the node that asked.
+pub use timeline::Event;
 
 use crate::error::{Context, Error, Result};
 use crate::host;
@@ -270,17 +272,6 @@ pub struct NodePower {
     pub leader: Option<i32>,
     /// The systemd-nspawn process.
     pub nspawn: Option<u32>,
-}
-
-/// A moment of the story.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    /// CLOCK_MONOTONIC in microseconds.
-    pub at_us: u64,
-    /// `lab`, or the node that asked.
-    pub by: String,
-    /// What happened, in words.
-    pub text: String,
 }
 
 impl LabPaths {

@@ -15,42 +15,9 @@ const BAR_US: u64 = 2_000_000;
 /// A shorter time without a write is none.
 pub const SHORTEST_OUTAGE_US: u64 = 100_000;
 
-/// What in a message of Pacemaker, corosync or an agent tells the story; the rest is noise here.
-const TELLING: &[&str] = &[
-    "Result of promote operation",
-    "Result of demote operation",
-    "Result of start operation",
-    "Result of stop operation",
-    "Result of monitor operation",
-    "Requesting fencing",
-    "Fencing cluster",
-    "Peer lxc",
-    "was terminated",
-    "Scheduling Node",
-    "Operation 'reboot'",
-    "Operation 'off'",
-    "A processor failed",
-    "A new membership",
-    "lost quorum",
-    "Quorum acquired",
-    "Quorum lost",
-    "node is within the primary component",
-    "node is within the non-primary component",
-    "process failed",
-    "Adding inet address",
-    "IP status =",
-    "is on no interface any more",
-    "was added to",
-    "will promote",
-    "Setting master-",
-];
-
-/// Who may tell it.
-const TELLERS: &[&str] = &["pacemaker", "corosync", "systole", "IPaddr2", "address", "redis", "mysql", "cron"];
-
 /// Reads what the nodes' journals say between two moments (microseconds), from the nodes' disks: also of dead nodes.
 pub fn cluster_events(paths: &LabPaths, spec: &LabSpec, from: u64, to: u64) -> Result<Vec<Event>> {
-    Ok(without_echoes(events(paths, spec, from, to, TELLING)?))
+    Ok(timeline::without_echoes(events(paths, spec, from, to, timeline::TELLING)?))
 }
 
 /// The same with other words that tell, each as often as it was said.
@@ -65,36 +32,14 @@ pub fn events(paths: &LabPaths, spec: &LabSpec, from: u64, to: u64, telling: &[&
         command.args(["--no-pager", "--quiet", "-o", "json", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER", "-D"]).arg(&dir);
         // A node without power leaves its journal unclosed; what can be read is enough.
         let text = host::output(&mut command)?.stdout;
-        found.extend(text.lines().filter_map(|line| read_entry(&node, line, telling)).filter(|e| (from..=to).contains(&e.at_us)));
+        found.extend(
+            text.lines()
+                .filter_map(|line| timeline::read_entry(&node, line, telling, timeline::Clock::Monotonic))
+                .filter(|e| (from..=to).contains(&e.at_us)),
+        );
     }
     found.sort_by_key(|e| e.at_us);
     Ok(found)
-}
-
-/// Every node logs a change of an attribute or of the membership; the first to say it is enough.
-fn without_echoes(events: Vec<Event>) -> Vec<Event> {
-    let mut kept: Vec<Event> = Vec::new();
-    for event in events {
-        let echo = kept.iter().rev().take_while(|e| e.at_us + 250_000 > event.at_us).any(|e| e.text == event.text);
-        if !echo {
-            kept.push(event);
-        }
-    }
-    kept
-}
-
-/// One line of `journalctl -o json`, when it belongs into the story.
-fn read_entry(node: &str, line: &str, telling: &[&str]) -> Option<Event> {
-    let entry: serde_json::Value = serde_json::from_str(line).ok()?;
-    let teller = entry.get("SYSLOG_IDENTIFIER")?.as_str()?;
-    let message = entry.get("MESSAGE")?.as_str()?;
-    let ours = teller.starts_with("systole");
-    if !TELLERS.iter().any(|t| teller.contains(t)) || !(ours || telling.iter().any(|t| message.contains(t))) {
-        return None;
-    }
-    let at_us = entry.get("__MONOTONIC_TIMESTAMP")?.as_str()?.parse().ok()?;
-    let message = message.trim_start_matches([' ']).trim_start_matches("notice:").trim();
-    Some(Event { at_us, by: node.to_owned(), text: format!("{}: {message}", teller.trim_start_matches("pacemaker-")) })
 }
 
 /// What the lines of a timeline mean.
@@ -194,17 +139,6 @@ mod tests {
         let line = text.lines().find(|l| l.contains("|")).unwrap_or_default();
         assert!(line.starts_with("    +0.0 s |###############....."), "{line}");
         assert!((29..=31).contains(&line.matches('.').count().saturating_sub(1)), "{line}");
-    }
-
-    #[test]
-    fn reads_what_pacemaker_did_and_skips_the_rest() {
-        let line = |message: &str| {
-            format!(r#"{{"__MONOTONIC_TIMESTAMP":"123","SYSLOG_IDENTIFIER":"pacemaker-controld","MESSAGE":" notice: {message}"}}"#)
-        };
-        let event = read_entry("lxc1", &line("Result of promote operation for redis on lxc1: ok"), TELLING);
-        let expected = "controld: Result of promote operation for redis on lxc1: ok";
-        assert_eq!(event.map(|e| (e.at_us, e.text)), Some((123, expected.to_owned())));
-        assert!(read_entry("lxc1", &line("State transition S_IDLE -> S_POLICY_ENGINE"), TELLING).is_none());
     }
 
     #[test]

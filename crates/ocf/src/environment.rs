@@ -119,6 +119,11 @@ impl Environment {
         Path::new(self.non_empty("HA_RSCTMP").unwrap_or("/run/resource-agents")).to_path_buf()
     }
 
+    /// The directory for what is kept for people, when it is not the usual one.
+    pub fn kept_directory(&self) -> Option<PathBuf> {
+        self.non_empty("SYSTOLE_KEPT").map(PathBuf::from)
+    }
+
     /// All variables whose name starts with `prefix`, for the trace.
     pub fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.variables.iter().filter(move |(k, _)| k.starts_with(prefix)).map(|(k, v)| (k.as_str(), v.as_str()))

@@ -10,6 +10,7 @@ use pacemaker::{Cluster, Disks, Membership, Watcher};
 use process::{Account, Files, Identity, Locked, Spawned};
 
 use crate::account::ServerAccount;
+use crate::history::Witness;
 use crate::login::RememberedLogin;
 use crate::state_file::{Memory, StateFile};
 use crate::{limits, lock, lock_within};
@@ -47,6 +48,10 @@ pub struct Host {
     pub remembered_login: RememberedLogin,
     /// The account that the server runs under.
     pub account: ServerAccount,
+    /// What an action learns that belongs into the history of promotions.
+    pub witness: Witness,
+    /// Where that is kept, when not in the usual place.
+    pub kept: Option<PathBuf>,
 }
 
 /// Where a server is to be found that somebody else has started: a person, the stock agent before us.
@@ -76,7 +81,8 @@ impl Host {
         };
         let log = std::rc::Rc::clone(&context.log);
         let cluster = Cluster::new(membership, move |line| log.trace(line));
-        Self::of(cluster.answering_by(Instant::now() + context.deadline.left()), context.deadline, user)
+        let cluster = cluster.answering_by(Instant::now() + context.deadline.left());
+        Self { kept: environment.kept_directory(), ..Self::of(cluster, context.deadline, user) }
     }
 
     /// The same in a cluster that is given.
@@ -88,6 +94,8 @@ impl Host {
             remembered_login: RememberedLogin::of(&membership.state_directory, &membership.resource),
             membership,
             deadline,
+            witness: Witness::default(),
+            kept: None,
         }
     }
 

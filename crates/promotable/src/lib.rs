@@ -3,6 +3,7 @@
 mod account;
 mod drain;
 mod ending;
+pub mod history;
 mod host;
 pub mod limits;
 mod login;

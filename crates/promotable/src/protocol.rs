@@ -541,6 +541,7 @@ impl<'a, D: Driver> Engine<'a, D> {
     fn carry_out(&mut self, effect: Effect<D::Database>) -> Event<D::Database> {
         match effect {
             Effect::Log(level, text) => {
+                self.host.witness.said(&text);
                 level.say(&self.context.log, &text);
                 Event::Done(Ok(()))
             }
@@ -562,7 +563,13 @@ impl<'a, D: Driver> Engine<'a, D> {
             OfCluster::ScoreOf(node, score) => Event::Done(asked(cluster.publish_score_of(&node, score))),
             OfCluster::Publish(position) => Event::Done(asked(cluster.publish_private(POSITION, &position.print()))),
             OfCluster::Hear(round, expected, limit) => Event::Positions(self.hear(&round, &expected, limit)),
-            OfCluster::ReadRecord => Event::Record(read_record(cluster)),
+            OfCluster::ReadRecord => {
+                let record = read_record::<<D::Database as Database>::Record>(cluster);
+                if let Ok(record) = &record {
+                    self.host.witness.read(record.as_ref());
+                }
+                Event::Record(record)
+            }
             OfCluster::ReplaceRecord(before, record) => Event::Replaced(replace_record(cluster, before.as_deref(), &record)),
         }
     }

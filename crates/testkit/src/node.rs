@@ -118,6 +118,11 @@ impl<K: Kind> NodeOf<K> {
         self.directory.join("state")
     }
 
+    /// The directory for what the agent keeps for people.
+    pub fn kept(&self) -> PathBuf {
+        self.directory.join("kept")
+    }
+
     /// The agent's memory of the server.
     pub fn state_file(&self) -> PathBuf {
         self.state().join(format!("systole-{}.state", K::RESOURCE))
@@ -135,7 +140,10 @@ impl<K: Kind> NodeOf<K> {
 
     /// The same with another build of the agent.
     pub fn agent_at(&self, path: &str) -> Agent {
-        let agent = Agent::new(path, K::RESOURCE).variable("HA_RSCTMP", self.state()).variable("HA_LOGFILE", self.directory.join("ha.log"));
+        let agent = Agent::new(path, K::RESOURCE)
+            .variable("HA_RSCTMP", self.state())
+            .variable("HA_LOGFILE", self.directory.join("ha.log"))
+            .variable("SYSTOLE_KEPT", self.kept());
         let agent = K::parameters(self, agent);
         let agent = self.parameters.iter().fold(agent, |agent, (name, value)| agent.parameter(name, value));
         let Some(cluster) = &self.cluster else { return agent };

@@ -5,11 +5,10 @@ pub mod page;
 pub mod plot;
 pub mod readme;
 pub mod rejoin;
-mod story;
 
 use serde::{Deserialize, Serialize};
 
-pub use story::{CLIENTS, Event, FIRST_WRITE, STEPS, steps};
+pub use timeline::{CLIENTS, FIRST_WRITE, Moment, STEPS, steps};
 
 /// A crash, in the names of series.
 pub const CRASH: &str = "kill -9 of the primary";
@@ -115,7 +114,7 @@ pub struct Fault {
     pub agents_cpu_ms: Option<f64>,
     /// What happened, when it was kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub story: Vec<Event>,
+    pub story: Vec<Moment>,
 }
 
 impl Fault {
@@ -346,7 +345,7 @@ mod tests {
 
     #[test]
     fn the_story_that_is_kept_is_of_the_outage_in_the_middle() {
-        let story = vec![Event::default()];
+        let story = vec![Moment::default()];
         let fault = |outage_ms| Fault { outage_ms, back: true, story: story.clone(), ..Fault::default() };
         let mut series = Series { faults: vec![fault(900.0), fault(500.0), fault(600.0)], ..Series::new(CRASH) };
         series.keep_one_story();

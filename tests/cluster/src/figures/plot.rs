@@ -1,71 +1,15 @@
-//! The plots: SVG that is made of the numbers. Text is text, colours follow the reader's light or dark scheme, and nothing runs in it.
+//! The plots of the numbers, drawn as the crate `timeline` draws.
 
 use std::fmt::Write as _;
 
+use timeline::{Drawing, LEFT, RIGHT, ROW, Story, WIDTH, of_stories};
+
 use super::{CRASH, FLOOR, Numbers, Results, Series, Subject, seconds, steps};
 
-const WIDTH: f64 = 760.0;
-/// Where the axis begins and ends; texts stand on both sides of it.
-const LEFT: f64 = 290.0;
-const RIGHT: f64 = 680.0;
-const ROW: f64 = 22.0;
 /// Ends of the decades that the logarithmic axis can show, milliseconds.
 const DECADES: [f64; 5] = [10.0, 100.0, 1_000.0, 10_000.0, 100_000.0];
 /// Where an outage is drawn that had no end, milliseconds.
 const ENDLESS: f64 = 95_000.0;
-
-const STYLE: &str = "<style>text{font:12px system-ui,sans-serif;fill:#1f2328}.soft{fill:#59636e}.head{font-weight:600}.paper{fill:#fff}\
-    .rule{stroke:#d1d9e0}.ours{fill:#0969da;stroke:#0969da}.stock{fill:#bc4c00;stroke:#bc4c00}.floor{fill:#57606a;stroke:#57606a}\
-    .dot{fill-opacity:.45;stroke:none}.endless{fill:none}.bar{fill-opacity:.55;stroke:none}\
-    @media(prefers-color-scheme:dark){text{fill:#e6edf3}.soft{fill:#9198a1}.paper{fill:#0d1117}.rule{stroke:#3d444d}\
-    .ours{fill:#4493f8;stroke:#4493f8}.stock{fill:#f0883e;stroke:#f0883e}.floor{fill:#9198a1;stroke:#9198a1}.endless{fill:none}}</style>";
-
-/// A drawing that grows downwards.
-struct Drawing {
-    body: String,
-    y: f64,
-}
-
-impl Drawing {
-    fn new() -> Self {
-        Self { body: String::new(), y: 10.0 }
-    }
-
-    fn text(&mut self, x: f64, anchor: &str, class: &str, text: &str) {
-        let text = text.replace('&', "&amp;").replace('<', "&lt;");
-        let _ = writeln!(self.body, r#"<text x="{x:.0}" y="{:.0}" text-anchor="{anchor}" class="{class}">{text}</text>"#, self.y + 4.0);
-    }
-
-    fn heading(&mut self, text: &str) {
-        self.y += 24.0;
-        self.text(12.0, "start", "head", text);
-        self.y += 4.0;
-    }
-
-    /// Lines from here up to `top`, each with its text below.
-    fn axis(&mut self, top: f64, marks: &[(f64, String)]) {
-        self.y += 14.0;
-        let mut rules = String::new();
-        for (x, _) in marks {
-            let _ = writeln!(rules, r#"<path class="rule" d="M{x:.1} {top:.0}V{:.0}"/>"#, self.y);
-        }
-        // Behind what is drawn already.
-        self.body = rules + &self.body;
-        self.y += 10.0;
-        for (x, text) in marks {
-            self.text(*x, "middle", "soft", text);
-        }
-    }
-
-    fn finish(self, title: &str) -> String {
-        let height = self.y + 16.0;
-        format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH:.0} {height:.0}\" role=\"img\"><title>{title}</title>\n{STYLE}\n\
-             <rect class=\"paper\" width=\"{WIDTH:.0}\" height=\"{height:.0}\"/>\n{}</svg>\n",
-            self.body
-        )
-    }
-}
 
 fn class(subject: &Subject, agent: &str) -> &'static str {
     match agent {
@@ -78,7 +22,7 @@ fn class(subject: &Subject, agent: &str) -> &'static str {
 /// Every outage of every agent: a dot each, a tick at the median.
 #[must_use]
 pub fn outages(subject: &Subject, numbers: &Numbers) -> String {
-    let mut drawing = Drawing::new();
+    let mut drawing = Drawing::default();
     let measured = || numbers.agents.iter().flat_map(|r| r.faults.iter().filter(|s| !s.faults.is_empty()).map(move |s| (r, s)));
     let all: Vec<f64> = measured().flat_map(|(_, s)| s.outages()).map(|ms| ms.min(ENDLESS)).collect();
     let shortest = all.iter().copied().fold(ENDLESS, f64::min);
@@ -144,50 +88,21 @@ fn strip(drawing: &mut Drawing, class: &str, label: &str, series: &Series, x: &d
 /// A crash of our agent and one of the floor, step by step; `None` when no story was kept.
 #[must_use]
 pub fn timeline(subject: &Subject, numbers: &Numbers) -> Option<String> {
-    let stories: Vec<_> = [subject.ours, FLOOR]
+    let stories: Vec<Story> = [subject.ours, FLOOR]
         .into_iter()
         .filter_map(|label| {
             let fault = numbers.agent(label)?.find(CRASH, false)?.typical()?;
-            Some((label, fault.outage_ms, steps(&fault.story)))
+            let heading = format!("{label}, {CRASH}: {} without a write", seconds(fault.outage_ms));
+            Some(Story { heading, class: class(subject, label), steps: steps(&fault.story) })
         })
         .collect();
-    let end = stories.iter().flat_map(|(_, _, steps)| steps).map(|(at, _)| *at).fold(0.0, f64::max);
-    if end <= 0.0 {
-        return None;
-    }
-    let mut drawing = Drawing::new();
-    let top = drawing.y + 14.0;
-    let x = |ms: f64| LEFT + (RIGHT - LEFT) * (ms / end).clamp(0.0, 1.0);
-    for (label, outage, steps) in &stories {
-        drawing.heading(&format!("{label}, {CRASH}: {} without a write", seconds(*outage)));
-        let mut before = 0.0;
-        for (at, what) in steps {
-            drawing.y += ROW;
-            drawing.text(12.0, "start", "", what);
-            let (from, to) = (x(before), x(*at));
-            let _ = writeln!(
-                drawing.body,
-                r#"<g class="{}"><rect class="bar" x="{from:.1}" y="{:.1}" width="{:.1}" height="10"/><circle cx="{to:.1}" cy="{:.1}" r="3"/></g>"#,
-                class(subject, label),
-                drawing.y - 5.0,
-                (to - from).max(0.0),
-                drawing.y
-            );
-            drawing.text(WIDTH - 12.0, "end", "soft", &format!("{at:.0} ms"));
-            before = at.max(before);
-        }
-    }
-    let step = [10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0].into_iter().find(|step| end / step <= 6.0).unwrap_or(5_000.0);
-    let marks: Vec<(f64, String)> =
-        (0..).map(|n| f64::from(n) * step).take_while(|ms| *ms <= end).map(|ms| (x(ms), format!("{ms:.0} ms"))).collect();
-    drawing.axis(top, &marks);
-    Some(drawing.finish(&format!("The steps of a crash, {}", subject.title)))
+    of_stories(&format!("The steps of a crash, {}", subject.title), &stories)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::super::{Event, Fault, MOVE, REDIS};
+    use super::super::{Fault, MOVE, Moment, REDIS};
     use super::*;
 
     fn numbers() -> Numbers {
@@ -195,7 +110,7 @@ mod tests {
         for (label, outage_ms) in [("ocf:systole:redis", 590.0), ("ocf:heartbeat:redis", 14_290.0), (FLOOR, 300.0)] {
             for what in [CRASH, MOVE] {
                 let story =
-                    vec![Event { at_ms: outage_ms, by: super::super::CLIENTS.to_owned(), text: super::super::FIRST_WRITE.to_owned() }];
+                    vec![Moment { at_ms: outage_ms, by: super::super::CLIENTS.to_owned(), text: super::super::FIRST_WRITE.to_owned() }];
                 let faults =
                     (0..3).map(|n| Fault { outage_ms: outage_ms + f64::from(n), back: n < 2, story: story.clone(), ..Fault::default() });
                 numbers.of(label).series(what).faults.extend(faults);

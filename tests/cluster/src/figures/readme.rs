@@ -221,7 +221,7 @@ fn with_commas(number: usize) -> String {
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use super::super::{CLIENTS, Event, FIRST_WRITE, Fault, MYSQL, REDIS, files};
+    use super::super::{CLIENTS, FIRST_WRITE, Fault, MYSQL, Moment, REDIS, files};
     use super::*;
 
     fn repository(file: &str) -> PathBuf {
@@ -280,7 +280,7 @@ mod tests {
             assert!(text.contains(line), "{line}\n{text}");
         }
         assert!(text.contains("(benchmarks-outages.svg)") && !text.contains("timeline"), "{text}");
-        let story = vec![Event { at_ms: 1.0, by: CLIENTS.to_owned(), text: FIRST_WRITE.to_owned() }];
+        let story = vec![Moment { at_ms: 1.0, by: CLIENTS.to_owned(), text: FIRST_WRITE.to_owned() }];
         numbers.of(FLOOR).series(CRASH).faults[0].story = story;
         assert!(with_figures(page, &REDIS, &numbers).unwrap().contains("(benchmarks-timeline.svg)"));
         assert!(!text.contains("old") && text.ends_with("<!-- /figures of benchmarks -->\nrest"), "{text}");

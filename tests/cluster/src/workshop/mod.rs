@@ -175,6 +175,18 @@ fn bring(package: &Path, node: &Node) -> Result<()> {
 
 /// What the page takes for granted: root accounts that trust each other, somebody who edits.
 pub(crate) fn furnish(lab: &Lab) -> Result<()> {
+    let_root_in(lab)?;
+    on_all(&lab.nodes(), |node| {
+        node.write("/usr/local/bin/editor", EDITOR)?;
+        node.sh("chmod 755 /usr/local/bin/editor").map(drop)
+    })
+}
+
+/// Root of each node logs in on the others, with a key.
+///
+/// # Errors
+/// What a node says.
+pub fn let_root_in(lab: &Lab) -> Result<()> {
     let nodes = lab.nodes();
     let key = nodes[0].sh("ssh-keygen -q -t ed25519 -N '' -C rehearsal -f /root/key && cat /root/key")?.stdout;
     let public = nodes[0].sh("cat /root/key.pub && rm /root/key /root/key.pub")?.stdout;
@@ -183,7 +195,6 @@ pub(crate) fn furnish(lab: &Lab) -> Result<()> {
         node.write("/root/.ssh/id_ed25519", &key)?;
         node.write("/root/.ssh/authorized_keys", &public)?;
         node.write("/root/.ssh/config", "Host *\n  StrictHostKeyChecking accept-new\n")?;
-        node.write("/usr/local/bin/editor", EDITOR)?;
-        node.sh("chmod 600 /root/.ssh/*; chmod 755 /usr/local/bin/editor; systemctl enable --now ssh").map(drop)
+        node.sh("chmod 600 /root/.ssh/*; systemctl enable --now ssh").map(drop)
     })
 }

@@ -22,6 +22,7 @@ mod disk;
 mod drain;
 mod election;
 mod hang;
+mod history;
 mod hostile;
 mod killed;
 mod memory;

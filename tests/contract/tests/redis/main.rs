@@ -18,6 +18,7 @@ mod drain;
 mod durability;
 mod election;
 mod foreign;
+mod history;
 mod hostile;
 mod killed;
 mod monitor;

@@ -16,7 +16,16 @@ fn settled(group: &Group) {
         for _ in 0..2 {
             group.node(name).agent().run("monitor").expect(&[status]);
         }
+        kept(group.node(name));
     }
+}
+
+/// A promotion that was heard of is in the history.
+fn kept(node: &testkit::Node) {
+    testkit::eventually("the history is kept", || {
+        node.agent().run("monitor");
+        !node.remembered("heard").exists() && !node.remembered("keeping").exists()
+    });
 }
 
 #[test]
@@ -26,6 +35,7 @@ fn a_steady_monitor_writes_nothing() {
         let node = group.node(name);
         node.agent().run("monitor");
         node.agent().run("monitor");
+        kept(node);
         let before = files(&node.state());
         node.agent().run("monitor");
         assert_eq!(files(&node.state()), before, "{name}: the state directory changed");

@@ -2,6 +2,7 @@
 //! with a server of its own. A body stands here once where only its figures differ.
 
 pub(crate) mod disk;
+pub(crate) mod history;
 pub(crate) mod hostile;
 pub(crate) mod killed;
 pub(crate) mod secrets;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster_scenarios::figures::{self, Event, Fault, Series, page};
+use cluster_scenarios::figures::{self, Fault, Moment, Series, page};
 use cluster_scenarios::processor::Sampler;
 use cluster_scenarios::{Kind, Site};
 use lab::journal::Outage;
@@ -106,19 +106,19 @@ impl<'a> Bed<'a> {
     }
 
     /// What happened from the fault until writes were taken again.
-    fn story(&self, begun: u64, outage: Option<&Outage>) -> Result<Vec<Event>> {
+    fn story(&self, begun: u64, outage: Option<&Outage>) -> Result<Vec<Moment>> {
         let Some(outage) = outage else { return Ok(Vec::new()) };
         let lab = &self.site.lab;
         let faults = lab.paths().read_events()?.into_iter().filter(|e| (begun..=outage.to).contains(&e.at_us));
         let faults: Vec<_> = faults.collect();
         let Some(zero) = faults.first().map(|e| e.at_us) else { return Ok(Vec::new()) };
         let cluster = timeline::events(lab.paths(), lab.spec(), zero, outage.to, figures::STEPS)?;
-        let told = |at_us: u64, by: &str, text: &str| Event {
+        let told = |at_us: u64, by: &str, text: &str| Moment {
             at_ms: (at_us as f64 - zero as f64) / 1000.0,
             by: by.to_owned(),
             text: text.to_owned(),
         };
-        let mut story: Vec<Event> = faults.iter().chain(&cluster).map(|e| told(e.at_us, &e.by, &e.text)).collect();
+        let mut story: Vec<Moment> = faults.iter().chain(&cluster).map(|e| told(e.at_us, &e.by, &e.text)).collect();
         story.push(told(outage.from, figures::CLIENTS, "last acknowledged write"));
         story.push(told(outage.to, figures::CLIENTS, figures::FIRST_WRITE));
         story.sort_by(|a, b| a.at_ms.total_cmp(&b.at_ms));

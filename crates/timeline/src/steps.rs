@@ -1,4 +1,4 @@
-//! What happened in a failover: lines of the nodes' journals, and the steps that they mean.
+//! The steps of a failover: what the lines of the nodes' journals mean.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,7 @@ const SCORE: &str = "Setting master-";
 const PLANNED: &str = "Calculated transition";
 const NOTIFYING: &str = "Initiating notify operation ";
 const RESULT: &str = "Result of ";
+const NOTIFIED: &str = "Result of notify ";
 const ADDED: &str = " was added to ";
 
 /// The address of clients that only read: it moves when it likes, and those who write do not wait for it.
@@ -24,7 +25,7 @@ pub const STEPS: &[&str] = &[SCORE, PLANNED, NOTIFYING, RESULT, ADDED];
 
 /// A moment of a failover.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Event {
+pub struct Moment {
     /// Since the fault.
     pub at_ms: f64,
     /// Node, `lab`, or [`CLIENTS`].
@@ -33,27 +34,40 @@ pub struct Event {
     pub text: String,
 }
 
+/// The lines of a story, each with the step that it is, if it is one. A line that only says which notification comes next is left out.
+fn explained(story: &[Moment]) -> impl Iterator<Item = (&Moment, Option<String>)> {
+    let mut notifying = "notification".to_owned();
+    story.iter().filter_map(move |moment| {
+        if let Some((_, operation)) = moment.text.split_once(NOTIFYING) {
+            notifying = notification(operation);
+            return None;
+        }
+        Some((moment, step_of(moment, &notifying)))
+    })
+}
+
+/// What each line of a story means: empty where it is no step of a failover.
+#[must_use]
+pub fn meanings(story: &[Moment]) -> Vec<(&Moment, String)> {
+    explained(story).map(|(moment, step)| (moment, step.unwrap_or_default())).collect()
+}
+
 /// The steps of a story: when each had been done, milliseconds, and its name.
 #[must_use]
-pub fn steps(story: &[Event]) -> Vec<(f64, String)> {
+pub fn steps(story: &[Moment]) -> Vec<(f64, String)> {
     let mut steps: Vec<(f64, String)> = Vec::new();
-    let mut notifying = "notification".to_owned();
-    for event in story.iter().filter(|event| event.at_ms >= 0.0) {
-        if let Some((_, operation)) = event.text.split_once(NOTIFYING) {
-            notifying = notification(operation);
-            continue;
-        }
-        let Some(what) = step(event, &notifying) else { continue };
-        if event.text.contains(PLANNED) && steps.iter().any(|(_, known)| known.starts_with(ADDRESS)) {
+    for (moment, step) in explained(story).filter(|(moment, _)| moment.at_ms >= 0.0) {
+        let Some(what) = step else { continue };
+        if moment.text.contains(PLANNED) && steps.iter().any(|(_, known)| known.starts_with(ADDRESS)) {
             // What is planned now is none of the clients' business.
             continue;
         }
         match steps.iter_mut().find(|(_, known)| *known == what) {
             // A notification has been done when the last node has answered.
-            Some(known) if what == notifying => known.0 = event.at_ms,
+            Some(known) if moment.text.contains(NOTIFIED) => known.0 = moment.at_ms,
             // Each node says so.
-            Some(_) if event.text.contains(SCORE) => {}
-            _ => steps.push((event.at_ms, what)),
+            Some(_) if moment.text.contains(SCORE) => {}
+            _ => steps.push((moment.at_ms, what)),
         }
     }
     steps.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -67,7 +81,8 @@ fn notification(operation: &str) -> String {
     named("pre").or_else(|| named("post")).map_or_else(|| "notification".to_owned(), |what| format!("notification, {what}"))
 }
 
-fn step(event: &Event, notifying: &str) -> Option<String> {
+/// What a line means, where it is a step of a failover. `notifying`: which notification is under way.
+fn step_of(event: &Moment, notifying: &str) -> Option<String> {
     let text = event.text.as_str();
     if text.contains(READERS) {
         return None;
@@ -123,7 +138,7 @@ mod tests {
             (595.2, "lxc1", "controld: Result of monitor operation for redis-ip on lxc1: ok"),
             (641.8, CLIENTS, FIRST_WRITE),
         ];
-        let story: Vec<Event> = lines.map(|(at_ms, by, text)| Event { at_ms, by: by.to_owned(), text: text.to_owned() }).to_vec();
+        let story: Vec<Moment> = lines.map(|(at_ms, by, text)| Moment { at_ms, by: by.to_owned(), text: text.to_owned() }).to_vec();
         let steps = steps(&story);
         let expected = [
             (8.5, "score lowered by the watcher"),

@@ -1,0 +1,58 @@
+//! `systole history`: asking the nodes what they remember.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+use promotable::history::KEPT;
+
+use crate::arguments::Format;
+use crate::history::History;
+use crate::notices::Level;
+use crate::picture::Picture;
+use crate::{ask, complain, ended, print, print_json, remote, status};
+
+/// Prints the history of a database, or of what this node has kept of it.
+pub(crate) fn run(name: &str, here: bool, format: Format) -> ExitCode {
+    if here {
+        print(&lines(name));
+        return ExitCode::SUCCESS;
+    }
+    let picture = match ask::picture() {
+        Ok(picture) => picture,
+        Err(why) => {
+            complain(&why);
+            return ended(Level::Unknown);
+        }
+    };
+    let Some(database) = picture.database(name) else {
+        complain(&status::unknown(&picture, name));
+        return ended(Level::Unknown);
+    };
+    let history = of(&picture, &database.name);
+    match format {
+        Format::Pretty => print(&history.pretty()),
+        Format::Tsv => print(&history.tsv()),
+        Format::Json => print_json(&history.json()),
+    }
+    for (node, why) in &history.unanswered {
+        complain(&format!("what {node} remembers is missing: it {why}"));
+    }
+    ended(if history.unanswered.is_empty() { Level::Good } else { Level::Degraded })
+}
+
+/// What the nodes remember of a database's promotions.
+pub(crate) fn of(picture: &Picture, resource: &str) -> History {
+    let nodes: Vec<String> = picture.nodes.iter().map(|node| node.name.clone()).collect();
+    let this = remote::this_node(&nodes);
+    let others: Vec<String> = nodes.into_iter().filter(|node| Some(node) != this.as_ref()).collect();
+    let mut answers: BTreeMap<_, _> = remote::ask(&others, &["systole", "history", "--here", "--", resource], remote::LIMIT);
+    answers.extend(this.map(|this| (this, Ok(lines(resource)))));
+    History::of(&answers)
+}
+
+/// What this node has kept, for another node that asks: a JSON object a line.
+fn lines(resource: &str) -> String {
+    let kept = promotable::history::kept(Path::new(KEPT), resource);
+    kept.iter().filter_map(|promotion| serde_json::to_string(promotion).ok()).map(|line| line + "\n").collect()
+}

@@ -1,0 +1,139 @@
+//! `systole timeline`: asking the nodes for their journals.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ::timeline::{Clock, read_entry};
+use promotable::history::Promotion;
+
+use crate::arguments::Format;
+use crate::notices::Level;
+use crate::picture::{Database, Picture};
+use crate::timeline::{Now, Timeline, Wanted};
+use crate::{ask, ask_history, complain, ended, print, print_json, remote, status};
+
+/// How long before the first sign and after the end of a failover the journals are read. Seconds.
+const AROUND: u64 = 30;
+/// No failover is followed further back. Seconds.
+const LONGEST: u64 = 600;
+
+/// Which time is meant.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct When {
+    /// That of a promotion.
+    pub(crate) epoch: Option<u64>,
+    /// All since then.
+    pub(crate) since: Option<String>,
+}
+
+/// Prints what the journals say.
+pub(crate) fn run(name: Option<&str>, when: When, here: Option<&[u64]>, format: Format) -> ExitCode {
+    if let Some([from, to]) = here {
+        return match lines(*from, *to) {
+            Ok(text) => {
+                print(&text);
+                ExitCode::SUCCESS
+            }
+            Err(why) => {
+                complain(&why);
+                ended(Level::Unknown)
+            }
+        };
+    }
+    let found = ask::picture().and_then(|picture| {
+        let database = name.map(|name| picture.database(name).ok_or_else(|| status::unknown(&picture, name))).transpose()?;
+        shown(&picture, database, &when)
+    });
+    match found {
+        Ok(timeline) => {
+            match format {
+                Format::Pretty => print(&timeline.pretty()),
+                Format::Tsv => print(&timeline.tsv()),
+                Format::Json => print_json(&timeline.json()),
+            }
+            timeline.remarks().iter().for_each(|remark| complain(remark));
+            ended(if timeline.unanswered.is_empty() { Level::Good } else { Level::Degraded })
+        }
+        Err(why) => {
+            complain(&why);
+            ended(Level::Unknown)
+        }
+    }
+}
+
+fn shown(picture: &Picture, database: Option<&Database>, when: &When) -> Result<Timeline, String> {
+    if let Some(since) = &when.since {
+        let from = seconds_of(since)?;
+        return Ok(between(picture, database, from, now_us() / 1_000_000 + 1, None));
+    }
+    let databases = database.map_or_else(|| picture.databases.iter().collect(), |database| vec![database]);
+    let last = databases.into_iter().filter_map(|database| {
+        let history = ask_history::of(picture, &database.name);
+        Some((database, history.find(when.epoch)?.clone()))
+    });
+    match last.max_by_key(|(_, promotion)| promotion.at) {
+        Some((database, promotion)) => Ok(around(picture, database, &promotion)),
+        None => Err(match when.epoch {
+            Some(epoch) => format!("no node remembers a promotion of epoch {epoch}: see systole history, or give a time with --since"),
+            None => "no node remembers a promotion: give a time with --since".to_owned(),
+        }),
+    }
+}
+
+/// What the journals say of a promotion.
+pub(crate) fn around(picture: &Picture, database: &Database, promotion: &Promotion) -> Timeline {
+    let took = promotion.outage_ms.map_or(0, |ms| (ms / 1000).min(LONGEST));
+    let from = promotion.at.saturating_sub(took + AROUND);
+    between(picture, Some(database), from, promotion.at.saturating_add(AROUND), Some(promotion.at))
+}
+
+fn between(picture: &Picture, database: Option<&Database>, from: u64, to: u64, over: Option<u64>) -> Timeline {
+    let nodes: Vec<String> = picture.nodes.iter().map(|node| node.name.clone()).collect();
+    let this = remote::this_node(&nodes);
+    let others: Vec<String> = nodes.into_iter().filter(|node| Some(node) != this.as_ref()).collect();
+    let begun = now_us();
+    let (from, to) = (from.to_string(), to.to_string());
+    let mut answers: BTreeMap<_, _> = remote::ask(&others, &["systole", "timeline", "--here", &from, &to], remote::LIMIT);
+    let asked = (begun, now_us());
+    if let Some(this) = this {
+        let read = from.parse().ok().zip(to.parse().ok()).ok_or("it is no time".to_owned());
+        answers.insert(this, read.and_then(|(from, to)| lines(from, to)));
+    }
+    let name = database.map(|database| database.name.as_str());
+    let rest = picture.databases.iter().map(|other| other.name.as_str()).filter(|other| name.is_some_and(|name| name != *other));
+    // This node's own answer comes after the others', by its own clock.
+    let asked = (asked.0, now_us().max(asked.1));
+    Timeline::of(&answers, asked, &Wanted { resource: name, others: rest.collect(), over })
+}
+
+/// This node's lines of the agents, Pacemaker and corosync, for another node that asks: the time here, then a JSON object a line.
+fn lines(from: u64, to: u64) -> Result<String, String> {
+    let now = serde_json::to_string(&Now { now: now_us() }).map_err(|e| e.to_string())?;
+    let (since, until) = (format!("--since=@{from}"), format!("--until=@{to}"));
+    let arguments = ["--no-pager", "--quiet", "--output=json", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER", &since, &until];
+    let journal = process::run_bounded("journalctl", &arguments, remote::LIMIT, MOST).map_err(|e| e.to_string())?;
+    if !journal.status.success() {
+        return Err(format!("journalctl failed: {}", journal.stderr.lines().next().unwrap_or("it says nothing")));
+    }
+    let told = journal.stdout.lines().filter_map(|line| read_entry("", line, &[""], Clock::Realtime));
+    let lines = told.filter_map(|event| serde_json::to_string(&event).ok());
+    Ok(std::iter::once(now).chain(lines).map(|line| line + "\n").collect())
+}
+
+/// More than a journal has of a failover. Bytes.
+const MOST: usize = 64 << 20;
+
+fn now_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// A time as date(1) reads it, in seconds since 1970: one moment for all nodes, wherever they are.
+fn seconds_of(text: &str) -> Result<u64, String> {
+    let unread = |why: &str| format!("--since {text:?} is no time: {why}");
+    let date = process::run("date", &[&format!("--date={text}"), "+%s"], remote::LIMIT).map_err(|e| unread(&e.to_string()))?;
+    if !date.status.success() {
+        return Err(unread("write it as \"2026-11-30 01:20\", \"01:20\" or \"10 minutes ago\""));
+    }
+    date.stdout.trim().parse().map_err(|_| unread("it is before 1970"))
+}

@@ -1,0 +1,269 @@
+//! `systole timeline`: the lines of the nodes' journals that tell a failover, in one order, with what they mean. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use ::timeline::{Event, Moment, STEPS, Story, TELLING, meanings, of_stories, steps, without_echoes};
+use serde_json::{Value, json};
+
+use crate::history::utc;
+use crate::table::Table;
+
+/// Steps of one failover follow each other within this. Microseconds.
+const APART_US: u64 = 5_000_000;
+/// How long after the promotion something belongs to it. Microseconds.
+const AFTERWARDS_US: u64 = 10_000_000;
+/// What begins a line about a promotion that has ended.
+const PROMOTED: &str = "Result of promote operation for ";
+/// A line that tells the reader nothing but that something is going to be done.
+const PLANNED: &str = "Calculated transition";
+
+/// What the lines mean, for people.
+pub const LEGEND: &str = "\
+Seconds since the first sign of it, by the nodes' own clocks. What Pacemaker, corosync or an agent on a node wrote into its journal:
+`Setting master-NAME` is how much the agent wants the primary there; `Result of promote operation`: an action has ended; `Fencing`,
+`Operation 'reboot'`: the others make sure that a lost node is off; `A new membership`: corosync counts who is there.
+";
+
+/// The lines of some time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Timeline {
+    /// What counts as its beginning: microseconds since 1970.
+    pub zero: u64,
+    /// The lines, in order, by the nodes' clocks.
+    pub events: Vec<Event>,
+    /// All lines of those who tell it, whatever they say, in order.
+    pub all: Vec<Event>,
+    /// The nodes whose journals are missing, and why.
+    pub unanswered: BTreeMap<String, String>,
+    /// The nodes whose clocks differ from that of the node that asks, and by how many seconds at least.
+    pub clocks: BTreeMap<String, f64>,
+}
+
+/// Which failover, and of which database.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted<'a> {
+    /// The database.
+    pub resource: Option<&'a str>,
+    /// The other ones, whose lines are left out.
+    pub others: Vec<&'a str>,
+    /// Seconds since 1970 at which it was over; without it all lines are of interest.
+    pub over: Option<u64>,
+}
+
+/// What a node answers: the time there, and its lines.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Now {
+    /// Microseconds since 1970.
+    pub now: u64,
+}
+
+impl Timeline {
+    /// Puts the nodes' answers together: each a [`Now`], then a line of the journal a line. `asked`: when that was, from and to.
+    #[must_use]
+    pub fn of(answers: &BTreeMap<String, Result<String, String>>, asked: (u64, u64), wanted: &Wanted<'_>) -> Self {
+        let mut found = Self::default();
+        for (node, answer) in answers {
+            match answer {
+                Err(why) => drop(found.unanswered.insert(node.clone(), why.clone())),
+                Ok(text) => found.add(node, text, asked),
+            }
+        }
+        found.all.retain(|event| concerns(event, wanted));
+        // A sort that keeps the order of lines with the same time.
+        found.all.sort_by_key(|event| event.at_us);
+        let tells = |event: &Event| STEPS.iter().chain(TELLING).any(|word| event.text.contains(word)) || is_ours(event);
+        let telling: Vec<Event> = found.all.iter().filter(|event| tells(event)).cloned().collect();
+        found.events = without_echoes(telling);
+        found.restrict(wanted);
+        found
+    }
+
+    fn add(&mut self, node: &str, text: &str, (from, to): (u64, u64)) {
+        let mut lines = text.lines();
+        if let Some(now) = lines.next().and_then(|line| serde_json::from_str::<Now>(line).ok()) {
+            let apart = if now.now > to { (now.now - to) as f64 } else { -(from.saturating_sub(now.now) as f64) };
+            if apart != 0.0 {
+                self.clocks.insert(node.to_owned(), apart / 1e6);
+            }
+        }
+        // Whoever answers does not say who it is.
+        let events = lines.filter_map(|line| serde_json::from_str::<Event>(line).ok());
+        self.all.extend(events.map(|event| Event { by: node.to_owned(), ..event }));
+    }
+
+    /// From the first sign of the failover that was over then to a moment after it.
+    fn restrict(&mut self, wanted: &Wanted<'_>) {
+        self.zero = self.events.first().map_or(0, |event| event.at_us);
+        let Some(over) = wanted.over else { return };
+        let promoted = |event: &&Event| {
+            event.text.contains(PROMOTED) && wanted.resource.is_none_or(|name| event.text.contains(&format!("{PROMOTED}{name} on ")))
+        };
+        let distance = |event: &&Event| event.at_us.abs_diff(over.saturating_mul(1_000_000));
+        let Some(end) = self.events.iter().filter(promoted).min_by_key(distance).map(|event| event.at_us) else { return };
+        let mut begin = end;
+        for event in self.events.iter().rev().filter(|event| event.at_us <= end) {
+            if begin - event.at_us > APART_US {
+                break;
+            }
+            begin = event.at_us;
+        }
+        self.zero = begin;
+        let inside = |event: &Event| (begin..=end + AFTERWARDS_US).contains(&event.at_us);
+        self.events.retain(inside);
+        self.all.retain(inside);
+    }
+
+    /// The lines with milliseconds since the beginning.
+    fn moments(&self) -> Vec<Moment> {
+        let since = |at: u64| (at as f64 - self.zero as f64) / 1000.0;
+        self.events.iter().map(|e| Moment { at_ms: since(e.at_us), by: e.by.clone(), text: e.text.clone() }).collect()
+    }
+
+    /// The steps: when each had been done, milliseconds, and its name.
+    #[must_use]
+    pub fn steps(&self) -> Vec<(f64, String)> {
+        steps(&self.moments())
+    }
+
+    /// The steps as a drawing, if there are any.
+    #[must_use]
+    pub fn svg(&self, heading: &str) -> Option<String> {
+        of_stories(heading, &[Story { heading: heading.to_owned(), class: "ours", steps: self.steps() }])
+    }
+
+    /// Seconds since the beginning, who says it, and what it says and means; for each line.
+    #[must_use]
+    pub fn rows(&self) -> Vec<(f64, String, String, String)> {
+        let moments = self.moments();
+        let told = meanings(&moments).into_iter().filter(|(moment, _)| !moment.text.contains(PLANNED));
+        told.map(|(moment, meaning)| (moment.at_ms / 1000.0, moment.by.clone(), moment.text.clone(), meaning)).collect()
+    }
+
+    /// What is missing or doubtful, a sentence each.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<String> {
+        let missing = self.unanswered.iter().map(|(node, why)| format!("the journal of {node} is missing: it {why}"));
+        let clocks = self.clocks.iter().map(|(node, by)| {
+            let (by, word) = (by.abs(), if *by > 0.0 { "ahead" } else { "behind" });
+            format!("the clock of {node} is now {by:.1} s {word}: its lines stand at the wrong place by as much, unless it was set since")
+        });
+        missing.chain(clocks).collect()
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn pretty(&self) -> String {
+        if self.events.is_empty() {
+            return "the journals say nothing of that time\n".to_owned();
+        }
+        let mut out = format!("{LEGEND}0 is {}\n\n", utc(self.zero / 1_000_000));
+        let width = self.events.iter().map(|event| event.by.len()).max().unwrap_or_default();
+        for (seconds, who, text, meaning) in self.rows() {
+            let meaning = if meaning.is_empty() { meaning } else { format!("  [{meaning}]") };
+            let _ = writeln!(out, "{seconds:+9.3} s  {who:<width$}  {text}{meaning}");
+        }
+        let steps = self.steps();
+        if !steps.is_empty() {
+            out.push_str("\nThe steps, and when each had been done:\n");
+        }
+        for (at, what) in steps {
+            let _ = writeln!(out, "{at:>9.0} ms  {what}");
+        }
+        out
+    }
+
+    /// For scripts, a line for each line.
+    #[must_use]
+    pub fn tsv(&self) -> String {
+        let mut table = Table::new(&["SECONDS", "NODE", "LINE", "MEANING"]);
+        for (seconds, who, text, meaning) in self.rows() {
+            table.row(vec![format!("{seconds:.3}"), who, text, meaning]);
+        }
+        table.tsv()
+    }
+
+    /// For programs.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let rows =
+            self.rows().into_iter().map(|(s, node, line, meaning)| json!({ "s": s, "node": node, "line": line, "meaning": meaning }));
+        let steps = self.steps().into_iter().map(|(ms, what)| json!({ "ms": ms, "what": what }));
+        json!({
+            "zero_us": self.zero, "lines": rows.collect::<Vec<_>>(), "steps": steps.collect::<Vec<_>>(),
+            "unanswered": self.unanswered, "clocks_s": self.clocks,
+        })
+    }
+}
+
+/// Whether it is a line of an agent of a database, or of its watcher. They say little, and all of it matters.
+fn is_ours(event: &Event) -> bool {
+    let Some((teller, _)) = event.text.split_once(": ") else { return false };
+    teller.starts_with("systole") || ["mysql(", "redis(", "address("].iter().any(|agent| teller.starts_with(agent))
+}
+
+/// Whether a line is of the database that is meant, or of none.
+fn concerns(event: &Event, wanted: &Wanted<'_>) -> bool {
+    let about = |name: &str| {
+        [format!("({name})"), format!("({name}:"), format!(" for {name} on "), format!("master-{name}["), format!(" {name}_")]
+            .iter()
+            .any(|word| event.text.contains(word))
+    };
+    !wanted.others.iter().any(|other| about(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(now: u64, lines: &[(u64, &str)]) -> Result<String, String> {
+        let lines = lines.iter().map(|(at, text)| json!({ "at_us": at, "by": "", "text": text }).to_string() + "\n");
+        Ok(format!("{{\"now\":{now}}}\n") + &lines.collect::<String>())
+    }
+
+    fn failover() -> BTreeMap<String, Result<String, String>> {
+        let s = 1_000_000;
+        let a = [
+            (100 * s, "controld: Result of monitor operation for mysql on a: ok"),
+            (200 * s, "attrd: Setting master-mysql[a]: 1000 -> -INFINITY"),
+        ];
+        let b = [
+            (200 * s + 300, "attrd: Setting master-mysql[a]: 1000 -> -INFINITY"),
+            (200 * s + 20_000, "schedulerd: Calculated transition 7"),
+            (200 * s + 60_000, "attrd: Setting master-redis[a]: 1 -> 2"),
+            (200 * s + 90_000, "mysql(mysql): NOTICE: going on with the promotion: b holds all of a"),
+            (200 * s + 95_000, "based: something that nobody needs"),
+            (200 * s + 300_000, "controld: Result of promote operation for mysql on b: ok"),
+            (400 * s, "controld: Result of promote operation for mysql on b: ok"),
+        ];
+        [("a".to_owned(), answer(1_000, &a)), ("b".to_owned(), answer(9_000, &b)), ("c".to_owned(), Err("does not answer".into()))].into()
+    }
+
+    #[test]
+    fn the_lines_of_one_failover_stand_in_one_order_and_count_from_its_first_sign() {
+        let wanted = Wanted { resource: Some("mysql"), others: vec!["redis"], over: Some(201) };
+        let timeline = Timeline::of(&failover(), (900, 2_000), &wanted);
+        let rows: Vec<(String, String)> =
+            timeline.rows().into_iter().map(|(s, who, text, _)| (format!("{s:.3}"), who + " " + &text)).collect();
+        let expected = [
+            ("0.000", "a attrd: Setting master-mysql[a]: 1000 -> -INFINITY"),
+            ("0.090", "b mysql(mysql): NOTICE: going on with the promotion: b holds all of a"),
+            ("0.300", "b controld: Result of promote operation for mysql on b: ok"),
+        ];
+        assert_eq!(rows, expected.map(|(at, text)| (at.to_owned(), text.to_owned())));
+        let steps: Vec<String> = timeline.steps().into_iter().map(|(_, what)| what).collect();
+        assert_eq!(steps, ["score lowered by the watcher", "transition calculated", "promote of mysql on b"]);
+        assert!(timeline.pretty().contains("-INFINITY  [score lowered by the watcher]\n"), "{}", timeline.pretty());
+        assert!(timeline.all.iter().any(|event| event.text.contains("nobody needs")), "the logs have all");
+        let remarks = timeline.remarks();
+        assert!(remarks[0].contains("journal of c is missing") && remarks[1].contains("clock of b is now 0.0 s ahead"), "{remarks:?}");
+        assert_eq!(remarks.len(), 2);
+    }
+
+    #[test]
+    fn without_a_failover_in_mind_all_that_tells_is_shown() {
+        let timeline = Timeline::of(&failover(), (0, u64::MAX), &Wanted::default());
+        assert_eq!((timeline.zero, timeline.events.len()), (100_000_000, 7));
+        assert_eq!(Timeline::of(&BTreeMap::new(), (0, 0), &Wanted::default()).pretty(), "the journals say nothing of that time\n");
+    }
+}
