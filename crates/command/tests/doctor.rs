@@ -29,6 +29,7 @@ fn well(node: &str) -> Facts {
         ended: BEGUN + 400,
         host: node.to_owned(),
         clustered: true,
+        member: true,
         versions: text(&versions),
         units: text(&[("corosync", "enabled"), ("pacemaker", "enabled"), ("mariadb", "disabled")]),
         addresses: NODES.iter().map(|name| ((*name).to_owned(), vec![format!("10.0.0.{}", &name[3..])])).collect(),
@@ -123,7 +124,13 @@ fn what_a_node_says_of_itself_is_judged() {
         Some("lxc2"),
         "corosync is started at boot and pacemaker is not",
     );
-    only(&of_lxc2(|f| f.clustered = false), "nodes", Level::Degraded, Some("lxc2"), "Pacemaker does not answer there");
+    only(
+        &of_lxc2(|f| f.clustered = false),
+        "nodes",
+        Level::Degraded,
+        Some("lxc2"),
+        "it belongs to a cluster, and Pacemaker does not answer there",
+    );
     only(&of_lxc2(|f| drop(f.versions.remove("corosync"))), "versions", Level::Broken, Some("lxc2"), "corosync is not installed");
 }
 
@@ -221,9 +228,12 @@ fn before_there_is_a_cluster_the_machines_are_examined() {
     assert!(found.len() == 3 && found.iter().all(|finding| finding.text.contains("listens on port 3306 already")), "{found:#?}");
     for heard in examined.heard.values_mut() {
         let facts = heard.facts.as_mut().unwrap();
-        (facts.clustered, facts.token, facts.listening) = (false, None, vec![]);
+        (facts.clustered, facts.member, facts.token, facts.listening) = (false, false, None, vec![]);
     }
     assert!(findings::of(&examined).is_empty());
+    let mut left = examined.clone();
+    left.heard.get_mut("lxc1").unwrap().facts.as_mut().unwrap().member = true;
+    only(&findings::of(&left), "nodes", Level::Degraded, Some("lxc1"), "belongs to a cluster, and Pacemaker does not answer");
     let said = shown::pretty(&examined, &[]);
     assert_eq!(said, "good: 3 of 3 machines, and no cluster was asked\n\ngood: nodes, versions, clock, names, disk, boot\n");
 }

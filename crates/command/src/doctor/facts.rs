@@ -23,6 +23,8 @@ const UNITS: [&str; 8] = ["corosync", "pacemaker", "mariadb", "mysql", "redis-se
 pub const PORTS: [u16; 2] = [3306, 6379];
 /// What fills up beside the data.
 const DIRECTORIES: [&str; 3] = ["/", "/var/lib/pacemaker", "/var/log"];
+/// Where Pacemaker keeps the CIB.
+const KEPT_CIB: &str = "/var/lib/pacemaker/cib/cib.xml";
 /// Programs and how they say their version.
 const PROGRAMS: [(&str, &str, &str); 2] = [("pacemaker", "pacemakerd", "--version"), ("corosync", "corosync", "-v")];
 
@@ -38,6 +40,8 @@ pub struct Facts {
     pub host: String,
     /// Whether it sees a cluster.
     pub clustered: bool,
+    /// Whether it has been in one: a CIB is kept here.
+    pub member: bool,
     /// What is installed: `systole`, `pacemaker`, `corosync`, and by database its server.
     pub versions: BTreeMap<String, String>,
     /// Units of systemd, and whether they are started at boot, in systemd's word.
@@ -71,7 +75,7 @@ pub(crate) fn gather(nodes: &[String], salt: &str) -> Facts {
         let token = scope.spawn(token);
         Facts {
             listening: PORTS.into_iter().filter(|port| listens(*port)).collect(),
-            watchers: cib.as_ref().map(|cib| watchers(cib)).unwrap_or_default(),
+            watchers: cib.as_ref().map(watchers).unwrap_or_default(),
             token: token.join().unwrap_or_default(),
             versions: versions.join().unwrap_or_default(),
             units: units.join().unwrap_or_default(),
@@ -82,6 +86,7 @@ pub(crate) fn gather(nodes: &[String], salt: &str) -> Facts {
     });
     facts.begun = begun;
     facts.clustered = cib.is_some();
+    facts.member = process::own::is_file(Path::new(KEPT_CIB));
     facts.host = process::own::text(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default().trim().to_owned();
     for directory in DIRECTORIES {
         facts.disks.extend(process::own::space(Path::new(directory)).ok().map(|space| (directory.to_owned(), space)));

@@ -168,8 +168,8 @@ fn of_node(node: &str, facts: &Facts, examined: &Examined) -> Vec<Finding> {
             all.push(finding(Level::Broken, "versions", Some(node), text, Some(format!("apt install {package} crmsh"))));
         }
     }
-    if examined.cluster.is_some() && !facts.clustered {
-        let text = "Pacemaker does not answer there".to_owned();
+    if (examined.cluster.is_some() || facts.member) && !facts.clustered {
+        let text = "it belongs to a cluster, and Pacemaker does not answer there".to_owned();
         all.push(finding(Level::Degraded, "nodes", Some(node), text, Some("systemctl start corosync pacemaker".to_owned())));
     }
     if examined.cluster.is_none() {

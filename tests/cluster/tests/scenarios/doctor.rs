@@ -81,15 +81,17 @@ fn metrics_are_told(site: &Site, node: &Node) -> Result<()> {
 fn all_nodes_are_examined_and_metrics_are_told() {
     scenario("doctor", Setup::of(MARIADB), |site| {
         let node = site.lab.quorate_node()?;
-        let other = site.lab.nodes().into_iter().find(|other| other.name != node.name).ok_or("there is another node")?;
+        let others: Vec<Node> = site.lab.nodes().into_iter().filter(|other| other.name != node.name).collect();
         let_in(site, &node)?;
         site.lab.wait_idle()?;
         doctor(&node, "", 0)?;
         let names: Vec<String> = site.lab.nodes().iter().map(|node| node.name.clone()).collect();
         let said = doctor(&node, &format!("--nodes {}", names.join(",")), 1)?;
         expect(said.contains("listens on port 3306 already"), "the machines of a cluster to be have a server")?;
-        differences_are_found(site, &node, &other)?;
-        a_sick_node_is_named(&node, &other)?;
+        for other in others.iter().take(1) {
+            differences_are_found(site, &node, other)?;
+            a_sick_node_is_named(&node, other)?;
+        }
         metrics_are_told(site, &node)
     });
 }
