@@ -4,7 +4,9 @@ use std::path::Path;
 
 use cluster_scenarios::figures::page::Page;
 use cluster_scenarios::figures::{self, Numbers, Results, Subject};
-use lab::{Error, Node, Result};
+use cluster_scenarios::origin::{code, commit, machine};
+pub(crate) use cluster_scenarios::origin::{memory_mib, versions};
+use lab::{Error, Result};
 use serde::Serialize;
 
 use crate::Options;
@@ -49,7 +51,7 @@ pub(crate) struct Book<'a> {
 impl<'a> Book<'a> {
     /// Begins anew, or goes on with what an interrupted run has written.
     pub(crate) fn open(subject: &'static Subject, options: &'a Options, agents: &str) -> Result<Self> {
-        let code = measured_code(agents);
+        let code = code(&[agents, "tests/cluster/src/bin/stub"]);
         let numbers = if options.go_on { read(&options.out.join(subject.page).with_extension("json"), &code)? } else { Numbers::default() };
         let numbers = Numbers { code, machine: machine(), commit: commit(), runs: options.runs, monitors: options.monitors, ..numbers };
         Ok(Self { subject, options, numbers })
@@ -94,61 +96,4 @@ fn read(path: &Path, code: &str) -> Result<Numbers> {
     let text = std::fs::read_to_string(path).map_err(|e| refuse(e.to_string()))?;
     let numbers: Numbers = serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))?;
     if numbers.code == code { Ok(numbers) } else { Err(refuse("it is of other agents".to_owned())) }
-}
-
-/// What runs on a node.
-pub(crate) fn versions(node: &Node, server: &str) -> Result<String> {
-    let line = format!(
-        "dpkg-query -W -f '${{Package}} ${{Version}}, ' pacemaker corosync resource-agents {server} crmsh 2>/dev/null; . /etc/os-release; echo \"$PRETTY_NAME\""
-    );
-    Ok(node.sh(&line)?.stdout.trim().to_owned())
-}
-
-fn machine() -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let cpu = read("/proc/cpuinfo").lines().find_map(|l| l.strip_prefix("model name")).map(|l| l.trim_matches([' ', '\t', ':']).to_owned());
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    format!(
-        "{} cores ({}), {} GiB, Linux {}",
-        cores,
-        cpu.unwrap_or_else(|| "unknown".into()),
-        memory_mib("MemTotal:").unwrap_or_default() / 1024,
-        read("/proc/sys/kernel/osrelease").trim().split('-').next().unwrap_or_default()
-    )
-}
-
-/// A line of /proc/meminfo, MiB.
-pub(crate) fn memory_mib(line: &str) -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kib: u64 = text.lines().find_map(|l| l.strip_prefix(line)?.trim().trim_end_matches(" kB").parse().ok())?;
-    Some(kib / 1024)
-}
-
-/// The commit, and whether something of it was changed that is measured: the pages that a run writes are not.
-fn commit() -> String {
-    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    let changed = git(&words("status --porcelain --untracked-files=no -- agents crates crm-snippets tests/cluster Cargo.lock"));
-    let dirty = if changed.is_empty() { "" } else { "-dirty" };
-    git(&words("rev-parse --short HEAD")) + dirty
-}
-
-/// What is measured: the agent and what it is made of, its configuration, and the lab.
-fn measured_code(agents: &str) -> String {
-    let parts = [
-        agents,
-        "agents/address",
-        "crates/lab",
-        "crates/ocf",
-        "crates/pacemaker",
-        "crates/process",
-        "crates/promotable",
-        "crm-snippets",
-        "tests/cluster/src/bin/stub",
-    ];
-    git(&std::iter::once("rev-parse".to_owned()).chain(parts.map(|part| format!("HEAD:{part}"))).collect::<Vec<_>>())
-}
-
-fn git(arguments: &[String]) -> String {
-    let output = std::process::Command::new("git").args(arguments).output();
-    output.ok().filter(|o| o.status.success()).map_or_else(|| "unknown".into(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
 }
