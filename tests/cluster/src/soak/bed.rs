@@ -9,7 +9,7 @@ use crate::jobs::Jobs;
 use crate::{Kind, Site};
 
 /// How long a cluster may take to be well again after the last fault.
-const WHOLE: Duration = Duration::from_secs(300);
+const WHOLE: Duration = Duration::from_secs(180);
 /// The resource of the jobs.
 pub(crate) const JOBS: &str = "site-cron";
 

@@ -222,10 +222,9 @@ pub(crate) fn end(bed: &Bed, active: Active) {
 }
 
 /// What a fault has left that could not be taken back while its node was away: names, room on the disk, operators' modes, passwords.
-pub(crate) fn tidy(bed: &Bed, faults: impl Iterator<Item = Fault>) -> Result<()> {
+pub(crate) fn tidy(bed: &Bed, had: &[Fault]) -> Result<()> {
     let lab = bed.lab();
-    lab.heal(None)?;
-    for fault in faults {
+    for fault in had {
         match fault.kind {
             Kind::LoseNames => on_all(bed, |node| node.sh("test ! -e /etc/hosts.kept || mv /etc/hosts.kept /etc/hosts").map(drop))?,
             Kind::FillDisk => {

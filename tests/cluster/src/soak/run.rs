@@ -9,7 +9,7 @@ use lab::{CheckOptions, Error, LabOptions, Load, LoadOptions, Result};
 use super::bed::{Bed, JOBS};
 use super::fault::{self, Active};
 use super::history;
-use super::schedule::{ROUNDS, Round, Subject, When, schedule};
+use super::schedule::{Fault, ROUNDS, Round, Subject, Target, When, schedule};
 use crate::figures::proof::{self, Found, Proof, Run};
 use crate::jobs::{Jobs, Resource};
 use crate::{MARIADB, MYSQL, REDIS, Server, Setup, Site, VALKEY, keep_logs, origin};
@@ -128,20 +128,27 @@ pub fn run(order: &Order) -> Result<bool> {
 /// The rounds of a schedule from this one on, on a new cluster. A violation ends it.
 fn one_schedule(order: &Order, book: &Book<'_>, number: u64, from: usize) -> Result<bool> {
     let rounds = schedule(order.served.subject(), order.seed, number);
-    let bed = order.served.up()?;
+    forget(order, number);
+    // A run of days meets a minute in which this machine has no room for a cluster.
+    let bed = order.served.up().or_else(|why| {
+        println!("no cluster: {why}; once more");
+        order.served.up()
+    })?;
     if order.only.is_none() {
         book.describe(&bed)?;
     }
     for (n, round) in rounds.iter().enumerate().skip(from) {
         let label = format!("{} {} seed {} schedule {number} round {}", order.served.name(), order.served.image(), order.seed, n + 1);
         println!("{label}: {round}");
-        let history = order.kept.join(format!("{}-{}-{number}-{}.edn", order.served.name(), order.served.image(), n + 1));
-        let found = one_round(&bed, *round, &history)?;
+        let history = history_of(order, number, n);
+        // Whatever keeps a round from being judged may be what it was made to find.
+        let found = one_round(&bed, *round, &history)
+            .unwrap_or_else(|why| Found { violations: vec![format!("the round could not be judged: {why}")], ..Found::default() });
         let outage = found.outage_ms.map(|ms| format!(", {ms} ms without writes")).unwrap_or_default();
         println!("{label}: {} acknowledged, {} operations judged{outage}", found.acknowledged, found.operations);
         let broken = !found.violations.is_empty();
         if broken {
-            complain(order, &bed, &label, number, &found);
+            complain(order, &bed, &label, number, &found, &history);
         }
         let total = if order.only.is_none() { book.add(*round, &found)? } else { 0 };
         if broken {
@@ -154,12 +161,24 @@ fn one_schedule(order: &Order, book: &Book<'_>, number: u64, from: usize) -> Res
     Ok(true)
 }
 
+fn history_of(order: &Order, schedule: u64, round: usize) -> PathBuf {
+    order.kept.join(format!("{}-{}-{schedule}-{}.edn", order.served.name(), order.served.image(), round + 1))
+}
+
+/// Removes old histories: those of a violation are with its logs.
+fn forget(order: &Order, schedule: u64) {
+    for old in schedule.checked_sub(2).into_iter().flat_map(|old| (0..ROUNDS).map(move |round| history_of(order, old, round))) {
+        let _ = std::fs::remove_file(old);
+    }
+}
+
 /// What somebody needs to look into it, and the command that does it again.
-fn complain(order: &Order, bed: &Bed, label: &str, number: u64, found: &Found) {
+fn complain(order: &Order, bed: &Bed, label: &str, number: u64, found: &Found, history: &Path) {
     let logs = order.kept.join(label.replace(' ', "-"));
     let _ = std::fs::remove_dir_all(&logs);
     let moved = std::process::Command::new("mv").arg(keep_logs(bed.lab())).arg(&logs).status().is_ok_and(|status| status.success());
     let logs = if moved { logs.display().to_string() } else { keep_logs(bed.lab()) };
+    let _ = std::fs::copy(history, Path::new(&logs).join("history.edn"));
     for said in &found.violations {
         println!("{label}: VIOLATION: {said}");
     }
@@ -171,14 +190,15 @@ fn complain(order: &Order, bed: &Bed, label: &str, number: u64, found: &Found) {
     );
 }
 
-/// A round under load, and its verdict. An error is one of the lab, not of what is soaked.
+/// A round under load, and its verdict. An error says why there is none.
 fn one_round(bed: &Bed, round: Round, history: &Path) -> Result<Found> {
     match bed {
         Bed::Site(site) => round_of_site(bed, site, round, history),
         Bed::Jobs(jobs) => {
             let before = jobs.runs(JOBS);
-            let mut found = Found { faults: carry_out(bed, round), ..Found::default() };
-            if let Err(why) = recover(bed, round) {
+            let had = carry_out(bed, round);
+            let mut found = Found { faults: names(&had), ..Found::default() };
+            if let Err(why) = recover(bed, &had) {
                 found.violations.push(format!("not well again: {why}"));
                 return Ok(found);
             }
@@ -190,13 +210,18 @@ fn one_round(bed: &Bed, round: Round, history: &Path) -> Result<Found> {
     }
 }
 
+fn names(faults: &[Fault]) -> Vec<&'static str> {
+    faults.iter().map(|fault| fault.kind.name()).collect()
+}
+
 /// Clients whose operations are judged.
 const CLIENTS: u32 = 4;
 
 fn round_of_site(bed: &Bed, site: &Site, round: Round, history: &Path) -> Result<Found> {
     let load = site.load_of(&LoadOptions { clients: CLIENTS, ..site.gentle_load_options()? })?;
-    let mut found = Found { faults: carry_out(bed, round), ..Found::default() };
-    let well = recover(bed, round).and_then(|()| site.lab.wait_for("writes after the fault", Duration::from_secs(60), || load.writing()));
+    let had = carry_out(bed, round);
+    let mut found = Found { faults: names(&had), ..Found::default() };
+    let well = recover(bed, &had).and_then(|()| site.lab.wait_for("writes after the fault", Duration::from_secs(60), || load.writing()));
     if let Err(why) = well {
         found.violations.push(format!("not well again: {why}"));
     }
@@ -228,12 +253,12 @@ fn judge(site: &Site, load: Load, found: &mut Found, history: &Path) -> Result<(
     Ok(())
 }
 
-/// The faults of a round, each for its time. Returns the kinds of those that could be had.
-fn carry_out(bed: &Bed, round: Round) -> Vec<&'static str> {
+/// The faults of a round, each for its time. Returns those that could be had.
+fn carry_out(bed: &Bed, round: Round) -> Vec<Fault> {
     let mut had = Vec::new();
     let mut begin = |fault| match fault::begin(bed, fault) {
         Ok(active) => {
-            had.push(fault.kind.name());
+            had.push(fault);
             Some(active)
         }
         Err(why) => {
@@ -271,10 +296,10 @@ fn carry_out(bed: &Bed, round: Round) -> Vec<&'static str> {
 }
 
 /// What operators give back, and then all has to become well by itself.
-fn recover(bed: &Bed, round: Round) -> Result<()> {
+fn recover(bed: &Bed, had: &[Fault]) -> Result<()> {
     bed.lab().heal(None)?;
     fault::power_back(bed)?;
-    fault::tidy(bed, round.faults())?;
+    fault::tidy(bed, had)?;
     bed.wait_well()
 }
 
@@ -305,7 +330,7 @@ impl<'a> Book<'a> {
     }
 
     fn describe(&self, bed: &Bed) -> Result<()> {
-        let versions = origin::versions(&bed.node(super::schedule::Target::Primary)?, self.order.served.parts().1)?;
+        let versions = origin::versions(&bed.node(Target::Primary)?, self.order.served.parts().1)?;
         self.change(|run| {
             run.versions = versions;
             run.commit.clone_from(&self.like.commit);
