@@ -160,7 +160,9 @@ pub fn page(proof: &Proof) -> String {
     }
     violations(&mut page, proof);
     let machines = unique(proof.runs.iter().map(|run| run.machine.clone()));
-    page.add(&format!("\nMachine: {}.", machines.join("; ")));
+    if !machines.is_empty() {
+        page.add(&format!("\nMachine: {}.", machines.join("; ")));
+    }
     page.text
 }
 

@@ -113,7 +113,7 @@ impl Served {
 pub fn run(order: &Order) -> Result<bool> {
     let book = Book::open(order)?;
     if let Some(number) = order.only {
-        return Ok(one_schedule(order, &book, number, 0)?);
+        return one_schedule(order, &book, number, 0);
     }
     let mut kept = true;
     loop {

@@ -269,7 +269,8 @@ fn round(subject: Subject, rng: &mut ChaCha8Rng) -> Round {
     // What Redis promises of a confirmed write is that it survives the loss of one server of three, not of two.
     let spent = subject == Subject::Redis && first.kind.sort().costs_a_memory;
     // A password is changed while all is well: what became of a statement that got no answer, operators find out by hand.
-    let second = draw(subject, rng, |sort| ![first.kind, Kind::ChangePassword].contains(&sort.kind) && !(spent && sort.costs_a_memory));
+    let excluded = |sort: &Sort| sort.kind == first.kind || sort.kind == Kind::ChangePassword || (spent && sort.costs_a_memory);
+    let second = draw(subject, rng, |sort| !excluded(sort));
     Round { first, second: Some((when, second)) }
 }
 
