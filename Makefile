@@ -234,6 +234,15 @@ rewind-property: test-programs stage image/debian12 image/debian13 image/sid
 	$(call in-sandbox,sid,contract-mysql,--env SYSTOLE_SERVER=mysql $(MADE_UP),rewind::made_up)
 MADE_UP = --env SYSTOLE_REWIND_CASES=$(CASES) --env SYSTOLE_REWIND_SEED=$(SEED)
 
+## make soak        random faults under clients whose history is judged, written to docs/proof.md (SERVER=mariadb SEED=1 FAULTS=100; hours)
+# The same command goes on where it was interrupted. SCHEDULE=3 repeats one schedule. SERVER=redis, valkey, mariadb, mysql or cron.
+SERVER ?= mariadb
+FAULTS ?= 100
+SCHEDULE ?=
+soak: stage image/$(IMAGE) $(if $(filter mysql,$(SERVER)),image/sid)
+	$(CARGO) build --quiet --locked --workspace --bin soak
+	$(TARGET)/debug/soak --server $(SERVER) --seed $(SEED) --faults $(FAULTS) --kept $(TARGET)/soak $(if $(SCHEDULE),--schedule $(SCHEDULE))
+
 ## make generations every scenario on both generations of nodes, Debian 12 and 13 (three hours)
 generations:
 	$(MAKE) scenarios IMAGE=debian12

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::Outcome;
+use crate::operation::Place;
 
 /// Which database the load writes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -150,6 +151,18 @@ pub(crate) trait Session {
 
     /// One write, and what its client knows of it then. No retries.
     fn write(&mut self, write: &Write<'_>) -> (Outcome, Option<String>);
+
+    /// Makes what the operations on lists and registers need, through a primary; an error is in words.
+    fn prepare_objects(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Appends to a list, or writes a register. No retries.
+    fn change(&mut self, place: &Place<'_>, value: u64) -> Outcome;
+
+    /// Reads a list or a register. What was read counts when the answer is `Ok`: then no failover takes it back, as far as the servers
+    /// promise that of a write.
+    fn look(&mut self, place: &Place<'_>) -> (Outcome, Option<Vec<u64>>);
 
     /// The write of a prober, in a place of its own.
     fn probe(&mut self, run: &str, node: &str, n: u64) -> (Outcome, Option<String>);

@@ -73,7 +73,7 @@ pub(crate) fn run<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Result<Output> 
 }
 
 /// Writes a file by a temporary name and a rename, so that a reader sees the old or the new text, never half.
-pub(crate) fn write_atomically(path: &Path, text: &[u8]) -> Result<()> {
+pub fn write_atomically(path: &Path, text: &[u8]) -> Result<()> {
     let temporary = path.with_extension(format!("tmp{}", std::process::id()));
     std::fs::write(&temporary, text).context(|| format!("write {}", temporary.display()))?;
     std::fs::rename(&temporary, path).context(|| format!("rename to {}", path.display()))
@@ -188,7 +188,7 @@ fn widen_inotify() {
 }
 
 /// A lock on a file, held until dropped; a second taker waits and is told for what.
-pub(crate) fn lock_file(path: &Path) -> Result<nix::fcntl::Flock<std::fs::File>> {
+pub fn lock_file(path: &Path) -> Result<nix::fcntl::Flock<std::fs::File>> {
     use nix::fcntl::{Flock, FlockArg};
     use std::os::unix::fs::MetadataExt as _;
     loop {

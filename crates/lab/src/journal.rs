@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Result};
+use crate::operation::Operation;
 use crate::state::Event;
 
 /// What a client knows of one write.
@@ -87,6 +88,8 @@ pub enum Record {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,
     },
+    /// One operation of a client on a list or a register.
+    Operation(Operation),
     /// A node's server said who it is.
     Server {
         /// Node.
@@ -182,6 +185,12 @@ impl Journal {
         self.records.iter().filter_map(with).collect()
     }
 
+    /// All operations on lists and registers.
+    #[must_use]
+    pub fn operations(&self) -> Vec<&Operation> {
+        self.records.iter().filter_map(|r| if let Record::Operation(operation) = r { Some(operation) } else { None }).collect()
+    }
+
     /// Times of all acknowledgements, in order.
     #[must_use]
     pub fn acknowledged_at(&self) -> Vec<u64> {
@@ -203,6 +212,7 @@ impl Journal {
         let at = |r: &Record| match r {
             Record::Start { at, .. } | Record::End { at } | Record::Server { at, .. } | Record::Pace { at, .. } => *at,
             Record::Write { done, .. } | Record::Probe { done, .. } | Record::Visit { done, .. } => *done,
+            Record::Operation(operation) => operation.done,
         };
         Some((self.records.iter().map(at).min()?, self.records.iter().map(at).max()?))
     }

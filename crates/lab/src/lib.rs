@@ -24,6 +24,7 @@ pub mod load;
 mod mysql_client;
 pub mod network;
 pub mod node;
+pub mod operation;
 mod overlay;
 mod package;
 pub mod power;

@@ -4,7 +4,7 @@
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::host;
 use crate::journal::{Journal, Outcome, Record};
 use crate::mysql_client;
 use crate::network;
+use crate::operation::{self, Operation, Place, Task};
 use crate::state::{LabPaths, LabSpec};
 
 /// What the load shall be.
@@ -35,6 +36,9 @@ pub struct LoadOptions {
     /// another attempt at once after an error. They see what most applications see; the others, who try again soon, the outage alone.
     #[serde(default)]
     pub patient: u32,
+    /// Number of further clients that operate on lists and registers, for a checker of histories.
+    #[serde(default)]
+    pub clients: u32,
     /// Redis: every write is followed by `WAIT wait timeout` and counts as acknowledged when that many replicas confirmed.
     pub wait: u32,
     /// Timeout of `WAIT` in milliseconds.
@@ -70,6 +74,7 @@ impl LoadOptions {
             address: database.address().to_owned(),
             writers: 4,
             patient: 0,
+            clients: 0,
             wait: 0,
             wait_ms: 300,
             pause_us: 1_000,
@@ -304,7 +309,7 @@ pub(crate) fn worker(order: &Path) -> Result<()> {
     let text = std::fs::read_to_string(order).context(|| format!("read {}", order.display()))?;
     let order: Order = serde_json::from_str(&text).context(|| "read the load's order".to_owned())?;
     let access = order.options.access()?;
-    prepare(&access, order.options.address_of(0))?;
+    prepare(&access, order.options.address_of(0), order.options.clients > 0)?;
     let stop = until_told()?;
     let (records, writer) = journal_of(&order.journal)?;
     let start = Record::Start {
@@ -315,8 +320,13 @@ pub(crate) fn worker(order: &Path) -> Result<()> {
     };
     let _ = records.send(start);
     let end = End { told: &stop, written: AtomicBool::new(false), again: AtomicBool::new(false), limit: OnceLock::new() };
+    let operations = AtomicU64::new(0);
     std::thread::scope(|scope| {
         note_pace(scope, &records, &stop);
+        for client in 0..order.options.clients {
+            let (records, end, order, access, operations) = (records.clone(), &end, &order, &access, &operations);
+            scope.spawn(move || operate_on(order, client, access, &records, end, operations));
+        }
         for t in 0..order.options.writers + order.options.patient {
             let (records, end, order) = (records.clone(), &end, &order);
             let access = if t < order.options.writers { access.clone() } else { access.patient() };
@@ -329,6 +339,7 @@ pub(crate) fn worker(order: &Path) -> Result<()> {
             }
         }
     });
+    read_at_last(&order, &access, &records, operations.into_inner());
     let _ = records.send(Record::End { at: host::monotonic_us() });
     drop(records);
     writer.join().unwrap_or_else(|_| Err(Error::Refused("the journal's thread panicked".to_owned())))
@@ -424,13 +435,15 @@ const RETRY: Duration = Duration::from_millis(10);
 const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// Once, before the first write: a load whose every write would be refused for want of a table or a password shall not start.
-fn prepare(access: &Access, address: &str) -> Result<()> {
+fn prepare(access: &Access, address: &str, objects: bool) -> Result<()> {
     if access.database == Database::Redis {
         return Ok(());
     }
     let patient = Access { answer: Duration::from_secs(3), ..access.clone() };
     host::poll(&format!("tables for the load at {address}"), Duration::from_secs(3), Duration::from_millis(100), || {
-        client::connect(&patient, address)?.prepare()
+        let mut session = client::connect(&patient, address)?;
+        session.prepare()?;
+        if objects { session.prepare_objects() } else { Ok(()) }
     })
 }
 
@@ -479,6 +492,74 @@ fn write_on(order: &Order, t: u32, access: &Access, records: &mpsc::Sender<Recor
             drop(current);
             let away = if access.connect.is_some() { options.database.patience(unanswered) } else { AT_ONCE };
             pause(away, end.told);
+        }
+    }
+}
+
+/// Pause of a client after each operation: a checker needs more than twice as long for twice as many.
+const OPERATE: Duration = Duration::from_millis(40);
+
+/// Carries out one operation after the other. One that gets no answer may be done or not, and now or later: so whoever asked goes on as
+/// somebody else, as a client that operates on one thing at a time.
+fn operate_on(order: &Order, client: u32, access: &Access, records: &mpsc::Sender<Record>, end: &End<'_>, operations: &AtomicU64) {
+    let options = &order.options;
+    let mut session: Option<Box<dyn Session>> = None;
+    let mut client = client;
+    let mut unanswered = 0;
+    while !end.is_over() {
+        let Some(mut current) = session.take().or_else(|| client::connect(access, options.address_of(0)).ok()) else {
+            std::thread::sleep(RETRY);
+            continue;
+        };
+        let task = operation::task(operations.fetch_add(1, Ordering::Relaxed));
+        let done = operate(&mut *current, &order.run, client, task);
+        let outcome = done.outcome;
+        let _ = records.send(Record::Operation(done));
+        unanswered = if outcome == Outcome::Unknown { unanswered + 1 } else { 0 };
+        if matches!(outcome, Outcome::Unknown | Outcome::Unconfirmed) {
+            client += options.clients;
+        }
+        if matches!(outcome, Outcome::Ok | Outcome::Unconfirmed) {
+            session = Some(current);
+            pause(OPERATE, end.told);
+        } else {
+            drop(current);
+            pause(options.database.patience(unanswered).max(OPERATE), end.told);
+        }
+    }
+}
+
+fn operate(session: &mut dyn Session, run: &str, client: u32, task: Task) -> Operation {
+    let Task { object, key, change } = task;
+    let place = Place { run, object, key };
+    let sent = host::monotonic_us();
+    let (outcome, seen) = match change {
+        Some(value) => (session.change(&place, value), None),
+        None => session.look(&place),
+    };
+    Operation { client, object, key, change, sent, done: host::monotonic_us(), outcome, seen }
+}
+
+/// Reads each list and register once more when nobody writes any longer: what is lost of the last changes shows in that.
+fn read_at_last(order: &Order, access: &Access, records: &mpsc::Sender<Record>, operations: u64) {
+    let patient = Access { answer: Duration::from_secs(5), ..access.clone() };
+    let limit = pace::Limit::of(End::LIMIT);
+    let mut session: Option<Box<dyn Session>> = None;
+    // A number that no client has: those go up from 0.
+    let client = u32::MAX;
+    for task in operation::last_reads(operations) {
+        while !limit.is_over() {
+            let Some(mut current) = session.take().or_else(|| client::connect(&patient, order.options.address_of(0)).ok()) else {
+                std::thread::sleep(RETRY);
+                continue;
+            };
+            let done = operate(&mut *current, &order.run, client, task);
+            let answered = done.outcome == Outcome::Ok;
+            let _ = records.send(Record::Operation(done));
+            if answered {
+                session = Some(current);
+                break;
+            }
         }
     }
 }

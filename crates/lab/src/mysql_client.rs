@@ -23,6 +23,7 @@ use mysql::{Conn, Error, OptsBuilder, Row};
 
 use crate::database::{Access, Holdings, Session, Write};
 use crate::journal::Outcome;
+use crate::operation::{Object, Place};
 
 /// `load` is a reserved word.
 const TABLES: [&str; 2] = [
@@ -31,6 +32,10 @@ const TABLES: [&str; 2] = [
     "CREATE TABLE IF NOT EXISTS `load`.probes (run VARCHAR(32) NOT NULL, node VARCHAR(32) NOT NULL, n BIGINT NOT NULL, \
      PRIMARY KEY (run, node)) ENGINE=InnoDB",
 ];
+
+/// A row for each list and register: the elements with commas between them; of a register there is one.
+const OBJECTS: &str = "CREATE TABLE IF NOT EXISTS `load`.objects (run VARCHAR(32) NOT NULL, name VARCHAR(64) NOT NULL, \
+                       elements VARCHAR(8000) NOT NULL, PRIMARY KEY (run, name)) ENGINE=InnoDB";
 
 /// Errors after which a write may be there nevertheless; after every other error of the server it certainly is not.
 const IN_THE_DARK: &[u16] = &[
@@ -157,6 +162,33 @@ impl Session for MySqlSession {
     fn write(&mut self, write: &Write<'_>) -> (Outcome, Option<String>) {
         let Write { run, t, n } = write;
         self.attempt(format!("INSERT INTO `load`.writes (run, t, n, value) VALUES ('{run}', {t}, {n}, '{}')", write.value()))
+    }
+
+    fn prepare_objects(&mut self) -> Result<(), String> {
+        self.connection.query_drop(OBJECTS).map_err(|error| words(&error))
+    }
+
+    fn change(&mut self, place: &Place<'_>, value: u64) -> Outcome {
+        let then = match place.object {
+            Object::List => format!("CONCAT(elements, ',{value}')"),
+            Object::Register => format!("'{value}'"),
+        };
+        let (run, name) = (place.run, place.name());
+        let insert = format!("INSERT INTO `load`.objects (run, name, elements) VALUES ('{run}', '{name}', '{value}')");
+        self.attempt(format!("{insert} ON DUPLICATE KEY UPDATE elements = {then}")).0
+    }
+
+    /// What another session sees is committed, and a commit waits for its replica first.
+    fn look(&mut self, place: &Place<'_>) -> (Outcome, Option<Vec<u64>>) {
+        let sql = format!("SELECT elements FROM `load`.objects WHERE run = '{}' AND name = '{}'", place.run, place.name());
+        let found: Result<Option<String>, Error> = self.connection.query_first(sql);
+        match found {
+            Ok(elements) => {
+                let values = elements.unwrap_or_default();
+                (Outcome::Ok, Some(values.split(',').filter_map(|value| value.parse().ok()).collect()))
+            }
+            Err(error) => (outcome_of(&error), None),
+        }
     }
 
     fn probe(&mut self, run: &str, node: &str, n: u64) -> (Outcome, Option<String>) {

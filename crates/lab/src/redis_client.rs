@@ -7,6 +7,7 @@ use redis::{Client, Connection, ConnectionAddr, ConnectionInfo, RedisConnectionI
 
 use crate::database::{Access, Holdings, Session, Write};
 use crate::journal::Outcome;
+use crate::operation::{Object, Place};
 
 /// A connection to one server.
 pub(crate) struct RedisSession {
@@ -98,16 +99,34 @@ impl Session for RedisSession {
 
     /// SET, and WAIT when replicas shall confirm.
     fn write(&mut self, write: &Write<'_>) -> (Outcome, Option<String>) {
-        let (wait, wait_ms) = self.wait;
         let set = self.set(&write.key(), &write.value());
-        if set.0 != Outcome::Ok || wait == 0 {
-            return set;
+        if set.0 == Outcome::Ok { self.confirm() } else { set }
+    }
+
+    fn change(&mut self, place: &Place<'_>, value: u64) -> Outcome {
+        let command = if place.object == Object::List { "RPUSH" } else { "SET" };
+        let done: Result<redis::Value, RedisError> = redis::cmd(command).arg(place.name()).arg(value).query(&mut self.connection);
+        match done {
+            Ok(_) => self.confirm().0,
+            Err(error) => outcome_of(&error),
         }
-        let confirmed: Result<u32, RedisError> = redis::cmd("WAIT").arg(wait).arg(wait_ms).query(&mut self.connection);
-        match confirmed {
-            Ok(count) if count >= wait => (Outcome::Ok, None),
-            Ok(count) => (Outcome::Unconfirmed, Some(format!("{count} replicas confirmed"))),
-            Err(error) => (Outcome::Unknown, Some(words(&error))),
+    }
+
+    /// Other clients see a write before a replica has it. So a read is followed by a write of its own in the same transaction: what
+    /// confirms that one confirms all that was read.
+    fn look(&mut self, place: &Place<'_>) -> (Outcome, Option<Vec<u64>>) {
+        let mut read = redis::pipe();
+        read.atomic();
+        match place.object {
+            Object::List => read.cmd("LRANGE").arg(place.name()).arg(0).arg(-1),
+            // A read that answers with a list, too.
+            Object::Register => read.cmd("MGET").arg(place.name()),
+        };
+        read.cmd("INCR").arg(format!("barrier:{}", place.run)).ignore();
+        let found: Result<(Vec<Option<u64>>,), RedisError> = read.query(&mut self.connection);
+        match found {
+            Ok((seen,)) => (self.confirm().0, Some(seen.into_iter().flatten().collect())),
+            Err(error) => (outcome_of(&error), None),
         }
     }
 
@@ -117,6 +136,22 @@ impl Session for RedisSession {
 
     fn holdings(&mut self, run: &str) -> Result<Holdings, String> {
         self.read_run(run).map_err(|error| words(&error))
+    }
+}
+
+impl RedisSession {
+    /// What a write that the server took is worth: WAIT, when replicas shall confirm.
+    fn confirm(&mut self) -> (Outcome, Option<String>) {
+        let (wait, wait_ms) = self.wait;
+        if wait == 0 {
+            return (Outcome::Ok, None);
+        }
+        let confirmed: Result<u32, RedisError> = redis::cmd("WAIT").arg(wait).arg(wait_ms).query(&mut self.connection);
+        match confirmed {
+            Ok(count) if count >= wait => (Outcome::Ok, None),
+            Ok(count) => (Outcome::Unconfirmed, Some(format!("{count} replicas confirmed"))),
+            Err(error) => (Outcome::Unknown, Some(words(&error))),
+        }
     }
 }
 

@@ -120,6 +120,20 @@ pub(crate) fn load_options() -> Result<LoadOptions> {
     Ok(LoadOptions { password_file: Some(file), ..LoadOptions::of(Database::MySql) })
 }
 
+/// Gives the replication account another password, which this number is in, as an operator does: the account on the primary, then the file
+/// on each node.
+pub(crate) fn change_password(site: &Site, number: u64) -> Result<()> {
+    site.sql(&site.primary()?, &format!("ALTER USER 'replication'@'10.%' IDENTIFIED BY '{PASSWORD}{number}'"))?;
+    // Nodes that are away get it when they are back.
+    let _ = write_password(site, number);
+    Ok(())
+}
+
+/// Writes its file on the nodes that have power.
+pub(crate) fn write_password(site: &Site, number: u64) -> Result<()> {
+    on_all(&site.lab.live_nodes(), |node| node.write("/etc/mysql/replication.password", &format!("{PASSWORD}{number}\n")))
+}
+
 /// The command of a client that connects, writes and ends.
 pub(crate) fn request(site: &Site, port: u16) -> Result<String> {
     site.sql(&site.primary()?, "CREATE TABLE IF NOT EXISTS `load`.requests (n BIGINT AUTO_INCREMENT PRIMARY KEY)")?;

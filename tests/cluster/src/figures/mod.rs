@@ -3,6 +3,7 @@
 
 pub mod page;
 pub mod plot;
+pub mod proof;
 pub mod readme;
 pub mod rejoin;
 
@@ -331,6 +332,23 @@ pub fn times(this: f64, that: f64) -> String {
         r if r < 9.95 => format!("{r:.1}"),
         r => format!("{r:.0}"),
     }
+}
+
+#[cfg(test)]
+fn repository(file: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(file)
+}
+
+/// Compares a committed file with what the numbers make of it; `UPDATE=1` writes it.
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it saw by panicking")]
+fn compare(file: &str, made: &str) {
+    let path = repository(file);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, made).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{file}: {e}"));
+    assert!(committed == made, "{file} is not what the numbers of the last run say: make generate, and read the difference");
 }
 
 #[cfg(test)]

@@ -219,24 +219,8 @@ fn with_commas(number: usize) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it saw by panicking")]
 mod tests {
-    use std::path::{Path, PathBuf};
-
-    use super::super::{CLIENTS, FIRST_WRITE, Fault, MYSQL, Moment, REDIS, files};
+    use super::super::{CLIENTS, FIRST_WRITE, Fault, MYSQL, Moment, REDIS, compare, files, repository};
     use super::*;
-
-    fn repository(file: &str) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(file)
-    }
-
-    /// Compares a committed file with what the numbers make of it; `UPDATE=1` writes it.
-    fn compare(file: &str, made: &str) {
-        let path = repository(file);
-        if std::env::var_os("UPDATE").is_some() {
-            std::fs::write(&path, made).unwrap();
-        }
-        let committed = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{file}: {e}"));
-        assert!(committed == made, "{file} is not what the numbers of the last run say: make generate, and read the difference");
-    }
 
     #[test]
     fn pages_plots_and_readme_are_what_the_numbers_of_the_last_run_say() {

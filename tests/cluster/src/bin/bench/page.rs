@@ -4,7 +4,9 @@ use std::path::Path;
 
 use cluster_scenarios::figures::page::Page;
 use cluster_scenarios::figures::{self, Numbers, Results, Subject};
-use lab::{Error, Node, Result};
+use cluster_scenarios::origin::{code, commit, machine};
+pub(crate) use cluster_scenarios::origin::{memory_mib, versions};
+use lab::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -112,62 +114,5 @@ pub(crate) fn read<T: DeserializeOwned + Default>(path: &Path, code: &str) -> Re
 
 /// Where figures come from: machine, commit, and what of it is measured.
 pub(crate) fn origin(agents: &str) -> (String, String, String) {
-    (machine(), commit(), measured_code(agents))
-}
-
-/// What runs on a node.
-pub(crate) fn versions(node: &Node, server: &str) -> Result<String> {
-    let line = format!(
-        "dpkg-query -W -f '${{Package}} ${{Version}}, ' pacemaker corosync resource-agents {server} crmsh 2>/dev/null; . /etc/os-release; echo \"$PRETTY_NAME\""
-    );
-    Ok(node.sh(&line)?.stdout.trim().to_owned())
-}
-
-fn machine() -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let cpu = read("/proc/cpuinfo").lines().find_map(|l| l.strip_prefix("model name")).map(|l| l.trim_matches([' ', '\t', ':']).to_owned());
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    format!(
-        "{} cores ({}), {} GiB, Linux {}",
-        cores,
-        cpu.unwrap_or_else(|| "unknown".into()),
-        memory_mib("MemTotal:").unwrap_or_default() / 1024,
-        read("/proc/sys/kernel/osrelease").trim().split('-').next().unwrap_or_default()
-    )
-}
-
-/// A line of /proc/meminfo, MiB.
-pub(crate) fn memory_mib(line: &str) -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kib: u64 = text.lines().find_map(|l| l.strip_prefix(line)?.trim().trim_end_matches(" kB").parse().ok())?;
-    Some(kib / 1024)
-}
-
-/// The commit, and whether something of it was changed that is measured: the pages that a run writes are not.
-fn commit() -> String {
-    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    let changed = git(&words("status --porcelain --untracked-files=no -- agents crates crm-snippets tests/cluster Cargo.lock"));
-    let dirty = if changed.is_empty() { "" } else { "-dirty" };
-    git(&words("rev-parse --short HEAD")) + dirty
-}
-
-/// What is measured: the agent and what it is made of, its configuration, and the lab.
-fn measured_code(agents: &str) -> String {
-    let parts = [
-        agents,
-        "agents/address",
-        "crates/lab",
-        "crates/ocf",
-        "crates/pacemaker",
-        "crates/process",
-        "crates/promotable",
-        "crm-snippets",
-        "tests/cluster/src/bin/stub",
-    ];
-    git(&std::iter::once("rev-parse".to_owned()).chain(parts.map(|part| format!("HEAD:{part}"))).collect::<Vec<_>>())
-}
-
-fn git(arguments: &[String]) -> String {
-    let output = std::process::Command::new("git").args(arguments).output();
-    output.ok().filter(|o| o.status.success()).map_or_else(|| "unknown".into(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
+    (machine(), commit(), code(&[agents, "tests/cluster/src/bin/stub"]))
 }
