@@ -12,6 +12,8 @@ SET SESSION sql_log_bin = 0;
 CREATE USER IF NOT EXISTS 'replication'@'10.%' IDENTIFIED BY 'PASSWORD';
 -- To read the primary's log.
 GRANT REPLICATION SLAVE ON *.* TO 'replication'@'10.%';
+-- With rejoin=rewind: to compare rows with the primary's after something was taken back.
+GRANT SELECT ON *.* TO 'replication'@'10.%';
 
 -- The agent's own account: test_user and test_passwd of the resource. Only needed where root may not log in over the socket;
 -- the agent's default is root, which the distribution lets in without a password when the system's user root asks.

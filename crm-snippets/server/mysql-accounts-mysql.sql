@@ -17,6 +17,8 @@ SET GLOBAL super_read_only = OFF;
 CREATE USER IF NOT EXISTS 'replication'@'10.%' IDENTIFIED BY 'PASSWORD';
 -- REPLICATION SLAVE: read the primary's log. BACKUP_ADMIN: copy the primary's data, only with rejoin=clone and rewind-or-clone.
 GRANT REPLICATION SLAVE, BACKUP_ADMIN ON *.* TO 'replication'@'10.%';
+-- With rejoin=rewind: to compare rows with the primary's after something was taken back.
+GRANT SELECT ON *.* TO 'replication'@'10.%';
 
 -- The agent's own account: test_user and test_passwd of the resource. Only needed where root may not log in over the socket.
 CREATE USER IF NOT EXISTS 'systole'@'localhost' IDENTIFIED BY 'ANOTHER PASSWORD';

@@ -70,10 +70,10 @@ impl ResourceAgent for MySql {
 
     fn start(&self, context: &Context) -> Outcome {
         let lock = self.lock(context, &self.state_file)?;
-        let copy_from = self.start_unpromoted(context)?;
+        let diverged_from = self.start_unpromoted(context)?;
         // Whoever makes the copy must not keep the lock.
         drop(lock);
-        copy_from.map_or(Ok(()), |primary| self.begin_copy(context, &primary))
+        diverged_from.map_or(Ok(()), |primary| self.begin_rejoin(context, &primary))
     }
 
     fn stop(&self, context: &Context) -> Outcome {
@@ -83,8 +83,9 @@ impl ResourceAgent for MySql {
     }
 
     fn monitor(&self, context: &Context) -> Result<Status, Failure> {
-        if let Some(copying) = self.copying().filter(|copying| copying.worker.is_alive() || !context.environment.is_probe()) {
-            return self.copy_status(copying);
+        let probes = context.environment.is_probe();
+        if let Some(rejoining) = self.rejoining().filter(|rejoining| rejoining.worker.is_alive() || !probes) {
+            return self.rejoin_status(rejoining);
         }
         // A monitor must answer while another action works.
         let lock = self.lock_now();
@@ -93,7 +94,22 @@ impl ResourceAgent for MySql {
             Ok(state) => (state, None),
             Err(failure) => (State::default(), Some(failure)),
         };
-        self.act(context, &self.rules(context), state, |instance| instance.monitor(alone, unknown, context.environment.check_level()))
+        let status =
+            self.act(context, &self.rules(context), state, |instance| instance.monitor(alone, unknown, context.environment.check_level()))?;
+        let may_begin = lock.is_some() && !probes;
+        drop(lock);
+        match status {
+            Status::Degraded(_) if may_begin && self.rejoin_if_due(context)? => {
+                self.rejoining().map_or(Ok(Status::Running), |rejoining| self.rejoin_status(rejoining))
+            }
+            Status::Degraded(why) => {
+                Ok(Status::Degraded(match self.not_rejoined(None).filter(|_| self.state_file.load().errant().is_some()) {
+                    Some(refused) => format!("{why}; {refused}"),
+                    None => why,
+                }))
+            }
+            other => Ok(other),
+        }
     }
 
     fn validate(&self, context: &Context, level: u32) -> Outcome {
@@ -106,7 +122,7 @@ impl ocf::Promotable for MySql {
 
     fn promote(&self, context: &Context) -> Outcome {
         let _lock = self.lock(context, &self.state_file)?;
-        if self.copying().is_some() {
+        if self.rejoining().is_some() {
             return Err(Failure::generic("not promoted: another server's data are being copied here; wait until that is done"));
         }
         let peers = Peers::read(&context.environment);
@@ -115,7 +131,7 @@ impl ocf::Promotable for MySql {
 
     fn demote(&self, context: &Context) -> Outcome {
         let _lock = self.lock(context, &self.state_file)?;
-        if self.copying().is_some() {
+        if self.rejoining().is_some() {
             context.log.notice("nothing to demote: the primary's data are being copied here");
             return Ok(());
         }
@@ -131,9 +147,11 @@ impl ocf::Promotable for MySql {
         if (notification.phase, notification.operation) == (Phase::Pre, Operation::Demote) {
             return Ok(());
         }
-        let _lock = self.lock(context, &self.state_file)?;
-        let (notification, copies) = (notification.clone(), self.copying().is_some());
-        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.notify(notification, copies))
+        let lock = self.lock(context, &self.state_file)?;
+        let (notification, rejoins) = (notification.clone(), self.rejoining().is_some());
+        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.notify(notification, rejoins))?;
+        drop(lock);
+        self.rejoin_if_due(context).map(drop)
     }
 }
 
@@ -141,9 +159,10 @@ impl ocf::Reloadable for MySql {
     fn reload(&self, context: &Context) -> Outcome {
         let reload = || {
             let _lock = self.lock(context, &self.state_file)?;
-            if self.copying().is_some() {
+            if self.rejoining().is_some() {
                 return Ok(());
             }
+            self.forget_refusal();
             self.act(context, &self.rules(context), self.state_file.load(), Instance::reload)
         };
         promotable::reloaded(context, reload())
@@ -162,6 +181,14 @@ impl MySql {
     pub(crate) fn in_cluster(cluster: pacemaker::Cluster, context: &Context, params: Params) -> Self {
         let host = Host::of(cluster, context.deadline, &params.user);
         Self { state_file: host.state_file(), host, params }
+    }
+
+    /// Begins to make a server follow that an action has found diverged, where that need not wait for a restart; whether it did.
+    fn rejoin_if_due(&self, context: &Context) -> Result<bool, Failure> {
+        match self.rejoin_due() {
+            Some(primary) => self.begin_rejoin(context, &primary).map(|()| true),
+            None => Ok(false),
+        }
     }
 
     /// What holds for an action.

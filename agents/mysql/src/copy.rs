@@ -1,28 +1,20 @@
 //! `rejoin=clone`: a server that has diverged gets a copy of the primary's data in place of its own.
 //!
-//! `start` only begins it, in a process of its own: it may take hours, and while any action runs, the cluster begins no
-//! failover. What only this server had stays in its binary logs, which are kept beside the data directory. A note stands there
-//! while the copy is made: a server with that note is nobody's equal, whatever its GTIDs say, and the next start makes the copy again.
+//! What only this server had stays in its binary logs, which are kept beside the data directory. A note stands there while the copy is made.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
-use std::time::{Duration, Instant};
 
-use ocf::{Context, Deadline, Failure, Outcome, Peers, Status};
-use process::{Files, Identity};
-use serde::{Deserialize, Serialize};
+use ocf::{Context, Failure, Outcome};
+use process::Files;
 
 use crate::agent::MySql;
 use crate::dialect::{Row, quoted};
-use crate::election;
-use crate::engine::Local;
 use crate::gtid::Flavour;
 use crate::limits;
-use crate::protocol::Instance;
 use crate::record::Record;
+use crate::rejoin::Rejoining;
 use crate::server::{CLONED_AND_ENDS, Fault, Places, Server};
-use crate::state::State;
 
 /// What is left free on a disk that binary logs are copied to. Bytes.
 const LEFT_FREE: u64 = 256 * 1024 * 1024;
@@ -86,144 +78,19 @@ enum Copied {
     ByProgram(String),
 }
 
-/// A copy that was begun since the node booted, in a file while it lasts.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Copying {
-    /// The process that makes it: the leader of a session.
-    pub(crate) worker: Identity,
-    /// Whose data.
-    primary: String,
-    /// When it began, since boot.
-    since: Duration,
-    /// Why it failed last.
-    failure: Option<String>,
-    /// How often.
-    #[serde(default)]
-    failures: u32,
-    /// When it is tried again, since boot.
-    #[serde(default)]
-    next: Option<Duration>,
-    /// Whose copy is made first.
-    #[serde(default)]
-    after: Option<String>,
-}
-
 impl MySql {
-    /// The copy that is being made, or has failed.
-    #[allow(clippy::disallowed_methods, reason = "what is remembered of a copy is root's")]
-    pub(crate) fn copying(&self) -> Option<Copying> {
-        serde_json::from_slice(&std::fs::read(self.volatile_file("copy")).ok()?).ok()
-    }
-
-    #[allow(clippy::disallowed_methods, reason = "what is remembered of a copy is root's")]
-    fn remember_copy(&self, copying: &Copying) -> Result<(), String> {
-        let path = self.volatile_file("copy");
-        let text = serde_json::to_vec(copying).map_err(|e| e.to_string())?;
-        process::write_atomically(&path, &text, 0o600).map_err(|e| format!("{}: {e}", path.display()))
-    }
-
-    #[allow(clippy::disallowed_methods, reason = "what is remembered of a copy is root's")]
-    fn forget_copy(&self) {
-        let _ = std::fs::remove_file(self.volatile_file("copy"));
-    }
-
-    fn change_copy(&self, change: impl FnOnce(Copying) -> Copying) -> Result<(), String> {
-        self.copying().map_or(Ok(()), |copying| self.remember_copy(&change(copying)))
-    }
-
-    /// Begins to copy the primary's data, and does not wait for it.
-    pub(crate) fn begin_copy(&self, context: &Context, primary: &str) -> Outcome {
-        let begun = |worker: &Identity| Copying {
-            worker: worker.clone(),
-            primary: primary.to_owned(),
-            since: process::since_boot(),
-            failure: None,
-            failures: 0,
-            next: None,
-            after: None,
-        };
-        let work = || {
-            let unlimited = Context {
-                deadline: Deadline::after(limits::FOR_EVER),
-                environment: context.environment.clone(),
-                log: Rc::clone(&context.log),
-            };
-            let agent = Self::with(&unlimited, self.params.clone());
-            // Tried again here, after a pause that grows: an instance that failed and was restarted for each attempt would count as failed for good
-            // after some, and would begin a whole copy with every monitor.
-            for failures in 1.. {
-                let copied = agent.copy_in_turn(&unlimited, primary);
-                agent.tell_turn(Turn::No);
-                let Err(failure) = copied else { break };
-                unlimited.log.error(format!("copy: {}", failure.reason));
-                let next = process::since_boot() + pause_after(failures);
-                // If it cannot be said, the monitor finds a copy that lasts.
-                let _ = agent.change_copy(|copying| Copying {
-                    failure: Some(failure.reason),
-                    failures,
-                    next: Some(next),
-                    after: None,
-                    ..copying
-                });
-                while process::since_boot() < next {
-                    std::thread::sleep(limits::KNOWN);
-                }
-                let _ = agent.change_copy(|copying| Copying { next: None, since: process::since_boot(), ..copying });
-            }
-            agent.forget_copy();
-            if let Err(failure) = agent.acknowledge_soon(&unlimited) {
-                unlimited.log.warning(format!("this replica acknowledges with one of its next monitors: {}", failure.reason));
-            }
-        };
-        process::detach(|worker| self.remember_copy(&begun(worker)), work)
-            .map_err(|e| Failure::generic(format!("the copy of {primary}'s data cannot be begun: {e}")))?;
-        context.log.notice(format!("copying {primary}'s data; this instance is of no use until that is done"));
-        Ok(())
-    }
-
-    /// Breaks a copy off, and forgets it.
-    ///
-    /// # Errors
-    /// When something of it goes on: it would write into what comes after it.
-    pub(crate) fn end_copy(&self) -> Outcome {
-        let Some(copying) = self.copying() else { return Ok(()) };
-        if !process::kill_session(&copying.worker, self.within(limits::BREAKING_OFF)) {
-            return Err(Failure::generic(format!(
-                "the processes of a copy (session {}) cannot be killed: they hang in the kernel, probably on the disk or the network",
-                copying.worker.pid
-            )));
-        }
-        self.tell_turn(Turn::No);
-        self.forget_copy();
-        Ok(())
-    }
-
-    /// What a monitor says of it.
-    pub(crate) fn copy_status(&self, copying: Copying) -> Result<Status, Failure> {
-        let Copying { worker, primary, since, failure, failures, next, after } = copying;
-        if !worker.is_alive() {
-            return Err(Failure::generic(
-                failure.unwrap_or_else(|| format!("the copy of {primary}'s data was broken off; it is begun anew")),
-            ));
-        }
-        let now = process::since_boot();
-        Ok(Status::Degraded(match (failure, next, after) {
-            (Some(why), Some(next), _) => {
-                let minutes = next.saturating_sub(now).as_secs().div_ceil(60);
-                format!("the copy of {primary}'s data failed {failures} times: {why}; next attempt in {minutes} min")
-            }
-            (_, _, Some(other)) => format!("the data of {primary} are copied here after those on {other}: one copy at a time"),
-            _ => format!("the data of {primary} are being copied here, for {} s so far", now.saturating_sub(since).as_secs()),
-        }))
-    }
-
     /// A copy when no other node makes one. A primary that feeds two at once serves its clients badly, and where two servers have diverged, the
     /// first one that is whole again is the one that acknowledges.
-    fn copy_in_turn(&self, context: &Context, primary: &str) -> Outcome {
+    pub(crate) fn copy_in_turn(&self, context: &Context, primary: &str) -> Outcome {
         self.await_turn(context);
         // Whoever is the primary by now.
         let recorded = self.record()?.map(|record| record.node).filter(|node| Some(node.as_str()) != self.node().ok());
         self.copy(context, recorded.as_deref().unwrap_or(primary))
+    }
+
+    /// No node waits for this one any more.
+    pub(crate) fn end_turn(&self) {
+        self.tell_turn(Turn::No);
     }
 
     fn tell_turn(&self, turn: Turn) {
@@ -251,75 +118,24 @@ impl MySql {
             }
             mine = Turn::Wants;
             self.tell_turn(mine);
-            let _ = self.change_copy(|copying| Copying { after: Some(other.to_owned()), ..copying });
+            self.change_rejoining(|rejoining| Rejoining { after: Some(other.to_owned()), ..rejoining });
             std::thread::sleep(limits::WAITING);
         }
-        let _ = self.change_copy(|copying| Copying { after: None, since: process::since_boot(), ..copying });
+        self.change_rejoining(|rejoining| Rejoining { after: None, since: process::since_boot(), ..rejoining });
     }
 
     fn copy(&self, context: &Context, primary: &str) -> Outcome {
         if self.needs_copy_first()? {
             return self.fetch_copy(context, primary);
         }
-        let state = self.state_file.load();
-        let server = match self.find_server(state.server()) {
-            Some(_) => self.connect(state.dialect(), limits::ANSWER)?,
-            // An attempt before this one ended it.
-            None => self.launch_and_connect(context)?,
-        };
-        if self.copy_is_unfinished() {
+        let server = self.server_to_rejoin(context)?;
+        if self.rejoin_is_unfinished() {
             return self.replace_by_copy(context, server, primary);
         }
         match self.diverged(context, server, primary)? {
             Some(server) => self.replace_by_copy(context, server, primary),
             None => Ok(()),
         }
-    }
-
-    fn launch_and_connect(&self, context: &Context) -> Result<Server, Failure> {
-        let peers = Peers::read(&context.environment);
-        let limit = context.deadline.left();
-        let launched = self.act(context, &self.rules(context), self.state_file.load(), |i| i.launch_to_copy(limit, peers))?;
-        if !launched {
-            return Err(Failure::generic("the server does not answer after its start"));
-        }
-        Ok(self.connect(self.state_file.load().dialect(), limits::ANSWER)?)
-    }
-
-    /// Has the server follow, over this connection.
-    fn follow(&self, context: &Context, server: Server, state: State, primary: &str, record: Option<&Record>) -> Outcome {
-        self.act_by(Local::over(self, context, server), context, &self.rules(context), state, |i| i.follow_after_copy(primary, record))
-    }
-
-    /// A last look before data are replaced: the server, if it has still what the primary has not. What others wrote may have come from the
-    /// primary itself, which records it with its next monitor.
-    fn diverged(&self, context: &Context, mut server: Server, primary: &str) -> Result<Option<Server>, Failure> {
-        let until = process::since_boot() + limits::RECORDING;
-        loop {
-            let Some(record) = self.record()? else { return Ok(Some(server)) };
-            let seen = server.observe()?;
-            let Some(errant) = election::errant(&seen.executed, &record) else {
-                context.log.notice("the primary has all that is here: no copy is needed");
-                self.follow(context, server, self.state_file.load(), primary, Some(&record))?;
-                return Ok(None);
-            };
-            if !election::came_from_elsewhere(&errant, &seen.server) || process::since_boot() >= until {
-                return Ok(Some(server));
-            }
-            std::thread::sleep(limits::KNOWN);
-        }
-    }
-
-    /// Where the binary logs are kept, and the note.
-    fn kept_directory(&self) -> PathBuf {
-        let name = self.params.datadir.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        self.params.datadir.with_file_name(format!("{name}.systole-kept"))
-    }
-
-    /// Makes it, where only root can, and gives it to the server's user.
-    fn make_kept_directory(&self) -> Outcome {
-        let directory = self.kept_directory();
-        self.account()?.give_directory(&directory).map_err(|e| cannot_keep(&directory, e))
     }
 
     fn note(&self) -> PathBuf {
@@ -340,8 +156,8 @@ impl MySql {
         }
     }
 
-    /// Whether a copy was begun and not ended: the data are neither the old nor the new ones.
-    pub(crate) fn copy_is_unfinished(&self) -> bool {
+    /// Whether a copy was begun and not ended.
+    pub(crate) fn copy_note_is_there(&self) -> bool {
         // What cannot be told does not count as whole.
         self.files(|files| files.exists(&self.note())).unwrap_or(true)
     }
@@ -360,7 +176,7 @@ impl MySql {
         Ok(note.lines().filter_map(|line| line.strip_prefix("logs ")).map(PathBuf::from).collect())
     }
 
-    fn write_note(&self, means: Means, logs: &[PathBuf]) -> Outcome {
+    fn write_copy_note(&self, means: Means, logs: &[PathBuf]) -> Outcome {
         let mut text = format!("{}\n", means.word());
         for log in logs {
             text.push_str(&format!("logs {}\n", log.display()));
@@ -383,10 +199,10 @@ impl MySql {
         if by_program {
             drop(server);
             self.end_server()?;
-            self.write_note(Means::Program, &logs)?;
+            self.write_copy_note(Means::Program, &logs)?;
             return self.fetch_copy(context, primary);
         }
-        self.write_note(Means::Plugin, &[])?;
+        self.write_copy_note(Means::Plugin, &[])?;
         context.log.notice(format!("replacing the data by a copy of {primary}'s"));
         let host = self.address_of(context, primary);
         let before = clone_status(&mut server)?;
@@ -394,13 +210,7 @@ impl MySql {
             .map_err(|fault| Failure::generic(format!("the data cannot be replaced by a copy of {primary}'s: {fault}")))?;
         drop(server);
         self.end_server()?;
-        // What is written here from now on must not get the names of what was given up: a new server_uuid is made.
-        match self.files(|files| files.remove(&self.params.datadir.join("auto.cnf"))) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Failure::generic(format!("{}/auto.cnf cannot be removed: {e}; remove it", self.params.datadir.display())));
-            }
-            _ => {}
-        }
+        self.forget_server_uuid()?;
         self.start_with_copy(context, primary, &Copied::ByPlugin(before))
     }
 
@@ -543,6 +353,7 @@ impl MySql {
             Copied::ByPlugin(before) => check_clone(&clone_status(&mut server)?, before)?,
             Copied::ByProgram(gtids) => server.run(&format!("SET GLOBAL gtid_slave_pos={}", quoted(gtids)))?,
         }
+        self.forget_rewind()?;
         self.files(|files| files.remove(&self.note())).map_err(|e| cannot_keep(&self.note(), e))?;
         context.log.notice(format!("the data are a copy of {source}'s now"));
         let mut state = self.state_file.load();
@@ -552,7 +363,7 @@ impl MySql {
         self.follow(context, server, state, primary, record.as_ref())
     }
 
-    fn address_of(&self, context: &Context, node: &str) -> String {
+    pub(crate) fn address_of(&self, context: &Context, node: &str) -> String {
         if let Some(known) = self.state_file.load().addresses.get(node) {
             return known.clone();
         }
@@ -561,40 +372,6 @@ impl MySql {
             None
         });
         given.unwrap_or_else(|| node.to_owned())
-    }
-
-    /// On a server whose data were copied: the monitors are far apart, and where no other replica is, every write waits for this one.
-    fn acknowledge_soon(&self, context: &Context) -> Outcome {
-        let copied = self.state_file.load().server().cloned();
-        let begin = Instant::now();
-        while begin.elapsed() < limits::SOON {
-            // Whoever has the lock acts on this server, and goes first.
-            if let Some(_lock) = self.lock_now() {
-                let state = self.state_file.load();
-                if state.server() != copied.as_ref() || state.promoted() || state.acknowledges() {
-                    return Ok(());
-                }
-                self.act(context, &self.rules(context), state, Instance::acknowledge_after_copy)?;
-            }
-            std::thread::sleep(limits::SOON_STEP);
-        }
-        Ok(())
-    }
-
-    /// # Errors
-    /// When it cannot be ended: nothing else may touch its data then.
-    fn end_server(&self) -> Outcome {
-        let Some(process) = self.find_server(self.state_file.load().server()) else { return Ok(()) };
-        self.watcher().end();
-        process.terminate();
-        if process.wait_gone(limits::BEFORE_COPY) {
-            return Ok(());
-        }
-        process.kill();
-        if process.wait_gone(limits::BEFORE_COPY) {
-            return Ok(());
-        }
-        Err(Failure::generic(format!("the server (pid {}) cannot be ended, so its data are not replaced", process.pid)))
     }
 }
 
@@ -605,11 +382,6 @@ fn goes_before<'a>(me: &str, mine: Turn, told: &'a BTreeMap<String, String>) -> 
     let at = |turn: Turn| others().filter(move |(_, said)| Turn::parse(said) == Some(turn)).map(|(node, _)| node.as_str());
     let rivals = |turn| at(turn).find(|node| *node < me);
     if mine == Turn::Copies { rivals(Turn::Copies) } else { at(Turn::Copies).next().or_else(|| rivals(Turn::Wants)) }
-}
-
-/// How long after so many failures it is tried again.
-fn pause_after(failures: u32) -> Duration {
-    limits::FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(limits::LONGEST_PAUSE)
 }
 
 /// Whether a path is below a directory, by its real name if it has one.
@@ -679,7 +451,7 @@ pub(crate) fn load_clone(server: &mut Server) -> Result<(), Fault> {
     Ok(())
 }
 
-fn cannot_keep(path: &Path, e: std::io::Error) -> Failure {
+pub(crate) fn cannot_keep(path: &Path, e: std::io::Error) -> Failure {
     Failure::generic(format!("{}: {e}: the binary logs cannot be kept, so no copy is made; free space or correct the mode", path.display()))
 }
 
@@ -725,12 +497,6 @@ mod tests {
         assert_eq!(before(Turn::Copies, &[("c", "copies")]), None, "both began in one moment");
         assert_eq!(before(Turn::Copies, &[("a", "copies")]).as_deref(), Some("a"));
         assert_eq!(before(Turn::Copies, &[("a", "wants")]), None);
-    }
-
-    #[test]
-    fn the_pause_grows_up_to_an_hour() {
-        let pauses: Vec<u64> = [1, 2, 3, 8, 100, u32::MAX].into_iter().map(|n| pause_after(n).as_secs()).collect();
-        assert_eq!(pauses, [30, 60, 120, 3600, 3600, 3600]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub(crate) use promotable::Verdict;
 
 use crate::gtid::Gtids;
 use crate::record::{Durability, Record, Stamp};
+use crate::reign;
 
 /// Why a server is no candidate whatever its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -124,6 +125,8 @@ pub(crate) struct Position {
     pub(crate) untouched: bool,
     /// Whether its disk is full: it holds what it holds, and is a primary only when nobody else can be.
     pub(crate) cramped: bool,
+    /// Whether it would give names of transactions again that were taken back there: another server may hold those.
+    pub(crate) reuses: bool,
     /// Operator's preference: lower is better.
     pub(crate) priority: u32,
     /// Under which record it acknowledged.
@@ -145,6 +148,7 @@ impl Position {
             kept: false,
             untouched: false,
             cramped: false,
+            reuses: false,
             priority: 100,
             acknowledging: None,
             executed: Gtids::Empty,
@@ -156,7 +160,7 @@ impl Position {
     /// As a private attribute. Reads back by [`Self::parse`].
     pub(crate) fn print(&self) -> String {
         let mut flags = String::new();
-        for (is, letter) in [(self.complete, 'c'), (self.kept, 'k'), (self.untouched, 'u'), (self.cramped, 'f')] {
+        for (is, letter) in [(self.complete, 'c'), (self.kept, 'k'), (self.untouched, 'u'), (self.cramped, 'f'), (self.reuses, 'r')] {
             if is {
                 flags.push(letter);
             }
@@ -187,7 +191,7 @@ impl Position {
         let mut unfit = None;
         for letter in flags.chars() {
             match letter {
-                'c' | 'k' | 'u' | 'f' => {}
+                'c' | 'k' | 'u' | 'f' | 'r' => {}
                 'D' => unfit = Some(Unfit::NoServer),
                 'R' => unfit = Some(Unfit::Recovering),
                 'U' => unfit = Some(Unfit::Unasked),
@@ -201,6 +205,7 @@ impl Position {
             kept: flags.contains('k'),
             untouched: flags.contains('u'),
             cramped: flags.contains('f'),
+            reuses: flags.contains('r'),
             priority: priority.parse().ok()?,
             acknowledging,
             executed: set(executed)?,
@@ -296,7 +301,7 @@ pub(crate) fn relaxed(record: &Record, set: &Gtids) -> Record {
     Record { relaxed: true, ..rewritten(record, set) }
 }
 
-fn rewritten(record: &Record, set: &Gtids) -> Record {
+pub(crate) fn rewritten(record: &Record, set: &Gtids) -> Record {
     let set = match record.durability {
         Durability::Lossless => Some(set.clone()),
         // Nothing is marked, and an election asks its candidates for this set: it stays what any replica has.
@@ -323,6 +328,10 @@ pub(crate) struct Reign<'a> {
     /// The nodes whose instances run: those that were asked. Who of them was not heard may still follow this server from a reign of it
     /// before, with acknowledgements on, since nobody has switched them off: it is a member whatever it holds.
     pub(crate) running: &'a BTreeSet<String>,
+    /// Whether every write waits for replicas, from the first one on.
+    pub(crate) waits: bool,
+    /// Whether account is kept of what nobody can have been told of.
+    pub(crate) keeps_account: bool,
     /// The highest epoch that this node remembers: the count goes on when an operator's decision named none. With one
     /// epoch twice, what a server remembers of the first would pass for the second.
     pub(crate) remembered: u64,
@@ -354,6 +363,7 @@ pub(crate) fn successor(before: Option<&Record>, reign: &Reign<'_>, positions: &
         acknowledgements: reign.acknowledgements.max(1),
         active,
         relaxed: !reign.durable,
+        unbroken: reign.keeps_account.then(|| reign::unbroken(before, reign, epoch)),
         set: Some(reign.set.clone()),
     }
 }
@@ -639,11 +649,11 @@ impl Election<'_> {
         self.holder_of(&all, everybody).unwrap_or_else(|| self.nobody_holds(&all))
     }
 
-    /// Whether this is the recorded primary and may have lost its newest transactions in a crash. It would give their
+    /// Whether this is the recorded primary and may have lost its newest transactions in a crash, or one whose were taken back. It would give their
     /// identities away again, to others, and a replica that got the lost ones could not tell. So it is promoted only when
     /// everybody is here, and none has one that it has not.
     fn cut(&self, node: &str, position: &Position) -> bool {
-        node == self.record.node && !position.complete && !position.kept
+        position.reuses || node == self.record.node && !position.complete && !position.kept
     }
 
     /// Whether no server that was heard, member or not, has anything else.

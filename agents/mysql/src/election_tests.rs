@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::gtid::Flavour;
+use crate::record::Unbroken;
+use crate::reign::broken;
 use proptest::prelude::*;
 
 const A: &str = "aaaaaaaa-0000-0000-0000-000000000001";
@@ -22,6 +24,7 @@ fn names(nodes: &[&str]) -> BTreeSet<String> {
 fn record(active: &[&str]) -> Record {
     Record {
         relaxed: false,
+        unbroken: None,
         epoch: 1,
         change: 2,
         node: "a".into(),
@@ -45,6 +48,7 @@ fn back(executed: &str) -> Position {
         kept: false,
         untouched: false,
         cramped: false,
+        reuses: false,
         priority: 100,
         acknowledging: None,
         executed: set(executed),
@@ -494,6 +498,8 @@ fn a_reign_begins() {
         durability: Durability::Lossless,
         acknowledgements: 1,
         running: &names(&["a", "b", "c", "h", "i"]),
+        waits: true,
+        keeps_account: false,
         remembered: 0,
     };
     let positions: BTreeMap<String, Position> = [
@@ -520,6 +526,63 @@ fn a_reign_begins() {
     assert_eq!(successor(Some(&decided), &reign, &positions).epoch, 2);
     assert_eq!(successor(Some(&decided), &Reign { remembered: 7, ..reign.clone() }, &BTreeMap::new()).epoch, 8);
     assert_eq!(successor(None, &reign, &BTreeMap::new()).stamp(), stamp(1, 0));
+}
+
+/// From which epoch on nothing was given up, by the record before and how the next reign begins.
+#[test]
+fn account_is_kept_as_long_as_nothing_is_given_up() {
+    let mine = set("A:1-9");
+    let begins = |before: Option<&Record>, durability, waits, keeps_account| {
+        let running = names(&[]);
+        let reign = Reign {
+            durable: true,
+            node: "b",
+            server: B,
+            set: &mine,
+            durability,
+            acknowledgements: 1,
+            running: &running,
+            waits,
+            keeps_account,
+            remembered: 6,
+        };
+        successor(before, &reign, &BTreeMap::new()).unbroken
+    };
+    let (lossless, loose) = (Durability::Lossless, Durability::AsyncAllowed);
+    let anew = |since| Some(Unbroken::begin(since, &mine));
+    let stands = Some(Unbroken { since: 3, mark: 7 });
+    let kept = Record { unbroken: stands, ..record(&["b"]) };
+    let told = Record { unbroken: Some(Unbroken { since: 1, mark: 7 }), ..kept.clone() };
+    let decided = Record::parse("epoch=6 node=b").unwrap();
+    let of_loss = Record { durability: loose, ..kept.clone() };
+    assert_eq!(begins(Some(&kept), lossless, true, true), stands, "elected by what was acknowledged");
+    assert_eq!(begins(Some(&kept), loose, true, true), stands, "what it tells of itself is its successor's matter");
+    assert_eq!(begins(Some(&kept), lossless, false, true), anew(8), "it tells of what nobody has before it begins to wait");
+    assert_eq!(begins(Some(&of_loss), lossless, true, true), anew(7), "loss was allowed");
+    assert_eq!(begins(Some(&decided), lossless, true, true), anew(7), "an operator has decided");
+    assert_eq!(begins(None, lossless, true, true), anew(7), "nobody was recorded");
+    assert_eq!(begins(Some(&record(&["b"])), lossless, true, true), anew(7), "nobody kept account");
+    assert_eq!(begins(Some(&kept), lossless, true, false), None);
+    let told = broken(&told, &mine).unwrap();
+    assert_eq!((told.unbroken, told.stamp(), told.set.as_ref()), (Some(Unbroken::begin(2, &mine)), stamp(1, 3), Some(&mine)));
+    assert_eq!((broken(&told, &mine), broken(&record(&["b"]), &mine)), (None, None), "it is said once");
+}
+
+/// It would give names again that another server may hold, so it is as one that has lost its newest transactions.
+#[test]
+fn who_would_give_names_again_is_promoted_only_over_everybody() {
+    let r = record(&["b", "c"]);
+    let reuses = |position: Position| Position { reuses: true, ..position };
+    let verdict = |positions: &[(&str, Position)]| {
+        let positions: BTreeMap<String, Position> = positions.iter().map(|(n, p)| ((*n).to_owned(), p.clone())).collect();
+        let running = names(&["a", "b", "c"]);
+        elect(&Question { me: "b", record: Some(&r), positions: &positions, running: &running, servers: Some(3), decide: "DECIDE" })
+    };
+    let whole = [("a", back("A:1-5")), ("b", reuses(at("A:1-5", ""))), ("c", unfit(Unfit::Unsound, at("A:1-5", "")))];
+    assert!(matches!(verdict(&whole), Verdict::GoOn(_)), "{:?}", verdict(&whole));
+    assert!(!matches!(verdict(&whole[1..]), Verdict::GoOn(_)), "who is not heard may hold them");
+    let clean = [("b", at("A:1-5", "")), ("c", unfit(Unfit::Unsound, at("A:1-5", "")))];
+    assert!(matches!(verdict(&clean), Verdict::GoOn(_)));
 }
 
 #[test]
@@ -630,12 +693,12 @@ fn gtids() -> impl Strategy<Value = Gtids> {
 proptest! {
     #[test]
     fn a_position_reads_back(
-        round in "[0-9]{1,5}\\.[0-9]{1,5}-[0-9a-z.-]{0,12}", complete: bool, kept: bool, untouched: bool, cramped: bool, priority: u32,
+        round in "[0-9]{1,5}\\.[0-9]{1,5}-[0-9a-z.-]{0,12}", complete: bool, kept: bool, untouched: bool, cramped: bool, reuses: bool, priority: u32,
         acknowledging in proptest::option::of((any::<(u64, u64)>(), gtids())), executed in gtids(), received in proptest::option::of(gtids()),
         unfit in proptest::option::of(prop_oneof![Just(Unfit::NoServer), Just(Unfit::Recovering), Just(Unfit::Unsound), Just(Unfit::Unasked)]),
     ) {
         let acknowledging = acknowledging.map(|((epoch, change), mark)| Acknowledging { stamp: stamp(epoch, change), mark });
-        let position = Position { round, complete, kept, untouched, cramped, priority, acknowledging, executed, received, unfit };
+        let position = Position { round, complete, kept, untouched, cramped, reuses, priority, acknowledging, executed, received, unfit };
         prop_assert_eq!(Position::parse(&position.print()), Some(position));
     }
 

@@ -67,7 +67,9 @@ impl<'a> Local<'a> {
             OfHost::OptionFile => Event::Texts(vec![mysql.config_path().display().to_string()]),
             OfHost::MayStart => Event::Done(mysql.refuse_exposure()),
             OfHost::NeedsCopyFirst => Event::Own(Answer::Whether(mysql.needs_copy_first())),
-            OfHost::CopyIsUnfinished => Event::Flag(mysql.copy_is_unfinished()),
+            OfHost::RejoinIsUnfinished => Event::Flag(mysql.rejoin_is_unfinished()),
+            OfHost::ForgetReign => Event::Done(mysql.forget_reign()),
+            OfHost::GivenUp => Event::Texts(mysql.given_up().into_iter().collect()),
             OfHost::MakeData => Event::Done(mysql.create_if_wanted(self.context)),
             OfHost::IsCramped => Event::Flag(mysql.is_cramped()),
             OfHost::Exposed => Event::Texts(mysql.exposed().into_iter().collect()),
@@ -128,6 +130,10 @@ impl<'a> Local<'a> {
             OfServer::ReleaseWaiting { held, enough, limit } => Answer::Counted(self.server().and_then(|server| {
                 server.release_waiting(limit, |logged| held.iter().filter(|held| held.contains(logged)).count() >= enough)
             })),
+            OfServer::NoteReign(note) => {
+                let mysql = self.mysql;
+                Answer::Told(self.server().and_then(|server| mysql.note_reign(server, note)))
+            }
             OfServer::Equip => {
                 let mysql = self.mysql;
                 Answer::Equipped(self.server().and_then(|server| equip(mysql, server)).map(Box::new))
@@ -287,7 +293,7 @@ fn cpu_ticks(process: &Identity) -> u64 {
 /// Where a test can kill the agent: builds with the feature `fault-points` end here when the file systole-fault-point in
 /// HA_RSCTMP holds this step's name. Other builds never come here.
 #[allow(clippy::disallowed_methods, reason = "a test's file, in root's directory for state")]
-fn fault_point(step: &str) {
+pub(crate) fn fault_point(step: &str) {
     // Pacemaker does not set it.
     let directory = std::env::var_os("HA_RSCTMP").unwrap_or_else(|| "/run/resource-agents".into());
     let file = std::path::Path::new(&directory).join("systole-fault-point");

@@ -21,10 +21,13 @@ mod preference;
 mod premises;
 mod protocol;
 mod record;
+mod reign;
+mod rejoin;
 pub mod rewind;
 mod sequences;
 mod server;
 mod state;
+mod taking_back;
 mod validate;
 
 pub use agent::MySql;

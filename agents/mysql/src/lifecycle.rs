@@ -33,18 +33,18 @@ const MAY_GAIN: Capabilities = Capabilities::DAC_OVERRIDE
     .union(Capabilities::SYS_NICE);
 
 impl MySql {
-    /// Starts the server, closed for writes, following nobody or the primary. Returns whose data are to be copied here, if
-    /// that remains to be done.
+    /// Starts the server, closed for writes, following nobody or the primary. Returns of which primary it has diverged, if it is to be made to
+    /// follow that.
     pub(crate) fn start_unpromoted(&self, context: &Context) -> Result<Option<String>, Failure> {
         if let Some(failure) = context.environment.without_notify(true) {
             return Err(failure);
         }
         self.check_node()?;
-        if self.copying().is_some_and(|copying| copying.worker.is_alive()) {
+        if self.rejoining().is_some_and(|rejoining| rejoining.worker.is_alive()) {
             context.log.notice("the primary's data are being copied here already");
             return Ok(None);
         }
-        self.end_copy()?;
+        self.end_rejoin()?;
         let peers = Peers::read(&context.environment);
         self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.start(peers))
     }
@@ -234,7 +234,7 @@ impl MySql {
     /// Stops the server, whatever it takes.
     pub(crate) fn stop_surely(&self, context: &Context) -> Outcome {
         // First: it may start a server. What is left of it is told of in the end.
-        let copy_ended = self.end_copy();
+        let copy_ended = self.end_rejoin();
         self.withdraw(context);
         let state = self.state_file.load();
         let process = self.find_server(state.server());

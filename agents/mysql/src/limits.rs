@@ -112,3 +112,11 @@ pub(crate) const FIRST_PAUSE: Duration = Duration::from_secs(30);
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// How long a primary may take to record transactions of another origin: its monitor does that.
 pub(crate) const RECORDING: Duration = Duration::from_secs(30);
+/// How long a statement may take that takes rows back or compares them: as many as there are.
+pub(crate) const REWINDING: Duration = Duration::from_secs(600);
+/// How long a server that took something back may need until it has what the primary has.
+pub(crate) const CATCHING_UP: Duration = Duration::from_secs(3600);
+/// How long rows are looked at that change all the time.
+pub(crate) const MOVING: Duration = Duration::from_secs(20);
+/// How often.
+pub(crate) const COMPARING_STEP: Duration = Duration::from_millis(50);

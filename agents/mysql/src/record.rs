@@ -29,6 +29,37 @@ impl fmt::Display for Stamp {
     }
 }
 
+/// From which epoch on each primary held all that a client can have been told of in the epochs before, and told nobody of what it alone had: up
+/// to now, this epoch included. What a server wrote in one of these epochs and the primary does not have, nobody was told of.
+///
+/// As text `7:1a2b3c4d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Unbroken {
+    /// The first epoch.
+    pub(crate) since: u64,
+    /// What tells it from another epoch of this number: where the count of epochs was lost, it begins anew. A checksum of what the primary had.
+    pub(crate) mark: u32,
+}
+
+impl Unbroken {
+    /// It begins with this epoch, in which the primary has this.
+    pub(crate) fn begin(since: u64, set: &Gtids) -> Self {
+        Self { since, mark: crc32fast::hash(set.to_string().as_bytes()) }
+    }
+
+    /// Reads `7:1a2b3c4d`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (since, mark) = text.split_once(':')?;
+        Some(Self { since: since.parse().ok()?, mark: u32::from_str_radix(mark, 16).ok()? })
+    }
+}
+
+impl fmt::Display for Unbroken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{:08x}", self.since, self.mark)
+    }
+}
+
 /// What a client was promised in an epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum Durability {
@@ -78,6 +109,8 @@ pub(crate) struct Record {
     pub(crate) active: BTreeSet<String>,
     /// Whether the primary ran with settings under which its disk may lack what it committed, at any time since it was promoted.
     pub(crate) relaxed: bool,
+    /// Since when nothing was given up that a client can have been told of. `None` when nobody keeps account.
+    pub(crate) unbroken: Option<Unbroken>,
     /// All that the primary had logged when this was written, whether acknowledged or not. `None` when an operator
     /// decided. With `async-allowed`: when it was promoted.
     pub(crate) set: Option<Gtids>,
@@ -104,6 +137,7 @@ impl Record {
             acknowledgements: 1,
             active: BTreeSet::new(),
             relaxed: false,
+            unbroken: None,
             set: None,
         };
         for word in text.split_whitespace() {
@@ -115,6 +149,7 @@ impl Record {
                 ("durability", value) => record.durability = Durability::parse(value).ok_or_else(malformed)?,
                 ("acknowledgements", value) => record.acknowledgements = value.parse().ok().filter(|n| *n > 0).ok_or_else(malformed)?,
                 ("disk", "relaxed") => record.relaxed = true,
+                ("unbroken", value) => record.unbroken = Some(Unbroken::parse(value).ok_or_else(malformed)?),
                 ("active", value) => record.active = value.split(',').filter(|n| !n.is_empty()).map(str::to_owned).collect(),
                 ("set", value) => record.set = Some(Gtids::parse_any(value).map_err(|why| format!("{}: {why}", malformed()))?),
                 _ => return Err(malformed()),
@@ -180,6 +215,10 @@ impl fmt::Display for Record {
         if self.relaxed {
             f.write_str(" disk=relaxed")?;
         }
+        // An agent before this one does not read it: it is written only where transactions are taken back, which that one cannot do.
+        if let Some(unbroken) = self.unbroken {
+            write!(f, " unbroken={unbroken}")?;
+        }
         if let Some(set) = &self.set {
             write!(f, " set={set}")?;
         }
@@ -228,6 +267,7 @@ mod tests {
             "",
             "lxc1",
             "epoch=x node=a",
+            "node=a unbroken=7",
             "node=",
             "epoch=3",
             "node=a colour=red",
@@ -263,12 +303,13 @@ mod tests {
     proptest! {
         #[test]
         fn a_record_reads_back(
-            epoch: u64, change: u64, node in "[A-Z0-9.-]{1,20}", reign in proptest::option::of(("[0-9a-f-]{1,36}", gtids())), lossless: bool, relaxed: bool,
+            epoch: u64, change: u64, node in "[A-Z0-9.-]{1,20}", reign in proptest::option::of(("[0-9a-f-]{1,36}", gtids())), lossless: bool, relaxed: bool, unbroken: Option<(u64, u32)>,
             acknowledgements in 1..9_usize, active in proptest::collection::btree_set("[a-z0-9.-]{1,9}", 0..4),
         ) {
             let durability = if lossless { Durability::Lossless } else { Durability::AsyncAllowed };
             let (server, set) = reign.unzip();
-            let record = Record { epoch, change, node, server, durability, acknowledgements, relaxed, active: active.into_iter().filter(|n| n.chars().any(|c| c.is_ascii_lowercase())).collect(), set };
+            let unbroken = unbroken.map(|(since, mark)| Unbroken { since, mark });
+            let record = Record { epoch, change, node, server, durability, acknowledgements, relaxed, unbroken, active: active.into_iter().filter(|n| n.chars().any(|c| c.is_ascii_lowercase())).collect(), set };
             prop_assert_eq!(Record::parse(&record.to_string()), Ok(record));
         }
 

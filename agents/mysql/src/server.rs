@@ -3,6 +3,8 @@
 //! Every call has a time limit. After one that was not answered in time the connection is of no more use: an answer that
 //! came later would be taken for that of the next question.
 
+mod elsewhere;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -211,7 +213,8 @@ impl Server {
         self.rows_within(sql, self.limit)
     }
 
-    fn rows_within(&mut self, sql: &str, limit: Duration) -> Result<Vec<Row>, Fault> {
+    /// The same within another limit.
+    pub(crate) fn rows_within(&mut self, sql: &str, limit: Duration) -> Result<Vec<Row>, Fault> {
         let Some(conn) = self.conn.as_mut() else { return Err(Fault::Silent("the connection was given up".into())) };
         let limit = self.deadline.map_or(limit, |deadline| limits::step(limit, deadline.left()));
         let answer = self.runtime.block_on(async { tokio::time::timeout(limit, bounded(conn, sql)).await });

@@ -175,6 +175,8 @@ pub(crate) struct Primary {
     pub(crate) epoch: Option<u64>,
     /// The record of its promotion.
     pub(crate) claim: Option<Record>,
+    /// The epoch of which it noted beside its data that it reigns.
+    pub(crate) noted: Option<u64>,
     /// When writes were opened, since boot.
     pub(crate) opened: Option<Duration>,
     /// Nodes whose server was stopped, or that resigned. They leave the record when the others have all.

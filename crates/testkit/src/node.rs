@@ -79,6 +79,8 @@ pub struct NodeOf<K: Kind> {
     pub server: K,
     /// The cluster's stand-in, when there is one.
     pub cluster: Option<FakeCluster>,
+    /// Parameters beside those that every test needs.
+    pub parameters: Vec<(&'static str, String)>,
     /// `clone-max`: how many nodes the group has.
     pub(crate) size: usize,
 }
@@ -93,7 +95,7 @@ impl<K: Kind> NodeOf<K> {
     pub(crate) fn new(name: &str, directory: PathBuf, (address, port): (String, u16), server: K, own: &[&str]) -> Self {
         require();
         crate::wait::begin_to_count();
-        let node = Self { name: name.to_owned(), directory, address, port, server, cluster: None, size: 1 };
+        let node = Self { name: name.to_owned(), directory, address, port, server, cluster: None, parameters: vec![], size: 1 };
         for part in ["run", "state"].iter().chain(own) {
             fs::create_dir_all(node.directory.join(part)).unwrap();
         }
@@ -135,6 +137,7 @@ impl<K: Kind> NodeOf<K> {
     pub fn agent_at(&self, path: &str) -> Agent {
         let agent = Agent::new(path, K::RESOURCE).variable("HA_RSCTMP", self.state()).variable("HA_LOGFILE", self.directory.join("ha.log"));
         let agent = K::parameters(self, agent);
+        let agent = self.parameters.iter().fold(agent, |agent, (name, value)| agent.parameter(name, value));
         let Some(cluster) = &self.cluster else { return agent };
         agent
             .variable("PATH", cluster.path())

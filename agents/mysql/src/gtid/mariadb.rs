@@ -109,6 +109,11 @@ impl MariaDbState {
         })
     }
 
+    /// See [`super::Gtids::may_give_again`]. The next number of a domain is the one behind its newest.
+    pub(crate) fn is_behind(&self, names: &Self) -> bool {
+        names.domains.iter().any(|(domain, names)| self.domains.get(domain).is_none_or(|mine| mine.head.1 < names.head.1))
+    }
+
     /// See [`super::Gtids::errant`]. The newest transaction of a domain must be the primary's own or in `base`. An older one is
     /// errant when `base` knows its server and not so far, or when it is beyond all of `base`; otherwise it may come
     /// from before the backup that `base` was seeded from.

@@ -130,6 +130,16 @@ impl Gtids {
         }
     }
 
+    /// Whether a server that holds this may give one of these names to what it writes next. MySQL's do not: they get another `server_uuid` when
+    /// names were given up.
+    pub(crate) fn may_give_again(&self, names: &Self) -> bool {
+        match (self, names) {
+            (Self::MariaDb(mine), Self::MariaDb(names)) => mine.is_behind(names),
+            (Self::Empty, Self::MariaDb(_)) => true,
+            _ => false,
+        }
+    }
+
     /// What it holds, with what `history` knows of the time before a backup that it was made from (MariaDB).
     pub(crate) fn with_history(&self, history: &Self) -> Self {
         match (self, history) {

@@ -319,3 +319,12 @@ fn a_server_made_from_a_backup_learns_what_came_before() {
     assert_eq!(whole.to_string(), "0-11-28,0-13-50");
     assert!(whole.contains(&MariaDbState::parse("0-11-28").unwrap()));
 }
+
+#[test]
+fn a_mariadb_counts_on_from_what_it_holds() {
+    let set = |text: &str| Gtids::parse_any(text).unwrap();
+    let given_up = set("0-1-103");
+    assert!(set("0-1-100").may_give_again(&given_up) && Gtids::Empty.may_give_again(&given_up));
+    assert!(set("1-1-200").may_give_again(&given_up), "another domain");
+    assert!(!set("0-1-100,0-2-103").may_give_again(&given_up), "the next number is 104");
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ocf::{Failure, Outcome, Peers};
 use process::Identity;
 
-use super::{Instance, OfDaemon, OfProcess, OfServer, Sight, Word, answer, no_such_fault};
+use super::{Instance, OfDaemon, OfHost, OfProcess, OfServer, Sight, Word, answer, no_such_fault};
 use crate::election::Unfit;
 use crate::limits;
 use crate::observation::Observation;
@@ -65,6 +65,10 @@ impl Instance<'_> {
         if was_promoted {
             let cut = self.count(OfServer::CutClients).await?;
             self.tell(Word::Settle).await?;
+            if self.params().rejoin.takes_back() {
+                // Whoever writes here by hand from now on is told that it is done.
+                self.perform(OfHost::ForgetReign).await?;
+            }
             self.notice(format!("demoted, {cut} sessions ended")).await;
         }
         self.state.end_reign();

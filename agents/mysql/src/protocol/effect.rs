@@ -17,6 +17,7 @@ use crate::membership::Membership;
 use crate::observation::{Observation, Replica};
 use crate::params::Params;
 use crate::record::Record;
+use crate::reign::Note;
 use crate::server::{Attached, Fault, SemiSyncStatus};
 use crate::state::State;
 
@@ -139,6 +140,8 @@ pub(crate) enum OfServer {
     EndWaiting(Duration),
     /// Tell those who wait that all is well, as long as so many of these sets hold all that is logged. Answered by [`Answer::Counted`].
     ReleaseWaiting { held: Vec<Gtids>, enough: usize, limit: Duration },
+    /// Note beside the data that it reigns, with the file of the log that is written to. Answered by [`Answer::Told`].
+    NoteReign(Note),
     /// Load what the server needs, and look at it then. Answered by [`Answer::Equipped`].
     Equip,
 }
@@ -169,8 +172,12 @@ pub(crate) enum OfHost {
     MayStart,
     /// Whether no server can be started before a copy has been made. Answered by [`Answer::Whether`].
     NeedsCopyFirst,
-    /// Whether a copy was begun and not ended. Answered by [`Event::Flag`].
-    CopyIsUnfinished,
+    /// Whether a copy, or taking back, was begun and not ended. Answered by [`Event::Flag`].
+    RejoinIsUnfinished,
+    /// Take away what was noted of a reign.
+    ForgetReign,
+    /// Say which names of transactions were taken back here, and may be given to others. Answered by [`Event::Texts`].
+    GivenUp,
     /// Make the data directory when it holds no database and the operator wants that.
     MakeData,
     /// Whether the disk of the data is as good as full. Answered by [`Event::Flag`].

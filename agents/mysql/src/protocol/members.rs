@@ -17,6 +17,7 @@ use crate::membership::Membership;
 use crate::observation::Observation;
 use crate::premises;
 use crate::record::{Durability, Record, Stamp};
+use crate::reign::{self, Note};
 use crate::server::Fault;
 
 /// How many barriers may be waiting in the server.
@@ -83,10 +84,29 @@ impl Instance<'_> {
         self.acknowledgers(seen, record).await
     }
 
+    /// What this primary writes and no other server has when it dies, nobody was told of: that is so as long as the record says so, and only of
+    /// what it wrote since it noted that.
+    async fn keep_account(&mut self, mut record: Record) -> Result<Record, Failure> {
+        if self.state.primary().is_some_and(|primary| primary.weakened.is_some()) {
+            if let Some(next) = reign::broken(&record, &self.logged().await?) {
+                self.replace_record(Some(&record), &next).await?;
+                record = next;
+            }
+        }
+        let noted = self.state.primary().and_then(|primary| primary.noted) == Some(record.epoch);
+        let Some(note) = Note::of(&record).filter(|_| self.params().rejoin.takes_back() && !noted) else { return Ok(record) };
+        match answer!(self.ask(OfServer::NoteReign(note)).await, Told, no_such_fault) {
+            Ok(()) => self.state.as_primary(|primary| primary.noted = Some(record.epoch)),
+            Err(fault) => self.warning(format!("this reign cannot be noted, so nothing of it is taken back one day: {fault}")).await,
+        }
+        Ok(record)
+    }
+
     /// The record names who may acknowledge.
     async fn acknowledgers(&mut self, seen: &Observation, record: Record) -> Outcome {
         let status = self.semi_sync().await?;
         self.keep_waiting(seen, &record, status.active).await?;
+        let record = self.keep_account(record).await?;
         if self.left() < limits::TO_GO_ON {
             return Ok(());
         }
@@ -382,6 +402,8 @@ impl Instance<'_> {
             acknowledgements: self.acknowledgements(),
             durable: seen.durable,
             running: &attached,
+            waits: false,
+            keeps_account: self.params().rejoin.takes_back(),
             remembered: self.state.memory.epoch(),
         };
         let record = election::successor(before.as_ref(), &reign, &BTreeMap::new());

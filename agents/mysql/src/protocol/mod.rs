@@ -227,8 +227,8 @@ impl<'a> Instance<'a> {
         replaced.map_err(NotReplaced::into_failure)
     }
 
-    async fn copy_is_unfinished(&mut self) -> bool {
-        self.flag(OfHost::CopyIsUnfinished).await
+    async fn rejoin_is_unfinished(&mut self) -> bool {
+        self.flag(OfHost::RejoinIsUnfinished).await
     }
 
     async fn is_cramped(&mut self) -> bool {

@@ -6,6 +6,7 @@ use process::Identity;
 use super::{Instance, OfAttributes, OfDaemon, OfProcess, Sight, Word, hanging};
 use crate::limits;
 use crate::observation::{Observation, Replica, Thread};
+use crate::params::Rejoin;
 use crate::preference::{self, Circumstances};
 use crate::premises::{self, Finding};
 use crate::state::{Primary, Role, State, Unpromoted};
@@ -219,8 +220,8 @@ impl Instance<'_> {
     }
 
     async fn status_or_copy(&mut self, seen: &Observation, findings: &[Finding]) -> Result<Status, Failure> {
-        if self.state.errant().is_some() && self.params().rejoin.copies() && !self.is_cramped().await {
-            // The restart that follows finds time for the copy. It needs room.
+        if self.state.errant().is_some() && self.params().rejoin == Rejoin::Clone && !self.is_cramped().await {
+            // The restart that follows finds time for the copy. It needs room. Where transactions may be taken back, nobody waits for a restart.
             return Err(Failure::generic(self.errant_reason().await));
         }
         Ok(self.status(seen, findings).await)

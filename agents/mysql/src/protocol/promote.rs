@@ -110,6 +110,8 @@ impl Instance<'_> {
             acknowledgements,
             durable: seen.durable,
             running,
+            waits: lossless,
+            keeps_account: self.params().rejoin.takes_back(),
             remembered: self.state.memory.epoch(),
         };
         let next = election::successor(before, &reign, positions);

@@ -3,11 +3,12 @@
 use ocf::{Failure, Outcome};
 use pacemaker::Score;
 
-use super::{Instance, OfCluster, Word};
+use super::{Instance, OfCluster, OfHost, Word};
 use crate::election;
 use crate::limits;
 use crate::observation::{Observation, Replica, Thread};
 use crate::record::Record;
+use crate::rejoin::UNFINISHED;
 use crate::state::Broken;
 
 /// How many monitors in a row may find replication broken before the replica ceases to acknowledge.
@@ -16,14 +17,28 @@ const PATIENCE: u32 = 2;
 /// How many monitors in a row may find transactions that others wrote and that the primary has not recorded: its own monitor does that.
 const FOREIGN_PATIENCE: u32 = 4;
 
+/// Instead of transactions that the primary does not have.
+pub(super) const NOT_ENDED: &str = "what was begun to make it follow is not ended";
+
 impl Instance<'_> {
     /// Makes a server follow whose data were copied, over a connection that there is.
     pub(crate) async fn follow_after_copy(mut self, primary: &str, record: Option<&Record>) -> Outcome {
         self.rejoin(primary, record).await
     }
 
+    /// The same of a server that has taken something back, over a connection that there is: it is not whole before its rows were compared, and
+    /// acknowledges nothing until then.
+    pub(crate) async fn follow_unproven(mut self, record: &Record) -> Outcome {
+        self.follow_when_explained(&record.node, Some(record), None).await
+    }
+
     /// Makes a server follow a primary, if it has nothing that the primary does not have.
     pub(super) async fn rejoin(&mut self, primary: &str, record: Option<&Record>) -> Outcome {
+        let unfinished = self.rejoin_is_unfinished().await.then(|| NOT_ENDED.to_owned());
+        self.follow_when_explained(primary, record, unfinished).await
+    }
+
+    async fn follow_when_explained(&mut self, primary: &str, record: Option<&Record>, unfinished: Option<String>) -> Outcome {
         self.state.follow(primary);
         self.state.asked_record = Some(self.now());
         self.save().await?;
@@ -47,7 +62,6 @@ impl Instance<'_> {
                 self.state.memory.found_on(&now, primary);
             }
         }
-        let unfinished = self.copy_is_unfinished().await.then(|| "a copy of the primary's data was begun and not ended".to_owned());
         let errant = unfinished.or_else(|| record.and_then(|r| election::errant(&seen.executed, r)));
         if let Some(errant) = errant {
             return self.refuse_to_follow(primary, errant).await;
@@ -83,6 +97,10 @@ impl Instance<'_> {
             self.state.memory.acknowledge(record);
         }
         self.save().await?;
+        if self.params().rejoin.takes_back() {
+            // Whatever it has now, the primary has.
+            self.perform(OfHost::ForgetReign).await?;
+        }
         self.tell(Word::Acknowledge(allowed.is_some())).await?;
         if pointed {
             self.tell(Word::StartReceiver).await?;
@@ -117,7 +135,7 @@ impl Instance<'_> {
     }
 
     /// A server with transactions of its own never follows silently.
-    async fn refuse_to_follow(&mut self, primary: &str, errant: String) -> Outcome {
+    pub(super) async fn refuse_to_follow(&mut self, primary: &str, errant: String) -> Outcome {
         if self.state.errant() != Some(&errant) {
             self.state.as_unpromoted(|unpromoted| unpromoted.errant = Some(errant));
             let why = self.errant_reason().await;
@@ -129,10 +147,8 @@ impl Instance<'_> {
 
     /// What an operator is told of a server that has diverged.
     pub(super) async fn errant_reason(&mut self) -> String {
-        if self.copy_is_unfinished().await {
-            return "the copy of the primary's data on this server is not complete; it does not follow. Set rejoin=clone and restart this \
-                    instance (crm resource restart), or make this replica anew (docs/mysql.md)"
-                .to_owned();
+        if self.rejoin_is_unfinished().await {
+            return UNFINISHED.to_owned();
         }
         format!(
             "this server has transactions that the primary does not have: {}; it does not follow. Look at them in its binary logs, then make \
@@ -167,6 +183,13 @@ impl Instance<'_> {
             self.warning(failure.reason).await;
         }
         let Some(primary) = self.whom_to_follow(seen).await? else { return Ok(()) };
+        if self.rejoin_is_unfinished().await {
+            // Nobody goes on with it now.
+            if seen.replica.as_ref().is_some_and(|r| r.receiver != Thread::Stopped) {
+                self.stop_replica().await?;
+            }
+            return self.refuse_to_follow(&primary, NOT_ENDED.to_owned()).await;
+        }
         let host = self.address_of(&primary).await;
         let port = self.params().replication.port;
         let here = |r: &&Replica| r.host == host && r.port == port && r.in_order();
@@ -182,10 +205,7 @@ impl Instance<'_> {
         if let Some(errant) = record.as_ref().and_then(|r| election::errant(&seen.executed, r)) {
             return self.find_errant(&primary, &errant).await;
         }
-        if !self.copy_is_unfinished().await {
-            self.state.as_unpromoted(|unpromoted| unpromoted.errant = None);
-        }
-        self.state.as_unpromoted(|unpromoted| unpromoted.foreign_for = 0);
+        self.state.as_unpromoted(|unpromoted| (unpromoted.errant, unpromoted.foreign_for) = (None, 0));
         match replica.broken() {
             Some(why) => self.tend_broken(replica, why).await,
             None if replica.receiver == Thread::Stopped || replica.applier == Thread::Stopped => {

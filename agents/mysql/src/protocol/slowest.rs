@@ -157,7 +157,7 @@ impl World<'_> {
                 self.clock.step(limits::STOPPING_IN_NOTIFICATION);
                 self.observe(limit);
             }
-            OfServer::CutClients => self.statements(2),
+            OfServer::CutClients | OfServer::NoteReign(_) => self.statements(2),
             // The last round of questions begins at the limit, and is paused.
             OfServer::StuckCommits(patience) => {
                 self.statements(2);
@@ -341,9 +341,10 @@ impl World<'_> {
             Asked::OfAttributes(effect) => self.answers_of_attributes(effect),
             Asked::OfHost(effect) => match effect {
                 OfHost::OptionFile => vec![Event::Texts(vec!["my.cnf".to_owned()])],
-                OfHost::MayStart | OfHost::MakeData | OfHost::CheckPassword(_) => done(),
+                OfHost::MayStart | OfHost::MakeData | OfHost::CheckPassword(_) | OfHost::ForgetReign => done(),
+                OfHost::GivenUp => texts(),
                 OfHost::NeedsCopyFirst => vec![Event::Own(Answer::Whether(Ok(false))), Event::Own(Answer::Whether(Ok(true)))],
-                OfHost::CopyIsUnfinished | OfHost::IsCramped => vec![Event::Flag(false), Event::Flag(true)],
+                OfHost::RejoinIsUnfinished | OfHost::IsCramped => vec![Event::Flag(false), Event::Flag(true)],
                 OfHost::Exposed => texts(),
             },
         }
@@ -399,7 +400,7 @@ impl World<'_> {
         };
         let counted = |numbers: &[usize]| numbers.iter().map(|number| Event::Own(Answer::Counted(Ok(*number)))).collect::<Vec<_>>();
         match effect {
-            OfServer::Tell(_) => vec![Event::Own(Answer::Told(Ok(())))],
+            OfServer::Tell(_) | OfServer::NoteReign(_) => vec![Event::Own(Answer::Told(Ok(())))],
             OfServer::Observe | OfServer::Rest(..) => {
                 self.observations().into_iter().map(|seen| Event::Own(Answer::Observed(Ok(Box::new(seen))))).collect()
             }
@@ -437,7 +438,7 @@ impl World<'_> {
     fn failures(&self, effect: &OfServer) -> Vec<Event> {
         let faults = if self.connection.is_some() { vec![silent(), Fault::Denied("no".into())] } else { vec![silent()] };
         let failed = |fault: Fault| match effect {
-            OfServer::Tell(_) => Event::Own(Answer::Told(Err(fault))),
+            OfServer::Tell(_) | OfServer::NoteReign(_) => Event::Own(Answer::Told(Err(fault))),
             OfServer::Observe | OfServer::Rest(..) => Event::Own(Answer::Observed(Err(fault))),
             OfServer::Replica => Event::Own(Answer::Replica(Err(fault))),
             OfServer::Executed | OfServer::Logged => Event::Own(Answer::Set(Err(fault))),
@@ -890,7 +891,7 @@ fn cases(flavour: Flavour) -> Vec<Case> {
 /// Whether the actions end before Pacemaker kills them, whatever takes as long as it may.
 #[test]
 fn no_action_outlives_its_timeout() {
-    let params = params(&[("rejoin", "clone"), ("event_scheduler", "1"), ("test_table", "t.t")]);
+    let params = params(&[("rejoin", "rewind-or-clone"), ("event_scheduler", "1"), ("test_table", "t.t")]);
     let rules = Rules {
         params: &params,
         resource: "mysql",

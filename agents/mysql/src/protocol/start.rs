@@ -6,6 +6,7 @@ use ocf::{Failure, Outcome, Peers};
 use process::Identity;
 use promotable::limits::SHORTEST_GRACE;
 
+use super::replication::NOT_ENDED;
 use super::{Instance, Launched, OfDaemon, OfHost, OfProcess, OfServer, Sight, Word, answer, no_such_failure, no_such_fault};
 use crate::limits;
 use crate::observation::Observation;
@@ -18,7 +19,7 @@ use crate::server::Fault;
 const COMING_UP_STEP: Duration = Duration::from_millis(20);
 
 impl Instance<'_> {
-    /// Starts the server. Returns whose data are to be copied here, if that remains to be done.
+    /// Starts the server. Returns of which primary it has diverged, if it is to be made to follow that.
     pub(crate) async fn start(mut self, peers: Peers) -> Result<Option<String>, Failure> {
         if let Some(process) = self.find().await {
             return self.start_running(&process).await.map(|()| None);
@@ -47,12 +48,16 @@ impl Instance<'_> {
         let recorded = record.as_ref().is_some_and(|r| self.is_me(&r.node));
         self.state.memory.learn(record.as_ref().map(Record::stamp).unwrap_or_default());
         self.save().await?;
-        let copies = self.params().rejoin.copies();
+        let rejoins = self.params().rejoin.copies() || self.params().rejoin.takes_back();
         match primary {
-            Some(primary) if copies && self.copy_is_unfinished().await => Ok(Some(primary)),
+            Some(primary) if rejoins && self.rejoin_is_unfinished().await => {
+                self.state.follow(&primary);
+                self.refuse_to_follow(&primary, NOT_ENDED.to_owned()).await?;
+                Ok(Some(primary))
+            }
             Some(primary) => {
                 self.rejoin(&primary, record.as_ref()).await?;
-                Ok((self.state.errant().is_some() && copies).then_some(primary))
+                Ok((self.state.errant().is_some() && rejoins).then_some(primary))
             }
             // Nobody is promoted: say at once what this server is worth. With a primary in office the monitor does, so
             // that no score changes during somebody else's transition.

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use ocf::{Failure, Outcome};
 
-use super::{Event, Instance, OfAttributes, OfCluster, OfServer, Sight, Word, answer, no_such_failure, no_such_fault};
+use super::{Event, Instance, OfAttributes, OfCluster, OfHost, OfServer, Sight, Word, answer, no_such_failure, no_such_fault};
 use crate::election::{Position, Question, Unfit, Verdict, elect};
+use crate::gtid::Gtids;
 use crate::limits;
 use crate::observation::{Observation, Replica, Thread};
 use crate::premises;
@@ -180,7 +181,7 @@ impl Instance<'_> {
         let memory = self.state.memory.clone();
         let findings = self.findings(&seen).await;
         let unsound = premises::forbidding(&findings, self.wanted()).map(|_| Unfit::Unsound);
-        let unfit = if self.copy_is_unfinished().await { Some(Unfit::NoServer) } else { unsound };
+        let unfit = if self.rejoin_is_unfinished().await { Some(Unfit::NoServer) } else { unsound };
         let recorded = record.filter(|r| self.is_me(&r.node) && r.server.as_ref() == Some(&seen.server));
         let over = self.state.reign_is_over() && seen.closed;
         Ok(Position {
@@ -188,6 +189,7 @@ impl Instance<'_> {
             kept: recorded.is_some_and(|r| !r.relaxed) && seen.durable,
             untouched: record.is_some_and(|r| memory.untouched(r)),
             cramped: self.is_cramped().await,
+            reuses: self.reuses_names(&seen).await,
             priority: 100,
             // What a server has received that follows a position in a file is not known: it does not speak for what it acknowledged.
             acknowledging: memory.acknowledging.filter(|_| seen.replica.as_ref().is_none_or(|r| r.by_gtid)),
@@ -196,6 +198,16 @@ impl Instance<'_> {
             unfit,
             round,
         })
+    }
+
+    /// Whether this server would give names of transactions again that were taken back here.
+    async fn reuses_names(&mut self, seen: &Observation) -> bool {
+        if !self.params().rejoin.takes_back() {
+            return false;
+        }
+        let given_up = self.texts(OfHost::GivenUp).await;
+        // What cannot be read may be anything.
+        given_up.iter().any(|text| Gtids::parse_any(text).map_or(true, |names| seen.executed.may_give_again(&names)))
     }
 
     async fn rest(&mut self, replica: Replica, everything: bool) -> Result<Box<Observation>, Fault> {

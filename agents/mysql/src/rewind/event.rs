@@ -103,6 +103,11 @@ impl Format {
         Some(format)
     }
 
+    /// Whether the file was begun when a server started, and not because the one before it was full.
+    pub(super) fn begins_a_process(&self) -> bool {
+        self.event.get(HEADER + 52..HEADER + 56).is_some_and(|time| time != [0; 4])
+    }
+
     /// The event, as a server takes it.
     pub(super) fn event(&self) -> &[u8] {
         &self.event

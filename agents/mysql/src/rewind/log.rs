@@ -51,9 +51,22 @@ impl Transaction {
     }
 }
 
+/// A file of the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogFile {
+    /// Its name, as of a transaction in it: [`Transaction::file`].
+    pub path: String,
+    /// The server began it when it started, and not because the one before it was full.
+    pub begins_a_process: bool,
+    /// The server was shut down at its end, in order.
+    pub shut_down: bool,
+}
+
 /// The end of the log.
 #[derive(Clone, Debug, Default)]
 pub struct Tail {
+    /// The files that were looked at, in the order of the log: from the one in which the others' last transaction stands.
+    pub files: Vec<LogFile>,
     /// In the order of the log.
     pub transactions: Vec<Transaction>,
     /// MariaDB: where the log stood before them, as `gtid_slave_pos` takes it.
@@ -79,6 +92,7 @@ impl Tail {
             if !scan.found.is_empty() || nothing_yet {
                 tail.position = scan.position();
             }
+            tail.files.insert(0, scan.file());
             scan.found.append(&mut tail.transactions);
             tail.transactions = scan.found;
             tail.within(limits)?;
@@ -104,7 +118,7 @@ impl Tail {
     pub(super) fn of_bytes(bytes: &[u8], limits: Limits) -> Result<Self, Refusal> {
         let mut scan = Scan::new("log", limits, &|_| false, 0);
         scan.read(BufReader::new(std::io::Cursor::new(bytes)))?;
-        Ok(Self { position: scan.position(), transactions: scan.found })
+        Ok(Self { files: vec![scan.file()], position: scan.position(), transactions: scan.found })
     }
 
     /// MariaDB: where the log stood before the tail, with what `slave_pos` (`gtid_slave_pos`) says of domains of which the log holds nothing
@@ -160,6 +174,8 @@ struct Scan<'a> {
     has_common: bool,
     found: Vec<Transaction>,
     bytes: usize,
+    begins_a_process: bool,
+    shut_down: bool,
     /// MariaDB: the last transaction of each domain before the first that is found, `None` until the file has said what was before it.
     last: Option<BTreeMap<u64, String>>,
 }
@@ -173,7 +189,12 @@ struct Beginning {
 
 impl<'a> Scan<'a> {
     fn new(file: &'a str, limits: Limits, is_common: &'a dyn Fn(&str) -> bool, behind: usize) -> Self {
-        Self { file, limits, is_common, behind, has_common: false, found: vec![], bytes: 0, last: None }
+        let (has_common, begins_a_process, shut_down) = (false, false, false);
+        Self { file, limits, is_common, behind, has_common, found: vec![], bytes: 0, begins_a_process, shut_down, last: None }
+    }
+
+    fn file(&self) -> LogFile {
+        LogFile { path: self.file.to_owned(), begins_a_process: self.begins_a_process, shut_down: self.shut_down }
     }
 
     fn position(&self) -> Option<String> {
@@ -198,6 +219,7 @@ impl<'a> Scan<'a> {
         let mut inside = false;
         while let Some((header, bytes)) = next_header(&mut log).map_err(|e| failed(self.file, e))? {
             let rest = header.length - HEADER;
+            self.shut_down |= header.kind == kind::STOP;
             if !(inside || tells(header.kind)) {
                 // What others have is as long as it likes.
                 log.seek_relative(i64::try_from(rest).unwrap_or(i64::MAX)).map_err(|e| failed(self.file, e))?;
@@ -214,7 +236,9 @@ impl<'a> Scan<'a> {
                 break;
             }
             if header.kind == kind::FORMAT {
-                format = Some(Rc::new(Format::of(event).ok_or_else(|| damaged(self.file, "its format is not known here"))?));
+                let described = Format::of(event).ok_or_else(|| damaged(self.file, "its format is not known here"))?;
+                self.begins_a_process |= described.begins_a_process();
+                format = Some(Rc::new(described));
                 continue;
             }
             let Some(format) = &format else { return self.wrong("it does not begin with its format") };

@@ -22,7 +22,7 @@ pub use apply::{
 };
 pub use event::Format;
 pub use keep::keep;
-pub use log::{Limits, Tail, Transaction};
+pub use log::{Limits, LogFile, Tail, Transaction};
 pub(crate) use plan::read_and_turn;
 pub use plan::{Plan, Touches};
 pub use refusal::Refusal;

@@ -33,7 +33,7 @@ fn read(name: &str) -> Transaction {
 /// A tail of these events, in the format of a sample.
 fn tail_of(events: Vec<Event>) -> Tail {
     let one = read("mysql-plain-1");
-    Tail { transactions: vec![Transaction { events, ..one }], position: None }
+    Tail { transactions: vec![Transaction { events, ..one }], ..Tail::default() }
 }
 
 /// The rows of a sample, event by event.
@@ -88,7 +88,7 @@ fn the_last_change_is_taken_back_first() {
 
 #[test]
 fn what_is_there_now_and_what_was_before_are_told_apart() {
-    let tail = Tail { transactions: vec![read("mysql-plain-1")], position: None };
+    let tail = Tail { transactions: vec![read("mysql-plain-1")], ..Tail::default() };
     let plan = Plan::of(&tail).unwrap();
     let touches = &plan.tables[0];
     // Row 1 became 2, 2 became 3, 3 became 4, and 3 was deleted. Only row 1 was there before.
@@ -156,7 +156,7 @@ fn each_kind_of_event_that_is_not_taken_back_has_its_reason() {
     for (events, refusal) in table {
         assert_eq!(Plan::of(&tail_of(events)).err(), Some(refusal));
     }
-    let distributed = Tail { transactions: vec![Transaction { distributed: true, ..read("mariadb-plain-1") }], position: None };
+    let distributed = Tail { transactions: vec![Transaction { distributed: true, ..read("mariadb-plain-1") }], ..Tail::default() };
     assert_eq!(Plan::of(&distributed).err(), Some(Refusal::Xa));
 }
 
@@ -226,7 +226,8 @@ fn no_more_is_read_than_is_allowed() {
 #[test]
 fn the_point_before_the_tail_is_known_or_refused() {
     let transaction = read("mariadb-plain-1");
-    let tail = |position: Option<&str>| Tail { transactions: vec![transaction.clone()], position: position.map(str::to_owned) };
+    let tail =
+        |position: Option<&str>| Tail { transactions: vec![transaction.clone()], position: position.map(str::to_owned), ..Tail::default() };
     let gtid = transaction.gtid.clone();
     assert_eq!(tail(Some("0-11-3,1-4-2")).position_with("").unwrap(), "0-11-3,1-4-2");
     assert_eq!(tail(Some("0-11-3")).position_with("0-11-1,7-1-5").unwrap(), "0-11-3,7-1-5");

@@ -177,7 +177,7 @@ impl Server {
         let mut client = client.unwrap_or_else(|| panic!("{}", std::fs::read_to_string(directory.join("log")).unwrap()));
         for statement in [
             format!("CREATE USER replication@'%' IDENTIFIED BY '{REPLICATION_PASSWORD}'"),
-            "GRANT REPLICATION SLAVE ON *.* TO replication@'%'".to_owned(),
+            "GRANT REPLICATION SLAVE, SELECT ON *.* TO replication@'%'".to_owned(),
             "CREATE DATABASE t".to_owned(),
             "CREATE TABLE t.k (name VARCHAR(100) PRIMARY KEY, value LONGTEXT) ENGINE=InnoDB".to_owned(),
             format!("CREATE USER app@'%' IDENTIFIED BY '{APP_PASSWORD}'"),

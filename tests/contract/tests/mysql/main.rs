@@ -35,6 +35,7 @@ mod secrets;
 mod silent;
 mod steady;
 mod strangers;
+mod taking_back;
 mod tester;
 mod tools;
 mod unseen;

@@ -11,6 +11,7 @@
 
 mod failover;
 mod operations;
+mod rewind;
 mod tests;
 mod world;
 
@@ -28,6 +29,7 @@ use crate::gtid::Flavour;
 use crate::membership::Membership;
 use crate::params::Params;
 use crate::record::Record;
+use crate::reign::Note;
 use crate::state::State as Memory;
 
 /// As many servers at most.
@@ -87,6 +89,12 @@ struct Own {
     disk: (Set, Option<usize>),
     position: Option<Shared<Position>>,
     membership: Option<Shared<Membership>>,
+    /// What is noted of a reign beside the data.
+    reign: Option<Shared<Note>>,
+    /// What was written here by hand or by clients, by the process that runs, and by the one that noted its reign, when that is gone. Only where
+    /// something may be taken back.
+    wrote: Set,
+    reign_wrote: Option<Set>,
 }
 
 /// What an operation sees of the world, and what it can change.
@@ -101,6 +109,10 @@ struct Cluster {
     errant: Set,
     /// What a client saw succeed, of a server that waits for replicas.
     seen: Set,
+    /// The same of one that does not wait. Only where something may be taken back.
+    told_alone: Set,
+    /// What was taken back.
+    taken: Set,
 }
 
 impl Deref for Cluster {
@@ -135,6 +147,8 @@ enum Happening {
     Break(usize),
     Mend(usize),
     ChangeDurability,
+    /// What the primary does not have goes, all of it or nothing, by the process beside all actions.
+    TakeBack(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -191,6 +205,10 @@ enum Without {
     Unheard,
     /// Positions of another round count.
     Round,
+    /// Whatever the primary does not have is taken back.
+    Reign,
+    /// A server is believed to have written all of that as the primary, and before anybody else was.
+    Log,
 }
 
 #[derive(Clone, Debug)]
@@ -267,6 +285,7 @@ impl model::World for World {
             Property::<Checked<Self>>::always("W who takes writes waits for replicas", |_, s| {
                 s.past.ever_careless || s.open().all(|n| s.server(n).unwrap().waits > 0)
             }),
+            Property::<Checked<Self>>::always("T nobody was told of what is taken back", |_, s| s.taken & (s.seen | s.told_alone) == 0),
             Property::<Checked<Self>>::always("L writes come back", |world, s| {
                 let calm = s.left.is_calm() && s.errant == 0 && s.is_idle();
                 world.without != Without::Nothing || !calm || world.comes_back_as_is_known(s)
@@ -279,6 +298,9 @@ impl model::World for World {
             }),
             Property::<Checked<Self>>::sometimes("the old primary acknowledges for the new one", |world, s| {
                 world.budget.promotions == 0 || s.open().any(|p| p != 0) && s.server(0).is_some_and(|server| server.acknowledges)
+            }),
+            Property::<Checked<Self>>::sometimes("something is taken back", |world, s| {
+                !world.params.rejoin.takes_back() || world.budget.crashes == 0 || s.taken != 0
             }),
         ]
     }
@@ -314,11 +336,13 @@ impl model::World for World {
 
     fn seen_by_agents(&self, s: &Cluster) -> Cluster {
         // What clients saw is nothing that an agent sees.
-        Cluster { seen: 0, ..s.clone() }
+        Cluster { seen: 0, told_alone: 0, taken: 0, ..s.clone() }
     }
 
     fn keep_unseen(&self, before: &Cluster, after: &mut Cluster) {
         after.seen |= before.seen;
+        after.told_alone |= before.told_alone;
+        after.taken |= before.taken;
     }
 
     fn serves(s: &Cluster, n: usize) -> bool {
@@ -377,6 +401,9 @@ impl model::World for World {
                 may(Happening::Crash(n, Loss::Tail));
             }
         }
+        if self.to_be_taken_back(s, n).is_some() {
+            may(Happening::TakeBack(n));
+        }
         if s.may_deliver(n) {
             may(Happening::Deliver(n));
         }
@@ -409,13 +436,23 @@ impl model::World for World {
         match happening {
             Happening::Write(n) => {
                 s.left.writes -= 1;
+                let alone = s.server(n)?.waits == 0;
+                self.keep_account(s, n, alone);
                 s.write(n);
             }
             Happening::WriteErrant(n) => {
                 s.left.errant -= 1;
+                self.keep_account(s, n, true);
                 let transaction = one(s.number_of(n));
                 s.nodes[n].server.as_mut()?.executed |= transaction;
                 s.errant |= transaction;
+            }
+            Happening::TakeBack(n) => {
+                let tail = self.to_be_taken_back(s, n)?;
+                s.nodes[n].server.as_mut()?.executed &= !tail;
+                s.taken |= tail;
+                let stamp = s.record.as_ref().map(|record| record.stamp());
+                s.nodes[n].memory.memory.start_over(stamp);
             }
             Happening::Deliver(n) => s.deliver(n),
             Happening::AcknowledgementArrives(p, n) => s.acknowledgement_arrives(p, n),

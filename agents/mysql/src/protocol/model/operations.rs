@@ -63,7 +63,7 @@ impl World {
     /// Nodes on which nothing was ever started.
     pub(super) fn nothing(&self) -> Cluster {
         let common = Nodes::new(self.servers, Own::default);
-        Cluster { common, careless: false, writers: [0; MOST], written: 0, errant: 0, seen: 0 }
+        Cluster { common, careless: false, writers: [0; MOST], written: 0, errant: 0, seen: 0, told_alone: 0, taken: 0 }
     }
 
     /// A primary and replicas that follow it and acknowledge, with a transaction that everybody has.

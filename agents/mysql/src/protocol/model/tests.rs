@@ -46,6 +46,12 @@ fn two_acknowledgements(budget: Budget) -> World {
     World { servers: 4, params: params(&[two]), careless, told: Told::by(Flavour::MySql, 2), ..mysql(budget) }
 }
 
+/// Servers that take back what nobody was told of.
+fn rewinding(world: World) -> World {
+    let rejoin = ("rejoin", "rewind");
+    World { params: params(&[rejoin]), careless: params(&[rejoin, ("durability", "async-allowed")]), ..world }
+}
+
 /// Nothing happens: what does is added.
 const QUIET: Budget = Budget { writes: 1, ..Budget::NOTHING };
 
@@ -147,6 +153,13 @@ fn a_commit_that_was_received_before_it_could_be_acknowledged_does_not_wait_for_
     }
 }
 
+#[test]
+fn what_is_taken_back_nobody_was_told_of() {
+    check(rewinding(mysql(CRASH)));
+    check(rewinding(World { prelude: a_alone_was_told, ..mysql(Budget { writes: 0, promotions: 1, restarts: 1, ..QUIET }) }));
+    check(rewinding(World { prelude: somebody_writes_on_dead_a, ..mariadb(Budget { writes: 0, promotions: 1, ..QUIET }) }));
+}
+
 /// Hours, and gigabytes: `cargo test --release -p systole-mysql -- --ignored larger`.
 #[test]
 #[ignore = "takes hours"]
@@ -245,6 +258,24 @@ fn a_join_is_on_its_way(world: &World, s: &mut State) {
     }
 }
 
+/// a acknowledges by itself, since an operator allowed that, and dies.
+fn a_alone_was_told(world: &World, s: &mut State) {
+    happened(world, s, &[Happening::ChangeDurability]);
+    world.finish(s, World::NOW, &mut String::new());
+    world.settle(s, World::NOW);
+    happened(world, s, &[Happening::Write(0), Happening::Crash(0, Loss::Nothing)]);
+}
+
+/// a dies, and somebody writes there before another one is promoted.
+fn somebody_writes_on_dead_a(world: &World, s: &mut State) {
+    happened(world, s, &[Happening::Crash(0, Loss::Nothing)]);
+    s.cluster.start_server(0);
+    world.keep_account(&mut s.cluster, 0, true);
+    let transaction = super::one(s.cluster.number_of(0));
+    s.nodes[0].server.as_mut().unwrap().executed |= transaction;
+    s.errant |= transaction;
+}
+
 /// c hears nothing of it that a dies and reigns again.
 fn a_reigns_again_unheard_by_c(world: &World, s: &mut State) {
     happened(world, s, &[Happening::Crash(0, Loss::Nothing)]);
@@ -323,6 +354,12 @@ fn each_rule_is_missed_when_it_is_left_out() {
         (Without::NewEpochAfterDemotion, World { prelude: a_is_promoted_again, ..mysql(Budget { lost_notifications: 1, ..CRASH }) }, "I1"),
         (Without::Unheard, World { prelude: a_reigns_again_unheard_by_c, ..mysql(CRASH) }, "I1"),
         (Without::Round, World { prelude: after_another_election, ..mysql(Budget { lost_notifications: 2, crashes: 0, ..dies }) }, "I1"),
+        (Without::Reign, rewinding(World { prelude: a_alone_was_told, ..mysql(Budget { promotions: 1, writes: 0, ..QUIET }) }), "T"),
+        (
+            Without::Log,
+            rewinding(World { prelude: somebody_writes_on_dead_a, ..mariadb(Budget { promotions: 1, writes: 0, ..QUIET }) }),
+            "T",
+        ),
         (Without::ErrantRule, mysql(Budget { errant: 1, ..MOVE }), "I3"),
     ];
     for (without, world, property) in all {

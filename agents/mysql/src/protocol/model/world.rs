@@ -174,6 +174,10 @@ impl Cluster {
         // Of another process than the one before.
         let process = self.nodes[n].memory.server().map_or(1, |server| 1 + (u8::try_from(server.pid).unwrap() % 3));
         let (executed, following) = self.nodes[n].disk;
+        let wrote = std::mem::take(&mut self.nodes[n].wrote);
+        if self.nodes[n].reign.is_some() && self.nodes[n].reign_wrote.is_none() {
+            self.nodes[n].reign_wrote = Some(wrote);
+        }
         self.nodes[n].server = Some(Server {
             process,
             closed: true,
@@ -274,7 +278,7 @@ impl World {
         KNOWN.with_borrow_mut(|known| known.entry((set, s.writers, self.flavour == Flavour::MySql)).or_insert_with(make).clone())
     }
 
-    fn uuid(&self, node: usize) -> String {
+    pub(super) fn uuid(&self, node: usize) -> String {
         match self.flavour {
             Flavour::MySql => format!("{:08x}-0000-0000-0000-000000000000", node + 1),
             Flavour::MariaDb => (node + 11).to_string(),
@@ -357,6 +361,10 @@ impl World {
             Asked::OfServer(effect) if s.server(n).is_some() => self.of_server(s, n, op, effect),
             Asked::OfServer(effect) => of_no_server(&effect),
             Asked::OfAttributes(effect) => self.of_attributes(s, n, effect),
+            Asked::OfHost(OfHost::ForgetReign) => {
+                (s.nodes[n].reign, s.nodes[n].reign_wrote) = (None, None);
+                Event::Done(Ok(()))
+            }
             Asked::OfHost(effect) => of_host(&effect),
         }
     }
@@ -490,6 +498,10 @@ impl World {
                 unloaded: None,
                 unknown_disks: None,
             }))),
+            OfServer::NoteReign(note) => {
+                (s.nodes[n].reign, s.nodes[n].reign_wrote) = (Some(Shared::new(note)), None);
+                Answer::Told(Ok(()))
+            }
             OfServer::IsConnected => return Event::Flag(true),
         };
         answer.into()
@@ -654,7 +666,7 @@ fn of_no_server(effect: &OfServer) -> Event {
     let gone = Fault::Broken("it is gone".into());
     let answer = match effect {
         OfServer::IsConnected => return Event::Flag(false),
-        OfServer::Tell(_) => Answer::Told(Err(gone)),
+        OfServer::Tell(_) | OfServer::NoteReign(_) => Answer::Told(Err(gone)),
         OfServer::Observe | OfServer::Rest(..) => Answer::Observed(Err(gone)),
         OfServer::Replica => Answer::Replica(Err(gone)),
         OfServer::Executed | OfServer::Logged => Answer::Set(Err(gone)),
@@ -673,10 +685,10 @@ fn of_no_server(effect: &OfServer) -> Event {
 
 fn of_host(effect: &OfHost) -> Event {
     match effect {
-        OfHost::MayStart | OfHost::MakeData | OfHost::CheckPassword(_) => Event::Done(Ok(())),
+        OfHost::MayStart | OfHost::MakeData | OfHost::CheckPassword(_) | OfHost::ForgetReign => Event::Done(Ok(())),
         OfHost::NeedsCopyFirst => Event::Own(Answer::Whether(Ok(false))),
-        OfHost::CopyIsUnfinished | OfHost::IsCramped => Event::Flag(false),
-        OfHost::Exposed | OfHost::OptionFile => Event::Texts(Vec::new()),
+        OfHost::RejoinIsUnfinished | OfHost::IsCramped => Event::Flag(false),
+        OfHost::Exposed | OfHost::OptionFile | OfHost::GivenUp => Event::Texts(Vec::new()),
     }
 }
 
@@ -711,6 +723,7 @@ fn mark(effect: &Effect) -> Mark {
 
 fn mark_of_own(effect: &Asked) -> Mark {
     match effect {
+        Asked::OfHost(OfHost::ForgetReign) => Mark::Trace,
         Asked::Milestone(_) | Asked::OfHost(_) => Mark::Private,
         Asked::OfDaemon(effect) => match effect {
             OfDaemon::Launch(..) => Mark::Trace,
@@ -718,9 +731,12 @@ fn mark_of_own(effect: &Asked) -> Mark {
             OfDaemon::StillThere(_) | OfDaemon::HangingDisk(_) | OfDaemon::Dead(..) => Mark::Private,
         },
         Asked::OfServer(effect) => match effect {
-            OfServer::Tell(_) | OfServer::Rest(..) | OfServer::CutClients | OfServer::EndWaiting(_) | OfServer::ReleaseWaiting { .. } => {
-                Mark::Trace
-            }
+            OfServer::NoteReign(_)
+            | OfServer::Tell(_)
+            | OfServer::Rest(..)
+            | OfServer::CutClients
+            | OfServer::EndWaiting(_)
+            | OfServer::ReleaseWaiting { .. } => Mark::Trace,
             OfServer::Observe
             | OfServer::Executed
             | OfServer::Logged

@@ -1,0 +1,234 @@
+//! `rejoin=rewind`: a primary that died takes back what nobody was told of, and follows.
+
+use std::time::Duration;
+
+use testkit::mysql::{FAULTY_AGENT, Group, Node, Server};
+use testkit::{Lists, eventually, within};
+
+/// A tail that changes, adds and removes rows.
+const TAIL: [&str; 4] = [
+    "BEGIN",
+    "REPLACE INTO t.k (name, value) VALUES ('of the tail', 'x')",
+    "UPDATE t.k SET value='changed' WHERE name='first'",
+    "DELETE FROM t.k WHERE name='goes'",
+];
+
+/// A primary `a` and a replica `b`, with these parameters.
+fn reign(parameters: &[(&'static str, &str)]) -> Group {
+    let mut group = Group::of(&["a", "b"]);
+    for node in &mut group.nodes {
+        node.parameters = parameters.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    }
+    group.start_all();
+    group.promote("a", &["a", "b"]).ok();
+    group.wait_attached("b");
+    for name in ["first", "goes"] {
+        group.node("a").write(name).unwrap();
+    }
+    group.settle();
+    group
+}
+
+/// What `primary` alone writes then waits for ever; it dies, and `replica` reigns.
+fn diverge(group: &Group, primary: &'static str, replica: &'static str, before: &[&str], last: &str) {
+    let (old, new) = (group.node(primary), group.node(replica));
+    group.wait_caught_up(primary, replica);
+    new.cut_off();
+    let waiting = old.ask_and_wait(before, last);
+    eventually("it waits", || old.waiting_commits() > 0);
+    old.kill_server();
+    assert!(!matches!(waiting.answer(Duration::from_secs(5)), Some(Ok(_))), "nobody was told");
+    old.agent().run("stop").ok();
+    group.promote(replica, &[replica]).ok();
+}
+
+fn lists(primary: &'static str, started: &'static str) -> Lists {
+    Lists { promoted: vec![primary], start: vec![started], ..Lists::default() }
+}
+
+fn start(group: &Group, node: &'static str, primary: &'static str) {
+    group.node(node).agent().lists(&lists(primary, node), group.spelling).run("start").ok();
+}
+
+/// Until it follows and acknowledges, with the monitors of both.
+#[track_caller]
+fn whole(group: &Group, node: &'static str, primary: &'static str) {
+    let (it, primary) = (group.node(node), group.node(primary));
+    let done = within(Duration::from_secs(60), || {
+        primary.agent().run("monitor").expect(&[8, 191]);
+        let status = it.agent().run("monitor").status;
+        (status == 0 && it.log().contains("and all their rows are as on")).then_some(())
+    });
+    assert!(done.is_some(), "{}: {}\n{}", node, it.agent().run("monitor").reason(), it.log());
+    primary.write("after it").unwrap();
+    group.wait_caught_up(&primary.name, node);
+    assert_eq!(rows(it), rows(primary));
+}
+
+fn rows(node: &Node) -> String {
+    node.administer("SELECT * FROM t.k ORDER BY name").unwrap()
+}
+
+fn kept(node: &Node) -> Vec<String> {
+    let directory = node.data().with_file_name("data.systole-kept");
+    std::fs::read_dir(directory).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Until the monitor says so.
+#[track_caller]
+fn says(node: &Node, words: &str) {
+    let said = within(Duration::from_secs(30), || {
+        let answer = node.agent().run("monitor");
+        (answer.status == 190 && answer.reason().contains(words)).then_some(())
+    });
+    assert!(said.is_some(), "{}\n{}", node.agent().run("monitor").reason(), node.log());
+}
+
+fn identity(node: &Node) -> String {
+    node.variable(if node.server == Server::MySql { "server_uuid" } else { "server_id" })
+}
+
+#[test]
+fn a_killed_primary_takes_back_what_nobody_was_told_of_whenever_it_is_killed_again() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = reign(&[("rejoin", "rewind")]);
+    let mut names = [("a", "b"), ("b", "a")].into_iter().cycle();
+    for step in ["", "rewind-noted", "rewind-prepared", "rewind-committed", "rewind-finished", "rewind-renamed", "rewind-follows"] {
+        let (old, new) = names.next().unwrap();
+        let node = group.node(old);
+        let before = identity(node);
+        diverge(&group, old, new, &TAIL, "COMMIT");
+        let _ = std::fs::remove_file(node.directory.join("ha.log"));
+        if step.is_empty() {
+            start(&group, old, new);
+        } else {
+            let file = node.state().join("systole-fault-point");
+            std::fs::write(&file, step).unwrap();
+            let agent = node.agent_at(FAULTY_AGENT).variable("OCF_RESOURCE_TYPE", "mysql");
+            agent.lists(&lists(new, old), group.spelling).run("start").ok();
+            eventually(&format!("it dies at {step}"), || !file.exists());
+            eventually("the monitor says so", || node.agent().run("monitor").reason().contains("was broken off; it is begun anew"));
+            node.agent().run("stop").ok();
+            start(&group, old, new);
+        }
+        whole(&group, old, new);
+        assert!(!node.has("of the tail") && node.has("goes"), "{step}");
+        let kept = kept(node);
+        assert!(kept.iter().any(|name| name.starts_with("taken-back-")), "{step}: {kept:?}");
+        assert!(!kept.iter().any(|name| name.contains("not-complete")), "{step}: {kept:?}");
+        assert!(node.server == Server::MariaDb || before != identity(node), "{step}: names are given once");
+        group.settle();
+    }
+}
+
+#[test]
+fn what_cannot_be_taken_back_exactly_is_refused_or_copied() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    for rejoin in ["rewind", "rewind-or-clone"] {
+        let group = reign(&[("rejoin", rejoin), ("copy_program", "/nonexistent/copy")]);
+        diverge(&group, "a", "b", &[], "CREATE TABLE t.more (id INT PRIMARY KEY)");
+        let a = group.node("a");
+        start(&group, "a", "b");
+        if rejoin == "rewind" {
+            says(a, "CREATE TABLE is among the transactions, which cannot be taken back");
+            says(a, "does not follow");
+            assert!(a.administer("SELECT COUNT(*) FROM t.more").is_ok(), "nothing was changed");
+        } else {
+            eventually("it is copied", || {
+                a.log().contains("CREATE TABLE is among the transactions, which cannot be taken back): copying b's data")
+            });
+        }
+        a.agent().run("stop").ok();
+    }
+}
+
+/// Whoever wrote it was told that it is done.
+#[test]
+fn what_was_written_by_hand_is_not_taken_back() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = reign(&[("rejoin", "rewind")]);
+    let b = group.node("b");
+    b.write_behind_the_agents_back("by hand");
+    says(b, "this server has noted no reign in which it wrote them");
+    assert!(b.has("by hand"));
+    // A primary that is dead, and was written to before anybody reigned again.
+    let group = reign(&[("rejoin", "rewind")]);
+    let a = group.node("a");
+    a.kill_server();
+    a.agent().run("stop").ok();
+    group.node("b").cut_off();
+    a.start();
+    a.write_behind_the_agents_back("by hand");
+    a.agent().run("stop").ok();
+    group.promote("b", &["b"]).ok();
+    start(&group, "a", "b");
+    says(a, "they were not written while this server was the primary");
+    assert!(a.has("by hand"));
+}
+
+#[test]
+fn what_an_operator_gave_up_is_not_taken_back() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = reign(&[("rejoin", "rewind")]);
+    let (a, b) = (group.node("a"), group.node("b"));
+    group.wait_caught_up("a", "b");
+    b.cut_off();
+    let _waiting = a.ask_and_wait(&TAIL, "COMMIT");
+    eventually("it waits", || a.waiting_commits() > 0);
+    a.kill_server();
+    a.agent().run("stop").ok();
+    group.cluster.set_record("db", "epoch=1 node=b");
+    group.promote("b", &["b"]).ok();
+    start(&group, "a", "b");
+    says(a, "an operator decided, or a primary acknowledged without a replica");
+    assert!(a.has("of the tail"));
+}
+
+/// An orderly shutdown from outside answers the clients that wait.
+#[test]
+fn what_a_shutdown_answered_is_not_taken_back() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = reign(&[("rejoin", "rewind")]);
+    let (a, b) = (group.node("a"), group.node("b"));
+    group.wait_caught_up("a", "b");
+    b.cut_off();
+    let _waiting = a.ask_and_wait(&TAIL, "COMMIT");
+    eventually("it waits", || a.waiting_commits() > 0);
+    let _ = a.administer("SHUTDOWN");
+    eventually("it has ended", || a.servers().is_empty());
+    a.agent().run("stop").ok();
+    group.promote("b", &["b"]).ok();
+    start(&group, "a", "b");
+    says(a, "the server was shut down behind them, which answers clients that wait");
+    assert!(a.has("of the tail"));
+}
+
+/// Somebody changed the primary's row without a log: what is here is what was there, and not what is there.
+#[test]
+fn rows_that_are_not_the_primarys_afterwards_are_told_loudly() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = reign(&[("rejoin", "rewind")]);
+    let (a, b) = (group.node("a"), group.node("b"));
+    diverge(&group, "a", "b", &TAIL, "COMMIT");
+    b.must(&["SET SESSION sql_log_bin=0", "UPDATE t.k SET value='another' WHERE name='first'"]);
+    start(&group, "a", "b");
+    says(a, "after taking back, rows of t.k are not as on the primary");
+    for _ in 0..2 {
+        a.agent().run("stop").ok();
+        start(&group, "a", "b");
+        says(a, "rows of t.k are not as on the primary");
+    }
+    assert!(!a.is_attached(), "it follows nobody");
+}
