@@ -69,6 +69,11 @@ impl MySql {
                 "nothing is taken back with durability=async-allowed, because clients were told of it: set durability=lossless, or rejoin=clone",
             );
         }
+        if self.params.replication.tls {
+            context.log.warning(
+                "with replication_require_ssl=yes nothing is taken back, because the rows could not be compared with the primary's: set rejoin=clone",
+            );
+        }
         let findings = rewind_settings(&server.rows(&rewind_settings_asked())?);
         let schemas = format!("{SCHEMAS_OF_SERVERS},{}", quoted(rewind::SCHEMA));
         for (sql, refusal) in REWIND_TABLES {

@@ -17,8 +17,12 @@ const FAILOVER: Duration = Duration::from_secs(60);
 /// Some commits are under way at any moment.
 const WRITERS: u32 = 8;
 
-/// Where a server keeps what only it had.
+/// Where a server keeps what only it had, and notes.
 const KEPT: &str = "/var/lib/mysql.systole-kept";
+/// What of that is no note: transactions that were taken back, and the binary logs of data that were replaced.
+const WHAT_ONLY_IT_HAD: &str = "\\( -name 'taken-back-*' -o -name 'binlog.*' \\)";
+/// The note of a primary without which nothing of its reign is taken back. Its first monitor writes it.
+const REIGN: &str = "/var/lib/mysql.systole-kept/reign";
 /// What our agent says when the data of a server were replaced.
 const COPIED: &str = "the data are a copy of";
 /// The tables that clients write to.
@@ -51,7 +55,7 @@ impl Loss {
     pub fn strike(self, site: &Site) -> Result<Lost> {
         let node = site.primary()?;
         for one in site.lab.nodes() {
-            one.sh(&format!("find {KEPT} -mindepth 1 -delete 2>/dev/null; true"))?;
+            one.sh(&format!("find {KEPT} -type f {WHAT_ONLY_IT_HAD} -delete 2>/dev/null; true"))?;
         }
         let copies = copies(site, &node)?;
         let returning_us = match self {
@@ -123,7 +127,7 @@ impl Lost {
     /// # Errors
     /// When its node does not say.
     pub fn became(&self, site: &Site) -> Result<Became> {
-        let kept = self.node.sh(&format!("find {KEPT} -type f 2>/dev/null; true"))?.stdout;
+        let kept = self.node.sh(&format!("find {KEPT} -type f {WHAT_ONLY_IT_HAD} 2>/dev/null; true"))?.stdout;
         let taken_back = kept.lines().filter(|path| path.contains("/taken-back-")).count();
         let copied = copies(site, &self.node)? > self.copies;
         Ok(Became { diverged: copied || !kept.trim().is_empty(), taken_back, copied })
@@ -142,6 +146,16 @@ impl Lost {
 /// When its password cannot be written.
 pub fn load_options(site: &Site) -> Result<LoadOptions> {
     Ok(LoadOptions { writers: WRITERS, ..site.load_options()? })
+}
+
+/// Waits until the primary has noted that it reigns: what was written before that is not taken back.
+///
+/// # Errors
+/// When that takes longer than its monitors do.
+pub fn wait_noted(site: &Site) -> Result<()> {
+    site.lab.wait_for("the primary's note that it reigns", Duration::from_secs(60), || {
+        site.primary().is_ok_and(|primary| primary.sh(&format!("test -e {REIGN}")).is_ok())
+    })
 }
 
 /// Waits until a primary takes writes, and every other node acknowledges them: a node without power does not count as none.

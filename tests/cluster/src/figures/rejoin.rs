@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::page::Page;
-use super::{percentile, seconds, times};
+use super::{Results, percentile, seconds, times};
 
 /// Name of the page's file, and of that of its numbers.
 pub const PAGE: &str = "benchmarks-rewind";
@@ -109,8 +109,9 @@ impl Numbers {
 /// The page.
 #[must_use]
 pub fn page(numbers: &Numbers) -> String {
-    let mut page = Page::new("Benchmarks: a primary that returns", &words(numbers.runs), &numbers.machine, &numbers.commit, &[]);
-    page.add(&format!("\nOn the nodes: {}.", numbers.versions.join("; ")));
+    let nodes: Vec<Results> =
+        numbers.versions.iter().map(|versions| Results { versions: versions.clone(), ..Results::default() }).collect();
+    let mut page = Page::new("Benchmarks: a primary that returns", &words(numbers.runs), &numbers.machine, &numbers.commit, &nodes);
     returns(&mut page, &numbers.series);
     growth(&mut page, &numbers.series);
     problems(&mut page, &numbers.series);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cluster_scenarios::figures::rejoin::{self, CLONE, DATA, Numbers, REWIND, Return, Series};
-use cluster_scenarios::rejoin::{Loss, Lost, difference, load_options, wait_whole};
+use cluster_scenarios::rejoin::{Loss, Lost, difference, load_options, wait_noted, wait_whole};
 use cluster_scenarios::{MARIADB, MYSQL, Server, Setup, Site};
 use lab::{CheckOptions, Journal, Load, Result};
 
@@ -114,7 +114,13 @@ fn measure(bed: Bed, book: &mut Book<'_>, runs: usize) -> Result<()> {
         if has != Some(rejoin) {
             here.lab.crm(&format!("resource param {} set rejoin {rejoin}", bed.server.resource))?;
             here.lab.wait_idle()?;
+            // What can be taken back is known from the first promotion on.
+            here.move_primary()?;
+            wait_whole(&here, PATIENCE)?;
             has = Some(rejoin);
+        }
+        if rejoin == REWIND {
+            wait_noted(&here)?;
         }
         let found = once(&here, loss)?;
         let series = book.numbers.series(&bed.series(loss, rejoin));

@@ -1,6 +1,6 @@
 //! A primary whose log ends with what nobody acknowledged, and how it rejoins.
 
-use cluster_scenarios::rejoin::{Became, Loss, difference, load_options, wait_whole};
+use cluster_scenarios::rejoin::{Became, Loss, difference, load_options, wait_noted, wait_whole};
 use cluster_scenarios::{MARIADB, MYSQL, Server, Setup, expect, held, scenario};
 use lab::{Error, LoadOptions};
 
@@ -16,6 +16,9 @@ fn cut_off_and_power_cut(name: &str, server: Server, rejoin: &str, wanted: fn(Be
     let setup = Setup { parameters: format!("rejoin={rejoin}"), settings: settings.to_owned(), ..Setup::of(server) };
     scenario(name, setup, |site| {
         for cut in 1..=CUTS {
+            if rejoin.starts_with("rewind") {
+                wait_noted(site)?;
+            }
             let load = site.load_of(&LoadOptions { pause_us: 5_000, ..load_options(site)? })?;
             let lost = Loss::PowerCut.strike(site)?;
             wait_whole(site, RETURN * 2)?;
@@ -41,4 +44,14 @@ fn mariadb_a_primary_with_an_unacknowledged_tail_gets_a_copy() {
 #[test]
 fn mysql_a_primary_with_an_unacknowledged_tail_gets_a_copy() {
     cut_off_and_power_cut("mysql-tail-copied", MYSQL, "clone", |became| became.copied);
+}
+
+#[test]
+fn mariadb_a_primary_takes_its_unacknowledged_tail_back() {
+    cut_off_and_power_cut("mariadb-tail-taken-back", MARIADB, "rewind", Became::rewound);
+}
+
+#[test]
+fn mysql_a_primary_takes_its_unacknowledged_tail_back() {
+    cut_off_and_power_cut("mysql-tail-taken-back", MYSQL, "rewind", Became::rewound);
 }
