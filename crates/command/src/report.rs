@@ -1,6 +1,6 @@
 //! `systole report`: all that is known of a failover on one page that needs nothing else. Pure.
 //!
-//! All text comes into the page through [`Page::text`], which masks what is secret and escapes the rest.
+//! All text comes into the page through `Page::text`, which masks what is secret and escapes the rest.
 
 use std::fmt::Write as _;
 
