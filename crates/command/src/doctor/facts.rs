@@ -75,7 +75,7 @@ pub(crate) fn gather(nodes: &[String], salt: &str) -> Facts {
         let token = scope.spawn(token);
         Facts {
             listening: PORTS.into_iter().filter(|port| listens(*port)).collect(),
-            watchers: cib.as_ref().map(|cib| watchers(cib)).unwrap_or_default(),
+            watchers: cib.as_ref().map(watchers).unwrap_or_default(),
             token: token.join().unwrap_or_default(),
             versions: versions.join().unwrap_or_default(),
             units: units.join().unwrap_or_default(),
