@@ -16,6 +16,8 @@ pub(crate) struct Limits {
     pub(crate) transaction: Option<u64>,
 }
 
+/// How long an answer is waited for on which it depends whether the role is moved.
+const ANSWER: Duration = Duration::from_secs(10);
 /// A younger transaction is over before somebody has read of it.
 const WORTH_A_WORD: u64 = 1;
 
@@ -50,10 +52,11 @@ fn ask<T: serde::de::DeserializeOwned>(node: &str, question: &str, resource: &st
 /// # Errors
 /// That it costs more than is accepted, or that a limit was given and it cannot be seen whether it holds.
 pub(crate) fn of_move(resource: &str, from: &str, to: &str, limits: Limits) -> Result<Vec<String>, String> {
-    let writing = ask::<OfPrimary>(from, "writing", resource, remote::LIMIT).map(|answer| answer.writing);
+    let patience = if limits.transaction.is_some() { ANSWER } else { remote::LIMIT };
+    let writing = ask::<OfPrimary>(from, "writing", resource, patience).map(|answer| answer.writing);
     let notes = within_transactions(writing, limits.transaction)?;
     if limits.lag.is_some() {
-        let behind = ask::<OfCandidate>(to, "behind", resource, remote::LIMIT).map(|answer| answer.behind);
+        let behind = ask::<OfCandidate>(to, "behind", resource, ANSWER).map(|answer| answer.behind);
         within_lag(to, behind, limits.lag)?;
     }
     Ok(notes)

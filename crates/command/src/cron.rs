@@ -14,6 +14,8 @@ use crate::{ask, complain, ended, print, print_json, remote};
 
 /// The command of a node.
 const PROGRAM: &str = "systole-cron";
+/// What a node may take to answer: nobody waits for it in a hurry.
+const ANSWER: Duration = Duration::from_secs(10);
 /// What an import may take on a node.
 const IMPORTING: Duration = Duration::from_secs(30);
 
@@ -87,7 +89,7 @@ fn heard(answers: BTreeMap<String, Result<String, String>>) -> (BTreeMap<String,
 fn past(name: &str, last: usize) -> Result<(Vec<Past>, Level), String> {
     let nodes = nodes(&ask::picture()?, name)?;
     let last = last.to_string();
-    let (answers, level) = heard(remote::ask(&nodes, &[PROGRAM, "history", name, "--json", "--last", &last], remote::LIMIT));
+    let (answers, level) = heard(remote::ask(&nodes, &[PROGRAM, "history", name, "--json", "--last", &last], ANSWER));
     Ok((jobs::together(&answers)?, level))
 }
 
@@ -95,7 +97,7 @@ fn past(name: &str, last: usize) -> Result<(Vec<Past>, Level), String> {
 fn coming(name: &str, count: usize) -> Result<(Vec<Coming>, Level), String> {
     let nodes = nodes(&ask::picture()?, name)?;
     let count = count.to_string();
-    let (answers, level) = heard(remote::ask(&nodes, &[PROGRAM, "next", name, "--json", "--count", &count], remote::LIMIT));
+    let (answers, level) = heard(remote::ask(&nodes, &[PROGRAM, "next", name, "--json", "--count", &count], ANSWER));
     let (runs, differ) = jobs::agreed(&answers)?;
     let Some(differ) = differ else { return Ok((runs, level)) };
     complain(&format!(

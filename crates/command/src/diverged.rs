@@ -73,7 +73,7 @@ fn nodes(picture: &Picture, database: &Database, node: Option<&str>, primary: &s
 
 /// What the primary holds.
 fn held(name: &str, primary: &str) -> Result<String, String> {
-    let answer = remote::ask(&[primary.to_owned()], &["systole", "here", "held", name], remote::LIMIT);
+    let answer = remote::ask(&[primary.to_owned()], &["systole", "here", "held", name], READING);
     let text = answer.into_values().next().unwrap_or_else(|| Err("nothing was asked".into())).map_err(|why| format!("{primary} {why}"))?;
     let value: Value = serde_json::from_str(&text).map_err(|e| format!("{primary} answers something else: {e}"))?;
     value.get("held").and_then(Value::as_str).map(str::to_owned).ok_or_else(|| format!("{primary} does not say what it holds"))

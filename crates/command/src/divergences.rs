@@ -24,7 +24,7 @@ pub(crate) struct Divergence {
     /// Where binary logs were kept before a copy was made.
     pub(crate) kept: Option<String>,
     /// Redis: data files that were kept.
-    pub(crate) kept_data: Vec<KeptData>,
+    pub(crate) kept_data: Option<Vec<KeptData>>,
 }
 
 /// Data files that were kept of a server.
@@ -42,6 +42,20 @@ impl Divergence {
     pub(crate) fn is_there(&self) -> bool {
         self.names.is_some()
     }
+}
+
+/// How lines begin that the tool prints for a server that reads them. `#Q>` is what a client typed for rows that follow: these say what it did,
+/// and it may hold what nobody is to see.
+const ASIDE: [&str; 11] =
+    ["#Q>", "/*!", "/*M!", "DELIMITER ", "# at ", "SET @@", "SET TIMESTAMP=", "ROLLBACK/*!", "ROLLBACK /*", "# End of log", "#         "];
+/// What is said of a log in its first line.
+const HEAD: &str = "Start: binlog";
+
+/// What people read of what the server's tool printed.
+pub(crate) fn readable(statements: &str) -> String {
+    let lines =
+        statements.lines().filter(|line| !line.is_empty() && !line.contains(HEAD) && !ASIDE.iter().any(|begin| line.starts_with(begin)));
+    lines.map(|line| format!("{}\n", line.trim_end_matches("/*!*/;"))).collect()
 }
 
 /// The answers by node; an error says why a node gave none.
@@ -72,7 +86,8 @@ pub(crate) fn pretty(answers: &Answers, primary: &str) -> String {
 fn of_node(node: &str, divergence: &Divergence, primary: &str) -> String {
     let mut out = String::new();
     match &divergence.names {
-        None if divergence.kept_data.is_empty() => drop(writeln!(out, "{node}: holds nothing that {primary} does not hold")),
+        None if divergence.kept_data.is_none() => drop(writeln!(out, "{node}: holds nothing that {primary} does not hold")),
+        None if divergence.kept_data.iter().all(Vec::is_empty) => drop(writeln!(out, "{node}: no data were kept")),
         None => {}
         Some(names) => {
             let _ = writeln!(out, "{node}: {primary} does not hold {names}; {} of that are in its binary log:", divergence.found.len());
@@ -87,7 +102,7 @@ fn of_node(node: &str, divergence: &Divergence, primary: &str) -> String {
     if let Some(kept) = &divergence.kept {
         let _ = writeln!(out, "{node}: the binary logs from before its last copy are in {kept}");
     }
-    for kept in &divergence.kept_data {
+    for kept in divergence.kept_data.iter().flatten() {
         let what = kept.at_most.map_or_else(
             || "data that could not be compared with the primary's".to_owned(),
             |bytes| format!("data with at most {bytes} bytes of the stream that no other server had"),
@@ -108,7 +123,7 @@ pub(crate) fn tsv(answers: &Answers) -> String {
                 divergence.names.iter().for_each(|names| row("diverged", names));
                 divergence.found.iter().for_each(|gtid| row("transaction", gtid));
                 divergence.kept.iter().for_each(|directory| row("kept", directory));
-                divergence.kept_data.iter().for_each(|kept| row("kept", &kept.directory));
+                divergence.kept_data.iter().flatten().for_each(|kept| row("kept", &kept.directory));
             }
         }
     }
@@ -159,6 +174,20 @@ mod tests {
     }
 
     #[test]
+    fn of_a_log_is_shown_what_was_done_and_not_what_was_typed() {
+        let log = "/*!50530 SET @@SESSION.PSEUDO_SLAVE_MODE=1*/;\nDELIMITER /*!*/;\n# at 4\n\
+                   #261130  1:10:13 server id 12  end_log_pos 256 CRC32 0x2 \tStart: binlog v 4\nROLLBACK/*!*/;\n\
+                   #261130  1:25:24 server id 12  end_log_pos 872 CRC32 0x0 \tGTID 0-12-4 trans\nSET TIMESTAMP=1796001924/*!*/;\n\
+                   #Q> UPDATE u SET password='secret'\n### UPDATE `shop`.`u`\n### WHERE\n###   @1=1\n# Number of rows: 1\nCOMMIT/*!*/;\n";
+        let shown = readable(log);
+        assert_eq!(
+            shown,
+            "#261130  1:25:24 server id 12  end_log_pos 872 CRC32 0x0 \tGTID 0-12-4 trans\n### UPDATE `shop`.`u`\n### WHERE\n###   @1=1\n# Number \
+             of rows: 1\nCOMMIT\n"
+        );
+    }
+
+    #[test]
     fn the_answer_of_a_node_is_read_whatever_database_it_is_of() {
         let mysql: Divergence =
             serde_json::from_str("{\"names\":null,\"found\":[],\"statements\":\"\",\"unread\":null,\"kept\":null}").unwrap();
@@ -168,5 +197,7 @@ mod tests {
         let answers = Answers::from([("a".to_owned(), Ok(redis))]);
         assert_eq!(pretty(&answers, "p"), "a: /k/0001-at-most-7-bytes: data with at most 7 bytes of the stream that no other server had\n");
         assert_eq!(level(&answers), Level::Good);
+        let none = Answers::from([("a".to_owned(), Ok(serde_json::from_str("{\"kept_data\":[]}").unwrap()))]);
+        assert_eq!(pretty(&none, "p"), "a: no data were kept\n");
     }
 }

@@ -9,7 +9,7 @@ use crate::arguments::Here as Question;
 use crate::cib::Cib;
 use crate::notices::Level;
 use crate::picture::Kind;
-use crate::{ask, complain, ended, print};
+use crate::{ask, complain, divergences, ended, print};
 
 /// Answers a question about this node.
 pub(crate) fn here(question: &Question) -> ExitCode {
@@ -31,8 +31,10 @@ fn answer(question: &Question) -> Result<Value, String> {
         Question::Diverged { name, than } => match kind_of(name)? {
             Kind::MySql => {
                 let found = mysql(name)?.only_here(than.as_deref().unwrap_or_default())?;
-                Ok(json!({ "names": found.names, "found": found.found, "statements": found.statements, "unread": found.unread,
-                           "kept": found.kept }))
+                Ok(
+                    json!({ "names": found.names, "found": found.found, "statements": divergences::readable(&found.statements), "unread": found.unread,
+                           "kept": found.kept }),
+                )
             }
             Kind::Redis => {
                 let kept = redis(name)?.kept()?;

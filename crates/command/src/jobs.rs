@@ -144,7 +144,9 @@ pub(crate) fn agreed(answers: &BTreeMap<String, String>) -> Result<(Vec<Coming>,
     for (node, text) in answers {
         all.push((node, read(node, text)?));
     }
-    let Some((_, first)) = all.first().cloned() else { return Err("no node knows the jobs: the resource has been on none of them".into()) };
+    let Some((_, first)) = all.first().cloned() else {
+        return Err("no node that answers knows the jobs: the resource has been on none of them".into());
+    };
     let others: Vec<&str> = all.iter().filter(|(_, runs)| *runs != first).map(|(node, _)| *node).collect();
     Ok((first, (!others.is_empty()).then(|| others.join(" and "))))
 }
@@ -177,7 +179,7 @@ mod tests {
         assert_eq!(runs.iter().map(|run| run.node.as_str()).collect::<Vec<_>>(), ["b", "a"]);
         assert_eq!(last(runs.clone(), 1)[0].node, "a");
         let since = |seconds: u64| missed(runs.clone(), SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).len();
-        assert_eq!((since(0), since(1_796_000_000), since(1_796_100_000)), (1, 1, 0));
+        assert_eq!((since(0), since(1_795_998_600), since(1_795_998_601)), (1, 1, 0));
         assert_eq!(
             Runs(runs).table().tsv(),
             "due\tnode\tstate\ttook\tcommand\n2026-11-30 02:00\tb\tended\t-\tj\n2026-11-30 00:30\ta\tmissed\t-\tj\n"
@@ -187,7 +189,7 @@ mod tests {
 
     #[test]
     fn nodes_whose_sources_differ_are_named() {
-        let run = |line: usize| format!("{{\"due\":\"2026-11-30T02:00:00Z\",\"user\":\"root\",\"line\":{line},\"command\":\"x\u{1b}\"}}");
+        let run = |line: usize| format!("{{\"due\":\"2026-11-30T02:00:00Z\",\"user\":\"root\",\"line\":{line},\"command\":\"x\\u001b\"}}");
         let (runs, differ) = agreed(&answers(&[("a", run(1)), ("b", run(2)), ("c", run(1))])).unwrap();
         assert_eq!((runs.len(), differ.as_deref()), (1, Some("b")));
         assert!(Runs(runs).table().pretty().ends_with("x?\n"));

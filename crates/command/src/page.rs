@@ -18,15 +18,14 @@ pub fn man_page() -> std::io::Result<String> {
     page.render_description_section(&mut out)?;
     out.extend_from_slice(b".SH COMMANDS\n");
     for verb in program.get_subcommands().filter(|verb| !verb.is_hide_set()) {
-        out.extend_from_slice(format!(".SS {}\n", verb.get_name()).as_bytes());
-        let named = verb.clone().bin_name(format!("systole {}", verb.get_name()));
-        let of_verb = clap_mangen::Man::new(named.disable_help_flag(true));
-        let mut part = Vec::new();
-        of_verb.render_description_section(&mut part)?;
-        of_verb.render_options_section(&mut part)?;
-        // Its sections are paragraphs of ours.
-        let part = String::from_utf8_lossy(&part).replace(".SH DESCRIPTION\n", "").replace(".SH OPTIONS\n", "");
-        out.extend_from_slice(part.as_bytes());
+        match verb.get_subcommands().next() {
+            None => render(verb, verb.get_name(), &mut out)?,
+            Some(_) => {
+                for part in verb.get_subcommands() {
+                    render(part, &format!("{} {}", verb.get_name(), part.get_name()), &mut out)?;
+                }
+            }
+        }
     }
     page.render_options_section(&mut out)?;
     out.extend_from_slice(b".SH EXIT STATUS\n");
@@ -35,4 +34,18 @@ pub fn man_page() -> std::io::Result<String> {
         b"\n.SH SEE ALSO\n.BR ocf_systole_mysql (7),\n.BR ocf_systole_redis (7),\n.BR systole\\-cron (8),\n.BR crm_mon (8)\n",
     );
     Ok(String::from_utf8_lossy(&out).into_owned())
+}
+
+/// The part of a command that has no commands of its own.
+fn render(verb: &clap::Command, name: &str, out: &mut Vec<u8>) -> std::io::Result<()> {
+    out.extend_from_slice(format!(".SS {name}\n").as_bytes());
+    let named = verb.clone().bin_name(format!("systole {name}"));
+    let of_verb = clap_mangen::Man::new(named.disable_help_flag(true));
+    let mut part = Vec::new();
+    of_verb.render_description_section(&mut part)?;
+    of_verb.render_options_section(&mut part)?;
+    // Its sections are paragraphs of ours.
+    let part = String::from_utf8_lossy(&part).replace(".SH DESCRIPTION\n", "").replace(".SH OPTIONS\n", "");
+    out.extend_from_slice(part.as_bytes());
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Asking nodes of the cluster: this one itself, the others over ssh, all at once. Each has the same limit and none delays another.
 //!
-//! What is asked only reads. Nobody is asked for a password and nothing is forwarded: a node at which root cannot log in with a key, by a host
-//! key that is known, does not answer.
+//! What changes something on a node says so where it is asked (`reclone`, `cron`); the rest only reads. Nobody is asked for a password and
+//! nothing is forwarded: a node at which root cannot log in with a key, by a host key that is known, does not answer.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -4,6 +4,8 @@
 
 mod clusters;
 
+use std::path::Path;
+
 use clusters::{nobody, of, text};
 use systole_command::decisions::{Decision, GivenUp, NoDecision, decision, is_done};
 use systole_command::picture::{Attributes, Picture};
@@ -34,6 +36,16 @@ fn what_only_the_others_hold_is_shown_and_what_nobody_knows_is_said() {
     let other = decide(&picture, "lxc3").unwrap();
     assert_eq!(other.nodes[0].given_up, GivenUp::Nothing);
     assert!(other.nodes[0].lacks.as_ref().is_some_and(|lacks| lacks.contains("7 transactions")), "{other:?}");
+}
+
+#[test]
+fn the_example_of_the_page_is_what_the_command_says() {
+    let picture = nobody(LOST, &[("lxc1", RESTARTED), ("lxc3", "4.2-lxc2||100|-|-|0-12-107|-")]);
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/command.md")).unwrap();
+    let shown: String =
+        decide(&picture, "lxc1").unwrap().pretty().lines().map(|line| format!("    {line}").trim_end().to_owned() + "\n").collect();
+    let example = format!("    # systole decide mysql lxc1 --dry-run\n{shown}\n");
+    assert!(page.contains(&example), "{example}");
 }
 
 #[test]
