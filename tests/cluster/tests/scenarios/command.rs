@@ -245,7 +245,7 @@ fn remembered(site: &Site, node: &Node, code: u8, words: &[&str]) -> Result<()> 
 }
 
 /// The page, with all that belongs on it and nothing that does not.
-fn report(site: &Site, node: &Node) -> Result<()> {
+fn report(node: &Node) -> Result<()> {
     node.sh(&format!("crm_attribute --type crm_config --name site-token --update {TOKEN}; logger -t 'redis(redis)' 'login with {TOKEN}'"))?;
     node.sh("crm_attribute --type crm_config --name site-note --update '<script>alert(1)</script>'")?;
     ends(node, "report redis --html /root/report.html", 0)?;
@@ -297,6 +297,6 @@ fn failovers_are_remembered_told_and_reported() {
         site.lab.power_back(&lost)?;
         site.wait_settled()?;
         remembered(site, &node, 0, &["lost node"])?;
-        report(site, &node)
+        report(&node)
     });
 }
