@@ -144,10 +144,12 @@ contract/cron: test-programs stage image/$(IMAGE)
 contract/cron-minutes: test-programs stage image/$(IMAGE)
 	$(STEP) $(call in-sandbox,$(IMAGE),contract-cron,,--test-threads=1 --exact $(MINUTES))
 
-# MariaDB 10.11 and MySQL 9.7; `make full` has MariaDB 11.8 and MySQL 5.6 besides, and of MySQL 9.7 what does not ask which server it is.
+# MariaDB 10.11 and MySQL 9.7; `make full` has MariaDB 11.8 and MySQL 5.6, 5.7 and 8.0 besides, and of MySQL 9.7 what does not
+# ask which server it is.
 SAME_FOR_ALL = $(strip $(shell sed 's/\#.*//' tests/contract/same-for-all))
-contract/mariadb contract/mariadb-11.8 contract/mysql contract/mysql-rest contract/mysql-5.6: test-programs stage
+contract/mariadb contract/mariadb-11.8 contract/mysql contract/mysql-rest contract/mysql-5.6 contract/mysql-5.7 contract/mysql-8.0: test-programs stage
 contract/mariadb contract/mysql-5.6: image/debian12
+contract/mysql-5.7 contract/mysql-8.0: image/debian12-mysql
 contract/mariadb-11.8: image/debian13
 contract/mysql contract/mysql-rest: image/sid
 contract/mariadb:
@@ -160,6 +162,10 @@ contract/mysql-rest:
 	$(STEP) $(call in-sandbox,sid,contract-mysql,--env SYSTOLE_SERVER=mysql,--test-threads=3 $(SAME_FOR_ALL))
 contract/mysql-5.6:
 	$(STEP) $(call in-sandbox,debian12,contract-mysql,--env SYSTOLE_SERVER=mysql56,--test-threads=3)
+contract/mysql-5.7:
+	$(STEP) $(call in-sandbox,debian12-mysql,contract-mysql,--env SYSTOLE_SERVER=mysql57,--test-threads=3)
+contract/mysql-8.0:
+	$(STEP) $(call in-sandbox,debian12-mysql,contract-mysql,--env SYSTOLE_SERVER=mysql80,--test-threads=3)
 
 ## make snippets    every snippet against the agents' meta-data, crm_verify and crm_simulate
 snippets: test-programs stage image/debian12 image/debian13
@@ -187,7 +193,7 @@ cluster-wizard: test-programs stage image/$(IMAGE)
 
 # They need more images, or another one.
 cluster-galera cluster-mysql cluster-redis cluster-sites: image/debian12 image/debian13
-cluster-mysql: image/sid
+cluster-mysql: image/sid image/debian12-mysql
 cluster-uploads: image/debian12-gluster
 cluster-sites: export SYSTOLE_IMAGE = debian13
 
@@ -221,7 +227,7 @@ cluster-recipes:
 
 ## make scenarios   every scenario on one generation of nodes (IMAGE=debian13 for the other one; an hour and a half)
 # Servers that are in one image only run once, with Debian 12.
-scenarios: test-programs stage image/$(IMAGE) $(if $(filter debian12,$(IMAGE)),image/debian13 image/sid)
+scenarios: test-programs stage image/$(IMAGE) $(if $(filter debian12,$(IMAGE)),image/debian13 image/sid image/debian12-mysql)
 	$(SCENARIOS) address:: balancers:: command:: cron:: doctor:: haproxy:: mysql:: redis:: sentinel:: upgrade:: workshop:: \
 	  $(if $(filter debian12,$(IMAGE)),,--skip ::mysql_ --skip valkey)
 
@@ -249,7 +255,7 @@ generations:
 	$(MAKE) scenarios IMAGE=debian13
 
 ## make full        every server, every scenario on both generations, and the larger bounds of the model (hours)
-full: contract/mariadb-11.8 contract/mysql-5.6 contract/mysql-rest
+full: contract/mariadb-11.8 contract/mysql-5.6 contract/mysql-5.7 contract/mysql-8.0 contract/mysql-rest
 	$(CARGO) test --release --locked -p systole-mysql -p systole-redis -- --ignored
 	$(MAKE) snippets TEST=--ignored
 	$(MAKE) generations

@@ -200,17 +200,18 @@ impl Dialect {
 
     /// The privileges that the agent's account needs, each with what may stand in its place.
     pub(crate) fn privileges(&self) -> &'static [&'static [&'static str]] {
-        match (self.flavour, self.words) {
-            (Flavour::MySql, Words::New) => &[
-                &["SYSTEM_VARIABLES_ADMIN"],
-                &["REPLICATION_SLAVE_ADMIN"],
+        match (self.flavour, self.public_keys) {
+            // Since 8.0, whose first versions had the old words still. An account that came from 5.7 has SUPER, which still holds.
+            (Flavour::MySql, true) => &[
+                &["SYSTEM_VARIABLES_ADMIN", "SUPER"],
+                &["REPLICATION_SLAVE_ADMIN", "SUPER"],
                 &["REPLICATION CLIENT"],
                 &["REPLICATION SLAVE"],
-                &["CONNECTION_ADMIN"],
+                &["CONNECTION_ADMIN", "SUPER"],
                 &["RELOAD"],
                 &["PROCESS"],
             ],
-            (Flavour::MySql, Words::Old) => &[&["SUPER"], &["REPLICATION CLIENT"], &["REPLICATION SLAVE"], &["RELOAD"], &["PROCESS"]],
+            (Flavour::MySql, false) => &[&["SUPER"], &["REPLICATION CLIENT"], &["REPLICATION SLAVE"], &["RELOAD"], &["PROCESS"]],
             (Flavour::MariaDb, _) => &[
                 &["BINLOG MONITOR"],
                 &["SLAVE MONITOR", "REPLICA MONITOR"],
@@ -638,6 +639,19 @@ mod tests {
         assert_eq!(maria.replica_status(), "SHOW ALL SLAVES STATUS");
         assert!(maria.follow(&source())[1].contains("MASTER_USE_GTID=slave_pos"));
         assert!(!maria.wait_for_replicas(1).iter().any(|s| s.contains("count")));
+    }
+
+    /// Not by its words: 8.0 said slave until 8.0.26, and its accounts are those of mysql-accounts-mysql.sql all the same.
+    #[test]
+    fn the_first_versions_of_8_0_are_asked_for_the_privileges_of_8_0() {
+        const MYSQL_8_0_12: &[&str] =
+            &["gtid_executed", "gtid_executed_compression_period", "super_read_only", "caching_sha2_password_auto_generate_rsa_keys"];
+        let first = dialect(MYSQL_8_0_12);
+        assert_eq!(first.replica_status(), "SHOW SLAVE STATUS");
+        assert_eq!(first.privileges(), dialect(MYSQL_9).privileges());
+        let of_an_account_from_5_7 = ["SUPER", "REPLICATION CLIENT", "REPLICATION SLAVE", "RELOAD", "PROCESS"];
+        assert!(first.privileges().iter().all(|any| any.iter().any(|p| of_an_account_from_5_7.contains(p))));
+        assert_eq!(dialect(MYSQL_56).privileges()[0], ["SUPER"]);
     }
 
     #[test]

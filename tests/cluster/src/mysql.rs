@@ -42,7 +42,12 @@ fn prepare(node: &Node, server: Server, settings: &str) -> Result<()> {
     node.write("/etc/mysql/replication.password", &format!("{PASSWORD}\n"))?;
     node.write("/run/mysqld/accounts.sql", &accounts(server.kind)?)?;
     node.sh("chmod 600 /etc/mysql/replication.password; chmod 644 /run/mysqld/accounts.sql")?;
+    let base = server.kind.base().unwrap_or_default();
+    let unpacked = format!(
+        "rm -rf /var/lib/mysql/*; {base}/bin/mysqld --no-defaults --basedir={base} --datadir=/var/lib/mysql --user=mysql --initialize-insecure"
+    );
     let begin = match server.kind {
+        Kind::MySql80 | Kind::MySql57 => unpacked.as_str(),
         Kind::MySql56 => "rm -rf /var/lib/mysql/*; /opt/mysql-5.6/scripts/mysql_install_db --datadir=/var/lib/mysql --user=mysql",
         // The nodes' disks are layers, and what is in the lower one cannot be renamed, which rejoin=clone does.
         Kind::MySql => "cd /var/lib && cp -a mysql copy && rm -rf mysql/* && cp -a copy/. mysql && rm -rf copy",
@@ -55,31 +60,37 @@ fn prepare(node: &Node, server: Server, settings: &str) -> Result<()> {
         Kind::MySql56 => format!(
             "/opt/mysql-5.6/bin/mysqld {run} --bootstrap --skip-log-bin --skip-log-slave-updates --gtid-mode=OFF --skip-enforce-gtid-consistency < /run/mysqld/accounts.sql"
         ),
+        Kind::MySql80 | Kind::MySql57 => format!("timeout 60 {base}/bin/mysqld {run} --init-file=/run/mysqld/accounts.sql"),
         _ => format!("timeout 60 mysqld {run} --init-file=/run/mysqld/accounts.sql"),
     };
     node.sh(&format!("({begin}; {execute}) >/root/setup.log 2>&1 || {{ grep ERROR /root/setup.log >&2; exit 1; }}")).map(drop)
 }
 
+/// How the files of crm-snippets/server for this server are called.
+fn name_in_files(kind: Kind) -> &'static str {
+    match kind {
+        Kind::MariaDb => "mariadb",
+        Kind::MySql | Kind::MySql80 => "mysql",
+        Kind::MySql57 => "mysql57",
+        _ => "mysql56",
+    }
+}
+
 /// What an operator installs, with a number of its own for each node.
 fn option_file(kind: Kind, number: u8) -> Result<String> {
-    let name = match kind {
-        Kind::MariaDb => "mariadb",
-        Kind::MySql => "mysql",
-        _ => "mysql56",
+    let text = read(&repository().join(format!("crm-snippets/server/{}-site.cnf", name_in_files(kind))))?;
+    // The files of the distribution are for the distribution's server.
+    let text = match kind.base() {
+        Some(base) => text.replace("!include /etc/mysql/my.cnf", &format!("[mysqld]\nbasedir = {base}")),
+        None => text,
     };
-    let text = read(&repository().join(format!("crm-snippets/server/{name}-site.cnf")))?;
     Ok(text.replace("server_id = 11", &format!("server_id = 1{number}")) + "\n[mysqld]\n")
 }
 
 /// The accounts as an operator makes them, and the load's. Nothing of it is logged: the servers begin with the same,
 /// empty history. An init file has a statement on each line and no comments.
 fn accounts(kind: Kind) -> Result<String> {
-    let name = match kind {
-        Kind::MariaDb => "mariadb",
-        Kind::MySql => "mysql",
-        _ => "mysql56",
-    };
-    let text = read(&repository().join(format!("crm-snippets/server/mysql-accounts-{name}.sql")))?;
+    let text = read(&repository().join(format!("crm-snippets/server/mysql-accounts-{}.sql", name_in_files(kind))))?;
     let statements: Vec<&str> = text.lines().filter(|l| !l.starts_with("--") && !l.trim().is_empty()).collect();
     // The last statement closes MySQL again.
     let text = statements.join("\n").replace("SET GLOBAL super_read_only = ON;", "").replace("'PASSWORD'", &format!("'{PASSWORD}'"));
@@ -97,8 +108,8 @@ fn accounts(kind: Kind) -> Result<String> {
 /// The snippet for this run.
 pub(crate) fn edited(snippet: &str, agent: Agent, kind: Kind, durability: Durability, parameters: &str) -> String {
     let mut more = parameters.to_owned();
-    if kind == Kind::MySql56 {
-        more += " binary=/opt/mysql-5.6/bin/mysqld";
+    if let Some(base) = kind.base() {
+        more += &format!(" binary={base}/bin/mysqld");
     }
     match agent {
         Agent::Systole => {
@@ -197,7 +208,7 @@ impl Site {
 
     /// The status of replication of a node, a line for each field.
     pub fn replication(&self, node: &Node) -> Result<String> {
-        let word = if self.server().kind == Kind::MySql { "REPLICA" } else { "SLAVE" };
+        let word = if matches!(self.server().kind, Kind::MySql | Kind::MySql80) { "REPLICA" } else { "SLAVE" };
         let client = self.server().client;
         let statement = format!("SHOW {word} STATUS");
         let done = node.exec(&[

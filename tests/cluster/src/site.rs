@@ -53,7 +53,7 @@ impl Setup {
     /// A server with the best durability that it has.
     #[must_use]
     pub fn of(server: Server) -> Self {
-        let durability = if server.kind == Kind::MySql56 { Durability::Async } else { Durability::Quorum };
+        let durability = if server.kind.is_lossless() { Durability::Quorum } else { Durability::Async };
         Self { server, durability, ..Self::default() }
     }
 }

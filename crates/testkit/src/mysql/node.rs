@@ -156,8 +156,9 @@ impl Node {
             self.server.small().join("\n"),
             self.server.options()
         );
-        // 5.6 has the word as its default only.
-        let text = if self.server == Server::MySql56 { text.replace("innodb_flush_method=fsync\n", "") } else { text };
+        // They have the word as their default only.
+        let text =
+            if matches!(self.server, Server::MySql56 | Server::MySql57) { text.replace("innodb_flush_method=fsync\n", "") } else { text };
         fs::write(self.config(), text).unwrap();
         fs::set_permissions(self.config(), fs::Permissions::from_mode(0o644)).unwrap();
     }

@@ -17,6 +17,10 @@ pub enum Server {
     MariaDb,
     /// MySQL 8.4 and later.
     MySql,
+    /// MySQL 8.0, from 8.0.26 on: it has the new words and most of the old ones.
+    MySql80,
+    /// MySQL 5.7, here without semi-synchronous replication: what it is packed in has no plugins.
+    MySql57,
     /// MySQL 5.6, without semi-synchronous replication.
     MySql56,
 }
@@ -30,8 +34,10 @@ impl Server {
         match std::env::var("SYSTOLE_SERVER").as_deref() {
             Ok("mariadb") => Self::MariaDb,
             Ok("mysql") => Self::MySql,
+            Ok("mysql80") => Self::MySql80,
+            Ok("mysql57") => Self::MySql57,
             Ok("mysql56") => Self::MySql56,
-            Ok(other) => panic!("SYSTOLE_SERVER={other} is none of mariadb, mysql, mysql56"),
+            Ok(other) => panic!("SYSTOLE_SERVER={other} is none of mariadb, mysql, mysql80, mysql57, mysql56"),
             Err(_) if Path::new("/usr/sbin/mariadbd").exists() => Self::MariaDb,
             Err(_) => Self::MySql,
         }
@@ -42,18 +48,48 @@ impl Server {
         match self {
             Self::MariaDb => "/usr/sbin/mariadbd",
             Self::MySql => "/usr/sbin/mysqld",
+            Self::MySql80 => "/opt/mysql-8.0/bin/mysqld",
+            Self::MySql57 => "/opt/mysql-5.7/bin/mysqld",
             Self::MySql56 => "/opt/mysql-5.6/bin/mysqld",
         }
     }
 
+    /// Where it has the rest of what it consists of, if that is not where it looks by itself.
+    fn base(self) -> Option<&'static str> {
+        self.binary().strip_suffix("/bin/mysqld").filter(|base| base.starts_with("/opt"))
+    }
+
     /// Whether a write can be made to wait until a replica has it.
     pub fn is_lossless(self) -> bool {
-        self != Self::MySql56
+        !matches!(self, Self::MySql56 | Self::MySql57)
     }
 
     /// Whether it can be closed for administrators, too.
     pub fn closes_for_administrators(self) -> bool {
+        matches!(self, Self::MySql | Self::MySql80 | Self::MySql57)
+    }
+
+    /// Whether it says source and replica where others say master and slave.
+    pub fn says_source(self) -> bool {
+        matches!(self, Self::MySql | Self::MySql80)
+    }
+
+    /// Whether a transaction's GTID can have a tag.
+    pub fn has_tags(self) -> bool {
         self == Self::MySql
+    }
+
+    /// Whether it can fetch a copy of another server's data itself.
+    pub fn clones(self) -> bool {
+        matches!(self, Self::MySql | Self::MySql80)
+    }
+
+    /// Gives an account another password, which stands here as a literal without its quotes.
+    pub fn set_password(self, account: &str, literal: &str) -> String {
+        match self {
+            Self::MariaDb | Self::MySql56 => format!("SET PASSWORD FOR {account} = PASSWORD('{literal}')"),
+            Self::MySql | Self::MySql80 | Self::MySql57 => format!("ALTER USER {account} IDENTIFIED BY '{literal}'"),
+        }
     }
 
     /// Its own lines of the option file.
@@ -61,6 +97,11 @@ impl Server {
         match self {
             Self::MariaDb => "log_slave_updates=1\ngtid_strict_mode=1\n",
             Self::MySql => "gtid_mode=ON\nenforce_gtid_consistency=ON\nmysqlx=OFF\nbinlog_format=ROW\n",
+            Self::MySql80 => "basedir=/opt/mysql-8.0\ngtid_mode=ON\nenforce_gtid_consistency=ON\nmysqlx=OFF\nbinlog_format=ROW\n",
+            Self::MySql57 => {
+                "basedir=/opt/mysql-5.7\ngtid_mode=ON\nenforce_gtid_consistency=ON\nlog_slave_updates=1\nbinlog_format=ROW\n\
+                 master_info_repository=TABLE\nrelay_log_info_repository=TABLE\n"
+            }
             Self::MySql56 => {
                 "basedir=/opt/mysql-5.6\ngtid_mode=ON\nenforce_gtid_consistency=ON\nlog_slave_updates=1\nbinlog_format=ROW\n\
                  master_info_repository=TABLE\nrelay_log_info_repository=TABLE\n"
@@ -75,7 +116,7 @@ impl Server {
             Self::MariaDb => {
                 &["innodb_buffer_pool_size=16M", "innodb_log_file_size=8M", "innodb_log_buffer_size=2M", "key_buffer_size=64K"]
             }
-            Self::MySql => &[
+            Self::MySql | Self::MySql80 => &[
                 "innodb_buffer_pool_size=16M",
                 "innodb_redo_log_capacity=8M",
                 "innodb_log_buffer_size=256K",
@@ -98,23 +139,24 @@ impl Server {
                 "performance_schema_max_file_classes=0",
                 "performance_schema_max_stage_classes=0",
             ],
+            Self::MySql57 => &["innodb_buffer_pool_size=16M", "innodb_log_file_size=8M", "innodb_log_buffer_size=2M"],
             Self::MySql56 => &["innodb_buffer_pool_size=16M"],
         }
     }
 
     /// The beginning of the source's variables of semi-synchronous replication.
     pub fn source(self) -> &'static str {
-        if self == Self::MySql { "rpl_semi_sync_source" } else { "rpl_semi_sync_master" }
+        if self.says_source() { "rpl_semi_sync_source" } else { "rpl_semi_sync_master" }
     }
 
     /// The beginning of the replica's variables of semi-synchronous replication.
     pub fn acknowledger(self) -> &'static str {
-        if self == Self::MySql { "rpl_semi_sync_replica" } else { "rpl_semi_sync_slave" }
+        if self.says_source() { "rpl_semi_sync_replica" } else { "rpl_semi_sync_slave" }
     }
 
     /// REPLICA or SLAVE, as in `STOP REPLICA`.
     pub fn replica(self) -> &'static str {
-        if self == Self::MySql { "REPLICA" } else { "SLAVE" }
+        if self.says_source() { "REPLICA" } else { "SLAVE" }
     }
 
     /// The transactions of a server, as text; of a MariaDB at rest.
@@ -129,7 +171,7 @@ impl Server {
 
     /// Closes it.
     pub fn close(self) -> &'static str {
-        if self == Self::MySql { "SET GLOBAL super_read_only=1" } else { "SET GLOBAL read_only=1" }
+        if self.closes_for_administrators() { "SET GLOBAL super_read_only=1" } else { "SET GLOBAL read_only=1" }
     }
 
     /// A data directory with the accounts and the table of the tests, made once and to be copied. Its server has no
@@ -159,17 +201,20 @@ impl Server {
                     "--force",
                 ]));
             }
-            Self::MySql => run(Command::new(self.binary()).args(["--no-defaults", "--user=mysql", &datadir, "--initialize-insecure"])),
+            Self::MySql | Self::MySql80 | Self::MySql57 => {
+                let mut command = Command::new(self.binary());
+                command.args(["--no-defaults", "--user=mysql", &datadir, "--initialize-insecure"]);
+                run(command.args(self.base().map(|base| format!("--basedir={base}"))))
+            }
             Self::MySql56 => run(Command::new("/opt/mysql-5.6/scripts/mysql_install_db").args([&datadir, "--user=mysql"])),
         }
         let mut command = Command::new(self.binary());
         command.args(["--no-defaults", "--user=mysql", &datadir, "--skip-networking", "--skip-log-bin"]);
         command.arg(format!("--socket={}", socket.display())).arg(format!("--pid-file={}", directory.join("pid").display()));
         command.args(self.small().iter().map(|option| format!("--{option}")));
-        match self {
-            Self::MariaDb => {}
-            Self::MySql => drop(command.arg("--mysqlx=OFF")),
-            Self::MySql56 => drop(command.arg("--basedir=/opt/mysql-5.6")),
+        command.args(self.base().map(|base| format!("--basedir={base}")));
+        if matches!(self, Self::MySql | Self::MySql80) {
+            command.arg("--mysqlx=OFF");
         }
         let log = std::fs::File::create(directory.join("log")).unwrap();
         let mut server = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();

@@ -10,10 +10,11 @@ fn opens(server: Server) -> &'static str {
             "read_only=0\nevent_scheduler=ON\nrpl_semi_sync_master_enabled=1\nrpl_semi_sync_slave_enabled=1\nrpl_semi_sync_master_timeout=1\n\
              init_rpl_role=MASTER"
         }
-        Server::MySql => {
+        Server::MySql | Server::MySql80 => {
             "read_only=0\nsuper_read_only=0\nevent_scheduler=ON\nplugin-load-add=semisync_source.so\nplugin-load-add=semisync_replica.so\n\
              rpl_semi_sync_source_enabled=1\nrpl_semi_sync_replica_enabled=1\nrpl_semi_sync_source_timeout=1"
         }
+        Server::MySql57 => "read_only=0\nsuper_read_only=0\nevent_scheduler=ON",
         Server::MySql56 => "read_only=0\nevent_scheduler=ON",
     }
 }

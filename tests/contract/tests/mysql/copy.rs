@@ -285,7 +285,7 @@ fn one_node_copies_at_a_time() {
 /// The clone plugin: the server ends with the connection, as it does when it dies.
 #[test]
 fn a_clone_of_mysql_is_believed_when_the_server_says_that_it_is_complete() {
-    if Server::here() != Server::MySql {
+    if !Server::here().clones() {
         return;
     }
     let diverged = Diverged::with("", "");
@@ -303,7 +303,7 @@ fn a_clone_of_mysql_is_believed_when_the_server_says_that_it_is_complete() {
 /// The server dies in the middle. The connection breaks as it does at the end, its schemas are gone, and its GTIDs are there.
 #[test]
 fn a_clone_whose_server_died_is_no_copy_and_is_made_again() {
-    if Server::here() != Server::MySql {
+    if !Server::here().clones() {
         return;
     }
     let diverged = Diverged::with("", "");
@@ -345,7 +345,7 @@ fn what_is_kept_fills_no_disk() {
     let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(&kept).status().unwrap();
     assert!(mounted.success());
     // An old MySQL has nothing to copy with.
-    if b.server != Server::MySql56 {
+    if b.server == Server::MariaDb || b.server.clones() {
         diverged.restart();
         eventually("the monitor says why", || diverged.agent().run("monitor").reason().contains("the binary logs cannot be kept"));
         assert!(b.has("of b alone"));

@@ -28,11 +28,7 @@ fn a_replication_password_with_every_quote_reaches_the_primary_whole() {
     let literal = password.replace('\\', "\\\\").replace('\'', "\\'");
     for node in &group.nodes {
         node.start();
-        let set = if node.server == testkit::mysql::Server::MySql {
-            format!("ALTER USER replication@'%' IDENTIFIED BY '{literal}'")
-        } else {
-            format!("SET PASSWORD FOR replication@'%' = PASSWORD('{literal}')")
-        };
+        let set = node.server.set_password("replication@'%'", &literal);
         if node.server.closes_for_administrators() {
             node.must(&["SET GLOBAL super_read_only=0", "SET sql_log_bin=0", &set, "SET GLOBAL super_read_only=1"]);
         } else {

@@ -3,7 +3,7 @@
 //! These tests start servers and kill them, as root, so they run in a sandbox only, and `cargo test --workspace` leaves
 //! them out (`test = false`). `make contract/mariadb` and its like run them with a server; `TEST=killed::` for some of them.
 //!
-//! SYSTOLE_SERVER is mariadb, mysql or mysql56. What a server cannot do is skipped inside the tests that need it.
+//! SYSTOLE_SERVER is mariadb, mysql, mysql80, mysql57 or mysql56. What a server cannot do is skipped inside the tests that need it.
 //! Each test has servers, addresses and directories of its own. A test that fails leaves its directory in
 //! `/tmp/contract` of the sandbox, without the data, and prints the agent's log.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of this is tests")]

@@ -22,9 +22,10 @@ fn a_server_that_cannot_keep_the_promise_is_not_started() {
             expect_no_start(node, "skip-log-bin", &["log_bin=binlog"]);
             expect_no_start(node, "log_slave_updates=0", &["log_slave_updates=ON"]);
         }
-        Server::MySql => {
+        Server::MySql | Server::MySql80 | Server::MySql57 => {
+            let follows = if node.server.says_source() { "log_replica_updates" } else { "log_slave_updates" };
             expect_no_start(node, "gtid_mode=OFF\nskip-log-bin", &["log_bin=binlog"]);
-            expect_no_start(node, "log_replica_updates=OFF", &["log_replica_updates=ON"]);
+            expect_no_start(node, &format!("{follows}=OFF"), &[&format!("{follows}=ON")]);
             expect_no_start(node, "gtid_mode=ON_PERMISSIVE", &["gtid_mode=ON"]);
             expect_no_start(node, "gtid_mode=OFF\nenforce_gtid_consistency=OFF", &["gtid_mode=ON"]);
         }
@@ -37,7 +38,7 @@ fn a_server_that_cannot_keep_the_promise_is_not_started() {
         node.agent().without("OCF_RESKEY_durability").run("start").refused(5, &["durability=async-allowed"]);
         return;
     }
-    if node.server == Server::MySql {
+    if node.server.says_source() {
         expect_no_start(node, "server_id=0", &["server_id=N"]);
     }
     expect_no_start(node, "binlog_do_db=t", &["binlog_do_db=t"]);
@@ -69,7 +70,7 @@ fn an_option_file_that_the_server_would_not_read_is_refused() {
 fn without_the_plugins_a_lossless_server_does_not_start() {
     let group = Group::of(&["a", "b"]);
     let node = group.node("a");
-    if node.server != Server::MySql {
+    if !node.server.says_source() {
         return;
     }
     let plugins = node.directory.join("no-plugins");
@@ -120,8 +121,7 @@ fn a_delayed_replica_and_one_that_follows_by_position_are_pointed_anew() {
     let group = Group::established(&["a", "b", "c"]);
     group.settle();
     let b = group.node("b");
-    let (change, prefix) =
-        if b.server == Server::MySql { ("CHANGE REPLICATION SOURCE TO", "SOURCE") } else { ("CHANGE MASTER TO", "MASTER") };
+    let (change, prefix) = if b.server.says_source() { ("CHANGE REPLICATION SOURCE TO", "SOURCE") } else { ("CHANGE MASTER TO", "MASTER") };
     let stop = format!("STOP {}", b.server.replica());
     let start = format!("START {}", b.server.replica());
     let by_position = if b.server == Server::MariaDb { "MASTER_USE_GTID=no".to_owned() } else { format!("{prefix}_AUTO_POSITION=0") };
@@ -149,7 +149,7 @@ fn a_primary_whose_waiting_somebody_weakened_says_so_and_waits_again() {
     }
     let source = a.server.source();
     let mut inputs = vec![format!("{source}_timeout"), format!("{source}_wait_point"), format!("{source}_enabled")];
-    if a.server == Server::MySql {
+    if a.server.says_source() {
         inputs.push(format!("{source}_wait_for_replica_count"));
     }
     for name in inputs {

@@ -22,9 +22,9 @@ fn lag(server: Server) -> (&'static [&'static str], &'static [&'static str]) {
     const SLAVE: &str = "SHOW SLAVE STATUS";
     const REPLICA: &str = "SHOW REPLICA STATUS";
     match server {
-        Server::MariaDb => (&[SLAVE, REPLICA], &[]),
+        Server::MariaDb | Server::MySql80 => (&[SLAVE, REPLICA], &[]),
         Server::MySql => (&[REPLICA], &[SLAVE]),
-        Server::MySql56 => (&[SLAVE], &[REPLICA]),
+        Server::MySql57 | Server::MySql56 => (&[SLAVE], &[REPLICA]),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use testkit::mysql::{Group, Node, REPLICATION_PASSWORD, Server};
+use testkit::mysql::{Group, Node, REPLICATION_PASSWORD};
 use testkit::{Agent, Lists};
 
 use crate::shared::secrets::{Lookout, NEEDLE, expect_clean_trace, loud, syslog, walk};
@@ -41,11 +41,7 @@ fn expect_nowhere(directory: &Path) {
 fn give_passwords(node: &Node) {
     node.start();
     let literal = PASSWORD.replace('\\', "\\\\").replace('\'', "\\'");
-    let replication = if node.server == Server::MySql {
-        format!("ALTER USER replication@'%' IDENTIFIED BY '{literal}'")
-    } else {
-        format!("SET PASSWORD FOR replication@'%' = PASSWORD('{literal}')")
-    };
+    let replication = node.server.set_password("replication@'%'", &literal);
     let mut statements = vec![
         "SET sql_log_bin=0".to_owned(),
         format!("CREATE USER pacemaker@localhost IDENTIFIED BY '{literal}'"),

@@ -9,8 +9,8 @@ fn stranger(group: &Group, number: u16, acknowledges: bool) -> Node {
     let stranger = Node::outside(a, number);
     stranger.start();
     let (change, prefix, by_gtid) = match stranger.server {
-        Server::MySql => ("CHANGE REPLICATION SOURCE TO", "SOURCE", "SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1"),
-        Server::MySql56 => ("CHANGE MASTER TO", "MASTER", "MASTER_AUTO_POSITION=1"),
+        Server::MySql | Server::MySql80 => ("CHANGE REPLICATION SOURCE TO", "SOURCE", "SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1"),
+        Server::MySql57 | Server::MySql56 => ("CHANGE MASTER TO", "MASTER", "MASTER_AUTO_POSITION=1"),
         Server::MariaDb => ("CHANGE MASTER TO", "MASTER", "MASTER_USE_GTID=slave_pos"),
     };
     let follow = format!(

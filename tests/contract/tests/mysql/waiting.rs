@@ -73,7 +73,7 @@ fn fact_an_orderly_shutdown_releases_on_mysql_and_breaks_off_on_mariadb() {
     let a = group.node("a");
     a.process().signal(Signal::SIGTERM);
     let answer = waiting.answer(Duration::from_secs(30)).expect("the shutdown ends the waiting");
-    assert_eq!(answer.is_ok(), a.server == Server::MySql, "{answer:?}");
+    assert_eq!(answer.is_ok(), a.server != Server::MariaDb, "{answer:?}");
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn fact_killing_the_query_releases_on_mariadb_and_does_nothing_on_mysql() {
     a.must(&[&format!("KILL QUERY {}", waiting.id)]);
     match waiting.answer(MOMENT) {
         Some(Ok(_)) => assert_eq!(a.server, Server::MariaDb),
-        None => assert_eq!(a.server, Server::MySql),
+        None => assert_ne!(a.server, Server::MariaDb),
         Some(Err(e)) => panic!("{e}"),
     }
 }

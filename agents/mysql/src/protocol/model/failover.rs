@@ -35,8 +35,11 @@ impl Driver for Fake<'_> {
             Asked::OfAttributes(effect) => return of_attributes(self.mysql, effect),
             effect @ (Asked::Milestone(_) | Asked::OfDaemon(_) | Asked::OfServer(_) | Asked::OfHost(_)) => effect,
         };
-        let event = self.site.world.own(&mut self.site.servers.borrow_mut(), self.n, self.op, effect);
-        if let Event::Own(Answer::Launched(Ok(launched))) = &event {
+        let mut event = self.site.world.own(&mut self.site.servers.borrow_mut(), self.n, self.op, effect);
+        if let Event::Own(Answer::Launched(Ok(launched))) = &mut event {
+            if self.site.recovers_long.get() {
+                launched.seen = None;
+            }
             self.mysql.state_file.save(&launched.state).unwrap();
         }
         event
@@ -63,6 +66,8 @@ struct Site {
     directories: Directories,
     /// How much later it is than the machine thinks.
     later: Cell<Duration>,
+    /// A server that starts now recovers for longer than its start waits.
+    recovers_long: Cell<bool>,
 }
 
 impl model::Site for Site {
@@ -97,7 +102,14 @@ impl Site {
         let world = quiet(flavour);
         let servers = RefCell::new(world.nothing());
         let directories = Directories::new(test, NODES);
-        let site = Self { world, servers, pacemaker: InMemory::of(["a", "b", "c"]), directories, later: Cell::default() };
+        let site = Self {
+            world,
+            servers,
+            pacemaker: InMemory::of(["a", "b", "c"]),
+            directories,
+            later: Cell::default(),
+            recovers_long: Cell::default(),
+        };
         site.start_all();
         site.promote(0).unwrap();
         site.settle();
@@ -128,6 +140,22 @@ impl Site {
     fn has_seen_all(&self) -> bool {
         let servers = self.servers.borrow();
         servers.seen == super::up_to_highest(super::one(usize::from(servers.written) - 1))
+    }
+}
+
+/// Its primary was promoted long before: no notification names it.
+#[test]
+fn a_replica_whose_recovery_outlasts_its_start_follows_the_primary_in_office() {
+    for flavour in [Flavour::MySql, Flavour::MariaDb] {
+        let site = Site::new(&format!("mysql-recovers-long-{flavour:?}"), flavour);
+        site.servers.borrow_mut().end_server(2, Loss::Nothing);
+        site.recovers_long.set(true);
+        site.act(2, Some(Kind::Start), Subject { start: Some(2), ..Subject::default() }).unwrap();
+        site.recovers_long.set(false);
+        site.settle();
+        let servers = site.servers.borrow();
+        let replica = servers.nodes[2].server.as_ref().unwrap();
+        assert!(replica.following == Some(0) && replica.receiver && replica.applier, "{flavour:?}: {servers:?}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster_scenarios::{MARIADB, MYSQL, MYSQL_56, Server, Setup, expect, held, held_after, scenario};
+use cluster_scenarios::{MARIADB, MYSQL, MYSQL_56, MYSQL_57, MYSQL_80, Server, Setup, expect, held, held_after, scenario};
 use nix::sys::signal::Signal;
 
 use super::{FAILOVER, FOUND_BY_MONITOR, NODE_LOSS, SHORT, acknowledged, returning};
@@ -44,20 +44,35 @@ fn mysql_kill_9_under_load() {
 }
 
 #[test]
+fn mysql_80_kill_9_under_load() {
+    let setup = Setup { settings: "replica_parallel_workers=16".into(), ..returning(MYSQL_80) };
+    kill_9_under_load("mysql80-kill", setup, 2);
+}
+
+#[test]
 fn mysql_kill_9_under_load_three_times() {
     mysql_kill_9("mysql-kill-3", 3);
 }
 
 /// Asynchronous: what is lost is not asserted, the old primary may have what nobody else has, and the outage is as long
 /// as the replica lags.
-#[test]
-fn mysql_56_kill_9_promotes_a_replica() {
-    scenario("mysql56-kill", Setup::of(MYSQL_56), |site| {
+fn asynchronous_kill_9(name: &str, server: Server) {
+    scenario(name, Setup::of(server), |site| {
         let load = site.load()?;
         let dead = site.kill_primary()?;
         site.wait_moved(&dead, FAILOVER)?;
         held(site, load, SHORT, "LCT")
     });
+}
+
+#[test]
+fn mysql_56_kill_9_promotes_a_replica() {
+    asynchronous_kill_9("mysql56-kill", MYSQL_56);
+}
+
+#[test]
+fn mysql_57_kill_9_promotes_a_replica() {
+    asynchronous_kill_9("mysql57-kill", MYSQL_57);
 }
 
 /// It is found by the monitor and killed. Whatever was frozen and still lives goes on later, and must not take a write.

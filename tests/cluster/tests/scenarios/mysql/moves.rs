@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster_scenarios::{MARIADB, MYSQL, MYSQL_56, Server, Setup, Site, expect, held, scenario, snippet};
+use cluster_scenarios::{MARIADB, MYSQL, MYSQL_56, MYSQL_57, MYSQL_80, Server, Setup, Site, expect, held, scenario, snippet};
 use lab::{Node, Result};
 
 use super::{SHORT, returning};
@@ -31,10 +31,20 @@ fn mysql_planned_moves_under_load() {
     planned_moves_under_load("mysql-moves", MYSQL, "");
 }
 
-/// Its applier has one thread, and nothing slows the primary down: the outage is as long as the replicas lag.
+#[test]
+fn mysql_80_planned_moves_under_load() {
+    planned_moves_under_load("mysql80-moves", MYSQL_80, "");
+}
+
+/// Their appliers have one thread, and nothing slows the primary down: the outage is as long as the replicas lag.
 #[test]
 fn mysql_56_planned_moves_under_load() {
     planned_moves_under_load("mysql56-moves", MYSQL_56, "T");
+}
+
+#[test]
+fn mysql_57_planned_moves_under_load() {
+    planned_moves_under_load("mysql57-moves", MYSQL_57, "T");
 }
 
 #[test]

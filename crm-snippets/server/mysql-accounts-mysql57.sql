@@ -1,0 +1,34 @@
+-- The accounts that go with mysql.crm on MySQL and Percona Server 5.7. On every node, as root, before the first promotion, while
+-- the agent runs the server closed for writes:
+--
+--     mysql < mysql-accounts-mysql57.sql
+--
+-- Never later on a primary that has no replica yet: an account that waits for an acknowledgement locks every login out, also
+-- that of the replica which would acknowledge it.
+--
+-- Change before: the passwords (`openssl rand -hex 16` makes one; the agent starts no server with these), the network.
+
+-- Not into the binary log: every node gets its own, and no node has a transaction that the others lack.
+SET SESSION sql_log_bin = 0;
+-- Root passes read_only, and nobody passes super_read_only. Clients stay locked out.
+SET GLOBAL super_read_only = OFF;
+
+-- What the replicas log in with at the primary: replication_user and replication_passwd of the resource. To read the
+-- primary's log.
+CREATE USER IF NOT EXISTS 'replication'@'10.%' IDENTIFIED BY 'PASSWORD';
+GRANT REPLICATION SLAVE ON *.* TO 'replication'@'10.%';
+
+-- The agent's own account: test_user and test_passwd of the resource. Only needed where root may not log in over the socket.
+CREATE USER IF NOT EXISTS 'systole'@'localhost' IDENTIFIED BY 'ANOTHER PASSWORD';
+-- SUPER: open and close the server for writes, switch acknowledgements, point replication, end sessions, log in when all
+-- connections are used up. REPLICATION CLIENT: the state of replication. REPLICATION SLAVE: list the replicas. PROCESS: see the
+-- sessions of others. RELOAD: FLUSH USER_RESOURCES, RESET SLAVE.
+GRANT SUPER, RELOAD, PROCESS, REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO 'systole'@'localhost';
+-- The threads that apply.
+GRANT SELECT ON performance_schema.* TO 'systole'@'localhost';
+-- Only where the plugins are not loaded by the option file:
+-- GRANT INSERT ON mysql.plugin TO 'systole'@'localhost';
+-- Only with test_table:
+-- GRANT SELECT ON shop.orders TO 'systole'@'localhost';
+
+SET GLOBAL super_read_only = ON;
