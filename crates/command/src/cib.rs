@@ -94,8 +94,7 @@ impl Cib {
             match part.tag_name().name() {
                 "transient_attributes" => drop(self.attributes.insert(name.clone(), values(part))),
                 "lrm_resource" => {
-                    let operations = part.children().filter(|op| op.has_tag_name("lrm_rsc_op")).map(operation).collect();
-                    self.histories.insert((name.clone(), attribute(part, "id").unwrap_or_default()), operations);
+                    self.histories.insert((name.clone(), attribute(part, "id").unwrap_or_default()), history(part));
                 }
                 _ => {}
             }
@@ -156,6 +155,15 @@ fn leftover(node: Node<'_, '_>) -> Option<Leftover> {
     Some(Leftover { id, resource: attribute(node, "rsc")?, until })
 }
 
+/// The last results of a resource's operations on a node. Pacemaker keeps the last failure beside them until it is cleaned up, also
+/// when the same monitor, which has the same number of a call for as long as it recurs, has found all in order since: that is over.
+fn history(resource: Node<'_, '_>) -> Vec<Operation> {
+    let results = || resource.children().filter(|op| op.has_tag_name("lrm_rsc_op"));
+    let is_failure = |op: Node<'_, '_>| op.attribute("id").is_some_and(|id| id.ends_with("_last_failure_0"));
+    let goes_on = |failure: Node<'_, '_>| results().any(|op| !is_failure(op) && op.attribute("call-id") == failure.attribute("call-id"));
+    results().filter(|op| !(is_failure(*op) && goes_on(*op))).map(operation).collect()
+}
+
 fn operation(node: Node<'_, '_>) -> Operation {
     let number = |name: &str| node.attribute(name).and_then(|value| value.parse().ok());
     Operation {
@@ -165,5 +173,36 @@ fn operation(node: Node<'_, '_>) -> Operation {
         code: number("rc-code").unwrap_or(-1),
         pending: number("op-status") == Some(-1),
         reason: attribute(node, "exit-reason").unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use super::*;
+
+    /// A replica that was copied was shown as degraded, "for 0 s so far", for ten minutes after it acknowledged.
+    #[test]
+    fn a_failure_that_the_same_monitor_has_left_behind_is_over() {
+        let codes = |monitor: &str| {
+            let text = format!(
+                r#"<cib><status><node_state uname="lxc3"><lrm><lrm_resources><lrm_resource id="mysql">{monitor}
+                <lrm_rsc_op id="mysql_last_0" operation="start" interval="0" call-id="98" rc-code="0" op-status="0"/>
+                <lrm_rsc_op id="mysql_last_failure_0" operation="monitor" interval="11000" call-id="100" rc-code="190" op-status="0"
+                exit-reason="the data of lxc1 are being copied here, for 0 s so far"/>
+                </lrm_resource></lrm_resources></lrm></node_state></status></cib>"#
+            );
+            let cib = Cib::parse(&text).unwrap();
+            cib.histories[&("lxc3".to_owned(), "mysql".to_owned())].iter().map(|op| (op.call, op.code)).collect::<Vec<_>>()
+        };
+        let monitor = |code: u8| {
+            format!(
+                r#"<lrm_rsc_op id="mysql_monitor_11000" operation="monitor" interval="11000" call-id="100" rc-code="{code}" op-status="0"/>"#
+            )
+        };
+        assert_eq!(codes(&monitor(0)), [(100, 0), (98, 0)]);
+        assert_eq!(codes(&monitor(190)), [(100, 190), (98, 0)]);
+        // What failed and does not recur is in nothing else.
+        assert_eq!(codes(""), [(98, 0), (100, 190)]);
     }
 }

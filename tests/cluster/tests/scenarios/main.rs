@@ -11,6 +11,7 @@ mod command;
 mod connectivity;
 mod cron;
 mod daemons;
+mod day_two;
 mod galera;
 mod haproxy;
 mod mysql;
