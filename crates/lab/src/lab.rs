@@ -329,10 +329,11 @@ impl Lab {
         })
     }
 
-    /// The machine of that name with an empty disk: what was on it is gone. It boots, and no cluster starts there.
+    /// The machine of that name with an empty disk: what was on it is gone. It boots when the cluster is done with the one that it
+    /// replaces, and no cluster starts there.
     ///
     /// # Errors
-    /// When the disk cannot be made, or the machine does not boot.
+    /// When the disk cannot be made, there is no cluster, or the machine does not boot.
     pub fn new_disk(&self, node: &Node) -> Result<()> {
         self.spec.check_node(&node.name)?;
         node.power_off()?;
@@ -344,7 +345,7 @@ impl Lab {
         let spec = LabSpec { cluster: false, ..self.spec.clone() };
         disk::prepare(&self.paths, &spec, node.number)?;
         self.event(&format!("{} has an empty disk", node.name))?;
-        node.power_on()?;
+        self.power_back(node)?;
         node.wait_booted(Duration::from_secs(60))
     }
 
