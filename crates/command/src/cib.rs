@@ -155,13 +155,18 @@ fn leftover(node: Node<'_, '_>) -> Option<Leftover> {
     Some(Leftover { id, resource: attribute(node, "rsc")?, until })
 }
 
-/// The last results of a resource's operations on a node. Pacemaker keeps the last failure beside them until it is cleaned up, also
-/// when the same monitor, which has the same number of a call for as long as it recurs, has found all in order since: that is over.
+/// The last results of a resource's operations on a node, one for each. A monitor keeps its number of a call for as long as it recurs.
+/// When it begins to fail, Pacemaker notes the failure beside its earlier result, and keeps it until it is cleaned up, also when the
+/// monitor has found all in order since. The later one is what is so now, in whatever order they stand.
 fn history(resource: Node<'_, '_>) -> Vec<Operation> {
     let results = || resource.children().filter(|op| op.has_tag_name("lrm_rsc_op"));
-    let is_failure = |op: Node<'_, '_>| op.attribute("id").is_some_and(|id| id.ends_with("_last_failure_0"));
-    let goes_on = |failure: Node<'_, '_>| results().any(|op| !is_failure(op) && op.attribute("call-id") == failure.attribute("call-id"));
-    results().filter(|op| !(is_failure(*op) && goes_on(*op))).map(operation).collect()
+    let call = |op: Node<'_, '_>| op.attribute("call-id").filter(|call| *call != "-1").map(str::to_owned);
+    let rank = |op: Node<'_, '_>| {
+        let changed = op.attribute("last-rc-change").and_then(|second| second.parse::<i64>().ok());
+        (changed, op.attribute("id").is_some_and(|id| id.ends_with("_last_failure_0")))
+    };
+    let is_over = |op: Node<'_, '_>| results().any(|other| call(op).is_some() && call(other) == call(op) && rank(other) > rank(op));
+    results().filter(|op| !is_over(*op)).map(operation).collect()
 }
 
 fn operation(node: Node<'_, '_>) -> Operation {
