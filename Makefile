@@ -233,7 +233,7 @@ generations:
 	$(MAKE) scenarios IMAGE=debian12
 	$(MAKE) scenarios IMAGE=debian13
 
-## make cluster-day-two  every command of docs/day-two.md on the site of docs/workshop.md (15 minutes)
+## make cluster-day-two  every command of docs/day-two.md on the site of docs/workshop.md (20 minutes)
 # (By the rule of cluster-%, above.)
 
 ## make full        every server, every scenario on both generations, and the larger bounds of the model (hours)
