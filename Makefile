@@ -254,12 +254,16 @@ generations:
 	$(MAKE) scenarios IMAGE=debian12
 	$(MAKE) scenarios IMAGE=debian13
 
+## make cluster-day-two  every command of docs/day-two.md on the site of docs/workshop.md (20 minutes)
+# (By the rule of cluster-%, above.)
+
 ## make full        every server, every scenario on both generations, and the larger bounds of the model (hours)
 full: contract/mariadb-11.8 contract/mysql-5.6 contract/mysql-5.7 contract/mysql-8.0 contract/mysql-rest
 	$(CARGO) test --release --locked -p systole-mysql -p systole-redis -- --ignored
 	$(MAKE) snippets TEST=--ignored
 	$(MAKE) generations
 	$(MAKE) cluster-recipes
+	$(MAKE) cluster-day-two
 
 ## make bench       beside the stock agents, written to docs/benchmarks*.md (RUNS=20; hours, on a machine at rest)
 bench: bench-redis bench-mysql bench-cron bench-address workshop-drills

@@ -9,7 +9,9 @@
 SET SESSION sql_log_bin = 0;
 
 -- What the replicas log in with at the primary: replication_user and replication_passwd of the resource.
-CREATE USER IF NOT EXISTS 'replication'@'10.%' IDENTIFIED BY 'PASSWORD';
+-- Two statements, so that this file sets the password also where the account is there already; IF NOT EXISTS alone keeps the old one.
+CREATE USER IF NOT EXISTS 'replication'@'10.%' ACCOUNT LOCK;
+ALTER USER 'replication'@'10.%' IDENTIFIED BY 'PASSWORD' ACCOUNT UNLOCK;
 -- To read the primary's log.
 GRANT REPLICATION SLAVE ON *.* TO 'replication'@'10.%';
 -- With rejoin=rewind: to compare rows with the primary's after something was taken back.
@@ -17,7 +19,8 @@ GRANT SELECT ON *.* TO 'replication'@'10.%';
 
 -- The agent's own account: test_user and test_passwd of the resource. Only needed where root may not log in over the socket;
 -- the agent's default is root, which the distribution lets in without a password when the system's user root asks.
-CREATE USER IF NOT EXISTS 'systole'@'localhost' IDENTIFIED BY 'ANOTHER PASSWORD';
+CREATE USER IF NOT EXISTS 'systole'@'localhost' ACCOUNT LOCK;
+ALTER USER 'systole'@'localhost' IDENTIFIED BY 'ANOTHER PASSWORD' ACCOUNT UNLOCK;
 -- SLAVE MONITOR: the state of replication. BINLOG MONITOR: the names of the binary logs.
 GRANT SLAVE MONITOR, BINLOG MONITOR ON *.* TO 'systole'@'localhost';
 -- REPLICATION SLAVE ADMIN: start, stop and point replication, acknowledge. REPLICATION MASTER ADMIN: wait for

@@ -14,14 +14,18 @@ SET SESSION sql_log_bin = 0;
 SET GLOBAL super_read_only = OFF;
 
 -- What the replicas log in with at the primary: replication_user and replication_passwd of the resource.
-CREATE USER IF NOT EXISTS 'replication'@'10.%' IDENTIFIED BY 'PASSWORD';
+-- Two statements, so that this file sets the password also where the account is there already; IF NOT EXISTS alone keeps the old one.
+-- The random password, which is printed, is that of an account that nobody can use yet.
+CREATE USER IF NOT EXISTS 'replication'@'10.%' IDENTIFIED BY RANDOM PASSWORD ACCOUNT LOCK;
+ALTER USER 'replication'@'10.%' IDENTIFIED BY 'PASSWORD' ACCOUNT UNLOCK;
 -- REPLICATION SLAVE: read the primary's log. BACKUP_ADMIN: copy the primary's data, only with rejoin=clone and rewind-or-clone.
 GRANT REPLICATION SLAVE, BACKUP_ADMIN ON *.* TO 'replication'@'10.%';
 -- With rejoin=rewind: to compare rows with the primary's after something was taken back.
 GRANT SELECT ON *.* TO 'replication'@'10.%';
 
 -- The agent's own account: test_user and test_passwd of the resource. Only needed where root may not log in over the socket.
-CREATE USER IF NOT EXISTS 'systole'@'localhost' IDENTIFIED BY 'ANOTHER PASSWORD';
+CREATE USER IF NOT EXISTS 'systole'@'localhost' IDENTIFIED BY RANDOM PASSWORD ACCOUNT LOCK;
+ALTER USER 'systole'@'localhost' IDENTIFIED BY 'ANOTHER PASSWORD' ACCOUNT UNLOCK;
 -- Open and close the server for writes, switch acknowledgements and events.
 GRANT SYSTEM_VARIABLES_ADMIN ON *.* TO 'systole'@'localhost';
 -- REPLICATION CLIENT: the state of replication. REPLICATION SLAVE: list the replicas. REPLICATION_SLAVE_ADMIN: start, stop

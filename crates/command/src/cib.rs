@@ -147,8 +147,7 @@ impl Cib {
             match part.tag_name().name() {
                 "transient_attributes" => drop(self.attributes.insert(name.clone(), values(part))),
                 "lrm_resource" => {
-                    let operations = part.children().filter(|op| op.has_tag_name("lrm_rsc_op")).map(operation).collect();
-                    self.histories.insert((name.clone(), attribute(part, "id").unwrap_or_default()), operations);
+                    self.histories.insert((name.clone(), attribute(part, "id").unwrap_or_default()), history(part));
                 }
                 _ => {}
             }
@@ -211,6 +210,20 @@ fn leftover(node: Node<'_, '_>) -> Option<Leftover> {
     let id = attribute(node, "id").filter(|id| id.starts_with("cli-ban-") || id.starts_with("cli-prefer-"))?;
     let until = node.descendants().find(|n| n.has_tag_name("date_expression")).and_then(|n| attribute(n, "end"));
     Some(Leftover { id, resource: attribute(node, "rsc")?, until })
+}
+
+/// The last results of a resource's operations on a node, one for each. A monitor keeps its number of a call for as long as it recurs.
+/// When it begins to fail, Pacemaker notes the failure beside its earlier result, and keeps it until it is cleaned up, also when the
+/// monitor has found all in order since. The later one is what is so now, in whatever order they stand.
+fn history(resource: Node<'_, '_>) -> Vec<Operation> {
+    let results = || resource.children().filter(|op| op.has_tag_name("lrm_rsc_op"));
+    let call = |op: Node<'_, '_>| op.attribute("call-id").filter(|call| *call != "-1").map(str::to_owned);
+    let rank = |op: Node<'_, '_>| {
+        let changed = op.attribute("last-rc-change").and_then(|second| second.parse::<i64>().ok());
+        (changed, op.attribute("id").is_some_and(|id| id.ends_with("_last_failure_0")))
+    };
+    let is_over = |op: Node<'_, '_>| results().any(|other| call(op).is_some() && call(other) == call(op) && rank(other) > rank(op));
+    results().filter(|op| !is_over(*op)).map(operation).collect()
 }
 
 fn operation(node: Node<'_, '_>) -> Operation {

@@ -170,3 +170,30 @@ proptest! {
         }
     }
 }
+
+/// A replica that was copied was shown as degraded, "for 0 s so far", for ten minutes after it acknowledged.
+#[test]
+fn a_failure_that_the_same_monitor_has_left_behind_is_over() {
+    let codes = |monitor: &str| {
+        let text = format!(
+            r#"<cib><status><node_state uname="lxc3"><lrm><lrm_resources><lrm_resource id="mysql">{monitor}
+            <lrm_rsc_op id="mysql_last_0" operation="start" interval="0" call-id="98" rc-code="0" last-rc-change="20"/>
+            <lrm_rsc_op id="mysql_last_failure_0" operation="monitor" interval="11000" call-id="100" rc-code="190" last-rc-change="30"
+            exit-reason="the data of lxc1 are being copied here, for 0 s so far"/>
+            </lrm_resource></lrm_resources></lrm></node_state></status></cib>"#
+        );
+        let cib = Cib::parse(&text).unwrap();
+        cib.histories[&("lxc3".to_owned(), "mysql".to_owned())].iter().map(|op| (op.call, op.code)).collect::<Vec<_>>()
+    };
+    let monitor = |call: u8, code: u8, changed: u8| {
+        let begin = r#"<lrm_rsc_op id="mysql_monitor_11000" operation="monitor" interval="11000""#;
+        format!(r#"{begin} call-id="{call}" rc-code="{code}" last-rc-change="{changed}"/>"#)
+    };
+    assert_eq!(codes(&monitor(100, 0, 52)), [(100, 0), (98, 0)]);
+    // It has begun to fail after that: Pacemaker leaves its first result as it was.
+    assert_eq!(codes(&monitor(100, 0, 21)), [(98, 0), (100, 190)]);
+    assert_eq!(codes(&monitor(100, 190, 30)), [(98, 0), (100, 190)]);
+    assert_eq!(codes(&monitor(101, 0, 40)), [(101, 0), (98, 0), (100, 190)]);
+    // What failed and does not recur is in nothing else.
+    assert_eq!(codes(""), [(98, 0), (100, 190)]);
+}

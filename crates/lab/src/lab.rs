@@ -329,6 +329,26 @@ impl Lab {
         })
     }
 
+    /// The machine of that name with an empty disk: what was on it is gone. It boots when the cluster is done with the one that it
+    /// replaces, and no cluster starts there.
+    ///
+    /// # Errors
+    /// When the disk cannot be made, there is no cluster, or the machine does not boot.
+    pub fn new_disk(&self, node: &Node) -> Result<()> {
+        self.spec.check_node(&node.name)?;
+        node.power_off()?;
+        let dir = self.paths.node_dir(&node.name);
+        for part in ["upper", "work"] {
+            let part = dir.join(part);
+            std::fs::remove_dir_all(&part).context(|| format!("empty {}", part.display()))?;
+        }
+        let spec = LabSpec { cluster: false, ..self.spec.clone() };
+        disk::prepare(&self.paths, &spec, node.number)?;
+        self.event(&format!("{} has an empty disk", node.name))?;
+        self.power_back(node)?;
+        node.wait_booted(Duration::from_secs(60))
+    }
+
     /// Gives a node its power back when the others are done with it, one way or the other. A server boots for longer than
     /// they take to fence it; a node of the lab does not, and Pacemaker stays down on a node that hears of its own fencing.
     pub fn power_back(&self, node: &Node) -> Result<()> {

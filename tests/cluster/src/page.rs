@@ -54,7 +54,7 @@ impl Block {
     /// With the line of the page, the node, and what the commands said.
     pub fn run(&self, lab: &Lab) -> Result<()> {
         let nodes = match self.place.as_str() {
-            "every-node" => lab.nodes(),
+            "every-node" => lab.members(),
             place => match place.strip_suffix("-primary") {
                 Some(resource) => {
                     let on = lab.promoted(resource).ok_or_else(|| Error::Refused(format!("{resource} is promoted nowhere")))?;

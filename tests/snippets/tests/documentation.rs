@@ -32,6 +32,19 @@ fn anchor(heading: &str) -> String {
     kept.chars().filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-' || *c == '_').map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
+/// Run again with another password, such a file ended well and the account kept its first one.
+#[test]
+fn a_file_of_accounts_that_is_run_again_sets_their_passwords() {
+    let files = fs::read_dir(root().join("crm-snippets/server")).unwrap().flatten().map(|entry| entry.path());
+    for file in files.filter(|file| file.extension().is_some_and(|e| e == "sql")) {
+        let text = fs::read_to_string(&file).unwrap();
+        let statements: String = text.lines().filter(|line| !line.starts_with("--")).map(|line| format!("{line} ")).collect();
+        for statement in statements.split(';').map(str::trim).filter(|s| s.starts_with("CREATE USER IF NOT EXISTS")) {
+            assert!(!statement.contains("PASSWORD'"), "{}: {statement}: where the account exists, this does nothing", file.display());
+        }
+    }
+}
+
 #[test]
 fn links_lead_somewhere() {
     for page in pages() {

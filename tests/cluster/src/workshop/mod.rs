@@ -102,6 +102,26 @@ impl Workshop {
         Ok(())
     }
 
+    /// Runs a page of docs/ on the site, which the page takes for granted; `before` is called before each block.
+    ///
+    /// # Errors
+    /// When a command of the page fails, or what is called.
+    pub fn follow_page(&self, name: &str, before: impl Fn(&Block) -> Result<()>) -> Result<()> {
+        of_page(name)?.iter().try_for_each(|block| before(block).and_then(|()| block.run(&self.lab)))
+    }
+
+    /// A machine of that name with an empty disk, at which root logs in with the key of the others.
+    ///
+    /// # Errors
+    /// When it does not boot.
+    pub fn new_machine(&self, name: &str) -> Result<()> {
+        let (node, first) = (self.lab.node_named(name)?, self.lab.node(1));
+        self.lab.new_disk(&node)?;
+        let key = first.sh("cat /root/.ssh/id_ed25519")?.stdout;
+        let public = first.sh("ssh-keygen -y -f /root/.ssh/id_ed25519")?.stdout;
+        trust(&node, &key, &public)
+    }
+
     /// For the visitors and the writers: what the page has left on lxc1, and an account of their own.
     fn keep_secrets(&self) -> Result<()> {
         use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -190,11 +210,14 @@ pub fn let_root_in(lab: &Lab) -> Result<()> {
     let nodes = lab.nodes();
     let key = nodes[0].sh("ssh-keygen -q -t ed25519 -N '' -C rehearsal -f /root/key && cat /root/key")?.stdout;
     let public = nodes[0].sh("cat /root/key.pub && rm /root/key /root/key.pub")?.stdout;
-    on_all(&nodes, |node| {
-        node.sh("mkdir -p -m 700 /root/.ssh")?;
-        node.write("/root/.ssh/id_ed25519", &key)?;
-        node.write("/root/.ssh/authorized_keys", &public)?;
-        node.write("/root/.ssh/config", "Host *\n  StrictHostKeyChecking accept-new\n")?;
-        node.sh("chmod 600 /root/.ssh/*; systemctl enable --now ssh").map(drop)
-    })
+    on_all(&nodes, |node| trust(node, &key, &public))
+}
+
+fn trust(node: &Node, key: &str, public: &str) -> Result<()> {
+    node.sh("mkdir -p -m 700 /root/.ssh")?;
+    node.write("/root/.ssh/id_ed25519", key)?;
+    node.write("/root/.ssh/authorized_keys", public)?;
+    node.write("/root/.ssh/config", "Host *\n  StrictHostKeyChecking accept-new\n")?;
+    node.write("/usr/local/bin/editor", EDITOR)?;
+    node.sh("chmod 600 /root/.ssh/*; chmod 755 /usr/local/bin/editor; systemctl enable --now ssh").map(drop)
 }

@@ -12,6 +12,7 @@ mod connectivity;
 mod cron;
 mod daemons;
 mod doctor;
+mod day_two;
 mod galera;
 mod haproxy;
 mod mysql;
