@@ -155,8 +155,13 @@ pub fn page(proof: &Proof) -> String {
         for versions in unique(runs.iter().map(|run| run.versions.clone())) {
             page.add(&format!("\n{versions}."));
         }
-        page.table(&["round", "rounds", "p50", "p90", "longest"], &outages(&runs));
-        page.table(&["fault", "how often"], &faults(&runs));
+        for (heads, rows) in
+            [(&["round", "rounds", "p50", "p90", "longest"][..], outages(&runs)), (&["fault", "how often"][..], faults(&runs))]
+        {
+            if !rows.is_empty() {
+                page.table(heads, &rows);
+            }
+        }
     }
     violations(&mut page, proof);
     let machines = unique(proof.runs.iter().map(|run| run.machine.clone()));
@@ -243,7 +248,7 @@ has to be well by itself: one primary with its address, all others attached to i
   kept in the form that [Elle](https://github.com/jepsen-io/elle) reads (list-append, target/soak/*.edn), for whoever
   wants a second opinion;
 - of cron's jobs: none ran on two nodes at once, none twice for a minute, and each minute has its run or is told to have
-  none.
+  none. Their runs stand in the column of the acknowledged writes.
 
 Redis promises that a confirmed write survives the loss of one server of three. So no more than one fault of a round can
 cost a server its memory there. Not among the faults: jumps of the clock (the nodes share that of the machine). A slow
