@@ -42,7 +42,14 @@ impl Instance<'_> {
             }
             None => limits::RECOVERY.min(self.left().saturating_sub(limits::AFTER_RECOVERY)),
         };
-        let Some(seen) = self.launch(patience, &peers).await? else { return Ok(None) };
+        let Some(seen) = self.launch(patience, &peers).await? else {
+            if let Some(primary) = primary.filter(|_| !patience.is_zero()) {
+                // Nobody else tells it, so its monitor has it follow when it has recovered.
+                self.state.follow(&primary);
+                self.save().await?;
+            }
+            return Ok(None);
+        };
         // Read after the start: what this server may have acknowledged before counts up to a record that stands now.
         let record = self.record().await?;
         let recorded = record.as_ref().is_some_and(|r| self.is_me(&r.node));
