@@ -115,13 +115,14 @@ impl Instance<'_> {
         Ok(())
     }
 
-    /// A MariaDB that was made from a backup has an empty binary log, and knows only its newest transaction. That is one of
-    /// the primary's, so it has what the primary knows of before; without that it would never count as caught up.
+    /// A MariaDB that was made from a backup, or has taken something back, has an empty binary log, and knows only its newest transaction. That is one of
+    /// the primary's, so it has what the primary knows of before; without that it would never count as caught up. Also when it knows all of that
+    /// now: with the next transaction it would forget who wrote those before.
     async fn learn_history(&mut self, seen: &Observation, record: Option<&Record>) {
         let Some(history) = record.and_then(|r| r.set.as_ref()) else { return };
         let fresh = seen.variables.get("gtid_binlog_state").is_some_and(String::is_empty);
         let whole = seen.executed.with_history(history);
-        if !fresh || seen.executed.is_empty() || whole == seen.executed {
+        if !fresh || seen.executed.is_empty() {
             return;
         }
         match self.tell(Word::LearnHistory(whole.clone())).await {

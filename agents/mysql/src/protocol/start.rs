@@ -44,7 +44,7 @@ impl Instance<'_> {
         };
         let Some(seen) = self.launch(patience, &peers).await? else {
             // It was promoted long before, so no notification will name it: the monitor that finds the server up has to know.
-            if let Some(primary) = primary {
+            if let Some(primary) = primary.filter(|_| !patience.is_zero()) {
                 self.state.follow(&primary);
                 self.save().await?;
             }

@@ -17,9 +17,11 @@ const TAIL: [&str; 4] = [
 fn reign(parameters: &[(&'static str, &str)]) -> Group {
     let mut group = Group::of(&["a", "b"]);
     for node in &mut group.nodes {
+        node.configure("binlog_format=ROW\n");
         node.parameters = parameters.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
     }
     group.start_all();
+    group.nodes.iter().for_each(answers);
     group.promote("a", &["a", "b"]).ok();
     group.wait_attached("b");
     for name in ["first", "goes"] {
@@ -44,6 +46,12 @@ fn diverge(group: &Group, primary: &'static str, replica: &'static str, before: 
 
 fn lists(primary: &'static str, started: &'static str) -> Lists {
     Lists { promoted: vec![primary], start: vec![started], ..Lists::default() }
+}
+
+/// A start does not wait for a server for ever.
+#[track_caller]
+fn answers(node: &Node) {
+    eventually("the server answers", || node.administer("SELECT 1").is_ok());
 }
 
 fn start(group: &Group, node: &'static str, primary: &'static str) {
@@ -164,6 +172,7 @@ fn what_was_written_by_hand_is_not_taken_back() {
     a.agent().run("stop").ok();
     group.node("b").cut_off();
     a.start();
+    answers(a);
     a.write_behind_the_agents_back("by hand");
     a.agent().run("stop").ok();
     group.promote("b", &["b"]).ok();
