@@ -133,14 +133,15 @@ fn import(to: &Path, from: &[PathBuf], users: &[String], write: bool) -> Ending 
             to.display()
         )]);
     };
-    print(difference);
     if !write {
+        print(difference);
         return Ending::Done;
     }
     let words: Vec<&str> = words.iter().copied().chain(["--write"]).collect();
     let done = remote::ask(&nodes, &words, IMPORTING);
     let failed: Vec<String> = done.iter().filter_map(|(node, answer)| Some(format!("{node}: {}", answer.as_ref().err()?))).collect();
     if failed.is_empty() {
+        print(done.values().find_map(|answer| answer.as_deref().ok()).unwrap_or_default());
         print(&format!("done on {}\n", nodes.join(", ")));
         return Ending::Done;
     }

@@ -57,7 +57,7 @@ fn answer(question: &Question) -> Result<Value, String> {
 
 /// The parameters of a resource, as they stand in the CIB.
 fn cib() -> Result<Cib, String> {
-    ask::tool("cibadmin", &["--query"]).and_then(|text| Cib::parse(&text))
+    ask::tool_within("cibadmin", &["--query"], ask::CHANGE_LIMIT).and_then(|text| Cib::parse(&text))
 }
 
 fn kind_of(name: &str) -> Result<Kind, String> {

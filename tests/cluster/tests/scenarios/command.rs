@@ -1,5 +1,5 @@
 //! `systole`, the operator's command, in a cluster with MariaDB and Redis: docs/command.md. What it says of recorded clusters is tested where
-//! it is made (crates/command/tests); here it asks, moves, is interrupted, decides, pauses, and makes a replica anew.
+//! it is made (crates/command/tests); here it asks, moves, and is interrupted.
 
 use std::time::Duration;
 
