@@ -120,7 +120,7 @@ const TOKEN: &str = "t0p-s3cret-of-the-site";
 /// What is remembered of the last promotion, by any node.
 fn last_promotion(node: &Node, code: u8) -> Result<String> {
     let said = ends(node, "history redis", code)?;
-    Ok(said.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())).last().unwrap_or_default().to_owned())
+    Ok(said.lines().rfind(|line| line.starts_with(|c: char| c.is_ascii_digit())).unwrap_or_default().to_owned())
 }
 
 /// After each promotion the nodes keep it with their next monitor.
@@ -131,7 +131,7 @@ fn remembered(site: &Site, node: &Node, code: u8, words: &[&str]) -> Result<()> 
 }
 
 /// The page, with all that belongs on it and nothing that does not.
-fn report(site: &Site, node: &Node) -> Result<()> {
+fn report(node: &Node) -> Result<()> {
     node.sh(&format!("crm_attribute --type crm_config --name site-token --update {TOKEN}; logger -t 'redis(redis)' 'login with {TOKEN}'"))?;
     node.sh("crm_attribute --type crm_config --name site-note --update '<script>alert(1)</script>'")?;
     ends(node, "report redis --html /root/report.html", 0)?;
@@ -183,6 +183,6 @@ fn failovers_are_remembered_told_and_reported() {
         site.lab.power_back(&lost)?;
         site.wait_settled()?;
         remembered(site, &node, 0, &["lost node"])?;
-        report(site, &node)
+        report(&node)
     });
 }
