@@ -234,7 +234,7 @@ const TOKEN: &str = "t0p-s3cret-of-the-site";
 /// What is remembered of the last promotion, by any node.
 fn last_promotion(node: &Node, code: u8) -> Result<String> {
     let said = ends(node, "history redis", code)?;
-    Ok(said.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())).last().unwrap_or_default().to_owned())
+    Ok(said.lines().rfind(|line| line.starts_with(|c: char| c.is_ascii_digit())).unwrap_or_default().to_owned())
 }
 
 /// After each promotion the nodes keep it with their next monitor.
