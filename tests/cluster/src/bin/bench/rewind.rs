@@ -182,7 +182,7 @@ fn judge(site: &Site, journal: &Journal, found: &mut Return) -> Result<()> {
     (found.acknowledged, found.lost) = (report.acknowledged, report.missing);
     found.two_writers = !journal.two_writers().is_empty();
     let apart = report.verdicts.iter().filter(|v| "CE".contains(v.letter) && !v.kept).map(|v| v.text.clone());
-    let differs = difference(site).map_or_else(|error| Some(error.to_string()), |found| found);
+    let differs = difference(site).unwrap_or_else(|error| Some(error.to_string()));
     let apart: Vec<String> = apart.chain(differs).collect();
     found.equal = apart.is_empty();
     found.problems.extend(apart);
