@@ -15,7 +15,7 @@ SET GLOBAL super_read_only = OFF;
 
 -- What the replicas log in with at the primary: replication_user and replication_passwd of the resource.
 CREATE USER IF NOT EXISTS 'replication'@'10.%' IDENTIFIED BY 'PASSWORD';
--- REPLICATION SLAVE: read the primary's log. BACKUP_ADMIN: copy the primary's data, only with rejoin=clone and rewind-or-clone.
+-- REPLICATION SLAVE: read the primary's log. BACKUP_ADMIN: copy the primary's data, only with rejoin=clone.
 GRANT REPLICATION SLAVE, BACKUP_ADMIN ON *.* TO 'replication'@'10.%';
 -- With rejoin=rewind: to compare rows with the primary's after something was taken back.
 GRANT SELECT ON *.* TO 'replication'@'10.%';
@@ -34,7 +34,7 @@ GRANT PROCESS, CONNECTION_ADMIN, SYSTEM_USER ON *.* TO 'systole'@'localhost';
 GRANT RELOAD ON *.* TO 'systole'@'localhost';
 -- The threads that apply.
 GRANT SELECT ON performance_schema.* TO 'systole'@'localhost';
--- Be replaced by a copy of the primary: only with rejoin=clone and rewind-or-clone.
+-- Be replaced by a copy of the primary: only with rejoin=clone.
 GRANT CLONE_ADMIN ON *.* TO 'systole'@'localhost';
 -- Only where the plugins are not loaded by the option file:
 -- GRANT INSERT ON mysql.plugin TO 'systole'@'localhost';
