@@ -15,11 +15,15 @@ SET GLOBAL super_read_only = OFF;
 
 -- What the replicas log in with at the primary: replication_user and replication_passwd of the resource. To read the
 -- primary's log.
-CREATE USER IF NOT EXISTS 'replication'@'10.%' IDENTIFIED BY 'PASSWORD';
+-- Two statements, so that this file sets the password also where the account is there already; IF NOT EXISTS alone keeps
+-- the old one. Nobody can use the account before.
+CREATE USER IF NOT EXISTS 'replication'@'10.%' ACCOUNT LOCK;
+ALTER USER 'replication'@'10.%' IDENTIFIED BY 'PASSWORD' ACCOUNT UNLOCK;
 GRANT REPLICATION SLAVE ON *.* TO 'replication'@'10.%';
 
 -- The agent's own account: test_user and test_passwd of the resource. Only needed where root may not log in over the socket.
-CREATE USER IF NOT EXISTS 'systole'@'localhost' IDENTIFIED BY 'ANOTHER PASSWORD';
+CREATE USER IF NOT EXISTS 'systole'@'localhost' ACCOUNT LOCK;
+ALTER USER 'systole'@'localhost' IDENTIFIED BY 'ANOTHER PASSWORD' ACCOUNT UNLOCK;
 -- SUPER: open and close the server for writes, switch acknowledgements, point replication, end sessions, log in when all
 -- connections are used up. REPLICATION CLIENT: the state of replication. REPLICATION SLAVE: list the replicas. PROCESS: see the
 -- sessions of others. RELOAD: FLUSH USER_RESOURCES, RESET SLAVE.

@@ -366,8 +366,8 @@ fn each_rule_is_missed_when_it_is_left_out() {
         (Without::NewEpochAfterDemotion, World { prelude: a_is_promoted_again, ..mysql(Budget { lost_notifications: 1, ..CRASH }) }, "I1"),
         (Without::Unheard, World { prelude: a_reigns_again_unheard_by_c, ..mysql(CRASH) }, "I1"),
         (Without::Round, World { prelude: after_another_election, ..mysql(Budget { lost_notifications: 2, crashes: 0, ..dies }) }, "I1"),
-        (Without::Reign, rewinding(World { prelude: a_alone_was_told, ..mysql(RETURNS) }), "T"),
-        (Without::Log, rewinding(World { prelude: somebody_writes_on_dead_a, ..mariadb(RETURNS) }), "T"),
+        (Without::Reign, rewinding(World { prelude: a_alone_was_told, ..mysql(RETURNS) }), "T "),
+        (Without::Log, rewinding(World { prelude: somebody_writes_on_dead_a, ..mariadb(RETURNS) }), "T "),
         (Without::ErrantRule, mysql(Budget { errant: 1, ..MOVE }), "I3"),
     ];
     for (without, world, property) in all {
