@@ -45,3 +45,13 @@ fn mariadb_a_primary_with_an_unacknowledged_tail_gets_a_copy() {
 fn mysql_a_primary_with_an_unacknowledged_tail_gets_a_copy() {
     cut_off_and_power_cut("mysql-tail-copied", MYSQL, "clone", |became| became.copied);
 }
+
+#[test]
+fn mariadb_a_primary_takes_its_unacknowledged_tail_back() {
+    cut_off_and_power_cut("mariadb-tail-taken-back", MARIADB, "rewind", Became::rewound);
+}
+
+#[test]
+fn mysql_a_primary_takes_its_unacknowledged_tail_back() {
+    cut_off_and_power_cut("mysql-tail-taken-back", MYSQL, "rewind", Became::rewound);
+}
