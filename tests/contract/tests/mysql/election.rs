@@ -281,7 +281,7 @@ fn a_record_that_makes_no_sense_promotes_nobody() {
     group.node("a").start();
     for nonsense in ["who knows", "epoch=1 node=a server=1", "epoch=x node=a", "node="] {
         group.cluster.set_record("db", nonsense);
-        group.promote("a", &["a"]).refused(1, &["node=NODE"]);
+        group.promote("a", &["a"]).refused(1, &["systole decide db NODE"]);
         assert_eq!(group.writable(), Vec::<&str>::new());
     }
 }

@@ -40,7 +40,7 @@ fn mariadb_kill_9_under_load_three_times() {
 
 #[test]
 fn mysql_kill_9_under_load() {
-    mysql_kill_9("mysql-kill", 2);
+    mysql_kill_9("mysql-kill", 1);
 }
 
 #[test]
