@@ -38,7 +38,7 @@ GRANT PROCESS, CONNECTION_ADMIN, SYSTEM_USER ON *.* TO 'systole'@'localhost';
 GRANT RELOAD ON *.* TO 'systole'@'localhost';
 -- The threads that apply.
 GRANT SELECT ON performance_schema.* TO 'systole'@'localhost';
--- Be replaced by a copy of the primary: only with rejoin=clone.
+-- Be replaced by a copy of the primary: only with rejoin=clone and rewind-or-clone.
 GRANT CLONE_ADMIN ON *.* TO 'systole'@'localhost';
 -- Only where the plugins are not loaded by the option file:
 -- GRANT INSERT ON mysql.plugin TO 'systole'@'localhost';

@@ -51,7 +51,8 @@ pub(crate) fn edited(snippet: &str, agent: Agent) -> String {
         }
         line.replace("ocf:systole:mysql", name).replace(" on-fail=demote", "")
     };
-    snippet.lines().map(edit).collect::<Vec<_>>().join("\n") + "\n"
+    // The parameters go on in a second line, which is ours alone.
+    snippet.lines().filter(|line| !line.trim_start().starts_with("replication_user=")).map(edit).collect::<Vec<_>>().join("\n") + "\n"
 }
 
 /// They ask and change everything with the account of replication. ocf:heartbeat:mariadb promotes only a server that has

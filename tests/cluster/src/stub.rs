@@ -29,7 +29,8 @@ pub(crate) fn edited(snippet: &str, server: Server) -> String {
         }
         line.replace(&format!("ocf:systole:{}", server.resource), AGENT)
     };
-    snippet.lines().map(edit).collect::<Vec<_>>().join("\n") + "\n"
+    // The parameters go on in a second line, which is ours alone.
+    snippet.lines().filter(|line| !line.trim_start().starts_with("replication_user=")).map(edit).collect::<Vec<_>>().join("\n") + "\n"
 }
 
 /// The writers of Redis, through the address and the port of the server that it stands for.

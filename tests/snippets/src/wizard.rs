@@ -193,14 +193,14 @@ pub const WIZARDS: &[Wizard] = &[
     Wizard {
         name: "systole-workshop",
         title: "A whole site on three nodes: fencing, addresses, Redis, MariaDB, web servers, cron jobs",
-        before: "All that docs/workshop.md loads into the cluster, in one step: fencing, two public addresses, Redis, MariaDB with rejoin=clone, \
+        before: "All that docs/workshop.md loads into the cluster, in one step: fencing, two public addresses, Redis, MariaDB with rejoin=rewind-or-clone, \
                  Nginx with PHP, and the cron jobs.\n\n\
                  Before, do on every node what that page does there: the packages, the files of Redis and of MariaDB with the accounts, Pacemaker, \
                  the files of the site, its crontab. Root logs in from each node to each other one with a key. The package fence-agents has to be \
                  installed on every node.\n\n\
                  Afterwards, create the site's database on the primary. Until then Nginx answers, and the site does not.",
         parts: &[&BASE, &PUBLIC_ADDRESSES, &REDIS, &MYSQL, &WEB, &WEB_WITH_DATABASES, &JOBS, &JOBS_WITH_PUBLIC_ADDRESS],
-        edits: &[("replication_user=", "rejoin=clone replication_user=")],
+        edits: &[("rejoin=rewind", "rejoin=rewind-or-clone")],
     },
 ];
 
