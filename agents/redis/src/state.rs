@@ -393,4 +393,8 @@ impl promotable::Remembered for State {
     fn stand_at(&mut self, score: Score, until: Duration) {
         self.as_unpromoted(|unpromoted| unpromoted.stands_back = Some((score, until)));
     }
+
+    fn stands_at(&self) -> Option<Score> {
+        self.unpromoted()?.stands_back.map(|(score, _)| score)
+    }
 }

@@ -103,6 +103,12 @@ pub trait Pacemaker {
     /// When nobody says it.
     fn attribute(&self, name: &str) -> Result<BTreeMap<String, String>, Error>;
 
+    /// Takes away what is kept of a recurring monitor of a resource on a node that answered degraded.
+    ///
+    /// # Errors
+    /// When the CIB is not changed.
+    fn forget_degraded(&self, node: &str, resource: &str) -> Result<(), Error>;
+
     /// A property of the cluster, in this set or in any.
     ///
     /// # Errors
@@ -217,6 +223,19 @@ impl Cluster {
         }
         self.score_memory().forget();
         self.pacemaker.set_score(self.node()?, None)
+    }
+
+    /// Has Pacemaker start this node's recurring monitor again if a plan that comes to nothing has cancelled it. Pacemaker keeps a monitor
+    /// that answered degraded as the last failure, and takes that for the monitor itself for as long as nothing is started, promoted or
+    /// demoted there.
+    ///
+    /// # Errors
+    /// When the CIB is not changed.
+    pub fn forget_degraded(&self) -> Result<(), Error> {
+        if !self.membership.present {
+            return Ok(());
+        }
+        self.pacemaker.forget_degraded(self.node()?, &self.membership.resource)
     }
 
     /// Forgets which score was published, so that the next publication is made in any case.

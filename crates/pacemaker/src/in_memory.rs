@@ -22,6 +22,8 @@ struct Contents {
     scores: BTreeMap<String, Score>,
     /// The nodes that have no quorum.
     alone: BTreeSet<String>,
+    /// The nodes of which it is kept that a recurring monitor answered degraded.
+    degraded: BTreeSet<String>,
 }
 
 /// The cluster. A clone is the same one.
@@ -79,6 +81,16 @@ impl InMemory {
         }
     }
 
+    /// A recurring monitor of a node answers that its service is degraded.
+    pub fn has_answered_degraded(&self, node: &str) {
+        self.0.borrow_mut().degraded.insert(node.to_owned());
+    }
+
+    /// Whether that is kept, so that a monitor of this node that is cancelled is not started again.
+    pub fn keeps_degraded(&self, node: &str) -> bool {
+        self.0.borrow().degraded.contains(node)
+    }
+
     /// An administrator gives a node a lasting attribute.
     pub fn give(&self, node: &str, name: &str, value: &str) {
         self.0.borrow_mut().lasting.insert((node.to_owned(), name.to_owned()), value.to_owned());
@@ -127,6 +139,11 @@ impl Pacemaker for Node {
         let contents = self.cluster.0.borrow();
         let of_it = contents.attributes.iter().filter(|((known, _), _)| known == name);
         Ok(of_it.map(|((_, node), value)| (node.clone(), value.clone())).collect())
+    }
+
+    fn forget_degraded(&self, node: &str, _: &str) -> Result<(), Error> {
+        self.cluster.0.borrow_mut().degraded.remove(node);
+        Ok(())
     }
 
     fn property(&self, set: Option<&str>, name: &str) -> Result<Option<String>, Error> {

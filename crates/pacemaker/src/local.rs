@@ -90,6 +90,10 @@ impl Pacemaker for Local {
         }
     }
 
+    fn forget_degraded(&self, node: &str, resource: &str) -> Result<(), Error> {
+        self.modify(&tools::delete_degraded(node, resource)).map(drop)
+    }
+
     fn property(&self, set: Option<&str>, name: &str) -> Result<Option<String>, Error> {
         let mut arguments = vec!["--type", "crm_config"];
         arguments.extend(set.iter().flat_map(|set| ["--set-name", set]));

@@ -40,14 +40,27 @@ pub(crate) fn create_set(set: &str, name: &str, value: &str) -> Modification {
     Modification { how: How::Create("crm_config"), xml: properties(set, name, value) }
 }
 
+/// The agent's exit code for a service that runs and is degraded.
+const DEGRADED: u8 = 190;
+
+/// Takes away the last failure of a resource on a node where that is a recurring monitor that answered degraded. A real failure stays: its
+/// recovery starts the monitor again, and people want to see it.
+pub(crate) fn delete_degraded(node: &str, resource: &str) -> Modification {
+    let of_resource = format!("//node_state[@uname={}]//lrm_resource[@id={}]", literal(node), literal(resource));
+    let last_failure = literal(&format!("{resource}_last_failure_0"));
+    let path = format!("{of_resource}/lrm_rsc_op[@id={last_failure}][@operation='monitor'][@interval!='0'][@rc-code='{DEGRADED}']");
+    Modification { how: How::Delete(path), xml: String::new() }
+}
+
 /// What `cibadmin` is told for it.
-pub(crate) fn cibadmin(modification: &Modification) -> [&str; 5] {
+pub(crate) fn cibadmin(modification: &Modification) -> Vec<&str> {
     let (verb, option, place) = match &modification.how {
         How::Replace(path) => ("--replace", "--xpath", path.as_str()),
         How::Modify(path) => ("--modify", "--xpath", path.as_str()),
         How::Create(section) => ("--create", "--scope", *section),
+        How::Delete(path) => return vec!["--delete", "--xpath", path],
     };
-    [verb, option, place, "--xml-text", &modification.xml]
+    vec![verb, option, place, "--xml-text", &modification.xml]
 }
 
 /// Where a property of the cluster stands, in a set or in any: what `crm_attribute --type crm_config` looks for.
@@ -112,13 +125,27 @@ mod tests {
     #[test]
     fn a_property_is_replaced_where_it_has_the_value_before() {
         let modification = replace_nvpair("systole", "systole-r-primary", "node=a's", "node=\"<b>\"");
-        let [how, _, path, _, xml] = cibadmin(&modification);
+        let [how, _, path, _, xml] = cibadmin(&modification)[..] else { unreachable!() };
         assert_eq!(how, "--replace");
         assert_eq!(
             path,
             "//crm_config/cluster_property_set[@id='systole']/nvpair[@name='systole-r-primary'][@value=concat('node=a', \"'\", 's')]"
         );
         assert_eq!(xml, r#"<nvpair id="systole-systole-r-primary" name="systole-r-primary" value="node=&quot;&lt;b>&quot;"/>"#);
+    }
+
+    #[test]
+    fn only_a_degraded_monitor_is_taken_away() {
+        let modification = delete_degraded("lxc1", "mysql");
+        assert_eq!(
+            cibadmin(&modification),
+            [
+                "--delete",
+                "--xpath",
+                "//node_state[@uname='lxc1']//lrm_resource[@id='mysql']/lrm_rsc_op[@id='mysql_last_failure_0'][@operation='monitor']\
+                 [@interval!='0'][@rc-code='190']"
+            ]
+        );
     }
 
     proptest! {

@@ -63,6 +63,9 @@ pub trait Remembered: Memory {
 
     /// The score that stands until a time since boot, whatever the server is worth.
     fn stand_at(&mut self, score: Score, until: Duration);
+
+    /// That score, until a monitor has published another one.
+    fn stands_at(&self) -> Option<Score>;
 }
 
 /// What an action asks for.
@@ -108,6 +111,8 @@ pub enum OfCluster<D: Database> {
     Score(Score),
     /// Publish that of another node.
     ScoreOf(String, Score),
+    /// Take away what Pacemaker keeps of a monitor of this node that answered degraded.
+    ForgetDegraded,
     /// Publish this node's position.
     Publish(Box<D::Position>),
     /// Collect the positions of a round, until these nodes have spoken or the time is over. Answered by [`Event::Positions`].
@@ -417,8 +422,26 @@ impl<'a, D: Database> Instance<'a, D> {
         let until = self.now() + limits::STANDS_BACK;
         self.state.stand_at(score, until);
         self.save().await?;
+        // The plan that ends now has cancelled this node's monitor. Before the score, so that the next plan starts it again.
+        if let Err(e) = self.perform(OfCluster::ForgetDegraded).await {
+            self.warning(format!("the monitor that answered degraded cannot be forgotten: {e}")).await;
+        }
         self.perform(OfCluster::Score(score)).await?;
         Ok(reason)
+    }
+
+    /// Whether this node was refused, and no monitor has raised its score since.
+    pub fn is_refused(&self) -> bool {
+        self.state.stands_at() == Some(Score::NEVER)
+    }
+
+    /// Makes a node that was refused a candidate again, the last one, once somebody else is promoted: who that is, and what is recorded. What
+    /// it is worth its monitor says, which may have been lost with the plan that the refusal ended. A promotion that failed is not recorded:
+    /// who was refused waits its time then.
+    pub async fn stand_again(&mut self, primary: &str, record: Option<&D::Record>) {
+        if record.is_some_and(|record| record.node() == primary) {
+            self.offer(STEPPED_BACK).await;
+        }
     }
 
     /// What a monitor says that finds no process. A primary that died is lowered *before* it is reported: after the demotion the scheduler
@@ -561,6 +584,7 @@ impl<'a, D: Driver> Engine<'a, D> {
         match effect {
             OfCluster::Score(score) => Event::Done(asked(cluster.publish_score(score))),
             OfCluster::ScoreOf(node, score) => Event::Done(asked(cluster.publish_score_of(&node, score))),
+            OfCluster::ForgetDegraded => Event::Done(asked(cluster.forget_degraded())),
             OfCluster::Publish(position) => Event::Done(asked(cluster.publish_private(POSITION, &position.print()))),
             OfCluster::Hear(round, expected, limit) => Event::Positions(self.hear(&round, &expected, limit)),
             OfCluster::ReadRecord => {

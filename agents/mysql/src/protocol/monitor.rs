@@ -2,6 +2,7 @@
 
 use ocf::{Failure, Status};
 use process::Identity;
+use promotable::Remembered as _;
 
 use super::{Instance, OfAttributes, OfDaemon, OfProcess, Sight, Word, hanging};
 use crate::limits;
@@ -210,6 +211,7 @@ impl Instance<'_> {
     async fn tell_of_it(&mut self, before: &State, seen: &Observation) -> Result<(), Failure> {
         let readable = self.state.promoted() || self.is_readable(seen);
         self.publish_readable(readable).await;
+        self.stand_up();
         self.save_if_other_than(before).await?;
         self.tell_score(seen).await;
         if let Some(process) = self.state.server().cloned().filter(|_| self.rules.clustered) {
@@ -282,16 +284,21 @@ impl Instance<'_> {
         Err(if self.state.promoted() { Failure::promoted(reason) } else { Failure::generic(reason) })
     }
 
+    /// The time is over for which it stands back: the score is what the server is worth again.
+    fn stand_up(&mut self) {
+        let now = self.now();
+        self.state.as_unpromoted(|unpromoted| unpromoted.stands_back = unpromoted.stands_back.filter(|(_, until)| now < *until));
+    }
+
     /// Publishes the promotion score when it changed.
     async fn tell_score(&mut self, seen: &Observation) {
         if !self.rules.clustered {
             return;
         }
-        let now = self.now();
-        let stands_back = self.state.unpromoted().and_then(|unpromoted| unpromoted.stands_back);
-        if let Some((score, _)) = stands_back.filter(|(_, until)| now < *until) {
+        if let Some(score) = self.state.stands_at() {
             return self.offer(score).await;
         }
+        let now = self.now();
         let attached =
             self.state.process.as_ref().is_some_and(|process| process.linked) || seen.replica.as_ref().is_some_and(Replica::attached);
         let held = self.state.held_until().is_some_and(|until| now < until);

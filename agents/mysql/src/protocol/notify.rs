@@ -171,12 +171,16 @@ impl Instance<'_> {
         let again = self.state.following() == Some(&primary);
         let known = self.state.record.clone().filter(|_| again).map(|record| record.epoch);
         self.stand_back(false).await;
+        let refused = self.is_refused();
         // Remembered first: a server that does not answer now is told by its next monitor.
         self.state.follow(&primary);
         self.state.as_unpromoted(|unpromoted| (unpromoted.stands_back, unpromoted.refused) = (None, None));
         self.state.record = None;
         self.save().await?;
         let record = self.record().await?;
+        if refused {
+            self.stand_again(&primary, record.as_ref()).await;
+        }
         if record.as_ref().is_some_and(|record| Some(record.epoch) == known) {
             // The same reign: see `before_promotion`.
             self.state.record = record.clone();

@@ -260,7 +260,9 @@ impl World<'_> {
             }
             // The property, the set that it goes into, and what stands there then.
             OfCluster::ReplaceRecord(..) => self.clock.calls(3),
-            OfCluster::ReadRecord | OfCluster::Score(_) | OfCluster::ScoreOf(..) | OfCluster::Publish(_) => self.clock.calls(1),
+            OfCluster::ReadRecord | OfCluster::Score(_) | OfCluster::ScoreOf(..) | OfCluster::ForgetDegraded | OfCluster::Publish(_) => {
+                self.clock.calls(1)
+            }
         }
     }
 
@@ -467,7 +469,7 @@ impl World<'_> {
                 Event::Replaced(Err(NotReplaced::Changed(Some(self.record("b", 3))))),
                 Event::Replaced(Err(NotReplaced::Failed(failed()))),
             ],
-            OfCluster::Score(_) | OfCluster::ScoreOf(..) | OfCluster::Publish(_) => done(),
+            OfCluster::Score(_) | OfCluster::ScoreOf(..) | OfCluster::ForgetDegraded | OfCluster::Publish(_) => done(),
             OfCluster::Hear(..) => self.answered_positions(),
         }
     }

@@ -2,6 +2,7 @@
 
 use ocf::{Failure, Status};
 use process::Identity;
+use promotable::Remembered as _;
 
 use super::{Answer, Event, Instance, LinkTrouble, OfProcess, OfServer, Sight, Word};
 use crate::info::ReplicationRole;
@@ -112,6 +113,7 @@ impl Instance<'_> {
         } else {
             self.tend_link(seen).await
         };
+        self.stand_up();
         self.save_if_other_than(before).await?;
         self.tell_score(seen).await?;
         if let Some(process) = self.state.server().cloned().filter(|_| self.rules.clustered) {
@@ -219,16 +221,22 @@ impl Instance<'_> {
             .then(|| format!("the link to the primary on {primary} ({host}:{port}) is down: {}", cause.remedy()))
     }
 
+    /// The time is over for which it stands back: the score is what the server is worth again.
+    fn stand_up(&mut self) {
+        let now = self.now();
+        self.state.as_unpromoted(|unpromoted| unpromoted.stands_back = unpromoted.stands_back.filter(|(_, until)| now < *until));
+    }
+
     /// Publishes the promotion score when it changed.
     async fn tell_score(&mut self, seen: &Observation) -> Result<(), Failure> {
         if !self.rules.clustered {
             return Ok(());
         }
-        let now = self.now();
-        if let Some((score, _)) = self.state.unpromoted().and_then(|unpromoted| unpromoted.stands_back).filter(|(_, until)| now < *until) {
+        if let Some(score) = self.state.stands_at() {
             self.offer(score).await;
             return Ok(());
         }
+        let now = self.now();
         let held = self.state.held_until().is_some_and(|until| now < until);
         let cold = !self.state.promoted() && !self.state.linked() && !held;
         // Only a cold start has to ask the CIB.

@@ -80,8 +80,13 @@ impl Instance<'_> {
         }
         self.stand_back(false).await;
         // Remembered first: a server that does not answer now is told by its next monitor.
+        let refused = self.is_refused();
         self.state.follow_promoted(primary.clone());
         self.save().await?;
+        if refused {
+            let record = self.record().await.ok().flatten();
+            self.stand_again(&primary, record.as_ref()).await;
+        }
         let seen = match self.look(&process, limits::ANSWER_IN_NOTIFICATION).await {
             Sight::Answered(seen) => seen,
             Sight::Unasked(fault) => return Err(fault.into()),

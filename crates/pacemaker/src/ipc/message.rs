@@ -145,6 +145,8 @@ pub(crate) enum How {
     Modify(String),
     /// In this section, where it must not be yet.
     Create(&'static str),
+    /// What an XPath finds is taken away, with nothing in its place.
+    Delete(String),
 }
 
 /// What asks the CIB manager for a modification.
@@ -153,6 +155,7 @@ pub(super) fn modify(call: i32, modification: &Modification) -> Option<String> {
         How::Replace(path) => ("cib_replace", path.as_str(), BY_XPATH),
         How::Modify(path) => ("cib_modify", path.as_str(), BY_XPATH),
         How::Create(section) => ("cib_create", *section, 0),
+        How::Delete(path) => return cib(call, "cib_delete", path, BY_XPATH, None),
     };
     cib(call, operation, section, options, Some(&modification.xml))
 }
@@ -367,6 +370,11 @@ mod tests {
         );
         let create = modify(7, &Modification { how: How::Create("crm_config"), xml: "<a/>".into() }).unwrap();
         assert!(create.contains("cib_op=\"cib_create\" cib_section=\"crm_config\"") && create.contains("cib_callopt=\"4096\""), "{create}");
+        assert_eq!(
+            modify(8, &Modification { how: How::Delete("//lrm_rsc_op[@id='a']".into()), xml: String::new() }).unwrap(),
+            "<cib_command t=\"cib\" cib_op=\"cib_delete\" cib_section=\"//lrm_rsc_op[@id='a']\" cib_clientname=\"systole\" \
+             cib_callid=\"8\" cib_callopt=\"4098\"/>"
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use model::{Directories, Kind, Op, Site as _, Subject, World as _, name, number}
 use ocf::{Failure, Status};
 use pacemaker::{InMemory, Score};
 use promotable::Driver;
+use promotable::preference::STEPPED_BACK;
 
 use super::operations::operate;
 use super::tests::quiet;
@@ -99,6 +100,14 @@ impl model::Site for Site {
 impl Site {
     /// A primary on a, and two replicas that acknowledge.
     fn new(test: &str, flavour: Flavour) -> Self {
+        let site = Self::unpromoted(test, flavour);
+        site.promote(0).unwrap();
+        site.settle();
+        site
+    }
+
+    /// Three servers that hold nothing, and nobody was ever promoted.
+    fn unpromoted(test: &str, flavour: Flavour) -> Self {
         let world = quiet(flavour);
         let servers = RefCell::new(world.nothing());
         let directories = Directories::new(test, NODES);
@@ -111,8 +120,6 @@ impl Site {
             recovers_long: Cell::default(),
         };
         site.start_all();
-        site.promote(0).unwrap();
-        site.settle();
         site
     }
 
@@ -176,7 +183,9 @@ fn a_failover_goes_to_whoever_acknowledged() {
         assert!(dead.reason.contains("the primary's server is gone"), "{dead}");
         assert_eq!(site.pacemaker.score("a"), Some(Score::NEVER));
         // c lacks the write: it hands over, which makes Pacemaker plan anew.
+        site.pacemaker.has_answered_degraded("c");
         site.elect(2);
+        assert!(!site.pacemaker.keeps_degraded("c"), "its monitor is not started again");
         assert!(site.pacemaker.score("b") > site.pacemaker.score("c"), "{:?}", site.pacemaker);
         assert_eq!(site.open(), Vec::<String>::new());
         site.promote(1).unwrap();
@@ -185,6 +194,29 @@ fn a_failover_goes_to_whoever_acknowledged() {
         site.servers.borrow_mut().write(1);
         site.servers.borrow_mut().let_time_pass(1);
         assert!(site.has_seen_all(), "{flavour:?}: {:?}", site.servers);
+    }
+}
+
+/// The plan that a refusal ends has cancelled the candidate's monitor already, and Pacemaker may never start it again.
+#[test]
+fn who_was_refused_is_a_candidate_again_without_a_monitor() {
+    for flavour in [Flavour::MySql, Flavour::MariaDb] {
+        let site = Site::unpromoted(&format!("mysql-refused-{flavour:?}"), flavour);
+        for silent in [1, 2] {
+            site.servers.borrow_mut().end_server(silent, Loss::Nothing);
+        }
+        site.pacemaker.has_answered_degraded("a");
+        site.elect(0);
+        assert_eq!(site.pacemaker.score("a"), Some(Score::NEVER), "nobody knows what b and c hold");
+        assert!(!site.pacemaker.keeps_degraded("a"), "its monitor is not started again");
+        for n in [1, 2] {
+            site.act(n, Some(Kind::Start), Subject { start: Some(n), ..Subject::default() }).unwrap();
+        }
+        site.promote(1).unwrap();
+        assert_eq!((site.open(), number(&site.record().node)), (vec!["b".to_owned()], 1));
+        assert_eq!(site.pacemaker.score("a"), Some(STEPPED_BACK), "somebody else was promoted, and a follows");
+        site.promote(0).unwrap();
+        assert_eq!((site.open(), number(&site.record().node)), (vec!["a".to_owned()], 0));
     }
 }
 

@@ -414,6 +414,7 @@ impl World {
                 s.nodes[number(&node)].score = Some(score);
                 Event::Done(Ok(()))
             }
+            OfCluster::ForgetDegraded => Event::Done(Ok(())),
             OfCluster::Publish(position) => {
                 self.publish(s, n, *position);
                 Event::Done(Ok(()))
@@ -716,6 +717,8 @@ fn mark(effect: &Effect) -> Mark {
         Effect::OfCluster(effect) => match effect {
             OfCluster::Score(_) | OfCluster::ScoreOf(..) | OfCluster::Publish(_) | OfCluster::ReplaceRecord(..) => Mark::Trace,
             OfCluster::ReadRecord | OfCluster::Hear(..) => Mark::Sees,
+            // Its monitors are never lost.
+            OfCluster::ForgetDegraded => Mark::Private,
         },
         Effect::Own(effect) => mark_of_own(effect),
     }

@@ -79,12 +79,18 @@ impl model::Site for Site {
 impl Site {
     /// A primary on a, and two replicas that follow it.
     fn new(test: &str) -> Self {
-        let servers = RefCell::new(Cluster(Nodes::new(NODES, Own::default)));
-        let site = Self { world: quiet(), servers, pacemaker: InMemory::of(["a", "b", "c"]), directories: Directories::new(test, NODES) };
-        site.start_all();
+        let site = Self::unpromoted(test);
         site.promote(0).unwrap();
         site.attach();
         site.monitors();
+        site
+    }
+
+    /// Three servers that hold nothing, and nobody was ever promoted.
+    fn unpromoted(test: &str) -> Self {
+        let servers = RefCell::new(Cluster(Nodes::new(NODES, Own::default)));
+        let site = Self { world: quiet(), servers, pacemaker: InMemory::of(["a", "b", "c"]), directories: Directories::new(test, NODES) };
+        site.start_all();
         site
     }
 
@@ -129,7 +135,9 @@ fn a_failover_goes_to_whoever_holds_what_was_confirmed() {
     assert!(dead.reason.contains("the primary's server is gone"), "{dead}");
     assert_eq!(site.pacemaker.score("a"), Some(Score::NEVER));
     // c lacks the write: it hands over, which makes Pacemaker plan anew.
+    site.pacemaker.has_answered_degraded("c");
     site.elect(2);
+    assert!(!site.pacemaker.keeps_degraded("c"), "its monitor is not started again");
     assert_eq!((site.pacemaker.score("c"), site.pacemaker.score("b")), (Some(STEPPED_BACK), Some(HANDED_OVER)));
     assert_eq!(site.takes_writes(), Vec::<String>::new());
     site.promote(1).unwrap();
@@ -138,6 +146,28 @@ fn a_failover_goes_to_whoever_holds_what_was_confirmed() {
     site.write(1);
     assert_eq!(site.servers.borrow().attached(1).collect::<Vec<_>>(), [0, 2]);
     assert_eq!(site.monitors(), [Ok(Status::Running), Ok(Status::Promoted), Ok(Status::Running)]);
+}
+
+/// The plan that a refusal ends has cancelled the candidate's monitor already, and Pacemaker may never start it again.
+#[test]
+fn who_was_refused_is_a_candidate_again_without_a_monitor() {
+    let site = Site::unpromoted("redis-refused");
+    for silent in [1, 2] {
+        site.servers.borrow_mut().end_server(silent, true);
+    }
+    site.pacemaker.has_answered_degraded("a");
+    site.elect(0);
+    assert_eq!(site.pacemaker.score("a"), Some(Score::NEVER), "nobody knows what b and c hold");
+    assert!(!site.pacemaker.keeps_degraded("a"), "its monitor is not started again");
+    for n in [1, 2] {
+        site.act(n, Some(Kind::Start), Subject { start: Some(n), ..Subject::default() }).unwrap();
+    }
+    site.promote(1).unwrap();
+    site.attach();
+    assert_eq!((site.takes_writes(), site.recorded()), (vec!["b".to_owned()], 1));
+    assert_eq!(site.pacemaker.score("a"), Some(STEPPED_BACK), "somebody else was promoted, and a follows");
+    site.promote(0).unwrap();
+    assert_eq!((site.takes_writes(), site.recorded()), (vec!["a".to_owned()], 0));
 }
 
 #[test]

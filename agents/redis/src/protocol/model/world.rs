@@ -186,6 +186,7 @@ impl World {
         match effect {
             OfCluster::Score(score) => s.nodes[n].score = Some(score),
             OfCluster::ScoreOf(node, score) => s.nodes[number(&node)].score = Some(score),
+            OfCluster::ForgetDegraded => {}
             OfCluster::Publish(position) => s.nodes[n].position = Some(*position),
             OfCluster::Hear(round, ..) => return Event::Positions(Ok(self.hear(s, n, &round))),
             OfCluster::ReadRecord => return Event::Record(Ok(s.record.as_deref().cloned())),
@@ -337,7 +338,8 @@ pub(super) fn changes(effect: &Effect) -> bool {
         Effect::Save(_) => true,
         Effect::Log(..) | Effect::Wait(_) => false,
         Effect::OfProcess(effect) => matches!(effect, OfProcess::Kill(_) | OfProcess::Terminate(..)),
-        Effect::OfCluster(effect) => !matches!(effect, OfCluster::Hear(..) | OfCluster::ReadRecord),
+        // Its monitors are never lost.
+        Effect::OfCluster(effect) => !matches!(effect, OfCluster::Hear(..) | OfCluster::ReadRecord | OfCluster::ForgetDegraded),
         Effect::Own(effect) => {
             matches!(effect, OfServer::Rest(_) | OfServer::Drain(..) | OfServer::Tell(_) | OfServer::Launch(..))
         }
@@ -347,5 +349,6 @@ pub(super) fn changes(effect: &Effect) -> bool {
 /// Whether nobody else can tell when an effect is carried out.
 pub(super) fn is_private(effect: &Effect) -> bool {
     let asks = |effect: &OfServer| matches!(effect, OfServer::Look(..) | OfServer::Replication | OfServer::Held(..));
-    !changes(effect) && !matches!(effect, Effect::OfCluster(_)) && !matches!(effect, Effect::Own(effect) if asks(effect))
+    let of_cluster = matches!(effect, Effect::OfCluster(effect) if !matches!(effect, OfCluster::ForgetDegraded));
+    !changes(effect) && !of_cluster && !matches!(effect, Effect::Own(effect) if asks(effect))
 }
