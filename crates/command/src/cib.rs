@@ -111,6 +111,8 @@ pub struct Operation {
     pub code: i64,
     /// Whether it is still running.
     pub pending: bool,
+    /// Whether it is kept as the last failure, beside the last result.
+    pub failure: bool,
     /// The agent's words.
     pub reason: String,
 }
@@ -234,6 +236,7 @@ fn operation(node: Node<'_, '_>) -> Operation {
         call: number("call-id").unwrap_or(-1),
         code: number("rc-code").unwrap_or(-1),
         pending: number("op-status") == Some(-1),
+        failure: node.attribute("id").is_some_and(|id| id.ends_with("_last_failure_0")),
         reason: attribute(node, "exit-reason").unwrap_or_default(),
     }
 }

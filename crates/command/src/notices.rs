@@ -201,6 +201,13 @@ fn of_member(picture: &Picture, database: &Database, member: &Member) -> Vec<Not
         let mend = format!("crm_resource --resource {} --meta --delete-parameter is-managed", database.clone);
         all.push(notice(Level::Degraded, format!("{node}: Pacemaker does not manage the instance; undo that with: {mend}")));
     }
+    if member.unmonitored && member.runs() && !gone && !member.unmanaged && !picture.maintenance {
+        let mend = format!("crm_resource --refresh --resource {} --node {node}", database.clone);
+        all.push(notice(
+            Level::Degraded,
+            format!("{node}: Pacemaker has lost the instance's monitor, and recovers nothing there; start it again with: {mend}"),
+        ));
+    }
     if member.watched == Some(false) && member.runs() {
         all.push(notice(
             Level::Degraded,

@@ -135,6 +135,8 @@ pub struct Member {
     pub watched: Option<bool>,
     /// Pacemaker leaves it alone.
     pub unmanaged: bool,
+    /// Pacemaker has lost its recurring monitor, and starts it no more by itself.
+    pub unmonitored: bool,
 }
 
 impl Member {
@@ -330,6 +332,7 @@ fn member(database: &Database, node: &str, instances: &[&Instance], sources: Sou
         failures: failures(sources.cib, &database.name, node),
         watched: sources.watched.get(&database.name).filter(|(here, _)| here == node).map(|(_, runs)| *runs),
         unmanaged: instance.is_some_and(|i| !i.managed),
+        unmonitored: sources.cib.histories.get(&(node.to_owned(), database.name.clone())).is_some_and(|history| has_lost_monitor(history)),
     }
 }
 
@@ -345,6 +348,16 @@ fn failures(cib: &Cib, resource: &str, node: &str) -> u64 {
 const DEGRADED: [i64; 2] = [190, 191];
 /// Exit codes of what is as it should be: done, not running (a probe), promoted.
 const FINE: [i64; 3] = [0, 7, 8];
+
+/// Whether Pacemaker takes a monitor for active that it has cancelled: for a plan that came to nothing, or a maintenance that is over. One that
+/// answered degraded is kept as the last failure, and counts as the monitor itself until something is started, promoted or demoted there.
+fn has_lost_monitor(history: &[Operation]) -> bool {
+    let begins = |op: &&Operation| op.interval == 0 && ["start", "promote", "demote"].contains(&op.name.as_str());
+    let since = history.iter().filter(begins).map(|op| op.call).max();
+    let monitors = || history.iter().filter(|op| op.name == "monitor" && op.interval > 0);
+    let counts = |op: &Operation| op.failure && DEGRADED.contains(&op.code) && Some(op.call) > since;
+    monitors().any(counts) && !monitors().any(|op| !op.failure && (op.pending || Some(op.call) > since))
+}
 
 fn condition(cib: &Cib, resource: &str, node: &str, instance: Option<&Instance>, machine: Option<&Machine>) -> Condition {
     if machine.is_some_and(|machine| !machine.online) {
@@ -386,4 +399,45 @@ fn other(name: &str, agent: &str, instances: &[&Instance], cib: &Cib) -> Other {
     let condition =
         if nodes.is_empty() { nowhere().unwrap_or_else(|| Condition::Stopped(String::new())) } else { wrong.unwrap_or(Condition::Fine) };
     Other { name: name.to_owned(), agent: agent.to_owned(), what, nodes, condition }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was kept of a replica whose election was refused: the schedulers of Pacemaker 2.1.5 and 3.0.0 plan no monitor for it.
+    #[test]
+    fn a_monitor_that_was_cancelled_and_answered_degraded_before_is_lost() {
+        let history = |operations: &str| {
+            let of_node = format!("<lrm_resource id=\"mysql\">{operations}</lrm_resource>");
+            let cib =
+                Cib::parse(&format!("<cib><status><node_state uname=\"a\"><lrm>{of_node}</lrm></node_state></status></cib>")).unwrap();
+            cib.histories[&("a".to_owned(), "mysql".to_owned())].clone()
+        };
+        let once = |name: &str, call: i64| {
+            format!(
+                "<lrm_rsc_op id=\"mysql_last_0\" operation=\"{name}\" interval=\"0\" call-id=\"{call}\" rc-code=\"0\" op-status=\"0\"/>"
+            )
+        };
+        let monitor = |id: &str, call: i64, code: i64, status: i64| {
+            format!(
+                "<lrm_rsc_op id=\"mysql_{id}\" operation=\"monitor\" interval=\"11000\" call-id=\"{call}\" rc-code=\"{code}\" op-status=\"{status}\"/>"
+            )
+        };
+        let degraded = |call| monitor("last_failure_0", call, 190, 0);
+        assert!(has_lost_monitor(&history(&(once("start", 19) + &degraded(25)))));
+        for kept in [
+            once("start", 19),
+            once("start", 19) + &degraded(25) + &monitor("monitor_11000", 25, 0, 0),
+            // It answered degraded the first time, and has said nothing else since.
+            once("demote", 32) + &degraded(34) + &monitor("monitor_11000", -1, 193, -1),
+            // Pacemaker starts one after a demotion, and recovers what has failed.
+            once("demote", 32) + &degraded(25),
+            once("start", 19) + &monitor("last_failure_0", 25, 1, 0),
+        ] {
+            assert!(!has_lost_monitor(&history(&kept)), "{kept}");
+        }
+        // The one of the role before.
+        assert!(has_lost_monitor(&history(&(once("demote", 32) + &degraded(34) + &monitor("monitor_10000", 30, 8, 0)))));
+    }
 }
