@@ -111,7 +111,7 @@ pub struct Operation {
     pub code: i64,
     /// Whether it is still running.
     pub pending: bool,
-    /// Whether it is kept as the last failure, beside the last result.
+    /// Whether it is kept as the last failure, and the last result of the same call is not there any more.
     pub failure: bool,
     /// The agent's words.
     pub reason: String,
@@ -220,12 +220,15 @@ fn leftover(node: Node<'_, '_>) -> Option<Leftover> {
 fn history(resource: Node<'_, '_>) -> Vec<Operation> {
     let results = || resource.children().filter(|op| op.has_tag_name("lrm_rsc_op"));
     let call = |op: Node<'_, '_>| op.attribute("call-id").filter(|call| *call != "-1").map(str::to_owned);
+    let is_failure = |op: Node<'_, '_>| op.attribute("id").is_some_and(|id| id.ends_with("_last_failure_0"));
     let rank = |op: Node<'_, '_>| {
         let changed = op.attribute("last-rc-change").and_then(|second| second.parse::<i64>().ok());
-        (changed, op.attribute("id").is_some_and(|id| id.ends_with("_last_failure_0")))
+        (changed, is_failure(op))
     };
     let is_over = |op: Node<'_, '_>| results().any(|other| call(op).is_some() && call(other) == call(op) && rank(other) > rank(op));
-    results().filter(|op| !is_over(*op)).map(operation).collect()
+    let has_result = |op: Node<'_, '_>| results().any(|other| !is_failure(other) && call(op).is_some() && call(other) == call(op));
+    let of = |op: Node<'_, '_>| Operation { failure: is_failure(op) && !has_result(op), ..operation(op) };
+    results().filter(|op| !is_over(*op)).map(of).collect()
 }
 
 fn operation(node: Node<'_, '_>) -> Operation {
@@ -236,7 +239,7 @@ fn operation(node: Node<'_, '_>) -> Operation {
         call: number("call-id").unwrap_or(-1),
         code: number("rc-code").unwrap_or(-1),
         pending: number("op-status") == Some(-1),
-        failure: node.attribute("id").is_some_and(|id| id.ends_with("_last_failure_0")),
+        failure: false,
         reason: attribute(node, "exit-reason").unwrap_or_default(),
     }
 }
