@@ -59,8 +59,10 @@ mod tests {
         for server in [IN_PLACE_OF_REDIS, IN_PLACE_OF_MARIADB] {
             let snippet = crate::snippet(&format!("{}.crm", server.resource)).unwrap();
             let stubbed = edited(&snippet, server);
-            let changed: Vec<(&str, &str)> = snippet.lines().zip(stubbed.lines()).filter(|(a, b)| a != b).collect();
-            assert_eq!(snippet.lines().count(), stubbed.lines().count());
+            // Parameters that go on in a second line have no place in it.
+            let lines: Vec<&str> = snippet.lines().filter(|line| !line.trim_start().starts_with("replication_user=")).collect();
+            let changed: Vec<(&str, &str)> = lines.iter().copied().zip(stubbed.lines()).filter(|(a, b)| a != b).collect();
+            assert_eq!(lines.len(), stubbed.lines().count());
             assert_eq!(changed.len(), 2, "{changed:?}");
             assert_eq!(changed[0].1, format!("primitive {} ocf:bench:stub \\", server.resource));
             assert!(changed[1].1.starts_with("    params port="), "{changed:?}");
