@@ -91,9 +91,6 @@ pub(crate) enum Command {
         /// How it is printed
         #[arg(long, value_enum, default_value_t = Format::Pretty)]
         format: Format,
-        /// What this node says to the one that asks
-        #[arg(long, hide = true, value_name = "SALT")]
-        facts: Option<String>,
     },
     /// What status knows, for Prometheus
     Metrics {
@@ -187,9 +184,6 @@ pub(crate) enum Command {
         /// How it is printed
         #[arg(long, value_enum, default_value_t = Format::Pretty)]
         format: Format,
-        /// What this node alone has kept, for another node that asks
-        #[arg(long, hide = true)]
-        here: bool,
     },
     /// What the nodes' journals say of a failover, in one order
     Timeline {
@@ -204,9 +198,6 @@ pub(crate) enum Command {
         /// How it is printed
         #[arg(long, value_enum, default_value_t = Format::Pretty)]
         format: Format,
-        /// The lines of this node alone between two moments, in seconds since 1970, for another node that asks
-        #[arg(long, hide = true, num_args = 2, value_names = ["FROM", "TO"], conflicts_with_all = ["epoch", "since", "name"])]
-        here: Option<Vec<u64>>,
     },
     /// All that is known of a failover on one page, to be sent to somebody
     Report {
@@ -277,6 +268,25 @@ pub(crate) enum Cron {
 /// What a node is asked.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Here {
+    /// What it knows of itself, for `systole doctor`
+    Facts {
+        /// Of this run: what passwords are compared by
+        salt: String,
+        /// Whose names have to resolve there
+        nodes: Vec<String>,
+    },
+    /// The promotions that it has kept
+    History {
+        /// The resource
+        name: String,
+    },
+    /// The lines of its journal between two moments, in seconds since 1970
+    Journal {
+        /// The first moment
+        from: u64,
+        /// The last one
+        to: u64,
+    },
     /// The transactions that its server holds
     Held {
         /// The resource

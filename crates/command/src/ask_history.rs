@@ -1,6 +1,5 @@
 //! `systole history`: asking the nodes what they remember.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -12,12 +11,8 @@ use crate::notices::Level;
 use crate::picture::Picture;
 use crate::{ask, complain, ended, print, print_json, remote, status};
 
-/// Prints the history of a database, or of what this node has kept of it.
-pub(crate) fn run(name: &str, here: bool, format: Format) -> ExitCode {
-    if here {
-        print(&lines(name));
-        return ExitCode::SUCCESS;
-    }
+/// Prints the history of a database.
+pub(crate) fn run(name: &str, format: Format) -> ExitCode {
     let picture = match ask::picture() {
         Ok(picture) => picture,
         Err(why) => {
@@ -44,15 +39,12 @@ pub(crate) fn run(name: &str, here: bool, format: Format) -> ExitCode {
 /// What the nodes remember of a database's promotions.
 pub(crate) fn of(picture: &Picture, resource: &str) -> History {
     let nodes: Vec<String> = picture.nodes.iter().map(|node| node.name.clone()).collect();
-    let this = remote::this_node(&nodes);
-    let others: Vec<String> = nodes.into_iter().filter(|node| Some(node) != this.as_ref()).collect();
-    let mut answers: BTreeMap<_, _> = remote::ask(&others, &["systole", "history", "--here", "--", resource], remote::LIMIT);
-    answers.extend(this.map(|this| (this, Ok(lines(resource)))));
+    let answers = remote::ask(&nodes, &["systole", "here", "history", "--", resource], remote::LIMIT);
     History::of(&answers)
 }
 
-/// What this node has kept, for another node that asks: a JSON object a line.
-fn lines(resource: &str) -> String {
+/// What this node has kept: a JSON object a line.
+pub(crate) fn kept(resource: &str) -> String {
     let kept = promotable::history::kept(Path::new(KEPT), resource);
     kept.iter().filter_map(|promotion| serde_json::to_string(promotion).ok()).map(|line| line + "\n").collect()
 }

@@ -1,6 +1,5 @@
 //! `systole timeline`: asking the nodes for their journals.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -28,19 +27,7 @@ pub(crate) struct When {
 }
 
 /// Prints what the journals say.
-pub(crate) fn run(name: Option<&str>, when: When, here: Option<&[u64]>, format: Format) -> ExitCode {
-    if let Some([from, to]) = here {
-        return match lines(*from, *to) {
-            Ok(text) => {
-                print(&text);
-                ExitCode::SUCCESS
-            }
-            Err(why) => {
-                complain(&why);
-                ended(Level::Unknown)
-            }
-        };
-    }
+pub(crate) fn run(name: Option<&str>, when: When, format: Format) -> ExitCode {
     let found = ask::picture().and_then(|picture| {
         let database = name.map(|name| picture.database(name).ok_or_else(|| status::unknown(&picture, name))).transpose()?;
         shown(&picture, database, &when)
@@ -90,25 +77,17 @@ pub(crate) fn around(picture: &Picture, database: &Database, promotion: &Promoti
 
 fn between(picture: &Picture, database: Option<&Database>, from: u64, to: u64, over: Option<u64>) -> Timeline {
     let nodes: Vec<String> = picture.nodes.iter().map(|node| node.name.clone()).collect();
-    let this = remote::this_node(&nodes);
-    let others: Vec<String> = nodes.into_iter().filter(|node| Some(node) != this.as_ref()).collect();
     let begun = now_us();
-    let (from, to) = (from.to_string(), to.to_string());
-    let mut answers: BTreeMap<_, _> = remote::ask(&others, &["systole", "timeline", "--here", &from, &to], remote::LIMIT);
+    let argv = ["systole", "here", "journal", &from.to_string(), &to.to_string()];
+    let answers = remote::ask(&nodes, &argv, remote::LIMIT);
     let asked = (begun, now_us());
-    if let Some(this) = this {
-        let read = from.parse().ok().zip(to.parse().ok()).ok_or("it is no time".to_owned());
-        answers.insert(this, read.and_then(|(from, to)| lines(from, to)));
-    }
     let name = database.map(|database| database.name.as_str());
     let rest = picture.databases.iter().map(|other| other.name.as_str()).filter(|other| name.is_some_and(|name| name != *other));
-    // This node's own answer comes after the others', by its own clock.
-    let asked = (asked.0, now_us().max(asked.1));
     Timeline::of(&answers, asked, &Wanted { resource: name, others: rest.collect(), over })
 }
 
-/// This node's lines of the agents, Pacemaker and corosync, for another node that asks: the time here, then a JSON object a line.
-fn lines(from: u64, to: u64) -> Result<String, String> {
+/// This node's lines of the agents, Pacemaker and corosync: the time here, then a JSON object a line.
+pub(crate) fn journal(from: u64, to: u64) -> Result<String, String> {
     let now = serde_json::to_string(&Now { now: now_us() }).map_err(|e| e.to_string())?;
     let (since, until) = (format!("--since=@{from}"), format!("--until=@{to}"));
     let arguments = ["--no-pager", "--quiet", "--output=json", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER", &since, &until];

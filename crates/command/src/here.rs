@@ -1,5 +1,5 @@
-//! `systole here`: what one node of the cluster is asked by the command on another one, over ssh. It answers with JSON, and needs the CIB and
-//! the agent's own login, which root on that node has.
+//! `systole here`: what one node of the cluster is asked by the command on another one, over ssh, in the one place where such a question is
+//! answered. It answers with JSON, and needs the CIB and the agent's own login, which root on that node has.
 
 use std::process::ExitCode;
 
@@ -7,15 +7,16 @@ use serde_json::{Value, json};
 
 use crate::arguments::Here as Question;
 use crate::cib::Cib;
+use crate::doctor::facts;
 use crate::notices::Level;
 use crate::picture::Kind;
-use crate::{ask, complain, divergences, ended, print};
+use crate::{ask, ask_history, ask_timeline, complain, divergences, ended, print};
 
 /// Answers a question about this node.
 pub(crate) fn here(question: &Question) -> ExitCode {
     match answer(question) {
-        Ok(value) => {
-            print(&format!("{value}\n"));
+        Ok(text) => {
+            print(&text);
             ended(Level::Good)
         }
         Err(why) => {
@@ -25,33 +26,40 @@ pub(crate) fn here(question: &Question) -> ExitCode {
     }
 }
 
-fn answer(question: &Question) -> Result<Value, String> {
-    match question {
-        Question::Held { name } => Ok(json!({ "held": mysql(name)?.held()? })),
-        Question::Diverged { name, than } => match kind_of(name)? {
-            Kind::MySql => {
-                let found = mysql(name)?.only_here(than.as_deref().unwrap_or_default())?;
-                Ok(
-                    json!({ "names": found.names, "found": found.found, "statements": divergences::readable(&found.statements), "unread": found.unread,
-                           "kept": found.kept }),
-                )
-            }
-            Kind::Redis => {
-                let kept = redis(name)?.kept()?;
-                let kept = kept.iter().map(|kept| json!({ "directory": kept.directory, "at_most": kept.at_most }));
-                Ok(json!({ "kept_data": kept.collect::<Vec<_>>() }))
-            }
-        },
+/// A JSON value a line.
+fn answer(question: &Question) -> Result<String, String> {
+    let value = match question {
+        Question::Facts { salt, nodes } => serde_json::to_value(facts::gather(nodes, salt)).map_err(|e| e.to_string())?,
+        Question::History { name } => return Ok(ask_history::kept(name)),
+        Question::Journal { from, to } => return ask_timeline::journal(*from, *to),
+        Question::Held { name } => json!({ "held": mysql(name)?.held()? }),
+        Question::Diverged { name, than } => diverged(name, than.as_deref().unwrap_or_default())?,
         Question::Writing { name } => {
             let writing = mysql(name)?.writing()?;
             let writing = writing
                 .iter()
                 .map(|w| json!({ "session": w.session, "user": w.user, "host": w.host, "seconds": w.seconds, "rows": w.rows }));
-            Ok(json!({ "writing": writing.collect::<Vec<_>>() }))
+            json!({ "writing": writing.collect::<Vec<_>>() })
         }
-        Question::Behind { name } => Ok(json!({ "behind": mysql(name)?.behind()? })),
-        Question::Copying { name } => Ok(json!({ "unfinished": mysql(name)?.copy_is_unfinished() })),
-        Question::Copy { name } => mysql(name)?.order_copy().map(|()| json!({ "ordered": true })),
+        Question::Behind { name } => json!({ "behind": mysql(name)?.behind()? }),
+        Question::Copying { name } => json!({ "unfinished": mysql(name)?.copy_is_unfinished() }),
+        Question::Copy { name } => mysql(name)?.order_copy().map(|()| json!({ "ordered": true }))?,
+    };
+    Ok(format!("{value}\n"))
+}
+
+fn diverged(name: &str, than: &str) -> Result<Value, String> {
+    match kind_of(name)? {
+        Kind::MySql => {
+            let found = mysql(name)?.only_here(than)?;
+            let statements = divergences::readable(&found.statements);
+            Ok(json!({ "names": found.names, "found": found.found, "statements": statements, "unread": found.unread, "kept": found.kept }))
+        }
+        Kind::Redis => {
+            let kept = redis(name)?.kept()?;
+            let kept = kept.iter().map(|kept| json!({ "directory": kept.directory, "at_most": kept.at_most }));
+            Ok(json!({ "kept_data": kept.collect::<Vec<_>>() }))
+        }
     }
 }
 

@@ -76,8 +76,7 @@ pub fn main() -> ExitCode {
             switchover::switchover(&name, to.as_deref(), dry_run, limits, Duration::from_secs(wait)).into()
         }
         Command::Abort { name } => switchover::abort(&name).into(),
-        Command::Doctor { nodes, format, facts: None } => doctor::doctor(&nodes, format),
-        Command::Doctor { nodes, facts: Some(salt), .. } => doctor::tell(&nodes, &salt),
+        Command::Doctor { nodes, format } => doctor::doctor(&nodes, format),
         Command::Metrics { listen } => metrics::metrics(listen),
         Command::Decide { name, node, yes_give_up, dry_run, wait, format } => {
             let wait = Duration::from_secs(wait);
@@ -96,10 +95,8 @@ pub fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Arguments::command(), "systole", &mut std::io::stdout());
             ExitCode::SUCCESS
         }
-        Command::History { name, format, here } => ask_history::run(&name, here, format),
-        Command::Timeline { name, epoch, since, format, here } => {
-            ask_timeline::run(name.as_deref(), ask_timeline::When { epoch, since }, here.as_deref(), format)
-        }
+        Command::History { name, format } => ask_history::run(&name, format),
+        Command::Timeline { name, epoch, since, format } => ask_timeline::run(name.as_deref(), ask_timeline::When { epoch, since }, format),
         Command::Report { name, html, epoch } => ask_report::run(&name, &html, epoch),
     }
 }

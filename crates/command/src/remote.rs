@@ -25,7 +25,6 @@ pub(crate) struct Answer {
 }
 
 /// Runs a program on each node and returns what it printed, or why that is not known. `argv` has no secret: everybody can read it.
-#[allow(dead_code, reason = "for commands whose answers have no time of day")]
 pub(crate) fn ask(nodes: &[String], argv: &[&str], limit: Duration) -> BTreeMap<String, Result<String, String>> {
     ask_timed(nodes, argv, limit).into_iter().map(|(node, answer)| (node, answer.said)).collect()
 }

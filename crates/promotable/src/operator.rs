@@ -121,7 +121,7 @@ pub struct Local {
 pub fn context(resource: &str, parameters: &BTreeMap<String, String>, limit: Duration) -> Context {
     let given = parameters.iter().map(|(name, value)| (format!("OCF_RESKEY_{name}"), value.clone()));
     let environment = Environment::from_pairs(given.chain([("OCF_RESOURCE_INSTANCE".to_owned(), resource.to_owned())]));
-    Context { log: Log::open("systole", "doctor", &environment).into(), environment, deadline: Deadline::after(limit) }
+    Context { log: Log::open("systole", "operator", &environment).into(), environment, deadline: Deadline::after(limit) }
 }
 
 /// What the operator's command asks of an agent.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::time::Duration;
 
-use ocf::{Context, Deadline, Environment, Log, Values};
+use ocf::Values;
+use promotable::operator;
 
 use crate::agent::MySql;
 use crate::dialect::{self, Row};
@@ -62,12 +62,8 @@ impl Here {
     /// # Errors
     /// When a parameter is wrong.
     pub fn of(resource: &str, parameters: &BTreeMap<String, String>) -> Result<Self, String> {
-        let given = parameters.iter().map(|(name, value)| (format!("OCF_RESKEY_{name}"), value.clone()));
-        let who = [("OCF_RESOURCE_INSTANCE".to_owned(), resource.to_owned())];
-        let environment = Environment::from_pairs(given.chain(who));
-        let values = Values::read(params::ALL, &environment).map_err(|failure| failure.reason)?;
-        let log = Rc::new(Log::open("mysql", "operator", &environment));
-        let context = Context { environment, log, deadline: Deadline::after(READING) };
+        let context = operator::context(resource, parameters, READING);
+        let values = Values::read(params::ALL, &context.environment).map_err(|failure| failure.reason)?;
         Ok(Self { agent: MySql::with(&context, Params::new(&values)) })
     }
 

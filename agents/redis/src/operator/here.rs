@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::Duration;
 
-use ocf::{Context, Deadline, Environment, Log, ResourceAgent as _, Values};
+use ocf::{ResourceAgent as _, Values};
+use promotable::operator;
 
 use crate::agent::Redis;
 use crate::lifecycle::KEPT;
@@ -34,12 +34,8 @@ impl Here {
     /// # Errors
     /// When a parameter is wrong.
     pub fn of(resource: &str, parameters: &BTreeMap<String, String>) -> Result<Self, String> {
-        let given = parameters.iter().map(|(name, value)| (format!("OCF_RESKEY_{name}"), value.clone()));
-        let who = [("OCF_RESOURCE_INSTANCE".to_owned(), resource.to_owned())];
-        let environment = Environment::from_pairs(given.chain(who));
-        let values = Values::read(params::ALL, &environment).map_err(|failure| failure.reason)?;
-        let log = Rc::new(Log::open("redis", "operator", &environment));
-        let context = Context { environment, log, deadline: Deadline::after(ANSWER) };
+        let context = operator::context(resource, parameters, ANSWER);
+        let values = Values::read(params::ALL, &context.environment).map_err(|failure| failure.reason)?;
         Redis::new(&context, &values).map(|agent| Self { agent }).map_err(|failure| failure.reason)
     }
 

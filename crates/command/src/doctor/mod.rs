@@ -37,8 +37,8 @@ pub(crate) fn doctor(names: &[String], format: Format) -> ExitCode {
         complain("/proc/sys/kernel/random/uuid cannot be read, and passwords are compared by nothing else");
         return ended(Level::Unknown);
     };
-    let all = nodes.join(",");
-    let argv = ["systole", "doctor", "--facts", salt.trim(), "--nodes", &all];
+    let names = nodes.iter().map(String::as_str);
+    let argv: Vec<&str> = ["systole", "here", "facts", salt.trim()].into_iter().chain(names).collect();
     let answers = remote::ask_timed(&nodes, &argv, LIMIT);
     let examined = Examined { cluster, heard: answers.into_iter().map(|(node, answer)| (node, heard(&answer))).collect() };
     let findings = findings::of(&examined);
@@ -48,20 +48,6 @@ pub(crate) fn doctor(names: &[String], format: Format) -> ExitCode {
         Format::Json => print_json(&shown::json(&examined, &findings)),
     }
     ended(examined.level(&findings))
-}
-
-/// What this node knows, for the one that asks.
-pub(crate) fn tell(nodes: &[String], salt: &str) -> ExitCode {
-    match serde_json::to_string(&facts::gather(nodes, salt)) {
-        Ok(text) => {
-            print(&format!("{text}\n"));
-            ExitCode::SUCCESS
-        }
-        Err(why) => {
-            complain(&why.to_string());
-            ended(Level::Unknown)
-        }
-    }
 }
 
 fn heard(answer: &remote::Answer) -> Heard {
