@@ -270,9 +270,11 @@ bench: bench-redis bench-mysql bench-cron bench-address workshop-drills
 
 # GO_ON=1 goes on with a run that was interrupted. ONLY=floor is one agent or part alone, printed and not written; with GO_ON=1 it
 # goes into the numbers that are there.
+# STOCK_RUNS=5 makes so few of the stock agents, which take a minute or two each.
 GO_ON ?=
 ONLY ?=
-SOME = $(if $(GO_ON),--go-on) $(if $(ONLY),--only '$(ONLY)')
+STOCK_RUNS ?= $(RUNS)
+SOME = $(if $(GO_ON),--go-on) $(if $(ONLY),--only '$(ONLY)') --stock-runs $(STOCK_RUNS)
 
 ## make bench-redis beside ocf:heartbeat:redis and an agent that does nothing only (GO_ON=1 goes on with an interrupted run)
 bench-redis: stage image/$(IMAGE)

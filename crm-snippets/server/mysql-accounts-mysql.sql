@@ -1,5 +1,5 @@
 -- The accounts that go with mysql.crm on MySQL and Percona Server 8.0 and newer. On every node, as root, before the first
--- promotion, while the agent runs the server closed for writes:
+-- promotion, while the distribution's service runs or the agent has the server closed for writes:
 --
 --     mysql < mysql-accounts-mysql.sql
 --

@@ -74,6 +74,7 @@ impl ResourceAgent for MySql {
         let diverged_from = self.start_unpromoted(context)?;
         // Whoever makes the copy must not keep the lock.
         drop(lock);
+        self.tell_of_missing_fencing(context);
         diverged_from.map_or(Ok(()), |primary| self.begin_rejoin(context, &primary))
     }
 

@@ -84,6 +84,12 @@ impl Operator for MySqlOperator {
         })
     }
 
+    fn lag(&self, position: &str, primary: &str) -> Option<Behind> {
+        let (mine, theirs) = (Position::parse(position)?, Position::parse(primary)?);
+        let count = theirs.executed.count_beyond(&mine.executed).filter(|_| mine.speaks() && theirs.speaks())?;
+        Some(Behind { count, unit: "transactions" })
+    }
+
     fn round(&self, record: Option<&str>) -> Result<String, String> {
         Ok(Record::round(record.map(Record::parse).transpose()?.as_ref()))
     }
@@ -170,6 +176,15 @@ mod tests {
         assert!(matches!(ask("c", &[("b", foreseen(true)), ("c", foreseen(false))]), Answer::Refuse(why) if why.contains("DECIDE")));
         assert!(matches!(ask("b", &[("b", foreseen(true))]), Answer::Refuse(why) if why.contains("c (not heard)")));
         assert_eq!(MySqlOperator.foreseen("epoch=7 node=a", true), None, "an operator decided, and nobody knows what there is");
+    }
+
+    #[test]
+    fn what_was_received_and_not_executed_is_lag() {
+        let at = |executed: &str, received: &str| format!("0.0-||100|-|-|{executed}|{received}");
+        let lag = |mine: &str, theirs: &str| MySqlOperator.lag(mine, theirs).map(|lag| lag.count);
+        assert_eq!(lag(&at("0-1-90", "0-1-100"), &at("0-1-100", "-")), Some(10));
+        assert_eq!(lag(&at("0-1-101", "0-1-101"), &at("0-1-100", "-")), Some(0), "it was asked a moment later");
+        assert_eq!(lag(&at("0-2-90", "-"), &at("0-1-100", "-")), None, "it went another way");
     }
 
     #[test]

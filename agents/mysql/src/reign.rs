@@ -95,7 +95,13 @@ impl Written {
             by_itself,
             in_the_reign: !of_tail.is_empty() && of_tail.iter().all(|file| behind(file) && !another(file)),
             process_is_gone: files.get(last + 1..).unwrap_or_default().iter().any(|file| file.begins_a_process),
-            shut_down: of_tail.iter().any(|file| file.shut_down),
+            // What filled the file of the tail is answered before the log goes on in the next one, where the shutdown may stand alone.
+            shut_down: files
+                .iter()
+                .enumerate()
+                .skip(first)
+                .take_while(|(at, file)| *at <= last || !another(file))
+                .any(|(_, f)| f.shut_down),
         }
     }
 }
@@ -298,6 +304,10 @@ mod tests {
         assert!(!at(&[&file("binlog.000003", true, false), &next], 0, 0).in_the_reign, "before the note");
         assert!(!at(&[&file("other.000009", false, false), &next], 0, 0).in_the_reign, "it is another log");
         assert!(at(&[&file("binlog.000004", true, true), &next], 0, 0).shut_down);
+        let ended = file("binlog.000005", false, true);
+        assert!(at(&[&reigned, &ended, &next], 0, 0).shut_down, "the last transaction filled its file");
+        let later = file("binlog.000006", true, true);
+        assert!(!at(&[&reigned, &full, &later], 0, 0).shut_down, "of the process after");
     }
 
     #[test]

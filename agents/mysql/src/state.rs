@@ -177,6 +177,8 @@ pub(crate) struct Primary {
     pub(crate) claim: Option<Record>,
     /// The epoch of which it noted beside its data that it reigns.
     pub(crate) noted: Option<u64>,
+    /// Somebody may have been told of what it alone has, and the record does not say so yet.
+    pub(crate) account_broken: bool,
     /// When writes were opened, since boot.
     pub(crate) opened: Option<Duration>,
     /// Nodes whose server was stopped, or that resigned. They leave the record when the others have all.

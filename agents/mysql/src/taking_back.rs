@@ -116,7 +116,8 @@ impl MySql {
     }
 
     fn remove_note(&self, note: &std::path::Path) -> Outcome {
-        match self.files(|files| files.remove(note)) {
+        // What lies beside the data may be on another disk than these: nothing that is written to the data later carries it along.
+        match self.files(|files| files.remove_durably(note)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(Failure::generic(format!("{} cannot be removed: {e}", note.display())))
             }

@@ -72,7 +72,9 @@ impl ResourceAgent for Redis {
         let _lock = self.lock(context, &self.state_file)?;
         self.check_before_start(context)?;
         let peers = Peers::read(&context.environment);
-        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.start(peers))
+        self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.start(peers))?;
+        self.tell_of_missing_fencing(context);
+        Ok(())
     }
 
     fn stop(&self, context: &Context) -> Outcome {

@@ -82,6 +82,12 @@ impl Operator for RedisOperator {
         })
     }
 
+    fn lag(&self, position: &str, primary: &str) -> Option<Behind> {
+        let (mine, theirs) = (Position::parse(position)?, Position::parse(primary)?);
+        let comparable = !mine.history.is_empty() && mine.history == theirs.history && !silent(&mine) && !silent(&theirs);
+        comparable.then(|| Behind { count: theirs.offset.saturating_sub(mine.offset), unit: "bytes" })
+    }
+
     fn round(&self, record: Option<&str>) -> Result<String, String> {
         Ok(Record::round(record.map(Record::parse).transpose()?.as_ref()))
     }

@@ -38,6 +38,9 @@ pub(crate) enum Command {
         /// Show it again every so many seconds
         #[arg(short = 'w', long, value_name = "SEC", value_parser = clap::value_parser!(u64).range(1..=86_400))]
         watch: Option<u64>,
+        /// Ask each server over ssh where it stands now, and how far it is behind
+        #[arg(long)]
+        live: bool,
         /// How it is printed
         #[arg(long, value_enum, default_value_t = Format::Pretty)]
         format: Format,
@@ -299,6 +302,11 @@ pub(crate) enum Here {
         /// What the primary holds
         #[arg(long)]
         than: Option<String>,
+    },
+    /// Where its server stands now
+    Standing {
+        /// The resource
+        name: String,
     },
     /// The transactions that have written and are not committed
     Writing {

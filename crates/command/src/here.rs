@@ -33,6 +33,13 @@ fn answer(question: &Question) -> Result<String, String> {
         Question::History { name } => return Ok(ask_history::kept(name)),
         Question::Journal { from, to } => return ask_timeline::journal(*from, *to),
         Question::Held { name } => json!({ "held": mysql(name)?.held()? }),
+        Question::Standing { name } => {
+            let standing = match kind_of(name)? {
+                Kind::MySql => mysql(name)?.standing()?,
+                Kind::Redis => redis(name)?.standing()?,
+            };
+            json!({ "position": standing.position, "seconds": standing.seconds })
+        }
         Question::Diverged { name, than } => diverged(name, than.as_deref().unwrap_or_default())?,
         Question::Writing { name } => {
             let writing = mysql(name)?.writing()?;

@@ -1,7 +1,7 @@
 //! `systole`: the operator's command. It needs no daemon and runs on any node; it reads what the agents publish, and asks the cluster's
 //! tools for what changes anything.
 //!
-//! What asks the cluster is in `ask`, what asks its nodes in `remote`; what a move does to it in `switchover`. All the rest is pure: `cib` and
+//! What asks the cluster is in `ask`, what asks its nodes in `remote` (`standing`: where their servers stand now); what a move does to it in `switchover`. All the rest is pure: `cib` and
 //! `crm_mon` read, `picture` puts together, `notices`, `status`, `check` and `why` say what comes of it; `history`, `timeline` and `report` tell
 //! of failovers, for which `ask_history`, `ask_timeline` and `ask_report` ask. What is said of positions, records and elections is said by the
 //! agents' own code (`promotable::operator`).
@@ -36,6 +36,7 @@ mod reclone;
 mod remote;
 pub mod report;
 pub mod secrets;
+mod standing;
 pub mod status;
 mod switchover;
 mod table;
@@ -68,7 +69,7 @@ pub fn main() -> ExitCode {
         }
     };
     match arguments.command {
-        Command::Status { name, watch, format } => status(name.as_deref(), watch, format),
+        Command::Status { name, watch, live, format } => status(name.as_deref(), watch, live, format),
         Command::Check { name } => check(&name),
         Command::Why { name, if_lost, format } => why(&name, if_lost.as_deref(), format),
         Command::Switchover { name, to, dry_run, max_lag, max_transaction, wait } => {
@@ -134,8 +135,8 @@ fn print_pretty(text: &str) {
     }
 }
 
-fn status(name: Option<&str>, watch: Option<u64>, format: Format) -> ExitCode {
-    let Some(seconds) = watch else { return ended(show_status(name, format)) };
+fn status(name: Option<&str>, watch: Option<u64>, live: bool, format: Format) -> ExitCode {
+    let Some(seconds) = watch else { return ended(show_status(name, live, format)) };
     let over = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         let _ = signal_hook::flag::register(signal, Arc::clone(&over));
@@ -144,7 +145,7 @@ fn status(name: Option<&str>, watch: Option<u64>, format: Format) -> ExitCode {
         if std::io::stdout().is_terminal() {
             print("\x1b[H\x1b[2J");
         }
-        let level = show_status(name, format);
+        let level = show_status(name, live, format);
         let until = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < until {
             if over.load(Ordering::Relaxed) {
@@ -155,8 +156,9 @@ fn status(name: Option<&str>, watch: Option<u64>, format: Format) -> ExitCode {
     }
 }
 
-fn show_status(name: Option<&str>, format: Format) -> Level {
+fn show_status(name: Option<&str>, live: bool, format: Format) -> Level {
     let picture = match ask::picture() {
+        Ok(picture) if live => standing::asked(picture, name),
         Ok(picture) => picture,
         Err(why) => {
             complain(&why);

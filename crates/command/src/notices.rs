@@ -186,6 +186,9 @@ fn of_member(picture: &Picture, database: &Database, member: &Member) -> Vec<Not
         Condition::Stopped(_) if gone => {}
         Condition::Stopped(_) => all.push(notice(Level::Degraded, format!("{node}: the instance does not run"))),
     }
+    if let Some(Err(why)) = &member.now {
+        all.push(notice(Level::Degraded, format!("{node}: where its server stands now is not known: it {why}")));
+    }
     if member.failures > 0 && !matches!(member.condition, Condition::Failed(_)) {
         let clone = &database.clone;
         let cleanup = format!("crm_resource --cleanup --resource {clone} --node {node}");

@@ -123,6 +123,8 @@ pub struct Member {
     pub position: Option<Published>,
     /// What it lacked then of what is recorded.
     pub behind: Option<Behind>,
+    /// How far it is behind now, where its server was asked; its position is of that moment, too. Or why that is not known.
+    pub now: Option<Result<Now, String>>,
     /// Whether it is in the in-sync set, and has not said that it acknowledges no more.
     pub acknowledges: bool,
     /// Whether it is told to be good for reads. `None` where nobody says it.
@@ -137,6 +139,15 @@ pub struct Member {
     pub unmanaged: bool,
     /// Pacemaker has lost its recurring monitor, and starts it no more by itself.
     pub unmonitored: bool,
+}
+
+/// How far a server is behind at the moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// What it has not executed of what the primary has. `None` for the primary, and when the two cannot be compared.
+    pub lag: Option<Behind>,
+    /// The same in seconds, by its own account.
+    pub seconds: Option<u64>,
 }
 
 impl Member {
@@ -165,6 +176,28 @@ impl Database {
     pub fn paused(&self) -> Option<String> {
         let Pause { until, reason } = self.pause.as_ref()?;
         Some(format!("paused until {until} ({reason}): no failover by itself; end it with: systole resume {}", self.name))
+    }
+
+    /// Takes over where the servers say that they stand, by node: their position, and how many seconds they are behind.
+    pub fn hear(&mut self, answers: BTreeMap<String, Result<(String, Option<u64>), String>>) {
+        let operator = self.kind.operator();
+        let mut promoted = self.promoted().into_iter().map(|member| member.node.as_str());
+        let primary = promoted.next().filter(|_| promoted.next().is_none()).map(str::to_owned);
+        let position = |node: &String| answers.get(node).and_then(|answer| answer.as_ref().ok()).map(|(position, _)| position.clone());
+        let of_primary = primary.as_ref().and_then(position);
+        for (node, answer) in answers {
+            let Some(member) = self.members.iter_mut().find(|member| member.node == node) else { continue };
+            let said = answer.and_then(|(text, seconds)| {
+                let published = operator.published(&text).ok_or("it says something else")?;
+                let of_replica = of_primary.as_ref().filter(|_| primary.as_ref() != Some(&node));
+                let now = Now { lag: of_replica.and_then(|of_primary| operator.lag(&text, of_primary)), seconds };
+                Ok((text, published, now))
+            });
+            member.now = Some(said.map(|(text, published, now)| {
+                (member.position_text, member.position) = (Some(text), Some(published));
+                now
+            }));
+        }
     }
 
     /// The server on a node.
@@ -325,6 +358,7 @@ fn member(database: &Database, node: &str, instances: &[&Instance], sources: Sou
         condition: condition(sources.cib, &database.name, node, instance, machine),
         position: position_text.as_deref().and_then(|text| operator.published(text)),
         behind: position_text.as_deref().and_then(|text| operator.behind(text, record)),
+        now: None,
         position_text,
         acknowledges: in_sync && instance.is_some() && said != Some(false),
         readable: readable.map(|value| value == "1"),

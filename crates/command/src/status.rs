@@ -6,11 +6,13 @@ use promotable::operator::Behind;
 use serde_json::{Value, json};
 
 use crate::notices::{self, Level, Notice, count};
-use crate::picture::{Condition, Database, Member, PROMOTED, Picture};
+use crate::picture::{Condition, Database, Member, Now, PROMOTED, Picture};
 use crate::table::{Table, shortened};
 
 /// How wide a position may be for people; scripts get all of it.
 const POSITION_WIDTH: usize = 32;
+/// How old a position is that the server has just been asked for.
+const ASKED: &str = "asked";
 
 /// What is shown.
 #[derive(Debug)]
@@ -144,6 +146,7 @@ fn database_json(database: &Database) -> Value {
             "executed": position.and_then(|p| p.executed.as_ref()), "received": position.and_then(|p| p.received.as_ref()),
             "as_of": position.map(|p| &p.round), "current": position.map(|p| is_current(database, &p.round)),
             "lag": lag(database, member).map(|b| b.count), "lag_unit": lag(database, member).map(|b| b.unit),
+            "lag_seconds": now(member).and_then(|now| now.seconds), "asked": now(member).is_some(),
             "acknowledges": member.acknowledges, "readable": member.readable, "score": member.score, "failures": member.failures,
             "watcher": member.watched,
         })
@@ -197,7 +200,9 @@ fn cells(database: &Database, member: &Member, people: bool) -> Vec<String> {
     let position = member.position.as_ref();
     let limit = if people { POSITION_WIDTH } else { usize::MAX };
     let shown = |text: Option<&String>| text.map(|text| shortened(text, limit)).unwrap_or_default();
-    let lag = lag(database, member).map(|behind| format!("{} {}", behind.count, behind.unit)).unwrap_or_default();
+    let lag = lag(database, member).map(|behind| format!("{} {}", behind.count, behind.unit));
+    let seconds = now(member).and_then(|now| now.seconds).map(|seconds| format!("{seconds} s"));
+    let lag = lag.into_iter().chain(seconds).collect::<Vec<_>>().join(", ");
     let yes_or_no = |is: bool| if is { "yes".to_owned() } else { "no".to_owned() };
     let primary = member.role == PROMOTED;
     let mut cells = vec![
@@ -205,7 +210,10 @@ fn cells(database: &Database, member: &Member, people: bool) -> Vec<String> {
         member.role.clone(),
         shown(position.and_then(|p| p.executed.as_ref())),
         shown(position.and_then(|p| p.received.as_ref())),
-        position.map(|p| as_of(database, &p.round)).unwrap_or_default(),
+        match now(member) {
+            Some(_) => ASKED.to_owned(),
+            None => position.map(|p| as_of(database, &p.round)).unwrap_or_default(),
+        },
         if primary { String::new() } else { lag },
         if primary { String::new() } else { yes_or_no(member.acknowledges) },
     ];
@@ -226,8 +234,17 @@ fn is_current(database: &Database, round: &str) -> bool {
     database.promoted().is_empty() && database.recorded().is_some_and(|record| record.round == round)
 }
 
-/// How far a server is behind what is recorded. A position of an election that is over says nothing of how far it is now.
+/// How far its server said that it is behind.
+fn now(member: &Member) -> Option<&Now> {
+    member.now.as_ref().and_then(|now| now.as_ref().ok())
+}
+
+/// How far a server is behind the primary, if it was asked, and else behind what is recorded. A position of an election that is over says
+/// nothing of how far it is now.
 fn lag(database: &Database, member: &Member) -> Option<Behind> {
+    if let Some(now) = now(member) {
+        return now.lag;
+    }
     member.position.as_ref().filter(|position| is_current(database, &position.round)).and(member.behind)
 }
 

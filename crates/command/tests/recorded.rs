@@ -120,6 +120,35 @@ fn the_examples_of_the_page_are_what_the_command_says() {
 }
 
 #[test]
+fn what_the_servers_say_now_takes_the_place_of_what_they_published() {
+    let mut picture = recorded("in-order");
+    let says = |executed: &str, received: &str, seconds| Ok((format!("0.0||100|-|-|{executed}|{received}"), seconds));
+    let answers = [
+        ("lxc1", says("0-11-4,0-12-1204", "0-11-4,0-12-1210", Some(1))),
+        ("lxc2", says("0-11-4,0-12-1210", "-", None)),
+        ("lxc3", Err("does not answer over ssh: nothing came within 2000 ms".to_owned())),
+    ];
+    let database = picture.databases.iter_mut().find(|database| database.name == "mysql").unwrap();
+    database.hear(answers.into_iter().map(|(node, said)| (node.to_owned(), said)).collect());
+    let status = Status::of(&picture, Some("mysql")).unwrap();
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/command.md")).unwrap();
+    assert_eq!(shown(&page, "systole status mysql --live"), status.pretty());
+    assert_eq!(status.json()["databases"][0]["members"][0]["lag"], 6);
+    assert_eq!(status.json()["databases"][0]["members"][0]["lag_seconds"], 1);
+}
+
+#[test]
+fn a_replica_that_went_another_way_has_no_lag() {
+    let mut picture = recorded("in-order");
+    let says = |executed: &str| Ok((format!("0.0||100|-|-|{executed}|-"), None));
+    let database = picture.databases.iter_mut().find(|database| database.name == "mysql").unwrap();
+    let answers = [("lxc1", says("0-13-9")), ("lxc2", says("0-12-1210"))];
+    database.hear(answers.into_iter().map(|(node, said)| (node.to_owned(), said)).collect());
+    let members = &Status::of(&picture, Some("mysql")).unwrap().json()["databases"][0]["members"];
+    assert!(members[0]["lag"].is_null() && members[0]["asked"] == true, "{members:#}");
+}
+
+#[test]
 fn who_is_not_there_is_named() {
     let picture = recorded("in-order");
     assert_eq!(Status::of(&picture, Some("nobody")).unwrap_err(), "there is no database nobody: there are mysql, redis");

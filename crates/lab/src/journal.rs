@@ -206,6 +206,28 @@ impl Journal {
         times
     }
 
+    /// The longest time between two acknowledged writes of one writer, microseconds; `None` where it has no two.
+    #[must_use]
+    pub fn longest_wait(&self, writer: u32) -> Option<u64> {
+        let mut times: Vec<u64> = self
+            .records
+            .iter()
+            .filter_map(|r| match r {
+                Record::Write { t, done, outcome: Outcome::Ok, .. } if *t == writer => Some(*done),
+                _ => None,
+            })
+            .collect();
+        times.sort_unstable();
+        times.windows(2).map(|pair| pair[1] - pair[0]).max()
+    }
+
+    /// What the others saw.
+    #[must_use]
+    pub fn without_writer(&self, writer: u32) -> Journal {
+        let of_others = |r: &&Record| !matches!(r, Record::Write { t, .. } if *t == writer);
+        Journal { records: self.records.iter().filter(of_others).cloned().collect() }
+    }
+
     /// First and last moment of the run.
     #[must_use]
     pub fn span(&self) -> Option<(u64, u64)> {
@@ -350,6 +372,14 @@ mod tests {
         let events = [Event { at_us: 50_000, by: "lab".into(), text: "SIGKILL".into() }];
         let found = journal.outages(100_000, &events);
         assert_eq!(found, [Outage { from: 2_000, to: 900_000, counted: 898_000, ended: true, after: Some("SIGKILL".into()) }]);
+    }
+
+    #[test]
+    fn a_writer_waits_for_its_own_acknowledgement() {
+        let of = |t, done| Record::Write { t, n: done, sent: done, done, outcome: Outcome::Ok, server: None, error: None };
+        let journal = Journal { records: vec![of(4, 1_000), of(0, 2_000), of(0, 900_000), of(4, 1_401_000), of(4, 1_402_000)] };
+        assert_eq!([0, 4, 7].map(|writer| journal.longest_wait(writer)), [Some(898_000), Some(1_400_000), None]);
+        assert_eq!(journal.without_writer(4).acknowledged_at(), [2_000, 900_000]);
     }
 
     #[test]

@@ -196,7 +196,17 @@ impl Load {
     /// Whether a write was acknowledged in the last 200 ms. Reads the journal's end only: cheap enough to poll.
     #[must_use]
     pub fn writing(&self) -> bool {
-        last_acknowledgement(&self.journal).is_some_and(|at| host::monotonic_us().saturating_sub(at) < 200_000)
+        self.acknowledged_just_now(|_| true)
+    }
+
+    /// The same of one writer; those with the system's own patience have the numbers after the others.
+    #[must_use]
+    pub fn writing_of(&self, writer: u32) -> bool {
+        self.acknowledged_just_now(|t| t == writer)
+    }
+
+    fn acknowledged_just_now(&self, of: impl Fn(u32) -> bool) -> bool {
+        last_acknowledgement(&self.journal, of).is_some_and(|at| host::monotonic_us().saturating_sub(at) < 200_000)
     }
 
     /// The journal as far as it is written (some 50 ms behind).
@@ -225,8 +235,8 @@ impl Drop for Load {
     }
 }
 
-/// The newest acknowledgement in the last lines of a journal.
-fn last_acknowledgement(journal: &Path) -> Option<u64> {
+/// The newest acknowledgement of such writers in the last lines of a journal.
+fn last_acknowledgement(journal: &Path, of: impl Fn(u32) -> bool) -> Option<u64> {
     use std::io::{Read as _, Seek as _, SeekFrom};
     let mut file = std::fs::File::open(journal).ok()?;
     let length = file.metadata().ok()?.len();
@@ -236,7 +246,7 @@ fn last_acknowledgement(journal: &Path) -> Option<u64> {
     String::from_utf8_lossy(&text)
         .lines()
         .filter_map(|line| match serde_json::from_str(line).ok()? {
-            Record::Write { done, outcome: Outcome::Ok, .. } => Some(done),
+            Record::Write { t, done, outcome: Outcome::Ok, .. } if of(t) => Some(done),
             _ => None,
         })
         .max()

@@ -191,6 +191,15 @@ impl Directory<'_> {
         Ok(unlinkat(&self.fd, plain_name(name.as_ref())?, AtFlags::empty())?)
     }
 
+    /// Removes a file, so that it does not come back with a power cut.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn remove_durably(&self, name: impl AsRef<OsStr>) -> Result<()> {
+        self.remove(name)?;
+        Ok(rustix::fs::fsync(&self.fd)?)
+    }
+
     /// Removes something with all that is in it. A name that is not there is good.
     ///
     /// # Errors

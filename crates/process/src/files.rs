@@ -191,6 +191,15 @@ impl<'a> Files<'a> {
         directory.remove(name)
     }
 
+    /// The same, so that it does not come back with a power cut.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn remove_durably(&self, path: &Path) -> Result<()> {
+        let (directory, name) = self.place(path)?;
+        directory.remove_durably(name)
+    }
+
     /// Replaces a file, so that whoever looks sees the old or the new one.
     ///
     /// # Errors

@@ -24,6 +24,10 @@ const LIBEXEC: &str = match option_env!("SYSTOLE_LIBEXEC") {
     None => "/usr/libexec/systole",
 };
 
+/// What nobody can promise without fencing.
+const NO_FENCING: &str = "this cluster has no fencing (stonith-enabled=false): a node that the others have lost sight of may go on taking writes while \
+                          another one is promoted; set up fencing: systole doctor";
+
 /// What the agent of a promotable database wants to be notified of.
 pub const NOTIFICATIONS: &[(Phase, Operation)] = &[
     (Phase::Pre, Operation::Demote),
@@ -134,6 +138,13 @@ impl Host {
     /// When the cluster does not say it.
     pub fn node(&self) -> Result<&str, Failure> {
         self.cluster.node().map_err(cluster_failure)
+    }
+
+    /// Tells whoever reads the log of a start what is promised by nobody. It does not concern the start itself, so it is asked afterwards.
+    pub fn tell_of_missing_fencing(&self, context: &Context) {
+        if self.cluster.fencing_is_off() {
+            context.log.warning(NO_FENCING);
+        }
     }
 
     /// What the nodes have published under a name, as far as it can be read.

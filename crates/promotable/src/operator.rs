@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use ocf::{Context, Deadline, Environment, Log, Secret};
 
+/// The round of a position that was published for no election.
+pub const NO_ROUND: &str = "0.0";
+
 /// The record of the last promotion, as an operator reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
@@ -43,6 +46,15 @@ pub struct Published {
     pub received: Option<String>,
     /// Why it was no candidate.
     pub unfit: Option<&'static str>,
+}
+
+/// Where a server stands at this moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its position, as an agent publishes one, and of no election.
+    pub position: String,
+    /// By its own account, how many seconds it is behind the server that it follows.
+    pub seconds: Option<u64>,
 }
 
 /// How much a server lacks of another.
@@ -144,6 +156,10 @@ pub trait Operator {
 
     /// What a server with this position holds, and one with the position `other` lacks. `None` when one of them did not say what it holds.
     fn excess(&self, position: &str, other: &str) -> Option<Excess>;
+
+    /// What a server with this position has not executed of what one with the position `primary` has. `None` when the two cannot be
+    /// compared.
+    fn lag(&self, position: &str, primary: &str) -> Option<Behind>;
 
     /// The round of the next election: positions of it are current.
     ///

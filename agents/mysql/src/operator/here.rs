@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ocf::Values;
-use promotable::operator;
+use promotable::operator::{self, Standing};
 
 use crate::agent::MySql;
 use crate::dialect::{self, Row};
+use crate::election::{Position, Unfit};
 use crate::gtid::{Flavour, Gtids};
 use crate::params::{self, Params};
 use crate::rewind::{Limits, Tail};
@@ -69,6 +70,19 @@ impl Here {
 
     fn connect(&self) -> Result<Server, String> {
         self.agent.connect(None, ANSWER).map_err(|fault| fault.to_string())
+    }
+
+    /// Where the server stands.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn standing(&self) -> Result<Standing, String> {
+        let mut server = self.connect()?;
+        let executed = server.executed().map_err(|fault| fault.to_string())?;
+        let replica = server.replica().map_err(|fault| fault.to_string())?;
+        let (received, seconds) = replica.map_or((None, None), |replica| (replica.received, replica.behind));
+        let position = Position { executed, received, unfit: None, ..Position::nowhere(operator::NO_ROUND, Unfit::NoServer) };
+        Ok(Standing { position: position.print(), seconds })
     }
 
     /// The transactions that the server holds.

@@ -65,10 +65,8 @@ impl Instance<'_> {
         if was_promoted {
             let cut = self.count(OfServer::CutClients).await?;
             self.tell(Word::Settle).await?;
-            if self.params().rejoin.takes_back() {
-                // Whoever writes here by hand from now on is told that it is done.
-                self.perform(OfHost::ForgetReign).await?;
-            }
+            // Whoever writes here by hand from now on is told that it is done.
+            self.perform(OfHost::ForgetReign).await?;
             self.notice(format!("demoted, {cut} sessions ended")).await;
         }
         self.state.end_reign();

@@ -9,7 +9,7 @@ use ocf::{Failure, Outcome};
 use promotable::Review;
 
 use super::identity::{Connected, twins};
-use super::{Instance, OfAttributes, OfServer, Statement, Word, answer, list, no_such_failure, no_such_fault};
+use super::{Instance, OfAttributes, OfHost, OfServer, Statement, Word, answer, list, no_such_failure, no_such_fault};
 use crate::election;
 use crate::gtid::Gtids;
 use crate::limits;
@@ -87,11 +87,12 @@ impl Instance<'_> {
     /// What this primary writes and no other server has when it dies, nobody was told of: that is so as long as the record says so, and only of
     /// what it wrote since it noted that.
     async fn keep_account(&mut self, mut record: Record) -> Result<Record, Failure> {
-        if self.state.primary().is_some_and(|primary| primary.weakened.is_some()) {
+        if self.state.primary().is_some_and(|primary| primary.account_broken) {
             if let Some(next) = reign::broken(&record, &self.logged().await?) {
                 self.replace_record(Some(&record), &next).await?;
                 record = next;
             }
+            self.state.as_primary(|primary| primary.account_broken = false);
         }
         let noted = self.state.primary().and_then(|primary| primary.noted) == Some(record.epoch);
         let Some(note) = Note::of(&record).filter(|_| self.params().rejoin.takes_back() && !noted) else { return Ok(record) };
@@ -100,6 +101,20 @@ impl Instance<'_> {
             Err(fault) => self.warning(format!("this reign cannot be noted, so nothing of it is taken back one day: {fault}")).await,
         }
         Ok(record)
+    }
+
+    /// Somebody may have been told of what this primary alone has. What it noted of its reign goes at once, which needs nobody else; the record
+    /// says so as soon as it can be written.
+    async fn break_account(&mut self, record: &Record) -> Outcome {
+        let broken = self.state.primary().is_none_or(|primary| primary.account_broken);
+        if broken || record.unbroken.is_none_or(|unbroken| unbroken.since > record.epoch) {
+            return Ok(());
+        }
+        if let Err(failure) = self.perform(OfHost::ForgetReign).await {
+            self.warning(failure.reason).await;
+        }
+        self.state.as_primary(|primary| primary.account_broken = true);
+        self.save().await
     }
 
     /// The record names who may acknowledge.
@@ -116,6 +131,9 @@ impl Instance<'_> {
         self.state.as_primary(|primary| {
             primary.intruded = twins(&primary.server_ids).or_else(|| intruders(&strangers, status.acknowledging, attached.len()));
         });
+        if self.state.primary().is_some_and(|primary| primary.intruded.is_some()) {
+            self.break_account(&record).await?;
+        }
         let waiting = seen.waits && status.waiting > 0;
         if waiting && self.dialect.barrier_queues() {
             self.release_held(&record).await?;
@@ -220,6 +238,10 @@ impl Instance<'_> {
         let weakened = premises::wait_is_weakened(&self.dialect, seen, record.acknowledgements)
             // A reign that did not begin with a promotion of ours begins to wait later.
             .filter(|_| seen.waits || self.state.primary().is_some_and(|primary| primary.opened.is_some()));
+        if weakened.is_some() || seen.waits && !active {
+            // Before it is set back: nobody would see it afterwards.
+            self.break_account(record).await?;
+        }
         if let Some(why) = &weakened {
             self.tell(Word::WaitForReplicas(record.acknowledgements)).await?;
             self.error(format!("{why}: set back; writes of the time between may be on the primary alone")).await;

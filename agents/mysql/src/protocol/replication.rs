@@ -97,10 +97,8 @@ impl Instance<'_> {
             self.state.memory.acknowledge(record);
         }
         self.save().await?;
-        if self.params().rejoin.takes_back() {
-            // Whatever it has now, the primary has.
-            self.perform(OfHost::ForgetReign).await?;
-        }
+        // Whatever it has now, the primary has.
+        self.perform(OfHost::ForgetReign).await?;
         self.tell(Word::Acknowledge(allowed.is_some())).await?;
         if pointed {
             self.tell(Word::StartReceiver).await?;

@@ -177,6 +177,8 @@ pub(super) struct Saved {
     opened: Option<Duration>,
     #[serde(skip_serializing_if = "Option::is_none")]
     noted: Option<u64>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    account_broken: bool,
     trouble: Option<String>,
     alone_for: u32,
     refused: Option<String>,
@@ -236,6 +238,7 @@ impl Saved {
             claim: self.claim,
             opened: self.opened,
             noted: self.noted,
+            account_broken: self.account_broken,
             leaving: self.leaving,
             joining: self.joining,
             stands_at: self.stands_at,
@@ -294,6 +297,7 @@ impl Saved {
             claim: primary.claim,
             opened: primary.opened,
             noted: primary.noted,
+            account_broken: primary.account_broken,
             leaving: primary.leaving,
             joining: primary.joining,
             stands_at: primary.stands_at,

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ocf::{ResourceAgent as _, Values};
-use promotable::operator;
+use promotable::operator::{self, Standing};
 
 use crate::agent::Redis;
+use crate::election::{Position, Unfit};
 use crate::lifecycle::KEPT;
 use crate::params;
 
@@ -37,6 +38,23 @@ impl Here {
         let context = operator::context(resource, parameters, ANSWER);
         let values = Values::read(params::ALL, &context.environment).map_err(|failure| failure.reason)?;
         Redis::new(&context, &values).map(|agent| Self { agent }).map_err(|failure| failure.reason)
+    }
+
+    /// Where the server stands.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn standing(&self) -> Result<Standing, String> {
+        let seen = self.agent.connect(ANSWER).and_then(|mut server| server.observe()).map_err(|fault| fault.to_string())?;
+        let unfit = seen.info.loading.then_some(Unfit::Loading).or(seen.info.syncing.then_some(Unfit::Syncing));
+        let position = Position {
+            history: seen.info.replid,
+            offset: seen.info.offset,
+            has_keys: seen.info.has_keys,
+            unfit,
+            ..Position::nowhere(operator::NO_ROUND, Unfit::NoServer)
+        };
+        Ok(Standing { position: position.print(), seconds: None })
     }
 
     /// What was kept on this node, the oldest first.

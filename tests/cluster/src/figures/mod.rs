@@ -98,6 +98,9 @@ pub struct MonitorCost {
 pub struct Fault {
     /// The longest time without an acknowledged write.
     pub outage_ms: f64,
+    /// The same of a client with the system's own patience, which is not part of the above; `None` when it was not back soon after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patient_ms: Option<f64>,
     /// Whether writes came back within the time.
     pub back: bool,
     /// Writes that clients were told are done.
@@ -160,6 +163,12 @@ impl Series {
     #[must_use]
     pub fn median(&self) -> f64 {
         percentile(&self.outages(), 0.5)
+    }
+
+    /// What the client with the system's own patience saw, of those faults after which it was back.
+    #[must_use]
+    pub fn patient(&self) -> Vec<f64> {
+        self.faults.iter().filter_map(|fault| fault.patient_ms).collect()
     }
 
     /// The mean, which is exact where single values are rounded to the kernel's ticks; `None` when nobody measured.

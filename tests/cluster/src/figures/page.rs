@@ -86,8 +86,8 @@ impl Page {
                 series.what.clone(),
                 format!("{}{}", series.faults.len(), if series.given_up { ", given up" } else { "" }),
                 seconds(percentile(&outages, 0.5)),
-                seconds(percentile(&outages, 0.99)),
                 seconds(percentile(&outages, 1.0)),
+                patient(series),
                 acknowledged.to_string(),
                 stores(lost.to_string()),
                 count(|f| f.two_writers),
@@ -96,12 +96,24 @@ impl Page {
         }
         self.add(&format!(
             "\n## Faults under load\n\nThe outage is what a client sees: from the last write that was acknowledged before to the first one after. \
-             Lost: acknowledged, and not on the primary in the end. Left in pieces: {WHOLE_S} s after the writes were back (or had not come back) \
+             So it is for the four writers, which give a connection up after a moment and try again. A fifth has the system's own patience: it \
+             waits as long as the kernel does to connect, as most applications do. Lost: acknowledged, and not on the primary in the end. Left in pieces: {WHOLE_S} s after the writes were back (or had not come back) \
              the three servers were not all there with the same data, and the cluster was made anew. After three outages in a row of more than \
              {PATIENCE_S} s an agent is given up."
         ));
         self.table(
-            &["agent", "fault", "runs", "outage p50", "p99", "max", "acknowledged", "lost", "runs with two writers", "left in pieces"],
+            &[
+                "agent",
+                "fault",
+                "runs",
+                "outage p50",
+                "max",
+                "patient client p50 / max",
+                "acknowledged",
+                "lost",
+                "runs with two writers",
+                "left in pieces",
+            ],
             &rows,
         );
     }
@@ -197,7 +209,7 @@ impl Page {
 /// The page of a benchmark with servers.
 #[must_use]
 pub fn of(subject: &Subject, numbers: &Numbers) -> String {
-    let words = words(subject, numbers.runs);
+    let words = words(subject, &runs(subject, numbers));
     let mut page = Page::new(&format!("Benchmarks: {}", subject.title), &words, &numbers.machine, &numbers.commit, &numbers.agents);
     page.monitors(&numbers.agents, numbers.monitors);
     page.faults(&numbers.agents);
@@ -219,7 +231,16 @@ pub fn of(subject: &Subject, numbers: &Numbers) -> String {
     page.text
 }
 
-fn words(subject: &Subject, runs: usize) -> String {
+/// The variables of the command that measures it.
+#[must_use]
+pub fn runs(subject: &Subject, numbers: &Numbers) -> String {
+    let stock = subject.stock.iter().filter_map(|name| numbers.agent(name)).flat_map(|results| &results.faults);
+    let of_stock = stock.map(|series| series.faults.len()).max().unwrap_or(numbers.runs);
+    let fewer = if of_stock < numbers.runs { format!(" STOCK_RUNS={of_stock}") } else { String::new() };
+    format!("RUNS={}{fewer}", numbers.runs)
+}
+
+fn words(subject: &Subject, runs: &str) -> String {
     let about = match subject.page {
         "benchmarks" => {
             "The agents took turns in the same rehearsal cluster (three nodes on one machine), with the same snippet (monitor intervals 10 s and \
@@ -238,7 +259,7 @@ fn words(subject: &Subject, runs: usize) -> String {
         }
     };
     format!(
-        "Written by `{} RUNS={runs}` and not by hand. {about} Where one core was kept busy, a loop without a pause ran beside the cluster. The raw \
+        "Written by `{} {runs}` and not by hand. {about} Where one core was kept busy, a loop without a pause ran beside the cluster. The raw \
          numbers are in {}.json.",
         subject.command, subject.page
     )
@@ -246,6 +267,16 @@ fn words(subject: &Subject, runs: usize) -> String {
 
 fn measured(results: &[Results]) -> impl Iterator<Item = (&Results, &Series)> {
     results.iter().flat_map(|r| r.faults.iter().filter(|s| !s.faults.is_empty()).map(move |s| (r, s)))
+}
+
+/// What the client with the system's own patience saw; of fewer runs where it was not back after each.
+fn patient(series: &Series) -> String {
+    let waits = series.patient();
+    if waits.is_empty() {
+        return "-".to_owned();
+    }
+    let of = if waits.len() < series.faults.len() { format!(" (in {})", waits.len()) } else { String::new() };
+    format!("{} / {}{of}", seconds(percentile(&waits, 0.5)), seconds(percentile(&waits, 1.0)))
 }
 
 /// The series of another agent that this one is held against: the same fault, on a machine that was as busy.

@@ -77,13 +77,15 @@ fn figures(subject: &Subject, numbers: &Numbers) -> String {
     } else {
         String::new()
     };
+    let count = |results: &Results| results.find(CRASH, false).map_or(0, |series| series.faults.len());
     let words = format!(
-        "`{command} RUNS={}` on {}, commit {}, {} faults of each kind. All of it in [{page}.md]({page}.md), each \
+        "`{command} {}` on {}, commit {}, {} faults of each kind{}. All of it in [{page}.md]({page}.md), each \
          outage in [{page}-outages.svg]({page}-outages.svg){steps}.",
-        numbers.runs,
+        super::page::runs(subject, numbers),
         numbers.machine,
         numbers.commit,
-        ours.find(CRASH, false).map_or(0, |series| series.faults.len()),
+        count(ours),
+        if count(theirs) == count(ours) { String::new() } else { format!(", {} with {stock}", count(theirs)) },
     );
     let mut text = format!("\n{}\n\n| {} |\n|{}\n", wrapped(&words), heads.join(" | "), "---|".repeat(heads.len()));
     for row in rows(&columns, numbers) {
@@ -128,17 +130,16 @@ fn rows(columns: &Columns<'_>, numbers: &Numbers) -> Vec<Vec<String>> {
     let processor = |results: &Results| results.find(CRASH, false)?.agents_cpu_ms().map(|ms| (ms, format!("{ms:.0} ms")));
     let busy = columns.ours.find(CRASH, true).is_some();
     let measured = columns.ours.find(CRASH, false).and_then(Series::agents_cpu_ms).is_some();
-    let of_crashes = |what: &str| format!("{what} in these {} crashes", columns.ours.find(CRASH, false).map_or(0, |s| s.faults.len()));
     let is_floor = |results: &Results| results.agent == FLOOR;
     let mut rows = vec![Some(columns.row(&format!("{CRASH}: time without writes, p50 / max"), outage(CRASH, false)))];
-    rows.push(
-        columns
-            .words(of_crashes("acknowledged writes lost"), |results| results.find(CRASH, false).filter(|_| !is_floor(results)).map(lost)),
-    );
-    rows.push(columns.words(of_crashes("two servers took writes at once"), |results| {
+    rows.push(columns.words("acknowledged writes lost in these crashes".to_owned(), |results| {
+        let series = results.find(CRASH, false).filter(|_| !is_floor(results))?;
+        Some(format!("{} ({} crashes)", lost(series), series.faults.len()))
+    }));
+    rows.push(columns.words("two servers took writes at once in these crashes".to_owned(), |results| {
         let series = results.find(CRASH, false).filter(|_| !is_floor(results))?;
         Some(match series.faults.iter().filter(|fault| fault.two_writers).count() {
-            0 => "never".to_owned(),
+            0 => format!("in none of {}", series.faults.len()),
             count => format!("in {count} of {}", series.faults.len()),
         })
     }));
@@ -258,11 +259,18 @@ mod tests {
         let text = with_figures(page, &REDIS, &numbers).unwrap();
         for line in [
             "| kill -9 of the primary: time without writes, p50 / max | 25 times as much | 2.0 | 0.60 s / 0.60 s | 15.00 s / 15.00 s | 0.30 s / 0.30 s |",
-            "| acknowledged writes lost in these 1 crashes |  |  | 0 of 12,345 | 0 of 12,345 |  |",
+            "| acknowledged writes lost in these crashes |  |  | 0 of 12,345 (1 crashes) | 0 of 12,345 (1 crashes) |  |",
             "| processor time of all agents in a crash, mean | 25 times as much | 2.0 | 60 ms | 1500 ms | 30 ms |",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
+        assert!(text.contains("`make bench-redis RUNS=1` on") && text.contains(", 1 faults of each kind."), "{text}");
+        numbers.runs = 2;
+        numbers.of(REDIS.ours).series(CRASH).faults.push(Fault { outage_ms: 600.0, back: true, ..Fault::default() });
+        let fewer = with_figures(page, &REDIS, &numbers).unwrap();
+        let told = fewer.contains("`make bench-redis RUNS=2 STOCK_RUNS=1` on")
+            && fewer.contains("2 faults of each kind, 1 with ocf:heartbeat:redis.");
+        assert!(told, "{fewer}");
         assert!(text.contains("(benchmarks-outages.svg)") && !text.contains("timeline"), "{text}");
         let story = vec![Moment { at_ms: 1.0, by: CLIENTS.to_owned(), text: FIRST_WRITE.to_owned() }];
         numbers.of(FLOOR).series(CRASH).faults[0].story = story;

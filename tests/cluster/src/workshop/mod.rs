@@ -90,7 +90,7 @@ impl Workshop {
         let secrets = std::env::temp_dir().join(format!("systole-workshop-{}", options.name));
         let lab = Lab::up(LabOptions { cluster: false, ..options })?;
         furnish(&lab)?;
-        on_all(&lab.nodes(), |node| bring(package, node))?;
+        on_all(&lab.nodes(), |node| as_installed(node).and_then(|()| bring(package, node)))?;
         Ok(Self { lab, secrets })
     }
 
@@ -185,6 +185,11 @@ impl Workshop {
 /// The commands of a page of docs/.
 fn of_page(name: &str) -> Result<Vec<Block>> {
     page::blocks(&read(&repository().join(format!("docs/{name}.md")))?)
+}
+
+/// What Debian's packages start when they are installed, with their own configuration: the image of a node has it switched off.
+fn as_installed(node: &Node) -> Result<()> {
+    node.sh("systemctl enable --now corosync pacemaker redis-server mariadb nginx php$(ls /etc/php)-fpm").map(drop)
 }
 
 /// Puts the package where the page installs it from.

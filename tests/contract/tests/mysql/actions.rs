@@ -3,7 +3,7 @@
 use testkit::mysql::{Group, Node};
 use testkit::{Agent, Lists, Spelling};
 
-promised!(validate(): a_clone_without_notify_does_not_start);
+promised!(validate(): a_clone_without_notify_does_not_start, a_start_without_fencing_tells_what_that_means);
 
 #[test]
 fn every_action_can_be_repeated() {

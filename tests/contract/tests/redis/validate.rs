@@ -3,7 +3,7 @@
 use testkit::{Group, Node};
 
 promised!(validate(): validate_at_level_0_looks_at_this_node_only, validate_at_level_10_demands_notify);
-promised!(validate(): a_clone_without_notify_does_not_start);
+promised!(validate(): a_clone_without_notify_does_not_start, a_start_without_fencing_tells_what_that_means);
 
 #[test]
 fn validate_at_level_10_passes_with_a_good_configuration_and_names_the_line_of_a_bad_one() {

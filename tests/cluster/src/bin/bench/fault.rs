@@ -6,12 +6,14 @@ use cluster_scenarios::figures::{self, Fault, Moment, Series, page};
 use cluster_scenarios::processor::Sampler;
 use cluster_scenarios::{Kind, Site};
 use lab::journal::Outage;
-use lab::{CheckOptions, Journal, Report, Result, host, timeline};
+use lab::{CheckOptions, Journal, LoadOptions, Report, Result, host, timeline};
 
 /// How long clients may have to wait.
 const PATIENCE: Duration = Duration::from_secs(page::PATIENCE_S);
 /// How long servers may need to be back after the writes.
 const WHOLE: Duration = Duration::from_secs(page::WHOLE_S);
+/// How long a client with the system's own patience may need after the others before nobody waits for it.
+const PATIENT: Duration = Duration::from_secs(10);
 /// An agent that fails this often in a row is not asked again.
 const ENOUGH: usize = 3;
 
@@ -83,15 +85,18 @@ impl<'a> Bed<'a> {
     fn once(&self, fault: impl Fn(&Site) -> Result<()>) -> Result<Fault> {
         let site = &self.site;
         let mut problems = Vec::new();
-        let load = site.load_of(&site.load_options()?)?;
+        let options = LoadOptions { patient: 1, ..site.load_options()? };
+        let (load, patient) = (site.load_of(&options)?, options.writers);
         let (begun, processor) = (host::monotonic_us(), Sampler::start(&site.lab));
         problems.extend(fault(site).err().map(|e| e.to_string()));
         // Long enough for the outage to have begun before its end is looked for.
         std::thread::sleep(Duration::from_secs(1));
         let back = site.lab.wait_for("writes after the fault", PATIENCE, || load.writing()).is_ok();
         std::thread::sleep(Duration::from_millis(500));
+        let patient_back = back && site.lab.wait_for("the patient client's writes", PATIENT, || load.writing_of(patient)).is_ok();
         let journal = load.stop()?;
-        let longest = journal.outages(20_000, &[]).into_iter().max_by_key(|outage| outage.to - outage.from);
+        let patient_ms = journal.longest_wait(patient).filter(|_| patient_back).map(|us| us as f64 / 1000.0);
+        let longest = journal.without_writer(patient).outages(20_000, &[]).into_iter().max_by_key(|outage| outage.to - outage.from);
         let end = longest.as_ref().map_or(begun, |outage| outage.to);
         let agents_cpu_ms = Some(processor.until(&site.lab, end)?).filter(|_| back);
         let (report, problem) = self.judge(&journal)?;
@@ -102,7 +107,18 @@ impl<'a> Bed<'a> {
         let outage_ms = longest.as_ref().map_or(0.0, Outage::millis);
         let two_writers = !journal.two_writers().is_empty();
         let story = self.story(begun, longest.as_ref().filter(|_| back))?;
-        Ok(Fault { outage_ms, back, acknowledged: report.acknowledged, lost, two_writers, whole, problems, agents_cpu_ms, story })
+        Ok(Fault {
+            outage_ms,
+            patient_ms,
+            back,
+            acknowledged: report.acknowledged,
+            lost,
+            two_writers,
+            whole,
+            problems,
+            agents_cpu_ms,
+            story,
+        })
     }
 
     /// What happened from the fault until writes were taken again.

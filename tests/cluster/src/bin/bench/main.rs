@@ -28,6 +28,9 @@ struct Options {
     /// Crashes and moves per agent
     #[arg(long, default_value_t = 20)]
     runs: usize,
+    /// Crashes and moves per stock agent, which take minutes each: as many as of ours without it
+    #[arg(long)]
+    stock_runs: Option<usize>,
     /// Monitors per agent and role
     #[arg(long, default_value_t = 100)]
     monitors: u32,
@@ -60,6 +63,12 @@ impl Options {
     /// Whether a part is wanted.
     fn wants(&self, part: &str) -> bool {
         self.only.as_ref().is_none_or(|word| part.contains(word))
+    }
+
+    /// How many crashes and moves of a stock agent there have to be when there are so many of ours: as the turns go by, in proportion.
+    fn of_stock(&self, runs: usize) -> usize {
+        let all = self.stock_runs.unwrap_or(self.runs).min(self.runs);
+        (runs * all).div_ceil(self.runs.max(1))
     }
 }
 

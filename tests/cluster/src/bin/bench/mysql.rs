@@ -38,6 +38,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     ];
     for runs in series::turns(options.runs) {
         for (agent, server, label, kinds) in &plan {
+            let runs = if *agent == Agent::Systole { runs } else { options.of_stock(runs) };
             let kinds = series::left(&mut book, label, kinds, runs, options);
             measure(*agent, *server, label, &kinds, &mut book, runs, options)?;
         }

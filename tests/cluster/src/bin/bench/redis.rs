@@ -19,7 +19,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for runs in series::turns(options.runs) {
         measure(Agent::Systole, Durability::Async, &ours, &mut book, runs, options)?;
         measure(Agent::Systole, Durability::Quorum, &[CONFIRMED], &mut book, runs, options)?;
-        measure(Agent::Stock, Durability::Async, &plain, &mut book, runs, options)?;
+        measure(Agent::Stock, Durability::Async, &plain, &mut book, options.of_stock(runs), options)?;
         series::floor(stub::IN_PLACE_OF_REDIS, &mut book, runs, options)?;
     }
     book.close()

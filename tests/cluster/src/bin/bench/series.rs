@@ -10,7 +10,7 @@ use crate::page::{self, Book};
 use crate::{Options, cost};
 
 /// The agents take turns of so many runs: hours differ, and an interrupted benchmark has as many of each.
-const TURN: usize = 5;
+const TURN: usize = 10;
 
 /// How many runs of each series there are after each turn.
 pub(crate) fn turns(runs: usize) -> impl Iterator<Item = usize> {

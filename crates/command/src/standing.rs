@@ -1,0 +1,34 @@
+//! Where each server stands now: asked on its own node, all at once. What the agents publish is of the last election.
+
+use serde::Deserialize;
+
+use crate::picture::{Database, Picture};
+use crate::remote;
+
+/// What a node answers.
+#[derive(Deserialize)]
+struct Standing {
+    position: String,
+    seconds: Option<u64>,
+}
+
+/// The picture with what the servers of one database say, or of all. Each node has the same limit, and the databases have it together.
+pub(crate) fn asked(mut picture: Picture, name: Option<&str>) -> Picture {
+    let wanted = |database: &&mut Database| name.is_none_or(|name| database.name == name || database.clone == name);
+    std::thread::scope(|scope| {
+        for database in picture.databases.iter_mut().filter(wanted) {
+            scope.spawn(move || ask(database));
+        }
+    });
+    picture
+}
+
+fn ask(database: &mut Database) {
+    let nodes: Vec<String> = database.members.iter().filter(|member| member.runs()).map(|member| member.node.clone()).collect();
+    let answers = remote::ask(&nodes, &["systole", "here", "standing", "--", &database.name], remote::LIMIT);
+    let read = |text: String| match serde_json::from_str::<Standing>(&text) {
+        Ok(standing) => Ok((standing.position, standing.seconds)),
+        Err(e) => Err(format!("answers something else (is systole of the same version there?): {e}")),
+    };
+    database.hear(answers.into_iter().map(|(node, answer)| (node, answer.and_then(read))).collect());
+}
