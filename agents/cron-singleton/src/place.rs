@@ -304,6 +304,10 @@ impl Place {
         umask(Mode::from_bits_truncate(0o022));
         for directory in [&self.volatile, &self.kept] {
             own::make_directories(directory, 0o755).map_err(|e| failed(directory, e))?;
+            // Whoever made one of them first may have kept others out: .../systole, systole/cron and the resource's own.
+            for way in directory.ancestors().take(3) {
+                own::let_through(way).map_err(|e| failed(way, e))?;
+            }
         }
         for (uid, gid) in users {
             for directory in [self.of_user(*uid), self.kept.join(uid.to_string())] {
@@ -428,6 +432,19 @@ mod tests {
         assert!(place.still_has(&token).unwrap() && place.still_has(&again).unwrap(), "started anew meanwhile");
         place.close().unwrap();
         assert!(place.token().unwrap().is_none() && !place.is_open() && !place.still_has(&token).unwrap());
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn users_get_to_their_history_whoever_made_the_way_there() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (root, place) = place("way");
+        let way = place.kept.parent().and_then(Path::parent).unwrap();
+        own::make_directories(way, 0o700).unwrap();
+        place.open("a", Overlap::Allow, None, &me()).unwrap();
+        for directory in [way, place.kept.parent().unwrap(), &place.kept] {
+            assert_eq!(fs::metadata(directory).unwrap().permissions().mode() & 0o111, 0o111, "{}", directory.display());
+        }
         fs::remove_dir_all(root).unwrap();
     }
 

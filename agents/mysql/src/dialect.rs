@@ -113,6 +113,9 @@ pub(crate) const WRITING: &str = "SELECT trx_mysql_thread_id AS session, TIMESTA
 /// both families accept.
 const WAITS_FOR_EVER: u64 = 4_294_967_295;
 
+/// A statement that changes nothing and is logged.
+pub(crate) const BARRIER: &str = "FLUSH USER_RESOURCES";
+
 impl Dialect {
     /// From the answer to [`probe`]; `None` when the server has no GTIDs at all.
     pub(crate) fn of(rows: &[Row]) -> Option<Self> {
@@ -462,7 +465,7 @@ impl Dialect {
 
     /// A statement that changes nothing, is logged, and so waits until replicas have everything logged before it.
     pub(crate) fn barrier(&self) -> &'static str {
-        "FLUSH USER_RESOURCES"
+        BARRIER
     }
 
     /// Whether the barrier cannot pass a commit that waits.

@@ -27,6 +27,12 @@ use crate::server::{Fault, Server};
 const LONGEST_NOTE: u64 = 256 * 1024 * 1024;
 /// More than all that is taken back: what clients commit in a moment is a part of this. Bytes.
 const MOST_BYTES: usize = 64 << 20;
+/// What another rewind has left.
+const OF_ANOTHER: &str = "the database systole_rewind holds the mark of another server's rewind: SET sql_log_bin=0 and DROP DATABASE systole_rewind, \
+                          when the data of this server are known to be whole";
+/// Nothing can be proven of it.
+const NOT_TO_BE_COMPARED: &str =
+    "something was taken back here, and the note of what is damaged: make this replica anew (docs/mysql.md), or set rejoin=clone";
 /// How often rows may differ in a row, while those of the primary stand still, before they count as others.
 const DIFFER: u32 = 3;
 
@@ -40,6 +46,9 @@ struct Rewind {
     touched: Vec<Touched>,
     /// The table whose rows were not the primary's.
     differs: Option<String>,
+    /// The note is there and cannot be read: nobody knows what it was about.
+    #[serde(skip)]
+    damaged: bool,
 }
 
 /// The agent's account, on the way to take something back: a statement may take as long as its rows do.
@@ -92,7 +101,7 @@ impl MySql {
         let note = self.rewind_note();
         match self.files(|files| files.read(&note, LONGEST_NOTE)) {
             // One that was damaged says at least that it was begun.
-            Ok(text) => Ok(Some(serde_json::from_slice(&text).unwrap_or_default())),
+            Ok(text) => Ok(Some(serde_json::from_slice(&text).unwrap_or(Rewind { damaged: true, ..Rewind::default() }))),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(self.unreadable(&note, &e)),
         }
@@ -188,14 +197,17 @@ impl MySql {
         self.rest(&mut server)?;
         let progress = rewind::progress(&mut Administrator(&mut server)).map_err(failed)?;
         let rewind = match (progress, begun) {
-            (Progress::Committed(common), begun) => {
-                self.finish(&mut server, &common)?;
-                begun.unwrap_or_default()
+            (Progress::Committed { common, tail }, Some(rewind)) if rewind.gtids.join(",") == tail => {
+                self.finish(&mut server, &common, &rewind.gtids)?;
+                rewind
             }
+            // It came with data from elsewhere, or the note was lost: what is in it says nothing of this server.
+            (Progress::Committed { .. }, _) => return Err(Halt::refused(OF_ANOTHER)),
             (_, begun) => {
                 let Some(record) = self.record()? else { return Err(Halt::refused("no primary is recorded")) };
                 let seen = server.observe()?;
                 match begun.filter(|_| election::errant(&seen.executed, &record).is_none()) {
+                    Some(rewind) if rewind.damaged => return Err(Halt::refused(NOT_TO_BE_COMPARED)),
                     // A run before this one got as far as the GTID state.
                     Some(rewind) => rewind,
                     None => {
@@ -222,8 +234,9 @@ impl MySql {
         Ok(server.run_all(server.dialect().let_administrators_write(true))?)
     }
 
-    fn finish(&self, server: &mut Server, common: &str) -> Result<(), Halt> {
+    fn finish(&self, server: &mut Server, common: &str, gtids: &[String]) -> Result<(), Halt> {
         let family = family(server);
+        nobody_wrote_besides(server, common, gtids)?;
         Ok(rewind::finish(&mut Administrator(server), family, common).map_err(failed)?)
     }
 
@@ -235,12 +248,12 @@ impl MySql {
             Err(halt) => return Err(self.abandon(server, halt)),
         };
         milestone("rewind-noted");
-        let rewind = match self.carry_out(server, &plan, &common, rewind) {
+        let rewind = match self.carry_out(context, server, &plan, &common, rewind) {
             Ok(rewind) => rewind,
             Err(halt) => return Err(self.unless_committed(server, halt)),
         };
         milestone("rewind-committed");
-        self.finish(server, &common)?;
+        self.finish(server, &common, &rewind.gtids)?;
         milestone("rewind-finished");
         Ok(rewind)
     }
@@ -289,18 +302,33 @@ impl MySql {
         Ok((plan, common, rewind))
     }
 
-    fn carry_out(&self, server: &mut Server, plan: &Plan, common: &str, rewind: Rewind) -> Result<Rewind, Halt> {
+    fn carry_out(&self, context: &Context, server: &mut Server, plan: &Plan, common: &str, rewind: Rewind) -> Result<Rewind, Halt> {
         let touched = rewind::prepare(&mut Administrator(server), plan)?;
+        let Some(record) = self.record()? else { return Err(Halt::refused("no primary is recorded")) };
+        let mut primary = self.ask_primary(context, &record)?;
+        for one in &touched {
+            // Whether it can be compared afterwards: a column may have gone there meanwhile.
+            fingerprint(&mut primary, one)?;
+        }
         let rewind = Rewind { touched, ..rewind };
         self.write_rewind(&rewind)?;
         milestone("rewind-prepared");
+        nobody_wrote_besides(server, common, &rewind.gtids)?;
         rewind::take_back(&mut Administrator(server), plan, common)?;
         Ok(rewind)
     }
 
     /// It is the server that knows whether it was done. Where it cannot say that now, or where it was, the next attempt asks it.
     fn unless_committed(&self, server: &mut Server, halt: Halt) -> Halt {
-        match (rewind::progress(&mut Administrator(server)), halt) {
+        let mut progress = rewind::progress(&mut Administrator(server));
+        if progress.is_err() {
+            // An answer that is too long, or late, ends the connection.
+            if let Ok(another) = self.connect(self.state_file.load().dialect(), limits::ANSWER) {
+                *server = another;
+                progress = rewind::progress(&mut Administrator(server));
+            }
+        }
+        match (progress, halt) {
             (Ok(Progress::Nothing | Progress::Begun), halt) => self.abandon(server, halt),
             (_, Halt::Refused(why)) => Halt::Failed(Failure::generic(why)),
             (_, failed) => failed,
@@ -372,9 +400,10 @@ impl MySql {
     fn not_compared(&self, primary: &str, fault: Fault) -> Halt {
         let user = &self.params.replication.user;
         match fault {
-            Fault::Denied(_) | Fault::Error(..) => Halt::refused(format!(
+            Fault::Denied(_) | Fault::Error(1044 | 1045 | 1142 | 1143, _) => Halt::refused(format!(
                 "the rows could not be compared with those on {primary} afterwards: GRANT SELECT ON *.* TO {user} ({fault})"
             )),
+            Fault::Error(..) => Halt::refused(format!("the rows could not be compared with those on {primary} afterwards: {fault}")),
             other => Halt::Failed(other.into()),
         }
     }
@@ -443,8 +472,30 @@ enum Compared {
     Moving,
 }
 
-fn fingerprint(server: &mut Server, touched: &Touched) -> Result<String, Failure> {
-    rewind::fingerprint(&mut Administrator(server), touched).map_err(failed)
+fn fingerprint(server: &mut Server, touched: &Touched) -> Result<String, Halt> {
+    rewind::fingerprint(&mut Administrator(server), touched).map_err(|refusal| {
+        // A server that is there and does not answer this will not with the next attempt.
+        match server.run("DO 1") {
+            Ok(()) => Halt::refused(format!("rows of {} cannot be compared: {refusal}", touched.table)),
+            Err(_) => Halt::Failed(failed(refusal)),
+        }
+    })
+}
+
+/// Nobody has written here but what is taken back: it would be forgotten with it, and whoever wrote it was told that it is done.
+fn nobody_wrote_besides(server: &mut Server, common: &str, gtids: &[String]) -> Result<(), Halt> {
+    let flavour = server.dialect().flavour;
+    let parse = |text: &str| Gtids::parse(text, flavour).map_err(Halt::Refused);
+    let mut known = parse(common)?;
+    for gtid in gtids {
+        known = known.union(&parse(gtid)?);
+    }
+    match server.executed()?.difference(&known) {
+        None => Ok(()),
+        Some(others) => Err(Halt::refused(format!(
+            "{others} was written here by hand while transactions were taken back: make this replica anew (docs/mysql.md)"
+        ))),
+    }
 }
 
 fn failed(refusal: Refusal) -> Failure {

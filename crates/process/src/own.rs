@@ -3,9 +3,9 @@
 //!
 //! Paths are taken as they are. In what an account controls that we are not, [`crate::Account::act`] is the way.
 
-use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{ErrorKind, Result};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, lchown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -97,12 +97,27 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
     std::fs::rename(from, to)
 }
 
-/// Makes a directory and those on the way to it. One that is there already is good.
+/// Makes a directory, and those on the way to it, through which everybody gets: others have theirs beside it. One that is there already is good.
 ///
 /// # Errors
 /// What the file system says.
 pub fn make_directories(path: &Path, mode: u32) -> Result<()> {
+    if let Some(parent) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+    }
     DirBuilder::new().recursive(true).mode(mode).create(path)
+}
+
+/// Lets everybody get through a directory of ours to what is in it.
+///
+/// # Errors
+/// What the file system says.
+pub fn let_through(path: &Path) -> Result<()> {
+    let mode = std::fs::symlink_metadata(path)?.mode();
+    if mode & 0o111 == 0o111 {
+        return Ok(());
+    }
+    std::fs::set_permissions(path, Permissions::from_mode(mode & 0o7777 | 0o111))
 }
 
 /// Makes a directory for an account, which nobody else may look into, in one of ours.
@@ -160,6 +175,19 @@ mod tests {
         assert_eq!(entries(&directory).count(), 3);
         assert_eq!((remove(&directory.join("b")).unwrap(), remove(&directory.join("b")).unwrap()), (true, false));
         assert!(remove(&directory.join("a")).is_err() && entries(&directory.join("none")).next().is_none());
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn what_is_on_the_way_to_a_private_directory_is_not_private() {
+        let directory = std::env::temp_dir().join(format!("systole-own-way-{}", std::process::id()));
+        let mode = |path: &Path| metadata(path).unwrap().mode() & 0o777;
+        make_directories(&directory.join("way/private"), 0o700).unwrap();
+        assert_eq!((mode(&directory.join("way")) & 0o111, mode(&directory.join("way/private"))), (0o111, 0o700));
+        make_directories(&directory.join("way/private"), 0o755).unwrap();
+        assert_eq!(mode(&directory.join("way/private")), 0o700, "it is left as it is");
+        let_through(&directory.join("way/private")).unwrap();
+        assert_eq!(mode(&directory.join("way/private")), 0o711);
         std::fs::remove_dir_all(directory).unwrap();
     }
 }

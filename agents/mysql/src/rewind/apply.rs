@@ -50,8 +50,13 @@ pub enum Progress {
     Nothing,
     /// It was begun, and nothing is taken back.
     Begun,
-    /// All is taken back: what the GTID state has to be set to.
-    Committed(String),
+    /// All is taken back.
+    Committed {
+        /// What the GTID state has to be set to.
+        common: String,
+        /// The transactions that were taken back, by their names, with commas between them.
+        tail: String,
+    },
 }
 
 /// A column, as the server describes it.
@@ -152,18 +157,23 @@ fn check_table(session: &mut impl Session, touches: &Touches) -> Result<(), Refu
     }
 }
 
-/// How far a rewind came that was begun here.
+/// How far a rewind came that was begun here. The session keeps a lock of the server's: while another one may still be taking something back,
+/// nobody can say it, and nobody begins. One that was left by its client goes on until its statement has ended.
 ///
 /// # Errors
-/// When the server does not say.
+/// When the server does not say, or another session is still at it.
 pub fn progress(session: &mut impl Session) -> Result<Progress, Refusal> {
+    let alone = ask(session, SCHEMA, &format!("SELECT GET_LOCK('{SCHEMA}', {ALONE_S}) AS alone"))?;
+    if alone.first().map(|row| value(row, "alone")).as_deref() != Some("1") {
+        return Err(Refusal::Failed("another session".into(), "it has not ended what it takes back".into()));
+    }
     let sql = format!("SELECT 1 AS one FROM information_schema.tables WHERE table_schema='{SCHEMA}' AND table_name='marker'");
     if ask(session, SCHEMA, &sql)?.is_empty() {
         let schema = ask(session, SCHEMA, &format!("SELECT 1 AS one FROM information_schema.schemata WHERE schema_name='{SCHEMA}'"))?;
         return Ok(if schema.is_empty() { Progress::Nothing } else { Progress::Begun });
     }
-    let rows = ask(session, SCHEMA, &format!("SELECT common FROM {SCHEMA}.marker"))?;
-    Ok(rows.first().map_or(Progress::Begun, |row| Progress::Committed(value(row, "common"))))
+    let rows = ask(session, SCHEMA, &format!("SELECT common, tail FROM {SCHEMA}.marker"))?;
+    Ok(rows.first().map_or(Progress::Begun, |row| Progress::Committed { common: value(row, "common"), tail: value(row, "tail") }))
 }
 
 /// Makes what is ours, and compares the rows that the tail touched with those in the log. Returns how the rows are compared with another server's
@@ -269,6 +279,8 @@ pub fn finish(session: &mut impl Session, family: Family, common: &str) -> Resul
     abandon(session)
 }
 
+/// How long a session waits for another one to end, seconds.
+const ALONE_S: u32 = 10;
 /// The number of the error that says that a server does not know the words.
 const SYNTAX: &str = "1064";
 

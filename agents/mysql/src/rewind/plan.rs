@@ -8,6 +8,8 @@ use std::rc::Rc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use crate::dialect;
+
 use super::event::{Event, Format, kind, statement};
 use super::log::{Tail, Transaction};
 use super::refusal::{Refusal, first_words};
@@ -308,6 +310,10 @@ fn begins(event: &Event) -> bool {
 /// A statement in a transaction: its frame, or something that is not taken back. `map`: a table whose rows were changed before it.
 fn query(event: &Event, map: Option<&TableMap>) -> Result<(), Refusal> {
     let statement = statement(event).ok_or(Refusal::Unknown(event.kind))?;
+    // The agents write it to have something in the log, and it changes nothing that is kept.
+    if statement.trim_ascii().eq_ignore_ascii_case(dialect::BARRIER.as_bytes()) {
+        return Ok(());
+    }
     let words = first_words(&statement, 2);
     let first = words.split(' ').next().unwrap_or_default();
     match first {

@@ -160,6 +160,15 @@ fn each_kind_of_event_that_is_not_taken_back_has_its_reason() {
     assert_eq!(Plan::of(&distributed).err(), Some(Refusal::Xa));
 }
 
+/// The agents write it so that commits before it wait for a replica.
+#[test]
+fn what_changes_nothing_is_no_reason() {
+    let plan = Plan::of(&tail_of(vec![query("FLUSH USER_RESOURCES")])).unwrap();
+    assert!(plan.statements.is_empty() && plan.tables.is_empty());
+    let other = Plan::of(&tail_of(vec![query("FLUSH USER_RESOURCES, STATUS")])).err();
+    assert_eq!(other, Some(Refusal::Ddl("FLUSH".into())));
+}
+
 #[test]
 fn a_refusal_shows_no_data() {
     assert_eq!(first_words(b"ALTER USER x IDENTIFIED BY 'geheim'", 2), "ALTER USER");

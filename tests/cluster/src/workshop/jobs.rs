@@ -33,7 +33,7 @@ impl Workshop {
     /// When and where the jobs have run, each minute once.
     ///
     /// # Errors
-    /// When one has run twice for a minute, or a minute between the first and the last has no run and nobody tells of that.
+    /// When none has run, when one has run twice for a minute, or a minute between the first and the last has no run and nobody tells of that.
     pub fn jobs_verdict(&self) -> Result<String> {
         let runs = self.runs()?;
         let told_of: Vec<i64> = self.history()?.into_iter().filter(|line| line.event != "started").map(|line| line.minute).collect();
@@ -47,6 +47,9 @@ impl Workshop {
         let doubled: Vec<i64> = minutes.into_iter().filter(|(_, count)| *count > 1).map(|(minute, _)| minute).collect();
         let clock = |minutes: &[i64]| minutes.iter().map(|minute| clock(*minute)).collect::<Vec<_>>().join(", ");
         let all = all.join("; ");
+        if runs.is_empty() {
+            return Err(Error::Refused("no run of the job of every minute is in the history of any node".to_owned()));
+        }
         match (doubled.as_slice(), lost.as_slice()) {
             ([], []) => {
                 Ok(format!("The cron job of every minute has run {} times, for no minute twice, and none was lost: {all}", runs.len()))

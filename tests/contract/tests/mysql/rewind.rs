@@ -119,7 +119,7 @@ impl Bed {
 
     /// All of it, as the agent is going to do it.
     fn rewind(&self, session: &mut Session, common: &str) -> Result<Vec<Touched>, Refusal> {
-        if let Progress::Committed(common) = rewind::progress(session)? {
+        if let Progress::Committed { common, .. } = rewind::progress(session)? {
             rewind::finish(session, family(), &common)?;
             return Ok(vec![]);
         }

@@ -224,6 +224,88 @@ fn what_a_shutdown_answered_is_not_taken_back() {
     assert!(a.has("of the tail"));
 }
 
+/// The record could not be written just when somebody had switched the waiting off: nobody sees that afterwards.
+#[test]
+fn a_primary_that_told_clients_alone_forgets_its_reign_at_once() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = reign(&[("rejoin", "rewind")]);
+    let a = group.node("a");
+    a.agent().run("monitor").expect(&[8]);
+    let noted = a.data().with_file_name("data.systole-kept").join("reign");
+    assert!(noted.exists(), "{:?}", kept(a));
+    a.must(&[&format!("SET GLOBAL {}_enabled=0", a.server.source())]);
+    group.cluster.behave("exit 102");
+    a.agent().run("monitor").expect(&[8, 191]);
+    assert!(!noted.exists(), "it stays, and nothing is recorded");
+    group.cluster.behave("");
+    a.agent().run("monitor").expect(&[8, 191]);
+    let record = group.cluster.record("db").unwrap();
+    let epoch: u64 = record.split_once("epoch=").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok()).unwrap();
+    assert!(record.contains(&format!("unbroken={}:", epoch + 1)), "{record}");
+    a.agent().run("monitor").expect(&[8, 191]);
+    assert!(!noted.exists(), "what it writes in this epoch is not taken back any more");
+}
+
+/// A mark that came with data from elsewhere says nothing of this server.
+#[test]
+fn the_mark_of_another_rewind_destroys_nothing() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = reign(&[("rejoin", "rewind")]);
+    let a = group.node("a");
+    a.must(&[
+        "SET SESSION sql_log_bin=0",
+        "CREATE DATABASE systole_rewind",
+        "CREATE TABLE systole_rewind.marker (id INT PRIMARY KEY, tail LONGTEXT NOT NULL, common LONGTEXT NOT NULL) ENGINE=InnoDB",
+        "INSERT INTO systole_rewind.marker VALUES (1, '', '')",
+    ]);
+    diverge(&group, "a", "b", &TAIL, "COMMIT");
+    let held = |node: &Node| node.administer(node.server.executed()).unwrap();
+    start(&group, "a", "b");
+    says(a, "holds the mark of another server's rewind");
+    assert!(a.has("of the tail") && held(a) != held(group.node("b")));
+}
+
+/// What is compared afterwards has to be there.
+#[test]
+fn what_cannot_be_compared_with_the_primarys_is_not_taken_back() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = reign(&[("rejoin", "rewind")]);
+    diverge(&group, "a", "b", &TAIL, "COMMIT");
+    group.node("b").must(&["SET SESSION sql_log_bin=0", "ALTER TABLE t.k DROP COLUMN value"]);
+    start(&group, "a", "b");
+    let a = group.node("a");
+    says(a, "rows of t.k cannot be compared");
+    assert!(a.has("of the tail"), "nothing was changed");
+    assert!(!kept(a).iter().any(|name| name.contains("not-complete")), "{:?}", kept(a));
+}
+
+/// Between the transaction and the end of the log, an administrator writes.
+#[test]
+fn what_is_written_by_hand_meanwhile_is_not_forgotten() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = reign(&[("rejoin", "rewind")]);
+    diverge(&group, "a", "b", &TAIL, "COMMIT");
+    let a = group.node("a");
+    let file = a.state().join("systole-fault-point");
+    std::fs::write(&file, "rewind-committed").unwrap();
+    let agent = a.agent_at(FAULTY_AGENT).variable("OCF_RESOURCE_TYPE", "mysql");
+    agent.lists(&lists("b", "a"), group.spelling).run("start").ok();
+    eventually("it dies", || !file.exists());
+    a.write_behind_the_agents_back("by hand");
+    a.agent().run("stop").ok();
+    start(&group, "a", "b");
+    says(a, "was written here by hand while transactions were taken back");
+    assert!(a.has("by hand"));
+}
+
 /// Somebody changed the primary's row without a log: what is here is what was there, and not what is there.
 #[test]
 fn rows_that_are_not_the_primarys_afterwards_are_told_loudly() {
