@@ -70,7 +70,17 @@ fn whole(group: &Group, node: &'static str, primary: &'static str) {
     assert!(done.is_some(), "{}: {}\n{}", node, it.agent().run("monitor").reason(), it.log());
     // Another one each time: what changes nothing is logged nowhere, and a MariaDB would give the names again that were taken back.
     let count = primary.administer("SELECT COUNT(*) FROM t.k").unwrap();
-    primary.write(&format!("after {count}")).unwrap();
+    // It waits until this replica acknowledges, which the monitors bring about.
+    let writing = primary.ask_and_wait(&[], &format!("REPLACE INTO t.k (name, value) VALUES ('after {}', 'x')", count.trim()));
+    let answer = within(Duration::from_secs(60), || {
+        let answer = writing.answer(Duration::from_millis(200));
+        if answer.is_none() {
+            it.agent().run("monitor").expect(&[0, 190]);
+            primary.agent().run("monitor").expect(&[8, 191]);
+        }
+        answer
+    });
+    assert!(matches!(answer, Some(Ok(_))), "{answer:?}\n{}", it.log());
     group.wait_caught_up(&primary.name, node);
     assert_eq!(rows(it), rows(primary));
 }
