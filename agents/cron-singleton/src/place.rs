@@ -304,10 +304,10 @@ impl Place {
         umask(Mode::from_bits_truncate(0o022));
         for directory in [&self.volatile, &self.kept] {
             own::make_directories(directory, 0o755).map_err(|e| failed(directory, e))?;
-            // Whoever made one of them first may have kept others out: .../systole, systole/cron and the resource's own.
-            for way in directory.ancestors().take(3) {
-                own::let_through(way).map_err(|e| failed(way, e))?;
-            }
+        }
+        // Whoever made one of them first may have kept others out: the resource's own, systole/cron and .../systole.
+        for way in self.kept.ancestors().take(3) {
+            own::let_through(way).map_err(|e| failed(way, e))?;
         }
         for (uid, gid) in users {
             for directory in [self.of_user(*uid), self.kept.join(uid.to_string())] {

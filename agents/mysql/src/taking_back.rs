@@ -476,7 +476,10 @@ fn fingerprint(server: &mut Server, touched: &Touched) -> Result<String, Halt> {
     rewind::fingerprint(&mut Administrator(server), touched).map_err(|refusal| {
         // A server that is there and does not answer this will not with the next attempt.
         match server.run("DO 1") {
-            Ok(()) => Halt::refused(format!("rows of {} cannot be compared: {refusal}", touched.table)),
+            Ok(()) => Halt::refused(format!(
+                "rows of {} cannot be compared ({refusal}): make this replica anew (docs/mysql.md), or set rejoin=clone",
+                touched.table
+            )),
             Err(_) => Halt::Failed(failed(refusal)),
         }
     })

@@ -174,6 +174,17 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn lag_is_counted_within_one_history() {
+        let at = |history: &str, offset: u64| format!("0.0:{history}:{offset}:-:0:100:-k");
+        let lag = |mine: &str, theirs: &str| RedisOperator.lag(mine, theirs).map(|lag| lag.count);
+        assert_eq!(lag(&at("h1", 20), &at("h1", 120)), Some(100));
+        assert_eq!(lag(&at("h1", 130), &at("h1", 120)), Some(0), "it was asked a moment later");
+        assert_eq!(lag(&at("h2", 20), &at("h1", 120)), None);
+        assert_eq!(lag(&at("-", 0), &at("-", 0)), None);
+        assert_eq!(lag("0.0:h1:20:-:0:100:-kL", &at("h1", 120)), None, "it loads its data");
+    }
+
     const RECORD: &str = "epoch=2 node=a history=h2 past=h1:451 holders=a,b,c";
 
     fn ask(candidate: &str, durability: &str, positions: &[(&str, String)]) -> Answer {

@@ -38,7 +38,7 @@ fn answer(question: &Question) -> Result<String, String> {
                 Kind::MySql => mysql(name)?.standing()?,
                 Kind::Redis => redis(name)?.standing()?,
             };
-            json!({ "position": standing.position, "seconds": standing.seconds })
+            serde_json::to_value(standing).map_err(|e| e.to_string())?
         }
         Question::Diverged { name, than } => diverged(name, than.as_deref().unwrap_or_default())?,
         Question::Writing { name } => {

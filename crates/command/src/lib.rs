@@ -1,8 +1,8 @@
 //! `systole`: the operator's command. It needs no daemon and runs on any node; it reads what the agents publish, and asks the cluster's
 //! tools for what changes anything.
 //!
-//! What asks the cluster is in `ask`, what asks its nodes in `remote` (`standing`: where their servers stand now); what a move does to it in `switchover`. All the rest is pure: `cib` and
-//! `crm_mon` read, `picture` puts together, `notices`, `status`, `check` and `why` say what comes of it; `history`, `timeline` and `report` tell
+//! What asks the cluster is in `ask`, what asks its nodes in `remote` (`standing`: where their servers stand now); what a move does to it in
+//! `switchover`. All the rest is pure: `cib` and `crm_mon` read, `picture` puts together, `notices`, `status`, `check` and `why` say what comes of it; `history`, `timeline` and `report` tell
 //! of failovers, for which `ask_history`, `ask_timeline` and `ask_report` ask. What is said of positions, records and elections is said by the
 //! agents' own code (`promotable::operator`).
 

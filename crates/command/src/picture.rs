@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use promotable::operator::{Behind, Operator, Published, Recorded};
+use promotable::operator::{Behind, Operator, Published, Recorded, Standing};
 
 use crate::cib::{Cib, Leftover, Operation, Pause, Primitive, is_true};
 use crate::crm_mon::{Instance, Machine, Monitor};
@@ -178,24 +178,21 @@ impl Database {
         Some(format!("paused until {until} ({reason}): no failover by itself; end it with: systole resume {}", self.name))
     }
 
-    /// Takes over where the servers say that they stand, by node: their position, and how many seconds they are behind.
-    pub fn hear(&mut self, answers: BTreeMap<String, Result<(String, Option<u64>), String>>) {
+    /// Takes over where the servers say that they stand, by node.
+    pub fn hear(&mut self, answers: BTreeMap<String, Result<Standing, String>>) {
         let operator = self.kind.operator();
         let mut promoted = self.promoted().into_iter().map(|member| member.node.as_str());
         let primary = promoted.next().filter(|_| promoted.next().is_none()).map(str::to_owned);
-        let position = |node: &String| answers.get(node).and_then(|answer| answer.as_ref().ok()).map(|(position, _)| position.clone());
-        let of_primary = primary.as_ref().and_then(position);
+        let said = |node: &String| answers.get(node)?.as_ref().ok();
+        let of_primary = primary.as_ref().and_then(said).map(|standing| standing.position.clone());
         for (node, answer) in answers {
             let Some(member) = self.members.iter_mut().find(|member| member.node == node) else { continue };
-            let said = answer.and_then(|(text, seconds)| {
-                let published = operator.published(&text).ok_or("it says something else")?;
-                let of_replica = of_primary.as_ref().filter(|_| primary.as_ref() != Some(&node));
-                let now = Now { lag: of_replica.and_then(|of_primary| operator.lag(&text, of_primary)), seconds };
-                Ok((text, published, now))
-            });
-            member.now = Some(said.map(|(text, published, now)| {
-                (member.position_text, member.position) = (Some(text), Some(published));
-                now
+            member.now = Some(answer.and_then(|Standing { position, seconds }| {
+                let published = operator.published(&position).ok_or("says something that is no position")?;
+                let of_primary = of_primary.as_ref().filter(|_| primary.as_ref() != Some(&node));
+                let lag = of_primary.and_then(|of_primary| operator.lag(&position, of_primary));
+                (member.position_text, member.position) = (Some(position), Some(published));
+                Ok(Now { lag, seconds })
             }));
         }
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use promotable::operator::Standing;
 use proptest::prelude::*;
 use systole_command::check;
 use systole_command::cib::Cib;
@@ -122,7 +123,7 @@ fn the_examples_of_the_page_are_what_the_command_says() {
 #[test]
 fn what_the_servers_say_now_takes_the_place_of_what_they_published() {
     let mut picture = recorded("in-order");
-    let says = |executed: &str, received: &str, seconds| Ok((format!("0.0||100|-|-|{executed}|{received}"), seconds));
+    let says = |executed: &str, received: &str, seconds| Ok(Standing { position: format!("0.0||100|-|-|{executed}|{received}"), seconds });
     let answers = [
         ("lxc1", says("0-11-4,0-12-1204", "0-11-4,0-12-1210", Some(1))),
         ("lxc2", says("0-11-4,0-12-1210", "-", None)),
@@ -140,7 +141,7 @@ fn what_the_servers_say_now_takes_the_place_of_what_they_published() {
 #[test]
 fn a_replica_that_went_another_way_has_no_lag() {
     let mut picture = recorded("in-order");
-    let says = |executed: &str| Ok((format!("0.0||100|-|-|{executed}|-"), None));
+    let says = |executed: &str| Ok(Standing { position: format!("0.0||100|-|-|{executed}|-"), seconds: None });
     let database = picture.databases.iter_mut().find(|database| database.name == "mysql").unwrap();
     let answers = [("lxc1", says("0-13-9")), ("lxc2", says("0-12-1210"))];
     database.hear(answers.into_iter().map(|(node, said)| (node.to_owned(), said)).collect());

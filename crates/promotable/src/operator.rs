@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ocf::{Context, Deadline, Environment, Log, Secret};
+use serde::{Deserialize, Serialize};
 
 /// The round of a position that was published for no election.
 pub const NO_ROUND: &str = "0.0";
@@ -48,8 +49,8 @@ pub struct Published {
     pub unfit: Option<&'static str>,
 }
 
-/// Where a server stands at this moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where a server stands at this moment: what one node tells another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     /// Its position, as an agent publishes one, and of no election.
     pub position: String,

@@ -238,19 +238,17 @@ impl Instance<'_> {
         let weakened = premises::wait_is_weakened(&self.dialect, seen, record.acknowledgements)
             // A reign that did not begin with a promotion of ours begins to wait later.
             .filter(|_| seen.waits || self.state.primary().is_some_and(|primary| primary.opened.is_some()));
-        if weakened.is_some() || seen.waits && !active {
-            // Before it is set back: nobody would see it afterwards.
-            self.break_account(record).await?;
-        }
+        let gave_up = seen.waits && !active;
+        // Before it is set back: nobody would see it afterwards. What cannot be remembered is no reason to leave it.
+        let remembered = if weakened.is_some() || gave_up { self.break_account(record).await } else { Ok(()) };
         if let Some(why) = &weakened {
             self.tell(Word::WaitForReplicas(record.acknowledgements)).await?;
             self.error(format!("{why}: set back; writes of the time between may be on the primary alone")).await;
         }
-        let gave_up =
-            || "the server has given up waiting for replicas, and acknowledges writes by itself until one acknowledges".to_owned();
+        let alone = || "the server has given up waiting for replicas, and acknowledges writes by itself until one acknowledges".to_owned();
         let now = weakened.map(|why| format!("{why}: it was set back, and writes of the time between may be on the primary alone"));
-        self.state.as_primary(|primary| primary.weakened = now.or_else(|| (seen.waits && !active).then(gave_up)));
-        Ok(())
+        self.state.as_primary(|primary| primary.weakened = now.or_else(|| gave_up.then(alone)));
+        remembered
     }
 
     /// Transactions that others wrote and this primary holds, since somebody replayed a log here or gave a name of his own: recorded, so

@@ -280,7 +280,7 @@ pub fn finish(session: &mut impl Session, family: Family, common: &str) -> Resul
 }
 
 /// How long a session waits for another one to end, seconds.
-const ALONE_S: u32 = 10;
+const ALONE_S: u32 = 3;
 /// The number of the error that says that a server does not know the words.
 const SYNTAX: &str = "1064";
 

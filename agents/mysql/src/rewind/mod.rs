@@ -3,7 +3,7 @@
 //! `log` reads them, `plan` turns them round without looking at a value, `apply` has the server carry that out in one transaction, `keep` puts
 //! them beside the data. Who may be taken back, and when, is not decided here. The reasons: docs/decisions/0040.
 //!
-//! The order, each step of which may be the last: [`progress`]; where it is [`Progress::Committed`], only [`finish`]. Otherwise [`Tail::read`],
+//! The order, each step of which may be the last: [`progress`]; where it is [`Progress::Committed`], with the transactions that the note names, only [`finish`]. Otherwise [`Tail::read`],
 //! [`common_point`], [`Plan::of`], [`check`], [`keep`], [`prepare`], [`take_back`], [`finish`]; and when the server has caught up,
 //! [`fingerprint`] here and there.
 

@@ -273,6 +273,9 @@ pub struct Numbers {
     /// How many faults of each kind.
     #[serde(default)]
     pub runs: usize,
+    /// How many of the stock agents, where those are fewer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stock_runs: Option<usize>,
     /// How many monitors.
     #[serde(default)]
     pub monitors: u32,

@@ -209,7 +209,7 @@ impl Page {
 /// The page of a benchmark with servers.
 #[must_use]
 pub fn of(subject: &Subject, numbers: &Numbers) -> String {
-    let words = words(subject, &runs(subject, numbers));
+    let words = words(subject, &runs(numbers));
     let mut page = Page::new(&format!("Benchmarks: {}", subject.title), &words, &numbers.machine, &numbers.commit, &numbers.agents);
     page.monitors(&numbers.agents, numbers.monitors);
     page.faults(&numbers.agents);
@@ -233,10 +233,8 @@ pub fn of(subject: &Subject, numbers: &Numbers) -> String {
 
 /// The variables of the command that measures it.
 #[must_use]
-pub fn runs(subject: &Subject, numbers: &Numbers) -> String {
-    let stock = subject.stock.iter().filter_map(|name| numbers.agent(name)).flat_map(|results| &results.faults);
-    let of_stock = stock.map(|series| series.faults.len()).max().unwrap_or(numbers.runs);
-    let fewer = if of_stock < numbers.runs { format!(" STOCK_RUNS={of_stock}") } else { String::new() };
+pub fn runs(numbers: &Numbers) -> String {
+    let fewer = numbers.stock_runs.map_or_else(String::new, |runs| format!(" STOCK_RUNS={runs}"));
     format!("RUNS={}{fewer}", numbers.runs)
 }
 

@@ -81,7 +81,7 @@ fn figures(subject: &Subject, numbers: &Numbers) -> String {
     let words = format!(
         "`{command} {}` on {}, commit {}, {} faults of each kind{}. All of it in [{page}.md]({page}.md), each \
          outage in [{page}-outages.svg]({page}-outages.svg){steps}.",
-        super::page::runs(subject, numbers),
+        super::page::runs(numbers),
         numbers.machine,
         numbers.commit,
         count(ours),
@@ -265,7 +265,7 @@ mod tests {
             assert!(text.contains(line), "{line}\n{text}");
         }
         assert!(text.contains("`make bench-redis RUNS=1` on") && text.contains(", 1 faults of each kind."), "{text}");
-        numbers.runs = 2;
+        (numbers.runs, numbers.stock_runs) = (2, Some(1));
         numbers.of(REDIS.ours).series(CRASH).faults.push(Fault { outage_ms: 600.0, back: true, ..Fault::default() });
         let fewer = with_figures(page, &REDIS, &numbers).unwrap();
         let told = fewer.contains("`make bench-redis RUNS=2 STOCK_RUNS=1` on")

@@ -52,12 +52,25 @@ fn differences_are_found(site: &Site, node: &Node, other: &Node) -> Result<()> {
     doctor(node, "", 0).map(drop)
 }
 
+/// Each server says where it stands, and no replica is behind a primary that nobody writes to.
+fn replicas_are_not_behind(node: &Node, servers: usize) -> Result<()> {
+    let said = node.sh("systole status mysql --live --format json")?.stdout;
+    let count = |words: &str| said.matches(words).count();
+    let behind = (count("\"asked\": true"), count("\"lag\": 0,"), count("\"lag_seconds\": 0,"));
+    expect(behind == (servers, servers - 1, servers - 1), &format!("all are asked, and none is behind ({behind:?}): {said}"))
+}
+
 /// A node whose sshd does not answer is named, and the others are examined all the same.
 fn a_sick_node_is_named(node: &Node, other: &Node) -> Result<()> {
     other.freeze("sshd")?;
-    let said = doctor(node, "", 1);
+    let (said, live) = (doctor(node, "", 1), node.sh("systole status mysql --live; true"));
     other.thaw("sshd")?;
-    let said = said?;
+    let (said, live) = (said?, live?.stdout);
+    let asked = live.matches("  asked  ").count();
+    expect(
+        asked == 2 && live.contains(&format!("{}: where its server stands now is not known", other.name)),
+        &format!("two say where they stand, and {} is named: {live}", other.name),
+    )?;
     let named = said.contains(&format!("{}: does not answer over ssh", other.name)) && said.contains("degraded: 2 of 3 nodes");
     expect(named, &format!("{} is named: {said}", other.name))
 }
@@ -85,6 +98,7 @@ fn all_nodes_are_examined_and_metrics_are_told() {
         let_in(site, &node)?;
         site.lab.wait_idle()?;
         doctor(&node, "", 0)?;
+        replicas_are_not_behind(&node, site.lab.nodes().len())?;
         let names: Vec<String> = site.lab.nodes().iter().map(|node| node.name.clone()).collect();
         let said = doctor(&node, &format!("--nodes {}", names.join(",")), 1)?;
         expect(said.contains("listens on port 3306 already"), "the machines of a cluster to be have a server")?;

@@ -441,6 +441,18 @@ fn the_tail_of_a_killed_server_is_taken_back() {
     same(&bed.point(), &before);
 }
 
+/// A COMMIT that is on its way when its client is gone must not be taken for one that never came.
+#[test]
+fn nobody_says_how_far_it_came_while_another_session_is_at_it() {
+    let bed = Bed::new();
+    let mut first = bed.session();
+    assert_eq!(rewind::progress(&mut first).unwrap(), Progress::Nothing);
+    let said = rewind::progress(&mut bed.session());
+    assert!(matches!(&said, Err(Refusal::Failed(what, _)) if what == "another session"), "{said:?}");
+    drop(first);
+    assert_eq!(rewind::progress(&mut bed.session()).unwrap(), Progress::Nothing);
+}
+
 #[test]
 fn what_cannot_be_taken_back_exactly_is_refused() {
     let bed = Bed::new();

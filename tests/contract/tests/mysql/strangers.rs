@@ -57,6 +57,35 @@ fn a_stranger_that_acknowledges_is_named_and_never_recorded() {
     drop(stranger);
 }
 
+/// What the stranger alone has, clients were told of: it is not taken back when this primary dies.
+#[test]
+fn a_primary_that_a_stranger_acknowledges_to_forgets_its_reign() {
+    let mut group = Group::of(&["a", "b"]);
+    for node in &mut group.nodes {
+        node.configure("binlog_format=ROW\n");
+        node.parameters = vec![("rejoin", "rewind".to_owned())];
+    }
+    if !Server::here().is_lossless() {
+        return;
+    }
+    group.start_all();
+    group.promote("a", &["a", "b"]).ok();
+    group.wait_attached("b");
+    group.settle();
+    let a = group.node("a");
+    let noted = a.data().with_file_name("data.systole-kept").join("reign");
+    eventually("it has noted that it reigns", || {
+        a.agent().run("monitor");
+        noted.exists()
+    });
+    let stranger = stranger(&group, 9, true);
+    eventually("it is seen", || a.agent().run("monitor").status == 191);
+    assert!(!noted.exists());
+    a.agent().run("monitor").expect(&[191]);
+    assert!(group.record().contains("unbroken=2:"), "{}", group.record());
+    drop(stranger);
+}
+
 #[test]
 fn two_servers_with_one_server_id_are_named_and_leave_the_primary_alone() {
     let group = Group::of(&["a", "b", "c"]);

@@ -316,6 +316,43 @@ fn what_is_written_by_hand_meanwhile_is_not_forgotten() {
     assert!(a.has("by hand"));
 }
 
+/// Whoever writes by hand after that is told that it is done, and the parameter may come back.
+#[test]
+fn a_demoted_primary_forgets_its_reign_whatever_rejoin_says_now() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = reign(&[("rejoin", "rewind")]);
+    let a = group.node("a");
+    a.agent().run("monitor").expect(&[8]);
+    let noted = a.data().with_file_name("data.systole-kept").join("reign");
+    assert!(noted.exists(), "{:?}", kept(a));
+    a.agent().parameter("rejoin", "refuse").run("demote").ok();
+    assert!(!noted.exists());
+}
+
+/// Nobody knows any more what is to be compared.
+#[test]
+fn a_note_that_is_damaged_proves_nothing() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = reign(&[("rejoin", "rewind")]);
+    diverge(&group, "a", "b", &TAIL, "COMMIT");
+    let a = group.node("a");
+    let file = a.state().join("systole-fault-point");
+    std::fs::write(&file, "rewind-finished").unwrap();
+    let agent = a.agent_at(FAULTY_AGENT).variable("OCF_RESOURCE_TYPE", "mysql");
+    agent.lists(&lists("b", "a"), group.spelling).run("start").ok();
+    eventually("it dies", || !file.exists());
+    a.agent().run("stop").ok();
+    let note = a.data().with_file_name("data.systole-kept").join("taking-back-is-not-complete");
+    std::fs::write(&note, "{").unwrap();
+    start(&group, "a", "b");
+    says(a, "the note of what is damaged");
+    assert!(note.exists(), "it is not whole");
+}
+
 /// Somebody changed the primary's row without a log: what is here is what was there, and not what is there.
 #[test]
 fn rows_that_are_not_the_primarys_afterwards_are_told_loudly() {

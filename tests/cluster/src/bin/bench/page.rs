@@ -54,7 +54,8 @@ impl<'a> Book<'a> {
     pub(crate) fn open(subject: &'static Subject, options: &'a Options, agents: &str) -> Result<Self> {
         let (machine, commit, code) = origin(agents);
         let numbers = if options.go_on { read(&options.out.join(subject.page).with_extension("json"), &code)? } else { Numbers::default() };
-        let numbers = Numbers { code, machine, commit, runs: options.runs, monitors: options.monitors, ..numbers };
+        let stock_runs = options.stock_runs.filter(|runs| *runs < options.runs);
+        let numbers = Numbers { code, machine, commit, runs: options.runs, stock_runs, monitors: options.monitors, ..numbers };
         Ok(Self { subject, options, numbers })
     }
 
