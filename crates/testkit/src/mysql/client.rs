@@ -9,7 +9,7 @@ use ::mysql::{Conn, Error, OptsBuilder, Value};
 
 /// How long a server may take to answer.
 const LIMIT: Duration = Duration::from_secs(5);
-/// How long a client waits that is expected to wait.
+/// How long a client waits that is expected to wait, or whose statement has to come to an end.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A connection.
@@ -32,6 +32,14 @@ impl Client {
     /// What the server or the system says.
     pub fn root(socket: &Path) -> Result<Self, String> {
         Self::connect(OptsBuilder::new().socket(Some(socket.display().to_string())).user(Some("root")), LIMIT)
+    }
+
+    /// The same for what may take its time: a statement that has to come to an end, however busy the machine is.
+    ///
+    /// # Errors
+    /// What the server or the system says.
+    pub fn patient_root(socket: &Path) -> Result<Self, String> {
+        Self::connect(OptsBuilder::new().socket(Some(socket.display().to_string())).user(Some("root")), PATIENCE)
     }
 
     fn connect(options: OptsBuilder, limit: Duration) -> Result<Self, String> {
@@ -136,8 +144,8 @@ impl Waiting {
         Ok(Self { id, answer })
     }
 
-    /// What it was answered, if it was within this time.
+    /// What it was answered, if it was within this time, of which a busy machine counts a part.
     pub fn answer(&self, limit: Duration) -> Option<Result<String, String>> {
-        self.answer.recv_timeout(limit).ok()
+        crate::within(limit, || self.answer.try_recv().ok())
     }
 }

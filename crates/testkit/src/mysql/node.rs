@@ -227,7 +227,7 @@ impl Node {
     /// With the first that does not.
     #[track_caller]
     pub fn must(&self, statements: &[&str]) {
-        let mut root = Client::root(&self.socket()).unwrap_or_else(|e| panic!("{}: {e}", self.name));
+        let mut root = Client::patient_root(&self.socket()).unwrap_or_else(|e| panic!("{}: {e}", self.name));
         for sql in statements {
             root.ask(sql).unwrap_or_else(|e| panic!("{}: {sql}: {e}", self.name));
         }

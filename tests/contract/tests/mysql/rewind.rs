@@ -87,7 +87,7 @@ impl Bed {
     }
 
     fn client(&self) -> Client {
-        Client::root(&self.node.socket()).unwrap()
+        Client::patient_root(&self.node.socket()).unwrap()
     }
 
     fn session(&self) -> Session {
