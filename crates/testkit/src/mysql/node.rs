@@ -212,6 +212,22 @@ impl Node {
         self.try_client()?.ask(sql)
     }
 
+    /// Waits until the server answers that `demote` started in the place of a dead one. That stands back until somebody is open for writes,
+    /// which is a moment later where a cluster promotes; here it would wait on a busy machine for as long as that is busy.
+    ///
+    /// # Panics
+    /// When it does not come.
+    #[track_caller]
+    pub fn wait_restarted(&self) {
+        crate::eventually("the dead server was started again", || {
+            for server in self.servers() {
+                let threads = fs::read_dir(format!("/proc/{}/task", server.pid)).into_iter().flatten().flatten();
+                let _ = Command::new("renice").args(["-n", "0", "-p"]).args(threads.map(|thread| thread.file_name())).output();
+            }
+            self.administer("SELECT 1").is_ok()
+        });
+    }
+
     /// One statement of the administrator.
     ///
     /// # Errors

@@ -89,7 +89,7 @@ fn a_death_of_the_primary_is_followed_by_a_promotion_and_the_old_one_follows() {
     group.node("a").kill_server();
     group.node("a").agent().run("monitor").refused(9, &["gone"]);
     group.demote("a", &["b", "c"], &["b"]).ok();
-    eventually("the dead server was started again", || group.node("a").administer("SELECT 1").is_ok());
+    group.node("a").wait_restarted();
     after_death(&group, "b", &["b", "c"]);
     group.promote("b", ALL).ok();
     assert_eq!(group.writable(), ["b"]);
@@ -430,7 +430,7 @@ fn histories_of_more_than_one_kind_survive_a_failover() {
     eventually("b and c have it", || ["b", "c"].iter().all(|n| group.node(n).has("plain") && group.node(n).has("of a domain")));
     a.kill_server();
     group.demote("a", &["b", "c"], &["b"]).ok();
-    eventually("the dead server was started again", || a.administer("SELECT 1").is_ok());
+    a.wait_restarted();
     after_death(&group, "b", &["b", "c"]);
     group.promote("b", ALL).ok();
     group.node("b").write("second").unwrap();

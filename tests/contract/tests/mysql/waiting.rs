@@ -248,7 +248,7 @@ fn what_nobody_acknowledged_never_comes_back_silently() {
     a.kill_server();
     expect_no_acknowledgement(&waiting, Duration::from_secs(5), "death");
     group.demote("a", &["b"], &["b"]).ok();
-    eventually("the dead server was started again", || a.administer("SELECT 1").is_ok());
+    a.wait_restarted();
     let lists = Lists { promoted: vec!["a"], unpromoted: vec!["b"], demote: vec!["a"], promote: vec!["b"], ..Lists::default() };
     group.notify_all("post", "demote", &lists);
     group.promote("b", &["a", "b"]).ok();
