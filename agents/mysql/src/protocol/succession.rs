@@ -136,7 +136,10 @@ impl Instance<'_> {
     pub(super) async fn position(&mut self, record: Option<&Record>, everything: bool) -> Result<Position, Failure> {
         let round = Record::round(record);
         let nowhere = |unfit| Position::nowhere(&round, unfit);
-        let Some(process) = self.find().await else { return Ok(nowhere(Unfit::NoServer)) };
+        let Some(process) = self.find().await else {
+            // Not "start it": whoever makes it follow again starts it.
+            return Ok(nowhere(if self.rejoin_is_unfinished().await { Unfit::Rejoining } else { Unfit::NoServer }));
+        };
         let why = match self.look(&process, limits::ANSWER_IN_NOTIFICATION).await {
             Sight::Answered(seen, _) => return self.position_at_rest(record, round, seen, everything).await,
             Sight::Engaged(why) | Sight::Working(why) | Sight::Stuck(why) if !self.state.answered() => {
@@ -181,7 +184,7 @@ impl Instance<'_> {
         let memory = self.state.memory.clone();
         let findings = self.findings(&seen).await;
         let unsound = premises::forbidding(&findings, self.wanted()).map(|_| Unfit::Unsound);
-        let unfit = if self.rejoin_is_unfinished().await { Some(Unfit::NoServer) } else { unsound };
+        let unfit = if self.rejoin_is_unfinished().await { Some(Unfit::Rejoining) } else { unsound };
         let recorded = record.filter(|r| self.is_me(&r.node) && r.server.as_ref() == Some(&seen.server));
         let over = self.state.reign_is_over() && seen.closed;
         Ok(Position {

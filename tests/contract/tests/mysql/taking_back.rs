@@ -279,6 +279,29 @@ fn the_mark_of_another_rewind_destroys_nothing() {
     assert!(a.has("of the tail") && held(a) != held(group.node("b")));
 }
 
+/// It was told to start a server that ran.
+#[test]
+fn an_election_says_that_it_is_in_the_middle() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = reign(&[("rejoin", "rewind")]);
+    let (a, b) = (group.node("a"), group.node("b"));
+    diverge(&group, "a", "b", &TAIL, "COMMIT");
+    let file = a.state().join("systole-fault-point");
+    std::fs::write(&file, "rewind-finished").unwrap();
+    let agent = a.agent_at(FAULTY_AGENT).variable("OCF_RESOURCE_TYPE", "mysql");
+    agent.lists(&lists("b", "a"), group.spelling).run("start").ok();
+    eventually("it dies", || !file.exists());
+    b.kill_server();
+    b.agent().run("stop").ok();
+    // Its node has lost its power since, and nobody is there whom it could follow.
+    a.agent().run("stop").ok();
+    a.start();
+    answers(a);
+    group.promote("a", &["a"]).refused(1, &["is not ended there; wait: systole status shows how far it is"]);
+}
+
 /// What is compared afterwards has to be there.
 #[test]
 fn what_cannot_be_compared_with_the_primarys_is_not_taken_back() {
