@@ -194,6 +194,9 @@ impl MySql {
         if let Some(table) = begun.as_ref().and_then(|rewind| rewind.differs.as_ref()) {
             return Err(Halt::refused(differs(table)));
         }
+        if begun.is_some() {
+            self.demand_privileges(&mut server)?;
+        }
         self.rest(&mut server)?;
         let progress = rewind::progress(&mut Administrator(&mut server)).map_err(failed)?;
         let rewind = match (progress, begun) {
@@ -214,6 +217,7 @@ impl MySql {
                         server.run_all(server.dialect().let_administrators_write(false))?;
                         let Some(diverged) = self.diverged(context, server, primary)? else { return Ok(()) };
                         server = diverged;
+                        self.demand_privileges(&mut server)?;
                         server.run_all(server.dialect().let_administrators_write(true))?;
                         self.begin(context, &mut server)?
                     }
@@ -226,10 +230,22 @@ impl MySql {
         self.prove(context, server, &rewind)
     }
 
+    /// Before anything is touched: a table that the account may not see looks as if it were not there, and so does a foreign key.
+    fn demand_privileges(&self, server: &mut Server) -> Result<(), Halt> {
+        let granted = server.granted()?;
+        match granted.missing_to_take_back(server.dialect(), &self.params.test_user) {
+            None => Ok(()),
+            Some(missing) => Err(Halt::refused(missing)),
+        }
+    }
+
     /// Closed but for administrators, and following nobody. Events do not run on what is no primary.
     fn rest(&self, server: &mut Server) -> Outcome {
         server.run(server.dialect().close_writes())?;
-        server.run(server.dialect().event_scheduler(false))?;
+        // To switch it off needs SUPER on MariaDB, and on a replica it is off.
+        if server.observe()?.events_run {
+            server.run(server.dialect().event_scheduler(false))?;
+        }
         server.run_within(server.dialect().stop_replica(), limits::STOPPING)?;
         Ok(server.run_all(server.dialect().let_administrators_write(true))?)
     }

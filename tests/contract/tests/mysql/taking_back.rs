@@ -15,10 +15,16 @@ const TAIL: [&str; 4] = [
 
 /// A primary `a` and a replica `b`, with these parameters.
 fn reign(parameters: &[(&'static str, &str)]) -> Group {
+    reign_after(parameters, |_| {})
+}
+
+/// The same, after this was done to each node.
+fn reign_after(parameters: &[(&'static str, &str)], prepare: impl Fn(&Node)) -> Group {
     let mut group = Group::of(&["a", "b"]);
     for node in &mut group.nodes {
         node.configure("binlog_format=ROW\n");
         node.parameters = parameters.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        prepare(node);
     }
     group.start_all();
     group.nodes.iter().for_each(answers);
@@ -164,6 +170,89 @@ fn what_cannot_be_taken_back_exactly_is_refused_or_copied() {
         }
         a.agent().run("stop").ok();
     }
+}
+
+/// The agent logs in with the account that the shipped file makes, and with nothing else.
+fn reign_of_the_documented_account() -> Group {
+    const PASSWORD: &str = "Amsel-Agent-7";
+    let own_account = |node: &Node| {
+        let file = match node.server {
+            Server::MariaDb => include_str!("../../../../crm-snippets/server/mysql-accounts-mariadb.sql"),
+            Server::MySql | Server::MySql80 => include_str!("../../../../crm-snippets/server/mysql-accounts-mysql.sql"),
+            Server::MySql57 | Server::MySql56 => include_str!("../../../../crm-snippets/server/mysql-accounts-mysql57.sql"),
+        };
+        let text: Vec<&str> = file.lines().filter(|line| !line.starts_with("--")).collect();
+        let text = text.join(" ").replace("ANOTHER PASSWORD", PASSWORD);
+        node.run_by_hand();
+        if node.server != Server::MariaDb {
+            // As the option file of the site has them: the account may not.
+            let words = if node.server.says_source() { ["source", "replica"] } else { ["master", "slave"] };
+            let install = |word: &&str| format!("INSTALL PLUGIN rpl_semi_sync_{word} SONAME 'semisync_{word}.so'");
+            words.iter().for_each(|word| node.must(&[&install(word)]));
+        }
+        node.must(&text.split(';').map(str::trim).filter(|statement| !statement.is_empty()).collect::<Vec<_>>());
+        testkit::signal(node.process().pid, testkit::Signal::SIGTERM);
+        eventually("it has ended", || node.servers().is_empty());
+    };
+    reign_after(&[("rejoin", "rewind"), ("test_user", "systole"), ("test_passwd", PASSWORD)], own_account)
+}
+
+#[test]
+fn a_rewind_needs_no_more_than_the_documented_account() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = reign_of_the_documented_account();
+    let (a, b) = (group.node("a"), group.node("b"));
+    diverge(&group, "a", "b", &TAIL, "COMMIT");
+    start(&group, "a", "b");
+    whole(&group, "a", "b");
+    assert!(!a.has("of the tail") && a.has("goes"));
+    a.agent().variable("OCF_CHECK_LEVEL", "10").run("validate-all").ok();
+    // What an account may not see would look as if it were not there: rows of another table that went with these.
+    b.must(&[
+        "CREATE TABLE t.parent (n INT PRIMARY KEY)",
+        "CREATE TABLE t.child (n INT PRIMARY KEY, f INT, FOREIGN KEY (f) REFERENCES t.parent (n) ON DELETE CASCADE)",
+        "INSERT INTO t.parent VALUES (1)",
+        "INSERT INTO t.child VALUES (1, 1)",
+    ]);
+    diverge(&group, "b", "a", &[], "DELETE FROM t.parent");
+    start(&group, "b", "a");
+    says(b, "rows of t.child may have changed with those of t.parent");
+}
+
+/// It began, and the server refused a statement in the middle of it.
+#[test]
+fn without_a_privilege_nothing_is_touched() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = reign_of_the_documented_account();
+    let a = group.node("a");
+    let replay = if a.server == Server::MariaDb { "BINLOG REPLAY" } else { "BINLOG_ADMIN" };
+    let ours = r"ON `systole\_rewind`.*";
+    a.must(&[
+        "SET SESSION sql_log_bin=0",
+        &format!("REVOKE {replay} ON *.* FROM systole@localhost"),
+        &format!("REVOKE DROP {ours} FROM systole@localhost"),
+    ]);
+    let grants = [format!("GRANT {replay} ON *.* TO systole@localhost"), format!("GRANT DROP {ours} TO systole@localhost")];
+    let words = ["the account systole lacks what taking back needs", &grants[0], &grants[1]];
+    a.agent().variable("OCF_CHECK_LEVEL", "10").run("validate-all").refused(5, &words);
+    diverge(&group, "a", "b", &TAIL, "COMMIT");
+    start(&group, "a", "b");
+    words.iter().for_each(|words| says(a, words));
+    assert!(
+        a.has("of the tail") && !kept(a).iter().any(|name| name.contains("taken-back") || name.contains("not-complete")),
+        "{:?}",
+        kept(a)
+    );
+    let open = if a.server.closes_for_administrators() { "SET GLOBAL super_read_only=0" } else { "DO 1" };
+    let close = if a.server.closes_for_administrators() { "SET GLOBAL super_read_only=1" } else { "DO 1" };
+    a.must(&[open, "SET SESSION sql_log_bin=0", &grants[0], &grants[1], close]);
+    a.agent().run("stop").ok();
+    start(&group, "a", "b");
+    whole(&group, "a", "b");
 }
 
 /// Whoever wrote it was told that it is done.
