@@ -279,7 +279,7 @@ impl MySql {
         let Some(record) = self.record()? else { return Err(Halt::refused("no primary is recorded")) };
         let seen = server.observe()?;
         let index = server.log_index()?;
-        let limits = Limits { transactions: self.params.rewind_limit, bytes: MOST_BYTES };
+        let limits = Limits { transactions: self.params.rewind_limit, bytes: MOST_BYTES, rows: self.params.rewind_rows };
         let is_common = |gtid: &str| reign::is_common(gtid, &record);
         let tail = self
             .files(|files| Ok(Tail::read(files, &index, limits, &is_common)))
@@ -294,7 +294,7 @@ impl MySql {
         let me = self.node()?;
         reign::may_take_back(self.read_reign().as_ref(), &record, me, &seen.server, |note| Written::of(&tail, note))
             .map_err(|denial| Halt::refused(denial.to_string()))?;
-        let plan = Plan::of(&tail)?;
+        let plan = Plan::of(&tail, limits)?;
         rewind::check(&mut Administrator(server), &plan)?;
         let mut primary = self.ask_primary(context, &record)?;
         for touches in &plan.tables {

@@ -20,7 +20,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// What reading the log and printing it may take.
 const READING: Duration = Duration::from_secs(25);
 /// How much of a log is shown. What a crash leaves is a few transactions.
-const SHOWN: Limits = Limits { transactions: 500, bytes: 4 << 20 };
+const SHOWN: Limits = Limits { transactions: 500, bytes: 4 << 20, rows: usize::MAX };
 
 /// What only this server holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

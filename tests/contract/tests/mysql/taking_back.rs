@@ -391,6 +391,24 @@ fn an_election_says_that_it_is_in_the_middle() {
     group.promote("a", &["a"]).refused(1, &["is not ended there; wait: systole status shows how far it is"]);
 }
 
+/// One transaction of all rows of a site would be taken back for hours.
+#[test]
+fn more_rows_than_rewind_rows_are_not_taken_back() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = reign(&[("rejoin", "rewind"), ("rewind_rows", "2")]);
+    diverge(&group, "a", "b", &TAIL, "COMMIT");
+    start(&group, "a", "b");
+    let a = group.node("a");
+    says(a, "3 rows would have to be taken back, and rewind_rows allows 2");
+    assert!(a.has("of the tail") && !kept(a).iter().any(|name| name.contains("taken-back")), "{:?}", kept(a));
+    a.agent().run("stop").ok();
+    let allowed = a.agent().parameter("rewind_rows", "3");
+    allowed.clone().lists(&lists("b", "a"), group.spelling).run("start").ok();
+    whole(&group, "a", "b");
+}
+
 /// What is compared afterwards has to be there.
 #[test]
 fn what_cannot_be_compared_with_the_primarys_is_not_taken_back() {
