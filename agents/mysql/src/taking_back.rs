@@ -27,6 +27,10 @@ use crate::server::{Fault, Server};
 const LONGEST_NOTE: u64 = 256 * 1024 * 1024;
 /// More than all that is taken back: what clients commit in a moment is a part of this. Bytes.
 const MOST_BYTES: usize = 64 << 20;
+/// The note of a reign, beside the data.
+pub(crate) const REIGN: &str = "reign";
+/// The note of the names of MariaDB's transactions that were taken back.
+pub(crate) const GIVEN_UP: &str = "names-that-were-taken-back";
 /// What another rewind has left.
 const OF_ANOTHER: &str = "the database systole_rewind holds the mark of another server's rewind: SET sql_log_bin=0 and DROP DATABASE systole_rewind, \
                           when the data of this server are known to be whole";
@@ -135,7 +139,7 @@ impl MySql {
     }
 
     fn reign_note(&self) -> PathBuf {
-        self.kept_directory().join("reign")
+        self.kept_directory().join(REIGN)
     }
 
     /// Notes beside the data that this server reigns.
@@ -155,7 +159,7 @@ impl MySql {
     }
 
     fn given_up_note(&self) -> PathBuf {
-        self.kept_directory().join("names-that-were-taken-back")
+        self.kept_directory().join(GIVEN_UP)
     }
 
     /// The names of MariaDB's transactions that were taken back here; `?` when they cannot be read.

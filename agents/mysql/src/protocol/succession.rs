@@ -205,9 +205,7 @@ impl Instance<'_> {
 
     /// Whether this server would give names of transactions again that were taken back here.
     async fn reuses_names(&mut self, seen: &Observation) -> bool {
-        if !self.params().rejoin.takes_back() {
-            return false;
-        }
+        // Whatever `rejoin` says by now: the names were given, and another server may hold them.
         let given_up = self.texts(OfHost::GivenUp).await;
         // What cannot be read may be anything.
         given_up.iter().any(|text| Gtids::parse_any(text).map_or(true, |names| seen.executed.may_give_again(&names)))

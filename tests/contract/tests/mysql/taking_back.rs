@@ -409,6 +409,35 @@ fn more_rows_than_rewind_rows_are_not_taken_back() {
     whole(&group, "a", "b");
 }
 
+/// Another server may hold what had these names, whatever the parameter says by now.
+#[test]
+fn names_that_were_taken_back_count_when_rejoin_is_set_back() {
+    if Server::here() != Server::MariaDb {
+        return;
+    }
+    let mut group = reign(&[("rejoin", "rewind")]);
+    group.node("a").agent().run("monitor").expect(&[8]);
+    let names = group.node("a").data().with_file_name("data.systole-kept").join("names-that-were-taken-back");
+    let server = group.node("a").variable("server_id");
+    std::fs::write(&names, format!("0-{server}-9999")).unwrap();
+    group.node("a").give(&names);
+    group.node("a").kill_server();
+    group.node("a").agent().run("stop").ok();
+    group.node("b").kill_server();
+    group.node("b").agent().run("stop").ok();
+    for node in &mut group.nodes {
+        node.parameters = vec![("rejoin", "refuse".to_owned())];
+    }
+    let a = group.node("a");
+    a.start();
+    answers(a);
+    let _ = std::fs::remove_file(a.directory.join("ha.log"));
+    let _ = group.promote("a", &["a"]);
+    let log = a.log();
+    let position = log.lines().find_map(|line| line.split_once("position for the next promotion: ")).map(|(_, text)| text.to_owned());
+    assert!(position.as_ref().is_some_and(|text| text.split('|').nth(1).is_some_and(|flags| flags.contains('r'))), "{position:?}\n{log}");
+}
+
 /// What is compared afterwards has to be there.
 #[test]
 fn what_cannot_be_compared_with_the_primarys_is_not_taken_back() {
