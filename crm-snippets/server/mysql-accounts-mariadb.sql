@@ -33,6 +33,10 @@ GRANT READ_ONLY ADMIN ON *.* TO 'systole'@'localhost';
 GRANT PROCESS, CONNECTION ADMIN ON *.* TO 'systole'@'localhost';
 -- FLUSH USER_RESOURCES, which waits until the replicas have everything before it; RESET SLAVE.
 GRANT RELOAD ON *.* TO 'systole'@'localhost';
+-- With rejoin=rewind: take back what nobody was told of. BINLOG ADMIN: without a log. BINLOG REPLAY: apply events.
+-- SELECT: compare the rows with the log. REFERENCES: see which foreign keys cascade. What is its own is in a schema of its own.
+GRANT BINLOG ADMIN, BINLOG REPLAY, SELECT, REFERENCES ON *.* TO 'systole'@'localhost';
+GRANT CREATE, DROP, INSERT, SELECT ON `systole\_rewind`.* TO 'systole'@'localhost';
 -- Only with event_scheduler=yes:
 -- GRANT SUPER ON *.* TO 'systole'@'localhost';
 -- Only with test_table:

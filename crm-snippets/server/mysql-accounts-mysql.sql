@@ -38,6 +38,10 @@ GRANT PROCESS, CONNECTION_ADMIN, SYSTEM_USER ON *.* TO 'systole'@'localhost';
 GRANT RELOAD ON *.* TO 'systole'@'localhost';
 -- The threads that apply.
 GRANT SELECT ON performance_schema.* TO 'systole'@'localhost';
+-- With rejoin=rewind: take back what nobody was told of. BINLOG_ADMIN: apply events.
+-- SELECT: compare the rows with the log. REFERENCES: see which foreign keys cascade. What is its own is in a schema of its own.
+GRANT BINLOG_ADMIN, SELECT, REFERENCES ON *.* TO 'systole'@'localhost';
+GRANT CREATE, DROP, INSERT, SELECT ON `systole\_rewind`.* TO 'systole'@'localhost';
 -- Be replaced by a copy of the primary: only with rejoin=clone and rewind-or-clone.
 GRANT CLONE_ADMIN ON *.* TO 'systole'@'localhost';
 -- Only where the plugins are not loaded by the option file:

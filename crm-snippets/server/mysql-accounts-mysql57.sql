@@ -30,6 +30,10 @@ ALTER USER 'systole'@'localhost' IDENTIFIED BY 'ANOTHER PASSWORD' ACCOUNT UNLOCK
 GRANT SUPER, RELOAD, PROCESS, REPLICATION CLIENT, REPLICATION SLAVE ON *.* TO 'systole'@'localhost';
 -- The threads that apply.
 GRANT SELECT ON performance_schema.* TO 'systole'@'localhost';
+-- With rejoin=rewind: take back what nobody was told of.
+-- SELECT: compare the rows with the log. REFERENCES: see which foreign keys cascade. What is its own is in a schema of its own.
+GRANT SELECT, REFERENCES ON *.* TO 'systole'@'localhost';
+GRANT CREATE, DROP, INSERT, SELECT ON `systole\_rewind`.* TO 'systole'@'localhost';
 -- Only where the plugins are not loaded by the option file:
 -- GRANT INSERT ON mysql.plugin TO 'systole'@'localhost';
 -- Only with test_table:

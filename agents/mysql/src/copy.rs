@@ -14,6 +14,7 @@ use crate::gtid::Flavour;
 use crate::limits;
 use crate::record::Record;
 use crate::rejoin::Rejoining;
+use crate::rewind::TAKEN_BACK;
 use crate::server::{CLONED_AND_ENDS, Fault, Places, Server};
 
 /// What is left free on a disk that binary logs are copied to. Bytes.
@@ -25,6 +26,8 @@ const TURN: &str = "copying";
 const CHECK: &str = "--check";
 /// More than any note beside the data. Bytes.
 const LONGEST_NOTE: u64 = 64 * 1024;
+/// The notes beside the data that are there when nothing is under way.
+pub(crate) const NOTES: [&str; 2] = [crate::taking_back::REIGN, crate::taking_back::GIVEN_UP];
 /// Where binary logs are kept that are outside of the data directory.
 const KEPT: &str = "systole-kept";
 
@@ -76,6 +79,11 @@ enum Copied {
     ByPlugin(Row),
     /// With the GTIDs that it holds, which the data do not say.
     ByProgram(String),
+}
+
+/// Whether a file that is kept beside the data is a binary log: no transaction by itself, and none of the notes.
+fn is_kept_log(name: &str) -> bool {
+    !(name.starts_with(TAKEN_BACK) || NOTES.contains(&name) || name.ends_with("-is-not-complete"))
 }
 
 impl MySql {
@@ -192,8 +200,18 @@ impl MySql {
 
     /// Where binary logs were kept that only this server had, when there are any.
     pub(crate) fn kept_logs(&self) -> Option<PathBuf> {
-        let kept = [self.kept_directory()];
-        kept.into_iter().find(|path| self.files(|files| Ok(!files.directory(path)?.names()?.is_empty())).unwrap_or(false))
+        self.kept_names().iter().any(|name| is_kept_log(name)).then(|| self.kept_directory())
+    }
+
+    /// How many transactions were taken back here and are kept, and where.
+    pub(crate) fn kept_transactions(&self) -> Option<(usize, PathBuf)> {
+        let count = self.kept_names().iter().filter(|name| name.starts_with(TAKEN_BACK)).count();
+        (count > 0).then(|| (count, self.kept_directory()))
+    }
+
+    fn kept_names(&self) -> Vec<String> {
+        let names = self.files(|files| files.directory(&self.kept_directory())?.names()).unwrap_or_default();
+        names.into_iter().map(|name| name.to_string_lossy().into_owned()).collect()
     }
 
     /// Replaces the data of the running server by the primary's, starts it again and lets it follow.
@@ -473,6 +491,19 @@ fn position_in(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::disallowed_methods, reason = "the tests' own files")]
+
+    /// A server with nothing but these was said to have binary logs from before a copy.
+    #[test]
+    fn a_note_and_a_transaction_that_was_taken_back_are_no_binary_logs() {
+        let others =
+            ["reign", "names-that-were-taken-back", "taking-back-is-not-complete", "copy-is-not-complete", "taken-back-r0001-0-1-7"];
+        for name in others {
+            assert!(!super::is_kept_log(name), "{name}");
+        }
+        for name in ["binlog.000007", "taken-logs.000001", "reigns.000001"] {
+            assert!(super::is_kept_log(name), "{name}");
+        }
+    }
 
     use super::*;
     use process::Account;

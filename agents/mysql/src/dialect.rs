@@ -228,6 +228,15 @@ impl Dialect {
         }
     }
 
+    /// What it needs besides to take transactions back, on all schemas. REFERENCES lets it see foreign keys, and nothing else.
+    pub(crate) fn privileges_to_take_back(&self) -> &'static [&'static [&'static str]] {
+        match (self.flavour, self.public_keys) {
+            (Flavour::MySql, true) => &[&["BINLOG_ADMIN", "REPLICATION_APPLIER", "SUPER"], &["SELECT"], &["REFERENCES"]],
+            (Flavour::MySql, false) => &[&["SELECT"], &["REFERENCES"]],
+            (Flavour::MariaDb, _) => &[&["BINLOG ADMIN"], &["BINLOG REPLAY"], &["SELECT"], &["REFERENCES"]],
+        }
+    }
+
     /// What a look at the server asks for; the columns are read by `Observation`.
     pub(crate) fn observe(&self) -> String {
         let mut columns =

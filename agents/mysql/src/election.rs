@@ -31,6 +31,19 @@ pub(crate) enum Unfit {
     Unasked,
     /// Its settings break what clients are promised.
     Unsound,
+    /// A copy of the primary's data, or taking back what that one does not have, was begun there and is not ended: its data are neither the old
+    /// nor the new ones, whatever its GTIDs say.
+    Rejoining,
+}
+
+impl Unfit {
+    /// Whether the sets of such a server count nevertheless.
+    pub(crate) fn speaks(self) -> bool {
+        match self {
+            Self::NoServer | Self::Recovering | Self::Unasked | Self::Rejoining => false,
+            Self::Unsound => true,
+        }
+    }
 }
 
 /// Since when a server may acknowledge.
@@ -171,6 +184,7 @@ impl Position {
                 Unfit::Recovering => 'R',
                 Unfit::Unasked => 'U',
                 Unfit::Unsound => 'X',
+                Unfit::Rejoining => 'W',
             });
         }
         let dash = || "-".to_owned();
@@ -196,6 +210,7 @@ impl Position {
                 'R' => unfit = Some(Unfit::Recovering),
                 'U' => unfit = Some(Unfit::Unasked),
                 'X' => unfit = Some(Unfit::Unsound),
+                'W' => unfit = Some(Unfit::Rejoining),
                 _ => return None,
             }
         }
@@ -219,9 +234,9 @@ impl Position {
         self.received.as_ref().map_or_else(|| self.executed.clone(), |received| self.executed.union(received))
     }
 
-    /// Whether its sets are known. Wrong settings make it no candidate, and do not make its data unknown.
+    /// Whether its sets are known, and say what its data are. Wrong settings make it no candidate, and do not make its data unknown.
     pub(crate) fn speaks(&self) -> bool {
-        !matches!(self.unfit, Some(Unfit::NoServer | Unfit::Recovering | Unfit::Unasked))
+        self.unfit.is_none_or(Unfit::speaks)
     }
 
     /// What it holds without the primary ever having had it. Each part by itself: in MariaDB the newest
@@ -433,6 +448,10 @@ pub(crate) fn remedy(why: Unfit) -> &'static str {
         Unfit::Recovering => "it recovers from a crash; wait",
         Unfit::Unasked => "its server is alive and could not be asked; correct what its monitor says, and wait",
         Unfit::Unsound => "its settings break the promise to clients; write the line that its monitor names",
+        Unfit::Rejoining => {
+            "a copy of the primary's data, or taking back what that one does not have, is not ended there; wait: systole status shows how far it \
+             is, and where it failed what to do"
+        }
     }
 }
 

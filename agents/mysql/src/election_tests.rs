@@ -295,6 +295,24 @@ fn after_a_crash() {
             ),
             ("does not run", "b", vec![("b", dead())], "!does not run"),
             ("recovers", "b", vec![("b", unfit(Unfit::Recovering, back("")))], "!wait"),
+            (
+                "is made to follow again, and asks",
+                "b",
+                vec![("b", unfit(Unfit::Rejoining, at("A:1-9", ""))), ("c", at("A:1-9", ""))],
+                "!b cannot be promoted: a copy of the primary's data, or taking back",
+            ),
+            (
+                "is made to follow again: its sets say nothing",
+                "b",
+                vec![("a", dead()), ("b", at("A:1-8", "")), ("c", unfit(Unfit::Rejoining, at("A:1-9", "")))],
+                "!only on c (a copy of the primary's data, or taking back what that one does not have, is not ended there; wait",
+            ),
+            (
+                "is made to follow again: nobody is owed what it holds",
+                "b",
+                vec![("a", kept("A:1-9")), ("b", at("A:1-9", "")), ("c", unfit(Unfit::Rejoining, at("A:1-10", "")))],
+                "+",
+            ),
             ("not heard itself", "b", vec![("c", at("A:1-9", ""))], "!the position of b itself"),
             ("preference 0", "b", vec![("b", unfit(Unfit::Unsound, at("A:1-9", ""))), ("c", at("A:1-9", ""))], "!settings break"),
             (
@@ -349,6 +367,12 @@ fn an_operators_decision_is_followed() {
             ("another asks", "a", vec![("a", back("A:1-9")), ("b", back("B:1"))], "b"),
             ("it does not run", "a", vec![("a", back("A:1-9")), ("b", unfit(Unfit::NoServer, back("")))], "!decide again with: DECIDE"),
             ("it is not heard", "a", vec![("a", back("A:1-9"))], "!nothing was heard of it"),
+            (
+                "it is made to follow again",
+                "a",
+                vec![("a", back("A:1-9")), ("b", unfit(Unfit::Rejoining, back("B:1")))],
+                "!cannot be promoted (a copy of the primary's data, or taking back",
+            ),
         ],
     );
 }
@@ -695,7 +719,7 @@ proptest! {
     fn a_position_reads_back(
         round in "[0-9]{1,5}\\.[0-9]{1,5}-[0-9a-z.-]{0,12}", complete: bool, kept: bool, untouched: bool, cramped: bool, reuses: bool, priority: u32,
         acknowledging in proptest::option::of((any::<(u64, u64)>(), gtids())), executed in gtids(), received in proptest::option::of(gtids()),
-        unfit in proptest::option::of(prop_oneof![Just(Unfit::NoServer), Just(Unfit::Recovering), Just(Unfit::Unsound), Just(Unfit::Unasked)]),
+        unfit in proptest::option::of(prop_oneof![Just(Unfit::NoServer), Just(Unfit::Recovering), Just(Unfit::Unsound), Just(Unfit::Unasked), Just(Unfit::Rejoining)]),
     ) {
         let acknowledging = acknowledging.map(|((epoch, change), mark)| Acknowledging { stamp: stamp(epoch, change), mark });
         let position = Position { round, complete, kept, untouched, cramped, reuses, priority, acknowledging, executed, received, unfit };
@@ -703,7 +727,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_read_without_a_panic(text in "[0-9a-fckufDRNX|.:-]{0,80}|([0-9.a-]{0,6}\\|){6}[0-9-]{0,9}|\\PC{0,40}") {
+    fn any_text_is_read_without_a_panic(text in "[0-9a-fckufDRNXW|.:-]{0,80}|([0-9.a-]{0,6}\\|){6}[0-9-]{0,9}|\\PC{0,40}") {
         crate::parsers::position(&text);
     }
 }

@@ -19,6 +19,7 @@ mod params;
 pub mod parsers;
 mod preference;
 mod premises;
+mod privileges;
 mod protocol;
 mod record;
 mod reign;

@@ -45,7 +45,7 @@ impl Operator for MySqlOperator {
 
     fn published(&self, text: &str) -> Option<Published> {
         let position = Position::parse(text)?;
-        let silent = matches!(position.unfit, Some(Unfit::NoServer | Unfit::Recovering | Unfit::Unasked));
+        let silent = !position.speaks();
         Some(Published {
             round: position.round,
             executed: (!silent).then(|| position.executed.to_string()),
@@ -214,6 +214,10 @@ mod tests {
         let silent = Position::nowhere("7.3-a", Unfit::Unasked).print();
         assert_eq!(MySqlOperator.excess(&silent, &position("0-1-9", "")), None);
         assert_eq!(MySqlOperator.excess(&position("0-1-9", ""), &silent), None);
+        let rejoining = Position { unfit: Some(Unfit::Rejoining), ..Position::parse(&position("0-1-9", "")).unwrap() }.print();
+        assert_eq!(MySqlOperator.excess(&rejoining, &position("0-1-9", "")), None, "its data are neither the old nor the new ones");
+        let shown = MySqlOperator.published(&rejoining).unwrap();
+        assert!(shown.executed.is_none() && shown.unfit.is_some_and(|why| why.contains("systole status shows how far")), "{shown:?}");
     }
 
     #[test]

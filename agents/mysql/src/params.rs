@@ -101,6 +101,11 @@ const REWIND_LIMIT: Parameter =
         .or("1000")
         .reloadable()
         .about("With rejoin=rewind and rejoin=rewind-or-clone: how many transactions are taken back at most. As many as clients commit at the same moment are usual; more of them are a sign of something else, which somebody should look at.");
+const REWIND_ROWS: Parameter =
+    Parameter::new("rewind_rows", Kind::Integer { min: 1, max: 100_000_000 }, "most rows that are taken back")
+        .or("100000")
+        .reloadable()
+        .about("With rejoin=rewind and rejoin=rewind-or-clone: how many rows the transactions that are taken back may have changed, all together. They are put back in one transaction, which holds their locks and their undo log until it ends; a copy is quicker at some point.");
 const COPY_PROGRAM: Parameter = Parameter::new("copy_program", Kind::Path, "copies a MariaDB from another node")
     .or("/usr/libexec/systole/systole-copy-mariadb")
     .reloadable()
@@ -143,6 +148,7 @@ pub(crate) const ALL: &[Parameter] = &[
     ACKNOWLEDGEMENTS,
     REJOIN,
     REWIND_LIMIT,
+    REWIND_ROWS,
     COPY_PROGRAM,
     EVENT_SCHEDULER,
     HAPROXY_DRAIN,
@@ -211,6 +217,7 @@ pub(crate) struct Params {
     pub(crate) rejoin: Rejoin,
     /// How many transactions are taken back at most.
     pub(crate) rewind_limit: usize,
+    pub(crate) rewind_rows: usize,
     pub(crate) copy_program: PathBuf,
     pub(crate) event_scheduler: bool,
     /// The HAProxy of this node, which is told of a planned move.
@@ -267,6 +274,7 @@ impl Params {
             acknowledgements: usize::try_from(values.integer(&ACKNOWLEDGEMENTS)).unwrap_or(1),
             rejoin: values.choice(&REJOIN, &REJOINS, Rejoin::Refuse),
             rewind_limit: usize::try_from(values.integer(&REWIND_LIMIT)).unwrap_or(1),
+            rewind_rows: usize::try_from(values.integer(&REWIND_ROWS)).unwrap_or(1),
             copy_program: path(&COPY_PROGRAM),
             event_scheduler: values.boolean(&EVENT_SCHEDULER),
             drain,

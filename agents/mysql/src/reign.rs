@@ -5,6 +5,10 @@
 //! end of the log of a server that reigned in such an epoch may go, as far as it was written in that reign: what somebody wrote there by hand
 //! before or after it was answered at once. The record does not say what a server wrote when: a primary notes beside its data that it reigns,
 //! and in which file of its log ([`Note`]), and the log says where a process of the server ended, and how.
+//!
+//! The disk of the dead primary has no part in this, so a relaxed one (`sync_binlog`, `innodb_flush_log_at_trx_commit`) breaks no account: clients
+//! are told when replicas have acknowledged, whatever that disk holds; and who was elected by what that disk holds has all of it, so that there is
+//! no tail. It can only have lost something of a tail. docs/decisions/0042 goes through the cases.
 
 use std::fmt;
 

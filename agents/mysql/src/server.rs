@@ -20,6 +20,7 @@ use crate::dialect::{Dialect, Row, Source, is_client, probe, waits_for_a_lock, w
 use crate::gtid::Gtids;
 use crate::limits;
 use crate::observation::{Observation, Replica};
+use crate::privileges::Granted;
 
 /// Why the server did not answer as asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -213,7 +214,13 @@ impl Server {
         self.rows_within(sql, self.limit)
     }
 
-    /// The same within another limit.
+    /// What the account of this connection was granted.
+    pub(crate) fn granted(&mut self) -> Result<Granted, Fault> {
+        let lines: Vec<String> = self.rows("SHOW GRANTS")?.into_iter().flat_map(Row::into_values).collect();
+        Ok(Granted::of(lines.iter().map(String::as_str)))
+    }
+
+    /// The same as [`Self::rows`] within another limit.
     pub(crate) fn rows_within(&mut self, sql: &str, limit: Duration) -> Result<Vec<Row>, Fault> {
         let Some(conn) = self.conn.as_mut() else { return Err(Fault::Silent("the connection was given up".into())) };
         let limit = self.deadline.map_or(limit, |deadline| limits::step(limit, deadline.left()));

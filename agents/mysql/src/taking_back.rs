@@ -27,6 +27,10 @@ use crate::server::{Fault, Server};
 const LONGEST_NOTE: u64 = 256 * 1024 * 1024;
 /// More than all that is taken back: what clients commit in a moment is a part of this. Bytes.
 const MOST_BYTES: usize = 64 << 20;
+/// The note of a reign, beside the data.
+pub(crate) const REIGN: &str = "reign";
+/// The note of the names of MariaDB's transactions that were taken back.
+pub(crate) const GIVEN_UP: &str = "names-that-were-taken-back";
 /// What another rewind has left.
 const OF_ANOTHER: &str = "the database systole_rewind holds the mark of another server's rewind: SET sql_log_bin=0 and DROP DATABASE systole_rewind, \
                           when the data of this server are known to be whole";
@@ -135,7 +139,7 @@ impl MySql {
     }
 
     fn reign_note(&self) -> PathBuf {
-        self.kept_directory().join("reign")
+        self.kept_directory().join(REIGN)
     }
 
     /// Notes beside the data that this server reigns.
@@ -155,7 +159,7 @@ impl MySql {
     }
 
     fn given_up_note(&self) -> PathBuf {
-        self.kept_directory().join("names-that-were-taken-back")
+        self.kept_directory().join(GIVEN_UP)
     }
 
     /// The names of MariaDB's transactions that were taken back here; `?` when they cannot be read.
@@ -194,6 +198,9 @@ impl MySql {
         if let Some(table) = begun.as_ref().and_then(|rewind| rewind.differs.as_ref()) {
             return Err(Halt::refused(differs(table)));
         }
+        if begun.is_some() {
+            self.demand_privileges(&mut server)?;
+        }
         self.rest(&mut server)?;
         let progress = rewind::progress(&mut Administrator(&mut server)).map_err(failed)?;
         let rewind = match (progress, begun) {
@@ -214,6 +221,7 @@ impl MySql {
                         server.run_all(server.dialect().let_administrators_write(false))?;
                         let Some(diverged) = self.diverged(context, server, primary)? else { return Ok(()) };
                         server = diverged;
+                        self.demand_privileges(&mut server)?;
                         server.run_all(server.dialect().let_administrators_write(true))?;
                         self.begin(context, &mut server)?
                     }
@@ -226,10 +234,22 @@ impl MySql {
         self.prove(context, server, &rewind)
     }
 
+    /// Before anything is touched: a table that the account may not see looks as if it were not there, and so does a foreign key.
+    fn demand_privileges(&self, server: &mut Server) -> Result<(), Halt> {
+        let granted = server.granted()?;
+        match granted.missing_to_take_back(server.dialect(), &self.params.test_user) {
+            None => Ok(()),
+            Some(missing) => Err(Halt::refused(missing)),
+        }
+    }
+
     /// Closed but for administrators, and following nobody. Events do not run on what is no primary.
     fn rest(&self, server: &mut Server) -> Outcome {
         server.run(server.dialect().close_writes())?;
-        server.run(server.dialect().event_scheduler(false))?;
+        // To switch it off needs SUPER on MariaDB, and on a replica it is off.
+        if server.observe()?.events_run {
+            server.run(server.dialect().event_scheduler(false))?;
+        }
         server.run_within(server.dialect().stop_replica(), limits::STOPPING)?;
         Ok(server.run_all(server.dialect().let_administrators_write(true))?)
     }
@@ -263,7 +283,7 @@ impl MySql {
         let Some(record) = self.record()? else { return Err(Halt::refused("no primary is recorded")) };
         let seen = server.observe()?;
         let index = server.log_index()?;
-        let limits = Limits { transactions: self.params.rewind_limit, bytes: MOST_BYTES };
+        let limits = Limits { transactions: self.params.rewind_limit, bytes: MOST_BYTES, rows: self.params.rewind_rows };
         let is_common = |gtid: &str| reign::is_common(gtid, &record);
         let tail = self
             .files(|files| Ok(Tail::read(files, &index, limits, &is_common)))
@@ -278,7 +298,7 @@ impl MySql {
         let me = self.node()?;
         reign::may_take_back(self.read_reign().as_ref(), &record, me, &seen.server, |note| Written::of(&tail, note))
             .map_err(|denial| Halt::refused(denial.to_string()))?;
-        let plan = Plan::of(&tail)?;
+        let plan = Plan::of(&tail, limits)?;
         rewind::check(&mut Administrator(server), &plan)?;
         let mut primary = self.ask_primary(context, &record)?;
         for touches in &plan.tables {

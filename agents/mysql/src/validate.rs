@@ -7,7 +7,7 @@ use ocf::{Context, Failure, Outcome};
 use promotable::{is_placeholder, read_secret};
 
 use crate::agent::MySql;
-use crate::dialect::{Dialect, Row, quoted};
+use crate::dialect::{Row, quoted};
 use crate::limits;
 use crate::params::Params;
 use crate::premises;
@@ -39,8 +39,11 @@ impl MySql {
         if self.params.rejoin.takes_back() {
             findings.extend(self.check_rewind(context, &mut server)?);
         }
-        let grants: Vec<String> = server.rows("SHOW GRANTS")?.into_iter().flat_map(std::collections::BTreeMap::into_values).collect();
-        if let Some(missing) = missing_privileges(server.dialect(), &grants) {
+        let granted = server.granted()?;
+        if self.params.rejoin.takes_back() {
+            findings.extend(granted.missing_to_take_back(server.dialect(), &self.params.test_user));
+        }
+        if let Some(missing) = granted.missing(server.dialect()) {
             findings.push(format!(
                 "the account {user} lacks {missing}: GRANT {missing} ON *.* TO {user}@localhost, as in mysql-accounts-*.sql",
                 user = self.params.test_user
@@ -161,18 +164,6 @@ pub(crate) fn not_its_data(datadir: &std::path::Path, why: &std::io::Error, user
     Failure::permission(format!("datadir {}: {why}; give it to user {user}", datadir.display()))
 }
 
-/// The privileges that are not granted, by the text of the grants.
-fn missing_privileges(dialect: &Dialect, grants: &[String]) -> Option<String> {
-    let global: Vec<&str> = grants.iter().filter_map(|g| g.strip_prefix("GRANT ")?.split_once(" ON *.* ")).map(|(list, _)| list).collect();
-    let granted: Vec<&str> = global.iter().flat_map(|list| list.split(',')).map(str::trim).collect();
-    if granted.contains(&"ALL PRIVILEGES") {
-        return None;
-    }
-    let missing: Vec<&str> =
-        dialect.privileges().iter().filter(|any| !any.iter().any(|p| granted.contains(p))).filter_map(|any| any.first().copied()).collect();
-    (!missing.is_empty()).then(|| missing.join(", "))
-}
-
 /// What keeps replicas from this server when it is the primary. Through tunnels it may be right.
 fn unreachable(variables: &Row, params: &Params) -> Vec<String> {
     let value = |name: &str| variables.get(name).map(String::as_str).unwrap_or_default();
@@ -285,18 +276,6 @@ fn connections(rows: &[Row]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_not_granted_is_named() {
-        let dialect = Dialect::unknown();
-        let grants = |text: &str| missing_privileges(&dialect, &[text.to_owned()]);
-        assert_eq!(grants("GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` WITH GRANT OPTION"), None);
-        assert_eq!(
-            grants("GRANT RELOAD, PROCESS, SUPER, REPLICATION CLIENT ON *.* TO `systole`@`localhost`").as_deref(),
-            Some("REPLICATION SLAVE")
-        );
-        assert!(grants("GRANT ALL PRIVILEGES ON `load`.* TO `x`@`%`").is_some_and(|missing| missing.contains("SUPER")));
-    }
 
     #[test]
     fn a_setting_that_makes_a_rewind_impossible_is_named() {

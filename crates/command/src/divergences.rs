@@ -23,6 +23,8 @@ pub(crate) struct Divergence {
     pub(crate) unread: Option<String>,
     /// Where binary logs were kept before a copy was made.
     pub(crate) kept: Option<String>,
+    /// How many transactions were taken back and are kept, and where.
+    pub(crate) taken_back: Option<(usize, String)>,
     /// Redis: data files that were kept.
     pub(crate) kept_data: Option<Vec<KeptData>>,
 }
@@ -102,6 +104,9 @@ fn of_node(node: &str, divergence: &Divergence, primary: &str) -> String {
     if let Some(kept) = &divergence.kept {
         let _ = writeln!(out, "{node}: the binary logs from before its last copy are in {kept}");
     }
+    if let Some((count, directory)) = &divergence.taken_back {
+        let _ = writeln!(out, "{node}: {count} transactions that were taken back are in {directory}, each as a binary log of its own");
+    }
     for kept in divergence.kept_data.iter().flatten() {
         let what = kept.at_most.map_or_else(
             || "data that could not be compared with the primary's".to_owned(),
@@ -123,6 +128,7 @@ pub(crate) fn tsv(answers: &Answers) -> String {
                 divergence.names.iter().for_each(|names| row("diverged", names));
                 divergence.found.iter().for_each(|gtid| row("transaction", gtid));
                 divergence.kept.iter().for_each(|directory| row("kept", directory));
+                divergence.taken_back.iter().for_each(|(_, directory)| row("taken-back", directory));
                 divergence.kept_data.iter().flatten().for_each(|kept| row("kept", &kept.directory));
             }
         }
@@ -153,6 +159,7 @@ mod tests {
             found: vec!["0-11-101".into()],
             statements: "### INSERT INTO `shop`.`orders`\n###   @1=7\u{1b}[31m\n".into(),
             kept: Some("/var/lib/mysql.systole-kept".into()),
+            taken_back: Some((3, "/var/lib/mysql.systole-kept".into())),
             ..Divergence::default()
         };
         let answers = Answers::from([
@@ -164,6 +171,7 @@ mod tests {
         for line in [
             "a: p does not hold 0-11-101; 1 of that are in its binary log:\n    ### INSERT INTO `shop`.`orders`\n    ###   @1=7?[31m\n",
             "a: the binary logs from before its last copy are in /var/lib/mysql.systole-kept\n",
+            "a: 3 transactions that were taken back are in /var/lib/mysql.systole-kept, each as a binary log of its own\n",
             "b: not known: does not answer over ssh: no route\n",
             "c: holds nothing that p does not hold\n",
         ] {

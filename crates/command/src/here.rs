@@ -60,7 +60,10 @@ fn diverged(name: &str, than: &str) -> Result<Value, String> {
         Kind::MySql => {
             let found = mysql(name)?.only_here(than)?;
             let statements = divergences::readable(&found.statements);
-            Ok(json!({ "names": found.names, "found": found.found, "statements": statements, "unread": found.unread, "kept": found.kept }))
+            Ok(json!({
+                "names": found.names, "found": found.found, "statements": statements, "unread": found.unread, "kept": found.kept,
+                "taken_back": found.taken_back,
+            }))
         }
         Kind::Redis => {
             let kept = redis(name)?.kept()?;

@@ -20,7 +20,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// What reading the log and printing it may take.
 const READING: Duration = Duration::from_secs(25);
 /// How much of a log is shown. What a crash leaves is a few transactions.
-const SHOWN: Limits = Limits { transactions: 500, bytes: 4 << 20 };
+const SHOWN: Limits = Limits { transactions: 500, bytes: 4 << 20, rows: usize::MAX };
 
 /// What only this server holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct OnlyHere {
     pub unread: Option<String>,
     /// Where the binary logs are that were kept before a copy was made, when there are any.
     pub kept: Option<PathBuf>,
+    /// How many transactions were taken back here and are kept, and where.
+    pub taken_back: Option<(usize, PathBuf)>,
 }
 
 /// A transaction that has written and is not committed.
@@ -124,12 +126,12 @@ impl Here {
         let flavour = server.dialect().flavour;
         let others = Gtids::parse(others, flavour)?;
         let mine = server.executed().map_err(|fault| fault.to_string())?;
-        let kept = self.agent.kept_logs();
-        let Some(names) = mine.difference(&others) else { return Ok(OnlyHere { kept, ..OnlyHere::default() }) };
+        let kept_of_it = OnlyHere { kept: self.agent.kept_logs(), taken_back: self.agent.kept_transactions(), ..OnlyHere::default() };
+        let Some(names) = mine.difference(&others) else { return Ok(kept_of_it) };
         let places = server.places().map_err(|fault| fault.to_string())?;
         drop(server);
         let index = places.get("log_bin_basename").map(|base| base.with_file_name(format!("{}.index", name_of(base))));
-        let nothing = OnlyHere { names: Some(names), kept, ..OnlyHere::default() };
+        let nothing = OnlyHere { names: Some(names), ..kept_of_it };
         let Some(index) = index else { return Ok(OnlyHere { unread: Some("the server keeps no binary log".into()), ..nothing }) };
         let is_common = |gtid: &str| Gtids::parse(gtid, flavour).is_ok_and(|one| others.contains(&one));
         let tail = match self.agent.files(|files| Ok(Tail::read(files, &index, SHOWN, &is_common))) {

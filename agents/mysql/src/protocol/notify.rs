@@ -254,7 +254,7 @@ impl Instance<'_> {
     /// Says that this server has no position, and remembers nothing of that.
     async fn have_nothing(&mut self) -> Outcome {
         let round = Record::round(self.record().await?.as_ref());
-        self.perform(OfCluster::Publish(Box::new(Position::nowhere(&round, Unfit::Recovering)))).await
+        self.perform(OfCluster::Publish(Box::new(Position::nowhere(&round, Unfit::Rejoining)))).await
     }
 }
 

@@ -136,7 +136,10 @@ impl Instance<'_> {
     pub(super) async fn position(&mut self, record: Option<&Record>, everything: bool) -> Result<Position, Failure> {
         let round = Record::round(record);
         let nowhere = |unfit| Position::nowhere(&round, unfit);
-        let Some(process) = self.find().await else { return Ok(nowhere(Unfit::NoServer)) };
+        let Some(process) = self.find().await else {
+            // Not "start it": whoever makes it follow again starts it.
+            return Ok(nowhere(if self.rejoin_is_unfinished().await { Unfit::Rejoining } else { Unfit::NoServer }));
+        };
         let why = match self.look(&process, limits::ANSWER_IN_NOTIFICATION).await {
             Sight::Answered(seen, _) => return self.position_at_rest(record, round, seen, everything).await,
             Sight::Engaged(why) | Sight::Working(why) | Sight::Stuck(why) if !self.state.answered() => {
@@ -181,7 +184,7 @@ impl Instance<'_> {
         let memory = self.state.memory.clone();
         let findings = self.findings(&seen).await;
         let unsound = premises::forbidding(&findings, self.wanted()).map(|_| Unfit::Unsound);
-        let unfit = if self.rejoin_is_unfinished().await { Some(Unfit::NoServer) } else { unsound };
+        let unfit = if self.rejoin_is_unfinished().await { Some(Unfit::Rejoining) } else { unsound };
         let recorded = record.filter(|r| self.is_me(&r.node) && r.server.as_ref() == Some(&seen.server));
         let over = self.state.reign_is_over() && seen.closed;
         Ok(Position {
@@ -202,9 +205,7 @@ impl Instance<'_> {
 
     /// Whether this server would give names of transactions again that were taken back here.
     async fn reuses_names(&mut self, seen: &Observation) -> bool {
-        if !self.params().rejoin.takes_back() {
-            return false;
-        }
+        // Whatever `rejoin` says by now: the names were given, and another server may hold them.
         let given_up = self.texts(OfHost::GivenUp).await;
         // What cannot be read may be anything.
         given_up.iter().any(|text| Gtids::parse_any(text).map_or(true, |names| seen.executed.may_give_again(&names)))

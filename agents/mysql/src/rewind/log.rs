@@ -27,6 +27,8 @@ pub struct Limits {
     pub transactions: usize,
     /// Bytes of their events, also of what is compressed in them.
     pub bytes: usize,
+    /// Rows that they touch: all are taken back in one transaction. An update is one.
+    pub rows: usize,
 }
 
 /// A transaction of the tail.

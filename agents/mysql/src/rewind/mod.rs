@@ -21,6 +21,7 @@ pub use apply::{
     Family, Progress, SCHEMA, Session, Touched, abandon, check, common_point, fingerprint, finish, prepare, progress, take_back,
 };
 pub use event::Format;
+pub(crate) use keep::TAKEN_BACK;
 pub use keep::keep;
 pub use log::{Limits, LogFile, Tail, Transaction};
 pub(crate) use plan::read_and_turn;

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use crate::dialect;
 
 use super::event::{Event, Format, kind, statement};
-use super::log::{Tail, Transaction};
+use super::log::{Limits, Tail, Transaction};
 use super::refusal::{Refusal, first_words};
 use super::rows::{Broken, Change, LeftOut, Rows, Table, TableMap, holds_rows, is_empty, table_of};
 
@@ -31,6 +31,9 @@ pub struct Plan {
     left_out: BTreeMap<Table, LeftOut>,
     /// In the order in which they are carried out.
     pub(super) statements: Vec<Inverse>,
+    /// How many rows they touch, and how many they may.
+    rows: usize,
+    most: usize,
 }
 
 /// One statement that takes an event back.
@@ -61,11 +64,12 @@ impl Plan {
     /// What takes this tail back.
     ///
     /// # Errors
-    /// Why it cannot be taken back exactly.
-    pub fn of(tail: &Tail) -> Result<Self, Refusal> {
+    /// Why it cannot be taken back exactly, or touches more rows than `limits` allows.
+    pub fn of(tail: &Tail, limits: Limits) -> Result<Self, Refusal> {
         let format = tail.transactions.first().map(|first| Rc::clone(&first.format));
-        let mut plan =
-            Self { gtids: tail.gtids().map(str::to_owned).collect(), tables: vec![], format, left_out: left_out(tail), statements: vec![] };
+        let gtids = tail.gtids().map(str::to_owned).collect();
+        let (tables, statements, left_out) = (vec![], vec![], left_out(tail));
+        let mut plan = Self { gtids, tables, format, left_out, statements, rows: 0, most: limits.rows };
         for transaction in &tail.transactions {
             // One description of the format is told to the server, for all.
             if plan
@@ -76,6 +80,9 @@ impl Plan {
                 return Err(Refusal::Damaged(transaction.file.clone(), "it is of another version than the file after it".into()));
             }
             plan.add(transaction)?;
+        }
+        if plan.rows > plan.most {
+            return Err(Refusal::TooManyRows(plan.rows, plan.most));
         }
         plan.statements.reverse();
         Ok(plan)
@@ -130,6 +137,11 @@ impl Plan {
             Broken::Partial => Refusal::PartialImage(map.table.to_string()),
             Broken::Unreadable => Refusal::Unknown(event.kind),
         })?;
+        self.rows += rows.rows.len();
+        if self.rows > self.most {
+            // Whoever is told that there are too many is told how many.
+            return Ok(());
+        }
         let touches = self.touches(event.server, map, rows.is_second())?;
         touches.changed |= rows.change != Change::Write;
         for row in &rows.rows {
@@ -229,10 +241,12 @@ fn left_out(tail: &Tail) -> BTreeMap<Table, LeftOut> {
     all
 }
 
+const LIMITS_OF_FUZZING: Limits = Limits { transactions: 100, bytes: 1 << 20, rows: 1 << 20 };
+
 /// For the fuzz target: what can be read of a log can be turned round, and turned round twice it is what it was.
 pub(crate) fn read_and_turn(bytes: &[u8]) {
-    let Ok(tail) = Tail::of_bytes(bytes, super::log::Limits { transactions: 100, bytes: 1 << 20 }) else { return };
-    let _ = Plan::of(&tail);
+    let Ok(tail) = Tail::of_bytes(bytes, LIMITS_OF_FUZZING) else { return };
+    let _ = Plan::of(&tail, LIMITS_OF_FUZZING);
     for transaction in &tail.transactions {
         let maps: Vec<TableMap> = transaction.events.iter().filter_map(|event| TableMap::parse(&event.body)).collect();
         for (event, map) in transaction.events.iter().flat_map(|event| maps.iter().map(move |map| (event, map))) {

@@ -31,6 +31,8 @@ pub enum Refusal {
     NoTable(String),
     /// More than is allowed: how much, of what.
     TooLong(usize, &'static str),
+    /// More rows than one transaction is to put back: how many, how many may be.
+    TooManyRows(usize, usize),
     /// Something that the primary has stands behind something that it does not have: the former.
     Gap(String),
     /// The log is encrypted: the file.
@@ -67,6 +69,9 @@ impl fmt::Display for Refusal {
             Self::Kind(table, kind) => write!(f, "{table} is no plain table ({kind})"),
             Self::NoTable(table) => write!(f, "{table} is in the log and not in the database"),
             Self::TooLong(most, what) => write!(f, "more than {most} {what} would have to be taken back"),
+            Self::TooManyRows(rows, most) => {
+                write!(f, "{rows} rows would have to be taken back, and rewind_rows allows {most}: raise it, or set rejoin=clone")
+            }
             Self::Gap(gtid) => write!(f, "{gtid}, which the primary has, stands behind what it does not have"),
             Self::Encrypted(file) => write!(f, "the binary log {file} is encrypted"),
             Self::Damaged(file, what) => write!(f, "the binary log {file} cannot be read: {what}"),

@@ -9,7 +9,7 @@ use super::plan::{Plan, read_and_turn};
 use super::refusal::{Refusal, first_words};
 use super::rows::{Broken, Change, LeftOut, Rows, TableMap};
 
-const PLENTY: Limits = Limits { transactions: 9, bytes: 1 << 20 };
+const PLENTY: Limits = Limits { transactions: 9, bytes: 1 << 20, rows: 1000 };
 
 macro_rules! samples {
     ($($name:literal)*) => { [$(($name, include_bytes!(concat!("samples/", $name, ".binlog")).as_slice())),*] };
@@ -52,7 +52,7 @@ fn all_that_servers_wrote_is_read_and_turned_round() {
     for (name, bytes) in all_samples() {
         let tail = Tail::of_bytes(bytes, PLENTY).unwrap();
         assert_eq!(tail.transactions[0].as_log(), bytes, "{name}: what is kept is what was read");
-        let plan = Plan::of(&tail).unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
+        let plan = Plan::of(&tail, PLENTY).unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
         assert!(!plan.statements.is_empty(), "{name}");
         read_and_turn(bytes);
     }
@@ -89,7 +89,7 @@ fn the_last_change_is_taken_back_first() {
 #[test]
 fn what_is_there_now_and_what_was_before_are_told_apart() {
     let tail = Tail { transactions: vec![read("mysql-plain-1")], ..Tail::default() };
-    let plan = Plan::of(&tail).unwrap();
+    let plan = Plan::of(&tail, PLENTY).unwrap();
     let touches = &plan.tables[0];
     // Row 1 became 2, 2 became 3, 3 became 4, and 3 was deleted. Only row 1 was there before.
     assert_eq!((touches.rows_now(), touches.rows_before()), (2, 1));
@@ -120,7 +120,7 @@ fn logs_that_are_cut_off_or_changed_are_no_others() {
 fn a_transaction_without_its_end_changed_nothing() {
     let whole = read("mysql-plain-1");
     for length in 0..whole.events.len() {
-        let plan = Plan::of(&tail_of(whole.events[..length].to_vec())).unwrap();
+        let plan = Plan::of(&tail_of(whole.events[..length].to_vec()), PLENTY).unwrap();
         assert!(plan.statements.is_empty(), "{length} events");
         let names_table = whole.events[..length].iter().any(|event| event.kind == kind::TABLE_MAP);
         assert_eq!(plan.tables.len(), usize::from(names_table));
@@ -154,18 +154,18 @@ fn each_kind_of_event_that_is_not_taken_back_has_its_reason() {
         (rows(kind::PARTIAL_UPDATE_ROWS).collect(), Refusal::PartialJson),
     ];
     for (events, refusal) in table {
-        assert_eq!(Plan::of(&tail_of(events)).err(), Some(refusal));
+        assert_eq!(Plan::of(&tail_of(events), PLENTY).err(), Some(refusal));
     }
     let distributed = Tail { transactions: vec![Transaction { distributed: true, ..read("mariadb-plain-1") }], ..Tail::default() };
-    assert_eq!(Plan::of(&distributed).err(), Some(Refusal::Xa));
+    assert_eq!(Plan::of(&distributed, PLENTY).err(), Some(Refusal::Xa));
 }
 
 /// The agents write it so that commits before it wait for a replica.
 #[test]
 fn what_changes_nothing_is_no_reason() {
-    let plan = Plan::of(&tail_of(vec![query("FLUSH USER_RESOURCES")])).unwrap();
+    let plan = Plan::of(&tail_of(vec![query("FLUSH USER_RESOURCES")]), PLENTY).unwrap();
     assert!(plan.statements.is_empty() && plan.tables.is_empty());
-    let other = Plan::of(&tail_of(vec![query("FLUSH USER_RESOURCES, STATUS")])).err();
+    let other = Plan::of(&tail_of(vec![query("FLUSH USER_RESOURCES, STATUS")]), PLENTY).err();
     assert_eq!(other, Some(Refusal::Ddl("FLUSH".into())));
 }
 
@@ -223,12 +223,28 @@ fn encrypted_and_foreign_files_are_refused() {
 
 #[test]
 fn no_more_is_read_than_is_allowed() {
-    let few = Limits { transactions: 9, bytes: 300 };
+    let few = Limits { transactions: 9, bytes: 300, rows: 9 };
     assert_eq!(Tail::of_bytes(sample("mysql-plain-1"), few).err(), Some(Refusal::TooLong(300, "bytes of transactions")));
     // What is compressed counts as long as it is.
     let compressed = sample("mysql-compressed-0").len();
-    let few = Limits { transactions: 9, bytes: compressed + 50 };
+    let few = Limits { transactions: 9, bytes: compressed + 50, rows: 9 };
     assert!(matches!(Tail::of_bytes(sample("mysql-compressed-0"), few), Err(Refusal::Damaged(..) | Refusal::TooLong(..))));
+}
+
+/// One transaction may be as large as all of a site. Of how many rows, the refusal says.
+#[test]
+fn more_rows_than_are_allowed_are_counted_and_refused() {
+    for (name, bytes) in all_samples() {
+        let rows = rows_of(&read(name)).iter().map(|(_, rows)| rows.rows.len()).sum::<usize>();
+        let tail = Tail::of_bytes(bytes, PLENTY).unwrap();
+        let of = |most| Plan::of(&tail, Limits { rows: most, ..PLENTY }).err();
+        assert!(rows > 0 && of(rows).is_none(), "{name}");
+        for most in 0..rows {
+            assert_eq!(of(most), Some(Refusal::TooManyRows(rows, most)), "{name}");
+        }
+    }
+    let said = Refusal::TooManyRows(5_000_000, 100_000).to_string();
+    assert!(said.contains("5000000") && said.contains("rewind_rows allows 100000"), "{said}");
 }
 
 /// MariaDB: a file says what was before it, and a server whose data were copied says it of domains that its log does not know.

@@ -10,7 +10,7 @@ use systole_mysql::rewind::{self, Family, Limits, Plan, Progress, Refusal, Tail,
 use testkit::mysql::{Client, Node, Server};
 
 /// More than the tests write.
-const PLENTY: Limits = Limits { transactions: 10_000, bytes: 64 << 20 };
+const PLENTY: Limits = Limits { transactions: 10_000, bytes: 64 << 20, rows: 1_000_000 };
 
 /// A session that is what the agent's is.
 struct Session {
@@ -124,7 +124,7 @@ impl Bed {
             return Ok(vec![]);
         }
         let tail = self.tail(common, PLENTY)?;
-        let plan = Plan::of(&tail)?;
+        let plan = Plan::of(&tail, PLENTY)?;
         assert_eq!(rewind::common_point(session, family(), &tail)?, common, "it is all that is errant");
         rewind::check(session, &plan)?;
         let touched = rewind::prepare(session, &plan)?;
@@ -601,7 +601,7 @@ fn settings_lengths_and_gaps_are_refused() {
     let bed = Bed::new();
     let common = bed.gtids();
     bed.must(&["INSERT INTO t.k VALUES ('a','1')", "INSERT INTO t.k VALUES ('b','2')", "INSERT INTO t.k VALUES ('c','3')"]);
-    let few = |transactions, bytes| bed.tail(&common, Limits { transactions, bytes }).err();
+    let few = |transactions, bytes| bed.tail(&common, Limits { transactions, bytes, rows: 9 }).err();
     assert_eq!(few(2, 1 << 20), Some(Refusal::TooLong(2, "transactions")));
     assert_eq!(few(9, 100), Some(Refusal::TooLong(100, "bytes of transactions")));
     assert_eq!(few(3, 1 << 20), None);
@@ -612,7 +612,7 @@ fn settings_lengths_and_gaps_are_refused() {
     assert_eq!(gap.unwrap(), Some(Refusal::Gap(last)));
     let name = if Server::here().says_source() { "replica_exec_mode" } else { "slave_exec_mode" };
     bed.must(&[&format!("SET GLOBAL {name}=IDEMPOTENT")]);
-    let plan = Plan::of(&tail).unwrap();
+    let plan = Plan::of(&tail, PLENTY).unwrap();
     assert!(matches!(rewind::check(&mut bed.session(), &plan), Err(Refusal::Setting(..))));
     bed.must(&[&format!("SET GLOBAL {name}=STRICT")]);
     assert_eq!(rewind::check(&mut bed.session(), &plan), Ok(()));

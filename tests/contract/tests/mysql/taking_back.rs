@@ -15,10 +15,16 @@ const TAIL: [&str; 4] = [
 
 /// A primary `a` and a replica `b`, with these parameters.
 fn reign(parameters: &[(&'static str, &str)]) -> Group {
+    reign_after(parameters, |_| {})
+}
+
+/// The same, after this was done to each node.
+fn reign_after(parameters: &[(&'static str, &str)], prepare: impl Fn(&Node)) -> Group {
     let mut group = Group::of(&["a", "b"]);
     for node in &mut group.nodes {
         node.configure("binlog_format=ROW\n");
         node.parameters = parameters.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        prepare(node);
     }
     group.start_all();
     group.nodes.iter().for_each(answers);
@@ -166,6 +172,89 @@ fn what_cannot_be_taken_back_exactly_is_refused_or_copied() {
     }
 }
 
+/// The agent logs in with the account that the shipped file makes, and with nothing else.
+fn reign_of_the_documented_account() -> Group {
+    const PASSWORD: &str = "Amsel-Agent-7";
+    let own_account = |node: &Node| {
+        let file = match node.server {
+            Server::MariaDb => include_str!("../../../../crm-snippets/server/mysql-accounts-mariadb.sql"),
+            Server::MySql | Server::MySql80 => include_str!("../../../../crm-snippets/server/mysql-accounts-mysql.sql"),
+            Server::MySql57 | Server::MySql56 => include_str!("../../../../crm-snippets/server/mysql-accounts-mysql57.sql"),
+        };
+        let text: Vec<&str> = file.lines().filter(|line| !line.starts_with("--")).collect();
+        let text = text.join(" ").replace("ANOTHER PASSWORD", PASSWORD);
+        node.run_by_hand();
+        if node.server != Server::MariaDb {
+            // As the option file of the site has them: the account may not.
+            let words = if node.server.says_source() { ["source", "replica"] } else { ["master", "slave"] };
+            let install = |word: &&str| format!("INSTALL PLUGIN rpl_semi_sync_{word} SONAME 'semisync_{word}.so'");
+            words.iter().for_each(|word| node.must(&[&install(word)]));
+        }
+        node.must(&text.split(';').map(str::trim).filter(|statement| !statement.is_empty()).collect::<Vec<_>>());
+        testkit::signal(node.process().pid, testkit::Signal::SIGTERM);
+        eventually("it has ended", || node.servers().is_empty());
+    };
+    reign_after(&[("rejoin", "rewind"), ("test_user", "systole"), ("test_passwd", PASSWORD)], own_account)
+}
+
+#[test]
+fn a_rewind_needs_no_more_than_the_documented_account() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = reign_of_the_documented_account();
+    let (a, b) = (group.node("a"), group.node("b"));
+    diverge(&group, "a", "b", &TAIL, "COMMIT");
+    start(&group, "a", "b");
+    whole(&group, "a", "b");
+    assert!(!a.has("of the tail") && a.has("goes"));
+    a.agent().variable("OCF_CHECK_LEVEL", "10").run("validate-all").ok();
+    // What an account may not see would look as if it were not there: rows of another table that went with these.
+    b.must(&[
+        "CREATE TABLE t.parent (n INT PRIMARY KEY)",
+        "CREATE TABLE t.child (n INT PRIMARY KEY, f INT, FOREIGN KEY (f) REFERENCES t.parent (n) ON DELETE CASCADE)",
+        "INSERT INTO t.parent VALUES (1)",
+        "INSERT INTO t.child VALUES (1, 1)",
+    ]);
+    diverge(&group, "b", "a", &[], "DELETE FROM t.parent");
+    start(&group, "b", "a");
+    says(b, "rows of t.child may have changed with those of t.parent");
+}
+
+/// It began, and the server refused a statement in the middle of it.
+#[test]
+fn without_a_privilege_nothing_is_touched() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = reign_of_the_documented_account();
+    let a = group.node("a");
+    let replay = if a.server == Server::MariaDb { "BINLOG REPLAY" } else { "BINLOG_ADMIN" };
+    let ours = r"ON `systole\_rewind`.*";
+    a.must(&[
+        "SET SESSION sql_log_bin=0",
+        &format!("REVOKE {replay} ON *.* FROM systole@localhost"),
+        &format!("REVOKE DROP {ours} FROM systole@localhost"),
+    ]);
+    let grants = [format!("GRANT {replay} ON *.* TO systole@localhost"), format!("GRANT DROP {ours} TO systole@localhost")];
+    let words = ["the account systole lacks what taking back needs", &grants[0], &grants[1]];
+    a.agent().variable("OCF_CHECK_LEVEL", "10").run("validate-all").refused(5, &words);
+    diverge(&group, "a", "b", &TAIL, "COMMIT");
+    start(&group, "a", "b");
+    words.iter().for_each(|words| says(a, words));
+    assert!(
+        a.has("of the tail") && !kept(a).iter().any(|name| name.contains("taken-back") || name.contains("not-complete")),
+        "{:?}",
+        kept(a)
+    );
+    let open = if a.server.closes_for_administrators() { "SET GLOBAL super_read_only=0" } else { "DO 1" };
+    let close = if a.server.closes_for_administrators() { "SET GLOBAL super_read_only=1" } else { "DO 1" };
+    a.must(&[open, "SET SESSION sql_log_bin=0", &grants[0], &grants[1], close]);
+    a.agent().run("stop").ok();
+    start(&group, "a", "b");
+    whole(&group, "a", "b");
+}
+
 /// Whoever wrote it was told that it is done.
 #[test]
 fn what_was_written_by_hand_is_not_taken_back() {
@@ -277,6 +366,76 @@ fn the_mark_of_another_rewind_destroys_nothing() {
     start(&group, "a", "b");
     says(a, "holds the mark of another server's rewind");
     assert!(a.has("of the tail") && held(a) != held(group.node("b")));
+}
+
+/// It was told to start a server that ran.
+#[test]
+fn an_election_says_that_it_is_in_the_middle() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = reign(&[("rejoin", "rewind")]);
+    let (a, b) = (group.node("a"), group.node("b"));
+    diverge(&group, "a", "b", &TAIL, "COMMIT");
+    let file = a.state().join("systole-fault-point");
+    std::fs::write(&file, "rewind-finished").unwrap();
+    let agent = a.agent_at(FAULTY_AGENT).variable("OCF_RESOURCE_TYPE", "mysql");
+    agent.lists(&lists("b", "a"), group.spelling).run("start").ok();
+    eventually("it dies", || !file.exists());
+    b.kill_server();
+    b.agent().run("stop").ok();
+    // Its node has lost its power since, and nobody is there whom it could follow.
+    a.agent().run("stop").ok();
+    a.start();
+    answers(a);
+    group.promote("a", &["a"]).refused(1, &["is not ended there; wait: systole status shows how far it is"]);
+}
+
+/// One transaction of all rows of a site would be taken back for hours.
+#[test]
+fn more_rows_than_rewind_rows_are_not_taken_back() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = reign(&[("rejoin", "rewind"), ("rewind_rows", "2")]);
+    diverge(&group, "a", "b", &TAIL, "COMMIT");
+    start(&group, "a", "b");
+    let a = group.node("a");
+    says(a, "3 rows would have to be taken back, and rewind_rows allows 2");
+    assert!(a.has("of the tail") && !kept(a).iter().any(|name| name.contains("taken-back")), "{:?}", kept(a));
+    a.agent().run("stop").ok();
+    let allowed = a.agent().parameter("rewind_rows", "3");
+    allowed.clone().lists(&lists("b", "a"), group.spelling).run("start").ok();
+    whole(&group, "a", "b");
+}
+
+/// Another server may hold what had these names, whatever the parameter says by now.
+#[test]
+fn names_that_were_taken_back_count_when_rejoin_is_set_back() {
+    if Server::here() != Server::MariaDb {
+        return;
+    }
+    let mut group = reign(&[("rejoin", "rewind")]);
+    group.node("a").agent().run("monitor").expect(&[8]);
+    let names = group.node("a").data().with_file_name("data.systole-kept").join("names-that-were-taken-back");
+    let server = group.node("a").variable("server_id");
+    std::fs::write(&names, format!("0-{server}-9999")).unwrap();
+    group.node("a").give(&names);
+    group.node("a").kill_server();
+    group.node("a").agent().run("stop").ok();
+    group.node("b").kill_server();
+    group.node("b").agent().run("stop").ok();
+    for node in &mut group.nodes {
+        node.parameters = vec![("rejoin", "refuse".to_owned())];
+    }
+    let a = group.node("a");
+    a.start();
+    answers(a);
+    let _ = std::fs::remove_file(a.directory.join("ha.log"));
+    let _ = group.promote("a", &["a"]);
+    let log = a.log();
+    let position = log.lines().find_map(|line| line.split_once("position for the next promotion: ")).map(|(_, text)| text.to_owned());
+    assert!(position.as_ref().is_some_and(|text| text.split('|').nth(1).is_some_and(|flags| flags.contains('r'))), "{position:?}\n{log}");
 }
 
 /// What is compared afterwards has to be there.

@@ -158,6 +158,8 @@ enum Loss {
     Relay,
     /// The transactions that wait for an acknowledgement.
     Tail,
+    /// The newest of all in its log, and what was received and not applied.
+    Newest,
 }
 
 /// Of what the states are made.
@@ -220,6 +222,8 @@ struct World {
     servers: usize,
     /// A server that crashes may lose the transactions that nobody has acknowledged (MariaDB; MySQL without `sync_binlog=1`).
     cuts_tails: bool,
+    /// No server writes to its disk what it commits, and says so: one that crashes may lose its newest transaction, whoever was told of it.
+    relaxed: bool,
     /// Whether a promotion is carried out effect by effect, with everything else in between.
     stepwise: bool,
     /// Whether writes may come back after an operator has copied the primary's data to those that have diverged.
@@ -272,8 +276,8 @@ impl model::World for World {
     fn properties() -> Vec<Property<Checked<Self>>> {
         vec![
             Property::<Checked<Self>>::always("I1 what a client saw is on whoever takes writes", |world, s| {
-                // Transactions that no disk has any more cannot be had by refusing; only cut tails go that way.
-                let anywhere = if world.cuts_tails { s.nodes.iter().fold(0, |all, n| all | n.have()) } else { Set::MAX };
+                // Transactions that no disk has any more cannot be had by refusing; only cut tails go that way, and what relaxed disks had not.
+                let anywhere = if world.cuts_tails || world.relaxed { s.nodes.iter().fold(0, |all, n| all | n.have()) } else { Set::MAX };
                 s.open().all(|n| s.seen & anywhere & !s.nodes[n].have() == 0)
             }),
             Property::<Checked<Self>>::always("I2 one takes writes", |_, s| s.open().count() <= 1),
@@ -404,6 +408,9 @@ impl model::World for World {
             }
             if self.cuts_tails && server.pending != 0 {
                 may(Happening::Crash(n, Loss::Tail));
+            }
+            if self.relaxed && server.executed != 0 {
+                may(Happening::Crash(n, Loss::Newest));
             }
         }
         if self.to_be_taken_back(s, n).is_some() {

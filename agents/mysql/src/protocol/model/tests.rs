@@ -16,6 +16,7 @@ fn world(flavour: Flavour, budget: Budget) -> World {
         flavour,
         servers: 3,
         cuts_tails: false,
+        relaxed: false,
         stepwise: false,
         copies: false,
         prelude: |_, _| {},
@@ -163,6 +164,16 @@ fn what_is_taken_back_nobody_was_told_of() {
     check(rewinding(World { prelude: somebody_writes_on_dead_a, ..mariadb(RETURNS) }));
 }
 
+/// Clients are told when a replica has acknowledged, and who is elected holds what that one holds: what the disk of a dead primary lost changes
+/// nothing of that (decision 0042, "Relaxed disks").
+#[test]
+fn what_is_taken_back_nobody_was_told_of_though_disks_lose_what_they_acknowledged() {
+    let relaxed = |world| rewinding(World { relaxed: true, ..world });
+    check(relaxed(mysql(CRASH)));
+    check(relaxed(mariadb(Budget { losses: 1, ..CRASH })));
+    check(relaxed(World { prelude: a_site_loses_its_power, ..mysql(CRASH) }));
+}
+
 /// Hours, and gigabytes: `cargo test --release -p systole-mysql -- --ignored larger`.
 #[test]
 #[ignore = "takes hours"]
@@ -206,6 +217,20 @@ fn promote_and_kill(world: &World, s: &mut State, n: usize, cut: Cut) {
 /// b alone has what a client saw.
 fn b_has_acknowledged(world: &World, s: &mut State) {
     happened(world, s, &[Happening::Write(0), Happening::Deliver(1), Happening::AcknowledgementArrives(0, 1)]);
+}
+
+/// b acknowledged a write and kept it, and all others lost what they had last.
+fn a_site_loses_its_power(world: &World, s: &mut State) {
+    b_has_acknowledged(world, s);
+    happened(world, s, &[Happening::Crash(0, Loss::Newest), Happening::Crash(1, Loss::Nothing), Happening::Crash(2, Loss::Newest)]);
+    for n in [0, 1, 2] {
+        world.plan_restart(s, n);
+        world.finish(s, World::NOW, &mut String::new());
+    }
+    world.plan(s, Some(1));
+    world.finish(s, World::NOW, &mut String::new());
+    world.settle(s, World::NOW);
+    assert_eq!(s.promoted, Some(1), "{s:?}");
 }
 
 fn b_and_c_have_acknowledged(world: &World, s: &mut State) {

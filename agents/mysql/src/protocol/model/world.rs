@@ -166,6 +166,7 @@ impl Cluster {
             Loss::Nothing if !server.broken => server.have(),
             Loss::Nothing | Loss::Relay => server.executed,
             Loss::Tail => server.executed & !server.pending,
+            Loss::Newest => server.executed & (up_to_highest(server.executed) >> 1),
         };
         node.disk = (log, server.following);
     }
@@ -328,7 +329,7 @@ impl World {
             closed_for_applications: server.closed,
             executed: self.executed(s, n),
             server: self.uuid(n),
-            durable: true,
+            durable: !self.relaxed,
             waits: server.waits > 0,
             acknowledges: server.acknowledges,
             events_run: false,
