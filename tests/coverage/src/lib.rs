@@ -25,9 +25,11 @@ struct Data {
 #[derive(Debug, Deserialize)]
 struct Function {
     filenames: Vec<String>,
-    /// First line, first column, last line, last column, how often, which of `filenames`, another file, kind.
-    regions: Vec<(u32, u32, u32, u32, u64, usize, usize, u8)>,
+    regions: Vec<Region>,
 }
+
+/// First line, first column, last line, last column, how often, which of the function's files, another file, kind.
+type Region = (u32, u32, u32, u32, u64, usize, usize, u8);
 
 /// A region that is code; the others are macros and what is between.
 const CODE: u8 = 0;
