@@ -128,7 +128,10 @@ contract: contract/address contract/redis contract/cron contract/cron-minutes co
 
 # A test program in a container: image, program, further variables and arguments.
 TEST ?=
-in-sandbox = $(LAB) sandbox --image $(1) --package $(PACKAGE) --bind $(PROGRAMS):/contract --env SYSTOLE_SANDBOX=1 $(3) -- \
+# With COUNTED (`make coverage`) the programs of the package and the tests count what of them is run, in files there.
+COUNTED =
+counted = $(if $(COUNTED),--bind $(COUNTED):/counted --env LLVM_PROFILE_FILE=/counted/contract-%8m%c.profraw)
+in-sandbox = $(LAB) sandbox --image $(1) --package $(PACKAGE) --bind $(PROGRAMS):/contract --env SYSTOLE_SANDBOX=1 $(counted) $(3) -- \
   /contract/attempts /contract/$(2) $(4) $(TEST)
 
 contract/address: test-programs stage image/debian12
@@ -311,11 +314,22 @@ workshop-drills: stage image/$(IMAGE)
 	$(if $(PROXY),mkdir -p $(TARGET)/$(PROXY))
 	$(TARGET)/release/bench --part workshop --runs $(DRILLS) $(if $(PROXY),--out $(TARGET)/$(PROXY))
 
-## make fuzz        each parser for a minute (FUZZ_SECONDS=60); needs cargo-fuzz and a nightly toolchain
-FUZZ_SECONDS ?= 60
+## make fuzz        made-up texts for a parser of what others wrote (TARGET=mysql_set SECONDS=60; without TARGET for each; TARGET=list lists them)
+SECONDS ?= 60
+# On the command line TARGET is a fuzz target; everywhere else in here it is the directory of what is compiled.
+FUZZED = $(if $(filter command line,$(origin TARGET)),$(TARGET))
 fuzz:
-	for target in $$($(CARGO) fuzz list); do \
-	  $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 || exit 1; done
+	tests/fuzz $(SECONDS) $(FUZZED)
+
+## make coverage    what of the programs no test runs, written to docs/coverage.md (SUITES="redis cron" of the contract tests; half an hour)
+SUITES ?= redis cron
+coverage: $(if $(filter mysql,$(SUITES)),image/sid) image/$(IMAGE)
+	tests/coverage/measure $(TARGET) $(TEST_FEATURES) $(SUITES)
+
+## make mutants     changes of the pure decisions that no test notices (MUTANTS=agents/mysql/src/record.rs for one module; hours, goes on)
+MUTANTS ?=
+mutants:
+	tests/mutants $(TARGET) $(MUTANTS)
 
 ## make report-screenshot  a page of `systole report` in Chromium, to be looked at: $(TARGET)/report/*.png (PAGE=file for another page)
 PAGE ?=

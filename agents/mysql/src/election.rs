@@ -12,6 +12,7 @@
 //!   published, and never goes on afterwards: a promotion after a demotion is a new epoch, even on the same node.
 //! * A position is published after the receiver has been stopped and with acknowledgements switched off.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use promotable::Verdict;
@@ -466,7 +467,7 @@ fn best<'a>(q: &Question<'_>, among: &[(&'a str, &Position)]) -> Option<&'a str>
         return Some(me);
     }
     let contained = |p: &Position| among.iter().filter(|(_, other)| p.have().contains(&other.have())).count();
-    among.iter().min_by_key(|(node, p)| (p.priority, usize::MAX - contained(p), *node)).map(|(node, _)| *node)
+    among.iter().min_by_key(|(node, p)| (p.priority, Reverse(contained(p)), *node)).map(|(node, _)| *node)
 }
 
 /// What each of two holds and the other does not.
@@ -531,8 +532,8 @@ fn fresh(q: &Question<'_>, heard: &Heard<'_>) -> Verdict {
     if let Some(node) = best(q, &candidates) {
         return choose(q, node, format!("first promotion: {node} holds all data"));
     }
-    let incomparable = with_data.iter().enumerate().find_map(|(i, a)| {
-        let other = with_data[i + 1..].iter().find(|b| !a.1.have().contains(&b.1.have()) && !b.1.have().contains(&a.1.have()));
+    let incomparable = with_data.iter().find_map(|a| {
+        let other = with_data.iter().find(|b| !a.1.have().contains(&b.1.have()) && !b.1.have().contains(&a.1.have()));
         other.map(|b| differences(a.0, &a.1.have(), b.0, &b.1.have()))
     });
     Verdict::Refuse(match incomparable {

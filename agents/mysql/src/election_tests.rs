@@ -137,6 +137,12 @@ fn the_first_promotion() {
             ),
             ("a replication is taken over", "b", vec![("a", back("A:1-4")), ("b", at("A:1-2", "A:3-4")), ("c", nothing)], "+"),
             ("the one with data is excluded", "b", vec![("a", unfit(Unfit::Unsound, back("A:1"))), ("b", back(""))], "!settings break"),
+            (
+                "the one with most data is excluded, and the others' are a part of it",
+                "b",
+                vec![("a", unfit(Unfit::Unsound, back("A:1-2"))), ("b", back("A:1"))],
+                "!the servers that hold all data cannot be promoted (a: its settings break",
+            ),
             ("MariaDB, two domains", "b", vec![("a", back("0-1-5,1-1-5")), ("b", back("0-1-5,1-1-4"))], "a"),
             (
                 "MariaDB, each domain on another",
@@ -159,6 +165,12 @@ fn after_a_demotion_in_order() {
         &[
             ("the target holds all", "b", vec![("a", complete("A:1-9")), ("b", at("A:1-5", "A:6-9"))], "+"),
             ("the target is behind", "b", vec![("a", complete("A:1-9")), ("b", at("A:1-5", "A:6-8"))], "a"),
+            (
+                "the target is behind by what was promised to nobody",
+                "b",
+                vec![("a", complete("A:1-9")), ("b", at("A:1-8", "")), ("c", at("A:1-7", ""))],
+                "a",
+            ),
             (
                 "another holds all, and so does the old primary: the one that need not wait",
                 "b",
@@ -472,6 +484,7 @@ fn a_server_that_started_again_waits_for_a_newer_record() {
     assert!(!memory.untouched(&r) && !may_acknowledge(&again, "b", "a", memory.not_before));
     memory.learn(stamp(1, 3));
     assert!(!may_acknowledge(&again, "b", "a", memory.not_before));
+    assert!(may_acknowledge(&joined(&again, "b", &set("A:1-7")), "b", "a", memory.not_before), "it is known now since when");
     // Who resigned keeps what it has, and waits for a newer record too.
     memory.acknowledge(&again);
     assert_eq!((memory.resign(&again), memory.acknowledging.is_some()), (stamp(1, 3), true));
@@ -499,6 +512,8 @@ fn who_may_leave() {
     let after = left(&r, &gone(&[("c", now)]), &set("A:1-8")).unwrap();
     assert_eq!((after.stamp(), &after.active, &after.set), (stamp(1, 3), &names(&["b"]), &Some(set("A:1-8"))));
     assert_eq!(left(&after, &gone(&[("b", after.stamp())]), &set("A:1-8")), None, "the last one stays");
+    let of_three = left(&record(&["b", "c", "d"]), &gone(&[("d", now)]), &set("A:1-8")).map(|r| r.active);
+    assert_eq!(of_three, Some(names(&["b", "c"])), "more than enough are left");
     assert_eq!(left(&r, &gone(&[("b", now), ("c", now)]), &set("A:1-8")), None, "all at once");
     assert_eq!(left(&r, &gone(&[("c", stamp(1, 1))]), &set("A:1-8")), None, "the record may have readmitted it since");
     assert_eq!(left(&r, &gone(&[("d", now)]), &set("A:1-8")), None, "not a member");
@@ -542,6 +557,7 @@ fn a_reign_begins() {
     let next = successor(Some(&r), &reign, &positions);
     assert_eq!((next.stamp(), next.node.as_str(), next.server.as_deref()), (stamp(2, 0), "b", Some(B)));
     assert_eq!((next.active, next.set), (names(&["a", "c", "g", "h", "i"]), Some(mine.clone())), "h and i run and were not heard");
+    assert!(!next.relaxed && successor(Some(&r), &Reign { durable: false, ..reign.clone() }, &positions).relaxed);
     // The same node again: a member that was not heard may still be acknowledging to it.
     let again = successor(Some(&record(&["z"])), &Reign { node: "a", ..reign.clone() }, &BTreeMap::new());
     assert!(again.active.contains("z") && !again.active.contains("a"));
@@ -607,6 +623,143 @@ fn who_would_give_names_again_is_promoted_only_over_everybody() {
     assert!(!matches!(verdict(&whole[1..]), Verdict::GoOn(_)), "who is not heard may hold them");
     let clean = [("b", at("A:1-5", "")), ("c", unfit(Unfit::Unsound, at("A:1-5", "")))];
     assert!(matches!(verdict(&clean), Verdict::GoOn(_)));
+}
+
+/// What it had received of the primary before is thrown away, and with it what it has acknowledged.
+#[test]
+fn a_server_that_is_pointed_elsewhere_waits_for_a_newer_record_of_the_same_epoch() {
+    let pointed = |record_now| {
+        let mut memory = Memory::default();
+        memory.start_over(Some(stamp(1, 1)));
+        memory.acknowledge(&record(&["b"]));
+        memory.point(record_now);
+        assert!(memory.acknowledging.is_none());
+        memory.not_before
+    };
+    assert_eq!(pointed(stamp(1, 4)), Some(stamp(1, 4)), "under the next one, in which the primary counts it anew");
+    assert_eq!(pointed(stamp(1, 0)), Some(stamp(1, 2)), "the CIB of this node is behind what it acknowledged under");
+    assert_eq!(pointed(stamp(2, 0)), Some(stamp(1, 2)), "in a new epoch it has acknowledged nothing");
+    let mut memory = Memory { acknowledging: None, not_before: Some(stamp(1, 1)) };
+    memory.point(stamp(1, 4));
+    assert_eq!(memory.not_before, Some(stamp(1, 1)), "it had acknowledged nothing that could be lost");
+}
+
+#[test]
+fn a_record_that_was_put_back_begins_another_mark() {
+    let r = record(&["b"]);
+    let mut memory = Memory::default();
+    memory.acknowledge(&Record::parse("epoch=1 node=a").unwrap());
+    assert_eq!(memory.acknowledging, None, "nobody acknowledges under an operator's decision");
+    memory.acknowledge(&joined(&r, "c", &set("A:1-7")));
+    memory.acknowledge(&r);
+    assert_eq!(memory.acknowledging, Some(Acknowledging { stamp: stamp(1, 2), mark: set("A:1-5") }));
+    memory.acknowledge(&Record { epoch: 2, change: 0, ..r });
+    assert_eq!(memory.acknowledging.as_ref().map(|a| a.stamp), Some(stamp(2, 0)));
+}
+
+#[test]
+fn who_acknowledged_under_this_record_is_found_on_by_right() {
+    let r = record(&["b"]);
+    let mut memory = Memory { acknowledging: None, not_before: Some(stamp(1, 1)) };
+    memory.acknowledge(&r);
+    memory.found_on(&r, "a");
+    assert_eq!(memory.not_before, Some(stamp(1, 1)), "it was allowed to, and may again");
+}
+
+/// The count of epochs goes on from it.
+#[test]
+fn the_highest_epoch_is_remembered_from_whatever_named_it() {
+    let under = |epoch| Some(Acknowledging { stamp: stamp(epoch, 9), mark: set("A:1") });
+    let epoch = |acknowledging, not_before| Memory { acknowledging, not_before }.epoch();
+    assert_eq!(
+        [
+            epoch(None, None),
+            epoch(under(3), None),
+            epoch(None, Some(stamp(4, 0))),
+            epoch(under(3), Some(stamp(4, 0))),
+            epoch(under(5), Some(stamp(4, 0)))
+        ],
+        [0, 3, 4, 4, 5]
+    );
+}
+
+/// A stamp of another epoch, or a later one than the record's, speaks of a record that is not the one in the CIB.
+#[test]
+fn an_acknowledgement_counts_under_the_record_that_allowed_it() {
+    let under = |stamp| Position { acknowledging: Some(Acknowledging { stamp, mark: set("A:1-3") }), ..back("A:1-9") };
+    let r = record(&["b", "c"]);
+    let others = [stamp(0, 1), stamp(2, 0), stamp(1, 3)].map(|s| live(&under(s), &r));
+    assert_eq!((live(&under(stamp(1, 1)), &r), live(&under(stamp(1, 2)), &r), others), (true, true, [false; 3]));
+    assert!(!live(&unfit(Unfit::Unasked, under(stamp(1, 1))), &r), "it did not say what it holds");
+    check(
+        Some(&r),
+        &[("the record was put back", "b", vec![("b", under(stamp(1, 3))), ("c", under(stamp(1, 3)))], "!b (which restarted since")],
+    );
+}
+
+#[test]
+fn the_reason_names_whose_transactions_the_elected_holds() {
+    let reason = |positions: &[(&str, Position)]| match ask("b", Some(&record(&["b"])), positions) {
+        Verdict::GoOn(reason) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(reason(&[("a", complete("A:1-9")), ("b", at("A:1-9", ""))]), "b holds all of a");
+    assert_eq!(reason(&[("b", at("A:1-9", ""))]), "b holds everything that was acknowledged by a");
+}
+
+/// A member that cannot be missed is not named as one to be waited for.
+#[test]
+fn who_is_waited_for_is_named_and_nobody_else() {
+    let r = record(&["b", "c", "d", "e"]);
+    let positions = [("b", at("A:1-9", "")), ("c", untouched("A:1-2")), ("d", unfit(Unfit::Recovering, untouched("A:1-2")))];
+    let refusal = short(&ask("b", Some(&r), &positions));
+    assert!(refusal.contains("only on d (it recovers from a crash; wait) or e (not heard), and"), "{refusal}");
+}
+
+/// Transactions that came to the primary from elsewhere are recorded as its own: all it has, and with `async-allowed` these alone.
+#[test]
+fn what_came_from_elsewhere_is_recorded() {
+    let r = record(&["b"]);
+    let foreign = format!("{B}:1");
+    let renewed_as = |record: &Record, foreign: &str| {
+        let next = renewed(record, &set("A:1-9,B:1-2"), foreign);
+        (next.stamp(), next.set.unwrap())
+    };
+    assert_eq!(renewed_as(&r, &foreign), (stamp(1, 3), set("A:1-9,B:1-2")));
+    let loose = Record { durability: Durability::AsyncAllowed, ..r };
+    assert_eq!(renewed_as(&loose, &foreign), (stamp(1, 3), set("A:1-5,B:1")));
+    assert_eq!(renewed_as(&loose, "nonsense"), (stamp(1, 3), set("A:1-5")), "what cannot be read is not recorded");
+    let both = format!("{B}:1,{C}:1");
+    let elsewhere =
+        [(&foreign[..], C), (&foreign, B), (&both, C), ("nonsense", C)].map(|(errant, server)| came_from_elsewhere(errant, server));
+    assert_eq!(elsewhere, [true, false, false, false], "a server's own transactions are nobody else's");
+}
+
+/// As many as there may be, or as many as there are when nobody has said how many.
+#[test]
+fn an_empty_server_begins_when_everybody_was_heard() {
+    let asked = |servers, positions: &[(&str, Position)]| {
+        let positions: BTreeMap<String, Position> =
+            positions.iter().map(|(n, p)| ((*n).to_owned(), Position { round: "0.0-".into(), ..p.clone() })).collect();
+        let running = positions.keys().cloned().collect();
+        short(&elect(&Question { me: "b", record: None, positions: &positions, running: &running, servers, decide: "DECIDE" }))
+    };
+    let two = [("a", back("")), ("b", back(""))];
+    assert_eq!([None, Some(1), Some(2)].map(|servers| asked(servers, &two)), ["+", "+", "+"]);
+    assert!(asked(Some(3), &two).starts_with("!b is empty and 1 of the servers"));
+    assert!(asked(Some(5), &two).starts_with("!b is empty and 3 of the servers"));
+    let one_is_gone = [("a", unfit(Unfit::NoServer, back(""))), ("b", back(""))];
+    assert!(asked(None, &one_is_gone).starts_with("!b is empty and 1 of the servers"));
+    let one_is_silent = [("a", unfit(Unfit::Unasked, back(""))), ("b", back("B:1"))];
+    assert!(asked(None, &one_is_silent).starts_with("!a did not say what it holds"));
+}
+
+#[test]
+fn a_primary_does_not_acknowledge_to_itself() {
+    assert_eq!(joined(&record(&["b"]), "a", &set("A:1-7")).active, names(&["b"]));
+    assert_eq!(joined(&record(&["b"]), "c", &set("A:1-7")).active, names(&["b", "c"]));
+    let relaxed = relaxed(&record(&["b"]), &set("A:1-7"));
+    assert_eq!((relaxed.relaxed, relaxed.stamp(), relaxed.set), (true, stamp(1, 3), Some(set("A:1-7"))));
 }
 
 #[test]

@@ -253,13 +253,16 @@ mod tests {
         }
         let reigns = |unbroken: &str| Record::parse(&format!("epoch=7 node=a server=11{unbroken} set=")).unwrap();
         assert_eq!(Note::of(&reigns(" unbroken=7:0")).map(|note| note.epoch), Some(7));
+        assert_eq!(Note::of(&reigns(" unbroken=3:0")).map(|note| note.epoch), Some(7), "since an epoch before");
         assert_eq!(Note::of(&reigns("")), None, "nobody keeps account");
         assert_eq!(Note::of(&reigns(" unbroken=8:0")), None, "somebody was told of what it alone had");
     }
 
     #[test]
     fn what_nobody_was_told_of_goes() {
-        assert_eq!(denied(Some(&note()), &record(&format!("unbroken={MARK}")), RIGHT), None);
+        let kept = record(&format!("unbroken={MARK}"));
+        assert_eq!(denied(Some(&note()), &kept, RIGHT), None);
+        assert_eq!(denied(Some(&Note { epoch: 3, ..note() }), &kept, RIGHT), None, "of the first epoch of the account");
     }
 
     #[test]
@@ -272,6 +275,8 @@ mod tests {
             (None, &kept, RIGHT, Denial::NotNoted),
             (Some(&good), &own, RIGHT, Denial::NotOver),
             (Some(&Note { epoch: 8, ..note() }), &kept, RIGHT, Denial::NotOver),
+            // The record was put back.
+            (Some(&Note { epoch: 9, ..note() }), &kept, RIGHT, Denial::NotOver),
             (Some(&Note { server: "12".into(), ..note() }), &kept, RIGHT, Denial::Another),
             (Some(&good), &record(""), RIGHT, Denial::NoAccount),
             // The successor's account begins with it: an operator decided, or loss was allowed.
@@ -303,6 +308,7 @@ mod tests {
         assert_eq!(at(&[&reigned, &next], 0, 0), RIGHT);
         assert_eq!(at(&[&reigned, &full, &next], 0, 1), RIGHT, "it became full meanwhile");
         assert!(!at(&[&reigned, &full], 0, 1).process_is_gone);
+        assert!(!at(&[&reigned], 0, 0).process_is_gone, "it may be the one that noted the reign");
         assert!(!at(&[&reigned, &next], 1, 1).in_the_reign, "by the next process");
         assert!(!at(&[&reigned, &full, &next], 0, 2).in_the_reign, "some of it");
         assert!(!at(&[&file("binlog.000003", true, false), &next], 0, 0).in_the_reign, "before the note");
@@ -312,6 +318,8 @@ mod tests {
         assert!(at(&[&reigned, &ended, &next], 0, 0).shut_down, "the last transaction filled its file");
         let later = file("binlog.000006", true, true);
         assert!(!at(&[&reigned, &full, &later], 0, 0).shut_down, "of the process after");
+        assert!(at(&[&reigned, &later], 0, 1).shut_down, "of the process after, which wrote some of it");
+        assert!(at(&[&reigned, &next, &file("binlog.000007", false, true)], 0, 2).shut_down, "the same, two files on");
     }
 
     #[test]

@@ -392,7 +392,9 @@ fn left_behind(q: &Question<'_>, record: &Record, winner: &str) -> Option<Verdic
 /// With durability=quorum, a holder that is not elected (its priority is 0, or it holds no keys) may have confirmed what the winner lacks.
 fn confirmed_elsewhere(q: &Question<'_>, record: &Record, current: impl Fn(&Position) -> bool, winner: &Position) -> Option<Verdict> {
     let k = q.confirmations?;
-    let more = |p: &Position| p.live && current(p) && (!current(winner) || p.offset > winner.offset);
+    // What a disk had says how far its server had come, where it can be compared; a winner from an append-only file is the primary with all.
+    let comparable = winner.is_part_of(record) || current(winner);
+    let more = |p: &Position| current(p) && (comparable && p.offset > winner.offset || p.live && !current(winner));
     let never = |p: &Position| matches!(p.unfit, None | Some(Unfit::Never)) && more(p);
     let ahead: Vec<&str> = record
         .holders

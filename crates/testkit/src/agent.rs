@@ -138,7 +138,8 @@ impl Running {
     }
 }
 
-/// The environment of an agent. Nothing of the test's own environment reaches it.
+/// The environment of an agent. Nothing of the test's own environment reaches it, but where it counts what of it was run, if it was compiled
+/// to do so (`make coverage`).
 #[derive(Clone, Debug)]
 pub struct Agent {
     path: PathBuf,
@@ -219,7 +220,8 @@ impl Agent {
     /// The command that runs an action.
     pub fn command(&self, action: &[&str]) -> Command {
         let mut command = Command::new(&self.path);
-        command.args(action).env_clear().envs(&self.variables).current_dir("/");
+        let counted = std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file));
+        command.args(action).env_clear().envs(&self.variables).envs(counted).current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

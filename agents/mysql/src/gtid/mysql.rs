@@ -140,16 +140,13 @@ fn without(mine: &Intervals, theirs: &Intervals) -> Intervals {
     for &(first, last) in mine {
         let mut next = first;
         while theirs.next_if(|t| t.1 < next).is_some() {}
-        // One of theirs may reach into the next of mine, so it is looked at and left.
+        // The last of these may reach into the next of mine, so they are looked at and left: what ends before that is passed over there.
         let mut ahead = theirs.clone();
         while let Some(&(from, to)) = ahead.next_if(|t| t.0 <= last) {
             if from > next {
                 left.push((next, from - 1));
             }
             next = to + 1;
-            if next <= last {
-                theirs.next();
-            }
         }
         if next <= last {
             left.push((next, last));

@@ -41,6 +41,8 @@ fn mysql_sets_are_printed_in_one_form() {
     ] {
         assert_eq!(short(&mysql(text)), printed, "{text:?}");
     }
+    let tag = |length| Gtids::parse(&format!("{A}:{}:1", "t".repeat(length)), Flavour::MySql).is_ok();
+    assert_eq!([tag(32), tag(33)], [true, false], "as long as a tag can be");
     let upper = Gtids::parse(&format!("{}:1", A.to_uppercase()), Flavour::MySql).unwrap();
     assert_eq!(short(&upper), "A:1");
 }
@@ -78,7 +80,7 @@ fn what_is_no_mysql_set_is_an_error() {
         assert!(error.contains("uuid:1-5 was expected"), "{error}");
     }
     let long = Gtids::parse(&"x".repeat(100_000), Flavour::MySql).unwrap_err();
-    assert!(long.len() < 400, "a message is not as long as its cause: {}", long.len());
+    assert!(long.len() < 400 && long.contains("xxxx"), "a message shows its cause, and is not as long: {long}");
 }
 
 #[test]
@@ -206,6 +208,8 @@ fn errant_is_what_the_primary_neither_had_nor_wrote() {
         ("known to the primary", "0-2-4", "0-2-4,0-1-5", None, "0-2-4"),
         ("a replica's newest", "0-1-5,0-2-6", "0-1-5", Some("0-2-6"), "0-1-5"),
         ("a replica's newest, of a server that the primary knows", "0-2-4,0-1-7,0-2-8", "0-2-3,0-1-5", Some("0-2-8"), "0-2-3,0-1-7"),
+        ("a replica's newest, under a number of the primary's", "0-2-5", "0-1-5", Some("0-2-5"), ""),
+        ("hidden below it, of a server that the primary knows", "0-2-4,0-1-7", "0-2-3,0-1-5", Some("0-2-4"), "0-2-3,0-1-7"),
         ("hidden below what was received since", "0-2-6,0-1-7", "0-1-5", Some("0-2-6"), "0-1-7"),
         ("older than the backup that the primary was seeded from", "0-2-3,0-1-7", "0-1-5", None, "0-2-3,0-1-7"),
         ("a domain of its own", "0-1-7,9-2-1", "0-1-5", Some("9-2-1"), "0-1-7"),
@@ -224,6 +228,7 @@ fn the_empty_set_is_the_same_in_both_notations_and_the_notations_do_not_mix() {
     assert!(!one.contains(&other) && !other.contains(&one) && one.contains(&Gtids::Empty));
     assert_eq!(one.difference(&other), Some(format!("{A}:1")));
     assert_eq!(one.union(&other), one);
+    assert_eq!((Gtids::Empty.difference(&one), one.difference(&Gtids::Empty)), (None, Some(format!("{A}:1"))));
     assert_eq!(other.errant(&one, "2").as_deref(), Some("0-1-1"));
     assert!(other.explained(&one, "2").is_empty());
 }
@@ -318,6 +323,10 @@ fn a_server_made_from_a_backup_learns_what_came_before() {
     // Not what is newer than the copy, and no domain that the copy has not.
     assert_eq!(whole.to_string(), "0-11-28,0-13-50");
     assert!(whole.contains(&MariaDbState::parse("0-11-28").unwrap()));
+    let forked = MariaDbState::parse("0-12-50,0-13-60").unwrap();
+    assert_eq!(copy.with_history(&forked), copy, "its number again, and another transaction");
+    assert_eq!(Gtids::from(copy).with_history(&primary.into()), Gtids::from(whole));
+    assert_eq!(mysql("A:1").with_history(&mysql("B:1")), mysql("A:1"), "MySQL's sets need none");
 }
 
 #[test]
@@ -327,4 +336,26 @@ fn a_mariadb_counts_on_from_what_it_holds() {
     assert!(set("0-1-100").may_give_again(&given_up) && Gtids::Empty.may_give_again(&given_up));
     assert!(set("1-1-200").may_give_again(&given_up), "another domain");
     assert!(!set("0-1-100,0-2-103").may_give_again(&given_up), "the next number is 104");
+}
+
+#[test]
+fn how_far_one_is_behind_is_counted_where_it_can_be() {
+    let set = |text: &str| if text.contains(':') { mysql(text) } else { mariadb(text) };
+    for (mine, other, count) in [
+        ("A:1-5:8", "A:2-3", Some(4)),
+        ("A:1-5,B:tag:2-3", "", Some(7)),
+        ("A:1-5", "A:1-9", Some(0)),
+        ("", "A:1", Some(0)),
+        ("0-1-100", "0-1-90", Some(10)),
+        ("0-1-100,0-2-105", "0-1-100", Some(5)),
+        ("0-1-90", "0-1-100", Some(0)),
+        // Each domain by itself.
+        ("0-1-5,1-1-7", "0-1-3", Some(9)),
+        ("0-1-5", "", Some(5)),
+        // They went different ways.
+        ("0-1-5", "0-2-4", None),
+        ("A:1", "0-1-1", None),
+    ] {
+        assert_eq!(set(mine).count_beyond(&set(other)), count, "{mine} beyond {other}");
+    }
 }
