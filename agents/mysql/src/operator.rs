@@ -1,6 +1,7 @@
 //! What the operator's command asks of this agent: see [`promotable::operator`]. Pure, but for what a node has of its own.
 
 mod here;
+mod practice;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -21,6 +21,13 @@ pub(crate) const GATE_CLOSED: u32 = 1_000_000;
 /// Where a server is told to replicate from while nobody is the primary: refused at once, on this machine.
 pub(crate) const NOBODY: (&str, u16) = ("127.0.0.1", 1);
 
+/// How long a drill's markers last that nobody removes, in seconds.
+const MARKERS_LAST: &str = "3600";
+/// How long a replica has to confirm a marker, in milliseconds.
+const CONFIRMING: &str = "1000";
+/// How many keys one message names.
+const AT_ONCE: usize = 500;
+
 /// Why the server did not answer as asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Fault {
@@ -273,6 +280,40 @@ impl Server {
     /// waits for more than there are.
     pub(crate) fn request_acknowledgements(&mut self) -> Result<(), Fault> {
         self.command(&["WAIT", &GATE_CLOSED.to_string(), "1"]).map(drop)
+    }
+
+    /// Writes a drill's marker, which removes itself.
+    pub(crate) fn write_marker(&mut self, key: &str) -> Result<(), Fault> {
+        self.exchange("SET", &[&["SET", key, "1", "EX", MARKERS_LAST]], self.patience.until()).map(drop)
+    }
+
+    /// How many replicas have what this connection wrote, once `needed` have it or their time is over.
+    pub(crate) fn confirmed(&mut self, needed: u64) -> Result<u64, Fault> {
+        match self.command(&["WAIT", &needed.to_string(), CONFIRMING])? {
+            Reply::Number(count) => Ok(u64::try_from(count).unwrap_or_default()),
+            _ => Err(not_understood("WAIT")),
+        }
+    }
+
+    /// Whether each of these keys is there.
+    pub(crate) fn existing(&mut self, keys: &[String]) -> Result<Vec<bool>, Fault> {
+        let mut all = Vec::new();
+        for some in keys.chunks(AT_ONCE) {
+            let commands: Vec<[&str; 2]> = some.iter().map(|key| ["EXISTS", key.as_str()]).collect();
+            let commands: Vec<&[&str]> = commands.iter().map(<[&str; 2]>::as_slice).collect();
+            let replies = self.exchange("EXISTS", &commands, self.patience.until())?;
+            all.extend(replies.iter().map(|reply| matches!(reply, Reply::Number(1))));
+        }
+        Ok(all)
+    }
+
+    /// Deletes these keys, those that are there.
+    pub(crate) fn delete(&mut self, keys: &[String]) -> Result<(), Fault> {
+        for some in keys.chunks(AT_ONCE) {
+            let words: Vec<&str> = std::iter::once("DEL").chain(some.iter().map(String::as_str)).collect();
+            self.exchange("DEL", &[&words], self.patience.until())?;
+        }
+        Ok(())
     }
 
     /// Holds clients' writes back for at most `limit`; the server itself writes nothing either.

@@ -81,6 +81,12 @@ pub(crate) enum Command {
         #[arg(long, value_name = "SEC", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
         wait: u64,
     },
+    /// Practises a failover on this cluster: writes markers meanwhile, and says how long writes waited and whether one was lost
+    Drill {
+        /// What is practised
+        #[command(subcommand)]
+        command: Drill,
+    },
     /// Takes back what a planned move has left: its constraint
     Abort {
         /// The database
@@ -215,6 +221,45 @@ pub(crate) enum Command {
     },
 }
 
+/// What is practised.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Drill {
+    /// A planned move, as switchover makes it
+    Move {
+        /// Where to; without it to the replica that Pacemaker would choose
+        #[arg(long, value_name = "NODE")]
+        to: Option<String>,
+        /// How it is practised
+        #[command(flatten)]
+        how: DrillHow,
+    },
+    /// Kills the server of the primary with SIGKILL
+    Kill {
+        /// How it is practised
+        #[command(flatten)]
+        how: DrillHow,
+    },
+}
+
+/// How a drill is made.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct DrillHow {
+    /// The database; without it the only one
+    pub(crate) name: Option<String>,
+    /// The database once more, in a script: it is practised on
+    #[arg(long, value_name = "NAME")]
+    pub(crate) yes: Option<String>,
+    /// Say what would be done and what it costs, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Wait so many seconds at most until the cluster is as before
+    #[arg(long, value_name = "SEC", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) wait: u64,
+    /// How the verdict is printed
+    #[arg(long, value_enum, default_value_t = Format::Pretty)]
+    pub(crate) format: Format,
+}
+
 /// What is wanted of cron jobs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Cron {
@@ -320,6 +365,47 @@ pub(crate) enum Here {
     },
     /// Whether its data are not, or not yet, a whole copy of the primary's
     Copying {
+        /// The resource
+        name: String,
+    },
+    /// Make room for a drill's markers
+    DrillPrepare {
+        /// The resource
+        name: String,
+    },
+    /// Write a drill's markers, and say of each what became of it
+    DrillWrite {
+        /// The resource
+        name: String,
+        /// The drill
+        drill: String,
+        /// This node's name
+        node: String,
+        /// How many replicas have to confirm one
+        confirmations: u64,
+        /// For so many seconds
+        seconds: u64,
+    },
+    /// Which of a drill's markers its server holds
+    DrillHeld {
+        /// The resource
+        name: String,
+        /// The drill
+        drill: String,
+        /// The highest number of each writer, as NODE=NUMBER
+        highest: Vec<String>,
+    },
+    /// Remove a drill's markers
+    DrillForget {
+        /// The resource
+        name: String,
+        /// The drill
+        drill: String,
+        /// The highest number of each writer, as NODE=NUMBER
+        highest: Vec<String>,
+    },
+    /// Kill its server, if that is the primary and takes writes
+    DrillKill {
         /// The resource
         name: String,
     },

@@ -1,8 +1,11 @@
 //! `systole here`: what one node of the cluster is asked by the command on another one, over ssh, in the one place where such a question is
 //! answered. It answers with JSON, and needs the CIB and the agent's own login, which root on that node has.
 
+use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
+use promotable::operator::{Marked, Marker, Practice, marker_name};
 use serde_json::{Value, json};
 
 use crate::arguments::Here as Question;
@@ -11,6 +14,13 @@ use crate::doctor::facts;
 use crate::notices::Level;
 use crate::picture::Kind;
 use crate::{ask, ask_history, ask_timeline, complain, divergences, ended, print};
+
+/// What a step of a drill may take on this node.
+const DRILLING: Duration = Duration::from_secs(15);
+/// How long a writer rests between two markers.
+const BETWEEN_MARKERS: Duration = Duration::from_millis(20);
+/// More than a drill writes on one node in its longest time.
+const MOST_MARKERS: u64 = 250_000;
 
 /// Answers a question about this node.
 pub(crate) fn here(question: &Question) -> ExitCode {
@@ -50,6 +60,20 @@ fn answer(question: &Question) -> Result<String, String> {
         }
         Question::Behind { name } => json!({ "behind": mysql(name)?.behind()? }),
         Question::Copying { name } => json!({ "unfinished": mysql(name)?.copy_is_unfinished() }),
+        Question::DrillPrepare { name } => practice(name, DRILLING)?.prepare().map(|()| json!({ "prepared": true }))?,
+        Question::DrillWrite { name, drill, node, confirmations, seconds } => {
+            write_markers(name, drill, node, *confirmations, Duration::from_secs(*seconds))?;
+            return Ok(String::new());
+        }
+        Question::DrillHeld { name, drill, highest } => {
+            let among = markers(highest)?;
+            json!({ "held": practice(name, DRILLING)?.held(drill, &among)? })
+        }
+        Question::DrillForget { name, drill, highest } => {
+            let among = markers(highest)?;
+            practice(name, DRILLING)?.forget(drill, &among).map(|()| json!({ "forgotten": true }))?
+        }
+        Question::DrillKill { name } => practice(name, DRILLING)?.kill().map(|()| json!({ "killed": true }))?,
         Question::Copy { name } => mysql(name)?.order_copy().map(|()| json!({ "ordered": true }))?,
     };
     Ok(format!("{value}\n"))
@@ -94,4 +118,57 @@ fn redis(name: &str) -> Result<systole_redis::operator::Here, String> {
     let cib = cib()?;
     let primitive = cib.primitives.get(name).ok_or_else(|| format!("there is no resource {name}"))?;
     systole_redis::operator::Here::of(name, &primitive.parameters)
+}
+
+fn practice(name: &str, limit: Duration) -> Result<Box<dyn Practice>, String> {
+    let cib = cib()?;
+    let primitive = cib.primitives.get(name).ok_or_else(|| format!("there is no resource {name}"))?;
+    match Kind::of(&primitive.agent) {
+        Some(Kind::MySql) => Ok(Box::new(systole_mysql::operator::Here::lasting(name, &primitive.parameters, limit)?)),
+        Some(Kind::Redis) => Ok(Box::new(systole_redis::operator::Here::lasting(name, &primitive.parameters, limit)?)),
+        None => Err(format!("{name} is no database of ocf:systole")),
+    }
+}
+
+/// All markers up to the highest of each writer, given as `NODE=NUMBER`.
+fn markers(highest: &[String]) -> Result<Vec<Marker>, String> {
+    let mut all = Vec::new();
+    for one in highest {
+        let (node, number) = one.rsplit_once('=').ok_or_else(|| format!("{one:?} is not NODE=NUMBER"))?;
+        let number: u64 = number.parse().map_err(|_| format!("{one:?} is not NODE=NUMBER"))?;
+        if number > MOST_MARKERS {
+            return Err(format!("{number} markers are more than a drill writes"));
+        }
+        all.extend((1..=number).map(|number| (node.to_owned(), number)));
+    }
+    Ok(all)
+}
+
+/// Writes markers until nobody listens any more, or the time is over.
+fn write_markers(name: &str, drill: &str, node: &str, confirmations: u64, limit: Duration) -> Result<(), String> {
+    // A little more, so that the last one has its time.
+    let mut practice = practice(name, limit + DRILLING)?;
+    let (until, mut number) = (Instant::now() + limit, 1);
+    while Instant::now() < until && number < MOST_MARKERS {
+        let line = match practice.mark(&marker_name(drill, &(node.to_owned(), number)), confirmations) {
+            Marked::Acknowledged => format!("+ {number}"),
+            Marked::Unknown(why) => format!("? {number} {}", on_a_line(&why)),
+            // The number is free again.
+            Marked::Refused(why) => format!("- {}", on_a_line(&why)),
+        };
+        if !line.starts_with('-') {
+            number += 1;
+        }
+        let mut out = std::io::stdout().lock();
+        if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
+            return Ok(());
+        }
+        drop(out);
+        std::thread::sleep(BETWEEN_MARKERS);
+    }
+    Ok(())
+}
+
+fn on_a_line(text: &str) -> String {
+    text.replace('\n', " ")
 }

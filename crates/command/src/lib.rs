@@ -2,7 +2,7 @@
 //! tools for what changes anything.
 //!
 //! What asks the cluster is in `ask`, what asks its nodes in `remote` (`standing`: where their servers stand now); what a move does to it in
-//! `switchover`. All the rest is pure: `cib` and `crm_mon` read, `picture` puts together, `notices`, `status`, `check` and `why` say what comes of it; `history`, `timeline` and `report` tell
+//! `switchover`, what a drill does in `drill` (`drills`: its verdict). All the rest is pure: `cib` and `crm_mon` read, `picture` puts together, `notices`, `status`, `check` and `why` say what comes of it; `history`, `timeline` and `report` tell
 //! of failovers, for which `ask_history`, `ask_timeline` and `ask_report` ask. What is said of positions, records and elections is said by the
 //! agents' own code (`promotable::operator`).
 
@@ -23,6 +23,8 @@ pub mod decisions;
 mod diverged;
 mod divergences;
 pub mod doctor;
+mod drill;
+pub mod drills;
 mod here;
 pub mod history;
 mod jobs;
@@ -76,6 +78,7 @@ pub fn main() -> ExitCode {
             let limits = costs::Limits { lag: max_lag, transaction: max_transaction };
             switchover::switchover(&name, to.as_deref(), dry_run, limits, Duration::from_secs(wait)).into()
         }
+        Command::Drill { command } => drill::drill(command).into(),
         Command::Abort { name } => switchover::abort(&name).into(),
         Command::Doctor { nodes, format } => doctor::doctor(&nodes, format),
         Command::Metrics { listen } => metrics::metrics(listen),

@@ -39,6 +39,9 @@ pub struct Notice {
     pub text: String,
 }
 
+/// What is said of a cluster without fencing.
+pub const NO_FENCING: &str = "fencing is off (stonith-enabled=false): two primaries are possible when the network breaks";
+
 fn notice(level: Level, text: impl Into<String>) -> Notice {
     Notice { level, about: None, text: text.into() }
 }
@@ -71,7 +74,7 @@ fn cluster(picture: &Picture) -> Vec<Notice> {
         all.push(notice(Level::Degraded, format!("maintenance-mode is on, and nothing is moved or restarted; end it with: {end}")));
     }
     if !picture.fencing {
-        all.push(notice(Level::Degraded, "fencing is off (stonith-enabled=false): two primaries are possible when the network breaks"));
+        all.push(notice(Level::Degraded, NO_FENCING));
     }
     if let Some(why) = &picture.unheard {
         all.push(notice(Level::Degraded, format!("positions and acknowledgements are not known: {why}")));

@@ -16,6 +16,9 @@ const NO_CONNECTION: i32 = 255;
 /// The status with which timeout(1) says that it ended the command.
 const OUT_OF_TIME: i32 = 124;
 
+/// What is said of who has said nothing.
+pub(crate) const NOTHING_SAID: &str = "it says nothing";
+
 /// What a node answered, and between which moments of this node's clock.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
@@ -54,6 +57,43 @@ fn ask_by(ssh: &str, this: Option<&str>, nodes: &[String], argv: &[&str], limit:
     })
 }
 
+/// Runs a program on each node until `goes_on` says no, and has `hear` told each line as it comes, by node. Returns what each said at its end
+/// to stderr, or why it could not be heard. `argv` has no secret: everybody can read it.
+pub(crate) fn listen(
+    nodes: &[String],
+    argv: &(dyn Fn(&str) -> Vec<String> + Sync),
+    limit: Duration,
+    goes_on: &(dyn Fn() -> bool + Sync),
+    hear: &(dyn Fn(&str, &str) + Sync),
+) -> BTreeMap<String, String> {
+    let this = this_node(nodes);
+    let run = |node: &str| {
+        let argv = argv(node);
+        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+        let mut told = |line: &str| hear(node, line);
+        let ended = if this.as_deref() == Some(node) {
+            let (program, rest) = argv.split_first().ok_or("nothing was asked")?;
+            process::run_heard(&crate::ask::path_of(program), rest, limit, goes_on, &mut told)
+        } else if is_name(node) {
+            let arguments = arguments(node, &argv, limit);
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            process::run_heard("ssh", &arguments, limit, goes_on, &mut told)
+        } else {
+            return Err(format!("{node:?} is no name of a host"));
+        };
+        ended.map(|errors| first_line(&errors)).map_err(|e| e.to_string())
+    };
+    std::thread::scope(|scope| {
+        let run = &run;
+        let running: Vec<_> = nodes.iter().map(|node| (node, scope.spawn(move || run(node)))).collect();
+        let ended = |(node, thread): (&String, std::thread::ScopedJoinHandle<'_, Result<String, String>>)| {
+            let said = thread.join().unwrap_or_else(|_| Err("could not be heard".to_owned()));
+            (node.clone(), said.unwrap_or_else(|why| why))
+        };
+        running.into_iter().map(ended).collect()
+    })
+}
+
 fn locally(argv: &[&str], limit: Duration) -> Result<String, String> {
     let Some((program, arguments)) = argv.split_first() else { return Err("nothing was asked".to_owned()) };
     let done = process::run_bounded(&crate::ask::path_of(program), arguments, limit, MOST).map_err(|e| e.to_string())?;
@@ -84,7 +124,7 @@ fn judged(program: &str, done: &process::Finished) -> Result<String, String> {
 }
 
 fn first_line(text: &str) -> String {
-    text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it says nothing").to_owned()
+    text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or(NOTHING_SAID).to_owned()
 }
 
 /// Whether it can be the name of a host or its address, and nothing that ssh takes for an option, a user or a port.

@@ -95,7 +95,18 @@ pub(crate) fn switchover(name: &str, to: Option<&str>, dry_run: bool, limits: Li
         ));
         return Ending::Done;
     }
-    carry_out(name, &plan, &order, wait)
+    let (ending, said) = carry_out(name, &plan, &order, wait, &Interruption::watched());
+    if ending == Ending::Done {
+        print(&format!("{said}\n"))
+    } else {
+        complain(&said)
+    }
+    ending
+}
+
+/// Moves the primary as planned. Returns how it ended, and what is to be said of it.
+pub(crate) fn moved(name: &str, plan: &Plan, wait: Duration, interruption: &Interruption) -> (Ending, String) {
+    carry_out(name, plan, &order(plan, wait), wait, interruption)
 }
 
 fn refused(why: &str) -> Ending {
@@ -110,21 +121,19 @@ fn order(plan: &Plan, wait: Duration) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-fn carry_out(name: &str, plan: &Plan, order: &[String], wait: Duration) -> Ending {
-    let interruption = Interruption::watched();
+fn carry_out(name: &str, plan: &Plan, order: &[String], wait: Duration, interruption: &Interruption) -> (Ending, String) {
     let begin = Instant::now();
     let arguments: Vec<&str> = order.iter().map(String::as_str).collect();
     if let Err(why) = ask::tool_within("crm_resource", &arguments, CHANGE_LIMIT) {
         // It may have been told all the same.
         let cleared = clear([plan.clone.as_str()]);
-        complain(&format!("refused: {why}"));
-        return if cleared { Ending::Refused } else { Ending::HalfWay };
+        return (if cleared { Ending::Refused } else { Ending::HalfWay }, format!("refused: {why}"));
     }
-    let waited = wait_for(name, plan, begin + wait, &interruption);
+    let waited = wait_for(name, plan, begin + wait, interruption);
     let took = begin.elapsed();
     let cleared = clear([plan.clone.as_str()]);
-    let ending = tell(name, plan, &waited, took, interruption.is_there());
-    if cleared { ending } else { Ending::HalfWay }
+    let (ending, said) = tell(name, plan, &waited, took, interruption.is_there());
+    (if cleared { ending } else { Ending::HalfWay }, said)
 }
 
 /// Waits for the end of the move. Returns how far it is.
@@ -147,36 +156,29 @@ fn far(plan: &Plan, database: &Database) -> Progress {
     progress(plan, database.recorded(), &promoted)
 }
 
-/// Says what came of it.
-fn tell(name: &str, plan: &Plan, progress: &Progress, took: Duration, interrupted: bool) -> Ending {
+/// What came of it.
+fn tell(name: &str, plan: &Plan, progress: &Progress, took: Duration, interrupted: bool) -> (Ending, String) {
     let seconds = took.as_secs_f64();
     match progress {
         Progress::Arrived(node) if *node == plan.to => {
-            print(&format!("{}: {} is the primary, and was {} before; it took {seconds:.2} s\n", plan.clone, node, plan.from));
-            Ending::Done
+            (Ending::Done, format!("{}: {} is the primary, and was {} before; it took {seconds:.2} s", plan.clone, node, plan.from))
         }
-        Progress::Arrived(node) => {
-            complain(&format!(
-                "{}: {node} was promoted and not {}: the log of {} says why (systole why {name})",
-                plan.clone, plan.to, plan.to
-            ));
-            Ending::HalfWay
-        }
-        Progress::NotBegun if interrupted => {
-            complain(&format!("interrupted: {} is still the primary", plan.from));
-            Ending::Refused
-        }
-        Progress::NotBegun => {
-            complain(&format!("after {seconds:.0} s {} is still the primary, and the move is taken back: systole why {name}", plan.from));
-            Ending::TimedOut
-        }
+        Progress::Arrived(node) => (
+            Ending::HalfWay,
+            format!("{}: {node} was promoted and not {}: the log of {} says why (systole why {name})", plan.clone, plan.to, plan.to),
+        ),
+        Progress::NotBegun if interrupted => (Ending::Refused, format!("interrupted: {} is still the primary", plan.from)),
+        Progress::NotBegun => (
+            Ending::TimedOut,
+            format!("after {seconds:.0} s {} is still the primary, and the move is taken back: systole why {name}", plan.from),
+        ),
         Progress::Between => {
             let what = if interrupted { "interrupted" } else { "not over yet" };
-            complain(&format!(
+            let said = format!(
                 "{what} after {seconds:.0} s: {} is demoted, and Pacemaker goes on to promote the best: systole why {name}",
                 plan.from
-            ));
-            if interrupted { Ending::HalfWay } else { Ending::TimedOut }
+            );
+            (if interrupted { Ending::HalfWay } else { Ending::TimedOut }, said)
         }
     }
 }

@@ -101,6 +101,74 @@ pub fn run_as(account: &crate::Account, program: &str, arguments: &[&str], limit
     run_command(program, command.args(arguments).current_dir("/"), limit, usize::MAX)
 }
 
+/// How often is asked whether a command is to go on that is heard while it runs.
+const BETWEEN_QUESTIONS: Duration = Duration::from_millis(20);
+/// More than a line is that is read as it comes. Bytes.
+const LONGEST_LINE: usize = 64 << 10;
+
+/// Runs a command whose lines are read as they come: `hear` is called with each of its stdout. It is killed when `goes_on` says no, and at
+/// `limit`; both are the caller's wish and no error. It is in a process group of its own, so that what interrupts the caller at a terminal
+/// does not end it before the caller has decided. Returns the end of what it wrote to stderr.
+///
+/// # Errors
+/// When it could not be started or read, or printed a line that is no line.
+pub fn run_heard(
+    program: &str,
+    arguments: &[&str],
+    limit: Duration,
+    goes_on: &dyn Fn() -> bool,
+    hear: &mut dyn FnMut(&str),
+) -> Result<String, CommandError> {
+    use std::os::unix::process::CommandExt as _;
+    let name = || program.to_owned();
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(environment()).process_group(0);
+    let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = spawned.map_err(|source| CommandError::Start { program: name(), source })?;
+    let heard = listen(&mut child, Instant::now() + limit, goes_on, hear);
+    let _ = child.kill();
+    let _ = child.wait();
+    match heard {
+        Ok(Some(errors)) => Ok(errors),
+        Ok(None) => Err(CommandError::TooLong { program: name(), most: LONGEST_LINE }),
+        Err(source) => Err(CommandError::Output { program: name(), source }),
+    }
+}
+
+/// Hears a command until it has closed its stdout, `until` comes, or `goes_on` says no. Returns the end of its stderr, `None` after a line
+/// that is too long.
+fn listen(child: &mut Child, until: Instant, goes_on: &dyn Fn() -> bool, hear: &mut dyn FnMut(&str)) -> std::io::Result<Option<String>> {
+    let (Some(mut out), Some(mut err)) = (child.stdout.take(), child.stderr.take()) else { return Ok(Some(String::new())) };
+    for fd in [out.as_fd(), err.as_fd()] {
+        fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    }
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let (mut open, mut err_open) = (true, true);
+    while open && Instant::now() < until && goes_on() {
+        let mut fds = vec![PollFd::new(out.as_fd(), PollFlags::POLLIN)];
+        if err_open {
+            fds.push(PollFd::new(err.as_fd(), PollFlags::POLLIN));
+        }
+        match poll(&mut fds, PollTimeout::try_from(BETWEEN_QUESTIONS).unwrap_or(PollTimeout::MAX)) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        open = drain(&mut out, &mut stdout)?;
+        err_open = err_open && drain(&mut err, &mut stderr)?;
+        while let Some(end) = stdout.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = stdout.drain(..=end).collect();
+            hear(String::from_utf8_lossy(&line[..end]).trim_end());
+        }
+        if stdout.len() > LONGEST_LINE {
+            return Ok(None);
+        }
+        stderr.drain(..stderr.len().saturating_sub(LONGEST_LINE));
+    }
+    // It may have said why it ends just before.
+    let _ = err_open && drain(&mut err, &mut stderr)?;
+    Ok(Some(String::from_utf8_lossy(&stderr).into_owned()))
+}
+
 fn run_command(program: &str, command: &mut Command, limit: Duration, most: usize) -> Result<Finished, CommandError> {
     let name = || program.to_owned();
     let mut child = command
@@ -196,6 +264,22 @@ mod tests {
     fn both_streams_and_the_status_are_kept() {
         let done = run("sh", &["-c", "echo out; echo err >&2; exit 3"], Duration::from_secs(5)).unwrap();
         assert_eq!((done.stdout.as_str(), done.stderr.as_str(), done.status.code()), ("out\n", "err\n", Some(3)));
+    }
+
+    #[test]
+    fn lines_are_heard_as_they_come_until_nobody_wants_more() {
+        let heard = std::cell::RefCell::new(Vec::new());
+        let begin = Instant::now();
+        let enough = || heard.borrow().len() < 2;
+        let script = "echo one; echo two; exec sleep 30";
+        let ended =
+            run_heard("sh", &["-c", script], Duration::from_secs(20), &enough, &mut |line| heard.borrow_mut().push(line.to_owned()));
+        assert!(ended.is_ok() && begin.elapsed() < Duration::from_secs(10), "{ended:?} after {:?}", begin.elapsed());
+        assert_eq!(*heard.borrow(), ["one", "two"]);
+        let why = run_heard("sh", &["-c", "echo why >&2; exit 3"], Duration::from_secs(20), &|| true, &mut |_| {}).unwrap();
+        assert_eq!(why, "why\n");
+        let long = run_heard("sh", &["-c", "yes | tr -d '\\n'"], Duration::from_secs(20), &|| true, &mut |_| {}).unwrap_err();
+        assert!(matches!(long, CommandError::TooLong { .. }), "{long}");
     }
 
     #[test]

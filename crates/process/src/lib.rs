@@ -21,7 +21,7 @@ mod scope;
 mod socket;
 
 pub use account::Account;
-pub use command::{CommandError, Finished, run, run_as, run_bounded};
+pub use command::{CommandError, Finished, run, run_as, run_bounded, run_heard};
 pub use daemon::{Daemon, DaemonError, Spawned};
 pub use detach::{detach, kill_session};
 pub use directory::Directory;

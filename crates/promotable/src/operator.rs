@@ -137,6 +137,64 @@ pub fn context(resource: &str, parameters: &BTreeMap<String, String>, limit: Dur
     Context { log: Log::open("systole", "operator", &environment).into(), environment, deadline: Deadline::after(limit) }
 }
 
+/// What became of a marker that a drill wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Marked {
+    /// The server acknowledged it, as it acknowledges what a client must not lose.
+    Acknowledged,
+    /// It was not written: the server takes no writes, or there is none.
+    Refused(String),
+    /// It was sent, and nobody knows whether it was written.
+    Unknown(String),
+}
+
+/// A marker: the node whose writer wrote it, and which one of that writer it is, from 1.
+pub type Marker = (String, u64);
+
+/// The name of a marker where it is kept: the drill, the node, the number.
+#[must_use]
+pub fn marker_name(drill: &str, (node, number): &Marker) -> String {
+    format!("{drill}:{node}:{number}")
+}
+
+/// The marker of a drill that has this name.
+#[must_use]
+pub fn marker_of(drill: &str, name: &str) -> Option<Marker> {
+    let (node, number) = name.strip_prefix(drill)?.strip_prefix(':')?.rsplit_once(':')?;
+    Some((node.to_owned(), number.parse().ok()?))
+}
+
+/// What a drill does to the server of one node, by the agent's own login.
+pub trait Practice {
+    /// Makes room for the markers of a drill on the primary, and removes what older drills have left.
+    ///
+    /// # Errors
+    /// Why no markers can be written there, with the command that mends it.
+    fn prepare(&self) -> Result<(), String>;
+
+    /// Writes a marker, on one connection for as long as that holds. `confirmations`: how many replicas have to
+    /// confirm it, where the server does not wait for them by itself.
+    fn mark(&mut self, name: &str, confirmations: u64) -> Marked;
+
+    /// Which of these markers the server holds.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    fn held(&self, drill: &str, among: &[Marker]) -> Result<BTreeSet<Marker>, String>;
+
+    /// Removes the markers of a drill from the primary.
+    ///
+    /// # Errors
+    /// When it cannot.
+    fn forget(&self, drill: &str, among: &[Marker]) -> Result<(), String>;
+
+    /// Kills the server with SIGKILL, if it is the primary and takes writes.
+    ///
+    /// # Errors
+    /// When it is not, or that cannot be seen: then nothing is done.
+    fn kill(&self) -> Result<(), String>;
+}
+
 /// What the operator's command asks of an agent.
 pub trait Operator {
     /// Reads a record.

@@ -13,7 +13,7 @@ use crate::election::{Position, Unfit};
 use crate::gtid::{Flavour, Gtids};
 use crate::params::{self, Params};
 use crate::rewind::{Limits, Tail};
-use crate::server::Server;
+use crate::server::{Fault, Server};
 
 /// What all that is asked may take.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -56,7 +56,9 @@ pub struct Writing {
 
 /// The agent of a resource on this node, outside of any action.
 pub struct Here {
-    agent: MySql,
+    pub(super) agent: MySql,
+    /// The connection on which a drill's markers are written.
+    pub(super) writing: Option<Server>,
 }
 
 impl Here {
@@ -65,13 +67,25 @@ impl Here {
     /// # Errors
     /// When a parameter is wrong.
     pub fn of(resource: &str, parameters: &BTreeMap<String, String>) -> Result<Self, String> {
-        let context = operator::context(resource, parameters, READING);
-        let values = Values::read(params::ALL, &context.environment).map_err(|failure| failure.reason)?;
-        Ok(Self { agent: MySql::with(&context, Params::new(&values)) })
+        Self::lasting(resource, parameters, READING)
     }
 
-    fn connect(&self) -> Result<Server, String> {
-        self.agent.connect(None, ANSWER).map_err(|fault| fault.to_string())
+    /// The same for one that is asked for longer than a question takes.
+    ///
+    /// # Errors
+    /// When a parameter is wrong.
+    pub fn lasting(resource: &str, parameters: &BTreeMap<String, String>, limit: Duration) -> Result<Self, String> {
+        let context = operator::context(resource, parameters, limit);
+        let values = Values::read(params::ALL, &context.environment).map_err(|failure| failure.reason)?;
+        Ok(Self { agent: MySql::with(&context, Params::new(&values)), writing: None })
+    }
+
+    pub(super) fn connect(&self) -> Result<Server, String> {
+        self.try_to_connect().map_err(|fault| fault.to_string())
+    }
+
+    pub(super) fn try_to_connect(&self) -> Result<Server, Fault> {
+        self.agent.connect(None, ANSWER)
     }
 
     /// Where the server stands.

@@ -11,6 +11,7 @@ use crate::agent::Redis;
 use crate::election::{Position, Unfit};
 use crate::lifecycle::KEPT;
 use crate::params;
+use crate::server::{Fault, Server};
 
 /// What all that is asked may take.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -26,7 +27,9 @@ pub struct Kept {
 
 /// The agent of a resource on this node.
 pub struct Here {
-    agent: Redis,
+    pub(super) agent: Redis,
+    /// The connection on which a drill's markers are written.
+    pub(super) writing: Option<Server>,
 }
 
 impl Here {
@@ -35,9 +38,21 @@ impl Here {
     /// # Errors
     /// When a parameter is wrong.
     pub fn of(resource: &str, parameters: &BTreeMap<String, String>) -> Result<Self, String> {
-        let context = operator::context(resource, parameters, ANSWER);
+        Self::lasting(resource, parameters, ANSWER)
+    }
+
+    /// The same for one that is asked for longer than a question takes.
+    ///
+    /// # Errors
+    /// When a parameter is wrong.
+    pub fn lasting(resource: &str, parameters: &BTreeMap<String, String>, limit: Duration) -> Result<Self, String> {
+        let context = operator::context(resource, parameters, limit);
         let values = Values::read(params::ALL, &context.environment).map_err(|failure| failure.reason)?;
-        Redis::new(&context, &values).map(|agent| Self { agent }).map_err(|failure| failure.reason)
+        Redis::new(&context, &values).map(|agent| Self { agent, writing: None }).map_err(|failure| failure.reason)
+    }
+
+    pub(super) fn connect(&self) -> Result<Server, Fault> {
+        self.agent.connect(ANSWER)
     }
 
     /// Where the server stands.
@@ -45,7 +60,7 @@ impl Here {
     /// # Errors
     /// When it cannot be asked.
     pub fn standing(&self) -> Result<Standing, String> {
-        let seen = self.agent.connect(ANSWER).and_then(|mut server| server.observe()).map_err(|fault| fault.to_string())?;
+        let seen = self.connect().and_then(|mut server| server.observe()).map_err(|fault| fault.to_string())?;
         let unfit = seen.info.loading.then_some(Unfit::Loading).or(seen.info.syncing.then_some(Unfit::Syncing));
         let position = Position {
             history: seen.info.replid,

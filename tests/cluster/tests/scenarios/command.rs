@@ -300,3 +300,70 @@ fn failovers_are_remembered_told_and_reported() {
         report(&node)
     });
 }
+
+/// A value of the verdict.
+fn said_in(verdict: &serde_json::Value, key: &str) -> u64 {
+    verdict[key].as_u64().unwrap_or(u64::MAX)
+}
+
+/// A drill, which has to end well. The figures are shown and not judged: how long it takes is the machine's.
+fn drill(site: &Site, node: &Node, line: &str, name: &str) -> Result<()> {
+    let from = promoted(site, name);
+    let said = node.sh(&format!("systole drill {line} --yes {name} --format json; echo \"ended with $?\""))?;
+    println!("{}: systole drill {line}\n{}{}", node.name, said.stderr, said.stdout);
+    let (json, ending) = said.stdout.rsplit_once("ended with ").unwrap_or_default();
+    expect(ending.trim() == "0", &format!("systole drill {line} ends with 0, and not with {ending}"))?;
+    let verdict: serde_json::Value = serde_json::from_str(json).map_err(|e| lab::Error::Refused(format!("{e}: {json}")))?;
+    expect(said_in(&verdict, "lost") == 0 && said_in(&verdict, "acknowledged") > 20, "markers were acknowledged, and none is lost")?;
+    let new = promoted(site, name);
+    expect(new != from && verdict["primary"] == new.as_str() && verdict["from"] == from.as_str(), "it says who was promoted")?;
+    expect(said_in(&verdict, "no_writes_ms") > said_in(&verdict, "usual_ms"), "nobody could write for a while")?;
+    no_constraint_is_left(node)?;
+    all_is_good(site, node)
+}
+
+/// What drills write is gone on every node.
+fn no_marker_is_left(site: &Site) -> Result<()> {
+    for node in site.lab.nodes() {
+        site.lab.wait_for("the markers to be gone", LATE, || {
+            let keys = node.sh("redis-cli --scan --pattern 'systole:drill:*'").is_ok_and(|keys| keys.stdout.trim().is_empty());
+            keys && site.sql(&node, "SHOW DATABASES LIKE 'systole%'").is_ok_and(|schemas| schemas.trim().is_empty())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_drill_kills_and_moves_and_loses_nothing() {
+    scenario("drill", Setup::of(MARIADB), |site| {
+        let node = site.lab.quorate_node()?;
+        let_root_in(&site.lab)?;
+        put_redis_beside(site)?;
+        all_is_good(site, &node)?;
+        ends(&node, "drill kill redis < /dev/null", 1)?;
+        ends(&node, "drill kill --yes redis", 1)?;
+        expect(ends(&node, "drill move mysql --dry-run", 0)?.contains("it costs: "), "it says what it costs")?;
+        for name in ["redis", "mysql"] {
+            drill(site, &node, &format!("move {name}"), name)?;
+            drill(site, &node, &format!("kill {name}"), name)?;
+            no_marker_is_left(site)?;
+        }
+        // A drill that is killed itself leaves a table, which the next one drops.
+        node.sh("timeout -s KILL 4 systole drill move mysql --yes mysql || true")?;
+        site.lab.wait_idle()?;
+        ends(&node, "abort mysql", 0)?;
+        all_is_good(site, &node)?;
+        drill(site, &node, "move mysql", "mysql")?;
+        no_marker_is_left(site)?;
+        // What is somebody else's is left alone.
+        site.sql(&site.primary()?, "CREATE DATABASE systole_drill; CREATE TABLE systole_drill.marker (id INT PRIMARY KEY)")?;
+        let refused = ends(&node, "drill kill mysql --yes mysql", 1)?;
+        expect(refused.contains("which no drill has made"), "it is said whose it is")?;
+        site.sql(&site.primary()?, "SELECT * FROM systole_drill.marker")?;
+        let before = promoted(site, "redis");
+        node.sh("crm_attribute --name maintenance-mode --update true")?;
+        let refused = ends(&node, "drill kill redis --yes redis", 1)?;
+        node.sh("crm_attribute --name maintenance-mode --update false")?;
+        expect(refused.contains("maintenance-mode is on") && promoted(site, "redis") == before, "no drill in maintenance")
+    });
+}
