@@ -61,6 +61,8 @@ fn number(name: &OsString) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "the tests' own files")]
+
     use super::super::log::Limits;
     use super::*;
 
