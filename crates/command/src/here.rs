@@ -30,7 +30,7 @@ pub(crate) fn here(question: &Question) -> ExitCode {
 fn answer(question: &Question) -> Result<String, String> {
     let value = match question {
         Question::Facts { salt, nodes } => serde_json::to_value(facts::gather(nodes, salt)).map_err(|e| e.to_string())?,
-        Question::History { name } => return Ok(ask_history::kept(name)),
+        Question::History { name } => return ask_history::kept(name),
         Question::Journal { from, to } => return ask_timeline::journal(*from, *to),
         Question::Held { name } => json!({ "held": mysql(name)?.held()? }),
         Question::Standing { name } => {
