@@ -40,7 +40,7 @@ fn answer(question: &Question) -> Result<String, String> {
             };
             serde_json::to_value(standing).map_err(|e| e.to_string())?
         }
-        Question::Diverged { name, than } => diverged(name, than.as_deref().unwrap_or_default())?,
+        Question::Diverged { name, than, held } => diverged(name, than.as_deref().unwrap_or_default(), held.as_deref())?,
         Question::Writing { name } => {
             let writing = mysql(name)?.writing()?;
             let writing = writing
@@ -55,10 +55,10 @@ fn answer(question: &Question) -> Result<String, String> {
     Ok(format!("{value}\n"))
 }
 
-fn diverged(name: &str, than: &str) -> Result<Value, String> {
+fn diverged(name: &str, than: &str, held: Option<&str>) -> Result<Value, String> {
     match kind_of(name)? {
         Kind::MySql => {
-            let found = mysql(name)?.only_here(than)?;
+            let found = mysql(name)?.only_here(than, held)?;
             let statements = divergences::readable(&found.statements);
             Ok(json!({ "names": found.names, "found": found.found, "statements": statements, "unread": found.unread, "kept": found.kept }))
         }
