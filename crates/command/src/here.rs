@@ -83,12 +83,12 @@ fn kind_of(name: &str) -> Result<Kind, String> {
 
 fn mysql(name: &str) -> Result<systole_mysql::operator::Here, String> {
     let cib = cib()?;
-    let primitive = cib.primitives.get(name).ok_or_else(|| format!("there is no resource {name}"))?;
+    let primitive = cib.decided(name)?;
     systole_mysql::operator::Here::of(name, &primitive.parameters)
 }
 
 fn redis(name: &str) -> Result<systole_redis::operator::Here, String> {
     let cib = cib()?;
-    let primitive = cib.primitives.get(name).ok_or_else(|| format!("there is no resource {name}"))?;
+    let primitive = cib.decided(name)?;
     systole_redis::operator::Here::of(name, &primitive.parameters)
 }
