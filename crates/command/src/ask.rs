@@ -26,6 +26,8 @@ pub(crate) fn picture() -> Result<Picture, String> {
     std::thread::scope(|scope| {
         let monitor =
             scope.spawn(|| tool("crm_mon", &["--one-shot", "--inactive", "--output-as=xml"]).and_then(|text| Monitor::parse(&text)));
+        // It is known by the time that somebody wants it.
+        scope.spawn(crate::remote::named);
         let cib = tool("cibadmin", &["--query"]).and_then(|text| Cib::parse(&text));
         let (attributes, unheard) = cib.as_ref().map(|cib| attributes(cib, until)).unwrap_or_default();
         let watched = cib.as_ref().map(watched).unwrap_or_default();
@@ -119,8 +121,7 @@ pub(crate) fn watched(cib: &Cib) -> BTreeMap<String, (String, bool)> {
     names(cib).filter_map(|name| Some((name.clone(), (node.clone(), runs(name)?)))).collect()
 }
 
-/// This node's name in the cluster. Where it is not that of the host, nothing is shown of its watchers, rather than to start a tool for it.
-fn this_node(cib: &Cib) -> Option<String> {
-    let host = process::own::text(Path::new("/proc/sys/kernel/hostname")).ok()?;
-    cib.nodes.iter().find(|node| node.as_str() == host.trim()).cloned()
+/// This node's name in the cluster, which need not be that of the host.
+pub(crate) fn this_node(cib: &Cib) -> Option<String> {
+    crate::remote::this_node(&cib.nodes)
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 /// What one question may take, where nothing else is said.
@@ -36,9 +37,15 @@ pub(crate) fn ask_timed(nodes: &[String], argv: &[&str], limit: Duration) -> BTr
 
 /// Which of them this node is. The name in the cluster need not be that of the host.
 pub(crate) fn this_node(nodes: &[String]) -> Option<String> {
-    let host = process::own::text(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
-    let among = |name: &str| nodes.iter().find(|node| node.as_str() == name.trim()).cloned();
-    among(&host).or_else(|| among(&crate::ask::tool("crm_node", &["--name"]).ok()?))
+    let host = || process::own::text(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
+    let name = named().cloned().unwrap_or_else(host);
+    nodes.iter().find(|node| node.as_str() == name.trim()).cloned()
+}
+
+/// This node's name in the cluster, where there is one.
+pub(crate) fn named() -> Option<&'static String> {
+    static NAMED: OnceLock<Option<String>> = OnceLock::new();
+    NAMED.get_or_init(|| crate::ask::tool("crm_node", &["--name"]).ok()).as_ref()
 }
 
 fn ask_by(ssh: &str, this: Option<&str>, nodes: &[String], argv: &[&str], limit: Duration) -> BTreeMap<String, Answer> {
