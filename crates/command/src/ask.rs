@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use pacemaker::{Cluster, Membership};
 
-use crate::cib::{Cib, Pause};
+use crate::cib::Cib;
 use crate::crm_mon::Monitor;
 use crate::picture::{Attributes, MEMBERSHIP, POSITION, Picture};
 
@@ -32,16 +32,22 @@ pub(crate) fn picture() -> Result<Picture, String> {
         let (attributes, unheard) = cib.as_ref().map(|cib| attributes(cib, until)).unwrap_or_default();
         let watched = cib.as_ref().map(watched).unwrap_or_default();
         let monitor = monitor.join().map_err(|_| "crm_mon could not be asked".to_owned())?;
-        let mut picture = Picture { unheard, ..Picture::new(&cib?, &monitor?, &attributes, &watched) };
+        let mut picture = Picture::new(&cib?, &monitor?, &attributes, &watched);
+        if let Some(why) = unheard {
+            picture = picture.unheard_of(why);
+        }
         let now = SystemTime::now();
-        picture.databases.iter_mut().for_each(|database| database.end_pause(|pause| is_over(pause, now)));
+        for database in &mut picture.databases {
+            database.end_pause(|pause| is_over(&pause.until, now));
+            database.end_leftovers(|until| is_over(until, now));
+        }
         Ok(picture)
     })
 }
 
 /// Whether its end has come. One that cannot be read is not taken for over.
-fn is_over(pause: &Pause, now: SystemTime) -> bool {
-    humantime::parse_rfc3339_weak(&pause.until).is_ok_and(|end| end <= now)
+fn is_over(until: &str, now: SystemTime) -> bool {
+    humantime::parse_rfc3339_weak(until).is_ok_and(|end| end <= now)
 }
 
 /// One call of Pacemaker's tools.
