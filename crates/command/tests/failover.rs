@@ -94,7 +94,7 @@ fn the_examples_of_the_page_are_what_the_command_says() {
 fn report(history: &History, timeline: &Timeline, configuration: &str) -> String {
     let picture = picture();
     let database = picture.database("redis").unwrap();
-    let secrets = Secrets::of(configuration, |_| Some("the-secret-in-a-file\n".into())).unwrap();
+    let secrets = Secrets::of(configuration, |_| Ok("the-secret-in-a-file\n".into())).unwrap();
     page(&Material { picture: &picture, database, history, promotion: history.find(EPOCH), timeline, made: 1_796_083_199 }, &secrets)
 }
 
