@@ -35,7 +35,8 @@ pub(crate) fn ask_timed(nodes: &[String], argv: &[&str], limit: Duration) -> BTr
     ask_by("ssh", this_node(nodes).as_deref(), nodes, argv, limit)
 }
 
-/// Which of them this node is. The name in the cluster need not be that of the host.
+/// Which of them this node is. The name in the cluster need not be that of the host, which may be that of another node: so the cluster is asked
+/// first, once.
 pub(crate) fn this_node(nodes: &[String]) -> Option<String> {
     let host = || process::own::text(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
     let name = named().cloned().unwrap_or_else(host);
@@ -88,6 +89,11 @@ fn judged(program: &str, done: &process::Finished) -> Result<String, String> {
         Some(OUT_OF_TIME) => Err(format!("{program} did not end in time")),
         code => Err(format!("{program} failed (status {}): {}", code.unwrap_or(-1), first_line(&done.stderr))),
     }
+}
+
+/// Whether that is the answer of a command that ended by itself and refused, and not that nobody heard how it ended.
+pub(crate) fn is_refusal(why: &str) -> bool {
+    why.contains(" failed (status ") && !why.contains(" failed (status -1)")
 }
 
 fn first_line(text: &str) -> String {
