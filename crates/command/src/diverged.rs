@@ -52,8 +52,8 @@ fn found(name: &str, node: Option<&str>) -> Result<(Answers, String), String> {
     Ok((answers.into_iter().map(|(node, answer)| (node, answer.and_then(|text| read(&text)))).collect(), primary))
 }
 
-/// What only each of these nodes holds. They say what they hold first and the primary does afterwards, so that what it committed in between, and
-/// they have got already, is not taken for theirs.
+/// What only each of these nodes holds. They say what they hold first and the primary does afterwards, so that what it committed in
+/// between, and they have got already, is not taken for theirs.
 fn of_mysql(name: &str, nodes: &[String], primary: &str, ask: Asking<'_>) -> Result<BTreeMap<String, Result<String, String>>, String> {
     let argv = ["systole", "here", "held", name];
     let replicas: BTreeMap<String, Result<String, String>> =
@@ -113,8 +113,8 @@ mod tests {
     use crate::crm_mon::Monitor;
     use crate::picture::Attributes;
 
-    /// Nodes in whose cluster somebody writes: with each question there is another transaction, and the replicas have it at once. lxc9 wrote one
-    /// of its own.
+    /// Nodes in whose cluster somebody writes: with each question there is another transaction, and the replicas have it at once. lxc9
+    /// wrote one of its own.
     fn cluster_that_writes(asked: &[String], argv: &[&str], written: &Mutex<u64>) -> BTreeMap<String, Result<String, String>> {
         let mut written = written.lock().unwrap();
         *written += 1;

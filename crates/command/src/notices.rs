@@ -248,8 +248,8 @@ fn of_member(picture: &Picture, database: &Database, member: &Member) -> Vec<Not
     all
 }
 
-/// That Pacemaker leaves an instance alone, and what undoes that. `None` where it does not, and where something else says it of all that is there:
-/// of the cluster, of the node, or of the database by its pause.
+/// That Pacemaker leaves an instance alone, and what undoes that. `None` where it does not, and where something else says it of all that
+/// is there: of the cluster, of the node, or of the database by its pause.
 pub(crate) fn unmanaged(picture: &Picture, database: &Database, member: &Member) -> Option<String> {
     let of_node = picture.node(&member.node).is_some_and(|machine| machine.states.contains(&"maintenance"));
     if !member.unmanaged || picture.maintenance || of_node || database.pause.is_some() {

@@ -131,8 +131,8 @@ fn order(wanted: &Wanted, plan: &Plan, interruption: &Interruption) -> Result<()
     })
 }
 
-/// Whether the copy is ordered, by the answer of the node, and where that does not say it by what it says of a copy: asked while the instance is
-/// still kept from starting.
+/// Whether the copy is ordered, by the answer of the node, and where that does not say it by what it says of a copy: asked while the
+/// instance is still kept from starting.
 fn ordered(plan: &Plan, answer: Result<String, String>, copying: impl FnOnce() -> Option<bool>) -> Result<(), Unordered> {
     let Err(why) = answer else { return Ok(()) };
     let why = format!("{} {why}", plan.node);

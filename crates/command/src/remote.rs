@@ -35,8 +35,8 @@ pub(crate) fn ask_timed(nodes: &[String], argv: &[&str], limit: Duration) -> BTr
     ask_by("ssh", this_node(nodes).as_deref(), nodes, argv, limit)
 }
 
-/// Which of them this node is. The name in the cluster need not be that of the host, which may be that of another node: so the cluster is asked
-/// first, once.
+/// Which of them this node is. The name in the cluster need not be that of the host, which may be that of another node: so the cluster is
+/// asked first, once.
 pub(crate) fn this_node(nodes: &[String]) -> Option<String> {
     let host = || process::own::text(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
     let name = named().cloned().unwrap_or_else(host);

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use crate::history::utc;
 use crate::table::Table;
 
-/// Steps of a planned move follow each other within this. Microseconds. A node that has to be fenced is waited for in silence, for much longer.
+/// Steps of a planned move follow each other within this. Microseconds. A node that has to be fenced is waited for in silence, for much
+/// longer.
 const APART_US: u64 = 5_000_000;
 /// How long after the promotion something belongs to it. Microseconds.
 const AFTERWARDS_US: u64 = 10_000_000;

@@ -267,7 +267,8 @@ fn somebody_is_promoted(picture: &Picture, database: &Database, primary: &str) -
     }
 }
 
-/// The majority of the nodes that is left when one more is lost. Remote and guest nodes have no vote. Two nodes are configured to go on (two_node), or are not asked here.
+/// The majority of the nodes that is left when one more is lost. Remote and guest nodes have no vote. Two nodes are configured to go on
+/// (two_node), or are not asked here.
 fn keeps_quorum(picture: &Picture, lost: &str) -> bool {
     let voters = || picture.nodes.iter().filter(|node| node.votes);
     let (all, left) = (voters().count(), voters().filter(|node| node.online && node.name != lost).count());

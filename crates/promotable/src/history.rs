@@ -117,8 +117,8 @@ fn read(file: &Path) -> std::io::Result<Vec<Promotion>> {
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
-/// Adds one, unless it is there: whoever was killed between keeping it and forgetting the notes keeps it again. The file is replaced whole, and not
-/// at all when it could not be read.
+/// Adds one, unless it is there: whoever was killed between keeping it and forgetting the notes keeps it again. The file is replaced
+/// whole, and not at all when it could not be read.
 fn keep(kept: &Path, resource: &str, promotion: Promotion) -> std::io::Result<()> {
     let path = file(kept, resource);
     let mut all = read(&path)?;

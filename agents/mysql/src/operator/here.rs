@@ -115,8 +115,8 @@ impl Here {
         Ok(all)
     }
 
-    /// What the server held and one that holds `others` does not. `held`: what it said to hold before the other one was asked, in the place of
-    /// what it holds now. A replica that follows has got more since, which the other one had by then.
+    /// What the server held and one that holds `others` does not. `held`: what it said to hold before the other one was asked, in the
+    /// place of what it holds now. A replica that follows has got more since, which the other one had by then.
     ///
     /// # Errors
     /// When it cannot be asked.

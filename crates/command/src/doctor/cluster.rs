@@ -65,8 +65,8 @@ fn quorum(cluster: &Clustered) -> Vec<Finding> {
     all
 }
 
-/// Whether a configured operation is the one that the agent asks for. A recurring one without a role is made while an instance has the role that
-/// resources have by themselves: of a promotable clone Unpromoted, and never Promoted.
+/// Whether a configured operation is the one that the agent asks for. A recurring one without a role is made while an instance has the
+/// role that resources have by themselves: of a promotable clone Unpromoted, and never Promoted.
 fn fits(operation: &Operation, wanted: &Operation, promotable: bool) -> bool {
     if operation.name != wanted.name {
         return false;
@@ -79,7 +79,8 @@ fn fits(operation: &Operation, wanted: &Operation, promotable: bool) -> bool {
     is_recurring(operation) && role(operation) == role(wanted)
 }
 
-/// Whether it is made again and again: without an interval, or with one of 0, it says how an action is made that Pacemaker begins by itself.
+/// Whether it is made again and again: without an interval, or with one of 0, it says how an action is made that Pacemaker begins by
+/// itself.
 fn is_recurring(operation: &Operation) -> bool {
     operation.interval.as_deref().is_some_and(|interval| milliseconds(interval) != Some(0))
 }

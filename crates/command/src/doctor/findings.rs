@@ -305,8 +305,8 @@ fn different(examined: &Examined) -> Vec<Finding> {
     all
 }
 
-/// Names that lead to one place on one node and to another on another. Some know more addresses of a name than others: what counts is that they have
-/// none in common. What leads to a node itself there is judged by itself.
+/// Names that lead to one place on one node and to another on another. Some know more addresses of a name than others: what counts is
+/// that they have none in common. What leads to a node itself there is judged by itself.
 fn astray(examined: &Examined) -> Vec<Finding> {
     let mut led: BTreeMap<&str, Vec<(&str, BTreeSet<&str>)>> = BTreeMap::new();
     let outward = |address: &&String| address.parse::<std::net::IpAddr>().is_ok_and(|address| !address.is_loopback());
