@@ -61,6 +61,9 @@ enum Command {
         /// Print so many runs
         #[arg(long, default_value_t = 20)]
         count: usize,
+        /// Those after this moment, RFC 3339; without it after now
+        #[arg(long, value_name = "TIME")]
+        after: Option<chrono::DateTime<chrono::FixedOffset>>,
         /// Print JSON, an array of runs
         #[arg(long)]
         json: bool,
@@ -88,6 +91,12 @@ impl Command {
     fn import(to: &Path, from: &[PathBuf], users: &[String], write: bool) -> Result<String, String> {
         let targets = from.iter().map(|path| Target::File(path.clone())).chain(users.iter().map(|user| Target::User(user.clone())));
         let (mut all, mut problems) = (Vec::new(), Vec::new());
+        // From another directory, and on another node, it would be another file.
+        let relative = std::iter::once(to).chain(from.iter().map(PathBuf::as_path)).filter(|path| !path.is_absolute());
+        problems.extend(relative.map(|path| format!("{} is no absolute path: write the whole one, from /", path.display())));
+        if !problems.is_empty() {
+            return Err(problems.join(NEXT_LINE));
+        }
         for target in targets {
             if target == Target::File(to.to_owned()) {
                 problems.push(format!("{} cannot be imported into itself", to.display()));
@@ -234,7 +243,7 @@ impl Command {
                     Ok(table(&["DUE", "NODE", "STATE", "TOOK", "COMMAND"], &runs.iter().map(row_of_past).collect::<Vec<_>>()))
                 }
             }
-            Self::Next { resource, source, user, count, json } => {
+            Self::Next { resource, source, user, count, after, json } => {
                 let source = match (resource, source) {
                     (Some(resource), _) => Place::of(&resource)?
                         .source()
@@ -243,7 +252,8 @@ impl Command {
                     (None, None) => return Err("name a resource, or a crontab with --source".into()),
                 };
                 let crontab = source.read().map_err(|problems| problems.join(NEXT_LINE))?;
-                let runs = coming(&crontab, source.user.as_deref(), &Local::now(), count)?;
+                let runs =
+                    coming(&crontab, source.user.as_deref(), &after.map_or_else(Local::now, |after| after.with_timezone(&Local)), count)?;
                 let row = |run: &Coming| vec![short(&run.due), run.user.clone(), run.line.to_string(), run.command.clone()];
                 if json {
                     to_json(&runs)
@@ -363,6 +373,28 @@ mod tests {
 
     fn line(at: i64, pid: u32, event: Event) -> Line {
         Line { at, node: "a".into(), job: "x".into(), minute: 10, pid, event }
+    }
+
+    #[test]
+    fn a_path_that_depends_on_the_directory_is_not_imported() {
+        let (whole, bare) = (Path::new("/nowhere/at/all"), Path::new("site.cron"));
+        for (to, from) in [(bare, whole), (whole, bare)] {
+            let said = Command::import(to, &[from.to_owned()], &[], true).unwrap_err();
+            assert_eq!(said, "site.cron is no absolute path: write the whole one, from /");
+        }
+        assert!(Command::import(whole, &[whole.to_owned()], &[], true).unwrap_err().contains("itself"));
+    }
+
+    #[test]
+    fn all_nodes_can_be_asked_for_the_runs_after_one_moment() {
+        let after = |time: &str| match Arguments::try_parse_from(["systole-cron", "next", "site", "--after", time]).map(|a| a.command) {
+            Ok(Command::Next { after: Some(after), .. }) => Some(after.timestamp()),
+            _ => None,
+        };
+        assert_eq!(
+            [after("2026-11-30T02:00:00Z"), after("2026-11-30T04:00:00+02:00"), after("02:00")],
+            [Some(1_796_004_000), Some(1_796_004_000), None]
+        );
     }
 
     #[test]

@@ -347,6 +347,9 @@ pub(crate) enum Here {
         /// What the primary holds
         #[arg(long)]
         than: Option<String>,
+        /// What this one held before the primary was asked
+        #[arg(long)]
+        held: Option<String>,
     },
     /// Where its server stands now
     Standing {

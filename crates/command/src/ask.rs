@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use pacemaker::{Cluster, Membership};
 
-use crate::cib::{Cib, Pause};
+use crate::cib::Cib;
 use crate::crm_mon::Monitor;
 use crate::picture::{Attributes, MEMBERSHIP, POSITION, Picture};
 
@@ -26,20 +26,28 @@ pub(crate) fn picture() -> Result<Picture, String> {
     std::thread::scope(|scope| {
         let monitor =
             scope.spawn(|| tool("crm_mon", &["--one-shot", "--inactive", "--output-as=xml"]).and_then(|text| Monitor::parse(&text)));
+        // It is known by the time that somebody wants it.
+        scope.spawn(crate::remote::named);
         let cib = tool("cibadmin", &["--query"]).and_then(|text| Cib::parse(&text));
         let (attributes, unheard) = cib.as_ref().map(|cib| attributes(cib, until)).unwrap_or_default();
         let watched = cib.as_ref().map(watched).unwrap_or_default();
         let monitor = monitor.join().map_err(|_| "crm_mon could not be asked".to_owned())?;
-        let mut picture = Picture { unheard, ..Picture::new(&cib?, &monitor?, &attributes, &watched) };
+        let mut picture = Picture::new(&cib?, &monitor?, &attributes, &watched);
+        if let Some(why) = unheard {
+            picture = picture.unheard_of(why);
+        }
         let now = SystemTime::now();
-        picture.databases.iter_mut().for_each(|database| database.end_pause(|pause| is_over(pause, now)));
+        for database in &mut picture.databases {
+            database.end_pause(|pause| is_over(&pause.until, now));
+            database.end_leftovers(|until| is_over(until, now));
+        }
         Ok(picture)
     })
 }
 
 /// Whether its end has come. One that cannot be read is not taken for over.
-fn is_over(pause: &Pause, now: SystemTime) -> bool {
-    humantime::parse_rfc3339_weak(&pause.until).is_ok_and(|end| end <= now)
+fn is_over(until: &str, now: SystemTime) -> bool {
+    humantime::parse_rfc3339_weak(until).is_ok_and(|end| end <= now)
 }
 
 /// One call of Pacemaker's tools.
@@ -119,8 +127,7 @@ pub(crate) fn watched(cib: &Cib) -> BTreeMap<String, (String, bool)> {
     names(cib).filter_map(|name| Some((name.clone(), (node.clone(), runs(name)?)))).collect()
 }
 
-/// This node's name in the cluster. Where it is not that of the host, nothing is shown of its watchers, rather than to start a tool for it.
-fn this_node(cib: &Cib) -> Option<String> {
-    let host = process::own::text(Path::new("/proc/sys/kernel/hostname")).ok()?;
-    cib.nodes.iter().find(|node| node.as_str() == host.trim()).cloned()
+/// This node's name in the cluster, which need not be that of the host.
+pub(crate) fn this_node(cib: &Cib) -> Option<String> {
+    crate::remote::this_node(&cib.nodes)
 }

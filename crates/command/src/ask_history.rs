@@ -44,7 +44,10 @@ pub(crate) fn of(picture: &Picture, resource: &str) -> History {
 }
 
 /// What this node has kept: a JSON object a line.
-pub(crate) fn kept(resource: &str) -> String {
-    let kept = promotable::history::kept(Path::new(KEPT), resource);
-    kept.iter().filter_map(|promotion| serde_json::to_string(promotion).ok()).map(|line| line + "\n").collect()
+///
+/// # Errors
+/// That it cannot be read.
+pub(crate) fn kept(resource: &str) -> Result<String, String> {
+    let kept = promotable::history::kept(Path::new(KEPT), resource).map_err(|e| format!("the history of {resource} in {KEPT}: {e}"))?;
+    Ok(kept.iter().filter_map(|promotion| serde_json::to_string(promotion).ok()).map(|line| line + "\n").collect())
 }

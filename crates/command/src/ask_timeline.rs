@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ::timeline::{Clock, read_entry};
+use ::timeline::{Clock, is_unreadable, read_entry};
 use promotable::history::Promotion;
 
 use crate::arguments::Format;
@@ -52,7 +52,7 @@ pub(crate) fn run(name: Option<&str>, when: When, format: Format) -> ExitCode {
 fn shown(picture: &Picture, database: Option<&Database>, when: &When) -> Result<Timeline, String> {
     if let Some(since) = &when.since {
         let from = seconds_of(since)?;
-        return Ok(between(picture, database, from, now_us() / 1_000_000 + 1, None));
+        return Ok(between(picture, database, (from, now_us() / 1_000_000 + 1), None));
     }
     let databases = database.map_or_else(|| picture.databases.iter().collect(), |database| vec![database]);
     let last = databases.into_iter().filter_map(|database| {
@@ -70,12 +70,12 @@ fn shown(picture: &Picture, database: Option<&Database>, when: &When) -> Result<
 
 /// What the journals say of a promotion.
 pub(crate) fn around(picture: &Picture, database: &Database, promotion: &Promotion) -> Timeline {
-    let took = promotion.outage_ms.map_or(0, |ms| (ms / 1000).min(LONGEST));
-    let from = promotion.at.saturating_sub(took + AROUND);
-    between(picture, Some(database), from, promotion.at.saturating_add(AROUND), Some(promotion.at))
+    // The outage that is remembered begins after a lost node was fenced.
+    let from = promotion.at.saturating_sub(LONGEST + AROUND);
+    between(picture, Some(database), (from, promotion.at.saturating_add(AROUND)), Some(promotion))
 }
 
-fn between(picture: &Picture, database: Option<&Database>, from: u64, to: u64, over: Option<u64>) -> Timeline {
+fn between(picture: &Picture, database: Option<&Database>, (from, to): (u64, u64), promotion: Option<&Promotion>) -> Timeline {
     let nodes: Vec<String> = picture.nodes.iter().map(|node| node.name.clone()).collect();
     let begun = now_us();
     let argv = ["systole", "here", "journal", &from.to_string(), &to.to_string()];
@@ -83,18 +83,21 @@ fn between(picture: &Picture, database: Option<&Database>, from: u64, to: u64, o
     let asked = (begun, now_us());
     let name = database.map(|database| database.name.as_str());
     let rest = picture.databases.iter().map(|other| other.name.as_str()).filter(|other| name.is_some_and(|name| name != *other));
-    Timeline::of(&answers, asked, &Wanted { resource: name, others: rest.collect(), over })
+    let (over, from) = (promotion.map(|promotion| promotion.at), promotion.and_then(|promotion| promotion.from.as_deref()));
+    Timeline::of(&answers, asked, &Wanted { resource: name, others: rest.collect(), over, from })
 }
 
 /// This node's lines of the agents, Pacemaker and corosync: the time here, then a JSON object a line.
 pub(crate) fn journal(from: u64, to: u64) -> Result<String, String> {
-    let now = serde_json::to_string(&Now { now: now_us() }).map_err(|e| e.to_string())?;
     let (since, until) = (format!("--since=@{from}"), format!("--until=@{to}"));
-    let arguments = ["--no-pager", "--quiet", "--output=json", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER", &since, &until];
+    // Without --all it prints nothing in the place of a long line.
+    let arguments = ["--no-pager", "--quiet", "--all", "--output=json", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER", &since, &until];
     let journal = process::run_bounded("journalctl", &arguments, remote::LIMIT, MOST).map_err(|e| e.to_string())?;
     if !journal.status.success() {
         return Err(format!("journalctl failed: {}", journal.stderr.lines().next().unwrap_or("it says nothing")));
     }
+    let left_out = journal.stdout.lines().filter(|line| is_unreadable(line)).count();
+    let now = serde_json::to_string(&Now { now: now_us(), left_out }).map_err(|e| e.to_string())?;
     let told = journal.stdout.lines().filter_map(|line| read_entry("", line, &[""], Clock::Realtime));
     let lines = told.filter_map(|event| serde_json::to_string(&event).ok());
     Ok(std::iter::once(now).chain(lines).map(|line| line + "\n").collect())

@@ -17,7 +17,8 @@ pub fn line(picture: &Picture, database: &Database) -> (String, Level) {
     let text = if notices.is_empty() {
         let primary = database.promoted().first().map_or("nobody", |member| member.node.as_str()).to_owned();
         let replicas = database.members.len().saturating_sub(1);
-        format!("{primary} is promoted, {} of {replicas} replicas acknowledge", database.acknowledging().len())
+        let able = database.acknowledging().map_or(0, |able| able.len());
+        format!("{primary} is promoted, {able} of {replicas} replicas acknowledge")
     } else {
         notices.iter().map(|notice| notice.text.as_str()).collect::<Vec<_>>().join("; ")
     };
@@ -31,13 +32,15 @@ fn figures(database: &Database) -> String {
     let epoch = record.map_or(0, |record| record.epoch);
     let needed = database.needed().unwrap_or(0);
     let running = database.members.iter().filter(|member| member.runs()).count();
-    let degraded = database.members.iter().filter(|member| !matches!(member.condition, Condition::Fine | Condition::Stopped(_))).count();
+    let degraded =
+        database.members.iter().filter(|member| matches!(member.condition, Condition::Degraded(_) | Condition::Failed(_))).count();
     let failures: u64 = database.members.iter().map(|member| member.failures).sum();
     let servers = database.servers.unwrap_or(database.members.len());
+    // What is not known is no figure.
+    let able = database.acknowledging().map_or_else(String::new, |able| format!(" acknowledging={};;;0;{servers}", able.len()));
     format!(
-        "promoted={} running={running};;;0;{servers} acknowledging={};;;0;{servers} acknowledgements_required={needed} degraded={degraded} \
-         failures={failures} epoch={epoch}c",
+        "promoted={} running={running};;;0;{servers}{able} acknowledgements_required={needed} degraded={degraded} failures={failures} \
+         epoch={epoch}c",
         database.promoted().len(),
-        database.acknowledging().len(),
     )
 }

@@ -90,12 +90,16 @@ fn permitted(picture: &Picture, database: &Database, member: &Member) -> Result<
 
 /// Why clients would wait while this one has no data.
 fn writes_wait(database: &Database, member: &Member) -> Option<String> {
-    let left = database.acknowledging().iter().filter(|other| other.node != member.node).count();
+    let left = database.acknowledging().map(|able| able.iter().filter(|other| other.node != member.node).count());
     match database.needed() {
-        Some(needed) if left < needed => {
-            Some(format!("writes would wait until the copy is whole: {left} other replicas acknowledge, and a write waits for {needed}"))
+        Some(needed) => {
+            let Some(left) = left else {
+                return Some("which replicas acknowledge is not known, and writes may wait until the copy is whole".to_owned());
+            };
+            (left < needed).then(|| {
+                format!("writes would wait until the copy is whole: {left} other replicas acknowledge, and a write waits for {needed}")
+            })
         }
-        Some(_) => None,
         None => {
             let others =
                 database.members.iter().filter(|other| other.node != member.node && other.runs() && other.role != PROMOTED).count();
@@ -112,7 +116,7 @@ fn is_under_way(member: &Member) -> bool {
 pub(crate) fn progress(member: &Member) -> String {
     match &member.condition {
         _ if !member.runs() => "the instance does not run".to_owned(),
-        Condition::Degraded(why) | Condition::Failed(why) | Condition::Stopped(why) => why.clone(),
+        Condition::Degraded(why) | Condition::Failed(why) | Condition::Stopped(why) | Condition::Unseen(why) => why.clone(),
         Condition::Fine => "it follows".to_owned(),
     }
 }
@@ -120,8 +124,9 @@ pub(crate) fn progress(member: &Member) -> String {
 /// Whether it is a good replica again. `unfinished`: the node says that its copy is not whole.
 pub(crate) fn is_done(database: &Database, node: &str, unfinished: bool) -> bool {
     let member = database.members.iter().find(|member| member.node == node);
-    let good =
-        |member: &Member| member.runs() && member.condition == Condition::Fine && (member.acknowledges || database.needed().is_none());
+    let good = |member: &Member| {
+        member.runs() && member.condition == Condition::Fine && (member.acknowledges == Some(true) || database.needed().is_none())
+    };
     !unfinished && member.is_some_and(good)
 }
 

@@ -66,8 +66,7 @@ fn within_transactions(writing: Result<Vec<Writing>, String>, most: Option<u64>)
     let writing = match (writing, most) {
         (Ok(writing), _) => writing,
         (Err(why), Some(_)) => return Err(format!("which transactions are under way cannot be seen: {why}")),
-        // Nobody has asked for it.
-        (Err(_), None) => return Ok(Vec::new()),
+        (Err(why), None) => return Ok(vec![format!("which transactions are under way is not known, and the move ends them: {why}")]),
     };
     let told = |w: &Writing| {
         let plain = |text: &str| text.chars().filter(|c| !c.is_control()).collect::<String>();
@@ -103,7 +102,8 @@ mod tests {
         assert_eq!(at(30, None), Ok(vec![note.to_owned()]));
         assert_eq!(at(30, Some(30)), Ok(vec![note.to_owned()]));
         assert_eq!(at(30, Some(29)), Err(format!("{note} (--max-transaction 29)")));
-        assert_eq!(within_transactions(Err("a does not answer".into()), None), Ok(vec![]));
+        let unseen = "which transactions are under way is not known, and the move ends them: a does not answer";
+        assert_eq!(within_transactions(Err("a does not answer".into()), None), Ok(vec![unseen.to_owned()]));
         assert!(within_transactions(Err("a does not answer".into()), Some(5)).unwrap_err().contains("cannot be seen: a does not answer"));
     }
 

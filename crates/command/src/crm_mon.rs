@@ -20,6 +20,8 @@ pub struct Machine {
     pub name: String,
     /// Whether it takes part.
     pub online: bool,
+    /// Whether it counts for the quorum: remote and guest nodes do not.
+    pub votes: bool,
     /// What keeps resources off it: `standby`, `maintenance`, `unclean`, `pending`.
     pub states: Vec<&'static str>,
 }
@@ -77,7 +79,8 @@ fn text_of(node: Node<'_, '_>, name: &str) -> String {
 
 fn machine(node: Node<'_, '_>) -> Machine {
     let states = ["standby", "maintenance", "unclean", "pending"].into_iter().filter(|state| yes(node, state)).collect();
-    Machine { name: text_of(node, "name"), online: yes(node, "online"), states }
+    let votes = node.attribute("type").is_none_or(|kind| kind == "member");
+    Machine { name: text_of(node, "name"), online: yes(node, "online"), votes, states }
 }
 
 fn instance(node: Node<'_, '_>) -> Instance {

@@ -97,7 +97,9 @@ fn past(name: &str, last: usize) -> Result<(Vec<Past>, Level), String> {
 fn coming(name: &str, count: usize) -> Result<(Vec<Coming>, Level), String> {
     let nodes = nodes(&ask::picture()?, name)?;
     let count = count.to_string();
-    let (answers, level) = heard(remote::ask(&nodes, &[PROGRAM, "next", name, "--json", "--count", &count], ANSWER));
+    // One moment for all: of nodes that are asked one after the other, a run may be over for one and still come for another.
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let (answers, level) = heard(remote::ask(&nodes, &[PROGRAM, "next", name, "--json", "--count", &count, "--after", &now], ANSWER));
     let (runs, differ) = jobs::agreed(&answers)?;
     let Some(differ) = differ else { return Ok((runs, level)) };
     complain(&format!(
@@ -108,6 +110,13 @@ fn coming(name: &str, count: usize) -> Result<(Vec<Coming>, Level), String> {
 
 /// Brings crontabs in on all nodes. Nothing is changed anywhere unless each of them can do the same.
 fn import(to: &Path, from: &[PathBuf], users: &[String], write: bool) -> Ending {
+    // Each node would take it from another directory.
+    if let Some(path) = relative(to, from) {
+        return refused(&[format!(
+            "{} is no absolute path, and leads to another place on each node: write the whole one, from /",
+            path.display()
+        )]);
+    }
     let mut argv = vec![PROGRAM.to_owned(), "import".to_owned(), "--to".to_owned(), to.display().to_string()];
     argv.extend(from.iter().flat_map(|path| ["--from".to_owned(), path.display().to_string()]));
     argv.extend(users.iter().flat_map(|user| ["--user".to_owned(), user.clone()]));
@@ -150,7 +159,25 @@ fn import(to: &Path, from: &[PathBuf], users: &[String], write: bool) -> Ending 
     Ending::HalfWay
 }
 
+/// A path that each node would take from the directory in which the command is begun there.
+fn relative<'a>(to: &'a Path, from: &'a [PathBuf]) -> Option<&'a Path> {
+    std::iter::once(to).chain(from.iter().map(PathBuf::as_path)).find(|path| !path.is_absolute())
+}
+
 fn refused(why: &[String]) -> Ending {
     complain(&format!("refused, and nothing is changed: {}", why.join("; ")));
     Ending::Refused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_leads_to_another_place_on_each_node_is_refused() {
+        let (absolute, bare) = (Path::new("/etc/systole/site.cron"), Path::new("site.cron"));
+        for (to, from, expected) in [(bare, absolute, Some(bare)), (absolute, bare, Some(bare)), (absolute, absolute, None)] {
+            assert_eq!(relative(to, &[absolute.to_owned(), from.to_owned()]), expected, "{} {}", to.display(), from.display());
+        }
+    }
 }

@@ -93,10 +93,16 @@ pub fn plan(picture: &Picture, database: &Database, practised: &Practised) -> Re
         epoch: planned.epoch,
         confirmations: u64::try_from(database.servers.unwrap_or(nodes.len()) / 2).unwrap_or(1).max(1),
         nodes,
-        acknowledging: database.acknowledging().len(),
+        acknowledging: acknowledging(database)?,
         durability: database.durability().to_owned(),
         fencing: picture.fencing,
     })
+}
+
+/// How many replicas acknowledge.
+fn acknowledging(database: &Database) -> Result<usize, String> {
+    let able = database.acknowledging().map(|able| able.len());
+    able.ok_or_else(|| format!("which replicas of {} acknowledge is not known now: systole status {}", database.clone, database.name))
 }
 
 /// What is wrong. That there is no fencing is said and hinders no drill: the death of a process is seen without it.
@@ -161,7 +167,7 @@ pub fn whole(picture: &Picture, database: &Database, plan: &Plan) -> Result<Stri
     if let Some(missing) = plan.nodes.iter().find(|node| !database.member(node).is_ok_and(|member| member.runs())) {
         return Err(format!("the instance on {missing} does not run"));
     }
-    let acknowledging = database.acknowledging().len();
+    let acknowledging = acknowledging(database)?;
     if acknowledging < plan.acknowledging {
         return Err(format!("{acknowledging} replicas acknowledge, and {} did before", plan.acknowledging));
     }

@@ -40,7 +40,7 @@ pub(crate) fn here(question: &Question) -> ExitCode {
 fn answer(question: &Question) -> Result<String, String> {
     let value = match question {
         Question::Facts { salt, nodes } => serde_json::to_value(facts::gather(nodes, salt)).map_err(|e| e.to_string())?,
-        Question::History { name } => return Ok(ask_history::kept(name)),
+        Question::History { name } => return ask_history::kept(name),
         Question::Journal { from, to } => return ask_timeline::journal(*from, *to),
         Question::Held { name } => json!({ "held": mysql(name)?.held()? }),
         Question::Standing { name } => {
@@ -50,7 +50,7 @@ fn answer(question: &Question) -> Result<String, String> {
             };
             serde_json::to_value(standing).map_err(|e| e.to_string())?
         }
-        Question::Diverged { name, than } => diverged(name, than.as_deref().unwrap_or_default())?,
+        Question::Diverged { name, than, held } => diverged(name, than.as_deref().unwrap_or_default(), held.as_deref())?,
         Question::Writing { name } => {
             let writing = mysql(name)?.writing()?;
             let writing = writing
@@ -79,10 +79,10 @@ fn answer(question: &Question) -> Result<String, String> {
     Ok(format!("{value}\n"))
 }
 
-fn diverged(name: &str, than: &str) -> Result<Value, String> {
+fn diverged(name: &str, than: &str, held: Option<&str>) -> Result<Value, String> {
     match kind_of(name)? {
         Kind::MySql => {
-            let found = mysql(name)?.only_here(than)?;
+            let found = mysql(name)?.only_here(than, held)?;
             let statements = divergences::readable(&found.statements);
             Ok(json!({
                 "names": found.names, "found": found.found, "statements": statements, "unread": found.unread, "kept": found.kept,
@@ -110,13 +110,13 @@ fn kind_of(name: &str) -> Result<Kind, String> {
 
 fn mysql(name: &str) -> Result<systole_mysql::operator::Here, String> {
     let cib = cib()?;
-    let primitive = cib.primitives.get(name).ok_or_else(|| format!("there is no resource {name}"))?;
+    let primitive = cib.decided(name)?;
     systole_mysql::operator::Here::of(name, &primitive.parameters)
 }
 
 fn redis(name: &str) -> Result<systole_redis::operator::Here, String> {
     let cib = cib()?;
-    let primitive = cib.primitives.get(name).ok_or_else(|| format!("there is no resource {name}"))?;
+    let primitive = cib.decided(name)?;
     systole_redis::operator::Here::of(name, &primitive.parameters)
 }
 

@@ -2,6 +2,7 @@
 
 use promotable::operator::Recorded;
 
+use crate::notices::unmanaged;
 use crate::picture::{Condition, Database, Member, PROMOTED, Picture};
 use crate::why::{barred, obstacles, points};
 
@@ -41,12 +42,16 @@ pub(crate) fn plan(picture: &Picture, database: &Database, to: Option<&str>) -> 
             left.id, database.name
         )));
     }
+    if let Some(why) = &picture.unheard {
+        return Err(refused(format!("which replicas acknowledge is not known: {why}")));
+    }
     let promoted = database.promoted();
     let [primary] = promoted.as_slice() else {
         return Err(refused(format!("{} servers are promoted, and a move begins at one: systole why {}", promoted.len(), database.name)));
     };
     if primary.unmanaged {
-        return Err(refused(format!("Pacemaker does not manage the primary on {}: undo that first", primary.node)));
+        let mend = unmanaged(picture, database, primary).unwrap_or_else(|| format!("undo that first: systole status {}", database.name));
+        return Err(refused(format!("the primary on {}: {mend}", primary.node)));
     }
     let record = match &database.record {
         Some(Ok(record)) if record.node == primary.node => record,
@@ -93,7 +98,7 @@ fn unsuitable(picture: &Picture, database: &Database, member: &Member) -> Option
             database.name
         ));
     }
-    (!member.acknowledges)
+    (member.acknowledges != Some(true))
         .then(|| format!("{node} is not in sync, and may lack what was acknowledged: wait for it (systole status {})", database.name))
 }
 

@@ -64,10 +64,26 @@ pub fn level(notices: &[Notice]) -> Level {
     notices.iter().map(|notice| notice.level).max().unwrap_or(Level::Good)
 }
 
+/// While Pacemaker's controllers elect one of them.
+pub(crate) const NO_CONTROLLER: &str = "no controller is elected, and nothing is started or promoted before that; when it stays so: systemctl \
+                                        status corosync pacemaker";
+
+/// Why nobody is promoted in the place of a primary whose node is lost, if one is.
+pub(crate) fn unfenced(database: &Database) -> Option<String> {
+    let node = &database.lost_primary()?.node;
+    Some(format!(
+        "the primary's node {node} is lost and not fenced: nothing is promoted before that; why: stonith_admin --history {node}; when it is \
+         certainly off: stonith_admin --confirm {node}"
+    ))
+}
+
 fn cluster(picture: &Picture) -> Vec<Notice> {
     let mut all = Vec::new();
     if !picture.quorum {
         all.push(notice(Level::Broken, "no quorum: nothing is started or promoted here; bring the other nodes back"));
+    }
+    if picture.quorum && picture.controller.is_none() {
+        all.push(notice(Level::Degraded, NO_CONTROLLER));
     }
     if picture.maintenance {
         let end = "crm_attribute --name maintenance-mode --update false";
@@ -113,6 +129,17 @@ fn of_database(picture: &Picture, database: &Database) -> Vec<Notice> {
         let until = left.until.as_ref().map_or_else(String::new, |until| format!(" (it ends at {until})"));
         all.push(notice(Level::Degraded, format!("constraint {} is left{until}; clear it with: systole abort {}", left.id, database.name)));
     }
+    if !database.undecided.is_empty() {
+        let sets = database.undecided.join(", ");
+        all.push(notice(
+            Level::Good,
+            format!("a rule decides about parameters ({sets}), which Pacemaker alone evaluates: they are not looked at"),
+        ));
+    }
+    for left in &database.expired {
+        let text = format!("constraint {} is over and does nothing any more; clear it with: crm_resource --clear --expired", left.id);
+        all.push(notice(Level::Good, text));
+    }
     all
 }
 
@@ -121,6 +148,7 @@ fn roles(database: &Database) -> Vec<Notice> {
     let mut all = Vec::new();
     let promoted = database.promoted();
     match (promoted.as_slice(), &database.target_role) {
+        ([], _) if database.lost_primary().is_some() => all.extend(unfenced(database).map(|text| notice(Level::Broken, text))),
         ([], Some(role)) => all.push(notice(Level::Broken, format!(
             "nobody is promoted: its target-role is {role}; undo that with: crm_resource --resource {} --meta --delete-parameter target-role",
             database.clone
@@ -155,7 +183,7 @@ fn durability(database: &Database) -> Option<Notice> {
     if database.promoted().is_empty() {
         return None;
     }
-    let able = database.acknowledging().len();
+    let able = database.acknowledging()?.len();
     if able < needed {
         return Some(notice(
             Level::Broken,
@@ -186,6 +214,7 @@ fn of_member(picture: &Picture, database: &Database, member: &Member) -> Vec<Not
             format!("{node}: {why}; when it is mended: crm_resource --cleanup --resource {} --node {node}", database.clone),
         )),
         // A node that is away has said so itself.
+        Condition::Unseen(_) => {}
         Condition::Stopped(_) if gone => {}
         Condition::Stopped(_) => all.push(notice(Level::Degraded, format!("{node}: the instance does not run"))),
     }
@@ -203,9 +232,8 @@ fn of_member(picture: &Picture, database: &Database, member: &Member) -> Vec<Not
     if member.runs() && member.role != PROMOTED && member.score.as_deref() == Some("-INFINITY") {
         all.push(notice(Level::Degraded, format!("{node} is not to be promoted: its agent gives it the score -INFINITY")));
     }
-    if member.unmanaged && !picture.maintenance && database.pause.is_none() {
-        let mend = format!("crm_resource --resource {} --meta --delete-parameter is-managed", database.clone);
-        all.push(notice(Level::Degraded, format!("{node}: Pacemaker does not manage the instance; undo that with: {mend}")));
+    if let Some(unmanaged) = unmanaged(picture, database, member) {
+        all.push(notice(Level::Degraded, format!("{node}: {unmanaged}")));
     }
     if member.unmonitored && member.runs() && !gone && !member.unmanaged && !picture.maintenance {
         let mend = format!("crm_resource --refresh --resource {} --node {node}", database.clone);
@@ -221,6 +249,18 @@ fn of_member(picture: &Picture, database: &Database, member: &Member) -> Vec<Not
         ));
     }
     all
+}
+
+/// That Pacemaker leaves an instance alone, and what undoes that. `None` where it does not, and where something else says it of all that
+/// is there: of the cluster, of the node, or of the database by its pause.
+pub(crate) fn unmanaged(picture: &Picture, database: &Database, member: &Member) -> Option<String> {
+    let of_node = picture.node(&member.node).is_some_and(|machine| machine.states.contains(&"maintenance"));
+    if !member.unmanaged || picture.maintenance || of_node || database.pause.is_some() {
+        return None;
+    }
+    let parameter = if database.maintenance { "maintenance" } else { "is-managed" };
+    let mend = format!("crm_resource --resource {} --meta --delete-parameter {parameter}", database.clone);
+    Some(format!("Pacemaker does not manage the instance; undo that with: {mend}"))
 }
 
 /// A fail count as Pacemaker writes it.

@@ -16,6 +16,8 @@ pub const POSITION: &str = "position";
 pub const MEMBERSHIP: &str = "membership";
 /// A promoted instance, as Pacemaker calls it.
 pub const PROMOTED: &str = "Promoted";
+/// What an instance is on a node that is lost and not fenced yet: Pacemaker goes on to list it in its last role.
+pub const UNSEEN: &str = "Unknown";
 
 /// A database that an agent of ours runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +54,7 @@ impl Kind {
 pub struct Picture {
     /// Whether there is a quorum.
     pub quorum: bool,
-    /// The node of Pacemaker's controller.
+    /// The node of Pacemaker's controller. `None` while none is elected.
     pub controller: Option<String>,
     /// Whether the whole cluster is in maintenance.
     pub maintenance: bool,
@@ -79,6 +81,8 @@ pub struct Database {
     pub kind: Kind,
     /// The parameters, as they stand in the CIB.
     pub parameters: BTreeMap<String, String>,
+    /// Sets of parameters about which a rule decides, and which are left out there.
+    pub undecided: Vec<String>,
     /// How many servers there may be.
     pub servers: Option<usize>,
     /// The record, as it stands in the CIB.
@@ -87,10 +91,14 @@ pub struct Database {
     pub record: Option<Result<Recorded, String>>,
     /// The servers.
     pub members: Vec<Member>,
-    /// Constraints that a command has left.
+    /// Constraints that a command has left, and that are in force.
     pub leftovers: Vec<Leftover>,
+    /// Those that are over. They do nothing any more.
+    pub expired: Vec<Leftover>,
     /// What the resource is told to be: `Stopped`, `Unpromoted`.
     pub target_role: Option<String>,
+    /// Whether Pacemaker is told to leave the resource alone by its own meta attribute `maintenance`.
+    pub maintenance: bool,
     /// The pause that somebody has begun.
     pub pause: Option<Pause>,
 }
@@ -106,6 +114,8 @@ pub enum Condition {
     Failed(String),
     /// It does not run.
     Stopped(String),
+    /// Nobody can tell whether it runs.
+    Unseen(String),
 }
 
 /// One server.
@@ -113,8 +123,10 @@ pub enum Condition {
 pub struct Member {
     /// Its node.
     pub node: String,
-    /// `Promoted`, `Unpromoted`, `Stopped`, ...
+    /// `Promoted`, `Unpromoted`, `Stopped`, ..., and [`UNSEEN`].
     pub role: String,
+    /// Its last role, where its node is lost and not fenced yet.
+    pub lost_as: Option<String>,
     /// What is the matter with it.
     pub condition: Condition,
     /// The position that it published last, as text.
@@ -125,8 +137,8 @@ pub struct Member {
     pub behind: Option<Behind>,
     /// How far it is behind now, where its server was asked; its position is of that moment, too. Or why that is not known.
     pub now: Option<Result<Now, String>>,
-    /// Whether it is in the in-sync set, and has not said that it acknowledges no more.
-    pub acknowledges: bool,
+    /// Whether it is in the in-sync set, and has not said that it acknowledges no more. `None` when what the replicas say is not known.
+    pub acknowledges: Option<bool>,
     /// Whether it is told to be good for reads. `None` where nobody says it.
     pub readable: Option<bool>,
     /// The promotion score.
@@ -197,6 +209,13 @@ impl Database {
         }
     }
 
+    /// Takes constraints for over whose end has come, as `is_over` says of what Pacemaker has written for it.
+    pub fn end_leftovers(&mut self, is_over: impl Fn(&str) -> bool) {
+        let (over, held) = self.leftovers.drain(..).partition(|left| left.until.as_deref().is_some_and(&is_over));
+        self.leftovers = held;
+        self.expired.extend::<Vec<Leftover>>(over);
+    }
+
     /// The server on a node.
     ///
     /// # Errors
@@ -213,10 +232,18 @@ impl Database {
         self.members.iter().filter(|member| member.role == PROMOTED).collect()
     }
 
-    /// Replicas that run and acknowledge.
+    /// The primary whose node is lost and not fenced yet.
     #[must_use]
-    pub fn acknowledging(&self) -> Vec<&Member> {
-        self.members.iter().filter(|member| member.acknowledges && member.runs() && member.role != PROMOTED).collect()
+    pub fn lost_primary(&self) -> Option<&Member> {
+        self.members.iter().find(|member| member.lost_as.as_deref() == Some(PROMOTED))
+    }
+
+    /// Replicas that run and acknowledge. `None` when what they say of that is not known.
+    #[must_use]
+    pub fn acknowledging(&self) -> Option<Vec<&Member>> {
+        let replicas: Vec<&Member> = self.members.iter().filter(|member| member.runs() && member.role != PROMOTED).collect();
+        let known = replicas.iter().all(|member| member.acknowledges.is_some());
+        known.then(|| replicas.into_iter().filter(|member| member.acknowledges == Some(true)).collect())
     }
 
     /// What clients are promised: in this epoch where that is recorded, else by the parameter.
@@ -274,11 +301,11 @@ impl Picture {
             if let Some(kind) = Kind::of(agent) {
                 databases.push(database(name, kind, &instances, Sources { cib, monitor, attributes, watched }));
             } else if let Some(agent) = agent.strip_prefix("ocf:systole:") {
-                others.push(other(name, agent, &instances, cib));
+                others.push(other(name, agent, &instances, (cib, monitor)));
             }
         }
         Self {
-            quorum: monitor.controller.as_ref().is_some_and(|(_, quorum)| *quorum) && cib.quorum,
+            quorum: monitor.controller.as_ref().is_none_or(|(_, quorum)| *quorum) && cib.quorum,
             controller: monitor.controller.as_ref().map(|(name, _)| name.clone()),
             maintenance: cib.is_set("maintenance-mode"),
             fencing: cib.properties.get("stonith-enabled").is_none_or(|value| is_true(value)),
@@ -287,6 +314,14 @@ impl Picture {
             others,
             unheard: None,
         }
+    }
+
+    /// The same, when the attribute manager did not say positions and memberships, because of this.
+    #[must_use]
+    pub fn unheard_of(mut self, why: String) -> Self {
+        let members = self.databases.iter_mut().flat_map(|database| &mut database.members);
+        members.for_each(|member| member.acknowledges = None);
+        Self { unheard: Some(why), ..self }
     }
 
     /// The database of this name, which may be that of the primitive or of the clone.
@@ -322,12 +357,15 @@ fn database(name: &str, kind: Kind, instances: &[&Instance], sources: Sources<'_
         name: name.to_owned(),
         kind,
         parameters: primitive.parameters.clone(),
+        undecided: primitive.undecided.clone(),
         servers: clone_max.or(Some(sources.cib.nodes.len())).filter(|servers| *servers > 0),
         record_text,
         record,
         members: Vec::new(),
         leftovers: sources.cib.leftovers.iter().filter(|l| l.resource == clone || l.resource == name).cloned().collect(),
-        target_role: primitive.meta.get("target-role").filter(|role| *role != "Started" && *role != PROMOTED).cloned(),
+        expired: Vec::new(),
+        target_role: primitive.meta.get("target-role").and_then(|role| held_back(role)),
+        maintenance: primitive.meta.get("maintenance").is_some_and(|value| is_true(value)),
         pause: primitive.pause.clone(),
         clone,
     };
@@ -336,6 +374,15 @@ fn database(name: &str, kind: Kind, instances: &[&Instance], sources: Sources<'_
     let nodes = sources.cib.nodes.iter().filter(|node| all || running.contains(node));
     database.members = nodes.map(|node| member(&database, node, instances, sources)).collect();
     database
+}
+
+/// The role that keeps a resource from being promoted. `Master` and `Slave` are what the roles were called before.
+fn held_back(role: &str) -> Option<String> {
+    match role {
+        "Started" | "Master" | PROMOTED => None,
+        "Slave" => Some("Unpromoted".to_owned()),
+        other => Some(other.to_owned()),
+    }
 }
 
 fn member(database: &Database, node: &str, instances: &[&Instance], sources: Sources<'_>) -> Member {
@@ -349,15 +396,22 @@ fn member(database: &Database, node: &str, instances: &[&Instance], sources: Sou
     let reader = database.parameters.get("reader_attribute").map_or("readable", String::as_str);
     let readable = (database.kind == Kind::MySql).then(|| sources.cib.attribute(node, reader)).flatten();
     let machine = sources.monitor.nodes.iter().find(|machine| machine.name == node);
+    let lost_as = instance.filter(|_| machine.is_some_and(|machine| !machine.online)).map(|i| i.role.clone());
+    let fenced_soon = machine.is_some_and(|machine| machine.states.contains(&"unclean"));
     Member {
         node: node.to_owned(),
-        role: instance.map_or_else(|| "Stopped".to_owned(), |i| i.role.clone()),
+        role: match (&lost_as, instance) {
+            (Some(_), _) => UNSEEN.to_owned(),
+            (None, Some(instance)) => instance.role.clone(),
+            (None, None) => "Stopped".to_owned(),
+        },
+        lost_as,
         condition: condition(sources.cib, &database.name, node, instance, machine),
         position: position_text.as_deref().and_then(|text| operator.published(text)),
         behind: position_text.as_deref().and_then(|text| operator.behind(text, record)),
         now: None,
         position_text,
-        acknowledges: in_sync && instance.is_some() && said != Some(false),
+        acknowledges: Some(in_sync && instance.is_some() && !fenced_soon && said != Some(false)),
         readable: readable.map(|value| value == "1"),
         score: sources.cib.attribute(node, &format!("master-{}", database.name)).map(str::to_owned),
         failures: failures(sources.cib, &database.name, node),
@@ -392,7 +446,11 @@ fn has_lost_monitor(history: &[Operation]) -> bool {
 
 fn condition(cib: &Cib, resource: &str, node: &str, instance: Option<&Instance>, machine: Option<&Machine>) -> Condition {
     if machine.is_some_and(|machine| !machine.online) {
-        return Condition::Stopped("the node is not there".into());
+        return match instance {
+            // Pacemaker lists no instance of a node that was fenced.
+            Some(_) => Condition::Unseen("the node is lost and not fenced".into()),
+            None => Condition::Stopped("the node is not there".into()),
+        };
     }
     let none = Vec::new();
     let operations = cib.histories.get(&(node.to_owned(), resource.to_owned())).unwrap_or(&none);
@@ -418,12 +476,12 @@ fn condition(cib: &Cib, resource: &str, node: &str, instance: Option<&Instance>,
     }
 }
 
-fn other(name: &str, agent: &str, instances: &[&Instance], cib: &Cib) -> Other {
+fn other(name: &str, agent: &str, instances: &[&Instance], (cib, monitor): (&Cib, &Monitor)) -> Other {
     let nodes: Vec<String> = instances.iter().flat_map(|instance| instance.nodes.clone()).collect();
     let what = cib.primitives.get(name).and_then(|primitive| primitive.parameters.get("ip")).cloned().unwrap_or_default();
     let worst = |node: &String| {
         let instance = instances.iter().find(|instance| instance.nodes.contains(node)).copied();
-        condition(cib, name, node, instance, None)
+        condition(cib, name, node, instance, monitor.nodes.iter().find(|machine| machine.name == *node && instance.is_some()))
     };
     let wrong = nodes.iter().map(worst).find(|condition| *condition != Condition::Fine);
     let nowhere = || cib.nodes.iter().map(worst).find(|condition| matches!(condition, Condition::Failed(_)));

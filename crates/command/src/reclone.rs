@@ -15,6 +15,8 @@ const STOPPING: Duration = Duration::from_secs(150);
 const LIFETIME: &str = "PT5M";
 /// How often is looked.
 const STEP: Duration = Duration::from_secs(1);
+/// How long after [`ANSWER`] a command that was begun on another node is ended there.
+const ENDED: Duration = Duration::from_secs(3);
 /// What a node may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -56,9 +58,13 @@ pub(crate) fn reclone(wanted: &Wanted) -> Ending {
     // Whatever became of it, the instance is to run again.
     let cleared = clear([plan.clone.as_str()]);
     match ordered {
-        Err((Ending::Refused, why)) if cleared => refused(&why),
-        Err((_, why)) => {
+        Err(Unordered { ending: Ending::Refused, why, .. }) if cleared => refused(&why),
+        Err(Unordered { known: true, why, .. }) => {
             complain(&format!("no copy is made, and the data are what they were: {why}"));
+            Ending::HalfWay
+        }
+        Err(Unordered { why, .. }) => {
+            complain(&format!("whether a copy is made is not known: {why}; look with: systole status {}", wanted.name));
             Ending::HalfWay
         }
         Ok(()) if !cleared => Ending::HalfWay,
@@ -83,10 +89,25 @@ fn confirmed(wanted: &Wanted, plan: &Plan) -> Result<bool, String> {
     }
 }
 
+/// Why no copy is ordered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Unordered {
+    ending: Ending,
+    /// Whether that is certain.
+    known: bool,
+    why: String,
+}
+
+impl Unordered {
+    fn half_way(why: impl Into<String>) -> Self {
+        Self { ending: Ending::HalfWay, known: true, why: why.into() }
+    }
+}
+
 /// Stops the instance and tells its next start to make a copy.
-fn order(wanted: &Wanted, plan: &Plan, interruption: &Interruption) -> Result<(), (Ending, String)> {
+fn order(wanted: &Wanted, plan: &Plan, interruption: &Interruption) -> Result<(), Unordered> {
     let ban = ["--ban", "--resource", &plan.clone, "--node", &plan.node, "--lifetime", LIFETIME];
-    ask::tool_within("crm_resource", &ban, CHANGE_LIMIT).map_err(|why| (Ending::Refused, why))?;
+    ask::tool_within("crm_resource", &ban, CHANGE_LIMIT).map_err(|why| Unordered { ending: Ending::Refused, known: true, why })?;
     let until = Instant::now() + STOPPING;
     loop {
         let runs = look(&wanted.name, |_, database| database.member(&plan.node).map(|member| member.runs()));
@@ -94,36 +115,51 @@ fn order(wanted: &Wanted, plan: &Plan, interruption: &Interruption) -> Result<()
             break;
         }
         if interruption.is_there() {
-            return Err((Ending::HalfWay, "interrupted".into()));
+            return Err(Unordered::half_way("interrupted"));
         }
         if Instant::now() >= until {
-            return Err((Ending::HalfWay, format!("the instance on {} has not stopped", plan.node)));
+            return Err(Unordered::half_way(format!("the instance on {} has not stopped", plan.node)));
         }
         std::thread::sleep(STEP);
     }
     let nodes = [plan.node.clone()];
     let answer = remote::ask(&nodes, &["systole", "here", "copy", &plan.resource], ANSWER).into_values().next();
-    match answer {
-        Some(Ok(_)) => Ok(()),
-        Some(Err(why)) => Err((Ending::HalfWay, format!("{} {why}", plan.node))),
-        None => Err((Ending::HalfWay, "nothing was asked".into())),
+    ordered(plan, answer.unwrap_or_else(|| Err("was not asked".into())), || {
+        // What did not answer in time is ended there by then, and orders nothing any more.
+        std::thread::sleep(ENDED);
+        copying(plan)
+    })
+}
+
+/// Whether the copy is ordered, by the answer of the node, and where that does not say it by what it says of a copy: asked while the
+/// instance is still kept from starting.
+fn ordered(plan: &Plan, answer: Result<String, String>, copying: impl FnOnce() -> Option<bool>) -> Result<(), Unordered> {
+    let Err(why) = answer else { return Ok(()) };
+    let why = format!("{} {why}", plan.node);
+    if remote::is_refusal(&why) {
+        return Err(Unordered::half_way(why));
+    }
+    match copying() {
+        Some(true) => Ok(()),
+        Some(false) => Err(Unordered::half_way(why)),
+        None => Err(Unordered { known: false, ..Unordered::half_way(why) }),
     }
 }
 
-/// Whether the node says that its copy is not whole. Who cannot be asked has not said that it is.
-fn is_unfinished(plan: &Plan) -> bool {
+/// Whether the node says that a copy is to be made there, or is not whole. `None` where it does not say it.
+fn copying(plan: &Plan) -> Option<bool> {
     let nodes = [plan.node.clone()];
     let answer = remote::ask(&nodes, &["systole", "here", "copying", &plan.resource], ANSWER).into_values().next();
-    let text = answer.and_then(Result::ok).unwrap_or_default();
-    let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-    value.get("unfinished").and_then(serde_json::Value::as_bool) != Some(false)
+    let value: serde_json::Value = serde_json::from_str(&answer?.ok()?).ok()?;
+    value.get("unfinished")?.as_bool()
 }
 
 /// Says how far it is, until it acknowledges.
 fn follow(wanted: &Wanted, plan: &Plan, begin: Instant, interruption: &Interruption) -> Ending {
     let mut last = String::new();
     loop {
-        let unfinished = is_unfinished(plan);
+        // Who cannot be asked has not said that it is whole.
+        let unfinished = copying(plan) != Some(false);
         let seen = look(&wanted.name, |_, database| {
             let said = database.member(&plan.node).map_or_else(|why| why, progress);
             (is_done(database, &plan.node, unfinished), said)
@@ -144,5 +180,31 @@ fn follow(wanted: &Wanted, plan: &Plan, begin: Instant, interruption: &Interrupt
             return Ending::TimedOut;
         }
         std::thread::sleep(STEP);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> Plan {
+        Plan { resource: "mysql".into(), clone: "mysql-clone".into(), node: "lxc3".into(), primary: "lxc1".into(), under_way: false }
+    }
+
+    /// Where the answer was lost on its way, the data were said to be what they were, and the copy was made all the same.
+    #[test]
+    fn that_no_copy_is_made_is_said_only_where_the_node_has_said_it() {
+        let of =
+            |answer: &str, copying: Option<bool>| ordered(&plan(), Err(answer.to_owned()), || copying).map_err(|unordered| unordered.known);
+        assert_eq!(ordered(&plan(), Ok("{}".into()), || panic!("it has answered")), Ok(()));
+        let refused = "systole failed (status 3): systole: its server runs";
+        assert_eq!(ordered(&plan(), Err(refused.into()), || panic!("it has answered")).map_err(|unordered| unordered.known), Err(true));
+        for silent in [
+            "does not answer over ssh: nothing came within 10000 ms",
+            "systole did not end in time",
+            "systole failed (status -1): it says nothing",
+        ] {
+            assert_eq!([of(silent, Some(true)), of(silent, Some(false)), of(silent, None)], [Ok(()), Err(true), Err(false)], "{silent}");
+        }
     }
 }

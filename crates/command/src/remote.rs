@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 /// What one question may take, where nothing else is said.
@@ -37,11 +38,18 @@ pub(crate) fn ask_timed(nodes: &[String], argv: &[&str], limit: Duration) -> BTr
     ask_by("ssh", this_node(nodes).as_deref(), nodes, argv, limit)
 }
 
-/// Which of them this node is. The name in the cluster need not be that of the host.
+/// Which of them this node is. The name in the cluster need not be that of the host, which may be that of another node: so the cluster is
+/// asked first, once.
 pub(crate) fn this_node(nodes: &[String]) -> Option<String> {
-    let host = process::own::text(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
-    let among = |name: &str| nodes.iter().find(|node| node.as_str() == name.trim()).cloned();
-    among(&host).or_else(|| among(&crate::ask::tool("crm_node", &["--name"]).ok()?))
+    let host = || process::own::text(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
+    let name = named().cloned().unwrap_or_else(host);
+    nodes.iter().find(|node| node.as_str() == name.trim()).cloned()
+}
+
+/// This node's name in the cluster, where there is one.
+pub(crate) fn named() -> Option<&'static String> {
+    static NAMED: OnceLock<Option<String>> = OnceLock::new();
+    NAMED.get_or_init(|| crate::ask::tool("crm_node", &["--name"]).ok()).as_ref()
 }
 
 fn ask_by(ssh: &str, this: Option<&str>, nodes: &[String], argv: &[&str], limit: Duration) -> BTreeMap<String, Answer> {
@@ -121,6 +129,11 @@ fn judged(program: &str, done: &process::Finished) -> Result<String, String> {
         Some(OUT_OF_TIME) => Err(format!("{program} did not end in time")),
         code => Err(format!("{program} failed (status {}): {}", code.unwrap_or(-1), first_line(&done.stderr))),
     }
+}
+
+/// Whether that is the answer of a command that ended by itself and refused, and not that nobody heard how it ended.
+pub(crate) fn is_refusal(why: &str) -> bool {
+    why.contains(" failed (status ") && !why.contains(" failed (status -1)")
 }
 
 fn first_line(text: &str) -> String {

@@ -7,7 +7,8 @@ use roxmltree::Document;
 /// What stands in the place of a secret.
 const MASK: &str = "(masked)";
 /// What the name of a secret has in it.
-const NAMES: &[&str] = &["passw", "secret", "token", "credential", "api_key", "apikey", "access_key"];
+const NAMES: &[&str] =
+    &["passw", "passphrase", "masterauth", "requirepass", "secret", "token", "credential", "api_key", "apikey", "access_key"];
 /// A shorter secret is masked where it stands as a parameter's value, and nowhere else: as a piece of words it would garble all.
 const SHORTEST: usize = 4;
 
@@ -16,6 +17,8 @@ const SHORTEST: usize = 4;
 pub struct Secrets {
     values: Vec<String>,
     configuration: String,
+    /// The files with secrets that could not be read, and why.
+    pub unread: Vec<String>,
 }
 
 /// Whether the value of a parameter is a secret. The name of a file that holds one is none.
@@ -29,20 +32,23 @@ fn is_file_of_one(name: &str) -> bool {
 }
 
 impl Secrets {
-    /// Those in a configuration, and in the files that it names; `read` reads such a file.
+    /// Those in a configuration, and in the files that it names; `read` reads such a file, or says why not.
     ///
     /// # Errors
     /// That the configuration is no XML: what is a secret in it cannot be told.
-    pub fn of(configuration: &str, read: impl Fn(&Path) -> Option<String>) -> Result<Self, String> {
+    pub fn of(configuration: &str, read: impl Fn(&Path) -> Result<String, String>) -> Result<Self, String> {
         let document = Document::parse(configuration).map_err(|e| format!("the configuration is no XML: {e}"))?;
-        let (mut values, mut ranges) = (Vec::new(), Vec::new());
+        let (mut values, mut ranges, mut unread) = (Vec::new(), Vec::new(), Vec::new());
         for pair in document.descendants().filter(|node| node.has_tag_name("nvpair")) {
             let (Some(name), Some(value)) = (pair.attribute("name"), pair.attribute_node("value")) else { continue };
             if is_secret(name) {
                 values.push(value.value().to_owned());
                 ranges.push(value.range_value());
             } else if is_file_of_one(&name.to_lowercase()) && NAMES.iter().any(|word| name.to_lowercase().contains(word)) {
-                values.extend(read(Path::new(value.value())).iter().flat_map(|text| text.lines()).map(|line| line.trim().to_owned()));
+                match read(Path::new(value.value())) {
+                    Ok(text) => values.extend(text.lines().map(|line| line.trim().to_owned())),
+                    Err(why) => unread.push(format!("{}: {why}", value.value())),
+                }
             }
         }
         let mut masked = configuration.to_owned();
@@ -53,7 +59,8 @@ impl Secrets {
         // The longest first: one may be the beginning of another.
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
         values.dedup();
-        let mut secrets = Self { values, configuration: String::new() };
+        unread.dedup();
+        let mut secrets = Self { values, configuration: String::new(), unread };
         secrets.configuration = secrets.hidden(&masked);
         Ok(secrets)
     }
@@ -82,7 +89,9 @@ mod tests {
 
     #[test]
     fn secrets_are_masked_in_the_configuration_and_in_whatever_repeats_them() {
-        let secrets = Secrets::of(CIB, |path| (path == Path::new("/etc/pw")).then(|| "from-the-file\n".to_owned())).unwrap();
+        let read = |path: &Path| if path == Path::new("/etc/pw") { Ok("from-the-file\n".to_owned()) } else { Err("who knows".to_owned()) };
+        let secrets = Secrets::of(CIB, read).unwrap();
+        assert!(secrets.unread.is_empty(), "{:?}", secrets.unread);
         let masked = secrets.configuration();
         for secret in ["s3cr", "abc", "from-the-file"] {
             assert!(!masked.contains(secret), "{secret}: {masked}");
@@ -96,6 +105,21 @@ mod tests {
 
     #[test]
     fn what_is_no_configuration_hides_nothing_and_is_an_error() {
-        assert!(Secrets::of("<configuration", |_| None).is_err());
+        assert!(Secrets::of("<configuration", |_| Err(String::new())).is_err());
+    }
+
+    /// `masterauth_file` has no word for a password in its name, and what stands in it was published.
+    #[test]
+    fn the_passwords_of_redis_are_secrets_and_a_file_that_is_refused_is_named() {
+        let cib = r#"<configuration><nvpair name="masterauth_file" value="/etc/redis/auth"/><nvpair name="masterauth" value="word-in-it"/>
+            <nvpair name="requirepass" value="another-one"/><nvpair name="test_passwd_file" value="/etc/open"/></configuration>"#;
+        let read = |path: &Path| match path.to_str() {
+            Some("/etc/redis/auth") => Ok("of-the-file".to_owned()),
+            _ => Err("others may read it".to_owned()),
+        };
+        let secrets = Secrets::of(cib, read).unwrap();
+        assert_eq!(secrets.hidden("AUTH of-the-file word-in-it another-one"), "AUTH (masked) (masked) (masked)");
+        assert!(!secrets.configuration().contains("word-in-it") && !secrets.configuration().contains("another-one"));
+        assert_eq!(secrets.unread, ["/etc/open: others may read it"]);
     }
 }

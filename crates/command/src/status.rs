@@ -215,7 +215,7 @@ fn cells(database: &Database, member: &Member, people: bool) -> Vec<String> {
             None => position.map(|p| as_of(database, &p.round)).unwrap_or_default(),
         },
         if primary { String::new() } else { lag },
-        if primary { String::new() } else { yes_or_no(member.acknowledges) },
+        if primary { String::new() } else { member.acknowledges.map(yes_or_no).unwrap_or_default() },
     ];
     if !people || database.members.iter().any(|member| member.readable.is_some()) {
         cells.push(member.readable.map(yes_or_no).unwrap_or_default());
@@ -268,5 +268,6 @@ fn said(condition: &Condition) -> String {
         Condition::Failed(why) => format!("FAILED: {why}"),
         Condition::Stopped(why) if why.is_empty() => "stopped".to_owned(),
         Condition::Stopped(why) => format!("stopped: {why}"),
+        Condition::Unseen(why) => format!("UNKNOWN: {why}"),
     }
 }

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use crate::history::utc;
 use crate::table::Table;
 
-/// Steps of one failover follow each other within this. Microseconds.
+/// Steps of a planned move follow each other within this. Microseconds. A node that has to be fenced is waited for in silence, for much
+/// longer.
 const APART_US: u64 = 5_000_000;
 /// How long after the promotion something belongs to it. Microseconds.
 const AFTERWARDS_US: u64 = 10_000_000;
@@ -38,6 +39,8 @@ pub struct Timeline {
     pub unanswered: BTreeMap<String, String>,
     /// The nodes whose clocks differ from that of the node that asks, and by how many seconds at least.
     pub clocks: BTreeMap<String, f64>,
+    /// The nodes in whose journals lines could not be read, and how many.
+    pub left_out: BTreeMap<String, usize>,
 }
 
 /// Which failover, and of which database.
@@ -49,6 +52,8 @@ pub struct Wanted<'a> {
     pub others: Vec<&'a str>,
     /// Seconds since 1970 at which it was over; without it all lines are of interest.
     pub over: Option<u64>,
+    /// The primary before: what is said of its loss is the beginning.
+    pub from: Option<&'a str>,
 }
 
 /// What a node answers: the time there, and its lines.
@@ -56,6 +61,9 @@ pub struct Wanted<'a> {
 pub struct Now {
     /// Microseconds since 1970.
     pub now: u64,
+    /// How many lines of those who tell it could not be read.
+    #[serde(default)]
+    pub left_out: usize,
 }
 
 impl Timeline {
@@ -86,6 +94,7 @@ impl Timeline {
             if apart != 0.0 {
                 self.clocks.insert(node.to_owned(), apart / 1e6);
             }
+            self.left_out.extend(Some((node.to_owned(), now.left_out)).filter(|(_, left_out)| *left_out > 0));
         }
         // Whoever answers does not say who it is.
         let events = lines.filter_map(|line| serde_json::from_str::<Event>(line).ok());
@@ -101,8 +110,11 @@ impl Timeline {
         };
         let distance = |event: &&Event| event.at_us.abs_diff(over.saturating_mul(1_000_000));
         let Some(end) = self.events.iter().filter(promoted).min_by_key(distance).map(|event| event.at_us) else { return };
-        let mut begin = end;
-        for event in self.events.iter().rev().filter(|event| event.at_us <= end) {
+        let since = self.events.iter().filter(promoted).map(|event| event.at_us).filter(|at| *at < end).max().unwrap_or(0);
+        let sign = |event: &&Event| (since..=end).contains(&event.at_us) && tells_loss(event, wanted);
+        let mut begin = self.events.iter().find(sign).map_or(end, |event| event.at_us);
+        let before = since + 1..=begin;
+        for event in self.events.iter().rev().filter(|event| before.contains(&event.at_us)) {
             if begin - event.at_us > APART_US {
                 break;
             }
@@ -148,7 +160,9 @@ impl Timeline {
             let (by, word) = (by.abs(), if *by > 0.0 { "ahead" } else { "behind" });
             format!("the clock of {node} is now {by:.1} s {word}: its lines stand at the wrong place by as much, unless it was set since")
         });
-        missing.chain(clocks).collect()
+        let unread =
+            self.left_out.iter().map(|(node, many)| format!("{many} lines of the journal of {node} cannot be read, and are left out"));
+        missing.chain(unread).chain(clocks).collect()
     }
 
     /// For people.
@@ -202,6 +216,34 @@ fn is_ours(event: &Event) -> bool {
     teller.starts_with("systole") || ["mysql(", "redis(", "address("].iter().any(|agent| teller.starts_with(agent))
 }
 
+/// What is said of a node that is lost or fenced.
+const LOSSES: &[&str] =
+    &["Requesting fencing", "Fencing cluster", "Scheduling Node", "Operation 'reboot'", "Operation 'off'", "was terminated"];
+/// What an agent or Pacemaker says of a server that is.
+const DEATHS: &[&str] = &["is gone: it died or was killed", "process failed"];
+
+/// Whether a line is a sign that the primary before is lost: its score is lowered, its node is fenced, its server is dead.
+fn tells_loss(event: &Event, wanted: &Wanted<'_>) -> bool {
+    let Some(from) = wanted.from else { return false };
+    let names = |text: &str| text.split(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c))).any(|word| word == from);
+    let holds = |words: &[&str]| words.iter().any(|word| event.text.contains(word));
+    lowers(&event.text, from) || (holds(LOSSES) && names(&event.text)) || (holds(DEATHS) && (event.by == from || names(&event.text)))
+}
+
+/// Whether the promotion score of a node is lowered or taken away: `Setting master-NAME[NODE]: 1000 -> -INFINITY`.
+fn lowers(text: &str, node: &str) -> bool {
+    let Some((_, rest)) = text.split_once("Setting master-") else { return false };
+    // Later releases say here in which set of attributes.
+    let Some((_, change)) = rest.split_once(&format!("[{node}]")).and_then(|(_, rest)| rest.split_once(": ")) else { return false };
+    let Some((before, after)) = change.split_once(" -> ") else { return false };
+    let number = |text: &str| match text.split_whitespace().next() {
+        Some("INFINITY") => 1_000_000,
+        Some(word) => word.parse::<i64>().unwrap_or(-1_000_000),
+        None => -1_000_000,
+    };
+    number(after) < number(before)
+}
+
 /// Whether a line is of the database that is meant, or of none.
 fn concerns(event: &Event, wanted: &Wanted<'_>) -> bool {
     let about = |name: &str| {
@@ -241,7 +283,7 @@ mod tests {
 
     #[test]
     fn the_lines_of_one_failover_stand_in_one_order_and_count_from_its_first_sign() {
-        let wanted = Wanted { resource: Some("mysql"), others: vec!["redis"], over: Some(201) };
+        let wanted = Wanted { resource: Some("mysql"), others: vec!["redis"], over: Some(201), from: Some("a") };
         let timeline = Timeline::of(&failover(), (900, 2_000), &wanted);
         let rows: Vec<(String, String)> =
             timeline.rows().into_iter().map(|(s, who, text, _)| (format!("{s:.3}"), who + " " + &text)).collect();
@@ -258,6 +300,55 @@ mod tests {
         let remarks = timeline.remarks();
         assert!(remarks[0].contains("journal of c is missing") && remarks[1].contains("clock of b is now 0.0 s ahead"), "{remarks:?}");
         assert_eq!(remarks.len(), 2);
+    }
+
+    /// Fencing takes as long as it takes, and nobody says anything meanwhile: the failover seemed to begin when that was over.
+    #[test]
+    fn a_failover_begins_with_the_loss_however_long_nothing_is_said_after_it() {
+        let s = 1_000_000;
+        let lines = [
+            (100 * s, "controld: Result of promote operation for mysql on a: ok"),
+            (100 * s + 1, "attrd: Setting master-mysql[a]: 100 -> 1000"),
+            (150 * s, "attrd: Setting master-mysql[c]: 100 -> -INFINITY"),
+            (198 * s, "corosync: [TOTEM ] A processor failed, forming new configuration."),
+            (200 * s, "fenced: Requesting fencing (reboot) of node a"),
+            (200 * s + 20_000, "schedulerd: Calculated transition 7"),
+            (222 * s, "fenced: Operation 'reboot' targeting a by b for pacemaker-controld.1@b: OK"),
+            (223 * s, "controld: Result of promote operation for mysql on b: ok"),
+        ];
+        let told = BTreeMap::from([("b".to_owned(), answer(1_000, &lines))]);
+        let zero = |from: Option<&str>, over: u64| {
+            let wanted = Wanted { resource: Some("mysql"), over: Some(over), from, ..Wanted::default() };
+            Timeline::of(&told, (0, u64::MAX), &wanted).zero
+        };
+        assert_eq!(zero(Some("a"), 223), 198 * s, "from the line before the loss that belongs to it");
+        assert_eq!(zero(Some("b"), 223), 222 * s, "a planned move, whose steps follow each other");
+        assert_eq!(zero(None, 223), 222 * s);
+        assert_eq!(zero(None, 100), 100 * s);
+    }
+
+    #[test]
+    fn lines_that_a_node_could_not_read_are_counted() {
+        let told = BTreeMap::from([
+            ("a".to_owned(), Ok("{\"now\":5,\"left_out\":3}\n".to_owned())),
+            ("b".to_owned(), Ok("{\"now\":5}\n".to_owned())),
+        ]);
+        let remarks = Timeline::of(&told, (0, 9), &Wanted::default()).remarks();
+        assert_eq!(remarks, ["3 lines of the journal of a cannot be read, and are left out"]);
+    }
+
+    #[test]
+    fn a_score_that_is_lowered_is_no_score_that_is_raised() {
+        for (text, expected) in [
+            ("attrd: Setting master-mysql[a]: 1000 -> -INFINITY", true),
+            ("attrd: Setting master-mysql[a] in instance_attributes: 1000 -> (unset)", true),
+            ("attrd: Setting master-mysql[a]: 1000 -> (unset) from b", true),
+            ("attrd: Setting master-mysql[a]: 100 -> 1000", false),
+            ("attrd: Setting master-mysql[a]: (unset) -> 100", false),
+            ("attrd: Setting master-mysql[b]: 1000 -> -INFINITY", false),
+        ] {
+            assert_eq!(lowers(text, "a"), expected, "{text}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use promotable::operator::{Answer, Inquiry};
 use serde_json::{Value, json};
 
-use crate::notices::{self, Level};
+use crate::notices::{self, Level, NO_CONTROLLER, unfenced, unmanaged};
 use crate::picture::{Condition, Database, Member, PROMOTED, Picture};
 use crate::table::Table;
 
@@ -14,8 +14,10 @@ use crate::table::Table;
 pub struct Considered {
     /// The node.
     pub node: String,
-    /// Whether it can be promoted; `None` for who is promoted already.
+    /// Whether it can be promoted; `None` for who is promoted already, and where that is not known.
     pub eligible: Option<bool>,
+    /// Whether it is promoted.
+    pub promoted: bool,
     /// Its promotion score: whom Pacemaker asks first.
     pub score: Option<String>,
     /// Why.
@@ -46,7 +48,7 @@ pub fn why(picture: &Picture, database: &Database, lost: Option<&str>) -> Result
     let primary = database.promoted().first().map(|member| member.node.clone());
     match (lost, primary) {
         (Some(lost), _) if database.member(lost).is_err() => Err(database.member(lost).err().unwrap_or_default()),
-        (Some(lost), Some(primary)) if primary != lost => Ok(a_replica_is_lost(database, &primary, lost)),
+        (Some(lost), Some(primary)) if primary != lost => Ok(a_replica_is_lost(picture, database, &primary, lost)),
         (Some(lost), Some(_)) => Ok(the_primary_is_lost(picture, database, lost)),
         (None, Some(primary)) => Ok(somebody_is_promoted(picture, database, &primary)),
         (lost, None) => Ok(nobody_is_promoted(picture, database, lost)),
@@ -69,7 +71,10 @@ impl Why {
     /// For programs.
     #[must_use]
     pub fn json(&self) -> Value {
-        let nodes = self.nodes.iter().map(|n| json!({ "node": n.node, "eligible": n.eligible, "score": n.score, "because": n.because }));
+        let nodes = self
+            .nodes
+            .iter()
+            .map(|n| json!({ "node": n.node, "eligible": n.eligible, "promoted": n.promoted, "score": n.score, "because": n.because }));
         json!({ "question": self.question, "nodes": nodes.collect::<Vec<_>>(), "outcome": self.outcome, "level": self.level.word() })
     }
 
@@ -77,13 +82,22 @@ impl Why {
         let mut table = Table::new(&["NODE", "ELIGIBLE", "SCORE", "BECAUSE"]);
         for node in &self.nodes {
             let eligible = match node.eligible {
-                None => "promoted",
+                None if node.promoted => "promoted",
+                None => "unknown",
                 Some(true) => "yes",
                 Some(false) => "no",
             };
             table.row(vec![node.node.clone(), eligible.to_owned(), node.score.clone().unwrap_or_default(), node.because.clone()]);
         }
         table
+    }
+
+    /// Says that positions and acknowledgements are not known, where it is so: no other outcome can be told then.
+    fn say_unheard(&mut self, picture: &Picture) -> bool {
+        let Some(why) = &picture.unheard else { return false };
+        self.outcome.push(format!("who can be promoted is not known: {why}; ask again, or on another node"));
+        self.level = Level::Unknown;
+        true
     }
 
     /// The nodes that Pacemaker would ask first, of those that can be promoted.
@@ -120,12 +134,9 @@ pub(crate) fn barred(picture: &Picture, database: &Database, member: &Member) ->
             _ => "the instance does not run".to_owned(),
         });
     }
-    let ban = format!("cli-ban-{}-on-{node}", database.clone);
-    database
-        .leftovers
-        .iter()
-        .find(|left| left.id == ban)
-        .map(|left| format!("constraint {} forbids it: systole abort {}", left.id, database.name))
+    let ban = database.leftovers.iter().find(|left| left.banned.as_ref() == Some(node));
+    let banned = || ban.map(|left| format!("constraint {} forbids it: systole abort {}", left.id, database.name));
+    unmanaged(picture, database, member).or_else(banned)
 }
 
 /// What the election says of a member.
@@ -163,11 +174,16 @@ pub(crate) fn consider(
     let there = |member: &&Member| Some(member.node.as_str()) != lost;
     let running = database.members.iter().filter(there).filter(|member| member.runs()).map(|member| member.node.clone()).collect();
     let considered = |member: &Member| {
-        let (eligible, because) = match barred(picture, database, member) {
-            Some(because) => (false, because),
-            None => ask(database, member, positions, &running),
+        let (eligible, because) = match (barred(picture, database, member), &picture.unheard) {
+            (Some(because), _) => (Some(false), because),
+            // The election would take it for the servers' silence.
+            (None, Some(why)) => (None, format!("what it holds is not known: {why}")),
+            (None, None) => {
+                let (eligible, because) = ask(database, member, positions, &running);
+                (Some(eligible), because)
+            }
         };
-        Considered { node: member.node.clone(), eligible: Some(eligible), score: member.score.clone(), because }
+        Considered { node: member.node.clone(), eligible, promoted: false, score: member.score.clone(), because }
     };
     database.members.iter().filter(there).map(considered).collect()
 }
@@ -176,6 +192,10 @@ pub(crate) fn consider(
 pub(crate) fn obstacles(picture: &Picture, database: &Database) -> Vec<String> {
     let notices = notices::of(picture, &[]);
     let mut all: Vec<String> = notices.into_iter().filter(|notice| notice.level == Level::Broken).map(|notice| notice.text).collect();
+    if picture.quorum && picture.controller.is_none() {
+        all.push(NO_CONTROLLER.to_owned());
+    }
+    all.extend(unfenced(database));
     if picture.maintenance {
         all.push(
             "maintenance-mode is on, and nothing is promoted; end it with: crm_attribute --name maintenance-mode --update false".into(),
@@ -199,6 +219,9 @@ fn nobody_is_promoted(picture: &Picture, database: &Database, lost: Option<&str>
     why.outcome = obstacles(picture, database);
     if lost.is_some_and(|lost| !keeps_quorum(picture, lost)) {
         why.outcome.push(NO_QUORUM_LEFT.to_owned());
+    }
+    if why.say_unheard(picture) {
+        return why;
     }
     if why.outcome.is_empty() {
         let first = why.first();
@@ -231,6 +254,7 @@ fn somebody_is_promoted(picture: &Picture, database: &Database, primary: &str) -
     let nodes = database.members.iter().map(|member| Considered {
         node: member.node.clone(),
         eligible: (member.node != primary).then_some(false),
+        promoted: member.node == primary,
         score: member.score.clone(),
         because: because(member),
     });
@@ -243,16 +267,18 @@ fn somebody_is_promoted(picture: &Picture, database: &Database, primary: &str) -
     }
 }
 
-/// The majority of the nodes that is left when one more is lost. Two nodes are configured to go on (two_node), or are not asked here.
+/// The majority of the nodes that is left when one more is lost. Remote and guest nodes have no vote. Two nodes are configured to go on
+/// (two_node), or are not asked here.
 fn keeps_quorum(picture: &Picture, lost: &str) -> bool {
-    let left = picture.nodes.iter().filter(|node| node.online && node.name != lost).count();
-    picture.nodes.len() <= 2 || left > picture.nodes.len() / 2
+    let voters = || picture.nodes.iter().filter(|node| node.votes);
+    let (all, left) = (voters().count(), voters().filter(|node| node.online && node.name != lost).count());
+    all <= 2 || left > all / 2
 }
 
 fn the_primary_is_lost(picture: &Picture, database: &Database, lost: &str) -> Why {
     let operator = database.kind.operator();
     let record = database.record_text.as_deref().unwrap_or_default();
-    let foreseen = |member: &Member| operator.foreseen(record, member.acknowledges);
+    let foreseen = |member: &Member| operator.foreseen(record, member.acknowledges == Some(true));
     let running = database.members.iter().filter(|member| member.node != lost && member.runs());
     let positions = running.filter_map(|member| Some((member.node.clone(), foreseen(member)?))).collect();
     let mut nodes = consider(picture, database, &positions, Some(lost));
@@ -272,6 +298,11 @@ fn the_primary_is_lost(picture: &Picture, database: &Database, lost: &str) -> Wh
     let mut obstacles = obstacles(picture, database);
     if !keeps_quorum(picture, lost) {
         obstacles.push(NO_QUORUM_LEFT.to_owned());
+    }
+    if picture.unheard.is_some() {
+        why.outcome = obstacles;
+        why.say_unheard(picture);
+        return why;
     }
     let first = why.first();
     why.outcome = if first.is_empty() {
@@ -310,26 +341,41 @@ fn after_promotion(database: &Database, lost: &str) -> Option<String> {
     (left < needed).then(|| format!("writes wait then: {left} replicas are left, and a write waits for {needed}"))
 }
 
-fn a_replica_is_lost(database: &Database, primary: &str, lost: &str) -> Why {
-    let left: Vec<&Member> = database.acknowledging().into_iter().filter(|member| member.node != lost).collect();
-    let needed = database.needed();
+/// What becomes of writes when this replica is lost, and the primary stays.
+fn writes_without(database: &Database, primary: &str, lost: &str) -> (String, Level) {
+    let left = database.acknowledging().map(|able| able.iter().filter(|member| member.node != lost).count());
+    match (database.needed(), left) {
+        (Some(needed), Some(left)) if left < needed => (
+            format!("{primary} stays the primary, and writes wait: {left} replicas acknowledge, and a write waits for {needed}"),
+            Level::Broken,
+        ),
+        (Some(_), None) => {
+            (format!("{primary} stays the primary; whether writes go on is not known, as what acknowledges is not"), Level::Unknown)
+        }
+        _ => (format!("{primary} stays the primary, and writes go on"), Level::Good),
+    }
+}
+
+fn a_replica_is_lost(picture: &Picture, database: &Database, primary: &str, lost: &str) -> Why {
+    let stays = keeps_quorum(picture, lost);
     let others = database.members.iter().filter(|member| member.node != lost);
     let considered = |member: &Member| Considered {
         node: member.node.clone(),
         eligible: (member.role != PROMOTED).then_some(false),
+        promoted: member.role == PROMOTED,
         score: member.score.clone(),
         because: match (member.node == primary, member.acknowledges) {
-            (true, _) => "it is promoted, and stays so".to_owned(),
-            (false, true) => "it acknowledges".to_owned(),
-            (false, false) => "it does not acknowledge".to_owned(),
+            (true, _) if stays => "it is promoted, and stays so".to_owned(),
+            (true, _) => "it is promoted, and does not stay so".to_owned(),
+            (false, Some(true)) => "it acknowledges".to_owned(),
+            (false, Some(false)) => "it does not acknowledge".to_owned(),
+            (false, None) => "whether it acknowledges is not known".to_owned(),
         },
     };
-    let (outcome, level) = match needed {
-        Some(needed) if left.len() < needed => (
-            format!("{primary} stays the primary, and writes wait: {} replicas acknowledge, and a write waits for {needed}", left.len()),
-            Level::Broken,
-        ),
-        _ => (format!("{primary} stays the primary, and writes go on"), Level::Good),
+    let (outcome, level) = if stays {
+        writes_without(database, primary, lost)
+    } else {
+        (format!("{NO_QUORUM_LEFT}; Pacemaker stops {primary} as well"), Level::Broken)
     };
     Why {
         question: format!("{}: what if {lost}, a replica, is lost now?", database.clone),

@@ -39,6 +39,7 @@ fn well(node: &str) -> Facts {
         watchers: BTreeMap::from([("mysql".to_owned(), true)]),
         token: Some(3000),
         listening: vec![3306],
+        unseen: BTreeMap::new(),
     }
 }
 
@@ -145,6 +146,39 @@ fn what_should_be_the_same_everywhere_is_compared() {
     assert!(of_lxc2(|f| f.token = None).is_empty(), "what a node does not know is no difference");
 }
 
+/// Checks that saw nothing stood among the good ones.
+#[test]
+fn what_could_not_be_looked_at_is_not_good() {
+    let mut examined = examined();
+    let facts = |examined: &mut Examined, node: &str| examined.heard.get_mut(node).unwrap().facts.as_ref().unwrap().clone();
+    let mut lxc2 = facts(&mut examined, "lxc2");
+    lxc2.unseen.insert("corosync".into(), "corosync-cmapctl does not say the token timeout".into());
+    examined.heard.get_mut("lxc2").unwrap().facts = Ok(lxc2);
+    let found = findings::of(&examined);
+    assert!(found.is_empty(), "{found:#?}");
+    assert_eq!(examined.level(&found), Level::Degraded);
+    let said = shown::pretty(&examined, &found);
+    assert!(said.starts_with("degraded: 3 of 3 nodes\n\ngood: nodes, ") && said.contains(", watcher, boot\n"), "{said}");
+    assert!(said.ends_with("\nnot looked at: corosync: lxc2: corosync-cmapctl does not say the token timeout\n"), "{said}");
+    assert!(shown::json(&examined, &found)["not_looked_at"]["corosync"][0].is_string());
+}
+
+#[test]
+fn a_name_that_leads_elsewhere_on_one_node_is_found() {
+    let leads = |to: &[&str]| {
+        let to: Vec<String> = to.iter().map(|address| (*address).to_owned()).collect();
+        of_lxc2(|f| drop(f.addresses.insert("lxc3".into(), to.clone())))
+    };
+    only(
+        &leads(&["10.9.9.9"]),
+        "names",
+        Level::Degraded,
+        None,
+        "lxc3 does not lead to the same place everywhere: 10.0.0.3 on lxc1, 10.9.9.9 on lxc2",
+    );
+    assert!(leads(&["10.0.0.3", "fd00::3"]).is_empty(), "one knows more addresses than the other");
+}
+
 #[test]
 fn a_clock_is_off_only_where_the_way_there_does_not_explain_it() {
     let shifted = |by: i64| of_lxc2(|f| (f.begun, f.ended) = (f.begun.wrapping_add_signed(by), f.ended.wrapping_add_signed(by)));
@@ -219,6 +253,37 @@ fn operations_have_the_time_that_the_agent_asks_for() {
     let unseen = found(&|all| all.retain(|o| o.name != "monitor" || o.role.as_deref() == Some("Promoted")));
     only(&unseen, "timeouts", Level::Broken, Some("mysql"), "there is no monitor of the role Unpromoted");
     assert_eq!(unseen[0].line.as_deref(), Some("crm configure edit mysql: op monitor interval=11s timeout=30s role=Unpromoted"));
+}
+
+/// A promotable clone whose one monitor had no role was called good, and its primary was never looked at.
+#[test]
+fn a_primary_without_a_monitor_of_its_own_is_found() {
+    let monitor = |role: Option<&str>, interval: &str| Operation {
+        name: "monitor".into(),
+        role: role.map(str::to_owned),
+        timeout: Some(60_000),
+        interval: Some(interval.into()),
+    };
+    let found = |monitors: &[Operation]| {
+        let mut examined = examined();
+        let resources = &mut examined.cluster.as_mut().unwrap().configuration.resources;
+        let operations = &mut resources.iter_mut().find(|resource| resource.name == "mysql").unwrap().operations;
+        operations.retain(|operation| operation.name != "monitor");
+        operations.extend_from_slice(monitors);
+        findings::of(&examined)
+    };
+    let (promoted, unpromoted) = (monitor(Some("Promoted"), "10s"), monitor(Some("Unpromoted"), "11s"));
+    assert!(found(&[promoted.clone(), unpromoted.clone()]).is_empty());
+    assert!(found(&[promoted.clone(), monitor(None, "11s")]).is_empty(), "without a role it is that of an instance that is not promoted");
+    for without in [monitor(None, "11s"), monitor(Some("Unpromoted"), "11s")] {
+        only(&found(&[without]), "timeouts", Level::Broken, Some("mysql"), "there is no monitor of the role Promoted");
+    }
+    // What is said of a probe, and of the role that no instance of a promotable clone has.
+    for none in [monitor(None, "0"), monitor(Some("Started"), "11s")] {
+        only(&found(&[promoted.clone(), none]), "timeouts", Level::Broken, Some("mysql"), "there is no monitor of the role Unpromoted");
+    }
+    let double = found(&[promoted, monitor(Some("Unpromoted"), "10")]);
+    only(&double, "timeouts", Level::Broken, Some("mysql"), "have the same interval 10, and Pacemaker makes only one of them");
 }
 
 #[test]

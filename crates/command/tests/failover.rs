@@ -41,8 +41,9 @@ fn answers(kind: &str) -> BTreeMap<String, Result<String, String>> {
 }
 
 fn timeline(history: &History, epoch: Option<u64>) -> Timeline {
-    let over = history.find(epoch).map(|promotion| promotion.at);
-    Timeline::of(&answers("journal"), ASKED, &Wanted { resource: Some("redis"), others: Vec::new(), over })
+    let promotion = history.find(epoch);
+    let (over, from) = (promotion.map(|promotion| promotion.at), promotion.and_then(|promotion| promotion.from.as_deref()));
+    Timeline::of(&answers("journal"), ASKED, &Wanted { resource: Some("redis"), over, from, ..Wanted::default() })
 }
 
 /// Compares with what is kept, or writes it.
@@ -93,7 +94,7 @@ fn the_examples_of_the_page_are_what_the_command_says() {
 fn report(history: &History, timeline: &Timeline, configuration: &str) -> String {
     let picture = picture();
     let database = picture.database("redis").unwrap();
-    let secrets = Secrets::of(configuration, |_| Some("the-secret-in-a-file\n".into())).unwrap();
+    let secrets = Secrets::of(configuration, |_| Ok("the-secret-in-a-file\n".into())).unwrap();
     page(&Material { picture: &picture, database, history, promotion: history.find(EPOCH), timeline, made: 1_796_083_199 }, &secrets)
 }
 
@@ -137,7 +138,7 @@ fn no_secret_stands_on_the_page_wherever_it_is_repeated() {
     let mut history = history;
     history.promotions[2].promotion.cause = Some(format!("login with {} failed", secrets.join(" ")));
     let over = Some(at / 1_000_000);
-    let timeline = Timeline::of(&told, ASKED, &Wanted { resource: Some("redis"), others: Vec::new(), over });
+    let timeline = Timeline::of(&told, ASKED, &Wanted { resource: Some("redis"), over, ..Wanted::default() });
     let html = report(&history, &timeline, CONFIGURATION);
     assert!(html.contains("login with (masked) failed"), "the lines are there");
     for secret in ["pass<word>1", "pass&lt;word", "t0ken&x", "t0ken&amp;x", "the-secret-in-a-file"] {

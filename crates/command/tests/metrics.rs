@@ -13,7 +13,7 @@ mod clusters;
 
 use clusters::{compare, recorded};
 
-const CLUSTERS: [&str; 6] = ["in-order", "moved", "degraded", "lost", "blocked", "nobody"];
+const CLUSTERS: [&str; 7] = ["in-order", "moved", "degraded", "lost", "unfenced", "blocked", "nobody"];
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)).unwrap()
@@ -45,6 +45,20 @@ fn without_an_answer_that_is_what_is_said() {
     let said = text::of(None);
     assert!(said.contains("\nsystole_scrape_success 0\n") && said.ends_with("\n# EOF\n"), "{said}");
     assert!(!said.contains("systole_role"), "{said}");
+}
+
+#[test]
+fn what_is_not_known_has_no_series() {
+    let series = |page: &str, name: &str| page.lines().filter(|line| line.starts_with(&format!("{name}{{resource=\"mysql\""))).count();
+    let (heard, unheard) = (recorded("in-order"), recorded("in-order").unheard_of("it does not answer".into()));
+    let [heard, unheard] = [heard, unheard].map(|picture| text::of(Some(&picture)));
+    for name in ["systole_acknowledging", "systole_acknowledging_members"] {
+        assert!(series(&heard, name) > 0 && series(&unheard, name) == 0, "{name}");
+    }
+    // Of three servers, one on a node that is lost and may run all the same.
+    let page = text::of(Some(&recorded("unfenced")));
+    assert_eq!(series(&page, "systole_role"), 6, "{page}");
+    assert!(!page.contains("node=\"lxc2\",role="), "{page}");
 }
 
 #[test]

@@ -21,6 +21,17 @@ mod clusters;
 
 use clusters::{attributes, compare, directory, recorded};
 
+fn clusters_text(name: &str, file: &str) -> String {
+    std::fs::read_to_string(directory(name).join(file)).unwrap()
+}
+
+/// A cluster that was recorded, with a change to what one of Pacemaker's tools printed.
+fn changed(name: &str, change: impl Fn(&str, String) -> String) -> Picture {
+    let read = |file: &str| change(file, clusters_text(name, file));
+    let (cib, monitor) = (Cib::parse(&read("cib.xml")).unwrap(), Monitor::parse(&read("crm_mon.xml")).unwrap());
+    Picture::new(&cib, &monitor, &attributes(&read("attributes")), &BTreeMap::new())
+}
+
 /// All that is said of a cluster that was recorded, and how bad it is by `status`.
 fn said_of(name: &str, level: Level) {
     let picture = recorded(name);
@@ -63,6 +74,178 @@ fn the_node_of_a_primary_is_lost() {
     said_of("lost", Level::Degraded);
 }
 
+/// Pacemaker goes on to list the primary as promoted on a node that it cannot fence: for as long as that took, all was good.
+#[test]
+fn the_node_of_a_primary_is_lost_and_not_fenced() {
+    said_of("unfenced", Level::Broken);
+    let picture = recorded("unfenced");
+    let mysql = picture.database("mysql").unwrap();
+    assert!(mysql.promoted().is_empty() && mysql.acknowledging().unwrap().iter().all(|member| member.node != "lxc2"));
+    let (line, level) = check::line(&picture, mysql);
+    assert!(
+        level == Level::Broken && line.contains("the primary's node lxc2 is lost and not fenced") && line.contains("promoted=0 "),
+        "{line}"
+    );
+    let why = why(&picture, mysql, None).unwrap();
+    assert!(why.level == Level::Broken && why.outcome[0].contains("lost and not fenced"), "{why:?}");
+    assert!(!why.pretty().contains("systole decide"), "{}", why.pretty());
+    // The replica of the other database that was there.
+    let redis = picture.database("redis").unwrap();
+    assert_eq!(redis.acknowledging().unwrap().iter().map(|member| member.node.as_str()).collect::<Vec<_>>(), ["lxc1"]);
+}
+
+/// A node that is to be fenced is online for a moment more, as after a stop that failed.
+#[test]
+fn a_replica_on_an_unclean_node_is_not_counted_on() {
+    let monitor = clusters_text("in-order", "crm_mon.xml");
+    let unclean = monitor.lines().map(|line| {
+        if line.contains("<node name=\"lxc3\" id=\"3\" online") {
+            line.replace("unclean=\"false\"", "unclean=\"true\"")
+        } else {
+            line.to_owned()
+        }
+    });
+    let picture = changed("in-order", |file, text| match file {
+        "crm_mon.xml" => unclean.clone().map(|line| line + "\n").collect(),
+        _ => text,
+    });
+    let able = picture.database("mysql").unwrap().acknowledging().unwrap();
+    assert_eq!(able.iter().map(|member| member.node.as_str()).collect::<Vec<_>>(), ["lxc1"]);
+}
+
+/// With one of three nodes left, Redis with durability=async was said to write on.
+#[test]
+fn a_replica_that_takes_the_quorum_with_it_leaves_no_primary() {
+    let picture = recorded("lost");
+    let without = |picture: &Picture, name: &str, lost: &str| why(picture, picture.database(name).unwrap(), Some(lost)).unwrap();
+    let said = without(&picture, "redis", "lxc1");
+    assert!(said.level == Level::Broken && said.outcome[0].starts_with("no quorum is left then: nobody is promoted"), "{said:?}");
+    assert!(!said.pretty().contains("writes go on") && said.pretty().contains("it is promoted, and does not stay so"), "{}", said.pretty());
+    // Remote and guest nodes do not vote.
+    let remote = |name: &str| format!("<node name=\"{name}\" id=\"{name}\" online=\"true\" type=\"remote\"/>\n  </nodes>");
+    let with_remote = |file: &str, text: String| match file {
+        "crm_mon.xml" => text.replace("</nodes>", &remote("r1")).replace("</nodes>", &remote("r2")),
+        _ => text,
+    };
+    assert_eq!(without(&changed("lost", with_remote), "redis", "lxc1").level, Level::Broken);
+    assert_eq!(without(&changed("in-order", with_remote), "redis", "lxc1").level, Level::Good);
+}
+
+/// The servers were blamed for the silence of the attribute manager, and a decision was recommended.
+#[test]
+fn who_can_be_promoted_is_not_known_without_the_attribute_manager() {
+    let silent = |name: &str| recorded(name).unheard_of("it does not answer".into());
+    for (name, lost) in [("nobody", None), ("nobody", Some("lxc1")), ("in-order", Some("lxc2")), ("in-order", Some("lxc1"))] {
+        let picture = silent(name);
+        let said = why(&picture, picture.database("mysql").unwrap(), lost).unwrap();
+        assert_eq!(said.level, Level::Unknown, "{name} {lost:?}: {said:?}");
+        assert!(!said.pretty().contains("systole decide") && !said.pretty().contains("nothing was heard"), "{}", said.pretty());
+    }
+    let picture = silent("nobody");
+    let said = why(&picture, picture.database("mysql").unwrap(), None).unwrap().pretty();
+    assert!(said.contains("who can be promoted is not known: it does not answer"), "{said}");
+    assert!(said.contains("lxc1  unknown") && said.contains("lxc2  no "), "{said}");
+}
+
+#[test]
+fn a_constraint_that_is_over_stands_in_nobodys_way_and_a_ban_counts_by_whatever_name() {
+    let mut picture = recorded("moved");
+    let ids = |left: &[systole_command::cib::Leftover]| left.iter().map(|left| left.id.clone()).collect::<Vec<_>>();
+    let mysql = |picture: &mut Picture| picture.databases.iter().position(|database| database.name == "mysql").unwrap();
+    let at = mysql(&mut picture);
+    picture.databases[at].end_leftovers(|until| until.starts_with("2026-11-29 20:53:10"));
+    assert_eq!(ids(&picture.databases[at].leftovers), Vec::<String>::new());
+    assert_eq!(ids(&picture.databases[at].expired), ["cli-ban-mysql-clone-on-lxc2"]);
+    let status = Status::of(&picture, Some("mysql")).unwrap().pretty();
+    assert!(status.contains("constraint cli-ban-mysql-clone-on-lxc2 is over and does nothing any more"), "{status}");
+    assert!(status.contains("crm_resource --clear --expired") && !status.contains("systole abort mysql"), "{status}");
+    // What holds without an end, or to another one, stays.
+    let mut picture = recorded("moved");
+    picture.databases.iter_mut().for_each(|database| database.end_leftovers(|_| false));
+    assert_eq!(ids(&picture.databases[at].leftovers), ["cli-ban-mysql-clone-on-lxc2"]);
+    // Under the primitive's name, as `crm_resource --ban --resource mysql` writes it, and that of the clone.
+    for (resource, id) in
+        [("mysql", "cli-ban-mysql-on-lxc3"), ("mysql-clone", "cli-ban-mysql-clone-on-lxc3"), ("mysql", "cli-prefer-mysql")]
+    {
+        let ban =
+            format!("<rsc_location id=\"{id}\" rsc=\"{resource}\" role=\"Started\" node=\"lxc3\" score=\"-INFINITY\"/></constraints>");
+        let picture = changed("in-order", |file, text| match file {
+            "cib.xml" => text.replace("</constraints>", &ban),
+            _ => text,
+        });
+        let said = why(&picture, picture.database("mysql").unwrap(), Some("lxc2")).unwrap();
+        let of_lxc3 = said.nodes.iter().find(|node| node.node == "lxc3").unwrap();
+        assert_eq!(of_lxc3.because.contains(&format!("constraint {id} forbids it")), id.starts_with("cli-ban"), "{of_lxc3:?}");
+    }
+}
+
+/// That Pacemaker leaves an instance alone kept nobody from being called eligible, and the mend was for another cause.
+#[test]
+fn an_instance_that_is_not_managed_is_not_promoted_and_the_mend_is_that_of_its_cause() {
+    let unmanaged = |node_in_maintenance: bool, meta: Option<&str>| {
+        changed("in-order", |file, text| match (file, meta) {
+            ("crm_mon.xml", _) => {
+                let text = text.replace("managed=\"true\"", "managed=\"false\"");
+                let lines = text.lines().map(|line| match line.contains("<node name=\"lxc3\" id=\"3\" online") && node_in_maintenance {
+                    true => line.replace(" maintenance=\"false\"", " maintenance=\"true\"") + "\n",
+                    false => line.to_owned() + "\n",
+                });
+                lines.collect()
+            }
+            ("cib.xml", Some(name)) => text.replace(
+                "<meta_attributes id=\"mysql-meta_attributes\">",
+                &format!("<meta_attributes id=\"mysql-meta_attributes\"><nvpair id=\"z\" name=\"{name}\" value=\"true\"/>"),
+            ),
+            _ => text,
+        })
+    };
+    let notices = |picture: &Picture, node: &str| {
+        let said = Status::of(picture, Some("mysql")).unwrap().notices;
+        said.iter().filter(|n| n.text.contains("does not manage") && n.text.starts_with(node)).map(|n| n.text.clone()).collect::<Vec<_>>()
+    };
+    let picture = unmanaged(true, None);
+    assert!(notices(&picture, "lxc3").is_empty(), "the node says so itself");
+    assert!(notices(&picture, "lxc1")[0].ends_with("--delete-parameter is-managed"));
+    let picture = unmanaged(false, Some("maintenance"));
+    assert!(notices(&picture, "lxc3")[0].ends_with("--delete-parameter maintenance"), "{:?}", notices(&picture, "lxc3"));
+    let said = why(&picture, picture.database("mysql").unwrap(), Some("lxc2")).unwrap();
+    assert!(said.level == Level::Broken && said.nodes.iter().all(|node| node.because.contains("does not manage the instance")), "{said:?}");
+}
+
+#[test]
+fn a_controller_that_is_just_elected_is_no_lost_quorum() {
+    let without = |file: &str, text: String| match file {
+        "crm_mon.xml" => text.replace("<current_dc present=\"true\"", "<current_dc present=\"false\""),
+        _ => text,
+    };
+    let picture = changed("in-order", without);
+    let (line, level) = check::line(&picture, picture.database("mysql").unwrap());
+    assert!(level == Level::Degraded && line.contains("no controller is elected") && !line.contains("quorum"), "{line}");
+    let said = why(&changed("nobody", without), changed("nobody", without).database("mysql").unwrap(), None).unwrap();
+    assert!(said.outcome[0].contains("no controller is elected"), "{said:?}");
+}
+
+#[test]
+fn a_role_by_its_old_name_is_the_same_role_and_a_group_in_a_clone_is_not_the_clone() {
+    let role = |role: &'static str| {
+        changed("nobody", move |file, text| match file {
+            "cib.xml" => text.replace(
+                "<meta_attributes id=\"mysql-meta_attributes\">",
+                &format!("<meta_attributes id=\"mysql-meta_attributes\"><nvpair id=\"z\" name=\"target-role\" value=\"{role}\"/>"),
+            ),
+            _ => text,
+        })
+    };
+    let of = |picture: &Picture| picture.database("mysql").unwrap().target_role.clone();
+    assert_eq!([of(&role("Master")), of(&role("Promoted")), of(&role("Slave"))], [None, None, Some("Unpromoted".to_owned())]);
+    let cib = Cib::parse(
+        "<cib><configuration><resources><clone id=\"c\"><group id=\"g\"><primitive id=\"a\"/></group></clone><group id=\"h\"><primitive \
+         id=\"b\"/></group></resources></configuration></cib>",
+    )
+    .unwrap();
+    assert_eq!([&cib.primitives["a"].parent, &cib.primitives["b"].parent], [&Some("c".to_owned()), &Some("h".to_owned())]);
+}
+
 #[test]
 fn writes_wait_for_a_replica() {
     said_of("blocked", Level::Broken);
@@ -89,10 +272,15 @@ fn a_primary_that_says_that_writes_wait_is_broken_whatever_is_recorded() {
 
 #[test]
 fn what_the_attribute_manager_did_not_say_is_not_taken_for_good() {
-    let picture = Picture { unheard: Some("it does not answer".into()), ..recorded("in-order") };
-    let status = Status::of(&picture, None).unwrap();
+    let picture = recorded("in-order").unheard_of("it does not answer".into());
+    let status = Status::of(&picture, Some("mysql")).unwrap();
     assert_eq!(status.level(), Level::Degraded);
     assert!(status.pretty().contains("degraded: positions and acknowledgements are not known: it does not answer"));
+    let acknowledge: Vec<String> = status.tsv().lines().skip(1).map(|line| line.split('\t').nth(7).unwrap().to_owned()).collect();
+    assert_eq!(acknowledge, ["-", "-", "-"]);
+    assert!(status.json()["databases"][0]["members"][0]["acknowledges"].is_null());
+    let (line, level) = check::line(&picture, picture.database("mysql").unwrap());
+    assert!(level == Level::Degraded && !line.contains("acknowledging=") && line.contains(" acknowledgements_required=1"), "{line}");
 }
 
 /// Between a line with a command and the end of what stands indented there.
@@ -160,7 +348,7 @@ fn who_is_not_there_is_named() {
 
 #[test]
 fn a_line_for_a_monitoring_system_has_one_bar_and_one_line() {
-    for name in ["in-order", "moved", "degraded", "lost", "blocked", "nobody"] {
+    for name in ["in-order", "moved", "degraded", "lost", "unfenced", "blocked", "nobody"] {
         let picture = recorded(name);
         for database in &picture.databases {
             let (line, level) = check::line(&picture, database);

@@ -15,7 +15,7 @@ use nix::fcntl::{Flock, FlockArg};
 /// What the file system says; the old file is untouched then.
 pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> std::io::Result<()> {
     replace(path, content, mode, crate::files::write_all)?;
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    File::open(directory_of(path))?.sync_all()
 }
 
 /// The same for a file that no boot keeps, in /run: no reader sees a part of it, and no disk is waited for.
@@ -26,8 +26,17 @@ pub fn write_for_this_boot(path: &Path, content: &[u8], mode: u32) -> std::io::R
     replace(path, content, mode, |file, content| file.write_all(content))
 }
 
+/// Where a file is. A bare name is in the working directory, for which `parent` has the empty path, that no call opens.
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => Path::new("/"),
+    }
+}
+
 fn replace(path: &Path, content: &[u8], mode: u32, write: impl Fn(&mut File, &[u8]) -> std::io::Result<()>) -> std::io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
+    let directory = directory_of(path);
     let temporary = directory.join(crate::files::unpredictable(path.file_name().unwrap_or_default()));
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
@@ -71,6 +80,19 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("systole-file-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         directory
+    }
+
+    #[test]
+    fn a_file_by_its_bare_name_is_written_into_the_working_directory() {
+        let name = format!("systole-file-bare-{}", std::process::id());
+        let (path, before) = (Path::new(&name), std::fs::read_dir(".").unwrap().count());
+        write_atomically(path, b"content", 0o600).unwrap();
+        assert_eq!(std::fs::read(path).unwrap(), b"content");
+        std::fs::remove_file(path).unwrap();
+        write_for_this_boot(path, b"other", 0o600).unwrap();
+        assert_eq!(std::fs::read(path).unwrap(), b"other");
+        std::fs::remove_file(path).unwrap();
+        assert_eq!(std::fs::read_dir(".").unwrap().count(), before, "no other file is left");
     }
 
     #[test]

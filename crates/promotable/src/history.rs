@@ -102,20 +102,26 @@ fn file(kept: &Path, resource: &str) -> PathBuf {
 }
 
 /// What this node has kept of a resource's promotions, the oldest first. Lines that are none are passed over.
-#[must_use]
-pub fn kept(kept: &Path, resource: &str) -> Vec<Promotion> {
+///
+/// # Errors
+/// What the file system says. That there is no file is none: nothing was kept yet.
+pub fn kept(kept: &Path, resource: &str) -> std::io::Result<Vec<Promotion>> {
     read(&file(kept, resource))
 }
 
-fn read(file: &Path) -> Vec<Promotion> {
-    let text = own::tail(file, LONGEST).unwrap_or_default();
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+fn read(file: &Path) -> std::io::Result<Vec<Promotion>> {
+    let text = match own::tail(file, LONGEST) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        read => read?,
+    };
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
-/// Adds one, unless it is there: whoever was killed between keeping it and forgetting the notes keeps it again. The file is replaced whole.
+/// Adds one, unless it is there: whoever was killed between keeping it and forgetting the notes keeps it again. The file is replaced
+/// whole, and not at all when it could not be read.
 fn keep(kept: &Path, resource: &str, promotion: Promotion) -> std::io::Result<()> {
     let path = file(kept, resource);
-    let mut all = read(&path);
+    let mut all = read(&path)?;
     if all.iter().rev().take(2).any(|known| (known.epoch, &known.to) == (promotion.epoch, &promotion.to)) {
         return Ok(());
     }
@@ -140,10 +146,30 @@ mod tests {
         for epoch in (0..5).flat_map(|n| [REMEMBERED as u64 + n; 2]) {
             keep(&directory, "r", promotion(epoch)).unwrap();
         }
-        let all = kept(&directory, "r");
+        let all = kept(&directory, "r").unwrap();
         assert_eq!((all.len(), all[0].epoch, all[REMEMBERED - 1].epoch), (REMEMBERED, 5, REMEMBERED as u64 + 4));
         assert!(own::metadata(&file(&directory, "r")).unwrap().len() < LONGEST / 2);
-        assert!(kept(&directory, "other").is_empty());
+        assert!(kept(&directory, "other").unwrap().is_empty());
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    /// After any error of the disk the history was one promotion long.
+    #[test]
+    fn a_history_that_cannot_be_read_is_not_replaced() {
+        let directory = std::env::temp_dir().join(format!("systole-history-unread-{}", std::process::id()));
+        // A directory is there, and no file that could be read.
+        let path = file(&directory, "r");
+        own::make_directories(&path, 0o700).unwrap();
+        assert!(kept(&directory, "r").is_err());
+        assert!(keep(&directory, "r", Promotion::default()).is_err());
+        // Nor is it a link that somebody else put there.
+        std::fs::remove_dir(&path).unwrap();
+        own::write(&directory.join("elsewhere"), b"{\"epoch\":1,\"to\":\"a\"}\n", 0o600).unwrap();
+        std::os::unix::fs::symlink(directory.join("elsewhere"), &path).unwrap();
+        if kept(&directory, "r").is_err() {
+            assert!(keep(&directory, "r", Promotion::default()).is_err());
+            assert!(std::fs::symlink_metadata(&path).unwrap().is_symlink(), "it is not replaced");
+        }
         std::fs::remove_dir_all(directory).unwrap();
     }
 

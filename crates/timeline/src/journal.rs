@@ -70,7 +70,7 @@ pub enum Clock {
 pub fn read_entry(node: &str, line: &str, telling: &[&str], clock: Clock) -> Option<Event> {
     let entry: serde_json::Value = serde_json::from_str(line).ok()?;
     let teller = entry.get("SYSLOG_IDENTIFIER")?.as_str()?;
-    let message = entry.get("MESSAGE")?.as_str()?;
+    let message = text_of(entry.get("MESSAGE")?)?;
     let ours = teller.starts_with("systole");
     if !TELLERS.iter().any(|t| teller.contains(t)) || !(ours || telling.iter().any(|t| message.contains(t))) {
         return None;
@@ -82,6 +82,24 @@ pub fn read_entry(node: &str, line: &str, telling: &[&str], clock: Clock) -> Opt
     let at_us = entry.get(field)?.as_str()?.parse().ok()?;
     let message = message.trim_start_matches([' ']).trim_start_matches("notice:").trim();
     Some(Event { at_us, by: node.to_owned(), text: format!("{}: {message}", teller.trim_start_matches("pacemaker-")) })
+}
+
+/// What stands in a field. What is not UTF-8, or has control characters in it, is an array of its bytes.
+fn text_of(field: &serde_json::Value) -> Option<String> {
+    if let Some(text) = field.as_str() {
+        return Some(text.to_owned());
+    }
+    let byte = |value: &serde_json::Value| value.as_u64().and_then(|byte| u8::try_from(byte).ok());
+    let bytes: Option<Vec<u8>> = field.as_array()?.iter().map(byte).collect();
+    Some(String::from_utf8_lossy(&bytes?).into_owned())
+}
+
+/// Whether a line of `journalctl -o json` is of somebody who may tell the story, and does not say what.
+#[must_use]
+pub fn is_unreadable(line: &str) -> bool {
+    let Ok(entry) = serde_json::from_str::<serde_json::Value>(line) else { return !line.trim().is_empty() };
+    let teller = entry.get("SYSLOG_IDENTIFIER").and_then(|teller| teller.as_str()).unwrap_or_default();
+    TELLERS.iter().any(|t| teller.contains(t)) && entry.get("MESSAGE").and_then(text_of).is_none()
 }
 
 /// Every node logs a change of an attribute or of the membership; the first to say it is enough. The events are in order.
@@ -114,6 +132,25 @@ mod tests {
             assert_eq!(event.map(|e| (e.at_us, e.text)), Some((at_us, expected.to_owned())));
         }
         assert!(read_entry("lxc1", &line("State transition S_IDLE -> S_POLICY_ENGINE"), TELLING, Clock::Monotonic).is_none());
+    }
+
+    /// Lines with colour in them, and those that journalctl finds too long, were passed over without a word.
+    #[test]
+    fn a_message_of_bytes_is_read_and_one_that_is_missing_is_counted() {
+        let line = |message: &str| format!(r#"{{"__REALTIME_TIMESTAMP":"456","SYSLOG_IDENTIFIER":"systole-watch","MESSAGE":{message}}}"#);
+        let bytes = line("[109,121,115,113,108,58,32,27,255]");
+        assert_eq!(read_entry("a", &bytes, TELLING, Clock::Realtime).unwrap().text, "systole-watch: mysql: \u{1b}\u{fffd}");
+        for (line, expected) in [
+            (line("\"text\""), false),
+            (bytes, false),
+            (line("null"), true),
+            (line("[300]"), true),
+            (line("null").replace("systole-watch", "sshd"), false),
+            ("{\"half a li".to_owned(), true),
+            (String::new(), false),
+        ] {
+            assert_eq!(is_unreadable(&line), expected, "{line}");
+        }
     }
 
     #[test]

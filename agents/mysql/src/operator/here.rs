@@ -131,15 +131,19 @@ impl Here {
         Ok(all)
     }
 
-    /// What the server holds and one that holds `others` does not.
+    /// What the server held and one that holds `others` does not. `held`: what it said to hold before the other one was asked, in the
+    /// place of what it holds now. A replica that follows has got more since, which the other one had by then.
     ///
     /// # Errors
     /// When it cannot be asked.
-    pub fn only_here(&self, others: &str) -> Result<OnlyHere, String> {
+    pub fn only_here(&self, others: &str, held: Option<&str>) -> Result<OnlyHere, String> {
         let mut server = self.connect()?;
         let flavour = server.dialect().flavour;
         let others = Gtids::parse(others, flavour)?;
-        let mine = server.executed().map_err(|fault| fault.to_string())?;
+        let mine = match held {
+            Some(held) => Gtids::parse(held, flavour)?,
+            None => server.executed().map_err(|fault| fault.to_string())?,
+        };
         let kept_of_it = OnlyHere { kept: self.agent.kept_logs(), taken_back: self.agent.kept_transactions(), ..OnlyHere::default() };
         let Some(names) = mine.difference(&others) else { return Ok(kept_of_it) };
         let places = server.places().map_err(|fault| fault.to_string())?;
@@ -147,7 +151,7 @@ impl Here {
         let index = places.get("log_bin_basename").map(|base| base.with_file_name(format!("{}.index", name_of(base))));
         let nothing = OnlyHere { names: Some(names), ..kept_of_it };
         let Some(index) = index else { return Ok(OnlyHere { unread: Some("the server keeps no binary log".into()), ..nothing }) };
-        let is_common = |gtid: &str| Gtids::parse(gtid, flavour).is_ok_and(|one| others.contains(&one));
+        let is_common = |gtid: &str| Gtids::parse(gtid, flavour).is_ok_and(|one| !is_only_in(&one, &mine, &others));
         let tail = match self.agent.files(|files| Ok(Tail::read(files, &index, SHOWN, &is_common))) {
             Ok(Ok(tail)) => tail,
             Ok(Err(refusal)) => return Ok(OnlyHere { unread: Some(refusal.to_string()), ..nothing }),
@@ -219,6 +223,11 @@ impl Here {
     }
 }
 
+/// Whether a transaction is of the one set and not of the other. What came after both were asked is of neither.
+fn is_only_in(one: &Gtids, mine: &Gtids, others: &Gtids) -> bool {
+    mine.contains(one) && !others.contains(one)
+}
+
 fn name_of(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
@@ -240,12 +249,16 @@ fn writing(row: &Row, sessions: &[Row]) -> Option<Writing> {
 /// The words after which a statement may hold a password, or what is made of one.
 const BEFORE_SECRETS: [&str; 2] = ["identified", "password"];
 
+/// How a statement ends in what the server's tool prints.
+const END: &str = "/*!*/;";
+
 /// Without what may be a password: texts in statements about accounts, and values of the server's own tables.
 fn without_secrets(text: &str) -> String {
-    let mut own_table = false;
+    let (mut own_table, mut statement) = (false, Statement::default());
     text.lines()
         .map(|line| {
-            if let Some(row) = line.strip_prefix("### ") {
+            let row = line.strip_prefix("### ").filter(|_| statement.quote.is_none());
+            if let Some(row) = row {
                 if let Some(table) = ["INSERT INTO ", "UPDATE ", "DELETE FROM "].iter().find_map(|verb| row.strip_prefix(verb)) {
                     own_table = table.starts_with("`mysql`.");
                 }
@@ -255,38 +268,76 @@ fn without_secrets(text: &str) -> String {
                     _ => format!("{line}\n"),
                 };
             }
-            let lower = line.to_ascii_lowercase();
-            let from = BEFORE_SECRETS.iter().filter_map(|word| lower.find(word)).min();
-            match from.filter(|_| !line.starts_with('#')) {
-                Some(at) => format!("{}{}\n", &line[..at], without_texts(&line[at..])),
-                None => format!("{line}\n"),
+            if line.starts_with('#') && statement.quote.is_none() {
+                statement = Statement::default();
+                return format!("{line}\n");
             }
+            statement.shown(line)
         })
         .collect()
 }
 
-/// With asterisks in the place of each text between quotes.
-fn without_texts(statement: &str) -> String {
-    let mut out = String::new();
-    let mut chars = statement.chars();
-    while let Some(c) = chars.next() {
-        out.push(c);
-        if c != '\'' && c != '"' {
-            continue;
-        }
-        out.push_str("***");
-        while let Some(inner) = chars.next() {
-            match inner {
-                '\\' => drop(chars.next()),
-                inner if inner == c => {
-                    out.push(c);
+/// How far a statement has been read, which may have many lines.
+#[derive(Debug, Default)]
+struct Statement {
+    /// A word has come after which a text may be a password.
+    secret: bool,
+    /// What ends the text between quotes that goes on in the next line.
+    quote: Option<char>,
+}
+
+impl Statement {
+    /// A line with asterisks in the place of each text that may be a password.
+    fn shown(&mut self, line: &str) -> String {
+        let (mut out, mut chars, mut plain) = (String::new(), line.chars(), String::new());
+        // A text that begins in another line is hidden whole: the word may stand there.
+        let mut continued = self.quote.is_some();
+        loop {
+            if let Some(quote) = self.quote {
+                let (inner, closed) = quoted(&mut chars, quote);
+                // What is called by the word is a column, and its values follow.
+                self.secret |= quote == '`' && names_secret(&inner);
+                let hidden = self.secret || continued || !closed || names_secret(&inner);
+                out.push_str(if quote != '`' && hidden { "***" } else { &inner });
+                continued = false;
+                if !closed {
                     break;
                 }
-                _ => {}
+                out.push(quote);
+                self.quote = None;
+            }
+            let Some(c) = chars.next() else { break };
+            out.push(c);
+            plain.push(c);
+            if matches!(c, '\'' | '"' | '`') {
+                self.quote = Some(c);
+                self.secret |= names_secret(&plain);
             }
         }
+        self.secret |= names_secret(&plain);
+        if self.quote.is_none() && line.trim_end().ends_with(END) {
+            *self = Self::default();
+        }
+        out + "\n"
     }
-    out
+}
+
+fn names_secret(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    BEFORE_SECRETS.iter().any(|word| lower.contains(word))
+}
+
+/// What stands up to the closing quote, and whether there is one.
+fn quoted(chars: &mut std::str::Chars<'_>, quote: char) -> (String, bool) {
+    let mut inner = String::new();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' if quote != '`' => inner.extend([Some(c), chars.next()].into_iter().flatten()),
+            c if c == quote => return (inner, true),
+            c => inner.push(c),
+        }
+    }
+    (inner, false)
 }
 
 #[cfg(test)]
@@ -297,14 +348,56 @@ mod tests {
     fn what_is_shown_of_a_log_holds_no_password() {
         let log = "#700101  0:00:00 server id 1  GTID 0-1-9 ddl password='x'\n\
                    CREATE USER 'u'@'%' IDENTIFIED BY 'it\\'s secret', 'v' IDENTIFIED WITH 'p' AS \"*HASH\"\n\
-                   SET PASSWORD FOR u = PASSWORD('secret\n\
                    ### INSERT INTO `mysql`.`global_priv`\n### SET\n###   @1='%'\n###   @3='{\"authentication_string\":\"*HASH\"}'\n\
-                   ### INSERT INTO `shop`.`orders`\n### SET\n###   @1=7\n###   @2='it is of a=customer'\n";
+                   ### INSERT INTO `shop`.`orders`\n### SET\n###   @1=7\n###   @2='it is of a=customer'\n\
+                   SET PASSWORD FOR u = PASSWORD('secret\n";
         let shown = without_secrets(log);
         assert!(!shown.contains("secret") && !shown.contains("HASH"), "{shown}");
         assert!(shown.contains("CREATE USER 'u'@'%' IDENTIFIED BY '***', '***' IDENTIFIED WITH '***' AS \"***\"\n"), "{shown}");
         assert!(shown.contains("###   @3=***\n") && shown.contains("###   @2='it is of a=customer'\n"), "{shown}");
         assert!(shown.starts_with("#700101") && shown.contains("GTID 0-1-9"), "{shown}");
+    }
+
+    #[test]
+    fn what_came_after_both_were_asked_is_only_in_neither() {
+        for (mine, others, only, not) in [
+            ("0-1-50,0-3-51", "0-1-60", "0-3-51", ["0-1-50", "0-1-61", "0-3-52"]),
+            (
+                "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-7",
+                "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-6",
+                "3e11fa47-71ca-11e1-9e33-c80aa9429562:7",
+                [
+                    "3e11fa47-71ca-11e1-9e33-c80aa9429562:6",
+                    "3e11fa47-71ca-11e1-9e33-c80aa9429562:8",
+                    "3e11fa47-71ca-11e1-9e33-c80aa9429563:1",
+                ],
+            ),
+        ] {
+            let [mine, others] = [mine, others].map(|text| Gtids::parse_any(text).unwrap());
+            let is = |gtid: &str| is_only_in(&Gtids::parse_any(gtid).unwrap(), &mine, &others);
+            assert!(is(only), "{only}");
+            not.iter().for_each(|gtid| assert!(!is(gtid), "{gtid}"));
+        }
+    }
+
+    /// A statement is as a client typed it, and may have line ends wherever it likes.
+    #[test]
+    fn a_password_is_hidden_on_whatever_line_of_its_statement_it_stands() {
+        for statement in [
+            "CREATE USER 'u'\n  IDENTIFIED BY\n  'hidden-1'\n/*!*/;",
+            "CREATE USER 'u' IDENTIFIED BY 'two\nhidden-1\nlines'/*!*/;",
+            "CREATE USER 'u' IDENTIFIED BY 'a\n### hidden-1\n# hidden-2'/*!*/;",
+            "CREATE USER u COMMENT 'identified' IDENTIFIED BY 'hidden-1'\n/*!*/;",
+            "INSERT INTO t (`password`)\nVALUES\n(\"hidden-1\")\n/*!*/;",
+            "SELECT 'SET PASSWORD = hidden-1'/*!*/;",
+            "SELECT 'a\nSET PASSWORD = hidden-1'/*!*/;",
+            "SELECT 'SET PASSWORD =\nhidden-1'/*!*/;",
+        ] {
+            let shown = without_secrets(&format!("{statement}\nINSERT INTO t VALUES ('it is shown')\n/*!*/;\n"));
+            assert!(!shown.contains("hidden") && shown.contains("INSERT INTO t VALUES ('it is shown')"), "{statement}\n{shown}");
+        }
+        let plain = "INSERT INTO `t` VALUES ('it\\'s \\\\', \"a\")\n/*!*/;\n";
+        assert_eq!(without_secrets(plain), plain);
     }
 
     #[test]

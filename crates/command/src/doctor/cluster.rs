@@ -1,6 +1,6 @@
 //! What is wrong with the configuration of the cluster. Pure.
 
-use super::configuration::{Operation, Resource};
+use super::configuration::{Operation, Resource, milliseconds};
 use super::findings::{Clustered, Finding, finding};
 use crate::cib::is_true;
 use crate::notices::Level;
@@ -65,16 +65,60 @@ fn quorum(cluster: &Clustered) -> Vec<Finding> {
     all
 }
 
+/// Whether a configured operation is the one that the agent asks for. A recurring one without a role is made while an instance has the
+/// role that resources have by themselves: of a promotable clone Unpromoted, and never Promoted.
+fn fits(operation: &Operation, wanted: &Operation, promotable: bool) -> bool {
+    if operation.name != wanted.name {
+        return false;
+    }
+    if wanted.name != "monitor" {
+        return operation.role == wanted.role || operation.role.is_none() || wanted.role.is_none();
+    }
+    let usual = if promotable { "Unpromoted" } else { "Started" };
+    let role = |operation: &Operation| operation.role.clone().unwrap_or_else(|| usual.to_owned());
+    is_recurring(operation) && role(operation) == role(wanted)
+}
+
+/// Whether it is made again and again: without an interval, or with one of 0, it says how an action is made that Pacemaker begins by
+/// itself.
+fn is_recurring(operation: &Operation) -> bool {
+    operation.interval.as_deref().is_some_and(|interval| milliseconds(interval) != Some(0))
+}
+
+/// Recurring operations that have the name and the interval of another one: Pacemaker tells them apart by nothing else.
+fn doubles(resource: &Resource) -> Vec<Finding> {
+    let recurring: Vec<&Operation> = resource.operations.iter().filter(|operation| is_recurring(operation)).collect();
+    let interval = |operation: &Operation| {
+        operation.interval.as_deref().map(|text| milliseconds(text).map_or_else(|| text.to_owned(), |ms| ms.to_string()))
+    };
+    let of_before =
+        |at: usize| recurring[..at].iter().find(|other| other.name == recurring[at].name && interval(other) == interval(recurring[at]));
+    let said = |at: usize| {
+        let (first, second) = (of_before(at)?, recurring[at]);
+        let role = |operation: &Operation| {
+            operation.role.as_ref().map_or_else(|| "without a role".to_owned(), |role| format!("of the role {role}"))
+        };
+        let (name, every) = (&second.name, second.interval.as_deref().unwrap_or_default());
+        let text = format!(
+            "the {name} {} and the one {} have the same interval {every}, and Pacemaker makes only one of them",
+            role(first),
+            role(second)
+        );
+        let line = format!("op {name} with another interval, as 11s in the place of 10s");
+        Some(finding(Level::Broken, "timeouts", Some(&resource.name), text, Some(edit(resource, &line))))
+    };
+    (0..recurring.len()).filter_map(said).collect()
+}
+
 /// Operations that have less time than the agent asks for, or that are not made at all.
 fn timeouts(resource: &Resource, asked: &[Operation], default: u64) -> Vec<Finding> {
-    let mut all = Vec::new();
+    let mut all = doubles(resource);
     for wanted in asked.iter().filter(|operation| !NOT_CONFIGURED.contains(&operation.name.as_str())) {
         let Some(least) = wanted.timeout else { continue };
         let (role, seconds) = (wanted.role.as_ref().map_or_else(String::new, |role| format!(" role={role}")), least.div_ceil(1000));
-        let same = |operation: &&Operation| {
-            operation.name == wanted.name && (operation.role == wanted.role || operation.role.is_none() || wanted.role.is_none())
-        };
-        let configured = resource.operations.iter().find(same);
+        let exactly = |operation: &&Operation| operation.role == wanted.role;
+        let fitting = || resource.operations.iter().filter(|operation| fits(operation, wanted, resource.promotable));
+        let configured = fitting().find(exactly).or_else(|| fitting().next());
         if wanted.name == "monitor" && configured.is_none() {
             let interval = wanted.interval.as_deref().unwrap_or("10s");
             let line = format!("op monitor interval={interval} timeout={seconds}s{role}");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use roxmltree::{Document, Node, ParsingOptions};
 
-use crate::cib::is_true;
+use crate::cib::{is_true, of_agent, own_values, template};
 
 /// What Pacemaker gives an operation without a word. Milliseconds.
 const USUAL_TIMEOUT: u64 = 20_000;
@@ -18,6 +18,8 @@ pub struct Configuration {
     pub devices: Vec<Device>,
     /// What an operation without a timeout has. Milliseconds.
     pub default_timeout: u64,
+    /// Checks whose answer depends on what cannot be evaluated here, and why.
+    pub unseen: BTreeMap<&'static str, String>,
 }
 
 /// A resource of an agent of ours.
@@ -70,14 +72,42 @@ impl Configuration {
         for node in document.descendants() {
             match node.tag_name().name() {
                 "op_defaults" => {
-                    all.default_timeout = values(node).get("timeout").and_then(|text| milliseconds(text)).unwrap_or(USUAL_TIMEOUT)
+                    let defaults = own_values(node, "meta_attributes");
+                    all.default_timeout = defaults.values.get("timeout").and_then(|text| milliseconds(text)).unwrap_or(USUAL_TIMEOUT);
+                    all.undecided("timeouts", &defaults.undecided);
                 }
-                "primitive" if node.attribute("class") == Some("stonith") => all.devices.extend(device(node)),
-                "primitive" if node.attribute("provider") == Some("systole") => all.resources.push(resource(node)),
+                "primitive" if of_agent(node, "class") == Some("stonith") => {
+                    all.undecided(
+                        "fencing",
+                        &["instance_attributes", "meta_attributes"].map(|set| own_values(node, set).undecided).concat(),
+                    );
+                    all.devices.extend(device(node));
+                }
+                "primitive" if of_agent(node, "provider") == Some("systole") => all.add(node),
                 _ => {}
             }
         }
         Ok(all)
+    }
+}
+
+impl Configuration {
+    /// A resource of an agent of ours, and what cannot be told of it.
+    fn add(&mut self, node: Node<'_, '_>) {
+        let around = clone_of(node).map(|clone| own_values(clone, "meta_attributes").undecided).unwrap_or_default();
+        self.undecided("notify", &around);
+        for op in operations(node) {
+            self.undecided("timeouts", &["instance_attributes", "meta_attributes"].map(|set| own_values(op, set).undecided).concat());
+        }
+        self.resources.push(resource(node));
+    }
+
+    /// Rules decide about these sets of attributes, which a check has to know.
+    fn undecided(&mut self, check: &'static str, sets: &[String]) {
+        if !sets.is_empty() {
+            let why = format!("a rule decides about {}, and Pacemaker alone evaluates it", sets.join(", "));
+            self.unseen.entry(check).and_modify(|known| *known = format!("{known}; {why}")).or_insert(why);
+        }
     }
 }
 
@@ -102,7 +132,8 @@ fn role(text: &str) -> String {
 }
 
 fn operation(node: Node<'_, '_>) -> Operation {
-    let text = |name: &str| node.attribute(name).map(str::to_owned).or_else(|| values(node).get(name).cloned());
+    let sets = ["instance_attributes", "meta_attributes"].map(|set| own_values(node, set).values);
+    let text = |name: &str| node.attribute(name).map(str::to_owned).or_else(|| sets.iter().find_map(|set| set.get(name).cloned()));
     Operation {
         name: text("name").unwrap_or_default(),
         role: text("role").map(|text| role(&text)),
@@ -111,22 +142,41 @@ fn operation(node: Node<'_, '_>) -> Operation {
     }
 }
 
+fn clone_of<'a, 'input>(node: Node<'a, 'input>) -> Option<Node<'a, 'input>> {
+    node.ancestors().skip(1).find(|n| n.has_tag_name("clone") || n.has_tag_name("master"))
+}
+
+/// The operations of a primitive: its own, and those of its template that it does not configure itself.
+fn operations<'a, 'input>(node: Node<'a, 'input>) -> Vec<Node<'a, 'input>> {
+    let of = |n: Node<'a, 'input>| n.descendants().filter(|n| n.has_tag_name("op")).collect::<Vec<_>>();
+    let mut all = of(node);
+    let same = |one: &Node<'_, '_>, other: &Node<'_, '_>| {
+        let interval = |n: &Node<'_, '_>| n.attribute("interval").and_then(milliseconds).unwrap_or(0);
+        one.attribute("name") == other.attribute("name") && interval(one) == interval(other)
+    };
+    let inherited: Vec<_> = template(node).map(of).unwrap_or_default();
+    let missing: Vec<_> = inherited.into_iter().filter(|op| !all.iter().any(|own| same(own, op))).collect();
+    all.extend(missing);
+    all
+}
+
 fn resource(node: Node<'_, '_>) -> Resource {
-    let around = node.ancestors().skip(1).find(|n| n.has_tag_name("clone") || n.has_tag_name("master"));
-    let meta = |name: &str| around.and_then(|clone| own(clone, "meta_attributes").get(name).cloned());
-    let text = |name: &str| node.attribute(name).unwrap_or_default().to_owned();
+    let around = clone_of(node);
+    let of_clone = around.map(|clone| own_values(clone, "meta_attributes").values).unwrap_or_default();
+    let meta = |name: &str| of_clone.get(name).cloned();
+    let text = |name: &str| of_agent(node, name).unwrap_or_default().to_owned();
     Resource {
         name: text("id"),
         clone: around.and_then(|clone| clone.attribute("id")).map(str::to_owned),
         agent: text("type"),
         promotable: around.is_some_and(|clone| clone.has_tag_name("master")) || meta("promotable").is_some_and(|value| is_true(&value)),
         notified: meta("notify").is_some_and(|value| is_true(&value)),
-        operations: node.descendants().filter(|n| n.has_tag_name("op")).map(operation).collect(),
+        operations: operations(node).into_iter().map(operation).collect(),
     }
 }
 
 fn device(node: Node<'_, '_>) -> Option<Device> {
-    let (parameters, meta) = (own(node, "instance_attributes"), own(node, "meta_attributes"));
+    let (parameters, meta) = (own_values(node, "instance_attributes").values, own_values(node, "meta_attributes").values);
     if meta.get("target-role").is_some_and(|role| role == "Stopped") {
         return None;
     }
@@ -136,15 +186,6 @@ fn device(node: Node<'_, '_>) -> Option<Device> {
         words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
     });
     Some(Device { name: node.attribute("id").unwrap_or_default().to_owned(), nodes })
-}
-
-fn own(node: Node<'_, '_>, set: &str) -> BTreeMap<String, String> {
-    node.children().filter(|child| child.has_tag_name(set)).flat_map(values).collect()
-}
-
-fn values(node: Node<'_, '_>) -> BTreeMap<String, String> {
-    let pairs = node.descendants().filter(|n| n.has_tag_name("nvpair"));
-    pairs.filter_map(|pair| Some((pair.attribute("name")?.to_owned(), pair.attribute("value")?.to_owned()))).collect()
 }
 
 /// A time as Pacemaker reads it: seconds, or with a unit. `None` for what this does not read.
@@ -173,6 +214,28 @@ mod tests {
             assert_eq!(milliseconds(text), Some(expected), "{text}");
         }
         assert_eq!([milliseconds("PT2M"), milliseconds("x"), milliseconds("")], [None; 3]);
+    }
+
+    #[test]
+    fn a_template_gives_its_operations_and_a_rule_is_told() {
+        let xml = "<cib><configuration><resources><template id='t' class='ocf' provider='systole' type='mysql'><operations>\
+                   <op name='stop' interval='0' timeout='120s'/><op name='start' interval='0' timeout='30s'/></operations></template>\
+                   <clone id='c'><meta_attributes id='m'><rule id='r'/><nvpair name='notify' value='true'/></meta_attributes>\
+                   <primitive id='db' template='t'><operations><op name='start' interval='0s' timeout='90s'><meta_attributes id='om'><rule id='r2'/>\
+                   </meta_attributes></op></operations></primitive></clone></resources>\
+                   <op_defaults><meta_attributes id='od'><rule id='r3'/><nvpair name='timeout' value='1s'/></meta_attributes></op_defaults>\
+                   </configuration></cib>";
+        let all = Configuration::parse(xml).unwrap();
+        let [resource] = &all.resources[..] else { panic!("{all:?}") };
+        let timeouts: Vec<_> = resource.operations.iter().map(|op| (op.name.as_str(), op.timeout)).collect();
+        assert_eq!(timeouts, [("start", Some(90_000)), ("stop", Some(120_000))]);
+        assert_eq!((resource.agent.as_str(), all.default_timeout), ("mysql", USUAL_TIMEOUT));
+        assert!(
+            all.unseen["notify"].contains("decides about m,") && all.unseen["timeouts"].contains("decides about om,"),
+            "{:?}",
+            all.unseen
+        );
+        assert!(all.unseen["timeouts"].contains("decides about od,"), "{:?}", all.unseen);
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub struct Facts {
     pub token: Option<u64>,
     /// Ports of [`PORTS`] on which somebody listens.
     pub listening: Vec<u16>,
+    /// What could not be seen here, and why: by the name of the check.
+    pub unseen: BTreeMap<String, String>,
 }
 
 /// Asks this node. `nodes`: whose names have to resolve here. `salt`: of this run.
@@ -73,12 +75,16 @@ pub(crate) fn gather(nodes: &[String], salt: &str) -> Facts {
         let units = scope.spawn(units);
         let versions = scope.spawn(versions);
         let token = scope.spawn(token);
+        let watched = cib.as_ref().map(watched);
+        let token = token.join().unwrap_or_default();
+        let units = units.join().unwrap_or_else(|_| Err("systemctl could not be asked".to_owned()));
         Facts {
             listening: PORTS.into_iter().filter(|port| listens(*port)).collect(),
-            watchers: cib.as_ref().map(watchers).unwrap_or_default(),
-            token: token.join().unwrap_or_default(),
+            unseen: unseen(watched.as_ref(), cib.is_some(), token, &units),
+            watchers: watched.and_then(Result::ok).map(|watched| watched.runs).unwrap_or_default(),
+            token,
             versions: versions.join().unwrap_or_default(),
-            units: units.join().unwrap_or_default(),
+            units: units.unwrap_or_default(),
             addresses: addresses.join().unwrap_or_default(),
             complaints: validated.into_iter().map(|(name, thread)| (name.clone(), thread.join().unwrap_or_default())).collect(),
             ..Facts::default()
@@ -92,7 +98,10 @@ pub(crate) fn gather(nodes: &[String], salt: &str) -> Facts {
         facts.disks.extend(process::own::space(Path::new(directory)).ok().map(|space| (directory.to_owned(), space)));
     }
     for (name, kind, parameters) in &databases {
-        facts.add_local(name, *kind, parameters, salt);
+        match cib.as_ref().map(|cib| cib.decided(name)) {
+            Some(Err(why)) => facts.unseen.extend(["passwords", "disk"].map(|check| (check.to_owned(), why.clone()))),
+            _ => facts.add_local(name, *kind, parameters, salt),
+        }
     }
     facts.ended = now();
     facts
@@ -139,8 +148,40 @@ fn databases(cib: &Cib) -> Vec<(String, Kind, BTreeMap<String, String>)> {
     all.collect()
 }
 
-fn watchers(cib: &Cib) -> BTreeMap<String, bool> {
-    ask::watched(cib).into_iter().map(|(name, (_, runs))| (name, runs)).collect()
+/// The watchers of this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Watched {
+    /// Whether they run, by database.
+    runs: BTreeMap<String, bool>,
+    /// The databases whose server runs, and of whose watcher there is no note.
+    unnoted: Vec<String>,
+}
+
+fn watched(cib: &Cib) -> Result<Watched, String> {
+    let node = ask::this_node(cib).ok_or("which node this is in the cluster is not known")?;
+    let runs: BTreeMap<String, bool> = ask::watched(cib).into_iter().map(|(name, (_, runs))| (name, runs)).collect();
+    let unnoted =
+        databases(cib).into_iter().map(|(name, ..)| name).filter(|name| !runs.contains_key(name) && cib.runs(name, &node)).collect();
+    Ok(Watched { runs, unnoted })
+}
+
+/// What could not be seen, and why.
+fn unseen(
+    watched: Option<&Result<Watched, String>>,
+    clustered: bool,
+    token: Option<u64>,
+    units: &Result<BTreeMap<String, String>, String>,
+) -> BTreeMap<String, String> {
+    let watcher = match watched {
+        Some(Err(why)) => Some(why.clone()),
+        Some(Ok(Watched { unnoted, .. })) if !unnoted.is_empty() => {
+            Some(format!("{} runs, and nothing is noted of its watcher", unnoted.join(" and ")))
+        }
+        _ => None,
+    };
+    let corosync = (clustered && token.is_none()).then(|| "corosync-cmapctl does not say the token timeout".to_owned());
+    let all = [("watcher", watcher), ("corosync", corosync), ("boot", units.as_ref().err().cloned())];
+    all.into_iter().filter_map(|(check, why)| Some((check.to_owned(), why?))).collect()
 }
 
 /// What the agent itself says of its configuration here. Pacemaker calls it, with the parameters of the CIB: so no secret passes through us. Of
@@ -193,17 +234,21 @@ fn first_line(program: &str, option: &str) -> Option<String> {
     done.stdout.lines().next().map(|line| line.trim().to_owned())
 }
 
-fn units() -> BTreeMap<String, String> {
+fn units() -> Result<BTreeMap<String, String>, String> {
     let named: Vec<String> = UNITS.iter().map(|unit| format!("{unit}.service")).collect();
     let arguments = ["list-unit-files", "--no-legend", "--plain"].into_iter().chain(named.iter().map(String::as_str)).collect::<Vec<_>>();
-    let said = process::run("systemctl", &arguments, LIMIT).map(|done| done.stdout).unwrap_or_default();
+    let done = process::run("systemctl", &arguments, LIMIT).map_err(|e| e.to_string())?;
+    // Some say so by their status when there is none of these units.
+    if !done.status.success() && !done.stderr.trim().is_empty() {
+        return Err(format!("systemctl failed: {}", done.stderr.lines().next().unwrap_or_default().trim()));
+    }
     let mut all = BTreeMap::new();
-    for line in said.lines() {
+    for line in done.stdout.lines() {
         if let [unit, state, ..] = line.split_whitespace().collect::<Vec<_>>()[..] {
             all.insert(unit.trim_end_matches(".service").to_owned(), state.to_owned());
         }
     }
-    all
+    Ok(all)
 }
 
 /// What names lead to, by the tool that asks as every program does: a resolver that hangs ends with it.
@@ -253,6 +298,19 @@ mod tests {
                     2026-11-30T00:28:27Z mysql(mysql)[10]: ERROR: validate-all: b\n";
         assert_eq!(complaints("mysql", said), ["a: write `x=1`", "b"]);
         assert!(complaints("redis", said).is_empty());
+    }
+
+    #[test]
+    fn what_a_node_does_not_see_is_told_by_the_check_that_would_look_at_it() {
+        let checks = |watched: Option<Result<Watched, String>>, clustered, token, units: Result<BTreeMap<String, String>, String>| {
+            unseen(watched.as_ref(), clustered, token, &units).into_keys().collect::<Vec<_>>().join(" ")
+        };
+        let units = || Ok(BTreeMap::new());
+        assert_eq!(checks(Some(Ok(Watched::default())), true, Some(3000), units()), "");
+        assert_eq!(checks(None, false, None, units()), "", "without a cluster there is none of it");
+        let unnoted = Watched { unnoted: vec!["mysql".into()], ..Watched::default() };
+        assert_eq!(checks(Some(Ok(unnoted)), true, Some(3000), units()), "watcher");
+        assert_eq!(checks(Some(Err("x".into())), true, None, Err("x".into())), "boot corosync watcher");
     }
 
     #[test]

@@ -119,11 +119,27 @@ impl Examined {
         CHECKS.into_iter().filter(could).collect()
     }
 
-    /// How bad it is: nobody can tell where nobody answers.
+    /// What could not be looked at although it should have been: by the check, on which nodes and why.
+    #[must_use]
+    pub fn not_looked_at(&self) -> BTreeMap<&'static str, Vec<String>> {
+        let mut all: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
+        for check in self.looked_at() {
+            let of_nodes = self.answers().filter_map(|(node, facts)| Some(format!("{node}: {}", facts.unseen.get(check)?)));
+            let of_cluster = self.cluster.iter().filter_map(|cluster| cluster.configuration.unseen.get(check).cloned());
+            let why: Vec<String> = of_cluster.chain(of_nodes).collect();
+            if !why.is_empty() {
+                all.insert(check, why);
+            }
+        }
+        all
+    }
+
+    /// How bad it is: nobody can tell where nobody answers, and somebody has to look where something could not be seen.
     #[must_use]
     pub fn level(&self, findings: &[Finding]) -> Level {
-        let nobody = self.answers().next().is_none();
-        findings.iter().map(|finding| finding.level).chain(nobody.then_some(Level::Unknown)).max().unwrap_or(Level::Good)
+        let nobody = self.answers().next().is_none().then_some(Level::Unknown);
+        let unseen = (!self.not_looked_at().is_empty()).then_some(Level::Degraded);
+        findings.iter().map(|finding| finding.level).chain(nobody).chain(unseen).max().unwrap_or(Level::Good)
     }
 }
 
@@ -268,6 +284,7 @@ fn different(examined: &Examined) -> Vec<Finding> {
             all.push(finding(Level::Broken, "passwords", None, format!("{text}; write the right one into the file on each node"), None));
         }
     }
+    all.extend(astray(examined));
     let tokens: BTreeMap<u64, Vec<&str>> = examined.answers().filter_map(|(node, facts)| Some((facts.token?, node))).fold(
         BTreeMap::new(),
         |mut by_value: BTreeMap<u64, Vec<&str>>, (token, node)| {
@@ -286,6 +303,28 @@ fn different(examined: &Examined) -> Vec<Finding> {
         all.push(finding(Level::Degraded, "corosync", None, text, Some("/etc/corosync/corosync.conf, totem: token: 3000".to_owned())));
     }
     all
+}
+
+/// Names that lead to one place on one node and to another on another. Some know more addresses of a name than others: what counts is
+/// that they have none in common. What leads to a node itself there is judged by itself.
+fn astray(examined: &Examined) -> Vec<Finding> {
+    let mut led: BTreeMap<&str, Vec<(&str, BTreeSet<&str>)>> = BTreeMap::new();
+    let outward = |address: &&String| address.parse::<std::net::IpAddr>().is_ok_and(|address| !address.is_loopback());
+    for (node, facts) in examined.answers() {
+        for (name, addresses) in &facts.addresses {
+            let there: BTreeSet<&str> = addresses.iter().filter(outward).map(String::as_str).collect();
+            if !there.is_empty() {
+                led.entry(name).or_default().push((node, there));
+            }
+        }
+    }
+    let said = |(name, by_node): (&str, Vec<(&str, BTreeSet<&str>)>)| {
+        let differ = by_node.iter().any(|(_, one)| by_node.iter().any(|(_, other)| one.is_disjoint(other)));
+        let places = by_node.iter().map(|(node, there)| format!("{} on {node}", there.iter().copied().collect::<Vec<_>>().join(" ")));
+        let text = format!("{name} does not lead to the same place everywhere: {}", places.collect::<Vec<_>>().join(", "));
+        differ.then(|| finding(Level::Degraded, "names", None, text, Some(format!("/etc/hosts, the same on each node: ADDRESS {name}"))))
+    };
+    led.into_iter().filter_map(said).collect()
 }
 
 /// Values by what they are of: which nodes have which.

@@ -21,10 +21,14 @@ pub fn pretty(examined: &Examined, findings: &[Finding]) -> String {
             let _ = writeln!(out, "    {line}");
         }
     }
-    let good: Vec<&str> =
-        examined.looked_at().into_iter().filter(|check| !findings.iter().any(|finding| finding.check == *check)).collect();
+    let unseen = examined.not_looked_at();
+    let is_good = |check: &&str| !unseen.contains_key(*check) && !findings.iter().any(|finding| finding.check == *check);
+    let good: Vec<&str> = examined.looked_at().into_iter().filter(is_good).collect();
     if answered > 0 && !good.is_empty() {
         let _ = writeln!(out, "{}good: {}", if findings.is_empty() { "" } else { "\n" }, good.join(", "));
+    }
+    for (check, why) in unseen {
+        let _ = writeln!(out, "not looked at: {check}: {}", why.join("; "));
     }
     out
 }
@@ -55,5 +59,6 @@ pub fn json(examined: &Examined, findings: &[Finding]) -> Value {
         "nodes": examined.heard.keys().collect::<Vec<_>>(),
         "answered": examined.answers().map(|(node, _)| node).collect::<Vec<_>>(),
         "findings": all.collect::<Vec<_>>(),
+        "not_looked_at": examined.not_looked_at(),
     })
 }

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use crate::notices::{self, Level};
-use crate::picture::{Condition, Database, Member, PROMOTED, Picture};
+use crate::picture::{Condition, Database, Member, PROMOTED, Picture, UNSEEN};
 
 /// The states that `systole_role` tells apart.
 const ROLES: [&str; 3] = ["promoted", "unpromoted", "stopped"];
@@ -109,7 +109,9 @@ fn of_databases(picture: &Picture) -> Vec<Family> {
         if let Some(servers) = database.servers {
             replicas.add(&[resource], servers.saturating_sub(1));
         }
-        able.add(&[resource], database.acknowledging().len());
+        if let Some(replicas) = database.acknowledging() {
+            able.add(&[resource], replicas.len());
+        }
         if let Some(count) = database.needed() {
             needed.add(&[resource], count);
         }
@@ -119,7 +121,7 @@ fn of_databases(picture: &Picture) -> Vec<Family> {
 }
 
 fn of_members(picture: &Picture) -> Vec<Family> {
-    let mut role = family("systole_role", "What an instance is: one of these is 1.");
+    let mut role = family("systole_role", "What an instance is: one of these is 1. None of a node that is lost and not fenced.");
     let mut degraded = family("systole_degraded", "Whether an instance runs and its agent says that somebody has to look.");
     let mut failed = family("systole_failed", "Whether an operation of an instance failed last.");
     let mut failures = family("systole_failures", "Failures that Pacemaker remembers; a million is infinity.");
@@ -130,14 +132,14 @@ fn of_members(picture: &Picture) -> Vec<Family> {
     for database in &picture.databases {
         for member in &database.members {
             let labels = [("resource", database.name.as_str()), ("node", member.node.as_str())];
-            for each in ROLES {
-                role.add(&[labels[0], labels[1], ("role", each)], bit(each == role_of(member)));
+            for each in ROLES.iter().filter(|_| member.role != UNSEEN) {
+                role.add(&[labels[0], labels[1], ("role", each)], bit(*each == role_of(member)));
             }
             degraded.add(&labels, bit(matches!(member.condition, Condition::Degraded(_))));
             failed.add(&labels, bit(matches!(member.condition, Condition::Failed(_))));
             failures.add(&labels, member.failures);
-            if member.role != PROMOTED {
-                acknowledges.add(&labels, bit(member.acknowledges));
+            if let Some(is) = member.acknowledges.filter(|_| member.role != PROMOTED) {
+                acknowledges.add(&labels, bit(is));
             }
             if let Some(is) = member.readable {
                 readable.add(&labels, bit(is));
