@@ -63,7 +63,7 @@ fn a_drill_in_a_cluster_that_is_not_in_order_is_refused_with_what_mends_it() {
             &Picture { unheard: Some("it does not answer".into()), ..recorded("in-order") },
             "mysql",
             &Practised::Kill,
-            "are not known: it does not answer",
+            "not known: it does not answer",
         ),
     ] {
         let said = planned(picture, name, practised).unwrap_err();
