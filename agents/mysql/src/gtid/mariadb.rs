@@ -115,8 +115,8 @@ impl MariaDbState {
     }
 
     /// See [`super::Gtids::errant`]. The newest transaction of a domain must be the primary's own or in `base`. An older one is
-    /// errant when `base` knows its server and not so far, or when it is beyond all of `base`; otherwise it may come
-    /// from before the backup that `base` was seeded from.
+    /// errant when `base` knows its server and not so far, or when it is not older than the newest of `base`; otherwise it
+    /// may come from before the backup that `base` was seeded from.
     pub(crate) fn errant(&self, base: &Self, server: &str) -> Option<String> {
         let server = server.trim().parse().ok();
         let errant = self.domains.iter().flat_map(|(domain, mine)| {
@@ -131,7 +131,7 @@ impl MariaDbState {
             return false;
         }
         let Some(theirs) = base.domains.get(&domain) else { return true };
-        gtid == mine.head || theirs.lineage.contains_key(&gtid.0) || gtid.1 > theirs.head.1
+        gtid == mine.head || theirs.lineage.contains_key(&gtid.0) || gtid.1 >= theirs.head.1
     }
 
     /// With what `history` knows of older transactions. A server that was made from a backup knows its newest transaction

@@ -211,6 +211,7 @@ fn errant_is_what_the_primary_neither_had_nor_wrote() {
         ("a replica's newest, under a number of the primary's", "0-2-5", "0-1-5", Some("0-2-5"), ""),
         ("hidden below it, of a server that the primary knows", "0-2-4,0-1-7", "0-2-3,0-1-5", Some("0-2-4"), "0-2-3,0-1-7"),
         ("hidden below what was received since", "0-2-6,0-1-7", "0-1-5", Some("0-2-6"), "0-1-7"),
+        ("hidden below what was received since, under a number of the primary's", "0-2-5,0-1-7", "0-1-5", Some("0-2-5"), "0-1-7"),
         ("older than the backup that the primary was seeded from", "0-2-3,0-1-7", "0-1-5", None, "0-2-3,0-1-7"),
         ("a domain of its own", "0-1-7,9-2-1", "0-1-5", Some("9-2-1"), "0-1-7"),
     ] {
