@@ -1,13 +1,12 @@
 //! The agent: its parts, and what every action needs of them.
 
-use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ocf::{Context, Description, Failure, Notification, Operation, Outcome, Peers, Phase, ResourceAgent, Secret, Status, Timeouts, Values};
 use pacemaker::Disks;
-use process::{Identity, Locked};
+use process::Identity;
 pub(crate) use promotable::cluster_failure;
 use promotable::history::Notes;
 use promotable::{Driver, Engine, Host, Login, Whereabouts, read_secret, with_login};
@@ -159,18 +158,12 @@ impl ocf::Promotable for MySql {
             return Ok(());
         }
         let lock = self.lock(context, &self.state_file)?;
-        if self.is_waited_for(notification) {
-            return self.heed(context, notification, lock);
-        }
-        // Dropped here it would be free: it is the child's, which ends with it.
-        let lock = ManuallyDrop::new(lock);
-        let work = || {
-            if let Err(failure) = self.heed(context, notification, ManuallyDrop::into_inner(lock)) {
-                context.log.error(format!("notify: {}", failure.reason));
-            }
-        };
-        process::detach(|_| Ok(()), work)
-            .map_err(|e| Failure::generic(format!("this server follows the new primary at its next monitor: no process for it: {e}")))
+        let (heard, rejoins) = (notification.clone(), self.rejoining().is_some());
+        let outcome = self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.notify(heard, rejoins));
+        drop(lock);
+        notes.answered(notification);
+        outcome?;
+        self.rejoin_if_due(context).map(drop)
     }
 }
 
@@ -200,23 +193,6 @@ impl MySql {
     pub(crate) fn in_cluster(cluster: pacemaker::Cluster, context: &Context, params: Params) -> Self {
         let host = Host::of(cluster, context.deadline, &params.user);
         Self { state_file: host.state_file(), host, params }
-    }
-
-    /// Whether the cluster has to wait until this is done here. It starts the clients' address when everybody has been told of a promotion, so
-    /// what a replica does to follow goes on beside that, in a process that has the lock: whatever the cluster asks for next waits for it.
-    fn is_waited_for(&self, notification: &Notification) -> bool {
-        let promoted = (notification.phase, notification.operation) == (Phase::Post, Operation::Promote);
-        !promoted || self.node().is_ok_and(|me| notification.peers.candidate() == Some(me))
-    }
-
-    /// Does what a notification asks for.
-    fn heed(&self, context: &Context, notification: &Notification, lock: Locked) -> Outcome {
-        let (heard, rejoins) = (notification.clone(), self.rejoining().is_some());
-        let outcome = self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.notify(heard, rejoins));
-        drop(lock);
-        Notes::of(self).answered(notification);
-        outcome?;
-        self.rejoin_if_due(context).map(drop)
     }
 
     /// Begins to make a server follow that an action has found diverged, where that need not wait for a restart; whether it did.

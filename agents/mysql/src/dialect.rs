@@ -437,6 +437,11 @@ impl Dialect {
         self.semi_sync.map(|s| format!("SET GLOBAL {}_enabled=0", s.source()))
     }
 
+    /// Whether `wait_for_nobody` takes long: MySQL waits for a thread that looks up once a second.
+    pub(crate) fn stops_waiting_slowly(&self) -> bool {
+        self.flavour == Flavour::MySql && self.can_be_lossless()
+    }
+
     /// Lets a replica acknowledge, or not. The receiver takes it over when it connects.
     pub(crate) fn acknowledge(&self, on: bool) -> Option<String> {
         self.semi_sync.map(|s| format!("SET GLOBAL {}_enabled={}", s.replica(), u8::from(on)))

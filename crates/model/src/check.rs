@@ -35,16 +35,20 @@ impl<W: World> Model for Checked<W> {
         if s.late.is_some() {
             actions.push(Action::LateRecord);
         }
-        for op in &*s.behind {
-            self.ends_of(s, op, actions);
-        }
         if s.under_way.is_some() {
             actions.push(Action::Proceed);
             return;
         }
         let Some(stage) = s.transition.first() else { return self.plans(s, actions) };
-        for op in stage.iter().filter(|op| !s.is_behind(op.node)) {
-            self.ends_of(s, op, actions);
+        for op in stage {
+            actions.push(Action::Run(*op));
+            if op.kind == Kind::Stop {
+                continue;
+            }
+            self.kills(s, op.node, Some(*op), |effects| Action::RunKilled(*op, effects), actions);
+            if s.left.lost_notifications > 0 && matches!(op.kind, Kind::Notify(..)) {
+                actions.push(Action::Lost(*op));
+            }
         }
     }
 
@@ -79,18 +83,6 @@ impl<W: World> Checked<W> {
         if node.connected && node.started && !busy {
             actions.push(Action::Monitor(n));
             self.kills(s, n, None, |effects| Action::MonitorKilled(n, effects), actions);
-        }
-    }
-
-    /// How an operation may end.
-    fn ends_of(&self, s: &State<W::Kinds>, op: &Op, actions: &mut Vec<ActionOf<W>>) {
-        actions.push(Action::Run(*op));
-        if op.kind == Kind::Stop {
-            return;
-        }
-        self.kills(s, op.node, Some(*op), |effects| Action::RunKilled(*op, effects), actions);
-        if s.left.lost_notifications > 0 && matches!(op.kind, Kind::Notify(..)) {
-            actions.push(Action::Lost(*op));
         }
     }
 

@@ -6,9 +6,6 @@
 //! a time. An agent may be killed after any effect ([`Cut`]), a notification may be lost, a record's write may arrive late or never, memories
 //! may be lost, nodes are cut off and fenced, roles are moved.
 //!
-//! A notification that is not waited for ([`World::waits_for`]) belongs to no transition any more: it happens at any time, but before any
-//! other operation of its instance.
-//!
 //! Simplified: whom the scheduler asks is anybody who is not excluded, whatever the scores; a notification or a monitor is carried out at one
 //! moment, unless it is killed; `promote` is not, where the bounds say so.
 
@@ -294,8 +291,6 @@ pub struct State<K: Kinds> {
     pub late: Option<Shared<Replacement<K>>>,
     /// What is left of the transition: what belongs to one stage may happen in any order.
     pub transition: Shared<Vec<Vec<Op>>>,
-    /// Notifications that the transition did not wait for, and that have not been carried out.
-    pub behind: Shared<Vec<Op>>,
     /// A promotion that is under way.
     pub under_way: Option<Shared<UnderWay<K>>>,
     /// What has happened.
@@ -307,23 +302,17 @@ pub struct State<K: Kinds> {
 impl<K: Kinds> State<K> {
     /// A cluster in which nothing has happened.
     pub fn new(cluster: K::Cluster, past: K::Past, left: Budget) -> Self {
-        Self { cluster, late: None, transition: Shared::default(), behind: Shared::default(), under_way: None, past, left }
+        Self { cluster, late: None, transition: Shared::default(), under_way: None, past, left }
     }
 
-    /// The next operation: what nobody waits for, then those of the transition, in the order of the nodes.
+    /// The next operation of the transition, in the order of the nodes.
     pub fn next_operation(&self) -> Option<Op> {
-        let planned = || self.transition.first().and_then(|stage| stage.first());
-        self.behind.first().or_else(planned).copied()
+        self.transition.first().and_then(|stage| stage.first()).copied()
     }
 
     /// Whether no operation is under way or planned.
     pub fn is_idle(&self) -> bool {
-        self.under_way.is_none() && self.transition.is_empty() && self.behind.is_empty()
-    }
-
-    /// Whether an instance is still at what it was notified of: the next operation there waits for that.
-    pub fn is_behind(&self, node: usize) -> bool {
-        self.behind.iter().any(|op| op.node == node)
+        self.under_way.is_none() && self.transition.is_empty()
     }
 
     /// Plans these stages of operations.
@@ -422,10 +411,6 @@ pub trait World: Clone + Debug + Send + Sync + 'static {
     /// The moment at which everything happens.
     const NOW: Moment = Moment { now: Duration::from_secs(1000), left: Self::LEFT };
 
-    /// Whether a transition goes on only when this operation has ended.
-    fn waits_for(_op: &Op) -> bool {
-        true
-    }
     /// How often each thing may happen.
     fn budget(&self) -> Budget;
     /// Whether a promotion is carried out effect by effect, with everything else in between.

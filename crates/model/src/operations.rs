@@ -199,18 +199,6 @@ pub trait Operations: World {
         }
         stages.extend(candidate.into_iter().flat_map(|node| promotion::<Self>(s, node, subject)));
         s.begin(stages);
-        self.go_on(s);
-    }
-
-    /// What is not waited for is left behind.
-    fn go_on(&self, s: &mut State<Self::Kinds>) {
-        let left_behind = |stage: &&Vec<Op>| stage.iter().any(|op| !Self::waits_for(op));
-        let Some(stage) = s.transition.first().filter(left_behind).cloned() else { return };
-        let (waited_for, behind): (Vec<Op>, Vec<Op>) = stage.into_iter().partition(Self::waits_for);
-        s.behind.extend(behind);
-        let mut stages = (*s.transition).clone();
-        stages[0] = waited_for;
-        s.begin(stages);
     }
 
     /// Start an instance.
@@ -256,10 +244,6 @@ pub trait Operations: World {
 
     /// What Pacemaker makes of the end of an operation.
     fn ended(&self, s: &mut State<Self::Kinds>, op: Op, succeeded: bool) {
-        if !Self::waits_for(&op) {
-            s.behind.retain(|other| *other != op);
-            return;
-        }
         let mut stages = (*s.transition).clone();
         if let Some(stage) = stages.first_mut() {
             stage.retain(|other| *other != op);
@@ -278,7 +262,6 @@ pub trait Operations: World {
             (Kind::Stop, _) => self.stop(s, op.node),
             (Kind::Notify(..) | Kind::Reload, _) => {}
         }
-        self.go_on(s);
     }
 
     /// An instance is stopped.
@@ -330,9 +313,6 @@ pub trait Operations: World {
         }
         if s.under_way.as_ref().is_some_and(|u| u.op.node == n) {
             s.under_way = None;
-        }
-        if s.is_behind(n) {
-            s.behind.retain(|op| op.node != n);
         }
         self.node_is_lost(s, n);
     }

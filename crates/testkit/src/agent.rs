@@ -2,13 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-use nix::fcntl::{Flock, FlockArg};
 
 use crate::lists::{Lists, Spelling};
 
@@ -28,10 +25,6 @@ pub struct Answer {
     /// How long it would have taken on a machine at rest, in steps of a quarter of a second: what a bound is held against. See the
     /// crate `pace`.
     pub counted: Duration,
-    /// Whether a process that it had begun was still at work.
-    pub goes_on: bool,
-    /// How long it took with that work, on a machine at rest.
-    pub whole: Duration,
 }
 
 impl Answer {
@@ -94,8 +87,6 @@ impl Answer {
 pub struct Running {
     action: String,
     child: Child,
-    /// Where a notification goes on in a process that has this lock when the agent has ended: what the cluster asks for next waits for that.
-    lock: Option<PathBuf>,
     begin: Instant,
     pace: pace::Limit,
 }
@@ -112,22 +103,13 @@ impl Running {
     /// When it cannot be waited for.
     pub fn answer(self) -> Answer {
         let output = self.child.wait_with_output().expect("the agent was started");
-        let (elapsed, counted) = (self.begin.elapsed(), self.pace.elapsed());
-        let lock = self.lock.and_then(|path| File::options().write(true).open(path).ok());
-        let is_free = |lock: &File| Flock::lock(lock.try_clone().expect("a descriptor"), FlockArg::LockExclusiveNonblock).is_ok();
-        let goes_on = lock.as_ref().is_some_and(|lock| !is_free(lock));
-        if let Some(lock) = lock.filter(|_| goes_on) {
-            crate::eventually("what the notification has begun ends", || is_free(&lock));
-        }
         Answer {
             action: self.action,
             status: output.status.code().unwrap_or_else(|| -output.status.signal().unwrap_or(0)),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            elapsed,
-            counted: counted.min(elapsed),
-            goes_on,
-            whole: self.pace.elapsed().min(self.begin.elapsed()),
+            elapsed: self.begin.elapsed(),
+            counted: self.pace.elapsed().min(self.begin.elapsed()),
         }
     }
 
@@ -252,9 +234,7 @@ impl Agent {
     pub fn spawn(&self, action: &str) -> Running {
         let (begin, pace) = (Instant::now(), pace::Limit::of(Duration::MAX));
         let child = self.command(&[action]).spawn().unwrap_or_else(|e| panic!("{}: {e}", self.path.display()));
-        let directory = self.variables.get(OsStr::new("HA_RSCTMP")).filter(|_| action == "notify");
-        let lock = directory.map(|directory| Path::new(directory).join(format!("systole-{}.lock", self.resource)));
-        Running { action: action.to_owned(), child, lock, begin, pace }
+        Running { action: action.to_owned(), child, begin, pace }
     }
 
     /// Runs an action.

@@ -199,6 +199,12 @@ impl Instance<'_> {
             // Its start did not wait for it.
             self.take_charge().await?;
         }
+        if self.dialect.stops_waiting_slowly() && others_acknowledge && self.observe().await?.waits {
+            // The clients' address comes up when all have been told: a primary that was demoted is not waited for, unless it is
+            // the only one that could acknowledge what they write then.
+            self.notice(format!("this server will follow {primary} at its next monitor")).await;
+            return Ok(());
+        }
         self.rejoin(&primary, record.as_ref()).await
     }
 

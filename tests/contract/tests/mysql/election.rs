@@ -64,25 +64,6 @@ fn servers_that_nobody_waited_for_acknowledge_at_once() {
     group.node("b").write("second").unwrap();
 }
 
-/// The cluster starts the clients' address when everybody has been told of a promotion: what a replica does to follow goes on beside that,
-/// and whatever is asked of it next comes after it.
-#[test]
-fn a_replica_that_is_slow_to_follow_keeps_no_client_waiting() {
-    let group = Group::established(ALL);
-    let lists = Lists::promoting("b", ALL);
-    group.demote("a", &["b", "c"], &["b"]).ok();
-    group.notify_all("post", "demote", &Lists { promoted: vec!["a"], unpromoted: vec!["b", "c"], demote: vec!["a"], ..lists.clone() });
-    group.before_promotion(&lists);
-    group.node("b").agent().lists(&lists, group.spelling).run("promote").ok();
-    group.node("c").process().freeze();
-    let told = group.notify("c", "post", "promote", &lists);
-    assert!(told.goes_on, "it waited until its server had been asked: {:?}", told.elapsed);
-    group.node("c").process().signal(testkit::Signal::SIGCONT);
-    assert!(!group.notify("b", "post", "promote", &lists).goes_on, "the new primary is waited for");
-    group.notify("c", "post", "promote", &lists);
-    assert!(group.node("c").log().contains("following b"), "{}", group.node("c").log());
-}
-
 #[test]
 fn a_death_of_the_primary_is_followed_by_a_promotion_and_the_old_one_follows() {
     let group = Group::established(ALL);

@@ -19,7 +19,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use model::{Budget, Checked, Courses, Kind, Nodes, Op, Operations as _, Property, Replacement, Run, Shared, Subject, name};
-use ocf::{Operation, Peers, Phase};
+use ocf::Peers;
 use promotable::Moment;
 
 pub(super) use self::world::{Told, identity, params};
@@ -243,11 +243,6 @@ impl model::World for World {
 
     const STARTS_ARE_ANNOUNCED: bool = true;
     const LEFT: Duration = Duration::from_secs(60);
-
-    fn waits_for(op: &Op) -> bool {
-        // See `MySql::notify`.
-        op.kind != Kind::Notify(Phase::Post, Operation::Promote) || op.subject.promote == Some(op.node)
-    }
 
     fn budget(&self) -> Budget {
         self.budget
