@@ -132,7 +132,7 @@ impl Plan {
             format!(
                 "it costs: clients cannot write until another one is promoted (systole history {name} shows how long that took); {ends}"
             ),
-            format!("meanwhile systole writes about 50 markers a second into {markers}"),
+            format!("meanwhile systole writes at most 50 markers a second into {markers}"),
         ];
         if self.practised == Practised::Kill {
             lines.push(format!("until the server of {from} is back, one replica less acknowledges"));

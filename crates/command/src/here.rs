@@ -2,6 +2,7 @@
 //! answered. It answers with JSON, and needs the CIB and the agent's own login, which root on that node has.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,10 @@ use crate::{ask, ask_history, ask_timeline, complain, divergences, ended, print}
 
 /// What a step of a drill may take on this node.
 const DRILLING: Duration = Duration::from_secs(15);
+/// Where a drill's lock is.
+const RUN: &str = "/run";
+/// A writer to whom nobody listens any more ends within so long.
+const ENDING: Duration = Duration::from_secs(5);
 /// How long a writer rests between two markers.
 const BETWEEN_MARKERS: Duration = Duration::from_millis(20);
 /// More than a drill writes on one node in its longest time.
@@ -60,7 +65,11 @@ fn answer(question: &Question) -> Result<String, String> {
         }
         Question::Behind { name } => json!({ "behind": mysql(name)?.behind()? }),
         Question::Copying { name } => json!({ "unfinished": mysql(name)?.copy_is_unfinished() }),
-        Question::DrillPrepare { name } => practice(name, DRILLING)?.prepare().map(|()| json!({ "prepared": true }))?,
+        Question::DrillPrepare { name } => {
+            let practice = practice(name, DRILLING)?;
+            let _alone = only_drill(Path::new(RUN), name)?;
+            practice.prepare().map(|()| json!({ "prepared": true }))?
+        }
         Question::DrillWrite { name, drill, node, confirmations, seconds } => {
             write_markers(name, drill, node, *confirmations, Duration::from_secs(*seconds))?;
             return Ok(String::new());
@@ -71,6 +80,7 @@ fn answer(question: &Question) -> Result<String, String> {
         }
         Question::DrillForget { name, drill, highest } => {
             let among = markers(highest)?;
+            let _alone = only_drill(Path::new(RUN), name)?;
             practice(name, DRILLING)?.forget(drill, &among).map(|()| json!({ "forgotten": true }))?
         }
         Question::DrillKill { name } => practice(name, DRILLING)?.kill().map(|()| json!({ "killed": true }))?,
@@ -122,12 +132,23 @@ fn redis(name: &str) -> Result<systole_redis::operator::Here, String> {
 
 fn practice(name: &str, limit: Duration) -> Result<Box<dyn Practice>, String> {
     let cib = cib()?;
-    let primitive = cib.primitives.get(name).ok_or_else(|| format!("there is no resource {name}"))?;
+    let primitive = cib.decided(name)?;
     match Kind::of(&primitive.agent) {
         Some(Kind::MySql) => Ok(Box::new(systole_mysql::operator::Here::lasting(name, &primitive.parameters, limit)?)),
         Some(Kind::Redis) => Ok(Box::new(systole_redis::operator::Here::lasting(name, &primitive.parameters, limit)?)),
         None => Err(format!("{name} is no database of ocf:systole")),
     }
+}
+
+/// The lock of a drill of this database on this node, which its writer has. Two drills would remove each other's markers, and each would say
+/// that acknowledged ones are lost.
+///
+/// # Errors
+/// When another drill has it for longer than the writer of one that has ended takes to notice.
+fn only_drill(directory: &Path, name: &str) -> Result<process::Locked, String> {
+    let path = directory.join(format!("systole-drill-{name}.lock"));
+    let lock = process::lock(&path, ENDING).map_err(|e| format!("{}: {e}", path.display()))?;
+    lock.ok_or_else(|| format!("another drill of {name} is under way: wait for its end"))
 }
 
 /// All markers up to the highest of each writer, given as `NODE=NUMBER`.
@@ -148,6 +169,7 @@ fn markers(highest: &[String]) -> Result<Vec<Marker>, String> {
 fn write_markers(name: &str, drill: &str, node: &str, confirmations: u64, limit: Duration) -> Result<(), String> {
     // A little more, so that the last one has its time.
     let mut practice = practice(name, limit + DRILLING)?;
+    let _alone = only_drill(Path::new(RUN), name)?;
     let (until, mut number) = (Instant::now() + limit, 1);
     while Instant::now() < until && number < MOST_MARKERS {
         let line = match practice.mark(&marker_name(drill, &(node.to_owned(), number)), confirmations) {
@@ -171,4 +193,22 @@ fn write_markers(name: &str, drill: &str, node: &str, confirmations: u64, limit:
 
 fn on_a_line(text: &str) -> String {
     text.replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_drill_of_a_database_is_refused_while_one_is_under_way() {
+        let directory = std::env::temp_dir().join(format!("systole-drill-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let first = only_drill(&directory, "mysql").unwrap();
+        let why = only_drill(&directory, "mysql").unwrap_err();
+        assert!(why.contains("another drill of mysql is under way"), "{why}");
+        only_drill(&directory, "redis").unwrap();
+        drop(first);
+        only_drill(&directory, "mysql").unwrap();
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
 }

@@ -1,5 +1,5 @@
 //! What the agent of a promotable database says to the operator's command: its record, its positions and its election, read by the agent's
-//! own code. Texts go in as the cluster keeps them, and nothing but `local` looks at anything else.
+//! own code. Texts go in as the cluster keeps them, and nothing but `local` and a drill touches anything else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use ocf::{Context, Deadline, Environment, Log, Secret};
 use serde::{Deserialize, Serialize};
+
+/// How long a server that was killed is waited for.
+const DYING: Duration = Duration::from_secs(10);
 
 /// The round of a position that was published for no election.
 pub const NO_ROUND: &str = "0.0";
@@ -193,6 +196,16 @@ pub trait Practice {
     /// # Errors
     /// When it is not, or that cannot be seen: then nothing is done.
     fn kill(&self) -> Result<(), String>;
+}
+
+/// Kills the server of a drill. Returns when it is dead.
+///
+/// # Errors
+/// When there is none, or it does not die.
+pub fn killed(server: Option<process::Identity>) -> Result<(), String> {
+    let server = server.ok_or("the process of its server is not found: systole status")?;
+    server.kill();
+    if server.wait_dead(DYING) { Ok(()) } else { Err(format!("its server (pid {}) was killed and does not die", server.pid)) }
 }
 
 /// What the operator's command asks of an agent.

@@ -1,9 +1,8 @@
 //! A drill on the server of this node: markers in a table of systole's own, and a SIGKILL. By the agent's own login, over the socket.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use promotable::operator::{Marked, Marker, Practice, marker_of};
+use promotable::operator::{Marked, Marker, Practice, killed, marker_of};
 
 use super::here::Here;
 use crate::server::{Fault, Server};
@@ -16,8 +15,6 @@ const COMMENT: &str = "markers of systole drill";
 const GRANTS: &str = "GRANT CREATE, DROP, INSERT, SELECT ON systole_drill.* TO";
 /// What a server says that is closed for writes.
 const READ_ONLY: [u16; 2] = [1290, 1836];
-/// How long a killed server is waited for.
-const DYING: Duration = Duration::from_secs(10);
 
 /// What is in the schema, as far as the account sees it.
 const CONTENTS: &str = "SELECT table_name AS name, table_comment AS note FROM information_schema.tables WHERE table_schema = 'systole_drill' \
@@ -148,10 +145,7 @@ impl Practice for Here {
 
     fn kill(&self) -> Result<(), String> {
         drop(self.open()?);
-        let found = self.agent.find_server(self.agent.state_file.load().server());
-        let process = found.ok_or("the process of its server is not found: systole status")?;
-        process.kill();
-        if process.wait_dead(DYING) { Ok(()) } else { Err(format!("its server (pid {}) was killed and does not die", process.pid)) }
+        killed(self.agent.find_server(self.agent.state_file.load().server()))
     }
 }
 

@@ -1,9 +1,8 @@
 //! A drill on the server of this node: markers as keys that expire, and a SIGKILL. By the agent's own login, over the socket.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use promotable::operator::{Marked, Marker, Practice, marker_name};
+use promotable::operator::{Marked, Marker, Practice, killed, marker_name};
 
 use super::here::Here;
 use crate::info::ReplicationRole;
@@ -15,8 +14,6 @@ const KEYS: &str = "systole:drill:";
 const PROBE: &str = "systole:drill:probe";
 /// The rules that a user of the agent's own needs beyond those of an agent.
 const RULES: &str = "~systole:drill:* +set +exists +del";
-/// How long a killed server is waited for.
-const DYING: Duration = Duration::from_secs(10);
 
 fn key(drill: &str, marker: &Marker) -> String {
     format!("{KEYS}{}", marker_name(drill, marker))
@@ -86,10 +83,7 @@ impl Practice for Here {
         if seen.info.role != ReplicationRole::Primary || !seen.gate_open() {
             return Err("its server takes no writes: see who is promoted with: systole status".into());
         }
-        let found = self.agent.find_server(self.agent.state_file.load().server());
-        let process = found.ok_or("the process of its server is not found: systole status")?;
-        process.kill();
-        if process.wait_dead(DYING) { Ok(()) } else { Err(format!("its server (pid {}) was killed and does not die", process.pid)) }
+        killed(self.agent.find_server(self.agent.state_file.load().server()))
     }
 }
 

@@ -64,6 +64,16 @@ fn start(group: &Group, node: &'static str, primary: &'static str) {
     group.node(node).agent().lists(&lists(primary, node), group.spelling).run("start").ok();
 }
 
+/// The process that takes back, which a start begins, is killed at this step.
+#[track_caller]
+fn start_and_die(group: &Group, node: &'static str, primary: &'static str, step: &str) {
+    let file = group.node(node).state().join("systole-fault-point");
+    std::fs::write(&file, step).unwrap();
+    let agent = group.node(node).agent_at(FAULTY_AGENT).variable("OCF_RESOURCE_TYPE", "mysql");
+    agent.lists(&lists(primary, node), group.spelling).run("start").ok();
+    eventually(&format!("it dies at {step}"), || !file.exists());
+}
+
 /// Until it follows and acknowledges, with the monitors of both.
 #[track_caller]
 fn whole(group: &Group, node: &'static str, primary: &'static str) {
@@ -130,11 +140,7 @@ fn a_killed_primary_takes_back_what_nobody_was_told_of_whenever_it_is_killed_aga
         if step.is_empty() {
             start(&group, old, new);
         } else {
-            let file = node.state().join("systole-fault-point");
-            std::fs::write(&file, step).unwrap();
-            let agent = node.agent_at(FAULTY_AGENT).variable("OCF_RESOURCE_TYPE", "mysql");
-            agent.lists(&lists(new, old), group.spelling).run("start").ok();
-            eventually(&format!("it dies at {step}"), || !file.exists());
+            start_and_die(&group, old, new, step);
             eventually("the monitor says so", || node.agent().run("monitor").reason().contains("was broken off; it is begun anew"));
             node.agent().run("stop").ok();
             start(&group, old, new);
@@ -377,11 +383,7 @@ fn an_election_says_that_it_is_in_the_middle() {
     let group = reign(&[("rejoin", "rewind")]);
     let (a, b) = (group.node("a"), group.node("b"));
     diverge(&group, "a", "b", &TAIL, "COMMIT");
-    let file = a.state().join("systole-fault-point");
-    std::fs::write(&file, "rewind-finished").unwrap();
-    let agent = a.agent_at(FAULTY_AGENT).variable("OCF_RESOURCE_TYPE", "mysql");
-    agent.lists(&lists("b", "a"), group.spelling).run("start").ok();
-    eventually("it dies", || !file.exists());
+    start_and_die(&group, "a", "b", "rewind-finished");
     b.kill_server();
     b.agent().run("stop").ok();
     // Its node has lost its power since, and nobody is there whom it could follow.
@@ -463,11 +465,7 @@ fn what_is_written_by_hand_meanwhile_is_not_forgotten() {
     let group = reign(&[("rejoin", "rewind")]);
     diverge(&group, "a", "b", &TAIL, "COMMIT");
     let a = group.node("a");
-    let file = a.state().join("systole-fault-point");
-    std::fs::write(&file, "rewind-committed").unwrap();
-    let agent = a.agent_at(FAULTY_AGENT).variable("OCF_RESOURCE_TYPE", "mysql");
-    agent.lists(&lists("b", "a"), group.spelling).run("start").ok();
-    eventually("it dies", || !file.exists());
+    start_and_die(&group, "a", "b", "rewind-committed");
     a.write_behind_the_agents_back("by hand");
     a.agent().run("stop").ok();
     start(&group, "a", "b");
@@ -499,11 +497,7 @@ fn a_note_that_is_damaged_proves_nothing() {
     let group = reign(&[("rejoin", "rewind")]);
     diverge(&group, "a", "b", &TAIL, "COMMIT");
     let a = group.node("a");
-    let file = a.state().join("systole-fault-point");
-    std::fs::write(&file, "rewind-finished").unwrap();
-    let agent = a.agent_at(FAULTY_AGENT).variable("OCF_RESOURCE_TYPE", "mysql");
-    agent.lists(&lists("b", "a"), group.spelling).run("start").ok();
-    eventually("it dies", || !file.exists());
+    start_and_die(&group, "a", "b", "rewind-finished");
     a.agent().run("stop").ok();
     let note = a.data().with_file_name("data.systole-kept").join("taking-back-is-not-complete");
     std::fs::write(&note, "{").unwrap();
