@@ -65,6 +65,15 @@ pub(crate) struct Rejoining {
     pub(crate) refused: Option<(String, u64)>,
 }
 
+/// What an instance says that begins to take something back. Pacemaker shows the first reason that a recurring monitor gives with an exit code,
+/// and no later one with the same: this has to be true also when nothing can be taken back.
+fn first_of_rewind(primary: &str) -> String {
+    format!(
+        "it does not follow: it has transactions that {primary} does not have, and taking them back is tried first; its log and systole diverged \
+         say what came of it"
+    )
+}
+
 impl MySql {
     #[allow(clippy::disallowed_methods, reason = "what is remembered of it is root's")]
     fn remembered_rejoining(&self) -> Option<Rejoining> {
@@ -117,11 +126,7 @@ impl MySql {
             failures: 0,
             next: None,
             after: None,
-            doing: self
-                .params
-                .rejoin
-                .takes_back()
-                .then(|| format!("finding out whether transactions that {primary} does not have can be taken back")),
+            doing: self.params.rejoin.takes_back().then(|| first_of_rewind(primary)),
             refused: None,
         };
         let work = || {

@@ -183,6 +183,10 @@ fn make_it_anew(site: &Site) -> Result<()> {
     expect(shown.contains("INSERT INTO `shop`.`orders`") && shown.contains("@1=4711"), "what was written is shown")?;
     expect(shown.contains("CREATE USER") && !shown.contains("hunter2"), "no password is shown")?;
     expect(shown.contains(&format!("{}: holds nothing that", other.name)), "the other one has nothing of its own")?;
+    // The agent has said it in its log; the cluster shows it when its monitor has ended, and not while it is started anew.
+    site.lab.wait_for("the cluster shows it", LATE, || {
+        other.sh("systole status mysql || true").is_ok_and(|shown| shown.stdout.contains("it does not follow"))
+    })?;
     let refused = ends(other, &format!("reclone mysql --yes-replace {}", diverged.name), 1)?;
     expect(refused.contains("rejoin=clone is not set"), "it is said what is missing")?;
     other.sh("crm_resource --resource mysql --set-parameter rejoin --parameter-value clone")?;
