@@ -3,12 +3,14 @@
 use lab::{Database, LoadOptions, Node};
 
 use crate::site::Site;
-use crate::{Kind, MARIADB, REDIS, Server};
+use crate::{Kind, MARIADB, MYSQL, REDIS, Server};
 
 /// In the place of Redis.
 pub const IN_PLACE_OF_REDIS: Server = Server { kind: Kind::Stub, process: PROCESS, image: None, ..REDIS };
 /// In the place of MariaDB.
 pub const IN_PLACE_OF_MARIADB: Server = Server { kind: Kind::Stub, process: PROCESS, image: None, ..MARIADB };
+/// In the place of MySQL 9.7, on its nodes.
+pub const IN_PLACE_OF_MYSQL: Server = Server { image: MYSQL.image, ..IN_PLACE_OF_MARIADB };
 /// The agent, as Pacemaker calls it.
 pub const AGENT: &str = "ocf:bench:stub";
 /// Where its program belongs in a node.

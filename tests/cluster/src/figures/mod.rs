@@ -19,6 +19,10 @@ pub const MOVE: &str = "planned move";
 pub const BUSY: &str = ", one core kept busy";
 /// How the tables call the agent that does nothing.
 pub const FLOOR: &str = "floor";
+/// The same on the nodes that MySQL 9.7 is measured on, whose Pacemaker is a newer one.
+pub const FLOOR_OF_NEWER: &str = "floor, nodes of MySQL 9.7";
+/// How the tables call our agent with MySQL 9.7.
+pub const WITH_MYSQL: &str = "ocf:systole:mysql, MySQL 9.7";
 
 /// The series that pages compare: they are measured for every agent.
 pub const COMPARED: [&str; 2] = [CRASH, MOVE];
@@ -292,6 +296,12 @@ pub struct Numbers {
     pub resident: Option<Resident>,
 }
 
+/// Whether results are those of the agent that does nothing, on whatever nodes.
+#[must_use]
+pub fn is_floor(results: &Results) -> bool {
+    [FLOOR, FLOOR_OF_NEWER].contains(&results.agent.as_str())
+}
+
 impl Numbers {
     /// The results of an agent, begun if there are none.
     pub fn of(&mut self, label: &str) -> &mut Results {
@@ -300,6 +310,13 @@ impl Numbers {
             self.agents.len() - 1
         });
         &mut self.agents[at]
+    }
+
+    /// The floor that an agent is held against: that of the same nodes, where it was measured.
+    #[must_use]
+    pub fn floor_of(&self, label: &str) -> Option<&Results> {
+        let own = (label == WITH_MYSQL).then(|| self.agent(FLOOR_OF_NEWER)).flatten();
+        own.or_else(|| self.agent(FLOOR))
     }
 
     /// The results of an agent that was measured.

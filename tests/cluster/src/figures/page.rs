@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Backlog, COMPARED, Cost, FLOOR, Numbers, Resident, Results, Series, Subject, percentile, seconds, times};
+use super::{Backlog, COMPARED, Cost, FLOOR, Numbers, Resident, Results, Series, Subject, is_floor, percentile, seconds, times};
 
 /// How long clients may have to wait, seconds.
 pub const PATIENCE_S: u64 = 90;
@@ -79,7 +79,7 @@ impl Page {
             let outages = series.outages();
             let count = |wanted: fn(&super::Fault) -> bool| series.faults.iter().filter(|f| wanted(f)).count().to_string();
             // The stub's server stores nothing that could be lost.
-            let stores = |text: String| if r.agent == FLOOR { "-".to_owned() } else { text };
+            let stores = |text: String| if is_floor(r) { "-".to_owned() } else { text };
             let (acknowledged, lost) = series.writes();
             rows.push(vec![
                 r.agent.clone(),
@@ -126,14 +126,15 @@ impl Page {
             "\n## Beside the floor and the stock agents\n\nThe floor is an agent that does nothing, with a server that stores nothing, in the same \
              snippet, found dead by the same watcher, behind the same address, with writers of the same kind: what a failover takes when agent and \
              database cost nothing, which is Pacemaker's own. The outages are medians; a ratio is how many times the outage of the agent above \
-             the column. Of all of this a ratio is what the hour matters least to.",
+             the column. Of all of this a ratio is what the hour matters least to. What was measured on other nodes is held against the floor of these \
+             nodes.",
         );
         let mut heads = vec!["agent".to_owned(), "fault".to_owned(), "outage".to_owned()];
         heads.extend(others.iter().flat_map(|other| [format!("- {}", other.agent), format!("/ {}", other.agent)]));
         let row = |(r, series): (&Results, &Series)| {
             let median = series.median();
             let cells = |other: &&Results| {
-                let theirs = counterpart(other, series).filter(|_| other.agent != r.agent).map_or(f64::NAN, Series::median);
+                let theirs = column(numbers, other, r).and_then(|other| counterpart(other, series)).map_or(f64::NAN, Series::median);
                 let difference = median - theirs;
                 let difference = if difference.is_finite() { format!("{:+.2} s", difference / 1000.0) } else { "-".to_owned() };
                 [difference, times(median, theirs)]
@@ -150,7 +151,7 @@ impl Page {
         let row = |(r, series): (&Results, &Series)| -> Option<Vec<String>> {
             let own = series.agents_cpu_ms()?;
             let ratio = |other: &&Results| {
-                let theirs = counterpart(other, series).filter(|_| other.agent != r.agent).and_then(Series::agents_cpu_ms);
+                let theirs = column(numbers, other, r).and_then(|other| counterpart(other, series)).and_then(Series::agents_cpu_ms);
                 theirs.map_or_else(|| "-".to_owned(), |theirs| times(own, theirs))
             };
             let mut cells = vec![r.agent.clone(), series.what.clone(), format!("{own:.0} ms")];
@@ -253,7 +254,8 @@ fn words(subject: &Subject, runs: &str) -> String {
              promotes none. ocf:heartbeat:mysql replicates by file and position and has no durability of its own: semi-synchronous replication is \
              on in the option file. Both have one applier instead of four (slave_parallel_threads=0), because they promote a replica when its applier \
              has read the relay log, not when it has carried it out. Both run mariadbd itself and not mysqld_safe, which would start a dead server again without \
-             Pacemaker's knowledge. The writers of the floor are those of Redis, at MariaDB's address and port."
+             Pacemaker's knowledge. The writers of the floor are those of Redis, at MariaDB's address and port. MySQL 9.7 runs on nodes of Debian's next \
+             release, with a Pacemaker and a floor of their own."
         }
     };
     format!(
@@ -275,6 +277,12 @@ fn patient(series: &Series) -> String {
     }
     let of = if waits.len() < series.faults.len() { format!(" (in {})", waits.len()) } else { String::new() };
     format!("{} / {}{of}", seconds(percentile(&waits, 0.5)), seconds(percentile(&waits, 1.0)))
+}
+
+/// Whose results stand in a column for an agent: the floor of its own nodes in that of the floor; nobody is held against himself.
+fn column<'a>(numbers: &'a Numbers, other: &'a Results, agent: &Results) -> Option<&'a Results> {
+    let held_against = if is_floor(other) { numbers.floor_of(&agent.agent)? } else { other };
+    (held_against.agent != agent.agent && !(is_floor(held_against) && is_floor(agent))).then_some(held_against)
 }
 
 /// The series of another agent that this one is held against: the same fault, on a machine that was as busy.

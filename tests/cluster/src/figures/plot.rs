@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use timeline::{Drawing, LEFT, RIGHT, ROW, Story, WIDTH, of_stories};
 
-use super::{CRASH, FLOOR, Numbers, Results, Series, Subject, seconds, steps};
+use super::{CRASH, FLOOR, FLOOR_OF_NEWER, Numbers, Results, Series, Subject, seconds, steps};
 
 /// Ends of the decades that the logarithmic axis can show, milliseconds.
 const DECADES: [f64; 5] = [10.0, 100.0, 1_000.0, 10_000.0, 100_000.0];
@@ -13,7 +13,7 @@ const ENDLESS: f64 = 95_000.0;
 
 fn class(subject: &Subject, agent: &str) -> &'static str {
     match agent {
-        FLOOR => "floor",
+        FLOOR | FLOOR_OF_NEWER => "floor",
         agent if agent.starts_with(subject.ours) => "ours",
         _ => "stock",
     }

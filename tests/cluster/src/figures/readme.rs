@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{BUSY, CRASH, FLOOR, MOVE, Numbers, Results, Series, Subject, percentile, plot, seconds, times};
+use super::{BUSY, CRASH, FLOOR, MOVE, Numbers, Results, Series, Subject, is_floor, percentile, plot, seconds, times};
 
 /// docs/figures.md with the figures of this benchmark between their markers.
 ///
@@ -44,13 +44,13 @@ fn in_short(subject: &Subject, columns: &Columns<'_>) -> Vec<[String; 4]> {
     };
     let outage = |what: &'static str| move |results: &Results| results.find(what, false).map(|series| seconds(series.median()));
     let crashes = |results: &Results| {
-        let series = results.find(CRASH, false).filter(|_| results.agent != FLOOR)?;
+        let series = results.find(CRASH, false).filter(|_| !is_floor(results))?;
         let twice = series.faults.iter().filter(|fault| fault.two_writers).count();
         let split = if twice == 0 { String::new() } else { format!("; two servers wrote at once in {twice} of {}", series.faults.len()) };
         Some(lost(series) + &split)
     };
     let monitor = |results: &Results| {
-        let cost = &results.monitor.as_ref().filter(|_| results.agent != FLOOR)?.primary;
+        let cost = &results.monitor.as_ref().filter(|_| !is_floor(results))?.primary;
         let processes = cost.processes.iter().min().copied().unwrap_or_default();
         Some(format!("{:.1} ms, {processes}", percentile(&cost.cpu_ms, 0.5)))
     };
@@ -130,7 +130,6 @@ fn rows(columns: &Columns<'_>, numbers: &Numbers) -> Vec<Vec<String>> {
     let processor = |results: &Results| results.find(CRASH, false)?.agents_cpu_ms().map(|ms| (ms, format!("{ms:.0} ms")));
     let busy = columns.ours.find(CRASH, true).is_some();
     let measured = columns.ours.find(CRASH, false).and_then(Series::agents_cpu_ms).is_some();
-    let is_floor = |results: &Results| results.agent == FLOOR;
     let mut rows = vec![Some(columns.row(&format!("{CRASH}: time without writes, p50 / max"), outage(CRASH, false)))];
     rows.push(columns.words("acknowledged writes lost in these crashes".to_owned(), |results| {
         let series = results.find(CRASH, false).filter(|_| !is_floor(results))?;
@@ -246,6 +245,24 @@ mod tests {
         use super::super::rejoin;
         let Ok(text) = std::fs::read_to_string(repository(&format!("docs/{}.json", rejoin::PAGE))) else { return };
         compare(&format!("docs/{}.md", rejoin::PAGE), &rejoin::page(&serde_json::from_str(&text).unwrap()));
+    }
+
+    #[test]
+    fn who_was_measured_on_other_nodes_is_held_against_the_floor_of_these() {
+        use super::super::{FLOOR_OF_NEWER, WITH_MYSQL, page};
+        let mut numbers = Numbers { runs: 1, ..Numbers::default() };
+        for (label, outage_ms) in [(MYSQL.ours, 600.0), (WITH_MYSQL, 900.0), (FLOOR, 300.0), (FLOOR_OF_NEWER, 500.0)] {
+            numbers.of(label).series(CRASH).faults.push(Fault { outage_ms, back: true, ..Fault::default() });
+        }
+        let text = page::of(&MYSQL, &numbers);
+        for line in [
+            "| ocf:systole:mysql | kill -9 of the primary | 0.60 s | +0.30 s | 2.0 |",
+            "| ocf:systole:mysql, MySQL 9.7 | kill -9 of the primary | 0.90 s | +0.40 s | 1.8 |",
+            "| floor | kill -9 of the primary | 0.30 s | - | - |",
+            "| floor, nodes of MySQL 9.7 | kill -9 of the primary | 0.50 s | - | - |",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
     }
 
     #[test]

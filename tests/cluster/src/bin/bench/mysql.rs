@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster_scenarios::figures::{self, Backlog, Series};
+use cluster_scenarios::figures::{self, Backlog, FLOOR, FLOOR_OF_NEWER, Series, WITH_MYSQL};
 use cluster_scenarios::{Agent, Durability, MARIADB, MYSQL, Server, Setup, Site, stock, stub};
 use lab::{Error, Node, Result};
 
@@ -23,18 +23,16 @@ const RESIDENT_MIB: u64 = 8 * 1024;
 const NEEDED_MIB: u64 = POOL_MIB + 2 * 1024;
 /// How long filling it may take.
 const FILLING: Duration = Duration::from_secs(600);
-/// How the tables call our agent with MySQL.
-const WITH_MYSQL: &str = "ocf:systole:mysql, MySQL 9.7";
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut book = Book::open(&figures::MYSQL, options, "agents/mysql")?;
     let (plain, ours) = (series::both("").to_vec(), [series::both(""), BUSY_TOO].concat());
     let [mariadb, mysql] = [figures::MYSQL.stock[0], figures::MYSQL.stock[1]];
     let plan = [
-        (Agent::Systole, MARIADB, figures::MYSQL.ours, ours),
+        (Agent::Systole, MARIADB, figures::MYSQL.ours, ours.clone()),
         (Agent::Stock, MARIADB, mariadb, plain.clone()),
         (Agent::StockByPosition, MARIADB, mysql, plain.clone()),
-        (Agent::Systole, MYSQL, WITH_MYSQL, plain),
+        (Agent::Systole, MYSQL, WITH_MYSQL, plain.clone()),
     ];
     for runs in series::turns(options.runs) {
         for (agent, server, label, kinds) in &plan {
@@ -42,7 +40,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             let kinds = series::left(&mut book, label, kinds, runs, options);
             measure(*agent, *server, label, &kinds, &mut book, runs, options)?;
         }
-        series::floor(stub::IN_PLACE_OF_MARIADB, &mut book, runs, options)?;
+        series::floor(stub::IN_PLACE_OF_MARIADB, FLOOR, &ours, &mut book, runs, options)?;
+        series::floor(stub::IN_PLACE_OF_MYSQL, FLOOR_OF_NEWER, &plain, &mut book, runs, options)?;
     }
     for megabytes in BALLAST {
         ballast(&mut book, megabytes, options)?;

@@ -1,6 +1,6 @@
 //! Redis: beside ocf:heartbeat:redis and the floor.
 
-use cluster_scenarios::figures::{CRASH, REDIS};
+use cluster_scenarios::figures::{CRASH, FLOOR, REDIS};
 use cluster_scenarios::{Agent, Durability, Setup, Site, stub};
 use lab::Result;
 
@@ -20,7 +20,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         measure(Agent::Systole, Durability::Async, &ours, &mut book, runs, options)?;
         measure(Agent::Systole, Durability::Quorum, &[CONFIRMED], &mut book, runs, options)?;
         measure(Agent::Stock, Durability::Async, &plain, &mut book, options.of_stock(runs), options)?;
-        series::floor(stub::IN_PLACE_OF_REDIS, &mut book, runs, options)?;
+        series::floor(stub::IN_PLACE_OF_REDIS, FLOOR, &[series::both(""), BUSY_TOO].concat(), &mut book, runs, options)?;
     }
     book.close()
 }

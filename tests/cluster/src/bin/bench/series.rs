@@ -1,6 +1,6 @@
 //! The agents in turns, each with its faults: what Redis' and MySQL's benchmarks have in common.
 
-use cluster_scenarios::figures::{BUSY, CRASH, FLOOR, MOVE};
+use cluster_scenarios::figures::{BUSY, CRASH, MOVE};
 use cluster_scenarios::{Server, Site, stub};
 use lab::Result;
 
@@ -59,8 +59,8 @@ pub(crate) fn run(mut bed: Bed<'_>, book: &mut Book<'_>, label: &str, kinds: &[K
 }
 
 /// An agent that does nothing, in the place of this one's snippet.
-pub(crate) fn floor(server: Server, book: &mut Book<'_>, runs: usize, options: &Options) -> Result<()> {
-    let kinds = left(book, FLOOR, &[both(""), BUSY_TOO].concat(), runs, options);
+pub(crate) fn floor(server: Server, label: &str, kinds: &[Kind], book: &mut Book<'_>, runs: usize, options: &Options) -> Result<()> {
+    let kinds = left(book, label, kinds, runs, options);
     if kinds.is_empty() {
         return Ok(());
     }
@@ -69,12 +69,12 @@ pub(crate) fn floor(server: Server, book: &mut Book<'_>, runs: usize, options: &
         let setup = cluster_scenarios::Setup { server, layer: Some(layer.clone()), ..cluster_scenarios::Setup::default() };
         Site::with(&options.lab, setup)
     };
-    let bed = Bed::new(FLOOR, make, Site::wait_settled_within)?;
-    if book.numbers.of(FLOOR).versions.is_empty() {
+    let bed = Bed::new(label, make, Site::wait_settled_within)?;
+    if book.numbers.of(label).versions.is_empty() {
         let monitor = cost::monitors(bed.site(), cluster_scenarios::Agent::Systole, stub::AGENT, options)?;
         let versions = page::versions(&bed.site().primary()?, "")?;
-        let results = book.numbers.of(FLOOR);
+        let results = book.numbers.of(label);
         (results.monitor, results.versions) = (Some(monitor), versions);
     }
-    run(bed, book, FLOOR, &kinds, runs)
+    run(bed, book, label, &kinds, runs)
 }
