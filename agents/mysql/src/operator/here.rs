@@ -93,12 +93,17 @@ impl Here {
     /// # Errors
     /// When it cannot be asked.
     pub fn standing(&self) -> Result<Standing, String> {
-        let mut server = self.connect()?;
+        let mut server = self.connect();
+        if let Some(rejoining) = self.agent.rejoin_told(server.as_mut().ok()) {
+            // Its data are neither the old nor the new ones.
+            return Ok(Standing { position: None, seconds: None, rejoining: Some(rejoining) });
+        }
+        let mut server = server?;
         let executed = server.executed().map_err(|fault| fault.to_string())?;
         let replica = server.replica().map_err(|fault| fault.to_string())?;
         let (received, seconds) = replica.map_or((None, None), |replica| (replica.received, replica.behind));
         let position = Position { executed, received, unfit: None, ..Position::nowhere(operator::NO_ROUND, Unfit::NoServer) };
-        Ok(Standing { position: position.print(), seconds })
+        Ok(Standing { position: Some(position.print()), seconds, rejoining: None })
     }
 
     /// The transactions that the server holds.
