@@ -213,6 +213,18 @@ impl Here {
         self.agent.rejoin_is_unfinished()
     }
 
+    /// How far the server is where it is made to follow, by a copy or by taking back. `None` where nothing is under way.
+    #[must_use]
+    pub fn rejoining(&self) -> Option<String> {
+        self.agent.rejoin_told(self.connect().as_mut().ok())
+    }
+
+    /// Why it is not made to follow, where that was tried and came to nothing.
+    #[must_use]
+    pub fn not_rejoined(&self) -> Option<String> {
+        self.agent.not_rejoined(None)
+    }
+
     /// Has the next start of this instance make a copy of the primary's data. The instance must not run.
     ///
     /// # Errors
