@@ -1,5 +1,5 @@
 -- The accounts that go with mysql.crm on MySQL and Percona Server 5.7. On every node, as root, before the first promotion, while
--- the agent runs the server closed for writes:
+-- the distribution's service runs or the agent has the server closed for writes:
 --
 --     mysql < mysql-accounts-mysql57.sql
 --

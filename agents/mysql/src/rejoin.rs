@@ -177,7 +177,7 @@ impl MySql {
         process::detach(|worker| self.remember_rejoining(&begun(worker)), work)
             .map_err(|e| Failure::generic(format!("the copy of {primary}'s data cannot be begun: {e}")))?;
         if !self.params.rejoin.takes_back() {
-            context.log.notice(format!("copying {primary}'s data; this instance is of no use until that is done"));
+            context.log.notice(format!("copying {primary}'s data; this instance neither follows nor can be promoted until that is done"));
         }
         Ok(())
     }

@@ -274,7 +274,7 @@ fn nobody_has_data(q: &Question<'_>) -> Verdict {
     let missing = q.servers.map_or(silent, |n| n.saturating_sub(q.positions.len()) + silent);
     if missing > 0 {
         return Verdict::Refuse(format!(
-            "{} is empty and {missing} of the servers did not say whether they hold data: start them, or decide with: {}",
+            "{} is empty and {missing} of the servers did not say whether they hold data: start them (crm_mon -1), set clone-max if there are fewer servers than nodes, or decide with: {}",
             q.me, q.decide
         ));
     }

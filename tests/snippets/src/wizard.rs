@@ -196,8 +196,8 @@ pub const WIZARDS: &[Wizard] = &[
         before: "All that docs/workshop.md loads into the cluster, in one step: fencing, two public addresses, Redis, MariaDB with rejoin=rewind-or-clone, \
                  Nginx with PHP, and the cron jobs.\n\n\
                  Before, do on every node what that page does there: the packages, the files of Redis and of MariaDB with the accounts, Pacemaker, \
-                 the files of the site, its crontab. Root logs in from each node to each other one with a key. The package fence-agents has to be \
-                 installed on every node.\n\n\
+                 the files of the site, its crontab. The key for copies stands in /etc/systole/copy.key on every node (docs/mysql.md). The packages \
+                 fence-agents and ipmitool have to be installed on every node.\n\n\
                  Afterwards, create the site's database on the primary. Until then Nginx answers, and the site does not.",
         parts: &[&BASE, &PUBLIC_ADDRESSES, &REDIS, &MYSQL, &WEB, &WEB_WITH_DATABASES, &JOBS, &JOBS_WITH_PUBLIC_ADDRESS],
         edits: &[("rejoin=rewind", "rejoin=rewind-or-clone")],
