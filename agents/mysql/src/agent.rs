@@ -87,7 +87,7 @@ impl ResourceAgent for MySql {
     fn monitor(&self, context: &Context) -> Result<Status, Failure> {
         let probes = context.environment.is_probe();
         if let Some(rejoining) = self.rejoining().filter(|rejoining| rejoining.worker.is_alive() || !probes) {
-            return self.rejoin_status(&rejoining);
+            return rejoining.status();
         }
         // A monitor must answer while another action works.
         let lock = self.lock_now();
@@ -104,7 +104,7 @@ impl ResourceAgent for MySql {
         Notes::of(self).monitored::<Record>(context, promoted, &answer);
         match answer? {
             Status::Degraded(_) if may_begin && self.rejoin_if_due(context)? => {
-                self.rejoining().map_or(Ok(Status::Running), |rejoining| self.rejoin_status(&rejoining))
+                self.rejoining().map_or(Ok(Status::Running), |rejoining| rejoining.status())
             }
             Status::Degraded(why) => {
                 Ok(Status::Degraded(match self.not_rejoined(None).filter(|_| self.state_file.load().errant().is_some()) {

@@ -84,6 +84,15 @@ impl Rejoining {
         self.doing.is_none() && self.after.is_none() && self.next.is_none()
     }
 
+    /// What a monitor says of it.
+    pub(crate) fn status(&self) -> Result<Status, Failure> {
+        if self.worker.is_alive() {
+            return Ok(Status::Degraded(self.told(true, process::since_boot(), None)));
+        }
+        let broken_off = || self.told(false, process::since_boot(), None);
+        Err(Failure::generic(self.failure.clone().unwrap_or_else(broken_off)))
+    }
+
     /// What is said of it: by a monitor, which does not know how far it is, and by the operator's command.
     pub(crate) fn told(&self, is_alive: bool, now: Duration, progress: Option<Progress>) -> String {
         let Self { primary, since, failure, failures, next, after, doing, .. } = self;
@@ -249,15 +258,6 @@ impl MySql {
         self.end_turn();
         self.forget_rejoining();
         Ok(())
-    }
-
-    /// What a monitor says of it.
-    pub(crate) fn rejoin_status(&self, rejoining: &Rejoining) -> Result<Status, Failure> {
-        if rejoining.worker.is_alive() {
-            return Ok(Status::Degraded(rejoining.told(true, process::since_boot(), None)));
-        }
-        let broken_off = || rejoining.told(false, process::since_boot(), None);
-        Err(Failure::generic(rejoining.failure.clone().unwrap_or_else(broken_off)))
     }
 
     /// What was refused may be tried again: an operator has changed the parameters.

@@ -310,7 +310,7 @@ impl Wizard {
         let of_part = |part: &&'static Part| {
             let netmask = part.parameters.iter().find(|parameter| parameter.place.starts_with("cidr_netmask="));
             let addresses = part.parameters.iter().filter(|parameter| parameter.kind == Kind::Address);
-            netmask.into_iter().flat_map(move |netmask| addresses.clone().map(|address| (address.name, netmask.name))).collect::<Vec<_>>()
+            netmask.into_iter().flat_map(move |netmask| addresses.clone().map(move |address| (address.name, netmask.name))).collect::<Vec<_>>()
         };
         self.parts.iter().flat_map(of_part).collect()
     }

@@ -306,6 +306,8 @@ fn no_wizard_holds_an_address_or_a_node_of_ours() {
         let script = wizard.script().unwrap();
         let commands = script.split_once("\nactions:\n").unwrap().1;
         for line in commands.lines().filter(|line| !line.trim_start().starts_with('#')) {
+            // Where the agents are is the same everywhere.
+            let line = line.replace("/usr/lib/ocf", "");
             let ours = ["192.0.2.", "198.51.100.", "203.0.113.", "lxc", "/etc/", "/usr/"].iter().find(|word| line.contains(**word));
             assert!(ours.is_none(), "{}: {line}", wizard.name);
         }
