@@ -89,9 +89,8 @@ impl Instance<'_> {
     async fn judge(&mut self, before: &State, seen: &Observation) -> Result<Status, Failure> {
         self.state.of_process(|process| process.working_for = 0);
         if seen.info.role == ReplicationRole::Primary && !self.state.promoted() {
-            match self.unexpected_primary(seen).await? {
-                Some(status) => return Ok(status),
-                None => {}
+            if let Some(status) = self.unexpected_primary(seen).await? {
+                return Ok(status);
             }
         }
         if seen.info.role == ReplicationRole::Replica && self.state.promoted() {

@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 
 use ocf::{Notification, Operation, Outcome, Peers, Phase};
 
+use super::succession::leave_out_the_stopped;
 use super::{Instance, OfCluster, Sight, Word};
 use crate::election::Verdict;
 use crate::limits;
 use crate::preference::PRIMARY;
-use crate::protocol::succession::leave_out_the_stopped;
 use crate::record::Record;
 use crate::server::Fault;
 

@@ -8,11 +8,11 @@ use std::time::Duration;
 use ocf::{Failure, Outcome, Peers};
 use process::Identity;
 
+use super::succession::leave_out_the_stopped;
 use super::{Instance, Sight, Word};
 use crate::election::Verdict;
 use crate::info::{Info, ReplicationRole};
 use crate::limits;
-use crate::protocol::succession::leave_out_the_stopped;
 use crate::record::Record;
 use crate::server::{Fault, Observation};
 
