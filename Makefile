@@ -83,7 +83,7 @@ GENTLE = $(if $(STEP),nice -n 10)
 # The second is for the tests that no plain `cargo test` runs: the first passes over them.
 check: $(if $(STEP),test-programs stage)
 	$(STEP) $(GENTLE) sh -ec '$(CARGO) fmt --all --check; \
-	  $(CARGO) clippy --workspace --all-targets --locked --features $(TEST_FEATURES) -- -D warnings; \
+	  $(CARGO) clippy --workspace --lib --bins --tests --locked --features $(TEST_FEATURES) -- -D warnings; \
   $(CARGO) clippy --workspace --test "*" --locked --features $(TEST_FEATURES) -- -D warnings; \
 	  RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet --features $(TEST_FEATURES); \
 	  if command -v promtool > /dev/null; then packaging/lint-metrics; fi; \
@@ -104,7 +104,7 @@ unit: $(if $(STEP),test-programs stage)
 	$(STEP) $(GENTLE) $(CARGO) test --workspace --locked --features $(TEST_FEATURES)
 
 # All test programs and the agent that can be killed at its fault points, by one set of features: nothing is compiled twice.
-TEST_FEATURES = systole-mysql/fault-points,pacemaker/in-memory
+TEST_FEATURES = pacemaker/in-memory
 PROGRAMS = $(TARGET)/test/programs
 test-programs: lab-program
 	$(STEP) tests/programs $(TARGET) $(PROGRAMS) $(TEST_FEATURES)
@@ -356,7 +356,7 @@ generate:
 SHIPPED = $(AGENTS:%=systole-%) systole systole-cron cron-run systole-watch
 build:
 	$(if $(filter-out /usr/libexec/systole,$(LIBEXECDIR)),SYSTOLE_LIBEXEC=$(LIBEXECDIR)) $(CARGO) build --profile $(PROFILE) --locked \
-	  $(if $(filter dev,$(PROFILE)),--workspace $(SHIPPED:%=--bin %),-p pacemaker -p systole-command $(AGENTS:%=-p systole-%))
+	  $(if $(filter dev,$(PROFILE)),--workspace --features $(TEST_FEATURES) $(SHIPPED:%=--bin %),-p pacemaker -p systole-command $(AGENTS:%=-p systole-%))
 
 # The dev profile leaves in the programs what the other strips, and would make a package of 60 MB.
 PROGRAM = install -m 755 $(if $(filter dev,$(PROFILE)),--strip)

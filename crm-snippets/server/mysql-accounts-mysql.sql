@@ -3,8 +3,8 @@
 --
 --     mysql < mysql-accounts-mysql.sql
 --
--- Never later on a primary that has no replica yet: an account that waits for an acknowledgement locks every login out, also
--- that of the replica which would acknowledge it.
+-- Never on a promoted server: the last line closes it for writes. And never later on a primary that has no replica yet: an account
+-- that waits for an acknowledgement locks every login out, also that of the replica which would acknowledge it.
 --
 -- Change before: the passwords (`openssl rand -hex 16` makes one; the agent starts no server with these), the network.
 

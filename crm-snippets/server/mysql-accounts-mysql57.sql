@@ -1,10 +1,10 @@
 -- The accounts that go with mysql.crm on MySQL and Percona Server 5.7. On every node, as root, before the first promotion, while
--- the agent runs the server closed for writes:
+-- the distribution's service runs or the agent has the server closed for writes:
 --
 --     mysql < mysql-accounts-mysql57.sql
 --
--- Never later on a primary that has no replica yet: an account that waits for an acknowledgement locks every login out, also
--- that of the replica which would acknowledge it.
+-- Never on a promoted server: the last line closes it for writes. And never later on a primary that has no replica yet: an account
+-- that waits for an acknowledgement locks every login out, also that of the replica which would acknowledge it.
 --
 -- Change before: the passwords (`openssl rand -hex 16` makes one; the agent starts no server with these), the network.
 

@@ -11,7 +11,7 @@
 -- max_replication_lag: a replica that is further behind (seconds) is not read from. It has to be below
 --   mysql-monitor_slave_lag_when_null (60): that is what a replica counts for that does not replicate at all.
 -- max_connections: of one ProxySQL to one server in one group. Three ProxySQLs and both groups make six times as many at the
---   primary, and its max_connections (151) has to be more. Clients beyond that wait for one another.
+--   primary, and its max_connections (300 in site.cnf) has to be more. Clients beyond that wait for one another.
 -- use_ssl: 1 for MySQL 8 and newer. It has TLS by itself, and its accounts (caching_sha2_password) want a password over TLS, or
 --   under a key that has to be fetched first.
 DELETE FROM mysql_servers WHERE hostgroup_id IN (10, 20);

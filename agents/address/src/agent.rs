@@ -14,6 +14,7 @@ use crate::neighbours::{self, Announcer, another_owner, promotes, routes};
 use crate::packets::{Gateway, Hardware, announcement, printed};
 use crate::params::{self, Params};
 use crate::plan::{self, Assigned, Link, Seen, Verdict, Wanted};
+use crate::suitable::is_link_local;
 
 /// How long the kernel asks for another owner of an address of IPv6 at most: a pause of a second at random, and a question every second
 /// (`dad_transmits`, 1 where nobody has changed it).
@@ -26,8 +27,12 @@ const UNTIL_DELIVERED: Duration = Duration::from_millis(500);
 const SOON: Duration = Duration::from_micros(500);
 /// How long an interface that was just switched on may take until it has a link.
 const UNTIL_LINK: Duration = Duration::from_secs(3);
+/// How long one that has none is looked at before that counts: a cable that is put in anew, a port that is set up.
+const LINK_IS_BACK: Duration = Duration::from_secs(1);
 /// How often is looked for connections that have come in between.
 const ROUNDS: usize = 20;
+/// How much of its time a stop keeps for the removal.
+const REMOVAL: Duration = Duration::from_secs(1);
 
 /// The agent for one resource on this node.
 pub struct Address {
@@ -94,9 +99,14 @@ impl ResourceAgent for Address {
         // Without an address nothing was ever started.
         let Some(wanted) = &self.params.wanted else { return Ok(()) };
         check_root()?;
-        if let Err(failure) = self.enter() {
-            context.log.warning(format!("{failure}: with it every address in it is gone"));
-            return Ok(());
+        match self.namespace() {
+            Ok(()) => {}
+            Err(e) if is_gone(&e) => {
+                context.log.warning(format!("{}: with it every address in it is gone", self.not_entered(&e)));
+                return Ok(());
+            }
+            // Whoever cannot look does not know that nothing is there.
+            Err(e) => return Err(Failure::generic(self.not_entered(&e))),
         }
         let mut kernel = kernel()?;
         let seen = look(&mut kernel, wanted).map_err(unreadable)?;
@@ -123,16 +133,27 @@ impl ResourceAgent for Address {
 
     fn monitor(&self, context: &Context) -> Result<Status, Failure> {
         let Some(wanted) = &self.params.wanted else { return Ok(Status::NotRunning) };
-        match self.enter() {
-            Err(_) if context.environment.is_probe() => return Ok(Status::NotRunning),
-            entered => entered?,
+        match self.namespace() {
+            Err(e) if is_gone(&e) && (context.environment.is_probe() || context.environment.is_of_stopped_role()) => {
+                return Ok(Status::NotRunning);
+            }
+            entered => entered.map_err(|e| Failure::installed(self.not_entered(&e)))?,
         }
         let mut kernel = kernel()?;
-        let seen = look(&mut kernel, wanted).map_err(unreadable)?;
+        let mut seen = look(&mut kernel, wanted).map_err(unreadable)?;
+        for link in seen.links.iter_mut().filter(|link| plan::lacks_link(wanted, link)) {
+            *link = until_link(&mut kernel, link.clone(), context.deadline.within(LINK_IS_BACK))?;
+        }
         let verdict = plan::judge(wanted, &seen, promotes)?;
         if let (IpAddr::V4(v4), Verdict::Present(_)) = (wanted.address, &verdict) {
             if kernel.is_closed(v4) {
                 return Err(Failure::generic(format!("a stop that was killed has left {v4} closed: restart this resource")));
+            }
+        }
+        if let (IpAddr::V4(v4), Verdict::Absent, true) = (wanted.address, &verdict, context.environment.is_probe()) {
+            // Left by a stop that was killed, it would keep the clients of this node from the address. Where nothing runs, no stop comes.
+            if kernel.reopen(v4).is_ok_and(|was_closed| was_closed) {
+                context.log.notice(format!("what a stop that was killed has left of {v4} is cleared away"));
             }
         }
         Ok(match verdict {
@@ -177,13 +198,20 @@ impl Address {
 
     /// Goes into the network namespace of the address. All that is opened afterwards is in it, and /proc/sys/net shows it.
     fn enter(&self) -> Outcome {
+        self.namespace().map_err(|e| Failure::installed(self.not_entered(&e)))
+    }
+
+    /// The same, and what the kernel says of it.
+    fn namespace(&self) -> std::io::Result<()> {
         let Some(name) = &self.params.namespace else { return Ok(()) };
         #[allow(clippy::disallowed_methods, reason = "only root can put something there")]
-        let entered = std::fs::File::open(format!("/run/netns/{name}"))
-            .and_then(|namespace| setns(namespace, CloneFlags::CLONE_NEWNET).map_err(Into::into));
-        entered.map_err(|e| {
-            Failure::installed(format!("network_namespace={name} cannot be entered: {e}; ip netns add {name}, or correct the parameter"))
-        })
+        let namespace = std::fs::File::open(format!("/run/netns/{name}"))?;
+        setns(namespace, CloneFlags::CLONE_NEWNET).map_err(Into::into)
+    }
+
+    fn not_entered(&self, error: &std::io::Error) -> String {
+        let name = self.params.namespace.as_deref().unwrap_or_default();
+        format!("network_namespace={name} cannot be entered: {error}; ip netns add {name}, or correct the parameter")
     }
 
     /// What must be right before the address comes to an interface. Returns the interface, switched on.
@@ -192,14 +220,9 @@ impl Address {
         if !link.up {
             context.log.notice(format!("{} is switched on", link.name));
             kernel.switch_on(link.index).map_err(|e| Failure::generic(format!("{} cannot be switched on: {e}", link.name)))?;
-            let limit = context.deadline.within(UNTIL_LINK);
-            while let Some(now) = kernel.link(link.index).map_err(unreadable)? {
-                link = now;
-                if !link.down || limit.passed() {
-                    break;
-                }
-                std::thread::sleep(BETWEEN_LOOKS);
-            }
+            link = until_link(kernel, link, context.deadline.within(UNTIL_LINK))?;
+        } else if plan::lacks_link(wanted, &link) {
+            link = until_link(kernel, link, context.deadline.within(LINK_IS_BACK))?;
         }
         if let Some(failure) = plan::without_link(wanted, &link) {
             return Err(failure);
@@ -231,12 +254,29 @@ impl Address {
         let told = Announcer::new(link, packets).map_err(|e| e.to_string()).and_then(|announcer| {
             let now = announcer.announce().map_err(|e| e.to_string());
             let times = neighbours::times(self.params.announcements, self.params.interval);
-            now.and(announcer.go_on(address, link.index, &times))
+            now.and(announcer.go_on(address, link.index, hardware, &times))
         });
         if let Err(why) = told {
             context.log.warning(format!("the neighbours of {} were not told of {address}: {why}", link.name));
         }
     }
+}
+
+/// Whether there is no network namespace of that name, or no more than a file that was one before the node booted.
+fn is_gone(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::EINVAL)
+}
+
+/// The interface when it has a link, or as it is when the time for that is over.
+fn until_link(kernel: &mut Kernel, mut link: Link, limit: Deadline) -> Result<Link, Failure> {
+    while let Some(now) = kernel.link(link.index).map_err(unreadable)? {
+        link = now;
+        if !link.down || limit.passed() {
+            break;
+        }
+        std::thread::sleep(BETWEEN_LOOKS);
+    }
+    Ok(link)
 }
 
 /// Ends what is open to the address and removes it. First nothing new comes in, then everybody is told while the address can still send,
@@ -260,7 +300,8 @@ fn take_away(
         context.log.warning(not_forwarded(address, &why));
         None
     });
-    let mut ended = end_connections(context, address, context.deadline);
+    let scope = places.first().filter(|_| is_link_local(address)).map(|assigned| assigned.index);
+    let mut ended = end_connections(context, address, scope, context.deadline);
     // IPv6 has no barrier, and can send without the address.
     if let Some(forwarder) = forwarder.as_ref().filter(|_| address.is_ipv6()) {
         forwarder.leave_out();
@@ -269,7 +310,7 @@ fn take_away(
         kernel.remove(assigned).map_err(|e| not_removed(assigned, &e))?;
     }
     if address.is_ipv6() {
-        ended += end_connections(context, address, context.deadline);
+        ended += end_connections(context, address, scope, context.deadline);
     }
     context.log.notice(format!("{address} is on no interface any more; {ended} connections to it were ended"));
     Ok(forwarder)
@@ -280,10 +321,12 @@ fn not_forwarded(address: IpAddr, why: &dyn std::fmt::Display) -> String {
 }
 
 /// Ends the connections to an address until there are none. Returns how many there were.
-fn end_connections(context: &Context, address: IpAddr, deadline: Deadline) -> usize {
+fn end_connections(context: &Context, address: IpAddr, scope: Option<u32>, deadline: Deadline) -> usize {
     let mut ended = 0;
+    // The removal must not wait for more connections than we can end, nor for whoever connects faster.
+    let goes_on = || deadline.left() >= REMOVAL;
     for _ in 0..ROUNDS {
-        match connections::end(address) {
+        match connections::end(address, scope, goes_on) {
             Ok(0) => break,
             Ok(now) => ended += now,
             Err(e) => {
@@ -291,8 +334,7 @@ fn end_connections(context: &Context, address: IpAddr, deadline: Deadline) -> us
                 break;
             }
         }
-        // The removal must not wait for whoever connects faster than we can end it.
-        if deadline.left() < Duration::from_secs(1) {
+        if !goes_on() {
             break;
         }
     }

@@ -28,6 +28,8 @@ const IN_ONE_LOOK: usize = 5000;
 #[derive(Debug)]
 pub(crate) struct Forwarder {
     address: IpAddr,
+    /// Of the interface that gives it up.
+    index: u32,
     ours: Hardware,
     attempts: PacketSocket,
     announcements: PacketSocket,
@@ -37,7 +39,8 @@ impl Forwarder {
     /// From now on the kernel keeps what comes for the address on this interface. `None` when the interface has no neighbours.
     pub(crate) fn listen(address: IpAddr, link: &Link) -> Result<Option<Self>> {
         let Some(ours) = link.hardware else { return Ok(None) };
-        let this = Self { address, ours, attempts: PacketSocket::open(link.index)?, announcements: PacketSocket::open(link.index)? };
+        let index = link.index;
+        let this = Self { address, index, ours, attempts: PacketSocket::open(link.index)?, announcements: PacketSocket::open(link.index)? };
         let (packets, news) = if address.is_ipv4() { (IPV4, ARP) } else { (IPV6, IPV6) };
         this.attempts.listen_through(packets, &filter(address))?;
         this.announcements.listen_through(news, &announcements(address))?;
@@ -119,9 +122,9 @@ impl Forwarder {
         Ok(())
     }
 
-    /// Whether this node has the address again. One that cannot be asked passes nothing on.
+    /// Whether the interface has the address again. One that cannot be asked passes nothing on.
     fn is_here(&self) -> bool {
         let addresses = Kernel::open().and_then(|mut kernel| kernel.addresses(self.address));
-        addresses.map_or(true, |addresses| addresses.iter().any(|assigned| assigned.address == self.address))
+        addresses.map_or(true, |addresses| addresses.iter().any(|found| found.address == self.address && found.index == self.index))
     }
 }

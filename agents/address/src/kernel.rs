@@ -119,7 +119,10 @@ impl Kernel {
 
     /// Removes an address from an interface. One that is not there is good.
     pub(crate) fn remove(&mut self, assigned: &Assigned) -> Result<()> {
-        let request = message(assigned.address, assigned.index, assigned.prefix);
+        let mut request = message(assigned.address, assigned.index, assigned.prefix);
+        if let Some(peer) = assigned.peer {
+            request.attributes = vec![AddressAttribute::Local(assigned.address), AddressAttribute::Address(peer)];
+        }
         match self.0.change(RouteNetlinkMessage::DelAddress(request), 0) {
             Err(why) if matches!(why.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::ENODEV)) => Ok(()),
             result => result,
@@ -212,12 +215,11 @@ fn assigned(message: &AddressMessage) -> Option<Assigned> {
         AddressAttribute::Local(address) => Some(*address),
         _ => None,
     });
-    let address = local.or_else(|| {
-        attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Address(address) => Some(*address),
-            _ => None,
-        })
-    })?;
+    let other = attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    });
+    let address = local.or(other)?;
     let flags = attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Flags(flags) => Some(*flags),
         _ => None,
@@ -226,6 +228,7 @@ fn assigned(message: &AddressMessage) -> Option<Assigned> {
     Some(Assigned {
         index: message.header.index,
         address,
+        peer: other.filter(|other| *other != address),
         prefix: message.header.prefix_len,
         broadcast: attributes.iter().find_map(|attribute| match attribute {
             AddressAttribute::Broadcast(address) => Some(*address),

@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 use std::io::Result;
 use std::net::{IpAddr, Ipv6Addr};
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket, sockopt};
 use process::PacketSocket;
 
+use crate::attempts::announcements;
 use crate::kernel::Kernel;
-use crate::packets::{ARP, Hardware, Packet, owner_by_advertisement, owner_by_arp, question};
+use crate::packets::{ARP, Hardware, IPV6, Packet, owner_by_arp, owner_by_packet, question};
 use crate::plan::Link;
 
 /// How long the network is asked for another owner.
@@ -38,20 +37,17 @@ impl Announcer {
         self.packets.iter().try_for_each(|packet| self.socket.send(packet.protocol, packet.to, &packet.content))
     }
 
-    /// Announces the address again and again, as long as it is on this interface, in a process of its own that keeps nobody waiting: not
+    /// Announces the address again and again, as long as it is on this interface, which has this hardware address, in a process of its own that keeps nobody waiting: not
     /// Pacemaker, which reads what an agent prints until it is closed, and not the start, for which closing the socket takes too long.
-    pub(crate) fn go_on(self, address: IpAddr, index: u32, times: &BTreeSet<Duration>) -> std::result::Result<(), String> {
+    pub(crate) fn go_on(self, address: IpAddr, index: u32, hardware: Hardware, times: &BTreeSet<Duration>) -> std::result::Result<(), String> {
         let begin = Instant::now();
         process::detach(
             |_| Ok(()),
             || {
                 for time in times {
                     std::thread::sleep((begin + *time).saturating_duration_since(Instant::now()));
-                    // Another node may have it by now.
-                    let here = Kernel::open()
-                        .and_then(|mut kernel| kernel.addresses(address))
-                        .is_ok_and(|addresses| addresses.iter().any(|assigned| assigned.address == address && assigned.index == index));
-                    if !here {
+                    // Another node may have it by now, or the interface (a bond) another hardware address, which the kernel announces.
+                    if !is_as_announced(address, index, hardware).unwrap_or(false) {
                         return;
                     }
                     // An interface that is down for a moment loses this one, and not the next.
@@ -60,6 +56,13 @@ impl Announcer {
             },
         )
     }
+}
+
+/// Whether an address is on the interface with this hardware address.
+fn is_as_announced(address: IpAddr, index: u32, hardware: Hardware) -> Result<bool> {
+    let mut kernel = Kernel::open()?;
+    let same = kernel.link(index)?.is_some_and(|link| link.hardware == Some(hardware));
+    Ok(same && kernel.addresses(address)?.iter().any(|assigned| assigned.address == address && assigned.index == index))
 }
 
 /// When an address is announced again, after it was announced for the first time.
@@ -71,25 +74,16 @@ pub(crate) fn times(announcements: u32, interval: Duration) -> BTreeSet<Duration
 pub(crate) fn another_owner(address: IpAddr, link: &Link, ours: Hardware) -> Result<Option<Hardware>> {
     let packets = PacketSocket::open(link.index)?;
     let asked = question(address, ours);
-    let answers = match address {
-        IpAddr::V4(_) => {
-            packets.listen(ARP)?;
-            None
-        }
-        IpAddr::V6(_) => Some(advertisements(&link.name)?),
-    };
+    packets.listen_through(if address.is_ipv4() { ARP } else { IPV6 }, &announcements(address))?;
     let begin = Instant::now();
     for n in 1..=QUESTIONS {
         packets.send(asked.protocol, asked.to, &asked.content)?;
         let until = begin + ASKED_FOR * n / QUESTIONS;
         while Instant::now() < until {
-            let heard = match &answers {
-                None => packets.receive(until)?,
-                Some(socket) => process::receive_before(socket, until)?,
-            };
-            let owner = heard.and_then(|packet| match address {
+            let owner = packets.receive(until)?.and_then(|packet| match address {
                 IpAddr::V4(v4) => owner_by_arp(&packet, v4, ours),
-                IpAddr::V6(v6) => owner_by_advertisement(&packet, v6, ours),
+                // Whole, so that what a router has passed on is not believed: anybody in the world can send that.
+                IpAddr::V6(v6) => owner_by_packet(&packet, v6, ours),
             });
             if owner.is_some() {
                 return Ok(owner);
@@ -97,14 +91,6 @@ pub(crate) fn another_owner(address: IpAddr, link: &Link, ours: Hardware) -> Res
         }
     }
     Ok(None)
-}
-
-/// A socket that hears the advertisements on an interface.
-fn advertisements(interface: &str) -> Result<OwnedFd> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket(AddressFamily::Inet6, SockType::Raw, flags, SockProtocol::IcmpV6)?;
-    setsockopt(&socket, sockopt::BindToDevice, &interface.into())?;
-    Ok(socket)
 }
 
 /// Whether this node passes on packets of others that come in there: an advertisement says so, and hosts forget a router that does not.

@@ -92,8 +92,11 @@ impl Netlink {
             while let Some(size) = size_of_first(rest) {
                 let (first, others) = rest.split_at(size);
                 rest = others.get(padding(size)..).unwrap_or_default();
-                let part = match NetlinkMessage::<M>::deserialize(first) {
+                let read = NetlinkMessage::<M>::deserialize(first);
+                let part = match read.or_else(|why| legible(first).map_or(Err(why), |first| NetlinkMessage::<M>::deserialize(&first))) {
                     Ok(part) => part,
+                    // What is not an address on any interface is not removed from it.
+                    Err(why) if kind(first) == Some(NEW_ADDRESS) => return Err(Error::other(format!("an address that cannot be read: {why}"))),
                     // One of a kind that the library does not know is none of what is looked for. The end of a list always is.
                     Err(_) => continue,
                 };
@@ -124,6 +127,42 @@ fn size_of_first(bytes: &[u8]) -> Option<usize> {
     usize::try_from(length).ok().filter(|length| (16..=bytes.len()).contains(length))
 }
 
+/// Messages of interfaces and of addresses (RTM_NEWLINK, RTM_NEWADDR).
+const NEW_LINK: u16 = 16;
+const NEW_ADDRESS: u16 = 20;
+/// A kind of attribute that there is not.
+const NO_ATTRIBUTE: u16 = 0x3fff;
+
+/// What a message is of.
+fn kind(message: &[u8]) -> Option<u16> {
+    message.get(4..6)?.try_into().ok().map(u16::from_ne_bytes)
+}
+
+/// The message without the texts that are not UTF-8: the name of an interface, the one for people, the label of an address. To the kernel they
+/// are bytes, and the library reads nothing of a message with one that it cannot read. `None` when there is none.
+fn legible(message: &[u8]) -> Option<Vec<u8>> {
+    // Where the attributes begin, and which of them are texts (IFLA_IFNAME, IFLA_IFALIAS; IFA_LABEL).
+    let (mut at, texts): (usize, &[u16]) = match kind(message)? {
+        NEW_LINK => (32, &[3, 20]),
+        NEW_ADDRESS => (24, &[3]),
+        _ => return None,
+    };
+    let mut copy = None;
+    while let Some(head) = message.get(at..at + 4) {
+        let [a, b, c, d] = *head else { break };
+        let (length, attribute) = (usize::from(u16::from_ne_bytes([a, b])), u16::from_ne_bytes([c, d]));
+        let Some(text) = message.get(at + 4..at + length) else { break };
+        if texts.contains(&attribute) && std::str::from_utf8(text).is_err() {
+            let copy = copy.get_or_insert_with(|| message.to_vec());
+            if let Some(place) = copy.get_mut(at + 2..at + 4) {
+                place.copy_from_slice(&NO_ATTRIBUTE.to_ne_bytes());
+            }
+        }
+        at += length.next_multiple_of(4);
+    }
+    copy
+}
+
 /// What stands between a message and the next one.
 fn padding(length: usize) -> usize {
     length.next_multiple_of(4) - length
@@ -132,6 +171,36 @@ fn padding(length: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_that_is_not_utf_8_is_left_out_and_nothing_else() {
+        let attribute = |kind: u16, text: &[u8]| {
+            let mut bytes = u16::try_from(text.len() + 4).unwrap().to_ne_bytes().to_vec();
+            bytes.extend(kind.to_ne_bytes());
+            bytes.extend(text);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes
+        };
+        let message = |kind: u16, head: usize, attributes: &[Vec<u8>]| {
+            let mut bytes = vec![0; head];
+            bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+            bytes.extend(attributes.concat());
+            bytes
+        };
+        let odd = b"B\xfcro\0";
+        let with = |kind: u16| message(NEW_LINK, 32, &[attribute(3, b"eth0\0"), attribute(kind, odd), attribute(5, odd)]);
+        assert_eq!(legible(&with(20)), Some(with(NO_ATTRIBUTE)));
+        assert_eq!(legible(&message(NEW_LINK, 32, &[attribute(20, b"office\0")])), None);
+        assert_eq!(legible(&message(NEW_ADDRESS, 24, &[attribute(3, odd)])), Some(message(NEW_ADDRESS, 24, &[attribute(NO_ATTRIBUTE, odd)])));
+        assert_eq!(legible(&message(24, 24, &[attribute(3, odd)])), None, "a route");
+        for length in 0..40 {
+            let cut = message(NEW_LINK, 32, &[attribute(20, odd)]);
+            let _ = legible(&cut[..length]);
+        }
+        let mut endless = message(NEW_LINK, 32, &[attribute(20, odd)]);
+        endless[32..34].copy_from_slice(&[0, 0]);
+        assert_eq!(legible(&endless), None);
+    }
 
     #[test]
     fn a_message_that_says_a_wrong_length_ends_what_is_read() {

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ocf::Failure;
 
 use crate::params::too_long;
-use crate::suitable::{of_all_hosts, same_network, unsuitable_in};
+use crate::suitable::{is_link_local, of_all_hosts, same_network, unsuitable_in};
 
 /// The broadcast address that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub(crate) struct Assigned {
     /// The number of the interface.
     pub(crate) index: u32,
     pub(crate) address: IpAddr,
+    /// Of a link between two: the other end's, by which the kernel knows the address when it is removed.
+    pub(crate) peer: Option<IpAddr>,
     pub(crate) prefix: u8,
     pub(crate) broadcast: Option<Ipv4Addr>,
     pub(crate) label: Option<String>,
@@ -107,13 +109,16 @@ impl Seen {
         self.link(index).map_or_else(|| format!("interface {index}"), |link| link.name.clone())
     }
 
-    /// Where the address is, but for the loopback interface when it is not asked for: there it reaches nobody, and is somebody else's.
+    /// Where the address is, but for the loopback interface when it is not asked for: there it reaches nobody, and is somebody else's. One
+    /// that means something together with an interface only is another address on each.
     pub(crate) fn places<'a>(&'a self, wanted: &'a Wanted) -> impl Iterator<Item = &'a Assigned> {
-        let counts = |link: &Link| !link.loopback || wanted.nic.as_ref().is_some_and(|nic| link.is_called(nic));
+        let scoped = is_link_local(wanted.address);
+        let named = |link: &Link| wanted.nic.as_ref().is_some_and(|nic| link.is_called(nic));
+        let counts = move |link: &Link| named(link) || !(scoped || link.loopback);
         self.addresses
             .iter()
             .filter(|assigned| assigned.address == wanted.address)
-            .filter(move |assigned| self.link(assigned.index).is_none_or(counts))
+            .filter(move |assigned| self.link(assigned.index).map_or(!scoped, counts))
     }
 
     /// The gateway of the default route over this interface.
@@ -281,9 +286,14 @@ pub(crate) fn judge(wanted: &Wanted, seen: &Seen, promotes: impl Fn(&str) -> boo
     })))
 }
 
+/// Whether an interface is down, where that counts.
+pub(crate) fn lacks_link(wanted: &Wanted, link: &Link) -> bool {
+    wanted.checks_link && link.down
+}
+
 /// The failure of an interface that is down, when that is one.
 pub(crate) fn without_link(wanted: &Wanted, link: &Link) -> Option<Failure> {
-    (wanted.checks_link && link.down).then(|| {
+    lacks_link(wanted, link).then(|| {
         Failure::installed(format!(
             "{} is down or has no link: look at its cable and switch; check_link_status=false passes over it",
             link.name

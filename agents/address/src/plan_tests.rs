@@ -42,6 +42,7 @@ fn assigned(index: u32, text: &str) -> Assigned {
     Assigned {
         index,
         address: ip(address),
+        peer: None,
         prefix: prefix.parse().unwrap(),
         broadcast: None,
         label: Some(format!("eth{index}")),
@@ -91,6 +92,18 @@ fn place(pairs: &[(&str, &str)], seen: &Seen) -> Result<(String, u8, Option<Stri
         failure.reason
     })?;
     Ok((home.link.name, home.prefix, home.broadcast.map(|address| address.to_string())))
+}
+
+/// Routers have the same one on each of their networks.
+#[test]
+fn an_address_of_the_link_is_another_one_on_each_interface() {
+    let wanted = wanted(&[("ip", "fe80::10"), ("nic", "eth1"), ("cidr_netmask", "64")]);
+    let of = |seen: &Seen| judge(&wanted, seen, |_| true).map_err(|failure| failure.reason);
+    let elsewhere = with(&[assigned(2, "fe80::10/64"), assigned(7, "fe80::10/64")]);
+    assert_eq!(of(&elsewhere), Ok(Verdict::Absent));
+    let begun = start(&wanted, &elsewhere).unwrap();
+    assert!(begun.add && begun.remove.is_empty(), "{begun:?}");
+    assert_eq!(of(&with(&[assigned(2, "fe80::10/64"), assigned(1, "fe80::10/64")])), Ok(Verdict::Present(None)));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The agent: start, stop, monitor, validate-all.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::agreement;
 use crate::crontab::{Crontab, Format, Job, Problem, When};
 use crate::daemon::{self, Daemon};
 use crate::drain::{self, Left, processes};
-use crate::installed::{Installation, RESOURCE, digest, without_head};
+use crate::installed::{Installation, RESOURCE, digest, identities_at_the_gate, is_name, without_head};
 use crate::params::{self, Mode, Params};
 use crate::place::{Owner, Place};
 use crate::source::{self, Source};
@@ -127,6 +128,9 @@ impl ResourceAgent for CronSingleton {
         if let Some(why) = self.disagreement(place, Some(&source)) {
             context.log.warning(why);
         }
+        for doubt in self.doubts(&crontab) {
+            context.log.warning(doubt);
+        }
         if open.is_none() {
             let names: Vec<&str> = users.keys().map(String::as_str).collect();
             context.log.notice(format!("{} jobs of {} run here from now on", crontab.jobs().count(), names.join(", ")));
@@ -162,6 +166,14 @@ impl ResourceAgent for CronSingleton {
         let Some(target) = self.target() else {
             return if open { self.healthy(context, None) } else { self.absent(context) };
         };
+        if let (true, Target::User(user)) = (open, &target) {
+            // `crontab` takes a user database that does not answer for a user who does not exist.
+            if let Err(why) = process::find_account(user, Duration::ZERO) {
+                if !why.is_missing() {
+                    return Ok(Status::Degraded(Failure::from(why).reason));
+                }
+            }
+        }
         match (open, target.read()?) {
             // This node was lost and is back, and its file is from before; or somebody has copied it here. An error would have Pacemaker
             // restart the resource where it runs.
@@ -184,7 +196,10 @@ impl ResourceAgent for CronSingleton {
         if self.params.mode == Mode::Timer {
             self.check_timers().map(drop)?
         } else {
-            self.check(Duration::ZERO).map(drop)?
+            let text = self.check(Duration::ZERO)?;
+            if let Some(doubt) = self.doubts(&self.parse(&text)?).into_iter().next() {
+                return Err(Failure::installed(doubt));
+            }
         }
         // A node alone is asked about its jobs; this is about all of them.
         if self.cluster.fencing_is_off() {
@@ -385,6 +400,37 @@ impl CronSingleton {
         Ok(())
     }
 
+    /// What an operator has to mend, and what is no reason to keep jobs from running that run today.
+    fn doubts(&self, crontab: &Crontab) -> Vec<String> {
+        let source = self.params.source.display();
+        let mut doubts = Vec::new();
+        if self.params.mode == Mode::Gate {
+            let mut named: BTreeMap<String, usize> = BTreeMap::new();
+            for ((job, _), name) in crontab.jobs().zip(identities_at_the_gate(crontab)) {
+                let at = format!("source {source}: line {}", job.line);
+                if !is_name(&name) {
+                    doubts.push(format!("{at}: SYSTOLE_JOB={name:?} is no name of a job, and it never runs: letters, digits and dashes only"));
+                } else if let Some(first) = named.insert(name, job.line) {
+                    doubts.push(format!(
+                        "{at}: it is one job with that of line {first}, and runs for both are left out: write SYSTOLE_JOB=NAME, with a name of \
+                         its own, above each"
+                    ));
+                }
+            }
+        }
+        // What names its users may name root: cron asks the same of its own files.
+        if self.params.mode == Mode::File && self.format() == Format::System {
+            let found = process::open_by_roots_word(&self.params.source).map(|(_, found)| (found.uid(), found.mode()));
+            if let Some((_, mode)) = found.ok().filter(|(uid, mode)| *uid != 0 || mode & 0o022 != 0) {
+                doubts.push(format!(
+                    "source {source} may name root, and others than root can write it (mode {:o}): chown root, chmod go-w; or set the parameter user",
+                    mode & 0o7777
+                ));
+            }
+        }
+        doubts
+    }
+
     /// A job that stands in another crontab of this node runs whatever the cluster says.
     fn check_copies(&self, crontab: &Crontab, target: &Target) -> Outcome {
         let user = |job: &Job| job.user.clone().or_else(|| self.params.user.clone()).unwrap_or_default();
@@ -468,6 +514,11 @@ impl CronSingleton {
         let foreign = crontab.foreign_rules();
         if !foreign.is_empty() {
             complaints.push(self.told(&foreign));
+        }
+        complaints.extend(self.doubts(&crontab));
+        // A job that was added above the lines that lead it through the wrapper runs on every node.
+        if self.params.mode == Mode::Gate {
+            complaints.extend(self.check_gate(&crontab).err().map(|failure| failure.reason));
         }
         match source.as_ref().map_err(|failure| failure.reason.clone()) {
             Err(why) => complaints.push(why),

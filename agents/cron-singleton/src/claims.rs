@@ -35,17 +35,18 @@ pub(crate) fn file_of(directory: &Path, job: &str) -> PathBuf {
     directory.join(format!("{job}.claims"))
 }
 
-/// Takes a run for the caller; `false` when it was taken before. `file`: in a directory of the job's user.
+/// Takes a run for the caller; `false` when it was taken before. `file`: in a directory of the job's user. `late`: a run that is made up for,
+/// which cron asks for until the agent has taken it away; one that is older than all that are remembered was taken then.
 ///
 /// # Errors
 /// What the file system says, with the path.
-pub fn claim(file: &Path, minute: i64) -> Result<bool, String> {
+pub fn claim(file: &Path, minute: i64, late: bool) -> Result<bool, String> {
     let failed = |e: std::io::Error| format!("{}: {e}", file.display());
     let Some(_lock) = process::lock(&file.with_extension("claim"), PATIENCE).map_err(failed)? else {
         return Err(format!("{}: another run of this job holds it", file.display()));
     };
     let mut claims = Claims::parse(&process::own::text(file).unwrap_or_default());
-    if claims.0.contains(&minute) {
+    if claims.0.contains(&minute) || late && claims.may_have(minute) {
         return Ok(false);
     }
     claims.0.push(minute);
@@ -68,15 +69,18 @@ mod tests {
         fs::create_dir_all(&directory).unwrap();
         let file = directory.join("x.claims");
         let read = || Claims::parse(&fs::read_to_string(&file).unwrap());
-        assert_eq!((claim(&file, 7), claim(&file, 7), claim(&file, 9), claim(&file, 8)), (Ok(true), Ok(false), Ok(true), Ok(true)));
+        let claim = |minute| claim(&file, minute, false);
+        assert_eq!((claim(7), claim(7), claim(9), claim(8)), (Ok(true), Ok(false), Ok(true), Ok(true)));
         assert!(read().may_have(9) && read().may_have(8) && !read().may_have(6));
         assert_eq!((read().first_after(6), read().first_after(7), read().first_after(9)), (Some(7), Some(8), None));
         fs::write(&file, "no number\n5\n").unwrap();
         assert!(read().may_have(5) && !read().may_have(4));
         for minute in 1000..1000 + REMEMBERED as i64 {
-            assert_eq!(claim(&file, minute), Ok(true));
+            assert_eq!(claim(minute), Ok(true));
         }
         assert!(read().may_have(5) && read().may_have(1000) && !read().may_have(5000), "what is forgotten is not repeated");
+        assert_eq!(super::claim(&file, 7, true), Ok(false), "made up for, and cron still asks for it");
+        assert_eq!(super::claim(&file, 5000, true), Ok(true));
         fs::remove_dir_all(directory).unwrap();
     }
 }

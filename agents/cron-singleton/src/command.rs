@@ -142,7 +142,8 @@ impl Command {
         for directory in [Some(Path::new(IMPORTED)), to.parent().filter(|parent| !parent.as_os_str().is_empty())].into_iter().flatten() {
             own::make_directories(directory, 0o755).map_err(|e| failed(directory, e))?;
         }
-        own::write(to, new.as_bytes(), 0o644).map_err(|e| failed(to, e))?;
+        // Passwords may stand in it, and only root reads it: a crontab of a user was nobody else's to read either.
+        own::write(to, new.as_bytes(), 0o600).map_err(|e| failed(to, e))?;
         for (target, text) in &all {
             let kept = place_for(&target.name(), text);
             own::write(&kept, text.as_bytes(), 0o600).map_err(|e| failed(&kept, e))?;

@@ -84,6 +84,10 @@ pub fn append(path: &Path, line: &Line) -> std::io::Result<()> {
         }
         file = own::append_to(path)?;
     }
+    // What was cut off, by a full disk or a power cut, must not take this line with it.
+    if own::tail(path, 1).is_ok_and(|end| !end.is_empty() && end != "\n") {
+        text.insert(0, b'\n');
+    }
     file.write_all(&text)
 }
 

@@ -76,7 +76,10 @@ impl Installation<'_> {
                 Item::Text(line) => writeln!(text, "{line}"),
                 // With mode=gate it stands there already.
                 Item::Variable { name, value, .. } if name == "SHELL" && value == self.wrapper => Ok(()),
+                Item::Variable { name, value, .. } if name == "SHELL" && value.is_empty() => writeln!(text, "{SHELL}=\"\""),
                 Item::Variable { name, value, .. } if name == "SHELL" => writeln!(text, "{SHELL}={value}"),
+                // Without the quotes cron takes it for a job, and ignores the whole file.
+                Item::Variable { name, value, .. } if value.is_empty() => writeln!(text, "{name}=\"\""),
                 Item::Variable { text: line, .. } => writeln!(text, "{line}"),
                 Item::Job(this) => {
                     job(&mut text, &identities.next().unwrap_or_default(), this);
@@ -115,6 +118,11 @@ pub fn identities_at_the_gate(crontab: &Crontab) -> Vec<String> {
     let given =
         |variables: &[(&str, &str)]| variables.iter().find(|(name, value)| *name == JOB && !value.is_empty()).map(|(_, v)| (*v).to_owned());
     crontab.jobs().map(|(job, variables)| given(&variables).unwrap_or_else(|| identity_of_command(&as_given(&job.command)))).collect()
+}
+
+/// Whether this can be the name of a job.
+pub(crate) fn is_name(job: &str) -> bool {
+    !job.is_empty() && job.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
 }
 
 /// The name of a job that has none.

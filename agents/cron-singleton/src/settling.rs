@@ -229,13 +229,14 @@ impl CronSingleton {
         let Some(mark) = self.mark_of_this_reign(jobs.place) else { return Ok(()) };
         // cron has begun what was due in the minute before this one.
         let until = minute_of(&Local::now()) - 1;
+        let (mark, stepped) = as_of(mark, until);
         let begun = jobs.begun();
         let due = jobs.due(mark.minute, until, MOST)?;
         let open = jobs.not_begun(&due)?;
         // One that waits for its turn has not begun: should it not come to that, it is made up for.
         let (waiting, overdue): (Vec<Run>, Vec<Run>) = open.into_iter().partition(|run| jobs.registered.contains(run));
         let pending: Vec<Run> = mark.pending.iter().filter(|run| !begun(run)).cloned().chain(waiting).collect();
-        if due.is_empty() && pending.len() == mark.pending.len() && !renewed {
+        if due.is_empty() && pending.len() == mark.pending.len() && !renewed && !stepped {
             // One that was killed may have got no further than the mark.
             self.write_due(context, crontab, jobs, &mark);
             return Ok(());
@@ -257,6 +258,7 @@ impl CronSingleton {
         self.clear_away(context, jobs);
         let Some(mark) = self.mark_of_this_reign(jobs.place) else { return Ok(()) };
         let minute = minute_of(&Local::now());
+        let (mark, _) = as_of(mark, minute);
         let begun = jobs.begun();
         let due = jobs.due(mark.minute, minute, MOST)?;
         let pending = mark.pending.iter().filter(|run| !begun(run)).cloned().chain(jobs.not_begun(&due)?).collect();
@@ -421,9 +423,25 @@ pub(crate) fn shown(minute: i64) -> String {
     time_of(&Local, minute).map_or_else(|| minute.to_string(), |at: DateTime<Local>| at.format("%Y-%m-%d %H:%M").to_string())
 }
 
+/// The mark, set back to this minute where this node's own clock was ahead when it was written, and has been set right since. And whether it
+/// was: until the minute that it names nothing would count as due.
+fn as_of(mark: Mark, minute: i64) -> (Mark, bool) {
+    // A settled minute may be so far ahead by the clock of another node.
+    if mark.minute - minute > APART + 1 { (Mark { minute, ..mark }, true) } else { (mark, false) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mark_of_a_clock_that_was_set_right_is_set_back() {
+        let mark = |minute| Mark { reign: 1, node: "a".into(), minute, closed: false, pending: vec![] };
+        for (minute, now, found) in [(100, 100, (100, false)), (116, 100, (116, false)), (117, 100, (100, true)), (220, 100, (100, true))] {
+            let (mark, stepped) = as_of(mark(minute), now);
+            assert_eq!((mark.minute, stepped), found, "{minute}");
+        }
+    }
 
     #[test]
     fn a_clock_that_is_ahead_and_one_that_is_wrong() {

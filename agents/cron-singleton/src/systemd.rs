@@ -8,9 +8,9 @@ use process::{Identity, own};
 
 /// What is asked for.
 const PROPERTIES: &str =
-    "--property=Id,LoadState,ActiveState,UnitFileState,WantedBy,RequiredBy,UpheldBy,Unit,Persistent,Result,ControlGroup";
-/// How long an answer may take.
-const ANSWER: Duration = Duration::from_secs(10);
+    "--property=Id,LoadState,ActiveState,UnitFileState,WantedBy,RequiredBy,UpheldBy,TriggeredBy,Unit,Persistent,Result,ControlGroup";
+/// How long an answer may take, where nobody knows better.
+pub(crate) const ANSWER: Duration = Duration::from_secs(10);
 /// Where systemd shows the processes of its units: with one hierarchy of control groups, and with several.
 const CONTROL_GROUPS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd"];
 
@@ -27,6 +27,8 @@ pub(crate) struct Unit {
     file: String,
     /// Units with which it is started.
     pulled_in_by: String,
+    /// Timers, paths and sockets that start it.
+    pub(crate) triggered_by: String,
     /// What a timer starts.
     pub(crate) starts: String,
     /// Whether a timer makes up for a run that came due while it was not active.
@@ -51,6 +53,7 @@ impl Unit {
                 active: value("ActiveState"),
                 file: value("UnitFileState"),
                 pulled_in_by: ["WantedBy", "RequiredBy", "UpheldBy"].map(value).concat(),
+                triggered_by: value("TriggeredBy"),
                 starts: value("Unit"),
                 persistent: value("Persistent") == "yes",
                 result: value("Result"),
@@ -87,15 +90,15 @@ fn processes_below(group: &Path) -> Vec<Identity> {
     own.chain(below.flat_map(|path| processes_below(&path))).collect()
 }
 
-/// What systemd knows of these units; those that it does not know are `not-found`.
+/// What systemd knows of these units; those that it does not know are `not-found`. At most for `limit`.
 ///
 /// # Errors
 /// When it does not answer.
-pub(crate) fn show(names: &[&str]) -> Result<Vec<Unit>, Failure> {
+pub(crate) fn show(names: &[&str], limit: Duration) -> Result<Vec<Unit>, Failure> {
     if names.is_empty() {
         return Ok(vec![]);
     }
-    systemctl("show", &[&[PROPERTIES], names].concat(), ANSWER).map(|text| Unit::all(&text))
+    systemctl("show", &[&[PROPERTIES], names].concat(), limit).map(|text| Unit::all(&text))
 }
 
 /// Starts units, and waits until they are, at most for `limit`.
@@ -137,6 +140,7 @@ mod tests {
         assert!(units[0].is_started_elsewhere() && units[0].persistent && units[0].starts == "a.service", "{units:?}");
         assert!(!units[1].is_started_elsewhere() && units[1].load == "not-found" && units[1].result == "exit-code", "{units:?}");
         assert_eq!(units[1].processes(), []);
+        assert_eq!(Unit::all("Id=b.service\nTriggeredBy=b.timer b.path\n")[0].triggered_by, "b.timer b.path");
         assert!(Unit::all("Id=c.timer\nUnitFileState=static\nWantedBy=timers.target\n")[0].is_started_elsewhere());
         assert_eq!(Unit::all(""), []);
     }

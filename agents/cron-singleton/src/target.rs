@@ -105,7 +105,8 @@ impl Target {
     pub(crate) fn write(&self, text: &str) -> Result<(), Failure> {
         match self {
             Self::File(path) => {
-                own::write(path, text.as_bytes(), 0o644).map_err(|e| Failure::permission(format!("{}: {e}", path.display())))
+                // cron reads it as root, and passwords may stand in it.
+                own::write(path, text.as_bytes(), 0o600).map_err(|e| Failure::permission(format!("{}: {e}", path.display())))
             }
             Self::User(user) => {
                 // Not where others may have put something of that name.

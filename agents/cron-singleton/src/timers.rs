@@ -10,10 +10,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chrono::Local;
 use ocf::{Context, Failure, Outcome, Status};
-use process::own;
+use process::{Identity, own};
 
 use crate::agent::{AFTERWARDS, CronSingleton};
-use crate::drain::Left;
+use crate::drain::{self, Left};
 use crate::mark::{Mark, Run};
 use crate::params::{Drain, is_timer};
 use crate::place::Place;
@@ -48,21 +48,27 @@ impl CronSingleton {
         let noted = place.units();
         let (noted, more): (Vec<String>, Vec<String>) = noted.into_iter().partition(|name| is_timer(name));
         let timers = self.params.timers.iter().filter(|name| is_timer(name)).cloned().chain(noted).collect::<BTreeSet<_>>();
-        let timers = systemd::show(&timers.iter().map(String::as_str).collect::<Vec<_>>())?;
+        // A systemd that is busy (it reads its files anew) answers later. A stop that fails costs the node.
         let limit = context.deadline.reserving(AFTERWARDS);
+        let timers = systemd::show(&timers.iter().map(String::as_str).collect::<Vec<_>>(), limit.left() / 2)?;
         systemd::stop(&names(&known(&timers)), limit.left())?;
         let started = timers.iter().map(|timer| timer.starts.clone()).filter(|name| !name.is_empty());
         let services: BTreeSet<String> = started.chain(more).collect();
         let services: Vec<&str> = services.iter().map(String::as_str).collect();
         let patient = self.params.drain == Drain::Wait;
         let until = Instant::now() + self.params.drain_timeout.min(limit.left() / 2);
-        let found = RefCell::new(systemd::show(&services)?);
+        let found = RefCell::new(systemd::show(&services, limit.left() / 2)?);
         let look = || {
-            let processes = |units: &[Unit]| units.iter().flat_map(Unit::processes).collect::<Vec<_>>();
+            // What `su -` or a scope has taken into another control group descends from them all the same.
+            let processes = |units: &[Unit]| {
+                let found: Vec<Identity> = units.iter().flat_map(Unit::processes).collect();
+                let Left { jobs, wrappers } = drain::processes("", &found, &BTreeSet::new());
+                [wrappers, jobs].concat()
+            };
             let mut jobs = processes(&found.borrow());
             // Between two commands of a service there is a moment without a process.
             while jobs.is_empty() && patient && Instant::now() < until {
-                let Ok(now) = systemd::show(&services) else { break };
+                let Ok(now) = systemd::show(&services, systemd::ANSWER) else { break };
                 let goes_on = now.iter().any(Unit::is_changing);
                 jobs = processes(&now);
                 *found.borrow_mut() = now;
@@ -89,7 +95,12 @@ impl CronSingleton {
         let timers = self.timers()?;
         let (active, idle): (Vec<&Unit>, Vec<&Unit>) = timers.iter().partition(|timer| timer.active == "active");
         match (open, active.first(), idle.first()) {
-            (false, None, _) => return self.absent(context),
+            (false, None, _) => {
+                if context.environment.is_probe() {
+                    self.nothing_is_left()?;
+                }
+                return self.absent(context);
+            }
             (false, Some(timer), _) => {
                 return Err(Failure::generic(format!("{} is active, and its jobs may not run here: restart this resource", timer.name)));
             }
@@ -113,6 +124,19 @@ impl CronSingleton {
         Ok(Status::Running)
     }
 
+    /// Whether a stop that was killed, or that failed, has left a service: nothing may start elsewhere then.
+    fn nothing_is_left(&self) -> Outcome {
+        let noted = self.place.as_ref().map(Place::units).unwrap_or_default();
+        let noted = systemd::show(&noted.iter().map(String::as_str).collect::<Vec<_>>(), systemd::ANSWER)?;
+        match noted.iter().find(|unit| !unit.processes().is_empty()) {
+            None => Ok(()),
+            Some(unit) => Err(Failure::generic(format!(
+                "{} has processes, and its jobs may not run here: restart this resource",
+                unit.name
+            ))),
+        }
+    }
+
     /// What must be right before the timers may run here. Returns them and what they start.
     pub(crate) fn check_timers(&self) -> Result<(Vec<Unit>, Vec<Unit>), Failure> {
         self.place()?;
@@ -129,13 +153,23 @@ impl CronSingleton {
                 "{name} is started by every boot of this node, whatever the cluster says: systemctl disable {name}; a link to it in a .wants directory counts as well"
             )));
         }
+        let others: Vec<&str> = services
+            .iter()
+            .flat_map(|service| service.triggered_by.split_whitespace())
+            .filter(|name| !timers.iter().any(|timer| timer.name == *name))
+            .collect();
+        if let Some(Unit { name, .. }) = systemd::show(&others, systemd::ANSWER)?.iter().find(|unit| unit.is_started_elsewhere()) {
+            return Err(Failure::installed(format!(
+                "{name} starts a service of these timers on every node, whatever the cluster says: systemctl disable --now {name}"
+            )));
+        }
         Ok((timers, services))
     }
 
     /// The timers as systemd has them. A name that is none cannot have been started.
     fn timers(&self) -> Result<Vec<Unit>, Failure> {
         let names: Vec<&str> = self.params.timers.iter().map(String::as_str).filter(|name| is_timer(name)).collect();
-        systemd::show(&names)
+        systemd::show(&names, systemd::ANSWER)
     }
 
     /// Before the timers start: lets systemd take up where the last node stopped.
@@ -213,15 +247,16 @@ fn names(units: &[Unit]) -> Vec<&str> {
     units.iter().map(|unit| unit.name.as_str()).collect()
 }
 
-/// Without those that are not installed on this node: systemd refuses to stop them.
+/// Without those that do not run and that systemd refuses to stop: it does not know them, or cannot read their files.
 fn known(units: &[Unit]) -> Vec<Unit> {
-    units.iter().filter(|unit| unit.load != "not-found" || unit.active != "inactive").cloned().collect()
+    let refused = |unit: &Unit| ["not-found", "bad-setting", "error"].contains(&unit.load.as_str()) && unit.active == "inactive";
+    units.iter().filter(|unit| !refused(unit)).cloned().collect()
 }
 
 /// What the timers start.
 fn services(timers: &[Unit]) -> Result<Vec<Unit>, Failure> {
     let names: Vec<&str> = timers.iter().map(|timer| timer.starts.as_str()).filter(|name| !name.is_empty()).collect();
-    systemd::show(&names)
+    systemd::show(&names, systemd::ANSWER)
 }
 
 fn stamp_file(timer: &str) -> PathBuf {
@@ -251,6 +286,21 @@ fn set_stamp(timer: &str, minute: i64) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A typing error in a unit had its node fenced: systemd refuses to stop what it cannot read.
+    #[test]
+    fn what_systemd_refuses_to_stop_is_left_out_where_it_does_not_run() {
+        let unit = |load: &str, active: &str| {
+            let mut unit = Unit::default();
+            (unit.load, unit.active) = (load.into(), active.into());
+            unit
+        };
+        for load in ["not-found", "bad-setting", "error"] {
+            assert!(known(&[unit(load, "inactive")]).is_empty(), "{load}");
+            assert_eq!(known(&[unit(load, "active")]).len(), 1, "{load}");
+        }
+        assert_eq!(known(&[unit("loaded", "inactive")]).len(), 1);
+    }
 
     #[test]
     fn names_of_timers() {

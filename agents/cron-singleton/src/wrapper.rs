@@ -93,7 +93,7 @@ impl Request {
         let resource = variable(RESOURCE).ok_or_else(|| format!("write {RESOURCE}=RESOURCE into the crontab, above the jobs"))?;
         // In a crontab that stands on all nodes nobody has named the jobs.
         let job = variable(JOB).filter(|job| !job.is_empty()).unwrap_or_else(|| identity_of_command(command));
-        if !job.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+        if !is_name(&job) {
             return Err(format!("{JOB}={job:?} is no name of a job: letters, digits and dashes only"));
         }
         let shell = variable(SHELL).filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into());
@@ -311,7 +311,7 @@ impl<'a> Registered<'a> {
 
     /// Takes the run; `false` when it was taken before. In a file before anything runs: whenever we die, it does not run twice.
     fn claim(&self) -> Result<bool, String> {
-        claim(&claims::file_of(&self.directory, &self.running.job), self.running.minute).map_err(|e| not_run(&e, &self.request.resource))
+        claim(&claims::file_of(&self.directory, &self.running.job), self.running.minute, self.running.late).map_err(|e| not_run(&e, &self.request.resource))
     }
 
     fn skip(&self, why: &str, now: &dyn Fn() -> i64) -> i32 {

@@ -87,7 +87,7 @@ impl ResourceAgent for MySql {
     fn monitor(&self, context: &Context) -> Result<Status, Failure> {
         let probes = context.environment.is_probe();
         if let Some(rejoining) = self.rejoining().filter(|rejoining| rejoining.worker.is_alive() || !probes) {
-            return self.rejoin_status(rejoining);
+            return rejoining.status();
         }
         // A monitor must answer while another action works.
         let lock = self.lock_now();
@@ -104,7 +104,7 @@ impl ResourceAgent for MySql {
         Notes::of(self).monitored::<Record>(context, promoted, &answer);
         match answer? {
             Status::Degraded(_) if may_begin && self.rejoin_if_due(context)? => {
-                self.rejoining().map_or(Ok(Status::Running), |rejoining| self.rejoin_status(rejoining))
+                self.rejoining().map_or(Ok(Status::Running), |rejoining| rejoining.status())
             }
             Status::Degraded(why) => {
                 Ok(Status::Degraded(match self.not_rejoined(None).filter(|_| self.state_file.load().errant().is_some()) {
@@ -127,7 +127,7 @@ impl ocf::Promotable for MySql {
     fn promote(&self, context: &Context) -> Outcome {
         let _lock = self.lock(context, &self.state_file)?;
         if self.rejoining().is_some() {
-            return Err(Failure::generic("not promoted: another server's data are being copied here; wait until that is done"));
+            return Err(Failure::generic("not promoted: its data are being replaced or taken back; wait until that is done (systole status --live)"));
         }
         let peers = Peers::read(&context.environment);
         let outcome = self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.promote(peers));
@@ -138,7 +138,7 @@ impl ocf::Promotable for MySql {
     fn demote(&self, context: &Context) -> Outcome {
         let _lock = self.lock(context, &self.state_file)?;
         if self.rejoining().is_some() {
-            context.log.notice("nothing to demote: the primary's data are being copied here");
+            context.log.notice("nothing to demote: the data here are being replaced or taken back");
             return Ok(());
         }
         let peers = Peers::read(&context.environment);

@@ -262,6 +262,8 @@ impl MySql {
         let done = process::run(&program, &[CHECK, host, &self.params.datadir.display().to_string()], limits::CHECKING)
             .map_err(|e| Failure::generic(format!("no copy of {primary}'s data: {e}; nothing was changed")))?;
         if done.status.success() {
+            let announced = announced_in(&done.stdout);
+            self.change_rejoining(|rejoining| Rejoining { announced, ..rejoining });
             return Ok(());
         }
         let last = done.stderr.lines().rfind(|l| !l.trim().is_empty()).unwrap_or_default();
@@ -404,6 +406,11 @@ impl MySql {
     }
 }
 
+/// How many bytes a program says that it will copy: its last line, when that is a number of KiB.
+fn announced_in(said: &str) -> Option<u64> {
+    said.lines().last()?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// Who copies before `me`, if anybody does. `mine` is what this node has published: one that copies already goes before all that want to, and
 /// of two that are at the same point, the first by name.
 fn goes_before<'a>(me: &str, mine: Turn, told: &'a BTreeMap<String, String>) -> Option<&'a str> {
@@ -514,6 +521,15 @@ mod tests {
         assert_eq!(position_in("binlog.000002\t1234\t0-1-7,1-2-9\n").as_deref(), Some("0-1-7,1-2-9"));
         assert_eq!(position_in("binlog.000002\t1234\t\n").as_deref(), Some(""));
         assert_eq!(position_in("binlog.000002\t1234\n"), None);
+    }
+
+    #[test]
+    fn a_program_may_say_how_much_it_copies() {
+        assert_eq!(announced_in("1843200\n"), Some(1_887_436_800));
+        assert_eq!(announced_in("a banner\n 4 \n"), Some(4096));
+        for said in ["", "fine\n", "4 KiB\n", "-4\n", "18446744073709551615\n"] {
+            assert_eq!(announced_in(said), None, "{said}");
+        }
     }
 
     #[test]

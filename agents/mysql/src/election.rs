@@ -555,7 +555,7 @@ fn nobody_has_data(q: &Question<'_>, heard: &Heard<'_>) -> Verdict {
     let missing = q.servers.map_or(heard.len(), |n| n.max(heard.len())) - spoke;
     if missing > 0 {
         return Verdict::Refuse(format!(
-            "{} is empty and {missing} of the servers did not say whether they hold data: start them, or decide with: {}",
+            "{} is empty and {missing} of the servers did not say whether they hold data: start them (crm_mon -1), set clone-max if there are fewer servers than nodes, or decide with: {}",
             q.me, q.decide
         ));
     }
@@ -740,7 +740,7 @@ impl Election<'_> {
             }
         }
         let primary = match primary {
-            None => format!("the last primary {} was not heard", record.node),
+            None => format!("the last primary {}, whose disk alone would do, was not heard", record.node),
             Some(p) if p.kept => format!("the last primary {} has less than it had when it was recorded", record.node),
             Some(_) => format!("the last primary {} may have lost transactions in its crash", record.node),
         };

@@ -32,6 +32,7 @@ mod taking_back;
 mod validate;
 
 pub use agent::MySql;
+pub use engine::at_fault_points;
 
 /// The agent with everything it implements.
 pub fn agent() -> ocf::Agent<MySql> {

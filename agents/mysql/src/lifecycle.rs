@@ -41,7 +41,7 @@ impl MySql {
         }
         self.check_node()?;
         if self.rejoining().is_some_and(|rejoining| rejoining.worker.is_alive()) {
-            context.log.notice("the primary's data are being copied here already");
+            context.log.notice("the data here are being replaced or taken back already");
             return Ok(None);
         }
         self.end_rejoin()?;

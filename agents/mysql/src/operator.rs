@@ -2,6 +2,7 @@
 
 mod here;
 mod practice;
+mod progress;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::params::{ALL, Params};
 use crate::record::{Durability, Record};
 
 pub use here::{Here, OnlyHere, Writing};
+pub(crate) use progress::Progress;
 
 /// How the monitor of a primary begins that nobody acknowledges.
 const WRITES_WAIT: &str = "writes wait: ";

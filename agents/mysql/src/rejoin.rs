@@ -17,6 +17,7 @@ use crate::copy::cannot_keep;
 use crate::election;
 use crate::engine::Local;
 use crate::limits;
+use crate::operator::Progress;
 use crate::protocol::Instance;
 use crate::record::Record;
 use crate::server::Server;
@@ -60,6 +61,9 @@ pub(crate) struct Rejoining {
     /// What is being done, where it is no copy.
     #[serde(default)]
     pub(crate) doing: Option<String>,
+    /// How many bytes the program has said that it copies.
+    #[serde(default)]
+    pub(crate) announced: Option<u64>,
     /// Why it came to its end without success, and under a record of which epoch.
     #[serde(default)]
     pub(crate) refused: Option<(String, u64)>,
@@ -72,6 +76,47 @@ fn first_of_rewind(primary: &str) -> String {
         "it does not follow: it has transactions that {primary} does not have, and taking them back is tried first; its log and systole diverged \
          say what came of it"
     )
+}
+
+impl Rejoining {
+    /// Whether data are being copied at this moment.
+    pub(crate) fn copies(&self) -> bool {
+        self.doing.is_none() && self.after.is_none() && self.next.is_none()
+    }
+
+    /// What a monitor says of it.
+    pub(crate) fn status(&self) -> Result<Status, Failure> {
+        if self.worker.is_alive() {
+            return Ok(Status::Degraded(self.told(true, process::since_boot(), None)));
+        }
+        let broken_off = || self.told(false, process::since_boot(), None);
+        Err(Failure::generic(self.failure.clone().unwrap_or_else(broken_off)))
+    }
+
+    /// What is said of it: by a monitor, which does not know how far it is, and by the operator's command.
+    pub(crate) fn told(&self, is_alive: bool, now: Duration, progress: Option<Progress>) -> String {
+        let Self { primary, since, failure, failures, next, after, doing, .. } = self;
+        let of_rewind = doing.is_some();
+        if !is_alive {
+            let what = if of_rewind { format!("taking back what {primary} does not have") } else { format!("the copy of {primary}'s data") };
+            return format!("{what} was broken off; it is begun anew");
+        }
+        match (failure, next, doing, after, progress) {
+            (Some(why), Some(next), ..) => {
+                let minutes = next.saturating_sub(now).as_secs().div_ceil(60);
+                let what = if of_rewind { "to make this server follow".to_owned() } else { format!("the copy of {primary}'s data") };
+                format!("{what} failed {failures} times: {why}; next attempt in {minutes} min")
+            }
+            (_, _, Some(doing), ..) => doing.clone(),
+            (_, _, None, Some(other), _) => format!("the data of {primary} are copied here after those on {other}: one copy at a time"),
+            (.., Some(progress)) => {
+                let seconds = now.saturating_sub(*since).as_secs();
+                format!("the data of {primary} are being copied here, for {seconds} s so far: {}", progress.print())
+            }
+            // Pacemaker shows the first of a monitor's reasons for as long as it lasts: this one has to stay true.
+            _ => format!("the data of {primary} are being copied here; systole status --live says how far, and what goes wrong"),
+        }
+    }
 }
 
 impl MySql {
@@ -127,6 +172,7 @@ impl MySql {
             next: None,
             after: None,
             doing: self.params.rejoin.takes_back().then(|| first_of_rewind(primary)),
+            announced: None,
             refused: None,
         };
         let work = || {
@@ -140,7 +186,7 @@ impl MySql {
         process::detach(|worker| self.remember_rejoining(&begun(worker)), work)
             .map_err(|e| Failure::generic(format!("the copy of {primary}'s data cannot be begun: {e}")))?;
         if !self.params.rejoin.takes_back() {
-            context.log.notice(format!("copying {primary}'s data; this instance is of no use until that is done"));
+            context.log.notice(format!("copying {primary}'s data; this instance neither follows nor can be promoted until that is done"));
         }
         Ok(())
     }
@@ -212,27 +258,6 @@ impl MySql {
         self.end_turn();
         self.forget_rejoining();
         Ok(())
-    }
-
-    /// What a monitor says of it.
-    pub(crate) fn rejoin_status(&self, rejoining: Rejoining) -> Result<Status, Failure> {
-        let Rejoining { worker, primary, since, failure, failures, next, after, doing, refused: _ } = rejoining;
-        if !worker.is_alive() {
-            let what =
-                if doing.is_some() { format!("taking back what {primary} does not have") } else { format!("the copy of {primary}'s data") };
-            return Err(Failure::generic(failure.unwrap_or_else(|| format!("{what} was broken off; it is begun anew"))));
-        }
-        let now = process::since_boot();
-        Ok(Status::Degraded(match (failure, next, doing, after) {
-            (Some(why), Some(next), doing, _) => {
-                let minutes = next.saturating_sub(now).as_secs().div_ceil(60);
-                let what = if doing.is_some() { "to make this server follow".to_owned() } else { format!("the copy of {primary}'s data") };
-                format!("{what} failed {failures} times: {why}; next attempt in {minutes} min")
-            }
-            (_, _, Some(doing), _) => doing,
-            (_, _, None, Some(other)) => format!("the data of {primary} are copied here after those on {other}: one copy at a time"),
-            _ => format!("the data of {primary} are being copied here, for {} s so far", now.saturating_sub(since).as_secs()),
-        }))
     }
 
     /// What was refused may be tried again: an operator has changed the parameters.
@@ -372,6 +397,44 @@ fn pause_after(failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of_lxc1() -> Rejoining {
+        Rejoining {
+            worker: Identity::own().unwrap(),
+            primary: "lxc1".to_owned(),
+            since: Duration::from_secs(100),
+            failure: None,
+            failures: 0,
+            next: None,
+            after: None,
+            doing: None,
+            announced: None,
+            refused: None,
+        }
+    }
+
+    /// Pacemaker has shown "for 0 s so far" for hours.
+    #[test]
+    fn what_a_monitor_says_first_of_a_copy_stays_true_and_the_command_says_how_far_it_is() {
+        let (rejoining, at) = (of_lxc1(), Duration::from_secs(195));
+        let first = rejoining.told(true, at, None);
+        assert_eq!(first, rejoining.told(true, Duration::from_secs(9000), None));
+        assert!(first.contains("systole status --live") && first.len() < 110, "{first}");
+        let progress = Progress { here: 2150 << 20, whole: Some(5000 << 20) };
+        let told = rejoining.told(true, at, Some(progress));
+        assert_eq!(told, "the data of lxc1 are being copied here, for 95 s so far: 43 %, 2150 of 5000 MB");
+    }
+
+    #[test]
+    fn what_failed_waits_or_was_broken_off_is_said_before_how_far_it_is() {
+        let at = Duration::from_secs(195);
+        let failed = Rejoining { failure: Some("no room".to_owned()), failures: 3, next: Some(Duration::from_secs(300)), ..of_lxc1() };
+        assert_eq!(failed.told(true, at, None), "the copy of lxc1's data failed 3 times: no room; next attempt in 2 min");
+        let waits = Rejoining { after: Some("lxc3".to_owned()), ..of_lxc1() };
+        assert_eq!(waits.told(true, at, None), "the data of lxc1 are copied here after those on lxc3: one copy at a time");
+        assert!(!failed.copies() && !waits.copies() && of_lxc1().copies());
+        assert_eq!(of_lxc1().told(false, at, None), "the copy of lxc1's data was broken off; it is begun anew");
+    }
 
     #[test]
     fn the_pause_grows_up_to_an_hour() {

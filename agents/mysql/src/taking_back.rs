@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::agent::MySql;
 use crate::dialect::Row;
 use crate::election;
-use crate::engine::Local;
+use crate::engine::{Local, fault_point};
 use crate::gtid::{Flavour, Gtids};
 use crate::limits;
 use crate::record::Record;
@@ -76,12 +76,6 @@ impl From<Refusal> for Halt {
 impl Halt {
     fn refused(why: impl Into<String>) -> Self {
         Self::Refused(why.into())
-    }
-}
-
-fn milestone(step: &str) {
-    if cfg!(feature = "fault-points") {
-        crate::engine::fault_point(step);
     }
 }
 
@@ -230,7 +224,7 @@ impl MySql {
         };
         server.run_all(server.dialect().let_administrators_write(false))?;
         server = self.renamed(context, server, &rewind)?;
-        milestone("rewind-renamed");
+        fault_point("rewind-renamed");
         self.prove(context, server, &rewind)
     }
 
@@ -267,14 +261,14 @@ impl MySql {
             // Where the connection broke, it is tried again over another.
             Err(halt) => return Err(self.abandon(server, halt)),
         };
-        milestone("rewind-noted");
+        fault_point("rewind-noted");
         let rewind = match self.carry_out(context, server, &plan, &common, rewind) {
             Ok(rewind) => rewind,
             Err(halt) => return Err(self.unless_committed(server, halt)),
         };
-        milestone("rewind-committed");
+        fault_point("rewind-committed");
         self.finish(server, &common, &rewind.gtids)?;
-        milestone("rewind-finished");
+        fault_point("rewind-finished");
         Ok(rewind)
     }
 
@@ -332,7 +326,7 @@ impl MySql {
         }
         let rewind = Rewind { touched, ..rewind };
         self.write_rewind(&rewind)?;
-        milestone("rewind-prepared");
+        fault_point("rewind-prepared");
         nobody_wrote_besides(server, common, &rewind.gtids)?;
         rewind::take_back(&mut Administrator(server), plan, common)?;
         Ok(rewind)
@@ -384,7 +378,7 @@ impl MySql {
         // Under a later record only, and that comes when it asks for one.
         state.memory.start_over(Some(record.stamp()));
         self.act_by(Local::over(self, context, server), context, &self.rules(context), state, |i| i.follow_unproven(&record))?;
-        milestone("rewind-follows");
+        fault_point("rewind-follows");
         self.tell_doing(
             context,
             format!("{} transactions are taken back; comparing their rows with those on {}", rewind.gtids.len(), record.node),

@@ -193,10 +193,21 @@ fn best<'a>(q: &Question<'a>, among: impl Fn(&Position) -> bool) -> Option<(&'a 
         .iter()
         .filter(|(_, p)| p.unfit.is_none() && among(p))
         .max_by(|(a, x), (b, y)| {
-            let rank = |p: &Position| (p.has_keys, p.offset);
+            let rank = |p: &Position| (p.has_keys, held(q, p));
             rank(x).cmp(&rank(y)).then(y.priority.cmp(&x.priority)).then((*a == q.me).cmp(&(*b == q.me))).then(b.cmp(a))
         })
         .map(|(node, position)| (node.as_str(), position))
+}
+
+/// How much of the recorded history a server holds. What one has added by itself after it left that (it expires keys, it pings) is nobody's
+/// write, and counts for nothing. Where it was left, whoever left it last knows best.
+fn held(q: &Question<'_>, p: &Position) -> u64 {
+    let Some(history) = q.record.and_then(|r| r.history.as_ref()).filter(|history| **history != p.history) else { return p.offset };
+    let left = |other: &Position| {
+        let (id, first_other) = other.before.as_ref()?;
+        (other.history == p.history && id == history).then(|| first_other.saturating_sub(1))
+    };
+    q.positions.values().filter_map(left).max().map_or(p.offset, |end| p.offset.min(end))
 }
 
 fn choose(q: &Question<'_>, node: &str, reason: String) -> Verdict {
@@ -274,7 +285,7 @@ fn nobody_has_data(q: &Question<'_>) -> Verdict {
     let missing = q.servers.map_or(silent, |n| n.saturating_sub(q.positions.len()) + silent);
     if missing > 0 {
         return Verdict::Refuse(format!(
-            "{} is empty and {missing} of the servers did not say whether they hold data: start them, or decide with: {}",
+            "{} is empty and {missing} of the servers did not say whether they hold data: start them (crm_mon -1), set clone-max if there are fewer servers than nodes, or decide with: {}",
             q.me, q.decide
         ));
     }
@@ -292,7 +303,7 @@ fn successor(q: &Question<'_>, record: &Record, history: &str) -> Verdict {
     let recorded = q.positions.get(&record.node);
     if let Some(p) = recorded.filter(|p| p.complete && p.unfit.is_none()) {
         // A planned move, or a demotion in between: the old primary holds everything. Equal offsets go on.
-        return match best(q, |x| same(x) && x.offset >= p.offset && (x.has_keys || !p.has_keys)) {
+        return match best(q, |x| same(x) && held(q, x) >= held(q, p) && (x.has_keys || !p.has_keys)) {
             Some((node, _)) => choose(q, node, format!("{node} holds all {} bytes of the old primary {}", p.offset, record.node)),
             None => choose(q, &record.node, format!("nobody but {} holds all its data ({} bytes)", record.node, p.offset)),
         };
@@ -361,11 +372,12 @@ fn unrecorded_history<'a>(q: &'a Question<'_>, record: &Record, history: &str) -
 /// The holders whose silence matters: `None` when enough have been heard, or nothing was promised. Heard is who has
 /// followed without a restart: what a disk had may be less than what was confirmed.
 fn silent_confirmations(q: &Question<'_>, record: &Record, current: impl Fn(&Position) -> bool) -> Option<String> {
-    let k = q.confirmations?;
+    let k = q.confirmations.filter(|k| *k > 0)?;
     // Who may never be promoted is heard all the same.
     let heard = |node: &String| q.positions.get(node).filter(|p| matches!(p.unfit, None | Some(Unfit::Never)));
-    // Everybody restarted and everybody is here: nobody can come who has more.
-    if record.holders.iter().all(|node| heard(node).is_some()) {
+    // Everybody restarted and everybody is here: nobody can come who has more. One that followed and cannot be compared any more (promotions
+    // that were not recorded) may hold what nobody else does.
+    if record.holders.iter().all(|node| heard(node).is_some_and(|p| !p.live || current(p) || p.is_part_of(record))) {
         return None;
     }
     let active = record.holders.iter().filter(|node| **node != record.node);
@@ -391,10 +403,10 @@ fn left_behind(q: &Question<'_>, record: &Record, winner: &str) -> Option<Verdic
 
 /// With durability=quorum, a holder that is not elected (its priority is 0, or it holds no keys) may have confirmed what the winner lacks.
 fn confirmed_elsewhere(q: &Question<'_>, record: &Record, current: impl Fn(&Position) -> bool, winner: &Position) -> Option<Verdict> {
-    let k = q.confirmations?;
+    let k = q.confirmations.filter(|k| *k > 0)?;
     // What a disk had says how far its server had come, where it can be compared; a winner from an append-only file is the primary with all.
     let comparable = winner.is_part_of(record) || current(winner);
-    let more = |p: &Position| current(p) && (comparable && p.offset > winner.offset || p.live && !current(winner));
+    let more = |p: &Position| current(p) && (comparable && held(q, p) > held(q, winner) || p.live && !current(winner));
     let never = |p: &Position| matches!(p.unfit, None | Some(Unfit::Never)) && more(p);
     let ahead: Vec<&str> = record
         .holders

@@ -68,6 +68,40 @@ fn short(verdict: &Verdict) -> String {
     }
 }
 
+/// A history of its own, which a server began from the recorded one at that offset.
+fn left(id: &str, at_offset: u64, offset: u64) -> Position {
+    Position { history: id.into(), before: Some((H.into(), at_offset)), ..at(offset) }
+}
+
+/// REPLICAOF NO ONE by hand: it expires keys by itself, and its offset moves.
+#[test]
+fn what_a_server_wrote_to_itself_is_no_part_of_the_history() {
+    let r = record(&["a", "b", "c"]);
+    let by_hand = [("b", at(9)), ("c", left("own", 7, 50))];
+    for k in [None, Some(1)] {
+        assert_eq!(short(&ask("b", Some(&r), &by_hand, k)), "+", "{k:?}");
+        assert_eq!(short(&ask("c", Some(&r), &by_hand, k)), "b", "{k:?}");
+    }
+    // Whoever followed it holds no more of the recorded one than it does.
+    let beside = [("b", at(9)), ("c", left("own", 7, 50)), ("a", Position { history: "own".into(), ..at(50) })];
+    assert_eq!(short(&ask("b", Some(&r), &beside, None)), "+");
+    // A promotion that was killed before its record.
+    assert_eq!(short(&ask("b", Some(&r), &[("b", left("half", 11, 12)), ("c", at(9))], Some(1))), "+");
+}
+
+/// Two promotions that could not be recorded: it followed to the end, and cannot be compared any more.
+#[test]
+fn one_that_followed_and_cannot_be_compared_is_not_passed_over() {
+    let lost = Position { history: "h3".into(), before: Some(("h2".into(), 12)), ..at(11) };
+    let verdict = ask("b", Some(&record(&["a", "b", "c"])), &[("a", incomparable("x")), ("b", lost), ("c", at(8))], Some(1));
+    assert!(short(&verdict).contains("may be on b"), "{verdict:?}");
+}
+
+#[test]
+fn one_server_alone_confirms_nothing_and_is_promoted_again() {
+    assert_eq!(short(&ask("a", Some(&record(&["a"])), &[("a", restarted(5))], Some(0))), "+");
+}
+
 #[test]
 fn the_table_of_elections() {
     let r = record(&["a", "b", "c"]);

@@ -192,7 +192,9 @@ impl Redis {
             promotable::end_server(&context.log, &process, grace);
             promotable::unless_gone(context, [&process])?;
         }
-        self.forget_server(context, &[&self.params.socket, &self.params.pidfile], &self.state_file, &State::default());
+        // What was published of it: a start takes that back.
+        let stopped = State { published: self.state_file.load().published, ..State::default() };
+        self.forget_server(context, &[&self.params.socket, &self.params.pidfile], &self.state_file, &stopped);
         Ok(())
     }
 

@@ -72,6 +72,8 @@ pub(crate) struct Observation {
     pub(crate) info: Info,
     /// How many replicas have to be attached before it takes writes as a primary, `GATE_CLOSED` when it takes none.
     pub(crate) gate: u32,
+    /// Within how many seconds a replica has to have reported to count as attached.
+    pub(crate) lag: u32,
     /// What somebody has to mend although it answers.
     pub(crate) complaint: Option<String>,
 }
@@ -179,12 +181,19 @@ impl Server {
     pub(crate) fn observe_by(&mut self, until: Instant) -> Result<Observation, Fault> {
         let what = "INFO, CONFIG GET";
         let info = ["INFO", "server", "persistence", "replication", "keyspace"];
-        let replies = self.exchange(what, &[&info, &["CONFIG", "GET", "min-replicas-to-write"]], until)?;
-        let [Reply::Text(text), Reply::List(gate)] = &replies[..] else { return Err(not_understood(what)) };
+        let replies = self.exchange(what, &[&info, &["CONFIG", "GET", "min-replicas-*"]], until)?;
+        let [Reply::Text(text), Reply::List(settings)] = &replies[..] else { return Err(not_understood(what)) };
         let info = Info::parse(text).ok_or_else(|| not_understood(what))?;
-        // What cannot be read counts as closed: the server was asked for a number.
-        let gate = gate.get(1).and_then(|n| if let Reply::Text(n) = n { n.parse().ok() } else { None }).unwrap_or(GATE_CLOSED);
-        Ok(Observation { info, gate, complaint: self.detour.clone() })
+        let setting = |name: &str| {
+            settings.chunks_exact(2).find_map(|pair| match pair {
+                [Reply::Text(found), Reply::Text(value)] if found == name => value.parse::<u32>().ok(),
+                _ => None,
+            })
+        };
+        let lag = setting("min-replicas-max-lag");
+        // A lag of 0 switches the whole check off. What cannot be read counts as closed: the server was asked for a number.
+        let gate = if lag == Some(0) { 0 } else { setting("min-replicas-to-write").unwrap_or(GATE_CLOSED) };
+        Ok(Observation { info, gate, lag: lag.unwrap_or_default(), complaint: self.detour.clone() })
     }
 
     /// The same, within the limit of each exchange.

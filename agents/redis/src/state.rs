@@ -16,7 +16,9 @@ use pacemaker::Score;
 use process::Identity;
 use serde::{Deserialize, Serialize};
 
+use crate::info::Info;
 use crate::record::Record;
+use crate::server::NOBODY;
 
 /// The memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -107,6 +109,16 @@ pub(crate) enum Link {
         /// Whom it follows if the promotion does not come.
         followed: Option<String>,
     },
+}
+
+impl State {
+    /// The server was made another's replica by somebody: what it holds is the other's now, and no longer all that was written here. One that
+    /// follows nobody is in the middle of a demotion of ours.
+    pub(crate) fn holds_what_is_others(&mut self, info: &Info) {
+        if info.primary.as_ref().is_some_and(|(host, port)| (host.as_str(), *port) != NOBODY) {
+            self.of_process(|process| process.reigned = None);
+        }
+    }
 }
 
 impl Link {

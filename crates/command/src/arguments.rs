@@ -174,6 +174,16 @@ pub(crate) enum Command {
         #[arg(long, value_name = "SEC", default_value_t = 86_400)]
         wait: u64,
     },
+    /// Says how far a replica is that takes back what the primary does not have, until it follows or has refused
+    Rewind {
+        /// The database
+        name: String,
+        /// The replica; without it the one that says that it has diverged
+        node: Option<String>,
+        /// Wait so many seconds at most for it, which goes on then
+        #[arg(long, value_name = "SEC", default_value_t = 3600)]
+        wait: u64,
+    },
     /// Answers what the command on another node asks of this one
     #[command(hide = true)]
     Here {

@@ -1,6 +1,7 @@
 //! Making a replica a copy of the primary anew, before anything is done: whether it may be, and how far it is. Pure.
 
 use crate::picture::{Condition, Database, Kind, Member, PROMOTED, Picture};
+use crate::rejoining::Said;
 use crate::why::obstacles;
 
 /// What is to be replaced, and by whose data.
@@ -40,13 +41,69 @@ pub(crate) fn plan(picture: &Picture, database: &Database, node: Option<&str>, f
             return Err(format!("{why}; with --force it is done all the same"));
         }
     }
-    Ok(Plan {
+    Ok(plan_of(database, member, primary))
+}
+
+/// The replica that takes back what the primary does not have, or will.
+pub(crate) fn to_take_back(database: &Database, node: Option<&str>) -> Result<Plan, String> {
+    if database.kind == Kind::Redis {
+        return Err("a replica of Redis or Valkey takes nothing back: it gets a whole copy by itself whenever it needs one".to_owned());
+    }
+    let member = match node {
+        Some(node) => database.member(node)?,
+        None => diverged(database)?,
+    };
+    let promoted = database.promoted();
+    let [primary] = promoted.as_slice() else {
+        return Err(format!("there is no one primary to follow: systole why {}", database.name));
+    };
+    if member.node == primary.node {
+        return Err(format!("{} is the primary, whom the others follow", member.node));
+    }
+    if !database.parameters.get("rejoin").is_some_and(|rejoin| rejoin.contains("rewind")) {
+        return Err(format!(
+            "rejoin=rewind is not set, without which the agent takes nothing back: crm_resource --resource {} --set-parameter rejoin \
+             --parameter-value rewind",
+            database.name
+        ));
+    }
+    Ok(plan_of(database, member, primary))
+}
+
+fn plan_of(database: &Database, member: &Member, primary: &Member) -> Plan {
+    Plan {
         resource: database.name.clone(),
         clone: database.clone.clone(),
         node: member.node.clone(),
         primary: primary.node.clone(),
         under_way: is_under_way(member),
-    })
+    }
+}
+
+/// What is to be said of a server that is made to follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// It is a good replica again.
+    Done,
+    /// It stays as it is, for this reason.
+    Refused(String),
+    /// So far it is.
+    Says(String),
+}
+
+/// How far it is, by what its node says, and where that says nothing by what Pacemaker has heard first.
+pub(crate) fn step(database: &Database, node: &str, said: Option<&Said>) -> Step {
+    // Who cannot be asked has not said that it is whole.
+    let unfinished = said.is_none_or(|said| said.unfinished || said.told.is_some());
+    if is_done(database, node, unfinished) {
+        return Step::Done;
+    }
+    let said = said.cloned().unwrap_or_default();
+    match (said.told, said.refused) {
+        (Some(how_far), _) => Step::Says(how_far),
+        (None, Some(why)) => Step::Refused(why),
+        (None, None) => Step::Says(database.member(node).map_or_else(|why| why, progress)),
+    }
 }
 
 /// The replica whose agent says that it has to be made anew, if it is one.
@@ -113,7 +170,7 @@ fn is_under_way(member: &Member) -> bool {
 }
 
 /// What is said of a replica that is made anew.
-pub(crate) fn progress(member: &Member) -> String {
+fn progress(member: &Member) -> String {
     match &member.condition {
         _ if !member.runs() => "the instance does not run".to_owned(),
         Condition::Degraded(why) | Condition::Failed(why) | Condition::Stopped(why) | Condition::Unseen(why) => why.clone(),
@@ -122,7 +179,7 @@ pub(crate) fn progress(member: &Member) -> String {
 }
 
 /// Whether it is a good replica again. `unfinished`: the node says that its copy is not whole.
-pub(crate) fn is_done(database: &Database, node: &str, unfinished: bool) -> bool {
+fn is_done(database: &Database, node: &str, unfinished: bool) -> bool {
     let member = database.members.iter().find(|member| member.node == node);
     let good = |member: &Member| {
         member.runs() && member.condition == Condition::Fine && (member.acknowledges == Some(true) || database.needed().is_none())
@@ -191,5 +248,37 @@ mod tests {
         let database = picture.database("mysql").unwrap();
         assert!(progress(database.member("lxc3").unwrap()).contains("it does not follow"));
         assert!(is_done(database, "lxc1", false) && !is_done(database, "lxc1", true) && !is_done(database, "lxc3", false));
+    }
+
+    #[test]
+    fn what_a_node_says_comes_before_what_pacemaker_has_heard_first() {
+        let picture = picture(CIB);
+        let database = picture.database("mysql").unwrap();
+        let said = |unfinished, told: Option<&str>, refused: Option<&str>| Said {
+            unfinished,
+            told: told.map(str::to_owned),
+            refused: refused.map(str::to_owned),
+        };
+        let of = |said: &Said| step(database, "lxc1", Some(said));
+        assert_eq!(of(&said(false, None, None)), Step::Done);
+        assert_eq!(of(&said(true, Some("43 %"), None)), Step::Says("43 %".into()));
+        assert_eq!(of(&said(false, Some("taking back 14 transactions"), None)), Step::Says("taking back 14 transactions".into()));
+        assert_eq!(of(&said(true, None, Some("a statement"))), Step::Refused("a statement".into()));
+        assert_eq!(of(&said(true, Some("begun anew"), Some("a statement"))), Step::Says("begun anew".into()));
+        assert_eq!(step(database, "lxc1", None), Step::Says("it follows".into()), "who does not answer is not done");
+    }
+
+    #[test]
+    fn taking_back_is_waited_for_where_the_agent_does_it() {
+        let of = |cib: &str, name: &str, node: &str| {
+            let picture = picture(cib);
+            to_take_back(picture.database(name).unwrap(), Some(node)).map(|plan| (plan.node, plan.primary))
+        };
+        let cib = with_copies().replace("value=\"clone\"", "value=\"rewind\"");
+        assert_eq!(of(&cib, "mysql", "lxc3"), Ok(("lxc3".into(), "lxc2".into())));
+        assert!(of(&cib, "mysql", "lxc2").unwrap_err().contains("is the primary"));
+        assert!(of(&with_copies(), "mysql", "lxc3").unwrap_err().contains("--parameter-value rewind"));
+        assert!(of(CIB, "mysql", "lxc3").unwrap_err().contains("--parameter-value rewind"));
+        assert!(of(&cib, "redis", "lxc1").unwrap_err().contains("by itself"));
     }
 }

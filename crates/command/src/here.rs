@@ -14,6 +14,7 @@ use crate::cib::Cib;
 use crate::doctor::facts;
 use crate::notices::Level;
 use crate::picture::Kind;
+use crate::rejoining::Said;
 use crate::{ask, ask_history, ask_timeline, complain, divergences, ended, print};
 
 /// What a step of a drill may take on this node.
@@ -64,7 +65,11 @@ fn answer(question: &Question) -> Result<String, String> {
             json!({ "writing": writing.collect::<Vec<_>>() })
         }
         Question::Behind { name } => json!({ "behind": mysql(name)?.behind()? }),
-        Question::Copying { name } => json!({ "unfinished": mysql(name)?.copy_is_unfinished() }),
+        Question::Copying { name } => {
+            let here = mysql(name)?;
+            let said = Said { unfinished: here.copy_is_unfinished(), told: here.rejoining(), refused: here.not_rejoined() };
+            serde_json::to_value(said).map_err(|e| e.to_string())?
+        }
         Question::DrillPrepare { name } => {
             let practice = practice(name, DRILLING)?;
             let _alone = only_drill(Path::new(RUN), name)?;

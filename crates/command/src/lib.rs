@@ -35,8 +35,10 @@ pub mod page;
 mod pause;
 pub mod picture;
 mod reclone;
+mod rejoining;
 mod remote;
 pub mod report;
+mod rewind;
 pub mod secrets;
 mod standing;
 pub mod status;
@@ -94,6 +96,7 @@ pub fn main() -> ExitCode {
             let wait = Duration::from_secs(wait);
             reclone::reclone(&reclone::Wanted { name, node, replaced: yes_replace, force, wait }).into()
         }
+        Command::Rewind { name, node, wait } => rewind::rewind(&name, node.as_deref(), Duration::from_secs(wait)).into(),
         Command::Here { question } => here::here(&question),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "systole", &mut std::io::stdout());

@@ -196,10 +196,19 @@ impl Database {
         let mut promoted = self.promoted().into_iter().map(|member| member.node.as_str());
         let primary = promoted.next().filter(|_| promoted.next().is_none()).map(str::to_owned);
         let said = |node: &String| answers.get(node)?.as_ref().ok();
-        let of_primary = primary.as_ref().and_then(said).map(|standing| standing.position.clone());
+        let of_primary = primary.as_ref().and_then(said).and_then(|standing| standing.position.clone());
         for (node, answer) in answers {
             let Some(member) = self.members.iter_mut().find(|member| member.node == node) else { continue };
-            member.now = Some(answer.and_then(|Standing { position, seconds }| {
+            let answer = match answer {
+                // What Pacemaker knows of it is what a monitor said first.
+                Ok(Standing { rejoining: Some(how_far), .. }) => {
+                    member.condition = Condition::Degraded(how_far);
+                    continue;
+                }
+                answer => answer,
+            };
+            member.now = Some(answer.and_then(|Standing { position, seconds, .. }| {
+                let position = position.ok_or("says no position")?;
                 let published = operator.published(&position).ok_or("says something that is no position")?;
                 let of_primary = of_primary.as_ref().filter(|_| primary.as_ref() != Some(&node));
                 let lag = of_primary.and_then(|of_primary| operator.lag(&position, of_primary));

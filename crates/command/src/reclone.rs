@@ -5,7 +5,8 @@
 use std::time::{Duration, Instant};
 
 use crate::ask::CHANGE_LIMIT;
-use crate::copies::{Plan, is_done, plan, progress};
+use crate::copies::{Plan, plan};
+use crate::rejoining::{self, ANSWER};
 use crate::switchover::{Ending, Interruption, clear, look};
 use crate::{ask, complain, confirm, print, remote};
 
@@ -17,8 +18,6 @@ const LIFETIME: &str = "PT5M";
 const STEP: Duration = Duration::from_secs(1);
 /// How long after [`ANSWER`] a command that was begun on another node is ended there.
 const ENDED: Duration = Duration::from_secs(3);
-/// What a node may take to answer.
-const ANSWER: Duration = Duration::from_secs(10);
 
 /// What is wanted.
 #[derive(Clone, Debug)]
@@ -42,10 +41,9 @@ pub(crate) fn reclone(wanted: &Wanted) -> Ending {
         Ok(plan) => plan,
         Err(why) => return refused(&why),
     };
-    let begin = Instant::now();
     if plan.under_way {
         print(&format!("{}: a copy is being made on {} already\n", plan.clone, plan.node));
-        return follow(wanted, &plan, begin, &Interruption::watched());
+        return rejoining::follow(&plan, wanted.wait, false);
     }
     complain(&format!("all data of {} on {} are replaced by those of {}; its binary logs are kept", plan.clone, plan.node, plan.primary));
     match confirmed(wanted, &plan) {
@@ -68,7 +66,11 @@ pub(crate) fn reclone(wanted: &Wanted) -> Ending {
             Ending::HalfWay
         }
         Ok(()) if !cleared => Ending::HalfWay,
-        Ok(()) => follow(wanted, &plan, begin, &interruption),
+        Ok(()) if interruption.is_there() => {
+            complain(&format!("interrupted; the copy is made all the same: systole status {} --live", wanted.name));
+            Ending::TimedOut
+        }
+        Ok(()) => rejoining::follow(&plan, wanted.wait, false),
     }
 }
 
@@ -148,39 +150,7 @@ fn ordered(plan: &Plan, answer: Result<String, String>, copying: impl FnOnce() -
 
 /// Whether the node says that a copy is to be made there, or is not whole. `None` where it does not say it.
 fn copying(plan: &Plan) -> Option<bool> {
-    let nodes = [plan.node.clone()];
-    let answer = remote::ask(&nodes, &["systole", "here", "copying", &plan.resource], ANSWER).into_values().next();
-    let value: serde_json::Value = serde_json::from_str(&answer?.ok()?).ok()?;
-    value.get("unfinished")?.as_bool()
-}
-
-/// Says how far it is, until it acknowledges.
-fn follow(wanted: &Wanted, plan: &Plan, begin: Instant, interruption: &Interruption) -> Ending {
-    let mut last = String::new();
-    loop {
-        // Who cannot be asked has not said that it is whole.
-        let unfinished = copying(plan) != Some(false);
-        let seen = look(&wanted.name, |_, database| {
-            let said = database.member(&plan.node).map_or_else(|why| why, progress);
-            (is_done(database, &plan.node, unfinished), said)
-        });
-        match seen {
-            Ok((true, _)) => {
-                print(&format!("{}: {} is a replica in order again; it took {} s\n", plan.clone, plan.node, begin.elapsed().as_secs()));
-                return Ending::Done;
-            }
-            Ok((false, said)) if said != last => {
-                complain(&format!("{}: {said}", plan.node));
-                last = said;
-            }
-            _ => {}
-        }
-        if interruption.is_there() || begin.elapsed() >= wanted.wait {
-            complain(&format!("the copy goes on; how far it is: systole status {}", wanted.name));
-            return Ending::TimedOut;
-        }
-        std::thread::sleep(STEP);
-    }
+    rejoining::asked(plan).map(|said| said.unfinished)
 }
 
 #[cfg(test)]

@@ -311,7 +311,7 @@ fn the_examples_of_the_page_are_what_the_command_says() {
 #[test]
 fn what_the_servers_say_now_takes_the_place_of_what_they_published() {
     let mut picture = recorded("in-order");
-    let says = |executed: &str, received: &str, seconds| Ok(Standing { position: format!("0.0||100|-|-|{executed}|{received}"), seconds });
+    let says = |executed: &str, received: &str, seconds| Ok(Standing { position: Some(format!("0.0||100|-|-|{executed}|{received}")), seconds, rejoining: None });
     let answers = [
         ("lxc1", says("0-11-4,0-12-1204", "0-11-4,0-12-1210", Some(1))),
         ("lxc2", says("0-11-4,0-12-1210", "-", None)),
@@ -329,12 +329,29 @@ fn what_the_servers_say_now_takes_the_place_of_what_they_published() {
 #[test]
 fn a_replica_that_went_another_way_has_no_lag() {
     let mut picture = recorded("in-order");
-    let says = |executed: &str| Ok(Standing { position: format!("0.0||100|-|-|{executed}|-"), seconds: None });
+    let says = |executed: &str| Ok(Standing { position: Some(format!("0.0||100|-|-|{executed}|-")), seconds: None, rejoining: None });
     let database = picture.databases.iter_mut().find(|database| database.name == "mysql").unwrap();
     let answers = [("lxc1", says("0-13-9")), ("lxc2", says("0-12-1210"))];
     database.hear(answers.into_iter().map(|(node, said)| (node.to_owned(), said)).collect());
     let members = &Status::of(&picture, Some("mysql")).unwrap().json()["databases"][0]["members"];
     assert!(members[0]["lag"].is_null() && members[0]["asked"] == true, "{members:#}");
+}
+
+/// Pacemaker keeps what a monitor said first: how far a copy is, and that it failed, only its node knows.
+#[test]
+fn a_server_that_is_made_to_follow_says_itself_how_far_that_is() {
+    let mut picture = recorded("in-order");
+    let database = picture.databases.iter_mut().find(|database| database.name == "mysql").unwrap();
+    let how_far = "the data of lxc2 are being copied here, for 95 s so far: 43 %, 2150 of 5000 MB";
+    let copies = Standing { position: None, seconds: None, rejoining: Some(how_far.to_owned()) };
+    database.hear([("lxc1".to_owned(), Ok(copies))].into_iter().collect());
+    let status = Status::of(&picture, Some("mysql")).unwrap();
+    assert!(status.pretty().contains(&format!("DEGRADED: {how_far}")), "{}", status.pretty());
+    assert!(status.notices.iter().any(|notice| notice.text == format!("lxc1: {how_far}")), "{:?}", status.notices);
+    let text = serde_json::to_string(&Standing { position: None, seconds: None, rejoining: None }).unwrap();
+    assert!(serde_json::from_str::<Standing>(&text).is_ok());
+    let of_before = r#"{"position":"0.0||100|-|-|0-1-2|-","seconds":null}"#;
+    assert!(serde_json::from_str::<Standing>(of_before).unwrap().rejoining.is_none(), "of a node that is not upgraded yet");
 }
 
 #[test]

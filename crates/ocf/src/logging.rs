@@ -134,7 +134,7 @@ const LONGEST_LINE: usize = 8_000;
 /// forge log lines, and what ends a line or turns it around (Unicode) forges them on a screen.
 pub(crate) fn one_line(text: &str, longest: usize) -> String {
     let forges = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let text = text.trim_end();
+    let text = without_numbers(text.trim_end());
     // Where a letter ends.
     let shown = (0..=longest.min(text.len())).rev().find_map(|at| text.get(..at)).unwrap_or_default();
     let line: String = shown.chars().map(|c| if forges(c) { ' ' } else { c }).collect();
@@ -142,6 +142,20 @@ pub(crate) fn one_line(text: &str, longest: usize) -> String {
         0 => line,
         more => format!("{line}... ({more} bytes more)"),
     }
+}
+
+/// Without the number that an error of the system has behind its words, ` (os error 2)`: who looks for the sentence in a page does not find
+/// it otherwise.
+fn without_numbers(text: &str) -> String {
+    let mut pieces = text.split(" (os error ");
+    let mut out = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        match piece.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix(')') {
+            Some(rest) if piece.starts_with(|c: char| c.is_ascii_digit()) => out.push_str(rest),
+            _ => out.extend([" (os error ", piece]),
+        }
+    }
+    out
 }
 
 /// Opens the trace when `OCF_TRACE_RA` or `OCF_TRACE_FILE` asks for one, or the parameters `trace_ra`, `trace_file` and `trace_dir`, which
@@ -219,6 +233,17 @@ mod tests {
     fn a_server_cannot_forge_a_log_line() {
         assert_eq!(one_line("ERR x\nredis: all is well\n", 99), "ERR x redis: all is well");
         assert_eq!(one_line("a\u{2028}b\u{202e}c", 99), "a b c");
+    }
+
+    /// A search for the sentence as the page quotes it found nothing.
+    #[test]
+    fn an_error_of_the_system_has_no_number() {
+        let missing = std::io::Error::from_raw_os_error(2);
+        assert_eq!(one_line(&format!("config /a: {missing}; write it"), 99), "config /a: No such file or directory; write it");
+        assert_eq!(one_line("a (os error 2), b (os error 13)", 99), "a, b");
+        for other in ["a (os error )", "a (os error x)", "a (os error 2"] {
+            assert_eq!(one_line(other, 99), other);
+        }
     }
 
     /// `crm resource trace NAME` gives these to the resource's operations.

@@ -30,7 +30,7 @@ pub use file::{Locked, lock, write_atomically};
 pub use files::{Files, Space, plain_name, read_file};
 pub use identity::{Identity, State, boot_id, since_boot};
 pub use lookup::{UnknownAccount, find_account};
-pub use packet::{PacketSocket, receive_before};
+pub use packet::PacketSocket;
 pub use place::open_by_roots_word;
 pub use reaper::{Tell, run_with_orphans, until_told};
 /// Rights of root, as a set.

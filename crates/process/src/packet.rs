@@ -98,10 +98,7 @@ impl PacketSocket {
 }
 
 /// What the next packet of a socket that does not block holds, if one comes before `until`. Of a long one no more than 2 kB.
-///
-/// # Errors
-/// What the kernel says.
-pub fn receive_before(socket: &OwnedFd, until: Instant) -> Result<Option<Vec<u8>>> {
+fn receive_before(socket: &OwnedFd, until: Instant) -> Result<Option<Vec<u8>>> {
     let mut content = vec![0; 2048];
     loop {
         match recv(socket.as_raw_fd(), &mut content, MsgFlags::empty()) {

@@ -190,9 +190,8 @@ impl Drain {
             if begun.elapsed() < self.by_itself && !kept_out() {
                 continue;
             }
-            let ended = |e: &io::Error| matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
             match marked.ready(until) {
-                Err(Fault::Failed(e)) if !ended(&e) => {}
+                Err(Fault::Failed(e)) if !is_over(&e) => {}
                 _ => {
                     let _ = own::remove(mark);
                     return;
@@ -298,7 +297,12 @@ fn forget(mark: &Path) {
     let _ = own::remove(mark);
 }
 
-/// Makes ready what was drained here, if anything was. Returns whether it is.
+/// Whether nobody listens there any more: that HAProxy has ended, and the next one begins with all servers ready.
+fn is_over(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+/// Makes ready what was drained here, if anything was. Returns whether nothing is drained by us any more.
 fn undo(mark: &Path, log: &Log) -> bool {
     let Some(marked) = marked(mark) else { return true };
     match marked.ready(Instant::now() + limits::DRAINING) {
@@ -306,11 +310,18 @@ fn undo(mark: &Path, log: &Log) -> bool {
             forget(mark);
             true
         }
-        Err(fault) => {
-            let why = match fault {
-                Fault::Refused(said) => refusal(&marked.socket, &said),
-                Fault::Failed(e) => failed(&marked.socket, &e),
-            };
+        Err(Fault::Failed(e)) if is_over(&e) => {
+            forget(mark);
+            true
+        }
+        // It does not know the server any more, or takes no orders: not now, and not the next time.
+        Err(Fault::Refused(said)) => {
+            log.warning(format!("{}: {} is not made ready there", refusal(&marked.socket, &said), marked.server));
+            forget(mark);
+            true
+        }
+        Err(Fault::Failed(e)) => {
+            let why = failed(&marked.socket, &e);
             log.warning(format!("{why}: {} is still drained there; it is tried again", marked.server));
             false
         }

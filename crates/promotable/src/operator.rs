@@ -55,10 +55,13 @@ pub struct Published {
 /// Where a server stands at this moment: what one node tells another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
-    /// Its position, as an agent publishes one, and of no election.
-    pub position: String,
+    /// Its position, as an agent publishes one, and of no election. `None` while its data are being replaced.
+    pub position: Option<String>,
     /// By its own account, how many seconds it is behind the server that it follows.
     pub seconds: Option<u64>,
+    /// How far it is where it is made to follow again: in words.
+    #[serde(default)]
+    pub rejoining: Option<String>,
 }
 
 /// How much a server lacks of another.

@@ -169,6 +169,8 @@ const JOBS: Part = Part {
     parameters: &[CRON, Parameter::optional("cron-source", Kind::Path, "source=/etc/systole/site.cron", "The crontab, on every node")],
 };
 
+const JOBS_WITH_DATABASES: Part = Part { snippet: "cron-with-databases.crm", parameters: &[CRON] };
+
 const JOBS_WITH_PUBLIC_ADDRESS: Part = Part { snippet: "cron-with-public-address.crm", parameters: &[CRON] };
 
 /// All of them.
@@ -196,10 +198,10 @@ pub const WIZARDS: &[Wizard] = &[
         before: "All that docs/workshop.md loads into the cluster, in one step: fencing, two public addresses, Redis, MariaDB with rejoin=rewind-or-clone, \
                  Nginx with PHP, and the cron jobs.\n\n\
                  Before, do on every node what that page does there: the packages, the files of Redis and of MariaDB with the accounts, Pacemaker, \
-                 the files of the site, its crontab. Root logs in from each node to each other one with a key. The package fence-agents has to be \
-                 installed on every node.\n\n\
+                 the files of the site, its crontab. The key for copies stands in /etc/systole/copy.key on every node (docs/mysql.md). The packages \
+                 fence-agents and ipmitool have to be installed on every node.\n\n\
                  Afterwards, create the site's database on the primary. Until then Nginx answers, and the site does not.",
-        parts: &[&BASE, &PUBLIC_ADDRESSES, &REDIS, &MYSQL, &WEB, &WEB_WITH_DATABASES, &JOBS, &JOBS_WITH_PUBLIC_ADDRESS],
+        parts: &[&BASE, &PUBLIC_ADDRESSES, &REDIS, &MYSQL, &WEB, &WEB_WITH_DATABASES, &JOBS, &JOBS_WITH_PUBLIC_ADDRESS, &JOBS_WITH_DATABASES],
         edits: &[("rejoin=rewind", "rejoin=rewind-or-clone")],
     },
 ];
@@ -289,7 +291,38 @@ impl Wizard {
         if addresses.len() > 1 {
             checks.push(("Check that no address is given twice", DIFFERENT_ADDRESSES.replace("ADDRESSES", &addresses.join(" "))));
         }
+        let services = self.addresses_of_services();
+        if !services.is_empty() {
+            let addresses: Vec<String> = services.iter().map(|(address, _)| format!("'{{{{{address}}}}}'")).collect();
+            checks.push(("Check that no machine has the addresses", FREE_ADDRESSES.replace("ADDRESSES", &addresses.join(" "))));
+            let given: Vec<String> = services.iter().map(|(address, netmask)| format!("'{{{{{address}}}}} {{{{{netmask}}}}}'")).collect();
+            checks.push(("Check addresses and netmasks", NETMASKS.replace("GIVEN", &given.join(" "))));
+        }
+        let resources = self.resources();
+        if !resources.is_empty() {
+            checks.push(("Check that no other resource is replaced", OWN_RESOURCES.replace("GIVEN", &resources.join(" "))));
+        }
         checks
+    }
+
+    /// The parameters that are addresses of services, each with that of its netmask. Those of power switches are somebody's already.
+    fn addresses_of_services(&self) -> Vec<(&'static str, &'static str)> {
+        let of_part = |part: &&'static Part| {
+            let netmask = part.parameters.iter().find(|parameter| parameter.place.starts_with("cidr_netmask="));
+            let addresses = part.parameters.iter().filter(|parameter| parameter.kind == Kind::Address);
+            netmask.into_iter().flat_map(move |netmask| addresses.clone().map(move |address| (address.name, netmask.name))).collect::<Vec<_>>()
+        };
+        self.parts.iter().flat_map(of_part).collect()
+    }
+
+    /// The resources of our agents that it loads: `'ID TYPE'`, with the parameter where the name is one.
+    fn resources(&self) -> Vec<String> {
+        let commands = self.parts.iter().filter_map(|part| part.commands().ok()).collect::<String>();
+        let primitive = |line: &str| {
+            let (id, agent) = line.strip_prefix("primitive ")?.split_once(' ')?;
+            Some(format!("'{id} {}'", agent.trim().strip_prefix("ocf:systole:")?))
+        };
+        commands.lines().filter_map(primitive).collect()
     }
 }
 
@@ -308,15 +341,54 @@ for node in NODES; do
     echo "nothing was changed: $node is no node of this cluster; its nodes are $there" >&2
     exit 1 ;;
   esac
-done"#;
+done
+if [ -n "$(printf '%s\n' NODES | sort | uniq -d)" ]; then
+  echo "nothing was changed: one node is given twice" >&2
+  exit 1
+fi"#;
 
 const PATHS: &str = r#"for path in GIVEN; do
   case $path in
-  /*) ;;
+  /*)
+    if [ ! -f "$path" ]; then
+      echo "nothing was changed: there is no file $path on this node, and every node needs it" >&2
+      exit 1
+    fi ;;
   *)
     echo "nothing was changed: '$path' is no path; it has to begin with /" >&2
     exit 1 ;;
   esac
+done"#;
+
+/// An address that a machine has for itself would be taken away from it by the first move. One that the cluster has already is its own.
+const FREE_ADDRESSES: &str = r#"for address in ADDRESSES; do
+  if cibadmin --query --xpath "//resources//nvpair[@name='ip'][@value='$address']" > /dev/null 2>&1; then
+    continue
+  fi
+  if ip -oneline address show to "$address" 2> /dev/null | grep -q . || ping -c 1 -W 1 "$address" > /dev/null 2>&1; then
+    echo "nothing was changed: $address is in use; a service needs an address that no machine has" >&2
+    exit 1
+  fi
+done"#;
+
+/// By the agent, which changes nothing then. What is wrong with this node alone (5) is no reason.
+const NETMASKS: &str = r#"for given in GIVEN; do
+  status=0
+  said=$(OCF_ROOT=/usr/lib/ocf OCF_RESOURCE_INSTANCE=wizard OCF_RESKEY_ip="${given% *}" OCF_RESKEY_cidr_netmask="${given#* }" \
+    /usr/lib/ocf/resource.d/systole/address validate-all 2>&1) || status=$?
+  if [ "$status" = 6 ]; then
+    echo "nothing was changed: $said" >&2
+    exit 1
+  fi
+done"#;
+
+/// crmsh replaces what has the same name, whatever it is.
+const OWN_RESOURCES: &str = r#"for given in GIVEN; do
+  id=${given% *} type=${given#* }
+  if cibadmin --query --xpath "//resources//*[@id='$id'][not(@provider='systole') or not(@type='$type')]" > /dev/null 2>&1; then
+    echo "nothing was changed: this cluster has another resource $id already; docs/install.md says how to move over" >&2
+    exit 1
+  fi
 done"#;
 
 const DIFFERENT_ADDRESSES: &str = r#"twice=$(printf '%s\n' ADDRESSES | sort | uniq -d | xargs)

@@ -93,12 +93,17 @@ impl Here {
     /// # Errors
     /// When it cannot be asked.
     pub fn standing(&self) -> Result<Standing, String> {
-        let mut server = self.connect()?;
+        let mut server = self.connect();
+        if let Some(rejoining) = self.agent.rejoin_told(server.as_mut().ok()) {
+            // Its data are neither the old nor the new ones.
+            return Ok(Standing { position: None, seconds: None, rejoining: Some(rejoining) });
+        }
+        let mut server = server?;
         let executed = server.executed().map_err(|fault| fault.to_string())?;
         let replica = server.replica().map_err(|fault| fault.to_string())?;
         let (received, seconds) = replica.map_or((None, None), |replica| (replica.received, replica.behind));
         let position = Position { executed, received, unfit: None, ..Position::nowhere(operator::NO_ROUND, Unfit::NoServer) };
-        Ok(Standing { position: position.print(), seconds })
+        Ok(Standing { position: Some(position.print()), seconds, rejoining: None })
     }
 
     /// The transactions that the server holds.
@@ -206,6 +211,18 @@ impl Here {
     #[must_use]
     pub fn copy_is_unfinished(&self) -> bool {
         self.agent.rejoin_is_unfinished()
+    }
+
+    /// How far the server is where it is made to follow, by a copy or by taking back. `None` where nothing is under way.
+    #[must_use]
+    pub fn rejoining(&self) -> Option<String> {
+        self.agent.rejoin_told(self.connect().as_mut().ok())
+    }
+
+    /// Why it is not made to follow, where that was tried and came to nothing.
+    #[must_use]
+    pub fn not_rejoined(&self) -> Option<String> {
+        self.agent.not_rejoined(None)
     }
 
     /// Has the next start of this instance make a copy of the primary's data. The instance must not run.

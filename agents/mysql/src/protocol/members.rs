@@ -452,7 +452,7 @@ impl Instance<'_> {
             return Ok(record);
         }
         if waits && !self.barrier().await? {
-            self.warning("the replicas that remain do not acknowledge, so that nobody can leave the record now").await;
+            self.warning("no other replica acknowledges, so the replica that left stays in the record for now").await;
             return Ok(record);
         }
         let Some(next) = election::left(&record, &gone, &self.logged().await?) else { return Ok(record) };

@@ -132,9 +132,7 @@ impl<'a> Instance<'a> {
     }
 
     async fn milestone(&mut self, step: &'static str) {
-        if cfg!(feature = "fault-points") {
-            self.ask(Effect::Own(Asked::Milestone(step))).await;
-        }
+        self.ask(Effect::Own(Asked::Milestone(step))).await;
     }
 
     async fn tell(&mut self, word: Word) -> Result<(), Fault> {

@@ -170,7 +170,9 @@ impl Instance<'_> {
         }
         if self.rules.probe {
             // A probe finds out and changes nothing, but what it found has to be remembered.
-            self.save_if_other_than(before).await?;
+            if let Err(failure) = self.save_if_other_than(before).await {
+                self.warning(failure.reason).await;
+            }
             return Ok(if self.state.promoted() { Status::Promoted } else { Status::Running });
         }
         let new = !self.state.ours() || !self.state.answered() || self.state.dialect().is_none();
@@ -203,22 +205,27 @@ impl Instance<'_> {
             let sound = premises::forbidding(&findings, self.wanted()).is_none();
             self.tend_replication(seen, sound).await;
         }
-        self.tell_of_it(before, seen).await?;
-        self.status_or_copy(seen, &findings).await
+        let unsaved = self.tell_of_it(before, seen).await;
+        let status = self.status_or_copy(seen, &findings).await?;
+        Ok(match unsaved {
+            Some(why) => also(status, &why),
+            None => status,
+        })
     }
 
-    /// What the cluster should know of the server.
-    async fn tell_of_it(&mut self, before: &State, seen: &Observation) -> Result<(), Failure> {
+    /// What the cluster should know of the server. Returns why that cannot be remembered, if it cannot: a healthy server is not ended for a
+    /// directory that is full.
+    async fn tell_of_it(&mut self, before: &State, seen: &Observation) -> Option<String> {
         let readable = self.state.promoted() || self.is_readable(seen);
         self.publish_readable(readable).await;
         self.stand_up();
-        self.save_if_other_than(before).await?;
+        let unsaved = self.save_if_other_than(before).await.err().map(|failure| failure.reason);
         self.tell_score(seen).await;
         if let Some(process) = self.state.server().cloned().filter(|_| self.rules.clustered) {
             let disks = self.state.disks().cloned();
             self.ask(OfProcess::Watch(process, disks)).await;
         }
-        Ok(())
+        unsaved
     }
 
     async fn status_or_copy(&mut self, seen: &Observation, findings: &[Finding]) -> Result<Status, Failure> {
@@ -377,3 +384,14 @@ impl Instance<'_> {
         broken.or_else(refused).or_else(|| unpromoted.trouble.clone()).or_else(alone).or_else(lag)
     }
 }
+/// A status with one more thing that an operator should see.
+fn also(status: Status, why: &str) -> Status {
+    match status {
+        Status::Promoted => Status::DegradedPromoted(why.to_owned()),
+        Status::DegradedPromoted(first) => Status::DegradedPromoted(format!("{first}; {why}")),
+        Status::Running => Status::Degraded(why.to_owned()),
+        Status::Degraded(first) => Status::Degraded(format!("{first}; {why}")),
+        other => other,
+    }
+}
+

@@ -69,7 +69,7 @@ impl Here {
             unfit,
             ..Position::nowhere(operator::NO_ROUND, Unfit::NoServer)
         };
-        Ok(Standing { position: position.print(), seconds: None })
+        Ok(Standing { position: Some(position.print()), seconds: None, rejoining: None })
     }
 
     /// What was kept on this node, the oldest first.

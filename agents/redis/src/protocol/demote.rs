@@ -112,6 +112,9 @@ impl Instance<'_> {
             self.notice("demoted").await;
         }
         self.state.end_reign();
+        if info.role == ReplicationRole::Replica {
+            self.state.holds_what_is_others(info);
+        }
         // It is a replica, whatever can be remembered of that.
         if let Err(failure) = self.save().await {
             self.warning(failure.reason).await;

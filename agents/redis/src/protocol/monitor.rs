@@ -37,9 +37,10 @@ impl Instance<'_> {
             }
             Sight::Working(why) => self.works_silently(&process, &why).await,
             Sight::Unasked(fault) => {
-                self.save_if_other_than(&before).await?;
+                let unsaved = self.unsaved(&before).await;
                 let mut wrong = if matches!(fault, Fault::Denied(_)) { self.texts(OfServer::Misconfiguration).await } else { Vec::new() };
                 wrong.push(fault.to_string());
+                wrong.extend(unsaved);
                 Ok(status(&self.state, &wrong))
             }
             Sight::Ended => self.found_dead(&before).await,
@@ -73,24 +74,30 @@ impl Instance<'_> {
             return self.broken(&format!("the server (pid {}) is stuck: in {WORKS_AT_MOST} monitors, {why}", process.pid)).await;
         }
         self.warning(format!("the server is alive and busy: {why}")).await;
+        let before = self.state.clone();
         self.state.of_process(|process| process.working_for = monitors);
-        self.save().await?;
-        Ok(status(&self.state, &[]))
+        let unsaved = self.unsaved(&before).await;
+        Ok(status(&self.state, &unsaved.into_iter().collect::<Vec<_>>()))
+    }
+
+    /// Remembers what has changed, or says why it cannot: a healthy server is not ended for a directory that is full.
+    async fn unsaved(&mut self, before: &State) -> Option<String> {
+        self.save_if_other_than(before).await.err().map(|failure| failure.reason)
     }
 
     /// The server answered: is it what it should be?
     async fn judge(&mut self, before: &State, seen: &Observation) -> Result<Status, Failure> {
         self.state.of_process(|process| process.working_for = 0);
         if seen.info.role == ReplicationRole::Primary && !self.state.promoted() {
-            match self.unexpected_primary(seen).await? {
-                Some(status) => return Ok(status),
-                None => self.save().await?,
+            if let Some(status) = self.unexpected_primary(seen).await? {
+                return Ok(status);
             }
         }
         if seen.info.role == ReplicationRole::Replica && self.state.promoted() {
             // Somebody made it a replica behind our back. It certainly takes no writes.
             self.warning("the primary has become a replica without a demotion").await;
             self.state.end_reign();
+            self.state.holds_what_is_others(&seen.info);
         }
         if self.state.promoted() && !seen.gate_open() {
             return Err(Failure::promoted(
@@ -100,11 +107,15 @@ impl Instance<'_> {
         self.note_link(seen).await;
         if self.rules.probe {
             // A probe finds out and changes nothing, but what it found has to be remembered.
-            self.save_if_other_than(before).await?;
-            return Ok(status(&self.state, &observed(seen)));
+            let unsaved = self.unsaved(before).await;
+            return Ok(status(&self.state, &[observed(seen), unsaved.into_iter().collect()].concat()));
         }
         if !self.state.ours() {
-            self.adopt(seen).await?;
+            if let Err(fault) = self.adopt(seen).await {
+                // That the agent cannot tell it says nothing of the server, which others may be using.
+                let unsaved = self.unsaved(before).await;
+                return Ok(status(&self.state, &[observed(seen), vec![fault.to_string()], unsaved.into_iter().collect()].concat()));
+            }
         }
         let noticed = if self.state.promoted() {
             self.tend_record(seen).await;
@@ -114,13 +125,13 @@ impl Instance<'_> {
             self.tend_link(seen).await
         };
         self.stand_up();
-        self.save_if_other_than(before).await?;
+        let unsaved = self.unsaved(before).await;
         self.tell_score(seen).await?;
         if let Some(process) = self.state.server().cloned().filter(|_| self.rules.clustered) {
             self.ask(OfProcess::Watch(process, None)).await;
         }
         let complaints = self.texts(OfServer::Complaints).await;
-        Ok(status(&self.state, &[observed(seen), noticed.into_iter().collect(), complaints].concat()))
+        Ok(status(&self.state, &[observed(seen), noticed.into_iter().chain(unsaved).collect(), complaints].concat()))
     }
 
     /// A replica whose link is up is one that follows, and knows the record.
@@ -212,6 +223,17 @@ impl Instance<'_> {
         if seen.info.link_up || !for_long {
             return None;
         }
+        // Another may have been promoted while nobody told this node.
+        let other = self.record().await.ok().flatten().filter(|record| record.history.is_some() && record.node != primary);
+        if let Some(record) = other.filter(|record| self.me().is_ok_and(|me| me != record.node)) {
+            self.warning(format!("{} is the recorded primary, and not {primary}: following it", record.node)).await;
+            self.state.follow_promoted(record.node.clone());
+            if self.state.may_part_with_data() {
+                self.part_with_data(&seen.info).await;
+            }
+            let followed = self.tell(Word::Follow(record.node.clone())).await;
+            return followed.err().map(|e| format!("it could not be made to follow {}: {e}", record.node));
+        }
         let cause = match self.ask(OfServer::LinkTrouble).await {
             Event::Own(Answer::Link(cause)) => cause,
             _ => LinkTrouble::Unknown,
@@ -297,7 +319,20 @@ mod tests {
 
     /// The answer of a monitor, and what it had remembered. `sight`: what a look at the server shows. The cluster cannot be asked.
     fn monitor(probe: bool, state: State, unknown: Option<&str>, sight: &Sight) -> (Result<Status, Failure>, Vec<State>) {
-        let params = Params::new(&Values::read(ALL, &Environment::from_pairs([])).unwrap());
+        monitor_with(&[], &Event::Done(Ok(())), probe, state, unknown, sight)
+    }
+
+    /// The same with parameters, and with what the server answers to an order, or the directory for state to what is written there.
+    fn monitor_with(
+        given: &[(&str, &str)],
+        done: &Event,
+        probe: bool,
+        state: State,
+        unknown: Option<&str>,
+        sight: &Sight,
+    ) -> (Result<Status, Failure>, Vec<State>) {
+        let given = given.iter().map(|(name, value)| (format!("OCF_RESKEY_{name}"), (*value).to_owned()));
+        let params = Params::new(&Values::read(ALL, &Environment::from_pairs(given)).unwrap());
         let rules = Rules {
             params: &params,
             resource: "redis",
@@ -316,8 +351,12 @@ mod tests {
             let event = match effect {
                 Effect::Save(state) => {
                     saved.push(*state);
-                    Event::Done(Ok(()))
+                    done.clone()
                 }
+                Effect::Own(OfServer::Tell(_)) => match done {
+                    Event::Own(told) => Event::Own(told.clone()),
+                    _ => Event::Own(Answer::Told(Ok(()))),
+                },
                 Effect::OfProcess(OfProcess::Find(_)) => Event::Found(Some(process.clone())),
                 Effect::Own(OfServer::Look(..)) => Event::Own(Answer::Sight(sight.clone())),
                 Effect::OfProcess(OfProcess::Objections(_)) | Effect::Own(OfServer::Complaints | OfServer::Misconfiguration) => {
@@ -338,7 +377,7 @@ mod tests {
     fn a_memory_that_another_version_wrote_is_not_replaced() {
         let busy = || "busy".to_owned();
         let unasked = Sight::Unasked(Fault::Denied("refused".to_owned()));
-        let answered = Sight::Answered(Box::new(Observation { info: Info::parse("role:slave").unwrap(), gate: 0, complaint: None }));
+        let answered = Sight::Answered(Box::new(Observation { info: Info::parse("role:slave").unwrap(), gate: 0, lag: 0, complaint: None }));
         for sight in [answered, Sight::Engaged(busy()), Sight::Working(busy()), unasked, Sight::Deaf(busy()), Sight::Stuck(busy())] {
             let degraded = Status::Degraded("version 2".to_owned());
             for (probe, status) in [(false, degraded), (true, Status::Running)] {
@@ -356,10 +395,37 @@ mod tests {
         state.has_started(Identity { pid: 1, start_ticks: 1, boot: String::new() });
         state.become_primary(Record::parse("epoch=1 node=a history=h holders=a,b").unwrap(), Duration::ZERO);
         let info = Info::parse("role:master\nmaster_replid:h\nmaster_repl_offset:7\n").unwrap();
-        let seen = Observation { info, gate: 0, complaint: None };
+        let seen = Observation { info, gate: 0, lag: 0, complaint: None };
         let (answer, saved) = monitor(false, state, None, &Sight::Answered(Box::new(seen)));
         assert_eq!(answer, Ok(Status::Promoted));
         assert!(saved.last().and_then(State::reign).is_some_and(|reign| reign.away.contains_key("b")), "{saved:?}");
+    }
+
+    fn primary_of_two() -> (State, Observation) {
+        let mut state = State::default();
+        state.has_started(Identity { pid: 1, start_ticks: 1, boot: String::new() });
+        state.become_primary(Record::parse("epoch=1 node=a history=h holders=a,b").unwrap(), Duration::ZERO);
+        let info = Info::parse("role:master\nmaster_replid:h\nmaster_repl_offset:7\n").unwrap();
+        (state, Observation { info, gate: 0, lag: 3, complaint: None })
+    }
+
+    /// It was demoted within a minute, and its node banned.
+    #[test]
+    fn a_healthy_primary_is_not_ended_for_a_directory_that_is_full() {
+        let (state, seen) = primary_of_two();
+        let full = Event::Done(Err(Failure::generic("full")));
+        let (answer, _) = monitor_with(&[], &full, false, state, None, &Sight::Answered(Box::new(seen)));
+        assert_eq!(answer, Ok(Status::DegradedPromoted("full".to_owned())));
+    }
+
+    /// An account that lost a right: the primary serves its clients as before.
+    #[test]
+    fn a_healthy_primary_is_not_ended_because_the_agent_may_not_open_its_gate() {
+        let (state, seen) = primary_of_two();
+        let denied = Event::Own(Answer::Told(Err(Fault::Denied("no right".to_owned()))));
+        let sight = Sight::Answered(Box::new(seen));
+        let (answer, _) = monitor_with(&[("durability", "quorum")], &denied, false, state, None, &sight);
+        assert!(matches!(&answer, Ok(Status::DegradedPromoted(why)) if why.contains("no right")), "{answer:?}");
     }
 
     /// Since when it follows nobody counts from the demotion, not from before the promotion.
@@ -370,7 +436,7 @@ mod tests {
         state.as_unpromoted(|unpromoted| unpromoted.detached_since = Some(Duration::from_secs(10)));
         state.become_primary(Record::parse("epoch=1 node=a history=h holders=a,b").unwrap(), Duration::from_secs(20));
         state.become_demoted(None);
-        let seen = Observation { info: Info::parse("role:slave").unwrap(), gate: 0, complaint: None };
+        let seen = Observation { info: Info::parse("role:slave").unwrap(), gate: 0, lag: 0, complaint: None };
         let (answer, _) = monitor(false, state, None, &Sight::Answered(Box::new(seen)));
         assert_eq!(answer, Ok(Status::Running));
     }

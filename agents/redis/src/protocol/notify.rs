@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use ocf::{Notification, Operation, Outcome, Peers, Phase};
 
+use super::succession::leave_out_the_stopped;
 use super::{Instance, OfCluster, Sight, Word};
 use crate::election::Verdict;
 use crate::limits;
@@ -54,7 +55,8 @@ impl Instance<'_> {
             return Ok(());
         }
         let expected = peers.running_nodes();
-        let positions = self.hear(&round, expected.clone(), limits::HEARING_IN_NOTIFICATION).await?;
+        let mut positions = self.hear(&round, expected.clone(), limits::HEARING_IN_NOTIFICATION).await?;
+        leave_out_the_stopped(&mut positions, &expected);
         let all_heard = expected.iter().all(|node| positions.contains_key(node));
         match self.verdict(record.as_ref(), &positions)? {
             // Who was not heard may not have been asked yet: `promote` comes when all have.
@@ -82,7 +84,9 @@ impl Instance<'_> {
         // Remembered first: a server that does not answer now is told by its next monitor.
         let refused = self.is_refused();
         self.state.follow_promoted(primary.clone());
-        self.save().await?;
+        if let Err(failure) = self.save().await {
+            self.warning(failure.reason).await;
+        }
         if refused {
             let record = self.record().await.ok().flatten();
             self.stand_again(&primary, record.as_ref()).await;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ocf::{Failure, Outcome, Peers};
 use process::Identity;
 
+use super::succession::leave_out_the_stopped;
 use super::{Instance, Sight, Word};
 use crate::election::Verdict;
 use crate::info::{Info, ReplicationRole};
@@ -86,6 +87,7 @@ impl Instance<'_> {
         // What was published of this server may be of a process before this one: an empty one must not pass for it.
         let mine = self.position(&round).await?;
         positions.insert(me.to_owned(), mine);
+        leave_out_the_stopped(&mut positions, running);
         match self.verdict(record, &positions)? {
             Verdict::GoOn(reason) => {
                 self.notice(format!("going on with the promotion: {reason}")).await;

@@ -12,11 +12,13 @@ use crate::record::Record;
 use crate::server::Fault;
 
 impl Instance<'_> {
-    /// The record, read now unless a monitor has read it since the last promotion. What is known may be older than the
-    /// record is: that changes nobody's round, and `promote` compares.
+    /// The record, read now. What a monitor has read before may name holders that have left since, or another round: it has to do where the
+    /// record cannot be read, and `promote` compares.
     pub(super) async fn record_for_election(&mut self) -> Result<Option<Record>, Failure> {
-        if self.state.record.is_none() {
-            self.state.record = self.record().await?;
+        match self.record().await {
+            Ok(record) => self.state.record = record,
+            Err(failure) if self.state.record.is_none() => return Err(failure),
+            Err(failure) => self.warning(format!("the record cannot be read, and the one that was read before is gone by: {failure}")).await,
         }
         Ok(self.state.record.clone())
     }
@@ -61,10 +63,13 @@ impl Instance<'_> {
         if seen.info.loading {
             return Ok(nowhere(Unfit::Loading));
         }
-        if seen.info.link_up {
+        // A link that was never up has no age.
+        if seen.info.link_up || seen.info.link_down_seconds.is_some() {
             // Remembered, because the link is going to be cut: the next look must not take this for a fresh start.
             self.state.of_process(|process| process.linked = true);
-            self.save().await?;
+            if let Err(failure) = self.save().await {
+                self.warning(failure.reason).await;
+            }
         }
         let at_rest = match self.rest(&seen.info).await {
             Ok(info) => info,
@@ -113,4 +118,10 @@ impl Instance<'_> {
             decide: &self.rules.decide,
         }))
     }
+}
+
+/// Without what instances have published that do not run any more: they cannot be promoted, and nobody waits for them. One that was the primary
+/// and was demoted in order stays, so that nobody is promoted over what it alone holds.
+pub(super) fn leave_out_the_stopped(positions: &mut BTreeMap<String, Position>, running: &[String]) {
+    positions.retain(|node, position| position.complete || running.contains(node));
 }

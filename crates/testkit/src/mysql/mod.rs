@@ -15,5 +15,5 @@ pub use server::Server;
 /// The agent, where `make install` puts it.
 pub const AGENT: &str = "/usr/lib/ocf/resource.d/systole/mysql";
 
-/// The same agent, built with the feature `fault-points`.
+/// The same agent, which ends at the milestone that a test names (tests/contract/src/mysql_with_fault_points.rs).
 pub const FAULTY_AGENT: &str = "/contract/fault-points/mysql";

@@ -117,6 +117,73 @@ fn an_interface_without_a_link_is_no_place_for_it() {
     assert!(net.answers(VIP));
 }
 
+/// A cable that is put in anew, a port that is set up.
+#[test]
+fn a_link_that_is_back_at_once_costs_no_node() {
+    let net = Net::new("flap");
+    let agent = net.agent("a").parameter("nic", "eth0").parameter("cidr_netmask", "24");
+    for action in ["start", "monitor"] {
+        net.ip("s", "link set to-a down");
+        let running = agent.spawn(action);
+        std::thread::sleep(Duration::from_millis(300));
+        net.ip("s", "link set to-a up");
+        running.answer().ok();
+    }
+    agent.run("stop").ok();
+}
+
+/// To the kernel a name is bytes, and an old script may have written it in another encoding.
+#[test]
+fn names_that_are_no_text_hide_no_interface_and_no_address() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let net = Net::new("bytes");
+    let odd = std::ffi::OsStr::from_bytes(b"B\xfcro");
+    let labelled = std::ffi::OsStr::from_bytes(b"eth0:\xfc");
+    let namespace = net.namespace("a");
+    let ip = |arguments: &[&std::ffi::OsStr]| {
+        let done = std::process::Command::new("ip").args(["-n", &namespace]).args(arguments).status().unwrap();
+        assert!(done.success());
+    };
+    let words = |text: &'static str| text.split(' ').map(std::ffi::OsStr::new).collect::<Vec<_>>();
+    ip(&[words("link set eth0 alias"), vec![odd]].concat());
+    let agent = net.agent("a").parameter("nic", "eth0").parameter("cidr_netmask", "24");
+    agent.run("validate-all").ok();
+    agent.run("start").ok();
+    agent.run("monitor").ok();
+    agent.run("stop").ok();
+    assert!(net.has("a", VIP).is_empty());
+    ip(&[words("address add 192.0.2.10/24 dev eth0 label"), vec![labelled]].concat());
+    agent.run("monitor").ok();
+    agent.run("stop").ok();
+    assert!(!net.ip("a", "-4 address show eth0").contains("192.0.2.10"), "a stop has left it");
+}
+
+/// The kernel knows it by the other end's.
+#[test]
+fn an_address_of_a_link_between_two_is_taken_away() {
+    let net = Net::new("peer");
+    net.ip("a", "address add 192.0.2.10 peer 10.9.9.9/32 dev eth0");
+    net.agent("a").run("stop").ok();
+    assert!(!net.ip("a", "address show eth0").contains("192.0.2.10 "), "{}", net.ip("a", "address show eth0"));
+}
+
+/// The namespace is there, and this node may not enter it at the moment: nobody knows that nothing is in it.
+#[test]
+fn a_namespace_that_cannot_be_entered_is_not_taken_for_gone() {
+    let net = Net::new("closed");
+    let agent = net.agent("a");
+    agent.run("start").ok();
+    let mut traced = std::process::Command::new("strace");
+    let command = agent.command(&["stop"]);
+    traced.args(["-f", "-o", "/dev/null", "-e", "inject=setns:error=EPERM"]).arg(command.get_program()).args(command.get_args());
+    traced.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let done = traced.output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.code() == Some(1) && said.contains("cannot be entered"), "{:?}: {said}", done.status);
+    assert!(!net.has("a", VIP).is_empty());
+    agent.run("stop").ok();
+}
+
 #[test]
 fn what_is_not_on_this_node_is_answered_as_pacemaker_needs_it() {
     let net = Net::new("missing");
@@ -133,6 +200,7 @@ fn what_is_not_on_this_node_is_answered_as_pacemaker_needs_it() {
         agent.run("start").refused(5, &[word]);
         agent.run("validate-all").refused(5, &[word]);
     }
+    no_namespace.clone().meta("role", "Stopped").run("monitor").expect(&[7]);
     no_namespace.run("monitor").expect(&[5]);
 }
 

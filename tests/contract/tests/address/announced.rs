@@ -63,6 +63,20 @@ fn nobody_announces_an_address_that_has_gone() {
     eventually("nobody is left to announce it", || left() == 0);
 }
 
+/// A bond takes the hardware address of another interface, and the kernel tells everybody. Whoever repeats the old one undoes that.
+#[test]
+fn a_hardware_address_that_has_changed_is_not_announced_any_more() {
+    let net = Net::new("bond");
+    let old = net.hardware("a");
+    net.agent("a").parameter("arp_count", "10").parameter("arp_interval", "300").run("start").ok();
+    net.ip("a", "link set eth0 address 02:00:00:00:00:77");
+    // What was on its way.
+    std::thread::sleep(Duration::from_millis(100));
+    let ears = heard(&net, Duration::from_secs(4), 50);
+    let said: Vec<String> = ears.join().unwrap().into_iter().map(|(.., hardware)| hardware).filter(|hardware| *hardware == old).collect();
+    assert!(said.is_empty(), "{} announcements of {old}", said.len());
+}
+
 #[test]
 fn a_client_knows_the_new_node_at_once() {
     let net = Net::new("takeover");

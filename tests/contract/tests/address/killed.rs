@@ -44,3 +44,18 @@ fn a_stop_that_was_killed_anywhere_is_finished_by_the_next_or_undone_by_a_start(
         assert!(n > 8, "only {n} calls were seen");
     }
 }
+
+/// A stop was killed, somebody has removed the address by hand, and where nothing runs Pacemaker makes no other stop.
+#[test]
+fn what_a_killed_stop_has_left_without_the_address_is_cleared_by_a_probe() {
+    let net = Net::new("killed3");
+    let barrier = || net.ip("a", "route show table local type blackhole");
+    net.ip("a", "route add blackhole 192.0.2.10 table local proto 115");
+    net.agent("a").run("monitor").expect(&[7]);
+    net.agent("a").probing().run("monitor").expect(&[7]);
+    assert_eq!(barrier(), "");
+    // Somebody else's is not touched.
+    net.ip("a", "route add blackhole 192.0.2.10 table local proto static");
+    net.agent("a").probing().run("monitor").expect(&[7]);
+    assert!(barrier().contains("192.0.2.10"));
+}

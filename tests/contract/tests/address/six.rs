@@ -1,6 +1,9 @@
 //! IPv6.
 
-use std::time::Duration;
+use std::net::Ipv6Addr;
+use std::time::{Duration, Instant};
+
+use process::PacketSocket;
 
 use crate::Net;
 
@@ -63,4 +66,57 @@ fn an_address_of_the_link_needs_an_interface() {
     agent.clone().parameter("nic", "eth0").run("start").ok();
     agent.clone().parameter("nic", "eth0").run("monitor").ok();
     agent.clone().parameter("nic", "eth0").run("stop").ok();
+}
+
+/// Routers have the same one on each of their networks, and so may the node for itself.
+#[test]
+fn an_address_of_the_link_on_another_interface_is_another_one() {
+    let net = Net::new("ll2");
+    net.ip("a", "link add eth1 type veth peer name eth9");
+    net.ip("a", "link set eth1 up");
+    net.ip("a", "link set eth9 up");
+    net.ip("a", "address add fe80::10/64 dev eth1 nodad");
+    let agent = net.agent("a").parameter("ip", "fe80::10").parameter("cidr_netmask", "64").parameter("nodad", "true").parameter("nic", "eth0");
+    let places = || net.ip("a", "-o address show").lines().filter(|line| line.contains("fe80::10/")).count();
+    agent.run("monitor").expect(&[7]);
+    agent.run("start").ok();
+    assert_eq!(places(), 2);
+    agent.run("monitor").ok();
+    agent.run("stop").ok();
+    agent.run("monitor").expect(&[7]);
+    assert!(places() == 1 && net.has("a", "fe80::10").contains("eth1"), "{}", net.ip("a", "-o address show"));
+}
+
+/// An advertisement of the address, as somebody behind a router would send it: it has come over some hops.
+fn from_afar(target: Ipv6Addr, to: Ipv6Addr) -> Vec<u8> {
+    let from: Ipv6Addr = "2001:db8:ffff::66".parse().unwrap();
+    let mut message = vec![136, 0, 0, 0, 0x20, 0, 0, 0];
+    message.extend(target.octets());
+    let length = u16::try_from(message.len()).unwrap();
+    let summed = [&from.octets()[..], &to.octets(), &[0, 0], &length.to_be_bytes(), &[0, 0, 0, 58], &message].concat();
+    let mut sum: u32 = summed.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    message[2..4].copy_from_slice(&(!u16::try_from(sum).unwrap()).to_be_bytes());
+    [&[0x60, 0, 0, 0], &length.to_be_bytes()[..], &[58, 50], &from.octets(), &to.octets(), &message].concat()
+}
+
+/// The kernel gives such packets to whoever listens, although it takes none of them for itself.
+#[test]
+fn nobody_behind_a_router_can_keep_an_address_from_starting() {
+    let net = Net::new("afar");
+    let hardware = net.hardware("a");
+    let to: Vec<u8> = hardware.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+    let packet = from_afar(VIP.parse().unwrap(), "2001:db8::1".parse().unwrap());
+    let sender = net.inside("c", move || {
+        let socket = PacketSocket::open(nix::net::if_::if_nametoindex("eth0").unwrap()).unwrap();
+        let end = Instant::now() + Duration::from_secs(4);
+        while Instant::now() < end {
+            let _ = socket.send(0x86dd, to.clone().try_into().unwrap(), &packet);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    net.agent("a").parameter("ip", VIP).parameter("nodad", "true").parameter("run_arping", "true").run("start").ok();
+    sender.join().unwrap();
 }

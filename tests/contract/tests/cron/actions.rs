@@ -19,7 +19,7 @@ fn a_start_installs_and_a_stop_takes_away() {
     }
     let text = fs::read_to_string(site.installed()).unwrap();
     assert!(text.contains(&format!("SHELL={WRAPPER}\nSYSTOLE_CRON=plain\n")), "{text}");
-    assert_eq!(fs::metadata(site.installed()).unwrap().permissions().mode() & 0o7777, 0o644);
+    assert_eq!(fs::metadata(site.installed()).unwrap().permissions().mode() & 0o7777, 0o600, "passwords may stand in it");
     for _ in 0..2 {
         site.agent().run("stop").ok();
         site.agent().run("monitor").expect(&[7]);
@@ -156,8 +156,56 @@ fn a_crontab_that_stands_on_all_nodes_must_lead_through_the_wrapper() {
     agent().run("monitor").expect(&[7]);
     agent().run("start").ok();
     agent().run("monitor").ok();
+    // A job that is added above the lines that lead it through the wrapper runs on every node, and is seen to.
+    site.write(&format!("0 5 * * * wpsite true\nSHELL={WRAPPER}\nSYSTOLE_CRON=gate\n{DAILY}"));
+    agent().run("monitor");
+    agent().run("monitor").refused(190, &["line 1", "would run on every node"]);
+    // Two jobs with one name are one to the wrapper.
+    site.write(&format!("SHELL={WRAPPER}\nSYSTOLE_CRON=gate\nSYSTOLE_JOB=backup\n0 5 * * * wpsite true\n0 6 * * * wpsite false\n"));
+    agent().run("monitor");
+    agent().run("monitor").refused(190, &["line 5: it is one job with that of line 4"]);
+    agent().run("validate-all").refused(5, &["SYSTOLE_JOB=NAME"]);
+    site.write(&format!("SHELL={WRAPPER}\nSYSTOLE_CRON=gate\nSYSTOLE_JOB=nightly_backup\n0 5 * * * wpsite true\n"));
+    agent().run("validate-all").refused(5, &["is no name of a job"]);
     agent().run("stop").ok();
     agent().run("monitor").expect(&[7]);
+}
+
+/// What names its users may name root. Jobs that run today go on.
+#[test]
+fn a_source_that_others_can_write_is_told() {
+    let site = Site::with("writable", DAILY);
+    site.agent().run("start").ok();
+    fs::set_permissions(&site.source, fs::Permissions::from_mode(0o664)).unwrap();
+    site.agent().run("monitor").refused(190, &["others than root can write it", "chmod go-w"]);
+    site.agent().run("validate-all").refused(5, &["others than root can write it"]);
+    site.agent().run("stop").ok();
+    site.agent().run("start").ok();
+    fs::set_permissions(&site.source, fs::Permissions::from_mode(0o644)).unwrap();
+    site.agent().run("monitor").ok();
+    site.agent().run("stop").ok();
+}
+
+/// What is wrong with a line stands in the CIB and in logs of all nodes.
+#[test]
+fn a_password_in_a_wrong_line_is_not_told() {
+    for line in ["0 5 * * * MYSQL_PWD=hunter2 mysqldump\n", "PGPASSWORD=\"hunter2\" # reports\n* * * * * wpsite true\n"] {
+        let site = Site::with("secret-line", line);
+        let answer = site.agent().run("start");
+        answer.refused(5, &["line 1"]);
+        assert!(!answer.stderr.contains("hunter2"), "{}", answer.stderr);
+    }
+}
+
+/// Without quotes cron takes it for a job, and ignores the whole file.
+#[test]
+fn an_empty_variable_gets_its_quotes() {
+    let site = Site::with("empty", "MAILTO=\n0 4 * * * wpsite true\n");
+    site.agent().run("start").ok();
+    let text = fs::read_to_string(site.installed()).unwrap();
+    assert!(text.contains("\nMAILTO=\"\"\n"), "{text}");
+    site.agent().run("monitor").ok();
+    site.agent().run("stop").ok();
 }
 
 #[test]

@@ -472,3 +472,16 @@ fn the_node_with_the_resource_sees_a_change_on_another_one() {
     cluster.behave("");
     agent().run("stop").ok();
 }
+
+/// `crontab` says of a user whom nobody knows at the moment what it says of one who does not exist.
+#[test]
+fn a_user_database_that_does_not_answer_removes_no_crontab() {
+    let site = Site::with("nobody-knows", "0 0 30 2 * true\n");
+    let agent = || site.agent().parameter("mode", "user").parameter("user", USER);
+    agent().run("start").ok();
+    let hidden = format!("grep -v ^{USER}: /etc/passwd > /run/passwd; mount --bind /run/passwd /etc/passwd; {NO_USER_DATABASE}");
+    let mut command = after(&hidden, &agent().command(&["monitor"]));
+    assert_eq!(command.output().unwrap().status.code(), Some(190));
+    agent().run("monitor").ok();
+    agent().run("stop").ok();
+}

@@ -141,6 +141,20 @@ fn an_haproxy_that_hangs_when_it_should_be_undone_is_told_again() {
     eventually("who undid it is gone", || !mark(&group, "a").exists() && undoers(&group, "a") == 0);
 }
 
+/// Who should have undone it was killed, and HAProxy knows the server no more: that is over, and keeps no later move from being drained.
+#[test]
+fn a_mark_of_a_server_that_haproxy_does_not_know_any_more_is_forgotten() {
+    let (group, haproxy) = behind(CONFIGURATION);
+    let agent = told(&group, "a", &haproxy, "3");
+    before(&agent, &moving());
+    let text = std::fs::read_to_string(mark(&group, "a")).unwrap();
+    haproxy.wait_status("a", "UP");
+    eventually("it is undone", || !mark(&group, "a").exists() && undoers(&group, "a") == 0);
+    std::fs::write(mark(&group, "a"), text.replace("redis/a", "redis/gone")).unwrap();
+    before(&agent, &moving());
+    assert_eq!(haproxy.status("a"), "DRAIN");
+}
+
 #[test]
 fn only_a_planned_move_drains_and_only_a_server_that_serves() {
     let (group, haproxy) = behind(CONFIGURATION);

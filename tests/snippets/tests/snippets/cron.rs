@@ -24,12 +24,36 @@ fn the_jobs_follow_the_public_address_and_run_without_it() {
         }
         let mut stopped = files(&all);
         stopped[1] = Snippet::of("public-addresses.crm").mutated(
-            "primitive public-ip-1 ocf:systole:address \\\n",
-            "primitive public-ip-1 ocf:systole:address \\\n    meta target-role=Stopped \\\n",
+            "params ip=198.51.100.101 cidr_netmask=24 \\\n    meta ",
+            "params ip=198.51.100.101 cidr_netmask=24 \\\n    meta target-role=Stopped ",
         );
         let rehearsal = bed.rehearse(&stopped, &[Step::default()]);
         assert_eq!(rehearsal.steps[0].nodes_of("public-ip-1"), Vec::<&str>::new());
         jobs(&rehearsal.steps[0]);
+    });
+}
+
+/// A stop waits up to a minute for jobs that run, and while it does nothing is planned anew.
+#[test]
+fn jobs_on_a_node_that_is_taken_out_end_after_the_promotions() {
+    on_every_image(|bed| {
+        let mut begin = scores("mysql");
+        begin.scores.extend(scores("redis").scores);
+        let on_lxc2 = Snippet { name: "jobs-on-lxc2.crm".into(), text: "location jobs-on-lxc2 site-cron 500: lxc2\n".into() };
+        let out = Step { attributes: vec![("standby", "lxc2", "on")], ..Step::default() };
+        let all = ["base.crm", "mysql.crm", "redis.crm", "cron.crm", "cron-with-databases.crm"];
+        for (count, ordered) in [(5, true), (4, false)] {
+            let loaded = [files(&all[..count]), vec![on_lxc2.clone()]].concat();
+            let rehearsal = bed.rehearse(&loaded, &[begin.clone(), out.clone()]);
+            assert_taken(&rehearsal, "jobs beside databases");
+            assert_eq!(jobs(&rehearsal.steps[0]), "lxc2");
+            let moved = &rehearsal.steps[1];
+            for resource in ["mysql", "redis"] {
+                assert!(!moved.promoted(resource).contains(&"lxc2") && moved.promoted(resource).len() == 1, "{resource} moves: {moved:?}");
+                assert_eq!(moved.waits_for(("stop", "site-cron"), ("promote", resource)), ordered, "{resource}");
+            }
+            assert_ne!(jobs(moved), "lxc2");
+        }
     });
 }
 

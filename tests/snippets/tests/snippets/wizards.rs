@@ -39,10 +39,16 @@ fn load(snippet: &Snippet) -> String {
     format!("crm configure load update /srv/{}", snippet.name)
 }
 
+/// The files that a wizard looks for, which every node has before it is run.
+fn files_made(wizard: &Wizard, value: impl Fn(&Parameter) -> String) -> String {
+    let paths = wizard.parameters().into_iter().filter(|p| p.kind == Kind::Path);
+    paths.map(|p| format!("install -D /dev/null '{}'\n", value(&p))).collect()
+}
+
 /// The command with a value for each parameter that has to be given.
 fn run(wizard: &Wizard, value: impl Fn(&Parameter) -> String) -> String {
     let given: String = wizard.parameters().iter().map(|p| format!(" {}='{}'", p.name, value(p))).collect();
-    format!("crm script run {}{given}", wizard.name)
+    format!("{}crm script run {}{given}", files_made(wizard, value), wizard.name)
 }
 
 fn own_value(parameter: &Parameter) -> String {
@@ -77,7 +83,8 @@ fn with_the_snippets_values_a_wizard_loads_what_the_snippets_load() {
             let by_hand = bed.perform(&NODES, &files, &files.iter().map(load).collect::<Vec<_>>());
             // What is not given is what the snippet has. Each run replaces all that the one before it made.
             let given: String = wizard.parameters().iter().filter(|p| p.required).map(|p| format!(" {}={}", p.name, p.value())).collect();
-            let runs = [format!("crm script run {}{given}", wizard.name), run(wizard, own_value)];
+            let made = files_made(wizard, own_value);
+            let runs = [format!("{made}crm script run {}{given}", wizard.name), run(wizard, own_value)];
             let by_wizard = bed.perform(&NODES, &files, &before.iter().map(load).chain(runs).collect::<Vec<_>>());
             let [.., short, full] = &by_wizard[..] else { panic!("too little was done") };
             assert_same(&last(&by_wizard).configuration, &last(&by_hand).configuration, wizard.name);
@@ -196,8 +203,9 @@ fn with_other_values_each_stands_in_its_place() {
 /// A wizard's command with one word changed.
 fn slip(wizard: &str, from: &str, to: &str) -> String {
     let command = run(Wizard::of(wizard), own_value);
+    let (files, command) = command.rsplit_once('\n').unwrap_or(("", &command));
     assert!(command.contains(from), "{command} does not hold {from:?}: correct the test");
-    command.replace(from, to)
+    format!("{files}\n{}", command.replace(from, to))
 }
 
 #[test]
@@ -222,10 +230,23 @@ fn what_is_wrong_is_refused_and_nothing_is_changed() {
             (slip("systole-redis", "'24'", "255.255.255.0"), "private-netmask=255.255.255.0 is not an integer"),
             (slip("systole-redis", "'async'", "always"), "redis-durability=always does not match 'async|quorum'"),
             (slip("systole-redis", "'/etc/redis/site.conf'", ""), "'' is no path; it has to begin with /"),
+            (slip("systole-redis", "/etc/redis/site.conf", "/etc/redis/sit.conf"), "there is no file /etc/redis/sit.conf on this node"),
+            (slip("systole-redis", "192.0.2.100", "127.0.0.1"), "127.0.0.1 is in use; a service needs an address that no machine has"),
+            (slip("systole-redis", "'24'", "240"), "240"),
             (slip("systole-mysql", "192.0.2.102", "192.0.2.101"), "192.0.2.101 is given twice"),
+            (slip("systole-public-addresses", "lxc2", "lxc1"), "one node is given twice"),
             (slip("systole-public-addresses", "lxc2", "lcx2"), "lcx2 is no node of this cluster; its nodes are lxc1 lxc2 lxc3"),
         ];
         refused(Some(BASE), &on_base);
+        // What has the name of one of ours, and is of somebody else.
+        let others = "crm configure primitive redis ocf:pacemaker:Dummy".to_owned();
+        let plain = run(Wizard::of("systole-redis"), own_value);
+        let jobs = slip("systole-cron", "cron-name='site-cron'", "cron-name=redis");
+        let done = bed.perform(&NODES, &[Snippet::of(BASE)], &[load(&Snippet::of(BASE)), others, plain, jobs]);
+        for after in &done[2..] {
+            assert!(after.status != 0 && after.said.contains("this cluster has another resource redis already"), "{}", after.said);
+            assert_eq!(after.configuration, done[1].configuration);
+        }
         let on_nothing = [
             (slip("systole-base", "lxc3", "lcx3"), "the nodes of this cluster are lxc1 lxc2 lxc3, and given were lcx3 lxc1 lxc2"),
             (slip("systole-base", "lxc3", "lxc2"), "given were lxc1 lxc2 lxc2"),
@@ -285,6 +306,8 @@ fn no_wizard_holds_an_address_or_a_node_of_ours() {
         let script = wizard.script().unwrap();
         let commands = script.split_once("\nactions:\n").unwrap().1;
         for line in commands.lines().filter(|line| !line.trim_start().starts_with('#')) {
+            // Where the agents are is the same everywhere.
+            let line = line.replace("/usr/lib/ocf", "");
             let ours = ["192.0.2.", "198.51.100.", "203.0.113.", "lxc", "/etc/", "/usr/"].iter().find(|word| line.contains(**word));
             assert!(ours.is_none(), "{}: {line}", wizard.name);
         }

@@ -79,7 +79,7 @@ impl Cluster {
     }
 
     fn observation(&self, n: usize, params: &Params) -> Observation {
-        Observation { info: self.info(n, params), gate: self.server(n).unwrap().gate, complaint: None }
+        Observation { info: self.info(n, params), gate: self.server(n).unwrap().gate, lag: params.replica_lag, complaint: None }
     }
 
     /// A server that ends. What it has goes to its replicas, or does not: `Deliver` comes before, or never.

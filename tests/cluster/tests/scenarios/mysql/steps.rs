@@ -1,5 +1,5 @@
-//! The agent killed at each step: it runs again to the same end. Needs a build with the feature `fault-points`, in the
-//! layer that SYSTOLE_FAULT_LAYER names.
+//! The agent killed at each step: it runs again to the same end. Needs the agent that ends where a test wants it, in
+//! the layer that SYSTOLE_FAULT_LAYER names.
 
 use std::path::PathBuf;
 use std::time::Duration;
