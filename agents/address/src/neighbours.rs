@@ -39,7 +39,13 @@ impl Announcer {
 
     /// Announces the address again and again, as long as it is on this interface, which has this hardware address, in a process of its own that keeps nobody waiting: not
     /// Pacemaker, which reads what an agent prints until it is closed, and not the start, for which closing the socket takes too long.
-    pub(crate) fn go_on(self, address: IpAddr, index: u32, hardware: Hardware, times: &BTreeSet<Duration>) -> std::result::Result<(), String> {
+    pub(crate) fn go_on(
+        self,
+        address: IpAddr,
+        index: u32,
+        hardware: Hardware,
+        times: &BTreeSet<Duration>,
+    ) -> std::result::Result<(), String> {
         let begin = Instant::now();
         process::detach(
             |_| Ok(()),

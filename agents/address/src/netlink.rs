@@ -96,7 +96,9 @@ impl Netlink {
                 let part = match read.or_else(|why| legible(first).map_or(Err(why), |first| NetlinkMessage::<M>::deserialize(&first))) {
                     Ok(part) => part,
                     // What is not an address on any interface is not removed from it.
-                    Err(why) if kind(first) == Some(NEW_ADDRESS) => return Err(Error::other(format!("an address that cannot be read: {why}"))),
+                    Err(why) if kind(first) == Some(NEW_ADDRESS) => {
+                        return Err(Error::other(format!("an address that cannot be read: {why}")));
+                    }
                     // One of a kind that the library does not know is none of what is looked for. The end of a list always is.
                     Err(_) => continue,
                 };
@@ -191,7 +193,10 @@ mod tests {
         let with = |kind: u16| message(NEW_LINK, 32, &[attribute(3, b"eth0\0"), attribute(kind, odd), attribute(5, odd)]);
         assert_eq!(legible(&with(20)), Some(with(NO_ATTRIBUTE)));
         assert_eq!(legible(&message(NEW_LINK, 32, &[attribute(20, b"office\0")])), None);
-        assert_eq!(legible(&message(NEW_ADDRESS, 24, &[attribute(3, odd)])), Some(message(NEW_ADDRESS, 24, &[attribute(NO_ATTRIBUTE, odd)])));
+        assert_eq!(
+            legible(&message(NEW_ADDRESS, 24, &[attribute(3, odd)])),
+            Some(message(NEW_ADDRESS, 24, &[attribute(NO_ATTRIBUTE, odd)]))
+        );
         assert_eq!(legible(&message(24, 24, &[attribute(3, odd)])), None, "a route");
         for length in 0..40 {
             let cut = message(NEW_LINK, 32, &[attribute(20, odd)]);

@@ -409,7 +409,9 @@ impl CronSingleton {
             for ((job, _), name) in crontab.jobs().zip(identities_at_the_gate(crontab)) {
                 let at = format!("source {source}: line {}", job.line);
                 if !is_name(&name) {
-                    doubts.push(format!("{at}: SYSTOLE_JOB={name:?} is no name of a job, and it never runs: letters, digits and dashes only"));
+                    doubts.push(format!(
+                        "{at}: SYSTOLE_JOB={name:?} is no name of a job, and it never runs: letters, digits and dashes only"
+                    ));
                 } else if let Some(first) = named.insert(name, job.line) {
                     doubts.push(format!(
                         "{at}: it is one job with that of line {first}, and runs for both are left out: write SYSTOLE_JOB=NAME, with a name of \

@@ -140,7 +140,8 @@ fn field(stars: u32, low: u8, high: u8) -> impl Strategy<Value = String> {
 }
 
 fn line() -> impl Strategy<Value = String> {
-    (field(3, 0, 59), field(3, 0, 23), field(3, 1, 31), field(3, 1, 12), field(3, 0, 7)).prop_map(|(a, b, c, d, e)| format!("{a} {b} {c} {d} {e}"))
+    (field(3, 0, 59), field(3, 0, 23), field(3, 1, 31), field(3, 1, 12), field(3, 0, 7))
+        .prop_map(|(a, b, c, d, e)| format!("{a} {b} {c} {d} {e}"))
 }
 
 /// Lines that are often due around a change of the clock. Those of every minute, of which each takes as long as hundreds of others, are fewer.

@@ -130,10 +130,9 @@ impl CronSingleton {
         let noted = systemd::show(&noted.iter().map(String::as_str).collect::<Vec<_>>(), systemd::ANSWER)?;
         match noted.iter().find(|unit| !unit.processes().is_empty()) {
             None => Ok(()),
-            Some(unit) => Err(Failure::generic(format!(
-                "{} has processes, and its jobs may not run here: restart this resource",
-                unit.name
-            ))),
+            Some(unit) => {
+                Err(Failure::generic(format!("{} has processes, and its jobs may not run here: restart this resource", unit.name)))
+            }
         }
     }
 

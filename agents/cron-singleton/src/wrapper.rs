@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::claims::{self, claim};
 use crate::history::{self, Event, Line};
-use crate::installed::{DUE, JOB, MINUTE, RESOURCE, SHELL, identity_of_command};
+use crate::installed::{DUE, JOB, MINUTE, RESOURCE, SHELL, identity_of_command, is_name};
 use crate::place::{Overlap, Place, Token, count};
 
 /// What every process of a run has in its environment: resource, process and start time of the wrapper.
@@ -311,7 +311,8 @@ impl<'a> Registered<'a> {
 
     /// Takes the run; `false` when it was taken before. In a file before anything runs: whenever we die, it does not run twice.
     fn claim(&self) -> Result<bool, String> {
-        claim(&claims::file_of(&self.directory, &self.running.job), self.running.minute, self.running.late).map_err(|e| not_run(&e, &self.request.resource))
+        claim(&claims::file_of(&self.directory, &self.running.job), self.running.minute, self.running.late)
+            .map_err(|e| not_run(&e, &self.request.resource))
     }
 
     fn skip(&self, why: &str, now: &dyn Fn() -> i64) -> i32 {

@@ -127,7 +127,9 @@ impl ocf::Promotable for MySql {
     fn promote(&self, context: &Context) -> Outcome {
         let _lock = self.lock(context, &self.state_file)?;
         if self.rejoining().is_some() {
-            return Err(Failure::generic("not promoted: its data are being replaced or taken back; wait until that is done (systole status --live)"));
+            return Err(Failure::generic(
+                "not promoted: its data are being replaced or taken back; wait until that is done (systole status --live)",
+            ));
         }
         let peers = Peers::read(&context.environment);
         let outcome = self.act(context, &self.rules(context), self.state_file.load(), |instance| instance.promote(peers));

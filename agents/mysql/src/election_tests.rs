@@ -213,7 +213,12 @@ fn after_a_crash() {
             ("the best replica", "b", vec![("a", dead()), ("b", at("A:1-5", "A:6-9")), ("c", at("A:1-8", ""))], "+"),
             ("another is better", "b", vec![("a", dead()), ("b", at("A:1-8", "")), ("c", at("A:1-5", "A:6-9"))], "c"),
             ("equal: the candidate stays", "c", vec![("b", at("A:1-9", "")), ("c", at("A:1-9", ""))], "+"),
-            ("one is silent", "b", vec![("b", at("A:1-9", ""))], "!only on c (not heard), and the last primary a, whose disk alone would do, was not heard"),
+            (
+                "one is silent",
+                "b",
+                vec![("b", at("A:1-9", ""))],
+                "!only on c (not heard), and the last primary a, whose disk alone would do, was not heard",
+            ),
             ("one restarted", "b", vec![("b", at("A:1-9", "")), ("c", back("A:1-8"))], "!only on c (which restarted since"),
             ("one has not got back what it may have acknowledged", "b", vec![("b", at("A:1-9", "")), ("c", at("A:1-2", ""))], "!only on c"),
             ("one has just joined", "b", vec![("b", at("A:1-9", "")), ("c", untouched("A:1-2"))], "+"),

@@ -230,7 +230,9 @@ impl Replica {
         let (host, port) = (&self.host, self.port);
         Some(match number {
             1045 | 2061 | 1698 => {
-                format!("{host} refuses the login of replicas (error {number}): correct replication_user and replication_passwd or its file ({text})")
+                format!(
+                    "{host} refuses the login of replicas (error {number}): correct replication_user and replication_passwd or its file ({text})"
+                )
             }
             1130 => format!(
                 "{host} lets no replica in from here (error {number}): create the accounts there, with mysql-accounts-*.sql ({text})"

@@ -98,7 +98,8 @@ impl Rejoining {
         let Self { primary, since, failure, failures, next, after, doing, .. } = self;
         let of_rewind = doing.is_some();
         if !is_alive {
-            let what = if of_rewind { format!("taking back what {primary} does not have") } else { format!("the copy of {primary}'s data") };
+            let what =
+                if of_rewind { format!("taking back what {primary} does not have") } else { format!("the copy of {primary}'s data") };
             return format!("{what} was broken off; it is begun anew");
         }
         match (failure, next, doing, after, progress) {

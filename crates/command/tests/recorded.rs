@@ -311,7 +311,9 @@ fn the_examples_of_the_page_are_what_the_command_says() {
 #[test]
 fn what_the_servers_say_now_takes_the_place_of_what_they_published() {
     let mut picture = recorded("in-order");
-    let says = |executed: &str, received: &str, seconds| Ok(Standing { position: Some(format!("0.0||100|-|-|{executed}|{received}")), seconds, rejoining: None });
+    let says = |executed: &str, received: &str, seconds| {
+        Ok(Standing { position: Some(format!("0.0||100|-|-|{executed}|{received}")), seconds, rejoining: None })
+    };
     let answers = [
         ("lxc1", says("0-11-4,0-12-1204", "0-11-4,0-12-1210", Some(1))),
         ("lxc2", says("0-11-4,0-12-1210", "-", None)),

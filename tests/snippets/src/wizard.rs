@@ -201,7 +201,17 @@ pub const WIZARDS: &[Wizard] = &[
                  the files of the site, its crontab. The key for copies stands in /etc/systole/copy.key on every node (docs/mysql.md). The packages \
                  fence-agents and ipmitool have to be installed on every node.\n\n\
                  Afterwards, create the site's database on the primary. Until then Nginx answers, and the site does not.",
-        parts: &[&BASE, &PUBLIC_ADDRESSES, &REDIS, &MYSQL, &WEB, &WEB_WITH_DATABASES, &JOBS, &JOBS_WITH_PUBLIC_ADDRESS, &JOBS_WITH_DATABASES],
+        parts: &[
+            &BASE,
+            &PUBLIC_ADDRESSES,
+            &REDIS,
+            &MYSQL,
+            &WEB,
+            &WEB_WITH_DATABASES,
+            &JOBS,
+            &JOBS_WITH_PUBLIC_ADDRESS,
+            &JOBS_WITH_DATABASES,
+        ],
         edits: &[("rejoin=rewind", "rejoin=rewind-or-clone")],
     },
 ];
@@ -310,7 +320,10 @@ impl Wizard {
         let of_part = |part: &&'static Part| {
             let netmask = part.parameters.iter().find(|parameter| parameter.place.starts_with("cidr_netmask="));
             let addresses = part.parameters.iter().filter(|parameter| parameter.kind == Kind::Address);
-            netmask.into_iter().flat_map(move |netmask| addresses.clone().map(move |address| (address.name, netmask.name))).collect::<Vec<_>>()
+            netmask
+                .into_iter()
+                .flat_map(move |netmask| addresses.clone().map(move |address| (address.name, netmask.name)))
+                .collect::<Vec<_>>()
         };
         self.parts.iter().flat_map(of_part).collect()
     }

@@ -13,8 +13,7 @@ use crate::server::Server;
 /// How deep files of data lie below the data directory: a directory each is a database.
 const DEPTH: u32 = 2;
 /// What MySQL's clone plugin says of its stages.
-const STAGES: &str =
-    "SELECT COALESCE(SUM(data), 0) AS here, COALESCE(SUM(estimate), 0) AS whole FROM performance_schema.clone_progress WHERE state <> 'Not Started'";
+const STAGES: &str = "SELECT COALESCE(SUM(data), 0) AS here, COALESCE(SUM(estimate), 0) AS whole FROM performance_schema.clone_progress WHERE state <> 'Not Started'";
 
 /// How far a copy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

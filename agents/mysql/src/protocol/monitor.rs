@@ -394,4 +394,3 @@ fn also(status: Status, why: &str) -> Status {
         other => other,
     }
 }
-

@@ -185,7 +185,11 @@ impl Instance<'_> {
         let counted = if self.state.nodes.is_empty() { 0 } else { strangers.len() };
         let gate = needed + u32::try_from(counted).unwrap_or_default();
         if (seen.gate, seen.lag) != (gate, lag) {
-            self.notice(format!("writes need {gate} attached replicas from now on (min-replicas-to-write was {}, min-replicas-max-lag {})", seen.gate, seen.lag)).await;
+            self.notice(format!(
+                "writes need {gate} attached replicas from now on (min-replicas-to-write was {}, min-replicas-max-lag {})",
+                seen.gate, seen.lag
+            ))
+            .await;
             // That the agent cannot tell it says nothing of the server, which goes on as it is.
             if let Err(fault) = self.tell(Word::OpenGate(gate, lag)).await {
                 return Ok(Some(fault.to_string()));

@@ -377,7 +377,8 @@ mod tests {
     fn a_memory_that_another_version_wrote_is_not_replaced() {
         let busy = || "busy".to_owned();
         let unasked = Sight::Unasked(Fault::Denied("refused".to_owned()));
-        let answered = Sight::Answered(Box::new(Observation { info: Info::parse("role:slave").unwrap(), gate: 0, lag: 0, complaint: None }));
+        let answered =
+            Sight::Answered(Box::new(Observation { info: Info::parse("role:slave").unwrap(), gate: 0, lag: 0, complaint: None }));
         for sight in [answered, Sight::Engaged(busy()), Sight::Working(busy()), unasked, Sight::Deaf(busy()), Sight::Stuck(busy())] {
             let degraded = Status::Degraded("version 2".to_owned());
             for (probe, status) in [(false, degraded), (true, Status::Running)] {

@@ -304,7 +304,8 @@ fn observations() -> Vec<Observation> {
     let primary = Info { role: ReplicationRole::Primary, primary: None, link_up: false, replicas: replicas.to_vec(), ..replica.clone() };
     let kept = Info { backlog: true, ..primary.clone() };
     let loading = Info { loading: true, ..alone.clone() };
-    let closed = [replica, alone, primary.clone(), kept, loading].map(|info| Observation { info, gate: GATE_CLOSED, lag: 10, complaint: None });
+    let closed =
+        [replica, alone, primary.clone(), kept, loading].map(|info| Observation { info, gate: GATE_CLOSED, lag: 10, complaint: None });
     closed.into_iter().chain([Observation { info: primary, gate: 0, lag: 10, complaint: None }]).collect()
 }
 

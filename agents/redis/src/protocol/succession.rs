@@ -18,7 +18,9 @@ impl Instance<'_> {
         match self.record().await {
             Ok(record) => self.state.record = record,
             Err(failure) if self.state.record.is_none() => return Err(failure),
-            Err(failure) => self.warning(format!("the record cannot be read, and the one that was read before is gone by: {failure}")).await,
+            Err(failure) => {
+                self.warning(format!("the record cannot be read, and the one that was read before is gone by: {failure}")).await
+            }
         }
         Ok(self.state.record.clone())
     }

@@ -76,7 +76,8 @@ fn an_address_of_the_link_on_another_interface_is_another_one() {
     net.ip("a", "link set eth1 up");
     net.ip("a", "link set eth9 up");
     net.ip("a", "address add fe80::10/64 dev eth1 nodad");
-    let agent = net.agent("a").parameter("ip", "fe80::10").parameter("cidr_netmask", "64").parameter("nodad", "true").parameter("nic", "eth0");
+    let agent =
+        net.agent("a").parameter("ip", "fe80::10").parameter("cidr_netmask", "64").parameter("nodad", "true").parameter("nic", "eth0");
     let places = || net.ip("a", "-o address show").lines().filter(|line| line.contains("fe80::10/")).count();
     agent.run("monitor").expect(&[7]);
     agent.run("start").ok();

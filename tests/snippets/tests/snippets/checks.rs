@@ -7,9 +7,8 @@ use crate::{BASE, apart, dying, files, on_every_image, on_the_newest_image, read
 /// Why the rule that keeps readers off the primary is a weak one: Pacemaker 3 lets it decide whom to promote as well.
 #[test]
 fn a_strong_rule_for_readers_would_move_the_primary() {
-    let strong = Snippet::of("mysql.crm")
-        .mutated("off-primary -5:", "off-primary -1000:")
-        .mutated("resource-stickiness=1 critical=false ", "");
+    let strong =
+        Snippet::of("mysql.crm").mutated("off-primary -5:", "off-primary -1000:").mutated("resource-stickiness=1 critical=false ", "");
     let scores = vec![("mysql", "lxc1", 100), ("mysql", "lxc2", 1000), ("mysql", "lxc3", 100)];
     let begin = Step { attributes: readable(&["lxc1", "lxc2", "lxc3"]), scores, ..Step::default() };
     let behind = Step { attributes: readable(&["lxc2"]), ..Step::default() };
