@@ -76,6 +76,55 @@ fn a_majority_that_somebody_took_away_is_restored() {
     assert_eq!(a.ask(&["CONFIG", "GET", "min-replicas-to-write"]).unwrap().lines().last(), Some("1"));
 }
 
+/// A lag of 0 switches the server's check off, whatever the number says.
+#[test]
+fn a_lag_that_somebody_took_away_is_restored() {
+    let group = Group::established(&["a", "b"]);
+    let a = group.node("a");
+    quorum(a).run("reload-agent").ok();
+    let lag = || a.ask(&["CONFIG", "GET", "min-replicas-max-lag"]).unwrap().lines().last().map(str::to_owned);
+    let wanted = lag();
+    a.ask(&["CONFIG", "SET", "min-replicas-max-lag", "0"]).unwrap();
+    quorum(a).run("monitor").expect(&[8]);
+    assert_eq!(lag(), wanted);
+}
+
+/// A node went to maintenance and left the record. What its replica had remembered of before refused the election for ten seconds.
+#[test]
+fn an_election_goes_by_the_record_of_now() {
+    let group = Group::established(&["a", "b", "c"]);
+    let (a, b, c) = (group.node("a"), group.node("b"), group.node("c"));
+    quorum(a).run("reload-agent").ok();
+    quorum(b).run("monitor").expect(&[0]);
+    c.agent().run("stop").ok();
+    let stopped = Lists { promoted: vec!["a"], unpromoted: vec!["b"], stop: vec!["c"], ..Lists::default() };
+    quorum(a).notifying("post", "stop", &stopped, group.spelling).run("notify").ok();
+    eventually("c has left the record", || {
+        quorum(a).run("monitor").expect(&[8]);
+        group.record().contains("holders=a,b") && !group.record().contains(",c")
+    });
+    a.kill_server();
+    let lists = Lists { unpromoted: vec!["b"], promote: vec!["b"], ..Lists::default() };
+    quorum(b).notifying("pre", "promote", &lists, group.spelling).run("notify").ok();
+    assert!(b.log().contains("going on with the promotion"), "{}", b.log());
+}
+
+/// Pacemaker was away on its node while another server was promoted.
+#[test]
+fn a_replica_that_was_told_of_no_promotion_finds_the_primary() {
+    let group = Group::established(&["a", "b", "c"]);
+    let (a, c) = (group.node("a"), group.node("c"));
+    c.agent().run("monitor").expect(&[0]);
+    a.kill_server();
+    group.promote("b", &["b"]).ok();
+    eventually("the link is down", || !c.is_attached());
+    c.agent().run("monitor").expect(&[0]);
+    detached_since_the_boot(c);
+    c.agent().run("monitor");
+    group.wait_attached("c");
+    assert!(c.log().contains("b is the recorded primary, and not a: following it"), "{}", c.log());
+}
+
 #[test]
 fn quorum_with_an_unknown_number_of_servers_is_refused() {
     let group = Group::of(&["a"]);

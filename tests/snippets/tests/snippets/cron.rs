@@ -24,8 +24,8 @@ fn the_jobs_follow_the_public_address_and_run_without_it() {
         }
         let mut stopped = files(&all);
         stopped[1] = Snippet::of("public-addresses.crm").mutated(
-            "params ip=198.51.100.101 cidr_netmask=24 \\\n    meta ",
-            "params ip=198.51.100.101 cidr_netmask=24 \\\n    meta target-role=Stopped ",
+            "meta failure-timeout=10min\nprimitive public-ip-2",
+            "meta failure-timeout=10min target-role=Stopped\nprimitive public-ip-2",
         );
         let rehearsal = bed.rehearse(&stopped, &[Step::default()]);
         assert_eq!(rehearsal.steps[0].nodes_of("public-ip-1"), Vec::<&str>::new());
