@@ -2,23 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-/// How often is asked, at most and at least.
-const STEP: Duration = Duration::from_millis(5);
-const LONG_STEP: Duration = Duration::from_millis(50);
-
 /// Asks again until there is an answer, at most for `limit`. `None` when there was none.
 pub fn within<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let limit = pace::Limit::of(limit);
     loop {
-        let asked = Instant::now();
         if let Some(answer) = ask() {
             return Some(answer);
         }
         if limit.is_over() {
             return None;
         }
-        // What takes a process or a connection to ask is asked half of the time, so that those that are waited for have a processor.
-        std::thread::sleep(asked.elapsed().clamp(STEP, LONG_STEP));
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
