@@ -37,8 +37,9 @@ impl Announcer {
         self.packets.iter().try_for_each(|packet| self.socket.send(packet.protocol, packet.to, &packet.content))
     }
 
-    /// Announces the address again and again, as long as it is on this interface, which has this hardware address, in a process of its own that keeps nobody waiting: not
-    /// Pacemaker, which reads what an agent prints until it is closed, and not the start, for which closing the socket takes too long.
+    /// Announces the address again and again, as long as it is on this interface and that has this hardware address, in a process of its own
+    /// that keeps nobody waiting: not Pacemaker, which reads what an agent prints until it is closed, and not the start, for which closing the
+    /// socket takes too long.
     pub(crate) fn go_on(
         self,
         address: IpAddr,

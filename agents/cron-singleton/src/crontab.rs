@@ -258,7 +258,7 @@ fn item(line: usize, text: &str, format: Format) -> Result<Item, Problem> {
         }
     };
     // It may be a password that stands where the user should, and what is said here stands in the CIB and in logs.
-    if user.as_deref().is_some_and(|user| user.contains(OF_NO_NAME)) {
+    if user.as_deref().is_some_and(|user| user.contains(OF_NO_TIME) || user.contains('/')) {
         return Err(problem("user", "it is no name: in this kind of crontab the user stands between the times and the command".into()));
     }
     if user.as_deref() == Some("") {
@@ -319,8 +319,8 @@ fn fields(line: usize, text: &str) -> Result<(Times, &str), Problem> {
     Ok((Times { text: words, minute, hour, day, month, weekday }, rest))
 }
 
-/// What no name of a user and no time has, but a variable or a command.
-const OF_NO_NAME: [char; 6] = ['=', ':', '/', '$', '"', '\''];
+/// What no time has, but a variable or a command; and no name of a user either, which has no slash besides.
+const OF_NO_TIME: [char; 5] = ['=', ':', '$', '"', '\''];
 
 /// list = range {"," range}; range = "*" ["/" step] | value | value "-" value ["/" step]
 fn field(text: &str, rule: &Rule) -> Result<Field, String> {
@@ -328,7 +328,7 @@ fn field(text: &str, rule: &Rule) -> Result<Field, String> {
         return Err("it is missing: a job has five time fields before its command".into());
     }
     // It may be a part of a variable with a password.
-    if text.contains(OF_NO_NAME) && !text.contains('/') || text.contains('=') {
+    if text.contains(OF_NO_TIME) {
         return Err("it is no time: a field is missing before it, or something follows the closing quote of a variable".into());
     }
     let mut bits = 0;

@@ -18,6 +18,7 @@ use crate::params::{ALL, Params};
 use crate::record::{Durability, Record};
 
 pub use here::{Here, OnlyHere, Writing};
+pub use progress::CLONE_STAGES;
 pub(crate) use progress::Progress;
 
 /// How the monitor of a primary begins that nobody acknowledges.

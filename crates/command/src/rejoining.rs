@@ -47,7 +47,8 @@ pub(crate) fn follow(plan: &Plan, wait: Duration, refusals: bool) -> Ending {
                 return Ending::Done;
             }
             Ok(Step::Refused(why)) if refusals => {
-                complain(&format!("refused, and nothing is changed: {}: {why}", plan.node));
+                let again = format!("systole reclone {} {}", plan.resource, plan.node);
+                complain(&format!("refused, and nothing is changed: {}: {why}; make it anew: {again}", plan.node));
                 return Ending::Refused;
             }
             Ok(Step::Refused(how_far) | Step::Says(how_far)) if teller.is_news(&how_far, Instant::now()) => {

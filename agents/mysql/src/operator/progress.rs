@@ -12,8 +12,8 @@ use crate::server::Server;
 
 /// How deep files of data lie below the data directory: a directory each is a database.
 const DEPTH: u32 = 2;
-/// What MySQL's clone plugin says of its stages.
-const STAGES: &str = "SELECT COALESCE(SUM(data), 0) AS here, COALESCE(SUM(estimate), 0) AS whole FROM performance_schema.clone_progress WHERE state <> 'Not Started'";
+/// Asks MySQL's clone plugin for the bytes of its stages: those that are here, and all.
+pub const CLONE_STAGES: &str = "SELECT COALESCE(SUM(data), 0) AS here, COALESCE(SUM(estimate), 0) AS whole FROM performance_schema.clone_progress WHERE state <> 'Not Started'";
 
 /// How far a copy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,22 +40,24 @@ impl MySql {
     pub(crate) fn rejoin_told(&self, server: Option<&mut Server>) -> Option<String> {
         let rejoining = self.rejoining()?;
         let now = process::since_boot();
-        let progress = if rejoining.copies() { self.progress(&rejoining, server) } else { None };
+        // Of one that nobody can tell yet, since when.
+        let progress = rejoining.copies().then(|| self.progress(&rejoining, server).unwrap_or(Progress { here: 0, whole: None }));
         Some(rejoining.told(rejoining.worker.is_alive(), now, progress))
     }
 
     fn progress(&self, rejoining: &Rejoining, server: Option<&mut Server>) -> Option<Progress> {
-        let fetched = match server {
+        match server {
             // The plugin fetches into the server that runs.
-            Some(server) if server.dialect().flavour == Flavour::MySql => server.rows(STAGES).ok()?.pop().and_then(|row| stages(&row)),
+            Some(server) if server.dialect().flavour == Flavour::MySql => {
+                server.rows(CLONE_STAGES).ok()?.pop().and_then(|row| stages(&row))
+            }
             // Its data are those of before: the program has not begun.
             Some(_) => None,
             None => {
                 let here = self.files(|files| size(files, &self.params.datadir)).ok()?;
                 Some(Progress { here, whole: rejoining.announced })
             }
-        };
-        fetched.filter(|progress| progress.here > 0)
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! IPv6.
 
 use std::net::Ipv6Addr;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use process::PacketSocket;
 
@@ -88,8 +90,8 @@ fn an_address_of_the_link_on_another_interface_is_another_one() {
     assert!(places() == 1 && net.has("a", "fe80::10").contains("eth1"), "{}", net.ip("a", "-o address show"));
 }
 
-/// An advertisement of the address, as somebody behind a router would send it: it has come over some hops.
-fn from_afar(target: Ipv6Addr, to: Ipv6Addr) -> Vec<u8> {
+/// An advertisement of the address. Whoever is behind a router cannot send one whose hops are 255.
+fn advertisement(target: Ipv6Addr, to: Ipv6Addr, hops: u8) -> Vec<u8> {
     let from: Ipv6Addr = "2001:db8:ffff::66".parse().unwrap();
     let mut message = vec![136, 0, 0, 0, 0x20, 0, 0, 0];
     message.extend(target.octets());
@@ -100,7 +102,7 @@ fn from_afar(target: Ipv6Addr, to: Ipv6Addr) -> Vec<u8> {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     message[2..4].copy_from_slice(&(!u16::try_from(sum).unwrap()).to_be_bytes());
-    [&[0x60, 0, 0, 0], &length.to_be_bytes()[..], &[58, 50], &from.octets(), &to.octets(), &message].concat()
+    [&[0x60, 0, 0, 0], &length.to_be_bytes()[..], &[58, hops], &from.octets(), &to.octets(), &message].concat()
 }
 
 /// The kernel gives such packets to whoever listens, although it takes none of them for itself.
@@ -109,15 +111,22 @@ fn nobody_behind_a_router_can_keep_an_address_from_starting() {
     let net = Net::new("afar");
     let hardware = net.hardware("a");
     let to: Vec<u8> = hardware.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
-    let packet = from_afar(VIP.parse().unwrap(), "2001:db8::1".parse().unwrap());
-    let sender = net.inside("c", move || {
-        let socket = PacketSocket::open(nix::net::if_::if_nametoindex("eth0").unwrap()).unwrap();
-        let end = Instant::now() + Duration::from_secs(4);
-        while Instant::now() < end {
-            let _ = socket.send(0x86dd, to.clone().try_into().unwrap(), &packet);
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    });
-    net.agent("a").parameter("ip", VIP).parameter("nodad", "true").parameter("run_arping", "true").run("start").ok();
-    sender.join().unwrap();
+    let agent = net.agent("a").parameter("ip", VIP).parameter("nodad", "true").parameter("run_arping", "true");
+    // The same from the link itself is believed.
+    for (hops, status) in [(255, 1), (50, 0)] {
+        let packet = advertisement(VIP.parse().unwrap(), "2001:db8::1".parse().unwrap(), hops);
+        let (to, going) = (to.clone(), Arc::new(AtomicBool::new(true)));
+        let goes_on = Arc::clone(&going);
+        let sender = net.inside("c", move || {
+            let socket = PacketSocket::open(nix::net::if_::if_nametoindex("eth0").unwrap()).unwrap();
+            while goes_on.load(Ordering::Relaxed) {
+                let _ = socket.send(0x86dd, to.clone().try_into().unwrap(), &packet);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let answer = agent.run("start");
+        going.store(false, Ordering::Relaxed);
+        sender.join().unwrap();
+        assert_eq!(answer.status, status, "{hops}: {}", answer.stderr);
+    }
 }

@@ -34,6 +34,34 @@ impl Half {
         b.agent().parameter("rejoin", "clone").parameter("copy_program", b.directory.join("copy")).lists(&self.lists, self.group.spelling)
     }
 
+    /// What the operator's command on another node is told of b: by the program that is installed, which reads the state where agents have it.
+    fn told(&self) -> String {
+        let b = self.group.node("b");
+        let agent = self.agent().command(&["monitor"]);
+        let given = agent.get_envs().filter_map(|(name, value)| Some((name.to_str()?.strip_prefix("OCF_RESKEY_")?, value?.to_str()?)));
+        let pairs: String = given
+            .filter(|(name, _)| !name.starts_with("CRM_meta"))
+            .map(|(name, value)| format!(r#"<nvpair id="{name}" name="{name}" value="{value}"/>"#))
+            .collect();
+        let cib = format!(
+            r#"<cib><configuration><resources><primitive id="db" class="ocf" provider="systole" type="mysql"><instance_attributes id="given">
+            {pairs}</instance_attributes></primitive></resources></configuration><status/></cib>"#
+        );
+        let tool = b.directory.join("cibadmin");
+        std::fs::write(&tool, format!("#!/bin/sh\ncat <<'CIB'\n{cib}\nCIB\n")).unwrap();
+        std::fs::set_permissions(&tool, PermissionsExt::from_mode(0o755)).unwrap();
+        let places = format!(
+            "mkdir -p /run/resource-agents; mount --bind {} /run/resource-agents; mount --bind {} /usr/sbin/cibadmin",
+            b.state().display(),
+            tool.display()
+        );
+        let mut command = std::process::Command::new("/usr/sbin/systole");
+        command.args(["here", "copying", "db"]);
+        let done = testkit::after(&places, &command).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    }
+
     /// What the program has started.
     fn copiers(&self) -> Vec<Process> {
         let here = self.group.node("b").data().display().to_string();
@@ -70,6 +98,19 @@ fn no_action_waits_for_a_copy() {
     quick("stop", &[0]);
     eventually("nothing goes on writing", || half.copiers().is_empty());
     quick("monitor", &[7]);
+}
+
+/// Pacemaker keeps what the monitor said first. The node knows how far the copy is.
+#[test]
+fn how_far_a_copy_is_its_node_says() {
+    let half = Half::with(&format!(
+        "[ \"$1\" != --check ] || {{ echo 10240; exit; }}; head -c 3145728 /dev/zero > \"$2/ibdata1\"; sleep {LONG} & wait"
+    ));
+    half.agent().run("start").ok();
+    eventually("it says so", || half.told().contains("so far: 30 %, 3 of 10 MB"));
+    half.agent().run("stop").ok();
+    eventually("nothing goes on writing", || half.copiers().is_empty());
+    assert!(half.told().contains("\"told\":null"), "{}", half.told());
 }
 
 /// Whatever becomes of the process that makes it: what it has started is gone before the next copy begins.
@@ -316,6 +357,8 @@ fn a_clone_whose_server_died_is_no_copy_and_is_made_again() {
         let dropped = "SELECT state FROM performance_schema.clone_progress WHERE stage='DROP DATA'";
         b.administer(dropped).is_ok_and(|state| state == "In Progress")
     });
+    // What `systole status --live` makes per cent of.
+    b.administer(systole_mysql::operator::CLONE_STAGES).unwrap();
     std::thread::sleep(Duration::from_secs(2));
     b.configure("");
     b.process().signal(Signal::SIGKILL);
