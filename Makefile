@@ -23,6 +23,10 @@ LAB = $(TARGET)/debug/systole-lab
 # shipped, and `make full`, takes the one that operators get.
 PROFILE ?= release
 BUILT = $(TARGET)/$(PROFILE:dev=debug)
+# The tests and their tools are compiled by clippy's driver, which is the compiler with more lints: a clippy of its own would compile all crates
+# once more. What is shipped or measured is not, and nobody needs clippy for a package or the rehearsal.
+export RUSTC_WORKSPACE_WRAPPER = $(shell command -v clippy-driver)
+PLAINLY = RUSTC_WORKSPACE_WRAPPER=
 RUNS ?= 20
 
 # The generation of the nodes: debian12 is Pacemaker 2.1 and crmsh 4.4, debian13 is Pacemaker 3 and crmsh 5.
@@ -80,12 +84,10 @@ STEP =
 GENTLE = $(if $(STEP),nice -n 10)
 
 ## make check       formatting, lints, documentation, all without warnings; licences and origins of the crates
-# The second is for the tests that no plain `cargo test` runs: the first passes over them.
-check: $(if $(STEP),test-programs stage)
+check: test-programs $(if $(STEP),stage)
 	$(STEP) $(GENTLE) sh -ec '$(CARGO) fmt --all --check; \
-	  $(CARGO) clippy --workspace --lib --bins --tests --locked --features $(TEST_FEATURES) -- -D warnings; \
-  $(CARGO) clippy --workspace --test "*" --locked --features $(TEST_FEATURES) -- -D warnings; \
-	  RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet --features $(TEST_FEATURES); \
+	  tests/lints $(TEST_FEATURES); \
+	  $(PLAINLY) RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet --features $(TEST_FEATURES); \
 	  if command -v promtool > /dev/null; then packaging/lint-metrics; fi; \
 	  if $(CARGO) deny --version > /dev/null 2>&1; then $(CARGO) deny --locked --offline check bans licenses sources; \
 	  else $(CARGO) run --quiet --locked --bin supply -- check; fi'
@@ -262,7 +264,7 @@ generations:
 
 ## make full        every server, every scenario on both generations, and the larger bounds of the model (hours)
 full: contract/mariadb-11.8 contract/mysql-5.6 contract/mysql-5.7 contract/mysql-8.0 contract/mysql-rest
-	$(CARGO) test --release --locked -p systole-mysql -p systole-redis -- --ignored
+	$(PLAINLY) $(CARGO) test --release --locked -p systole-mysql -p systole-redis -- --ignored
 	$(MAKE) snippets TEST=--ignored
 	$(MAKE) generations
 	$(MAKE) cluster-recipes
@@ -281,27 +283,27 @@ SOME = $(if $(GO_ON),--go-on) $(if $(ONLY),--only '$(ONLY)') --stock-runs $(STOC
 
 ## make bench-redis beside ocf:heartbeat:redis and an agent that does nothing only (GO_ON=1 goes on with an interrupted run)
 bench-redis: stage image/$(IMAGE)
-	$(CARGO) build --locked --release -p cluster-scenarios --bins
+	$(PLAINLY) $(CARGO) build --locked --release -p cluster-scenarios --bins
 	$(TARGET)/release/bench --part redis --runs $(RUNS) $(SOME)
 
 ## make bench-mysql beside ocf:heartbeat:mariadb, ocf:heartbeat:mysql and the same only (GO_ON=1 goes on with an interrupted run)
 bench-mysql: stage image/$(IMAGE) image/sid
-	$(CARGO) build --locked --release -p cluster-scenarios --bins
+	$(PLAINLY) $(CARGO) build --locked --release -p cluster-scenarios --bins
 	$(TARGET)/release/bench --part mysql --runs $(RUNS) $(SOME)
 
 ## make bench-rewind  a lost primary that returns, by taking back and by a copy, with little and with much data (RUNS=30; hours; GO_ON=1)
 bench-rewind: stage image/$(IMAGE) image/sid
-	$(CARGO) build --locked --release -p cluster-scenarios --bins
+	$(PLAINLY) $(CARGO) build --locked --release -p cluster-scenarios --bins
 	$(TARGET)/release/bench --part rewind --runs $(RUNS) $(SOME)
 
 ## make bench-cron  monitors and the wrapper of cron-singleton only (a minute)
 bench-cron: stage image/$(IMAGE)
-	$(CARGO) build --locked --release -p cluster-scenarios --bins
+	$(PLAINLY) $(CARGO) build --locked --release -p cluster-scenarios --bins
 	$(TARGET)/release/bench --part cron
 
 ## make bench-address  an address beside ocf:heartbeat:IPaddr2 only (a minute)
 bench-address: stage image/$(IMAGE)
-	$(CARGO) build --locked --release -p cluster-scenarios --bins
+	$(PLAINLY) $(CARGO) build --locked --release -p cluster-scenarios --bins
 	$(TARGET)/release/bench --part address --runs $(RUNS)
 
 ## make workshop-drills  every drill of the whole site under visitors, some DRILLS times, written to docs/benchmarks-workshop.md (20 minutes)
@@ -310,7 +312,7 @@ DRILLS ?= 5
 PROXY ?=
 workshop-drills: export SYSTOLE_PROXY = $(PROXY)
 workshop-drills: stage image/$(IMAGE)
-	$(CARGO) build --locked --release -p cluster-scenarios --bins
+	$(PLAINLY) $(CARGO) build --locked --release -p cluster-scenarios --bins
 	$(if $(PROXY),mkdir -p $(TARGET)/$(PROXY))
 	$(TARGET)/release/bench --part workshop --runs $(DRILLS) $(if $(PROXY),--out $(TARGET)/$(PROXY))
 
@@ -319,17 +321,17 @@ SECONDS ?= 60
 # On the command line TARGET is a fuzz target; everywhere else in here it is the directory of what is compiled.
 FUZZED = $(if $(filter command line,$(origin TARGET)),$(TARGET))
 fuzz:
-	tests/fuzz $(SECONDS) $(FUZZED)
+	$(PLAINLY) tests/fuzz $(SECONDS) $(FUZZED)
 
 ## make coverage    what of the programs no test runs, written to docs/coverage.md (SUITES="redis cron" of the contract tests; half an hour)
 SUITES ?= redis cron
 coverage: $(if $(filter mysql,$(SUITES)),image/sid) image/$(IMAGE)
-	tests/coverage/measure $(TARGET) $(TEST_FEATURES) $(SUITES)
+	$(PLAINLY) tests/coverage/measure $(TARGET) $(TEST_FEATURES) $(SUITES)
 
 ## make mutants     changes of the pure decisions that no test notices (MUTANTS=agents/mysql/src/record.rs for one module; hours, goes on)
 MUTANTS ?=
 mutants:
-	tests/mutants $(TARGET) $(MUTANTS)
+	$(PLAINLY) tests/mutants $(TARGET) $(MUTANTS)
 
 ## make report-screenshot  a page of `systole report` in Chromium, to be looked at: $(TARGET)/report/*.png (PAGE=file for another page)
 PAGE ?=
@@ -355,7 +357,7 @@ generate:
 # features of the dependencies, which those of the whole workspace are: what is shipped has its own only.
 SHIPPED = $(AGENTS:%=systole-%) systole systole-cron cron-run systole-watch
 build:
-	$(if $(filter-out /usr/libexec/systole,$(LIBEXECDIR)),SYSTOLE_LIBEXEC=$(LIBEXECDIR)) $(CARGO) build --profile $(PROFILE) --locked \
+	$(if $(filter-out /usr/libexec/systole,$(LIBEXECDIR)),SYSTOLE_LIBEXEC=$(LIBEXECDIR)) $(if $(filter-out dev,$(PROFILE)),$(PLAINLY)) $(CARGO) build --profile $(PROFILE) --locked \
 	  $(if $(filter dev,$(PROFILE)),--workspace --features $(TEST_FEATURES) $(SHIPPED:%=--bin %),-p pacemaker -p systole-command $(AGENTS:%=-p systole-%))
 
 # The dev profile leaves in the programs what the other strips, and would make a package of 60 MB.

@@ -45,6 +45,8 @@ impl Page<'_> {
             "A security update of the servers" => self.publish("after the backup")?,
             "Replace a machine" => self.new_machine("lxc3")?,
             "Add a machine" => self.new_machine("lxc4")?,
+            // The machine that it was made on has been replaced since.
+            "Restore the site from a backup" => self.elsewhere("ssh lxc3 tar -C /root -xf - < /root/backup-of-lxc3.tar")?,
             _ => {}
         }
         Ok(())
@@ -57,7 +59,8 @@ impl Page<'_> {
             "Redis" => self.site.lab.members().iter().try_for_each(redis_password),
             "Back up" => {
                 let state = sql(&self.site.lab.node(3), "SELECT @@gtid_binlog_state")?;
-                expect(!state.contains("-13-"), &format!("the backup wrote nothing on lxc3: {state}"))
+                expect(!state.contains("-13-"), &format!("the backup wrote nothing on lxc3: {state}"))?;
+                self.elsewhere("ssh lxc3 tar -C /root -cf - backup > /root/backup-of-lxc3.tar")
             }
             "Replace a machine" | "The data of MariaDB alone" => accounts(&self.site.lab.node(3)),
             "Add a machine" => accounts(&self.site.lab.node(4)),
@@ -76,6 +79,11 @@ impl Page<'_> {
              ip address add $own/24 dev $(ip -o route get 10.77.0.11 | sed 's/.* dev \\([^ ]*\\) .*/\\1/')"
         ))
         .map(drop)
+    }
+
+    /// The place that the page says the backup has to be brought to.
+    fn elsewhere(&self, command: &str) -> Result<()> {
+        self.site.lab.node_named("lxc2")?.sh(command).map(drop)
     }
 
     /// The process of each server of MariaDB.

@@ -99,99 +99,121 @@ const STEPS_OF_PROMOTE: [&str; 7] =
     ["elected", "drained", "source-forgotten", "waiting-for-replicas", "reign-saved", "recorded", "remembered"];
 const STEPS_OF_DEMOTE: [&str; 2] = ["closed", "demotion-remembered"];
 
-fn succession() -> (Group, Lists) {
-    let group = Group::established(ALL);
-    group.node("a").write("second").unwrap();
+/// The three servers on their way through all steps: who is promoted, who is to be the next one, and the third.
+type Roles = [&'static str; 3];
+
+const FIRST: Roles = ["a", "b", "c"];
+
+/// The primary writes once more and dies. Answers with what notifications and actions are told of the next one's promotion.
+fn dies(group: &Group, [dead, next, other]: Roles, step: &str) -> Lists {
+    group.node(dead).write(&format!("before {step}")).unwrap();
     // Without acknowledgements it might be on the primary alone.
-    for replica in ["b", "c"] {
-        group.wait_caught_up("a", replica);
+    for replica in [next, other] {
+        group.wait_caught_up(dead, replica);
     }
-    group.node("a").kill_server();
-    (group, Lists::promoting("b", &["b", "c"]))
+    group.node(dead).kill_server();
+    let lists = Lists::promoting(next, &[next, other]);
+    group.before_promotion(&lists);
+    lists
+}
+
+/// Who died follows the one who was promoted in the end.
+fn comes_back(group: &Group, dead: &'static str, promoted: &'static str, other: &'static str) {
+    let lists = Lists { promoted: vec![promoted], unpromoted: vec![other], start: vec![dead], ..Lists::default() };
+    group.node(dead).agent().lists(&lists, group.spelling).run("start").ok();
+    group.notify_all("post", "start", &lists);
+    group.wait_attached(dead);
+}
+
+/// Open are this one and nobody else; nothing is lost, and it takes writes.
+fn is_the_primary(group: &Group, name: &str, replica: &str, step: &str) {
+    assert_eq!(group.writable(), [name], "after {step}");
+    assert!(group.node(name).has(&format!("before {step}")), "after {step}");
+    assert!(group.record().contains(&format!(" node={name} ")), "after {step}: {}", group.record());
+    group.wait_attached(replica);
+    group.node(name).write(&format!("after {step}")).unwrap_or_else(|e| panic!("after {step}: {e}"));
 }
 
 /// Nobody but a whole promotion opens it, and the same action carried out again comes to its end.
 #[test]
 fn a_promotion_that_died_at_any_step_is_carried_out_again() {
+    let (group, mut roles) = (Group::established(ALL), FIRST);
     for step in STEPS_OF_PROMOTE {
-        let (group, lists) = succession();
-        let b = group.node("b");
-        group.before_promotion(&lists);
-        dies_at(b, step, "promote", |agent| agent.lists(&lists, group.spelling));
+        let [dead, next, other] = roles;
+        let lists = dies(&group, roles, step);
+        let candidate = group.node(next);
+        dies_at(candidate, step, "promote", |agent| agent.lists(&lists, group.spelling));
         assert_eq!(group.writable(), Vec::<&str>::new(), "open after {step}");
-        let between = b.agent().run("monitor");
+        let between = candidate.agent().run("monitor");
         assert_ne!(between.status, 8, "it calls itself a primary after {step}");
-        let answer = b.agent().lists(&lists, group.spelling).run("promote");
+        let answer = candidate.agent().lists(&lists, group.spelling).run("promote");
         assert_eq!(answer.status, 0, "promote again after {step}: {}", answer.stderr);
         group.notify_all("post", "promote", &lists);
-        assert_eq!(group.writable(), ["b"], "after {step}");
-        assert!(b.has("second"), "after {step}");
-        assert!(group.record().contains(" node=b "), "after {step}: {}", group.record());
-        group.wait_attached("c");
-        b.write("third").unwrap_or_else(|e| panic!("after {step}: {e}"));
+        is_the_primary(&group, next, other, step);
+        comes_back(&group, dead, next, other);
+        roles = [next, other, dead];
     }
 }
 
 /// What Pacemaker does with on-fail=demote: the instance is demoted, and promoted again in another transition.
 #[test]
 fn a_promotion_that_died_at_any_step_is_demoted_and_promoted_again() {
+    let (group, mut roles) = (Group::established(ALL), FIRST);
     for step in STEPS_OF_PROMOTE {
-        let (group, lists) = succession();
-        group.before_promotion(&lists);
-        dies_at(group.node("b"), step, "promote", |agent| agent.lists(&lists, group.spelling));
-        group.demote("b", &["c"], &["b"]).ok();
+        let [dead, next, other] = roles;
+        let lists = dies(&group, roles, step);
+        dies_at(group.node(next), step, "promote", |agent| agent.lists(&lists, group.spelling));
+        group.demote(next, &[other], &[next]).ok();
         assert_eq!(group.writable(), Vec::<&str>::new(), "open after {step}");
-        group.node("b").agent().run("monitor").expect(&[0, 190]);
-        let answer = group.promote("b", &["b", "c"]);
+        group.node(next).agent().run("monitor").expect(&[0, 190]);
+        let answer = group.promote(next, &[next, other]);
         assert_eq!(answer.status, 0, "promote again after {step} and a demotion: {}", answer.stderr);
-        assert_eq!(group.writable(), ["b"]);
-        group.wait_attached("c");
-        group.node("b").write("third").unwrap_or_else(|e| panic!("after {step}: {e}"));
-        assert!(group.node("b").has("second"));
+        is_the_primary(&group, next, other, step);
+        comes_back(&group, dead, next, other);
+        roles = [next, other, dead];
     }
 }
 
 /// The node of the candidate is lost with it: another one takes over, and nothing is lost.
 #[test]
 fn a_promotion_that_died_at_any_step_can_be_followed_by_that_of_another() {
+    let (group, mut roles) = (Group::established(ALL), FIRST);
     for step in STEPS_OF_PROMOTE {
-        let (group, lists) = succession();
-        group.before_promotion(&lists);
-        dies_at(group.node("b"), step, "promote", |agent| agent.lists(&lists, group.spelling));
-        group.demote("b", &["c"], &["c"]).ok();
-        group.notify_all(
-            "post",
-            "demote",
-            &Lists { promoted: vec!["b"], unpromoted: vec!["c"], demote: vec!["b"], promote: vec!["c"], ..Lists::default() },
-        );
-        let answer = group.promote("c", &["b", "c"]);
-        assert_eq!(answer.status, 0, "promotion of c after b's died at {step}: {}", answer.stderr);
-        assert_eq!(group.writable(), ["c"], "after {step}");
-        assert!(group.node("c").has("second"));
+        let [dead, next, other] = roles;
+        let lists = dies(&group, roles, step);
+        dies_at(group.node(next), step, "promote", |agent| agent.lists(&lists, group.spelling));
+        group.demote(next, &[other], &[other]).ok();
+        let lists =
+            Lists { promoted: vec![next], unpromoted: vec![other], demote: vec![next], promote: vec![other], ..Lists::default() };
+        group.notify_all("post", "demote", &lists);
+        let answer = group.promote(other, &[next, other]);
+        assert_eq!(answer.status, 0, "promotion of {other} after {next}'s died at {step}: {}", answer.stderr);
         // The cluster does that after a change of role.
-        group.node("b").agent().run("monitor").expect(&[0, 190]);
-        group.wait_attached("b");
-        group.node("c").write("third").unwrap_or_else(|e| panic!("after {step}: {e}"));
+        group.node(next).agent().run("monitor").expect(&[0, 190]);
+        is_the_primary(&group, other, next, step);
+        comes_back(&group, dead, other, next);
+        roles = [other, dead, next];
     }
 }
 
 #[test]
 fn a_demotion_that_died_at_any_step_is_carried_out_again() {
+    let (group, mut roles) = (Group::established(ALL), FIRST);
     for step in STEPS_OF_DEMOTE {
-        let group = Group::established(ALL);
-        let a = group.node("a");
-        let lists = Lists { promoted: vec!["a"], unpromoted: vec!["b", "c"], demote: vec!["a"], promote: vec!["b"], ..Lists::default() };
+        let [leaving, next, other] = roles;
+        let a = group.node(leaving);
+        let lists =
+            Lists { promoted: vec![leaving], unpromoted: vec![next, other], demote: vec![leaving], promote: vec![next], ..Lists::default() };
+        a.write(&format!("before {step}")).unwrap();
         dies_at(a, step, "demote", |agent| agent.lists(&lists, group.spelling));
         assert_eq!(group.writable(), Vec::<&str>::new(), "{step}");
         a.agent().lists(&lists, group.spelling).run("demote").ok();
         group.notify_all("post", "demote", &lists);
         a.agent().run("monitor").expect(&[0]);
-        group.promote("b", ALL).ok();
-        assert_eq!(group.writable(), ["b"]);
-        for replica in ["a", "c"] {
-            group.wait_attached(replica);
-        }
-        assert!(group.node("b").has("first"));
+        group.promote(next, ALL).ok();
+        group.wait_attached(leaving);
+        is_the_primary(&group, next, other, step);
+        roles = [next, other, leaving];
     }
 }
 
