@@ -192,6 +192,12 @@ cluster-all: test-programs stage image/$(IMAGE)
 cluster-%: test-programs stage image/$(IMAGE)
 	$(SCENARIOS) $(or $(SCENARIO),$(subst -,_,$*)::)
 
+## make cluster-proxysql  planned moves and a crash through a ProxySQL of yours (PROXYSQL=/usr/bin/proxysql: Debian has none; 5 minutes)
+PROXYSQL ?= /usr/bin/proxysql
+cluster-proxysql: test-programs stage image/$(IMAGE)
+	@test -x $(PROXYSQL) || { echo "there is no $(PROXYSQL): install ProxySQL from its maker, or say PROXYSQL=program" >&2; exit 1; }
+	SYSTOLE_PROXYSQL=$(abspath $(PROXYSQL)) $(SCENARIOS) --ignored proxysql::
+
 # The site of docs/workshop.md by the wizard of docs/wizards.md.
 cluster-wizard: test-programs stage image/$(IMAGE)
 	$(SCENARIOS) --exact workshop::the_wizard_makes_the_same_site

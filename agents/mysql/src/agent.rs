@@ -156,6 +156,9 @@ impl ocf::Promotable for MySql {
         if let Some(drain) = &self.params.drain {
             drain.notified(&self.membership.state_directory, &self.membership.resource, notification, &context.log);
         }
+        if let Some(drain) = &self.params.proxysql_drain {
+            drain.notified(&self.membership.state_directory, &self.membership.resource, notification, &context.log);
+        }
         if (notification.phase, notification.operation) == (Phase::Pre, Operation::Demote) {
             return Ok(());
         }

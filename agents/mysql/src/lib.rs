@@ -21,6 +21,7 @@ mod preference;
 mod premises;
 mod privileges;
 mod protocol;
+mod proxysql;
 mod record;
 mod reign;
 mod rejoin;

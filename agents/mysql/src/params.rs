@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use ocf::{Failure, Kind, Parameter, Secret, Values};
 use promotable::params::{both_given, optional};
-use promotable::{Drain, HAPROXY_DRAIN};
+use promotable::{Drain, HAPROXY_DRAIN, Haproxy};
 
 use crate::premises::Wanted;
+use crate::proxysql::{self, PROXYSQL_DRAIN, ProxySql};
 
 const BINARY: Parameter = Parameter::new("binary", Kind::Path, "server program")
     .or("/usr/sbin/mysqld")
@@ -152,6 +153,7 @@ pub(crate) const ALL: &[Parameter] = &[
     COPY_PROGRAM,
     EVENT_SCHEDULER,
     HAPROXY_DRAIN,
+    PROXYSQL_DRAIN,
 ];
 
 /// What happens to a server that has diverged.
@@ -221,7 +223,8 @@ pub(crate) struct Params {
     pub(crate) copy_program: PathBuf,
     pub(crate) event_scheduler: bool,
     /// The HAProxy of this node, which is told of a planned move.
-    pub(crate) drain: Option<Drain>,
+    pub(crate) drain: Option<Drain<Haproxy>>,
+    pub(crate) proxysql_drain: Option<Drain<ProxySql>>,
     /// What is wrong with the values together. `start` and `validate-all` refuse for it; a stop or a probe goes on.
     pub(crate) contradiction: Option<Failure>,
 }
@@ -240,7 +243,11 @@ impl Params {
             .as_deref()
             .filter(|t| !is_table(t))
             .map(|t| values.contradiction(format!("parameter test_table ({}) is not of the form database.table", t.escape_debug())));
-        let (drain, wrong_drain) = match Drain::read(values) {
+        let (drain, wrong_drain) = match Drain::at_haproxy(values) {
+            Ok(drain) => (drain, None),
+            Err(failure) => (None, Some(failure)),
+        };
+        let (proxysql_drain, wrong_proxysql) = match proxysql::read(values) {
             Ok(drain) => (drain, None),
             Err(failure) => (None, Some(failure)),
         };
@@ -278,10 +285,12 @@ impl Params {
             copy_program: path(&COPY_PROGRAM),
             event_scheduler: values.boolean(&EVENT_SCHEDULER),
             drain,
+            proxysql_drain,
             contradiction: both_given(values, &TEST_PASSWD, &TEST_PASSWD_FILE)
                 .or_else(|| both_given(values, &REPLICATION_PASSWD, &REPLICATION_PASSWD_FILE))
                 .or(wrong_table)
-                .or(wrong_drain),
+                .or(wrong_drain)
+                .or(wrong_proxysql),
         }
     }
 

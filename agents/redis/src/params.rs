@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ocf::{Failure, Kind, Parameter, Secret, Values};
 use promotable::params::{both_given, optional};
-use promotable::{Drain, HAPROXY_DRAIN};
+use promotable::{Drain, HAPROXY_DRAIN, Haproxy};
 
 const BIN: Parameter = Parameter::new("bin", Kind::Path, "server program")
     .or("/usr/bin/redis-server")
@@ -124,7 +124,7 @@ pub(crate) struct Params {
     pub(crate) keep_diverged: bool,
     pub(crate) open_network: bool,
     /// The HAProxy of this node, which is told of a planned move.
-    pub(crate) drain: Option<Drain>,
+    pub(crate) drain: Option<Drain<Haproxy>>,
     /// What is wrong with the values together. `start` and `validate-all` refuse for it; a stop or a probe goes on.
     pub(crate) contradiction: Option<Failure>,
 }
@@ -138,7 +138,7 @@ impl Params {
             Ok(tunnels) => (tunnels, None),
             Err(failure) => (Vec::new(), Some(failure)),
         };
-        let (drain, wrong_drain) = match Drain::read(values) {
+        let (drain, wrong_drain) = match Drain::at_haproxy(values) {
             Ok(drain) => (drain, None),
             Err(failure) => (None, Some(failure)),
         };

@@ -17,14 +17,28 @@ pub fn is_placeholder(password: &str) -> bool {
     PLACEHOLDERS.contains(&password)
 }
 
-/// A secret from the first line of a file that belongs to root, or to whom the agent runs as, and that nobody else can read.
+/// A secret from the first line of a file that [`read_private`] reads.
 ///
-/// Owner and mode are those of what was opened, and it is reached through no link but root's: the password is sent to whoever listens on the
-/// server's socket, so that nobody else may choose which file of root's it is.
+/// # Errors
+/// Those of [`read_private`], and that the line is empty.
+pub fn read_secret(path: &Path, parameter: &str) -> Result<Secret, Failure> {
+    match read_private(path, parameter)?.lines().next().filter(|line| !line.is_empty()) {
+        Some(line) => Ok(Secret::new(line)),
+        None => {
+            let shown = path.display();
+            Err(Failure::installed(format!("{parameter} {shown}: its first line is empty; write the password there")))
+        }
+    }
+}
+
+/// The text of a small file that belongs to root, or to whom the agent runs as, and that nobody else can read.
+///
+/// Owner and mode are those of what was opened, and it is reached through no link but root's: the password in it is sent to whoever listens
+/// on the server's socket, so that nobody else may choose which file of root's it is.
 ///
 /// # Errors
 /// What is wrong with the file, under the name of the parameter, with the command that mends it. Never what stands in it.
-pub fn read_secret(path: &Path, parameter: &str) -> Result<Secret, Failure> {
+pub fn read_private(path: &Path, parameter: &str) -> Result<String, Failure> {
     let shown = path.display();
     let refuse = |why: String| Failure::permission(format!("{parameter} {shown}: {why}"));
     let (file, metadata) = process::open_by_roots_word(path).map_err(|e| match e.kind() {
@@ -41,12 +55,8 @@ pub fn read_secret(path: &Path, parameter: &str) -> Result<Secret, Failure> {
     }
     let mut bytes = Vec::new();
     file.take(LONGEST).read_to_end(&mut bytes).map_err(|e| refuse(e.to_string()))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Failure::installed(format!("{parameter} {shown}: its text is not UTF-8; write the password in UTF-8")))?;
-    match text.lines().next().filter(|line| !line.is_empty()) {
-        Some(line) => Ok(Secret::new(line)),
-        None => Err(Failure::installed(format!("{parameter} {shown}: its first line is empty; write the password there"))),
-    }
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::installed(format!("{parameter} {shown}: its text is not UTF-8; write the password in UTF-8")))
 }
 
 #[cfg(test)]

@@ -134,8 +134,11 @@ impl Server {
     }
 }
 
-/// The same on every node at once; the first error.
-fn on_all(nodes: &[Node], action: impl Fn(&Node) -> Result<()> + Sync) -> Result<()> {
+/// The same on every node at once.
+///
+/// # Errors
+/// The first one.
+pub fn on_all(nodes: &[Node], action: impl Fn(&Node) -> Result<()> + Sync) -> Result<()> {
     std::thread::scope(|scope| {
         let running: Vec<_> = nodes.iter().map(|node| scope.spawn(|| action(node))).collect();
         let joined = running.into_iter().map(|r| r.join().unwrap_or_else(|_| Err(Error::Refused("a thread panicked".into()))));

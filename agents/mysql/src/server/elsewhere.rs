@@ -15,6 +15,16 @@ impl Server {
     /// # Errors
     /// Why it cannot be talked to.
     pub(crate) fn connect_to(host: &str, port: u16, user: &str, password: &Secret, limit: Duration) -> Result<Self, Fault> {
+        let mut server = Self::log_in(host, port, user, password, limit)?;
+        server.probe()?;
+        Ok(server)
+    }
+
+    /// Connects to what speaks the protocol of a server and need not be one.
+    ///
+    /// # Errors
+    /// Why it cannot be talked to.
+    pub(crate) fn log_in(host: &str, port: u16, user: &str, password: &Secret, limit: Duration) -> Result<Self, Fault> {
         let runtime = runtime()?;
         let options = OptsBuilder::default()
             .ip_or_hostname(host)
@@ -35,10 +45,7 @@ impl Server {
             Ok(Err(_)) => return Err(Fault::Absent(format!("{host}:{port} cannot be reached"))),
             Err(_) => return Err(Fault::Silent(format!("no greeting of {host}:{port} in {} ms", limit.as_millis()))),
         };
-        let (conn, dialect, user) = (Some(conn), Dialect::unknown(), user.to_owned());
-        let mut server = Self { runtime, conn, limit, deadline: None, dialect, user };
-        server.probe()?;
-        Ok(server)
+        Ok(Self { runtime, conn: Some(conn), limit, deadline: None, dialect: Dialect::unknown(), user: user.to_owned() })
     }
 
     /// The list of the files of its binary log.

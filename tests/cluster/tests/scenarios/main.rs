@@ -16,6 +16,7 @@ mod doctor;
 mod galera;
 mod haproxy;
 mod mysql;
+mod proxysql;
 mod redis;
 mod sentinel;
 mod sites;
