@@ -47,7 +47,8 @@ pub(crate) fn picture() -> Result<Picture, String> {
 
 /// Whether its end has come. One that cannot be read is not taken for over.
 fn is_over(until: &str, now: SystemTime) -> bool {
-    humantime::parse_rfc3339_weak(until).is_ok_and(|end| end <= now)
+    // crm_resource writes it in the zone of the machine: `2026-11-30 01:21:30 +01:00`.
+    until.parse::<chrono::DateTime<chrono::FixedOffset>>().is_ok_and(|end| SystemTime::from(end) <= now)
 }
 
 /// One call of Pacemaker's tools.
@@ -130,4 +131,20 @@ pub(crate) fn watched(cib: &Cib) -> BTreeMap<String, (String, bool)> {
 /// This node's name in the cluster, which need not be that of the host.
 pub(crate) fn this_node(cib: &Cib) -> Option<String> {
     crate::remote::this_node(&cib.nodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_end_is_read_in_whatever_zone_pacemaker_has_written_it() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_998_090);
+        for end in ["2026-11-30 00:21:30Z", "2026-11-30 01:21:30 +01:00", "2026-11-29 19:21:30 -05:00", "2026-11-30T00:21:30Z"] {
+            assert!(is_over(end, at) && !is_over(end, at - Duration::from_secs(1)), "{end}");
+        }
+        assert!(!is_over("nonsense", at));
+    }
 }

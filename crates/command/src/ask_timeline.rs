@@ -1,7 +1,7 @@
 //! `systole timeline`: asking the nodes for their journals.
 
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::timeline::{Clock, is_unreadable, read_entry};
 use promotable::history::Promotion;
@@ -79,7 +79,7 @@ fn between(picture: &Picture, database: Option<&Database>, (from, to): (u64, u64
     let nodes: Vec<String> = picture.nodes.iter().map(|node| node.name.clone()).collect();
     let begun = now_us();
     let argv = ["systole", "here", "journal", &from.to_string(), &to.to_string()];
-    let answers = remote::ask(&nodes, &argv, remote::LIMIT);
+    let answers = remote::ask(&nodes, &argv, READING);
     let asked = (begun, now_us());
     let name = database.map(|database| database.name.as_str());
     let rest = picture.databases.iter().map(|other| other.name.as_str()).filter(|other| name.is_some_and(|name| name != *other));
@@ -90,9 +90,17 @@ fn between(picture: &Picture, database: Option<&Database>, (from, to): (u64, u64
 /// This node's lines of the agents, Pacemaker and corosync: the time here, then a JSON object a line.
 pub(crate) fn journal(from: u64, to: u64) -> Result<String, String> {
     let (since, until) = (format!("--since=@{from}"), format!("--until=@{to}"));
+    let known = process::run_bounded("journalctl", &["--no-pager", "--quiet", "--field=SYSLOG_IDENTIFIER"], READING, MOST)
+        .map_err(|e| e.to_string())?;
+    let told_by = tellers(&known.stdout);
+    if known.status.success() && told_by.is_empty() {
+        return serde_json::to_string(&Now { now: now_us(), left_out: 0 }).map(|now| now + "\n").map_err(|e| e.to_string());
+    }
     // Without --all it prints nothing in the place of a long line.
-    let arguments = ["--no-pager", "--quiet", "--all", "--output=json", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER", &since, &until];
-    let journal = process::run_bounded("journalctl", &arguments, remote::LIMIT, MOST).map_err(|e| e.to_string())?;
+    let mut arguments =
+        vec!["--no-pager", "--quiet", "--all", "--output=json", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER", &since, &until];
+    arguments.extend(told_by.iter().map(String::as_str));
+    let journal = process::run_bounded("journalctl", &arguments, READING, MOST).map_err(|e| e.to_string())?;
     if !journal.status.success() {
         return Err(format!("journalctl failed: {}", journal.stderr.lines().next().unwrap_or("it says nothing")));
     }
@@ -105,6 +113,13 @@ pub(crate) fn journal(from: u64, to: u64) -> Result<String, String> {
 
 /// More than a journal has of a failover. Bytes.
 const MOST: usize = 64 << 20;
+/// What reading a journal may take on a node.
+const READING: Duration = Duration::from_secs(10);
+
+/// Those in a journal who may tell it, as matches of journalctl: it reads nothing else then.
+fn tellers(identifiers: &str) -> Vec<String> {
+    identifiers.lines().filter(|name| ::timeline::may_tell(name)).map(|name| format!("SYSLOG_IDENTIFIER={name}")).collect()
+}
 
 fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
@@ -118,4 +133,15 @@ fn seconds_of(text: &str) -> Result<u64, String> {
         return Err(unread("write it as \"2026-11-30 01:20\", \"01:20\" or \"10 minutes ago\""));
     }
     date.stdout.trim().parse().map_err(|_| unread("it is before 1970"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_is_read_of_those_only_who_tell_of_a_failover() {
+        let told_by = tellers("sshd\npacemaker-controld\nmysql(mysql)\nkernel\n");
+        assert_eq!(told_by, ["SYSLOG_IDENTIFIER=pacemaker-controld", "SYSLOG_IDENTIFIER=mysql(mysql)"]);
+    }
 }

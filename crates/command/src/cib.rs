@@ -85,7 +85,7 @@ fn is_pause(set: Node<'_, '_>) -> bool {
 }
 
 /// A text in an attribute of XML.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
 }
 

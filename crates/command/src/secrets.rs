@@ -51,14 +51,23 @@ impl Secrets {
                 }
             }
         }
-        let mut masked = configuration.to_owned();
-        // From behind, so that what is before keeps its place.
-        ranges.sort_by_key(|range| std::cmp::Reverse(range.start));
-        ranges.into_iter().for_each(|range| masked.replace_range(range, MASK));
         values.retain(|value| value.chars().count() >= SHORTEST);
         // The longest first: one may be the beginning of another.
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
         values.dedup();
+        // What repeats one stands there as XML writes it, and is looked for as it was meant.
+        let mut places: Vec<_> = ranges.into_iter().map(|range| (range, MASK.to_owned())).collect();
+        for attribute in document.descendants().flat_map(|node| node.attributes()) {
+            let hidden = values.iter().fold(attribute.value().to_owned(), |text, value| text.replace(value, MASK));
+            let place = attribute.range_value();
+            if hidden != attribute.value() && !places.iter().any(|(known, _)| known.start == place.start) {
+                places.push((place, crate::cib::escaped(&hidden)));
+            }
+        }
+        let mut masked = configuration.to_owned();
+        // From behind, so that what is before keeps its place.
+        places.sort_by_key(|(range, _)| std::cmp::Reverse(range.start));
+        places.into_iter().for_each(|(range, text)| masked.replace_range(range, &text));
         unread.dedup();
         let mut secrets = Self { values, configuration: String::new(), unread };
         secrets.configuration = secrets.hidden(&masked);
@@ -85,7 +94,8 @@ mod tests {
     const CIB: &str = r#"<configuration><nvpair id="1" name="test_passwd" value="s3cr&quot;t&amp;1"/>
         <nvpair id="2" name="config" value="/etc/my.cnf"/><nvpair name="PASSWORD" id="3" value="abc"/>
         <nvpair id="4" name="replication_passwd_file" value="/etc/pw"/><nvpair id="5" name="api_key" value="s3cr&quot;t"/>
-        <nvpair id="6" name="note" value="it is from-the-file"/></configuration>"#;
+        <nvpair id="6" name="note" value="it is from-the-file"/>
+        <nvpair id="7" name="options" value="--x=s3cr&quot;t&amp;1"/></configuration>"#;
 
     #[test]
     fn secrets_are_masked_in_the_configuration_and_in_whatever_repeats_them() {

@@ -98,7 +98,9 @@ impl Timeline {
         }
         // Whoever answers does not say who it is.
         let events = lines.filter_map(|line| serde_json::from_str::<Event>(line).ok());
-        self.all.extend(events.map(|event| Event { by: node.to_owned(), ..event }));
+        // Anybody who has an account there writes into a journal, and this is root's terminal.
+        let plain = |text: &str| text.chars().map(|c| if c.is_control() && c != '\t' { '?' } else { c }).collect();
+        self.all.extend(events.map(|event| Event { by: node.to_owned(), text: plain(&event.text), ..event }));
     }
 
     /// From the first sign of the failover that was over then to a moment after it.
@@ -244,12 +246,19 @@ fn lowers(text: &str, node: &str) -> bool {
     number(after) < number(before)
 }
 
+/// How Pacemaker goes on behind the name of a resource when it names an operation.
+const OPERATIONS: &[&str] = &["pre_notify_", "post_notify_", "notify_", "start_", "stop_", "promote_", "demote_", "monitor_"];
+
 /// Whether a line is of the database that is meant, or of none.
 fn concerns(event: &Event, wanted: &Wanted<'_>) -> bool {
+    let operation = |rest: &str| OPERATIONS.iter().any(|operation| rest.starts_with(operation));
     let about = |name: &str| {
-        [format!("({name})"), format!("({name}:"), format!(" for {name} on "), format!("master-{name}["), format!(" {name}_")]
+        // The name of another database may begin with this one.
+        let begin = format!(" {name}_");
+        [format!("({name})"), format!("({name}:"), format!(" for {name} on "), format!("master-{name}[")]
             .iter()
             .any(|word| event.text.contains(word))
+            || event.text.match_indices(&begin).any(|(at, _)| operation(&event.text[at + begin.len()..]))
     };
     !wanted.others.iter().any(|other| about(other))
 }
@@ -356,5 +365,20 @@ mod tests {
         let timeline = Timeline::of(&failover(), (0, u64::MAX), &Wanted::default());
         assert_eq!((timeline.zero, timeline.events.len()), (100_000_000, 7));
         assert_eq!(Timeline::of(&BTreeMap::new(), (0, 0), &Wanted::default()).pretty(), "the journals say nothing of that time\n");
+    }
+
+    #[test]
+    fn what_somebody_wrote_into_a_journal_does_nothing_to_the_terminal() {
+        let told = BTreeMap::from([("a".to_owned(), answer(1, &[(5, "redis(redis): NOTICE: \u{1b}[2J\nforged\u{7}")]))]);
+        let timeline = Timeline::of(&told, (0, u64::MAX), &Wanted::default());
+        assert!(timeline.pretty().contains("NOTICE: ?[2J?forged?") && !timeline.tsv().contains('\u{1b}'), "{}", timeline.pretty());
+    }
+
+    #[test]
+    fn a_name_that_begins_like_another_is_another() {
+        let event = |text: &str| Event { at_us: 1, by: "a".into(), text: text.into() };
+        let wanted = Wanted { resource: Some("redis_cache"), others: vec!["redis"], ..Wanted::default() };
+        assert!(concerns(&event("controld: Initiating notify operation redis_cache_pre_notify_demote_0 on a"), &wanted));
+        assert!(!concerns(&event("controld: Initiating notify operation redis_pre_notify_demote_0 on a"), &wanted));
     }
 }

@@ -248,23 +248,27 @@ fn somebody_is_promoted(picture: &Picture, database: &Database, primary: &str) -
             Some(record) => format!("it is promoted, and the record names {}: the monitor of {primary} says what to do", record.node),
             None => "it is promoted, and not recorded yet: wait for its monitor".to_owned(),
         },
+        _ if member.role == PROMOTED => format!("it is promoted as well as {primary}"),
         Some(because) => because,
         None => format!("{primary} is promoted"),
     };
     let nodes = database.members.iter().map(|member| Considered {
         node: member.node.clone(),
-        eligible: (member.node != primary).then_some(false),
-        promoted: member.node == primary,
+        eligible: (member.role != PROMOTED).then_some(false),
+        promoted: member.role == PROMOTED,
         score: member.score.clone(),
         because: because(member),
     });
     let recorded = database.recorded().is_some_and(|record| record.node == primary);
-    Why {
-        question: format!("{}: why is {primary} promoted?", database.clone),
-        nodes: nodes.collect(),
-        outcome: vec![format!("who would be promoted without it: systole why {} --if-lost {primary}", database.name)],
-        level: if recorded { Level::Good } else { Level::Degraded },
-    }
+    let broken = notices::of(picture, &[database]).into_iter().filter(|notice| notice.level == Level::Broken);
+    let mut outcome: Vec<String> = broken.map(|notice| notice.text).collect();
+    let level = match (outcome.is_empty(), recorded) {
+        (false, _) => Level::Broken,
+        (true, true) => Level::Good,
+        (true, false) => Level::Degraded,
+    };
+    outcome.push(format!("who would be promoted without it: systole why {} --if-lost {primary}", database.name));
+    Why { question: format!("{}: why is {primary} promoted?", database.clone), nodes: nodes.collect(), outcome, level }
 }
 
 /// The majority of the nodes that is left when one more is lost. Remote and guest nodes have no vote. Two nodes are configured to go on

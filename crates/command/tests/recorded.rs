@@ -434,3 +434,10 @@ fn a_failure_that_the_same_monitor_has_left_behind_is_over() {
     // What failed and does not recur is in nothing else.
     assert_eq!(codes(""), [(98, 0), (100, 190)]);
 }
+
+#[test]
+fn why_is_not_good_while_writes_wait() {
+    let picture = recorded("blocked");
+    let said = why(&picture, picture.database("mysql").unwrap(), None).unwrap();
+    assert!(said.level == Level::Broken && said.pretty().contains("writes wait: 0 replicas acknowledge"), "{said:?}");
+}

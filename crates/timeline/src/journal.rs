@@ -42,6 +42,12 @@ pub const TELLING: &[&str] = &[
 /// Who may tell it.
 const TELLERS: &[&str] = &["pacemaker", "corosync", "systole", "IPaddr2", "address", "redis", "mysql", "cron"];
 
+/// Whether what this one logs may be a part of the story.
+#[must_use]
+pub fn may_tell(teller: &str) -> bool {
+    TELLERS.iter().any(|t| teller.contains(t))
+}
+
 /// For how long after a line the same line of another node is its echo. Microseconds.
 const ECHO_US: u64 = 250_000;
 
@@ -72,7 +78,7 @@ pub fn read_entry(node: &str, line: &str, telling: &[&str], clock: Clock) -> Opt
     let teller = entry.get("SYSLOG_IDENTIFIER")?.as_str()?;
     let message = text_of(entry.get("MESSAGE")?)?;
     let ours = teller.starts_with("systole");
-    if !TELLERS.iter().any(|t| teller.contains(t)) || !(ours || telling.iter().any(|t| message.contains(t))) {
+    if !may_tell(teller) || !(ours || telling.iter().any(|t| message.contains(t))) {
         return None;
     }
     let field = match clock {
@@ -99,7 +105,7 @@ fn text_of(field: &serde_json::Value) -> Option<String> {
 pub fn is_unreadable(line: &str) -> bool {
     let Ok(entry) = serde_json::from_str::<serde_json::Value>(line) else { return !line.trim().is_empty() };
     let teller = entry.get("SYSLOG_IDENTIFIER").and_then(|teller| teller.as_str()).unwrap_or_default();
-    TELLERS.iter().any(|t| teller.contains(t)) && entry.get("MESSAGE").and_then(text_of).is_none()
+    may_tell(teller) && entry.get("MESSAGE").and_then(text_of).is_none()
 }
 
 /// Every node logs a change of an attribute or of the membership; the first to say it is enough. The events are in order.

@@ -6,5 +6,5 @@ mod journal;
 mod steps;
 
 pub use drawing::{Drawing, LEFT, RIGHT, ROW, Story, WIDTH, escaped, of_stories};
-pub use journal::{Clock, Event, TELLING, is_unreadable, read_entry, without_echoes};
+pub use journal::{Clock, Event, TELLING, is_unreadable, may_tell, read_entry, without_echoes};
 pub use steps::{CLIENTS, FIRST_WRITE, Moment, STEPS, meanings, steps};
