@@ -28,6 +28,8 @@ const CHECK: &str = "--check";
 const LONGEST_NOTE: u64 = 64 * 1024;
 /// The notes beside the data that are there when nothing is under way.
 pub(crate) const NOTES: [&str; 2] = [crate::taking_back::REIGN, crate::taking_back::GIVEN_UP];
+/// In the note: the logs of the data that go are kept. What a server logs after that is none of these.
+const ALREADY_KEPT: &str = "kept";
 /// Where binary logs are kept that are outside of the data directory.
 const KEPT: &str = "systole-kept";
 
@@ -184,8 +186,16 @@ impl MySql {
         Ok(note.lines().filter_map(|line| line.strip_prefix("logs ")).map(PathBuf::from).collect())
     }
 
-    fn write_copy_note(&self, means: Means, logs: &[PathBuf]) -> Outcome {
+    /// Whether an attempt before this one has kept the logs of the data that go. A server that came up since then begins with the same names.
+    fn has_kept_logs(&self) -> Result<bool, Failure> {
+        Ok(self.read_note()?.is_some_and(|note| note.lines().any(|line| line == ALREADY_KEPT)))
+    }
+
+    fn write_copy_note(&self, means: Means, logs: &[PathBuf], kept: bool) -> Outcome {
         let mut text = format!("{}\n", means.word());
+        if kept {
+            text.push_str(&format!("{ALREADY_KEPT}\n"));
+        }
         for log in logs {
             text.push_str(&format!("logs {}\n", log.display()));
         }
@@ -195,7 +205,7 @@ impl MySql {
 
     /// Has the next start make a copy although there are data that are whole: a server is started with them first, which keeps its logs.
     pub(crate) fn note_to_copy(&self) -> Outcome {
-        self.write_copy_note(Means::Plugin, &[])
+        self.write_copy_note(Means::Plugin, &[], self.has_kept_logs()?)
     }
 
     /// Where binary logs were kept that only this server had, when there are any.
@@ -228,10 +238,10 @@ impl MySql {
         if by_program {
             drop(server);
             self.end_server()?;
-            self.write_copy_note(Means::Program, &logs)?;
+            self.write_copy_note(Means::Program, &logs, true)?;
             return self.fetch_copy(context, primary);
         }
-        self.write_copy_note(Means::Plugin, &[])?;
+        self.write_copy_note(Means::Plugin, &[], true)?;
         context.log.notice(format!("replacing the data by a copy of {primary}'s"));
         let host = self.address_of(context, primary);
         let before = clone_status(&mut server)?;
@@ -305,13 +315,16 @@ impl MySql {
                 room >> 20
             )));
         }
+        let again = self.has_kept_logs()?;
         let keep = |files: &Files<'_>| {
             let from = files.directory(logs)?;
             let into = if kept == beside { files.directory(&kept)? } else { from.make_directory(KEPT)? };
             // What a process that was killed at it has left.
             into.names()?.iter().filter(|name| name.to_string_lossy().starts_with('.')).try_for_each(|name| into.remove_all(name))?;
             // The server says which they are: plain names, or none is kept.
-            names.iter().try_for_each(|name| from.keep(name, &into))
+            let there = if again { into.names()? } else { Vec::new() };
+            let new = |name: &&String| !there.iter().any(|one| one.to_str() == Some(name.as_str()));
+            names.iter().filter(new).try_for_each(|name| from.keep(name, &into))
         };
         self.files(keep).map_err(wrong)?;
         Ok((names.len(), kept))
@@ -325,7 +338,10 @@ impl MySql {
         server.run("SET SESSION sql_mode=''")?;
         server.run(&format!("SET GLOBAL clone_valid_donor_list={}", quoted(&format!("{host}:{port}"))))?;
         server.run_all(server.dialect().let_administrators_write(true))?;
-        let statement = format!("CLONE INSTANCE FROM {}@{}:{port} IDENTIFIED BY {}", quoted(user), quoted(host), quoted(password.expose()));
+        // Without a word it falls back to plain text.
+        let tls = if self.params.replication.tls { " REQUIRE SSL" } else { "" };
+        let statement =
+            format!("CLONE INSTANCE FROM {}@{}:{port} IDENTIFIED BY {}{tls}", quoted(user), quoted(host), quoted(password.expose()));
         match server.run_within(&statement, context.deadline.left()) {
             Ok(()) => Ok(()),
             // It cannot restart itself, and ends.

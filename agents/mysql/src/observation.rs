@@ -205,6 +205,8 @@ impl Replica {
             delay: either("sql_delay", "sql_delay").parse().unwrap_or_default(),
             filters: FILTERS
                 .iter()
+                // Those that are variables as well are seen there.
+                .filter(|name| !dialect.settings.iter().any(|known| known.as_str() == **name))
                 .filter_map(|name| row.get(*name).filter(|value| !value.is_empty()).map(|value| format!("{name}={value}")))
                 .collect::<Vec<_>>()
                 .join(" "),
@@ -219,6 +221,12 @@ impl Replica {
     /// Connected to its source and receiving.
     pub(crate) fn attached(&self) -> bool {
         self.receiver == Thread::Running
+    }
+
+    /// Nobody is reached where its source should be: that one may be dead.
+    pub(crate) fn misses_its_source(&self) -> bool {
+        let unreachable = |number: u32| matches!(number, 2002 | 2003 | 2005 | 2006 | 2013);
+        self.receiver != Thread::Running && self.receiver_error.as_ref().is_some_and(|(number, _)| unreachable(*number))
     }
 
     /// Why it cannot go on by itself, with the remedy.

@@ -100,12 +100,12 @@ pub(crate) fn findings(dialect: &Dialect, seen: &Observation, filters: &str, wan
             "a replica passes over transactions that fail, and acknowledges all the same",
         );
     }
-    if dialect.settings.iter().any(|name| name == "port") && value("skip_networking") == "ON" {
+    if dialect.settings.iter().any(|name| name == "port") && on("skip_networking") {
         wants(false, Weight::Needed, "skip_networking=OFF", "the server does not listen for replicas");
     }
     let replicated = dialect.settings.iter().filter(|name| name.starts_with("replicate_") && !value(name).is_empty());
-    // MySQL has them in a replica's status only.
-    let channel = seen.replica.as_ref().map(|r| r.filters.clone()).filter(|f| !f.is_empty() && dialect.flavour == Flavour::MySql);
+    // Some are in a replica's status only: those of MySQL, and what CHANGE MASTER of MariaDB was told.
+    let channel = seen.replica.as_ref().map(|r| r.filters.clone()).filter(|f| !f.is_empty());
     let left_out: Vec<String> = channel
         .into_iter()
         .chain(replicated.map(|name| format!("{name}={}", value(name))))
@@ -115,7 +115,7 @@ pub(crate) fn findings(dialect: &Dialect, seen: &Observation, filters: &str, wan
         findings.push(Finding {
             weight: Weight::Promise,
             text: format!(
-                "a filter keeps writes from the replicas, which acknowledge them all the same: take `{}` out of the option file",
+                "a filter keeps writes from the replicas, which acknowledge them all the same: take `{}` out of the option file, or off the replication",
                 left_out.join("`, `")
             ),
         });

@@ -327,7 +327,7 @@ impl State {
         open.or_else(|| self.claim().map(|claim| claim.epoch)).filter(|_| self.process.is_some())
     }
 
-    /// Whether the record is of a promotion of the process that runs now, over or not: it holds everything.
+    /// Whether the record is of a promotion of the process that runs now, over or not, if it names this node: it holds everything.
     pub(crate) fn reigned(&self, record: &Record) -> bool {
         let epoch = self.epoch().or_else(|| self.process.as_ref().and_then(|process| process.reigned));
         epoch == Some(record.epoch) && !record.decided()

@@ -67,7 +67,7 @@ impl Instance<'_> {
             // What is promised under the record that is known is looked after all the same.
             self.warning(format!("whether the record is still this primary's cannot be seen: {failure}")).await;
         }
-        let known = self.state.record.clone().filter(|record| self.state.reigns(record) && record.durability == durability);
+        let known = self.state.record.clone().filter(|record| self.reigns(record) && record.durability == durability);
         let Some(record) = known else { return self.record_reign(seen, durability).await };
         let mut record = self.take_in_foreign(seen, record).await?;
         if !seen.durable && !record.relaxed {
@@ -490,7 +490,7 @@ impl Instance<'_> {
         self.state.asked_record = Some(self.now());
         let found = self.record().await?;
         self.state.as_primary(|primary| primary.contested = None);
-        let Some(own) = known.filter(|record| self.state.reigns(record)) else {
+        let Some(own) = known.filter(|record| self.reigns(record)) else {
             // An action of this node was killed while it wrote; or the reign is not recorded yet.
             self.state.record = found;
             return Ok(());

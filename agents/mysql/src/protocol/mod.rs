@@ -117,6 +117,17 @@ impl<'a> Instance<'a> {
         self.params().wanted(self.rules.clustered)
     }
 
+    /// Whether the record is of a promotion of the process that runs here, over or not. By its epoch alone it is not: a promotion that died
+    /// before it was recorded leaves its epoch to another node's.
+    fn reigned(&self, record: &Record) -> bool {
+        self.is_me(&record.node) && self.state.reigned(record)
+    }
+
+    /// The same, and it is not over.
+    fn reigns(&self, record: &Record) -> bool {
+        self.is_me(&record.node) && self.state.reigns(record)
+    }
+
     fn is_me(&self, node: &str) -> bool {
         self.rules.node.as_ref().is_ok_and(|me| me == node)
     }
@@ -218,7 +229,7 @@ impl<'a> Instance<'a> {
         self.state.record = match &replaced {
             Ok(()) => Some(record.clone()),
             // By an action of this node that was killed before it could remember that.
-            Err(NotReplaced::Changed(Some(found))) if self.state.reigns(found) => Some(found.clone()),
+            Err(NotReplaced::Changed(Some(found))) if self.reigns(found) => Some(found.clone()),
             Err(_) => known,
         };
         self.save().await?;

@@ -163,7 +163,7 @@ impl Instance<'_> {
             }
             self.save().await?;
         }
-        if self.state.promoted() && seen.closed {
+        if self.state.promoted() && seen.closed_for_applications {
             return Err(Failure::promoted(
                 "the primary is closed for writes (read_only): somebody changed it, or its promotion did not end",
             ));
@@ -316,11 +316,15 @@ impl Instance<'_> {
             Err(e) => return self.warning(format!("no promotion score, because the record cannot be read: {e}")).await,
         };
         let behind = seen.replica.as_ref().and_then(|r| r.behind);
+        // What keeps a receiver from a primary that is dead, or may be, says nothing against this server.
+        let applies = seen.replica.as_ref().is_none_or(|r| r.applier_error.is_none());
+        let of_its_source = applies && (self.state.rest().is_some() || seen.replica.as_ref().is_some_and(Replica::misses_its_source));
+        let broken = self.state.broken_for() > 1;
         let circumstances = Circumstances {
             promoted: self.state.promoted(),
             attached,
-            broken: self.state.errant().is_some() || self.state.broken_for() > 1,
-            lagging: self.params().max_lag.zip(behind).is_some_and(|(limit, behind)| behind > limit),
+            broken: self.state.errant().is_some() || broken && !of_its_source,
+            lagging: broken || self.params().max_lag.zip(behind).is_some_and(|(limit, behind)| behind > limit),
             cramped: self.is_cramped().await,
             held,
             recorded,

@@ -206,7 +206,7 @@ impl Instance<'_> {
         }
         self.state.as_unpromoted(|unpromoted| (unpromoted.errant, unpromoted.foreign_for) = (None, 0));
         match replica.broken() {
-            Some(why) => self.tend_broken(replica, why).await,
+            Some(why) => self.tend_broken(seen, replica, why).await,
             None if replica.receiver == Thread::Stopped || replica.applier == Thread::Stopped => {
                 self.notice("replication is stopped: starting it").await;
                 self.forget_received(replica, record.as_ref()).await?;
@@ -342,7 +342,7 @@ impl Instance<'_> {
 
     /// Replication cannot get on by itself. After a while the replica ceases to acknowledge, so that the primary can
     /// take it out of those that an election has to hear.
-    async fn tend_broken(&mut self, replica: &Replica, why: String) -> Outcome {
+    async fn tend_broken(&mut self, seen: &Observation, replica: &Replica, why: String) -> Outcome {
         let before = self.state.as_unpromoted(|unpromoted| unpromoted.broken.take());
         let monitors = before.as_ref().map_or(0, |before| before.monitors).saturating_add(1);
         if before.is_none_or(|before| before.why != why) {
@@ -358,9 +358,20 @@ impl Instance<'_> {
         }
         self.state.record = Some(record.clone());
         let primary = self.state.following().map(str::to_owned).filter(|primary| *primary == record.node);
+        // To point it anew deletes what it received and has not applied, and perhaps nobody else has that any more.
+        let applied = replica.received.as_ref().is_none_or(|received| seen.executed.contains(received));
         match (&replica.receiver_error, primary) {
-            // A password or an address may have been corrected: it is told both anew.
-            (Some(_), Some(primary)) if replica.applier_error.is_none() => {
+            // Its source may be dead. Where its address was corrected, the next monitor finds that it follows another one.
+            (Some(_), Some(primary)) if replica.misses_its_source() => {
+                self.state.addresses.remove(&primary);
+                self.save().await?;
+                if replica.receiver == Thread::Stopped {
+                    self.tell(Word::StartReceiver).await?;
+                }
+                Ok(())
+            }
+            // A password may have been corrected: it is told it anew.
+            (Some(_), Some(primary)) if replica.applier_error.is_none() && applied => {
                 self.stop_replica().await?;
                 self.state.memory.point(record.stamp());
                 self.state.addresses.remove(&primary);
@@ -368,6 +379,9 @@ impl Instance<'_> {
                 let host = self.address_of(&primary).await;
                 self.tell(Word::Follow(host)).await?;
                 Ok(self.tell(Word::StartReplica).await?)
+            }
+            _ if !applied && replica.applier == Thread::Stopped && replica.applier_error.is_none() => {
+                Ok(self.tell(Word::StartApplier).await?)
             }
             _ if replica.receiver == Thread::Stopped => Ok(self.tell(Word::StartReceiver).await?),
             _ => Ok(()),

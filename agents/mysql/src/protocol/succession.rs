@@ -20,7 +20,7 @@ const HEARING_STEP: Duration = Duration::from_millis(10);
 impl Instance<'_> {
     /// The record, read now unless it was read for this election, or is this server's own: only the primary rewrites it.
     pub(super) async fn record_for_election(&mut self) -> Result<Option<Record>, Failure> {
-        let current = |record: &Record| self.state.reigned(record) || self.state.rests_for(&Record::round(Some(record)));
+        let current = |record: &Record| self.reigned(record) || self.state.rests_for(&Record::round(Some(record)));
         if let Some(record) = self.state.record.clone().filter(current) {
             return Ok(Some(record));
         }
@@ -188,7 +188,7 @@ impl Instance<'_> {
         let recorded = record.filter(|r| self.is_me(&r.node) && r.server.as_ref() == Some(&seen.server));
         let over = self.state.reign_is_over() && seen.closed;
         Ok(Position {
-            complete: over && record.is_some_and(|r| self.state.reigned(r)),
+            complete: over && record.is_some_and(|r| self.reigned(r)),
             kept: recorded.is_some_and(|r| !r.relaxed) && seen.durable,
             untouched: record.is_some_and(|r| memory.untouched(r)),
             cramped: self.is_cramped().await,

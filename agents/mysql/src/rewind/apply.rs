@@ -101,6 +101,7 @@ pub(crate) const SETTINGS: [(&str, &str); 3] =
 /// # Errors
 /// What does not allow it.
 pub fn check(session: &mut impl Session, plan: &Plan) -> Result<(), Refusal> {
+    quiet(session)?;
     let names: Vec<String> = SETTINGS.iter().map(|(name, _)| quoted(name)).collect();
     for row in ask(session, "settings", &format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({})", names.join(",")))? {
         let (name, is) = (value(&row, "variable_name"), value(&row, "value"));
@@ -172,8 +173,11 @@ pub fn progress(session: &mut impl Session) -> Result<Progress, Refusal> {
         let schema = ask(session, SCHEMA, &format!("SELECT 1 AS one FROM information_schema.schemata WHERE schema_name='{SCHEMA}'"))?;
         return Ok(if schema.is_empty() { Progress::Nothing } else { Progress::Begun });
     }
-    let rows = ask(session, SCHEMA, &format!("SELECT common, tail FROM {SCHEMA}.marker"))?;
-    Ok(rows.first().map_or(Progress::Begun, |row| Progress::Committed { common: value(row, "common"), tail: value(row, "tail") }))
+    // By these names: a list of transactions may be longer than any other value.
+    let rows = ask(session, SCHEMA, &format!("SELECT common AS common_gtids, tail AS tail_gtids FROM {SCHEMA}.marker"))?;
+    Ok(rows
+        .first()
+        .map_or(Progress::Begun, |row| Progress::Committed { common: value(row, "common_gtids"), tail: value(row, "tail_gtids") }))
 }
 
 /// Makes what is ours, and compares the rows that the tail touched with those in the log. Returns how the rows are compared with another server's
@@ -250,12 +254,12 @@ pub fn take_back(session: &mut impl Session, plan: &Plan, common: &str) -> Resul
 pub fn common_point(session: &mut impl Session, family: Family, tail: &Tail) -> Result<String, Refusal> {
     let gtids: Vec<&str> = tail.gtids().collect();
     if family == Family::MariaDb {
-        let rows = ask(session, "the GTID state", "SELECT @@global.gtid_slave_pos AS g")?;
-        return tail.position_with(&rows.first().map(|row| value(row, "g")).unwrap_or_default());
+        let rows = ask(session, "the GTID state", "SELECT @@global.gtid_slave_pos AS gtids")?;
+        return tail.position_with(&rows.first().map(|row| value(row, "gtids")).unwrap_or_default());
     }
-    let sql = format!("SELECT GTID_SUBTRACT(@@global.gtid_executed, {}) AS g", quoted(&gtids.join(",")));
+    let sql = format!("SELECT GTID_SUBTRACT(@@global.gtid_executed, {}) AS gtids", quoted(&gtids.join(",")));
     let rows = ask(session, "the GTID state", &sql)?;
-    Ok(rows.first().map(|row| value(row, "g").replace('\n', "")).unwrap_or_default())
+    Ok(rows.first().map(|row| value(row, "gtids").replace('\n', "")).unwrap_or_default())
 }
 
 /// After [`take_back`], and again after a crash: forgets the transactions that are taken back, and with them the binary log, which ends in them.
@@ -295,7 +299,7 @@ pub fn abandon(session: &mut impl Session) -> Result<(), Refusal> {
 
 /// Nothing of what this session does is logged, and it means the same whatever the server is set to.
 fn quiet(session: &mut impl Session) -> Result<(), Refusal> {
-    for sql in ["SET SESSION sql_log_bin=0", "SET SESSION sql_mode=''", "SET SESSION time_zone='+00:00'"] {
+    for sql in ["SET SESSION autocommit=1", "SET SESSION sql_log_bin=0", "SET SESSION sql_mode=''", "SET SESSION time_zone='+00:00'"] {
         ask(session, "the session", sql)?;
     }
     // A table without a key is copied as it is.
@@ -440,7 +444,11 @@ impl Described {
         let statements = all.chunks(ROWS_AT_ONCE).map(|some| {
             if self.key.is_empty() {
                 let some: Vec<String> = some.iter().map(|one| quoted(one)).collect();
-                return format!("SELECT d FROM (SELECT {digest} AS d FROM {name} x) y WHERE d IN ({}) ORDER BY d", some.join(","));
+                // One line for all that are equal: there may be millions.
+                return format!(
+                    "SELECT CONCAT(e,' ',COUNT(*)) AS d FROM (SELECT {digest} AS e FROM {name} x) y WHERE e IN ({}) GROUP BY e ORDER BY e",
+                    some.join(",")
+                );
             }
             let mut sql = format!("SELECT {digest} AS d FROM {name} x WHERE");
             for (number, one) in some.iter().enumerate() {
@@ -458,7 +466,13 @@ impl Described {
 /// # Errors
 /// What the server says.
 pub fn fingerprint(session: &mut impl Session, touched: &Touched) -> Result<String, Refusal> {
-    ask(session, "the session", "SET SESSION time_zone='+00:00'")?;
+    for sql in ["SET SESSION sql_mode=''", "SET SESSION time_zone='+00:00'"] {
+        ask(session, "the session", sql)?;
+    }
+    // Sooner than it is given up: the server ends the statement and says so. A connection that is given up leaves it running. Of a SELECT, in
+    // milliseconds with MySQL and in seconds with MariaDB.
+    set_if_known(session, "max_execution_time", "540000")?;
+    set_if_known(session, "max_statement_time", "540")?;
     let mut all = String::new();
     for sql in &touched.statements {
         for row in ask(session, &touched.table, sql)? {

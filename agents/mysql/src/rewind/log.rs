@@ -83,13 +83,17 @@ impl Tail {
     /// Why it cannot be read.
     pub fn read(files: &Files<'_>, index: &Path, limits: Limits, is_common: &dyn Fn(&str) -> bool) -> Result<Self, Refusal> {
         let mut tail = Self::default();
+        // Of what is compressed as well, in all files together.
+        let mut bytes = 0;
         for path in log_files(files, index)?.into_iter().rev() {
             let shown = path.display().to_string();
             let failed = |e: std::io::Error| Refusal::Failed(shown.clone(), e.to_string());
             let directory = files.directory(path.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
             let file = directory.reader(path.file_name().unwrap_or_default()).map_err(failed)?;
             let mut scan = Scan::new(&shown, limits, is_common, tail.transactions.len());
+            scan.bytes = bytes;
             scan.read(BufReader::with_capacity(1 << 16, file))?;
+            bytes = scan.bytes;
             let nothing_yet = tail.transactions.is_empty() && scan.has_common;
             if !scan.found.is_empty() || nothing_yet {
                 tail.position = scan.position();

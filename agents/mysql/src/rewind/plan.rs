@@ -34,6 +34,9 @@ pub struct Plan {
     /// How many rows they touch, and how many they may.
     rows: usize,
     most: usize,
+    /// The same in bytes, of what is compressed in the log as well.
+    bytes: usize,
+    most_bytes: usize,
 }
 
 /// One statement that takes an event back.
@@ -69,7 +72,7 @@ impl Plan {
         let format = tail.transactions.first().map(|first| Rc::clone(&first.format));
         let gtids = tail.gtids().map(str::to_owned).collect();
         let (tables, statements, left_out) = (vec![], vec![], left_out(tail));
-        let mut plan = Self { gtids, tables, format, left_out, statements, rows: 0, most: limits.rows };
+        let mut plan = Self { gtids, tables, format, left_out, statements, rows: 0, most: limits.rows, bytes: 0, most_bytes: limits.bytes };
         for transaction in &tail.transactions {
             // One description of the format is told to the server, for all.
             if plan
@@ -138,6 +141,10 @@ impl Plan {
             Broken::Unreadable => Refusal::Unknown(event.kind),
         })?;
         self.rows += rows.rows.len();
+        self.bytes += rows.rows.iter().flat_map(|row| row.before.iter().chain(&row.after)).map(Vec::len).sum::<usize>();
+        if self.bytes > self.most_bytes {
+            return Err(Refusal::TooLong(self.most_bytes, "bytes of transactions"));
+        }
         if self.rows > self.most {
             // Whoever is told that there are too many is told how many.
             return Ok(());

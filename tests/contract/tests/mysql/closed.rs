@@ -152,6 +152,15 @@ fn a_primary_that_somebody_closed_is_reported() {
     a.agent().run("monitor").refused(9, &["read_only"]);
 }
 
+/// Administrators can still write, and no application can.
+#[test]
+fn a_primary_that_somebody_closed_for_applications_is_reported() {
+    let node = Node::alone();
+    node.start_promoted();
+    node.must(&["SET GLOBAL read_only=1"]);
+    node.agent().run("monitor").refused(9, &["read_only"]);
+}
+
 #[test]
 fn a_missing_data_directory_is_named_or_made() {
     let node = Node::empty();

@@ -377,6 +377,10 @@ fn a_clone_whose_server_died_is_no_copy_and_is_made_again() {
     assert!(whole.is_some(), "{}", b.log());
     diverged.group.wait_attached("b");
     assert!(b.has("first"));
+    // The server of the second attempt began its logs with the names of those that were kept at the first.
+    let kept = std::fs::read_dir(b.data().with_file_name("data.systole-kept")).unwrap().flatten();
+    let holds = |entry: std::fs::DirEntry| std::fs::read(entry.path()).is_ok_and(|log| log.windows(10).any(|part| part == b"of b alone"));
+    assert!(kept.into_iter().any(holds), "what only it had is kept");
 }
 
 /// A data directory that is a mount of its own: what is kept goes to another file system, which others need as well.

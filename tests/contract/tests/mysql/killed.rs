@@ -131,7 +131,32 @@ fn is_the_primary(group: &Group, name: &str, replica: &str, step: &str) {
     assert!(group.node(name).has(&format!("before {step}")), "after {step}");
     assert!(group.record().contains(&format!(" node={name} ")), "after {step}: {}", group.record());
     group.wait_attached(replica);
-    group.node(name).write(&format!("after {step}")).unwrap_or_else(|e| panic!("after {step}: {e}"));
+    let node = group.node(name);
+    if node.server.is_lossless() {
+        assert_eq!(node.variable(&format!("{}_enabled", node.server.source())), "1", "nobody waits after {step}");
+    }
+    node.write(&format!("after {step}")).unwrap_or_else(|e| panic!("after {step}: {e}"));
+}
+
+/// Its promotion got as far as the claim of an epoch, which another node reigned in then. It does not take that for its own: it would say that
+/// it holds everything, and what only the third one has would be lost.
+#[test]
+fn an_epoch_that_was_claimed_and_never_recorded_is_nobodys() {
+    let group = Group::established(ALL);
+    let lists = dies(&group, FIRST, "it");
+    dies_at(group.node("b"), "reign-saved", "promote", |agent| agent.lists(&lists, group.spelling));
+    group.demote("b", &["c"], &["c"]).ok();
+    let demoted = Lists { promoted: vec!["b"], unpromoted: vec!["c"], demote: vec!["b"], promote: vec!["c"], ..Lists::default() };
+    group.notify_all("post", "demote", &demoted);
+    group.promote("c", &["b", "c"]).ok();
+    group.node("b").agent().run("monitor").expect(&[0, 190]);
+    is_the_primary(&group, "c", "b", "it");
+    group.wait_caught_up("c", "b");
+    group.node("c").kill_server();
+    group.before_promotion(&Lists::promoting("b", &["b"]));
+    let log = group.node("b").log();
+    let told = log.lines().rfind(|line| line.contains("position for the next promotion: 2.")).unwrap_or_else(|| panic!("{log}"));
+    assert!(told.contains("-c||"), "it says that it holds everything: {told}");
 }
 
 /// Nobody but a whole promotion opens it, and the same action carried out again comes to its end.
@@ -183,8 +208,7 @@ fn a_promotion_that_died_at_any_step_can_be_followed_by_that_of_another() {
         let lists = dies(&group, roles, step);
         dies_at(group.node(next), step, "promote", |agent| agent.lists(&lists, group.spelling));
         group.demote(next, &[other], &[other]).ok();
-        let lists =
-            Lists { promoted: vec![next], unpromoted: vec![other], demote: vec![next], promote: vec![other], ..Lists::default() };
+        let lists = Lists { promoted: vec![next], unpromoted: vec![other], demote: vec![next], promote: vec![other], ..Lists::default() };
         group.notify_all("post", "demote", &lists);
         let answer = group.promote(other, &[next, other]);
         assert_eq!(answer.status, 0, "promotion of {other} after {next}'s died at {step}: {}", answer.stderr);
@@ -202,8 +226,13 @@ fn a_demotion_that_died_at_any_step_is_carried_out_again() {
     for step in STEPS_OF_DEMOTE {
         let [leaving, next, other] = roles;
         let a = group.node(leaving);
-        let lists =
-            Lists { promoted: vec![leaving], unpromoted: vec![next, other], demote: vec![leaving], promote: vec![next], ..Lists::default() };
+        let lists = Lists {
+            promoted: vec![leaving],
+            unpromoted: vec![next, other],
+            demote: vec![leaving],
+            promote: vec![next],
+            ..Lists::default()
+        };
         a.write(&format!("before {step}")).unwrap();
         dies_at(a, step, "demote", |agent| agent.lists(&lists, group.spelling));
         assert_eq!(group.writable(), Vec::<&str>::new(), "{step}");

@@ -41,6 +41,7 @@ fn a_server_that_cannot_keep_the_promise_is_not_started() {
     if node.server.says_source() {
         expect_no_start(node, "server_id=0", &["server_id=N"]);
     }
+    expect_no_start(node, "skip-networking", &["skip_networking=OFF"]);
     expect_no_start(node, "binlog_do_db=t", &["binlog_do_db=t"]);
     expect_no_start(node, "binlog_ignore_db=t", &["binlog_ignore_db=t"]);
     expect_no_start(node, "slave_skip_errors=1062", &["skip_errors=OFF"]);
@@ -78,6 +79,25 @@ fn without_the_plugins_a_lossless_server_does_not_start() {
     node.configure(&format!("plugin_dir={}", plugins.display()));
     node.agent().run("start").refused(5, &["cannot be lossless", "durability=async-allowed"]);
     node.agent().parameter("durability", "async-allowed").run("start").ok();
+}
+
+/// What is left out by the replication itself is in no variable.
+#[test]
+fn a_replica_that_was_told_to_leave_writes_out_ceases_to_acknowledge() {
+    let group = Group::established(&["a", "b", "c"]);
+    let b = group.node("b");
+    if b.server != Server::MariaDb {
+        return;
+    }
+    for (filter, name) in
+        [("IGNORE_DOMAIN_IDS=(7)", "replicate_ignore_domain_ids=7"), ("IGNORE_SERVER_IDS=(7)", "replicate_ignore_server_ids=7")]
+    {
+        let (left_out, _) = filter.split_once('=').unwrap();
+        b.must(&["STOP SLAVE", &format!("CHANGE MASTER TO {filter}"), "START SLAVE"]);
+        b.agent().run("monitor").refused(190, &[name]);
+        b.must(&["STOP SLAVE", &format!("CHANGE MASTER TO {left_out}=()"), "START SLAVE"]);
+        eventually("it is in order again", || b.agent().run("monitor").status == 0);
+    }
 }
 
 /// A replica that got a tolerance while it ran does not acknowledge, and is not elected.

@@ -1,6 +1,6 @@
 //! A replica: whom it follows, after what, and what is said when it cannot.
 
-use testkit::mysql::{Group, Node, Server};
+use testkit::mysql::{Client, Group, Node, Server};
 use testkit::{Lists, eventually};
 
 fn acknowledges(node: &Node) -> bool {
@@ -313,4 +313,33 @@ fn what_is_foreign_on_a_replica_alone_is_a_divergence() {
     }
     found.expect("it is found").refused(190, &["transactions that the primary does not have"]);
     assert_eq!(b.score(), "-INFINITY");
+}
+
+/// The primary is gone, and it takes long until that is certain: a person has to confirm the fencing, say. Its replicas find it unreachable at each
+/// monitor, and go on to have what they acknowledged and can be promoted.
+#[test]
+fn replicas_of_a_primary_that_is_gone_for_long_keep_what_they_acknowledged() {
+    let group = Group::established(&["a", "b", "c"]);
+    if !group.node("a").server.is_lossless() {
+        return;
+    }
+    group.settle();
+    // Received and acknowledged, and not applied.
+    let mut locks: Vec<Client> = ["b", "c"].map(|name| Client::root(&group.node(name).socket()).unwrap()).into();
+    for lock in &mut locks {
+        lock.ask("LOCK TABLES t.k READ").unwrap();
+    }
+    group.node("a").write("acknowledged").unwrap();
+    group.node("a").kill_server();
+    for name in ["b", "c"] {
+        let node = group.node(name);
+        eventually("it is found unreachable", || node.agent().run("monitor").status == 190);
+        for _ in 0..3 {
+            node.agent().run("monitor").expect(&[190]);
+            assert_ne!(node.score(), "-INFINITY");
+        }
+    }
+    drop(locks);
+    group.promote("b", &["b", "c"]).ok();
+    assert!(group.node("b").has("acknowledged"));
 }
