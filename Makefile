@@ -62,12 +62,15 @@ first-time:
 
 ## make test        what must pass before anything lands, several steps at once (25 to 30 minutes); docs/tests.md says what is in it
 # The order is that in which the steps begin: what others wait for; the agents' contract, whose own limits are real time, beside what mostly
-# waits for cron's minutes; the lints, which fill what is left; what takes long; and last what only uses the processor.
+# waits for cron's minutes; the lints, which fill what is left; what takes long, or only uses the processor; and last what is short and waits.
 JOBS ?= 5
 DAILY = $(subst ::,.,$(strip $(shell sed 's/\#.*//' tests/cluster/daily)))
+SCENARIOS_OF_A_DAY = $(DAILY:%=cluster/%)
+CRON = cluster/debian12/cron.%
+REDIS = cluster/debian12/redis.%
 STEPS = lab-program test-programs stage image/debian12 image/debian13 image/sid \
-  $(filter cluster/debian12/cron.%,$(DAILY:%=cluster/%)) contract/mysql contract/mariadb contract/cron-minutes contract/redis contract/cron contract/address \
-  check $(filter-out cluster/debian12/cron.%,$(DAILY:%=cluster/%)) lab package-test snippets unit
+  $(filter $(CRON),$(SCENARIOS_OF_A_DAY)) contract/mysql contract/mariadb contract/cron-minutes contract/redis contract/cron contract/address \
+  check $(filter-out $(CRON) $(REDIS),$(SCENARIOS_OF_A_DAY)) lab snippets unit $(filter $(REDIS),$(SCENARIOS_OF_A_DAY)) package-test
 test:
 	@tests/step --begin $(STEPS)
 	@tests/step --tell & \

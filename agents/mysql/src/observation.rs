@@ -148,6 +148,8 @@ pub(crate) struct Replica {
     pub(crate) applier_idle: bool,
     /// What was received from the source and can still be applied.
     pub(crate) received: Option<Gtids>,
+    /// What was received, and is deleted when it is started again: MariaDB's, when both threads stand still.
+    pub(crate) gone: Option<Gtids>,
     /// Seconds that the applier is behind, when known.
     pub(crate) behind: Option<u64>,
     /// It asks its source for the transactions that it lacks, and not for those behind a position in a file: only then it is known what
@@ -191,6 +193,7 @@ impl Replica {
             (thread(either("replica_io_running", "slave_io_running")), thread(either("replica_sql_running", "slave_sql_running")));
         // MariaDB deletes what was received when replication starts from a complete stop: it is as good as gone then.
         let lost = dialect.flavour == Flavour::MariaDb && (receiver, applier) == (Thread::Stopped, Thread::Stopped);
+        let received = Some(Gtids::parse(&received, dialect.flavour)?).filter(|r| !r.is_empty());
         Ok(Some(Self {
             host,
             port: either("source_port", "master_port").parse().unwrap_or_default(),
@@ -199,7 +202,8 @@ impl Replica {
             receiver_error: error("last_io_errno", "last_io_error"),
             applier_error: error("last_sql_errno", "last_sql_error"),
             applier_idle: state.contains("has read all relay log"),
-            received: Some(Gtids::parse(&received, dialect.flavour)?).filter(|r| !r.is_empty() && !lost),
+            received: received.clone().filter(|_| !lost),
+            gone: received.filter(|_| lost),
             behind: either("seconds_behind_source", "seconds_behind_master").parse().ok(),
             by_gtid,
             delay: either("sql_delay", "sql_delay").parse().unwrap_or_default(),

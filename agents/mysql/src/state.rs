@@ -431,7 +431,16 @@ impl State {
 
     /// Its promotion is recorded, and writes open now.
     pub(crate) fn become_primary(&mut self, record: &Record, now: Duration) {
-        let primary = Primary { claim: self.claim().cloned(), opened: Some(now), ..Primary::default() };
+        // One that somebody closed is opened again: clients have written in its reign.
+        let before = self.primary().cloned().unwrap_or_default();
+        let primary = Primary {
+            claim: self.claim().cloned(),
+            opened: Some(now),
+            account_broken: before.account_broken,
+            leaving: before.leaving,
+            joining: before.joining,
+            ..Primary::default()
+        };
         self.role = Role::Primary(primary);
         self.reign_under(record.epoch);
         self.record = Some(record.clone());

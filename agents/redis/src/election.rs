@@ -193,7 +193,8 @@ fn best<'a>(q: &Question<'a>, among: impl Fn(&Position) -> bool) -> Option<(&'a 
         .iter()
         .filter(|(_, p)| p.unfit.is_none() && among(p))
         .max_by(|(a, x), (b, y)| {
-            let rank = |p: &Position| (p.has_keys, held(q, p));
+            // Where that is equal: what went on from there may have been written by clients under a record that was lost.
+            let rank = |p: &Position| (p.has_keys, held(q, p), p.offset);
             rank(x).cmp(&rank(y)).then(y.priority.cmp(&x.priority)).then((*a == q.me).cmp(&(*b == q.me))).then(b.cmp(a))
         })
         .map(|(node, position)| (node.as_str(), position))
@@ -303,7 +304,8 @@ fn successor(q: &Question<'_>, record: &Record, history: &str) -> Verdict {
     let recorded = q.positions.get(&record.node);
     if let Some(p) = recorded.filter(|p| p.complete && p.unfit.is_none()) {
         // A planned move, or a demotion in between: the old primary holds everything. Equal offsets go on.
-        return match best(q, |x| same(x) && held(q, x) >= held(q, p) && (x.has_keys || !p.has_keys)) {
+        let all = |x: &Position| held(q, x) >= held(q, p) && (x.history != p.history || x.offset >= p.offset);
+        return match best(q, |x| same(x) && all(x) && (x.has_keys || !p.has_keys)) {
             Some((node, _)) => choose(q, node, format!("{node} holds all {} bytes of the old primary {}", p.offset, record.node)),
             None => choose(q, &record.node, format!("nobody but {} holds all its data ({} bytes)", record.node, p.offset)),
         };
@@ -406,7 +408,8 @@ fn confirmed_elsewhere(q: &Question<'_>, record: &Record, current: impl Fn(&Posi
     let k = q.confirmations.filter(|k| *k > 0)?;
     // What a disk had says how far its server had come, where it can be compared; a winner from an append-only file is the primary with all.
     let comparable = winner.is_part_of(record) || current(winner);
-    let more = |p: &Position| current(p) && (comparable && held(q, p) > held(q, winner) || p.live && !current(winner));
+    let ahead = |p: &Position| held(q, p) > held(q, winner) || p.history == winner.history && p.offset > winner.offset;
+    let more = |p: &Position| current(p) && (comparable && ahead(p) || p.live && !current(winner));
     let never = |p: &Position| matches!(p.unfit, None | Some(Unfit::Never)) && more(p);
     let ahead: Vec<&str> = record
         .holders

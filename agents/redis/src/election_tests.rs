@@ -73,6 +73,19 @@ fn left(id: &str, at_offset: u64, offset: u64) -> Position {
     Position { history: id.into(), before: Some((H.into(), at_offset)), ..at(offset) }
 }
 
+/// The CIB was restored from a file: the record is of before, and clients wrote in what went on from there.
+#[test]
+fn of_two_that_went_on_in_the_same_history_the_one_with_more_is_elected() {
+    let r = record(&["a", "b", "c"]);
+    for k in [None, Some(1)] {
+        assert_eq!(short(&ask("b", Some(&r), &[("b", left("new", 6, 7)), ("c", left("new", 6, 9))], k)), "c", "{k:?}");
+    }
+    let a = Position { complete: true, ..left("new", 6, 9) };
+    assert_eq!(short(&ask("a", Some(&r), &[("a", a), ("b", left("new", 6, 8))], None)), "+");
+    let never = Position { unfit: Some(Unfit::Never), ..left("new", 6, 9) };
+    assert!(short(&ask("b", Some(&r), &[("b", left("new", 6, 7)), ("c", never)], Some(1))).contains("may be on c"));
+}
+
 /// REPLICAOF NO ONE by hand: it expires keys by itself, and its offset moves.
 #[test]
 fn what_a_server_wrote_to_itself_is_no_part_of_the_history() {

@@ -38,7 +38,7 @@ impl Driver for Local<'_> {
             OfServer::Replication => Answer::Replication(self.server().and_then(Server::replication).map(Box::new)),
             OfServer::Rest(seen) => Answer::Replication(self.server().and_then(|server| bring_to_rest(server, &seen)).map(Box::new)),
             OfServer::Drain(target, limit) => Answer::Drained(self.server().and_then(|server| drain(server, target.as_deref(), limit))),
-            OfServer::Held(enough, without, offset) => return Event::Flag(self.is_held(enough, &without, offset)),
+            OfServer::Held(enough, among, offset) => return Event::Flag(self.is_held(enough, &among, offset)),
             OfServer::Tell(word) => Answer::Told(self.tell(word)),
             OfServer::Launch(state, patience) => Answer::Launched(redis.launch(self.context, *state, patience)),
             OfServer::LinkTrouble => Answer::Link(
@@ -63,8 +63,8 @@ impl<'a> Local<'a> {
         Self { redis, context, server: None }
     }
 
-    fn is_held(&mut self, enough: usize, without: &[String], offset: u64) -> bool {
-        self.server().and_then(|server| held_by_others(server, enough, without, offset)).unwrap_or_else(|fault| {
+    fn is_held(&mut self, enough: usize, among: &[String], offset: u64) -> bool {
+        self.server().and_then(|server| held_by_others(server, enough, among, offset)).unwrap_or_else(|fault| {
             self.context.log.warning(format!("who holds what cannot be seen: {fault}"));
             false
         })

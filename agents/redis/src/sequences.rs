@@ -89,9 +89,9 @@ fn missing(info: &Info, target: Option<&str>, everything: u64) -> Option<String>
     Some(format!("{} lacks {} bytes", behind.node, everything - behind.offset))
 }
 
-/// Waits until so many attached replicas beside these nodes hold everything up to `offset`. Whether they do.
-pub(crate) fn held_by_others(server: &mut Server, enough: usize, without: &[String], offset: u64) -> Result<bool, Fault> {
-    let holds = |info: &Info| info.replicas.iter().filter(|r| r.online && r.offset >= offset && !without.contains(&r.node)).count();
+/// Waits until so many attached replicas among these nodes hold everything up to `offset`. Whether they do.
+pub(crate) fn held_by_others(server: &mut Server, enough: usize, among: &[String], offset: u64) -> Result<bool, Fault> {
+    let holds = |info: &Info| info.replicas.iter().filter(|r| r.online && r.offset >= offset && among.contains(&r.node)).count();
     let begin = Instant::now();
     while holds(&server.replication()?) < enough {
         if begin.elapsed() > limits::HELD_BY_OTHERS {

@@ -441,12 +441,13 @@ impl Instance<'_> {
     /// who stay.
     async fn let_leave(&mut self, record: Record, told: &Told, waits: bool) -> Result<Record, Failure> {
         // Who was stopped is announced before it starts again, and is taken off the list then: so it is stopped now.
-        let mut gone: BTreeMap<String, Stamp> =
-            self.state.as_primary(|primary| primary.leaving.iter().map(|node| (node.clone(), record.stamp())).collect());
-        gone.extend(told.iter().filter_map(|(node, membership)| match membership {
+        let resigned = told.iter().filter_map(|(node, membership)| match membership {
             Membership::Resigned(stamp) => Some((node.clone(), *stamp)),
             Membership::Ready(_) | Membership::Acknowledges(..) => None,
-        }));
+        });
+        let mut gone: BTreeMap<String, Stamp> = resigned.collect();
+        // Whatever it said before: it is stopped now.
+        gone.extend(self.state.as_primary(|primary| primary.leaving.clone()).into_iter().map(|node| (node, record.stamp())));
         self.state.as_primary(|primary| primary.leaving.retain(|node| record.active.contains(node)));
         if election::left(&record, &gone, &record.set.clone().unwrap_or_default()).is_none() {
             return Ok(record);

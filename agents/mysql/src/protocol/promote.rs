@@ -68,7 +68,12 @@ impl Instance<'_> {
                 // A monitor since then has taken it off: the server was closed.
                 self.tell(Word::WaitForReplicas(record.acknowledgements)).await?;
             }
-            return self.open(record).await;
+            // Positions were published under it, in the notification before this run: none of them may count when this reign ends.
+            let next = election::rewritten(record, &self.executed().await?);
+            self.state.lay_claim(next.clone(), Record::round(Some(record)));
+            self.save().await?;
+            self.replace_record(Some(record), &next).await?;
+            return self.open(&next).await;
         }
         let running = self.running(&peers)?;
         let positions = self.win_election(record.as_ref(), &running, &seen).await?;
@@ -161,7 +166,9 @@ impl Instance<'_> {
         let under = record.map_or_else(String::new, ToString::to_string);
         let elected = self.state.rest().is_some_and(|rest| rest.elected.as_ref() == Some(&under));
         // Unless somebody wrote here meanwhile: nobody has voted for that, and it would be merged.
-        let same = self.state.told.position.as_ref().is_some_and(|(position, _)| position.have().contains(&seen.have()));
+        // And unless something that was voted for is gone since.
+        let told = self.state.told.position.as_ref().map(|(position, _)| position.have());
+        let same = told.is_some_and(|told| told.contains(&seen.have()) && seen.have().contains(&told));
         if elected && same && self.stands_published(record) {
             // Won in the notification before, and nothing moves since.
             return self.hear_in_steps(record, running, Duration::ZERO).await;
@@ -199,7 +206,8 @@ impl Instance<'_> {
         if replica.receiver != Thread::Stopped {
             self.tell(Word::StopReceiver).await?;
         }
-        let wanted = self.observe().await?.have();
+        // An applier that stops now takes what was received out of sight.
+        let wanted = self.observe().await?.have().union(&seen.have());
         if is_through(&seen, &wanted) {
             return Ok(self.observe().await?);
         }

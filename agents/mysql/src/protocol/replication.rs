@@ -331,10 +331,12 @@ impl Instance<'_> {
             self.notice(format!("{still} was written by none of the recorded primaries: waiting for {primary} to record it")).await;
             return Ok(());
         }
-        if self.state.errant() != Some(errant) {
-            if let Some(record) = &record {
-                self.resign(record).await?;
-            }
+        // Again when it was recorded anew since, or was found in a start, which tells nobody.
+        let (new, me) = (self.state.errant() != Some(errant), self.me()?);
+        if let Some(record) = record.as_ref().filter(|r| new || r.active.contains(me) && !self.has_resigned(r)) {
+            self.resign(record).await?;
+        }
+        if new {
             self.stop_replica().await?;
         }
         self.refuse_to_follow(primary, still).await
@@ -353,13 +355,15 @@ impl Instance<'_> {
             return Ok(());
         }
         let Some(record) = self.record().await? else { return Ok(()) };
-        if record.active.contains(self.me()?) && !self.has_resigned(&record) {
+        // To point it anew deletes what it received and has not applied, and perhaps nobody else has that any more.
+        let applied = replica.received.as_ref().is_none_or(|received| seen.executed.contains(received));
+        // So does stopping the receiver where the applier stands still, and its source may be dead.
+        let keeps = !applied && replica.misses_its_source() && replica.applier == Thread::Stopped && self.dialect.restart_loses_received();
+        if !keeps && record.active.contains(self.me()?) && !self.has_resigned(&record) {
             self.resign(&record).await?;
         }
         self.state.record = Some(record.clone());
         let primary = self.state.following().map(str::to_owned).filter(|primary| *primary == record.node);
-        // To point it anew deletes what it received and has not applied, and perhaps nobody else has that any more.
-        let applied = replica.received.as_ref().is_none_or(|received| seen.executed.contains(received));
         match (&replica.receiver_error, primary) {
             // Its source may be dead. Where its address was corrected, the next monitor finds that it follows another one.
             (Some(_), Some(primary)) if replica.misses_its_source() => {

@@ -561,6 +561,7 @@ impl World<'_> {
             applier_error: None,
             applier_idle: false,
             received: Some(self.set(9)),
+            gone: None,
             behind: Some(0),
             by_gtid: true,
             delay: 0,

@@ -181,6 +181,12 @@ impl Instance<'_> {
                 self.save().await?;
             }
         }
+        // Nobody can have that from here any more: this server does not speak for what it acknowledged. For good, and not in this position
+        // only: what is gone is out of sight when somebody has started the applier.
+        let gone = |r: &Replica| r.gone.as_ref().is_some_and(|gone| !seen.executed.contains(gone));
+        if let Some(replica) = seen.replica.clone().filter(gone) {
+            self.forget_received(&replica, record).await?;
+        }
         let memory = self.state.memory.clone();
         let findings = self.findings(&seen).await;
         let unsound = premises::forbidding(&findings, self.wanted()).map(|_| Unfit::Unsound);

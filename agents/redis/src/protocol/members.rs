@@ -162,7 +162,11 @@ impl Instance<'_> {
             return Ok(());
         }
         let needed = self.confirmations().unwrap_or(0);
-        if !self.flag(OfServer::Held(needed, leaving.iter().cloned().collect(), info.offset)).await {
+        // By the cluster's own: whoever else holds it is not heard in an election.
+        let me = self.me()?;
+        let stays = |node: &&String| node.as_str() != me && !leaving.contains(*node);
+        let staying: Vec<String> = self.state.reign().into_iter().flat_map(|reign| reign.holders.iter().filter(stays).cloned()).collect();
+        if !self.flag(OfServer::Held(needed, staying, info.offset)).await {
             return Ok(());
         }
         self.rewrite_record(|record| record.holders.retain(|node| !leaving.contains(node))).await?;
@@ -173,11 +177,16 @@ impl Instance<'_> {
     /// With durability=quorum: writes wait for enough of the cluster's own replicas, and for nobody else's. Says what an
     /// operator has to see.
     pub(super) async fn tend_gate(&mut self, seen: &Observation) -> Result<Option<String>, Failure> {
+        let (needed, lag) = self.gate()?;
         if self.confirmations().is_none() {
             self.state.as_primary(|primary| primary.short_since = None);
-            return Ok(None);
+            if seen.gate == needed {
+                return Ok(None);
+            }
+            // A reload could not ask the server, or somebody set it: writes would be refused, and nobody would say why.
+            self.notice(format!("writes need no attached replica from now on (min-replicas-to-write was {})", seen.gate)).await;
+            return Ok(self.tell(Word::OpenGate(needed, lag)).await.err().map(|fault| fault.to_string()));
         }
-        let (needed, lag) = self.gate()?;
         let attached = || seen.info.replicas.iter().filter(|r| r.online);
         let strangers: Vec<&str> = attached().map(|r| r.node.as_str()).filter(|node| !self.is_known(node)).collect();
         // The server counts them all. Before the cluster's lists have told who belongs to it, a replica without a name may be one that was

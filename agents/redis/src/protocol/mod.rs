@@ -82,7 +82,7 @@ pub(crate) enum OfServer {
     Rest(Box<Info>),
     /// Wait until this node, or every attached replica, has everything, and pause the server's own writes. Answered by [`Answer::Drained`].
     Drain(Option<String>, Duration),
-    /// Wait until so many attached replicas beside these nodes hold everything up to this offset. Answered by [`Event::Flag`].
+    /// Wait until so many attached replicas among these nodes hold everything up to this offset. Answered by [`Event::Flag`].
     Held(usize, Vec<String>, u64),
     /// Tell the server. Answered by [`Answer::Told`].
     Tell(Word),

@@ -143,7 +143,11 @@ impl Instance<'_> {
         }
         let excess = match self.record().await {
             Ok(record) => record.and_then(|record| record.excess(&info.replid, info.offset)),
-            Err(e) => return self.warning(e.reason).await,
+            // What cannot be compared now is kept, as what never can be.
+            Err(e) => {
+                self.warning(e.reason).await;
+                None
+            }
         };
         let what = match excess {
             Some(0) => return,

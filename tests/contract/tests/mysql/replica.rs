@@ -1,5 +1,7 @@
 //! A replica: whom it follows, after what, and what is said when it cannot.
 
+use std::time::Duration;
+
 use testkit::mysql::{Client, Group, Node, Server};
 use testkit::{Lists, eventually};
 
@@ -342,4 +344,60 @@ fn replicas_of_a_primary_that_is_gone_for_long_keep_what_they_acknowledged() {
     drop(locks);
     group.promote("b", &["b", "c"]).ok();
     assert!(group.node("b").has("acknowledged"));
+}
+
+/// A replica acknowledged what it cannot apply, and nobody else has that. A MariaDB that stands still deletes it when it is started again, so it is
+/// not there any more; in any case nobody takes over without it.
+#[test]
+fn a_replica_that_cannot_apply_what_it_acknowledged_is_not_taken_for_one_that_has_it() {
+    let group = Group::established(&["a", "b", "c"]);
+    let b = group.node("b");
+    if !b.server.is_lossless() {
+        return;
+    }
+    group.settle();
+    let insert = "INSERT INTO t.k (name) VALUES ('twice')";
+    if b.server.closes_for_administrators() {
+        b.must(&["SET GLOBAL super_read_only=0", "SET sql_log_bin=0", insert, "SET GLOBAL super_read_only=1"]);
+    } else {
+        b.must(&["SET sql_log_bin=0", insert]);
+    }
+    group.node("c").must(&[&format!("STOP {} IO_THREAD", b.server.replica())]);
+    group.node("a").ask(insert).unwrap();
+    eventually("the applier of b stops", || b.replication_of("replica_sql_running", "slave_sql_running") == "No");
+    group.node("a").write("acknowledged").unwrap();
+    group.node("a").kill_server();
+    for candidate in ["c", "b", "b"] {
+        let answer = group.promote(candidate, &["b", "c"]);
+        assert_ne!(answer.status, 0, "{candidate}: {}", answer.stderr);
+        assert_eq!(group.writable(), Vec::<&str>::new());
+        // A position that was published stands for so long.
+        std::thread::sleep(Duration::from_secs(11));
+    }
+}
+
+/// It was found to have diverged when its server came back, and not by a monitor: it leaves the record all the same, and another loss is
+/// survived.
+#[test]
+fn a_replica_that_has_diverged_leaves_the_record() {
+    let group = Group::established(&["a", "b", "c"]);
+    if !group.node("a").server.is_lossless() {
+        return;
+    }
+    group.settle();
+    let b = group.node("b");
+    b.write_behind_the_agents_back("of b alone");
+    b.kill_server();
+    b.agent().run("stop").ok();
+    come_back(&group, "a", "b");
+    eventually("b has left the record", || {
+        for name in ["b", "a", "c"] {
+            group.node(name).agent().run("monitor").expect(&[0, 8, 190, 191]);
+        }
+        group.record().contains(" active=c ")
+    });
+    group.node("a").write("acknowledged").unwrap();
+    group.node("a").kill_server();
+    group.promote("c", &["b", "c"]).ok();
+    assert!(group.node("c").has("acknowledged"));
 }

@@ -47,6 +47,29 @@ fn a_replica_of_somebody_else_does_not_count_for_quorum_and_is_shown() {
     a.agent().run("monitor").expect(&[8]);
 }
 
+/// Two have confirmed a write: one of the cluster's, which is stopped, and the stranger. Nobody who is heard in an election has it then but the
+/// one that was stopped, and so it stays in the record.
+#[test]
+fn a_replica_of_somebody_else_lets_no_holder_leave_the_record() {
+    let group = Group::established(&["a", "b", "c"]);
+    let (a, b, c) = (group.node("a"), group.node("b"), group.node("c"));
+    quorum(a).run("reload-agent").ok();
+    quorum(a).run("monitor").expect(&[8]);
+    let _stranger = attach_a_stranger(&group);
+    quorum(a).run("monitor").expect(&[191]);
+    b.process().freeze();
+    let mut client = a.client();
+    client.ask(&["SET", "confirmed", "by c and the stranger"]).unwrap();
+    assert_eq!(client.ask(&["WAIT", "2", "1000"]).unwrap(), "2");
+    quorum(c).run("stop").ok();
+    let stopped = Lists { promoted: vec!["a"], unpromoted: vec!["b", "c"], stop: vec!["c"], ..Lists::default() };
+    quorum(a).notifying("post", "stop", &stopped, group.spelling).run("notify").ok();
+    for _ in 0..3 {
+        quorum(a).run("monitor").expect(&[8, 191]);
+    }
+    assert!(group.record().contains("holders=a,b,c"), "b lacks what c has confirmed: {}", group.record());
+}
+
 #[test]
 fn a_primary_without_enough_replicas_says_so_within_a_monitor_and_since_when() {
     let group = Group::established(&["a", "b"]);

@@ -106,6 +106,21 @@ fn a_reload_that_cannot_ask_the_server_is_made_up_for_by_a_monitor() {
     assert_eq!(a.ask(&["CONFIG", "GET", "min-replicas-to-write"]).unwrap().lines().last(), Some("1"));
 }
 
+/// The other way round: writes would be refused without an end, and every monitor would be content.
+#[test]
+fn a_reload_to_async_that_cannot_ask_the_server_is_made_up_for_by_a_monitor() {
+    let group = Group::established(ALL);
+    let a = group.node("a");
+    a.agent().parameter("durability", "quorum").run("reload-agent").ok();
+    a.ask(&["CONFIG", "SET", "requirepass", "other"]).unwrap();
+    a.agent().run("reload-agent").ok();
+    let mut client = Client::tcp(a.port).unwrap();
+    client.ask(&["AUTH", "other"]).unwrap();
+    client.ask(&["CONFIG", "SET", "requirepass", ""]).unwrap();
+    a.agent().run("monitor").expect(&[8]);
+    assert_eq!(a.ask(&["CONFIG", "GET", "min-replicas-to-write"]).unwrap().lines().last(), Some("0"));
+}
+
 /// A replica that nobody can ask keeps no planned move from happening: the old primary knows that its successor has everything.
 #[test]
 fn a_planned_move_goes_on_beside_a_server_that_cannot_be_asked() {

@@ -197,7 +197,7 @@ enum Without {
     StampOfResignation,
     /// Members leave without a barrier.
     Barrier,
-    /// A demotion keeps the claim, so that the next promotion goes on with the old reign.
+    /// A demotion keeps the claim, so that the next promotion goes on with the old reign, and under its record.
     NewEpochAfterDemotion,
     /// Whoever does not acknowledge at the moment is taken for one that never did.
     MemoryOfAcknowledging,

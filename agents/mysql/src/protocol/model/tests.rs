@@ -89,6 +89,7 @@ fn a_late_record_loses_nothing() {
 #[test]
 fn a_replica_that_lost_what_it_acknowledged_loses_nothing() {
     check(World { prelude: what_was_acknowledged_is_lost_on_b, ..mariadb(Budget { writes: 0, ..CRASH }) });
+    check(World { prelude: who_has_it_breaks, ..mariadb(Budget { writes: 0, ..CRASH }) });
 }
 
 #[test]
@@ -350,6 +351,12 @@ fn b_resigns(world: &World, s: &mut State) {
     for _ in 0..3 {
         world.run(s, 1, None, Cut::Nowhere, World::NOW);
     }
+}
+
+/// b alone has a write, and its applier has stopped before it.
+fn who_has_it_breaks(world: &World, s: &mut State) {
+    b_has_acknowledged(world, s);
+    happened(world, s, &[Happening::Break(1)]);
 }
 
 /// b alone has a write, cannot apply it, and has resigned.

@@ -303,7 +303,7 @@ impl World {
             (true, true) => Thread::Running,
         };
         let lost = self.flavour == Flavour::MariaDb && !server.receiver && !server.applier;
-        let received = self.gtids(s, if lost { 0 } else { server.relay });
+        let received = Some(self.gtids(s, server.relay)).filter(|received| !received.is_empty());
         Some(Replica {
             host,
             port: self.params.replication.port,
@@ -312,7 +312,8 @@ impl World {
             receiver_error: None,
             applier_error: server.broken.then(|| (1062, "duplicate".to_owned())),
             applier_idle: server.relay == 0,
-            received: Some(received).filter(|received| !received.is_empty()),
+            received: received.clone().filter(|_| !lost),
+            gone: received.filter(|_| lost),
             behind: Some(0),
             by_gtid: true,
             delay: 0,
@@ -517,7 +518,12 @@ impl World {
             Word::CloseWrites(_) => server.closed = true,
             Word::OpenWrites => server.closed = false,
             Word::StopReceiver => server.receiver = false,
-            Word::StartReceiver => server.receiver = server.following.is_some(),
+            Word::StartReceiver => {
+                if loses_received && !server.receiver && !server.applier {
+                    server.relay = 0;
+                }
+                server.receiver = server.following.is_some();
+            }
             Word::StopReplica(_) => (server.receiver, server.applier) = (false, false),
             Word::StartApplier | Word::StartReplica => {
                 if loses_received && !server.receiver && !server.applier {
@@ -657,6 +663,12 @@ impl World {
         }
         if !s.nodes[n].connected {
             return Event::Replaced(Err(NotReplaced::Failed(Failure::generic("no quorum"))));
+        }
+        if let Some(before) = before.filter(|b| self.without == Without::NewEpochAfterDemotion && b.epoch == record.epoch) {
+            // What it goes on under is what it ended under.
+            if before.active == record.active {
+                record.clone_from(before);
+            }
         }
         s.record = Some(Shared::new(record));
         Event::Replaced(Ok(()))

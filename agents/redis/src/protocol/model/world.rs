@@ -207,8 +207,8 @@ impl World {
                 Answer::Replication(Ok(Box::new(s.info(n, &self.params))))
             }
             OfServer::Drain(target, _) if running => Answer::Drained(Ok(self.drain(s, n, target.as_deref()))),
-            OfServer::Held(enough, leaving, offset) => {
-                let holds = |r: &usize| u64::from(s.server(*r).unwrap().offset) >= offset && !leaving.contains(&name(*r));
+            OfServer::Held(enough, staying, offset) => {
+                let holds = |r: &usize| u64::from(s.server(*r).unwrap().offset) >= offset && staying.contains(&name(*r));
                 return Event::Flag(s.attached(n).filter(holds).count() >= enough);
             }
             OfServer::Tell(word) => Answer::Told(if running { self.tell(s, n, &word) } else { Err(gone()) }),
