@@ -60,7 +60,7 @@ first-time:
 	@test -e /var/cache/systole-lab || echo "It installs systemd-container, mmdebstrap, dpkg-dev and npm where they are missing, and makes an image of the" \
 	  "nodes: 2 to 5 minutes, 170 MB to download, 1 GB in /var/cache/systole-lab. docs/rehearsal.md says how to undo that."
 
-## make test        what must pass before anything lands, several steps at once (25 to 30 minutes); docs/tests.md says what is in it
+## make test        what must pass before anything lands, several steps at once (20 to 23 minutes); docs/tests.md says what is in it
 # The order is that in which the steps begin: what others wait for; the agents' contract, whose own limits are real time, beside what mostly
 # waits for cron's minutes; the lints, which fill what is left; what takes long, or only uses the processor; and last what is short and waits.
 JOBS ?= 5

@@ -350,8 +350,9 @@ impl Cluster {
     /// Whether the administrator has switched fencing off. `false` when it is on, which it is without a word, and when nobody can be
     /// asked: the question is put by hand as well, where there may be no cluster.
     pub fn fencing_is_off(&self) -> bool {
-        let answer = self.pacemaker.property(None, "stonith-enabled");
-        answer.is_ok_and(|value| value.is_some_and(|value| ["false", "no", "off", "0", "n"].contains(&value.trim())))
+        // The second is its name before it was renamed.
+        let said = ["fencing-enabled", "stonith-enabled"].iter().find_map(|name| self.pacemaker.property(None, name).ok().flatten());
+        said.is_some_and(|value| ["false", "no", "off", "0", "n"].iter().any(|no| value.trim().eq_ignore_ascii_case(no)))
     }
 
     /// Names in the CIB and the attribute manager are shared by all resources.

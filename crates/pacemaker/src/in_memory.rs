@@ -198,4 +198,14 @@ mod tests {
         assert_eq!((all.score("a"), b.private_values("position").unwrap().len(), b.all_present()), (None, 1, false));
         std::fs::remove_dir_all(directory).unwrap();
     }
+
+    #[test]
+    fn fencing_is_off_by_either_name_and_in_capitals() {
+        for (name, value) in [("fencing-enabled", "false"), ("stonith-enabled", "False"), ("stonith-enabled", "false")] {
+            let all = InMemory::of(["a"]);
+            let node = Node { cluster: all.clone(), name: "a".into() };
+            node.swap("cib-bootstrap-options", name, None, value).unwrap();
+            assert!(all.seen_by("a", "r", &std::env::temp_dir()).fencing_is_off(), "{name}={value}");
+        }
+    }
 }

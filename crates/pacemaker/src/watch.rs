@@ -13,7 +13,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::unistd::{User, getgrouplist, getuid, seteuid, setgroups, setresgid, setresuid};
+use nix::unistd::{User, getegid, getgrouplist, getgroups, getuid, setegid, seteuid, setgroups, setresgid, setresuid};
 use process::{Capabilities, Daemon, Disk, Identity};
 use serde::{Deserialize, Serialize};
 
@@ -126,7 +126,7 @@ impl Watcher {
             arguments.extend([disks.uid.to_string(), disks.gid.to_string()]);
             arguments.extend(disks.directories.iter().map(|directory| directory.display().to_string()));
         }
-        let spawned = Daemon {
+        let daemon = Daemon {
             program: self.program.clone(),
             arguments,
             account: None,
@@ -135,12 +135,18 @@ impl Watcher {
             may_gain: Capabilities::empty(),
             environment: vec![("OCF_RESOURCE_INSTANCE".into(), self.membership.resource.clone())],
             log: None,
+        };
+        // First: one that nobody knows of would be started again by each monitor, and ended by no stop.
+        let remember = |watcher: &Identity| {
+            let record = Record { watcher: watcher.clone(), server: server.clone(), disks: self.disks.clone() };
+            let record = serde_json::to_vec(&record).map_err(|e| e.to_string())?;
+            process::write_atomically(&self.path(), &record, 0o600).map_err(|e| format!("{}: {e}", self.path().display()))
+        };
+        match daemon.spawn_remembered(remember) {
+            Ok(_) => Ok(()),
+            Err(process::DaemonError::NotRemembered(why)) => Err(why),
+            Err(e) => Err(format!("{e}: is systole installed completely?")),
         }
-        .spawn()
-        .map_err(|e| format!("{e}: is systole installed completely?"))?;
-        let record = Record { watcher: spawned.identity, server: server.clone(), disks: self.disks.clone() };
-        let record = serde_json::to_vec(&record).map_err(|e| e.to_string())?;
-        process::write_atomically(&self.path(), &record, 0o600).map_err(|e| format!("{}: {e}", self.path().display()))
     }
 
     /// Ends the watcher, if there is one: the server is going to be stopped on purpose.
@@ -242,12 +248,13 @@ impl Lowering<'_> {
 fn leave_root(server: &Identity) {
     let Ok(Some(user)) = User::from_name(CLUSTER) else { return };
     let groups = std::ffi::CString::new(CLUSTER).ok().and_then(|name| getgrouplist(&name, user.gid).ok()).unwrap_or_else(|| vec![user.gid]);
-    let root = getuid();
-    if seteuid(user.uid).is_err() {
-        return;
-    }
-    let sees = Identity::of(server.pid).is_some_and(|seen| seen == *server) && server.state() != process::State::Gone;
-    if seteuid(root).is_err() || !sees {
+    let Ok(before) = getgroups() else { return };
+    let (root, group) = (getuid(), getegid());
+    // With its groups as well: a /proc that hides processes shows them to one group, which is root's where nobody named another.
+    let as_cluster = setgroups(&groups).and_then(|()| setegid(user.gid)).and_then(|()| seteuid(user.uid));
+    let sees = as_cluster.is_ok() && Identity::of(server.pid).is_some_and(|seen| seen == *server) && server.state() != process::State::Gone;
+    let back = seteuid(root).and_then(|()| setegid(group)).and_then(|()| setgroups(&before));
+    if back.is_err() || !sees {
         return;
     }
     let left =
@@ -309,4 +316,28 @@ pub fn watch(arguments: &[String]) -> u8 {
         std::thread::sleep(Duration::from_millis(200));
     }
     1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watcher_that_cannot_be_remembered_never_runs() {
+        let directory = std::env::temp_dir().join(format!("systole-watch-{}", std::process::id()));
+        // A directory in the place of the file that remembers it.
+        std::fs::create_dir_all(directory.join("systole-r.watch")).unwrap();
+        let program = directory.join("program");
+        std::fs::write(&program, format!("#!/bin/sh\ntouch {}/ran.$$\nexec sleep 5\n", directory.display())).unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let member = Membership { resource: "r".into(), node: None, present: true, state_directory: directory.clone() };
+        let watcher = Watcher::new(&program, member);
+        for _ in 0..3 {
+            assert!(watcher.ensure(&Identity::own().unwrap(), "a").is_err());
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        let names = std::fs::read_dir(&directory).unwrap().flatten();
+        assert_eq!(names.filter(|file| file.file_name().to_string_lossy().starts_with("ran")).count(), 0);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
 }

@@ -32,9 +32,10 @@ pub(super) fn of(cluster: &Clustered) -> Vec<Finding> {
 
 fn fencing(cluster: &Clustered) -> Vec<Finding> {
     let property = |name: &str| cluster.cib.properties.get(name).map(String::as_str);
-    if property("stonith-enabled").is_some_and(|value| !is_true(value)) {
+    let set = crate::cib::FENCING.iter().find_map(|name| Some((name, property(name)?)));
+    if let Some((name, _)) = set.filter(|(_, value)| !is_true(value)) {
         let text = "fencing is off: two primaries are possible when the network breaks";
-        let line = "a fence device for each node (base.crm), then: crm_attribute --name stonith-enabled --update true".to_owned();
+        let line = format!("a fence device for each node (base.crm), then: crm_attribute --name {name} --update true");
         return vec![finding(Level::Broken, "fencing", None, text, Some(line))];
     }
     let by_watchdog = property("stonith-watchdog-timeout").is_some_and(|value| !matches!(value.trim(), "" | "0" | "0s"));

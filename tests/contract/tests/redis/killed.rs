@@ -169,3 +169,35 @@ fn a_server_that_somebody_else_started_is_taken_over() {
     node.agent().run("stop").ok();
     assert!(node.servers().is_empty());
 }
+
+/// Hardened machines mount /proc so that an ordinary user sees none of the others' processes. The watcher stays root there, and does not take what
+/// it cannot see for dead.
+#[test]
+fn a_watcher_that_cannot_see_the_server_as_another_user_stays_root() {
+    let group = Group::established(&["a", "b"]);
+    let a = group.node("a");
+    let watcher = a.watchers().remove(0);
+    let environment = std::fs::read(format!("/proc/{}/environ", watcher.pid)).unwrap();
+    let environment: Vec<(String, String)> = String::from_utf8(environment)
+        .unwrap()
+        .split('\0')
+        .filter_map(|pair| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())))
+        .collect();
+    let program = std::fs::read_link(format!("/proc/{}/exe", watcher.pid)).unwrap();
+    watcher.signal(Signal::SIGKILL);
+    eventually("the watcher is gone", || a.watchers().is_empty());
+    let mut hidden = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", "mount -t proc -o hidepid=2 proc /proc && exec \"$@\"", "sh"])
+        .arg(program)
+        .args(watcher.arguments.split(' ').skip(1))
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .envs(environment)
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(hidden.try_wait().unwrap(), None, "it took the server for dead");
+    assert_eq!(a.score(), "1000");
+    hidden.kill().unwrap();
+    hidden.wait().unwrap();
+}
