@@ -24,8 +24,11 @@ LAB = $(TARGET)/debug/systole-lab
 PROFILE ?= release
 BUILT = $(TARGET)/$(PROFILE:dev=debug)
 # The tests and their tools are compiled by clippy's driver, which is the compiler with more lints: a clippy of its own would compile all crates
-# once more. What is shipped or measured is not, and nobody needs clippy for a package or the rehearsal.
-export RUSTC_WORKSPACE_WRAPPER = $(shell command -v clippy-driver)
+# once more. What is shipped or measured is not, and nobody needs clippy for a package or the rehearsal: rustup has a clippy-driver in the PATH
+# also where it has not installed it, and it may be of another compiler than the one there.
+ifeq ($(origin RUSTC_WORKSPACE_WRAPPER),undefined)
+export RUSTC_WORKSPACE_WRAPPER := $(shell [ "$$(clippy-driver --rustc --version 2>&1)" = "$$(rustc --version 2>&1)" ] && command -v clippy-driver)
+endif
 PLAINLY = RUSTC_WORKSPACE_WRAPPER=
 RUNS ?= 20
 
@@ -195,7 +198,7 @@ cluster-all: test-programs stage image/$(IMAGE)
 cluster-%: test-programs stage image/$(IMAGE)
 	$(SCENARIOS) $(or $(SCENARIO),$(subst -,_,$*)::)
 
-## make cluster-proxysql  planned moves and a crash through a ProxySQL of yours (PROXYSQL=/usr/bin/proxysql: Debian has none; 5 minutes)
+## make cluster-proxysql  planned moves and a crash through a ProxySQL of yours (PROXYSQL=/usr/bin/proxysql: Debian has none; 3 minutes)
 PROXYSQL ?= /usr/bin/proxysql
 cluster-proxysql: test-programs stage image/$(IMAGE)
 	@test -x $(PROXYSQL) || { echo "there is no $(PROXYSQL): install ProxySQL from its maker, or say PROXYSQL=program" >&2; exit 1; }

@@ -84,9 +84,6 @@ fn is_pause(set: Node<'_, '_>) -> bool {
     set.has_tag_name("meta_attributes") && set.attribute("id").is_some_and(|id| id.starts_with(PAUSE))
 }
 
-/// The property that says whether there is fencing; newer releases of Pacemaker have the first name, and look at it first.
-pub(crate) const FENCING: [&str; 2] = ["fencing-enabled", "stonith-enabled"];
-
 /// A text in an attribute of XML.
 pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")

@@ -317,7 +317,7 @@ impl Picture {
             quorum: monitor.controller.as_ref().is_none_or(|(_, quorum)| *quorum) && cib.quorum,
             controller: monitor.controller.as_ref().map(|(name, _)| name.clone()),
             maintenance: cib.is_set("maintenance-mode"),
-            fencing: crate::cib::FENCING.iter().find_map(|name| cib.properties.get(*name)).is_none_or(|value| is_true(value)),
+            fencing: pacemaker::FENCING.iter().find_map(|name| cib.properties.get(*name)).is_none_or(|value| is_true(value)),
             nodes: monitor.nodes.clone(),
             databases,
             others,

@@ -8,6 +8,9 @@ use std::time::Instant;
 use crate::local::Local;
 use crate::score::{Memory, Score};
 
+/// The property that says whether there is fencing, by its name of today and the one before, in the order in which Pacemaker looks at them.
+pub const FENCING: [&str; 2] = ["fencing-enabled", "stonith-enabled"];
+
 /// Who we are in the cluster.
 #[derive(Clone, Debug)]
 pub struct Membership {
@@ -350,8 +353,7 @@ impl Cluster {
     /// Whether the administrator has switched fencing off. `false` when it is on, which it is without a word, and when nobody can be
     /// asked: the question is put by hand as well, where there may be no cluster.
     pub fn fencing_is_off(&self) -> bool {
-        // The second is its name before it was renamed.
-        let said = ["fencing-enabled", "stonith-enabled"].iter().find_map(|name| self.pacemaker.property(None, name).ok().flatten());
+        let said = FENCING.iter().find_map(|name| self.pacemaker.property(None, name).ok().flatten());
         said.is_some_and(|value| ["false", "no", "off", "0", "n"].iter().any(|no| value.trim().eq_ignore_ascii_case(no)))
     }
 

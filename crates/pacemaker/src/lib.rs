@@ -20,7 +20,7 @@ mod score;
 mod tools;
 mod watch;
 
-pub use cluster::{Cluster, Error, Membership, Pacemaker};
+pub use cluster::{Cluster, Error, FENCING, Membership, Pacemaker};
 #[cfg(feature = "in-memory")]
 pub use in_memory::InMemory;
 pub use local::longest_call;

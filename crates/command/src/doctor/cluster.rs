@@ -32,7 +32,7 @@ pub(super) fn of(cluster: &Clustered) -> Vec<Finding> {
 
 fn fencing(cluster: &Clustered) -> Vec<Finding> {
     let property = |name: &str| cluster.cib.properties.get(name).map(String::as_str);
-    let set = crate::cib::FENCING.iter().find_map(|name| Some((name, property(name)?)));
+    let set = pacemaker::FENCING.iter().find_map(|name| Some((name, property(name)?)));
     if let Some((name, _)) = set.filter(|(_, value)| !is_true(value)) {
         let text = "fencing is off: two primaries are possible when the network breaks";
         let line = format!("a fence device for each node (base.crm), then: crm_attribute --name {name} --update true");
