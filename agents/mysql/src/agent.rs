@@ -87,6 +87,9 @@ impl ResourceAgent for MySql {
     fn monitor(&self, context: &Context) -> Result<Status, Failure> {
         let probes = context.environment.is_probe();
         if let Some(rejoining) = self.rejoining().filter(|rejoining| rejoining.worker.is_alive() || !probes) {
+            if !probes {
+                self.leave_the_record();
+            }
             return rejoining.status();
         }
         // A monitor must answer while another action works.

@@ -12,7 +12,6 @@ use crate::agent::MySql;
 use crate::dialect::{Row, quoted};
 use crate::gtid::Flavour;
 use crate::limits;
-use crate::record::Record;
 use crate::rejoin::Rejoining;
 use crate::rewind::TAKEN_BACK;
 use crate::server::{CLONED_AND_ENDS, Fault, Places, Server};
@@ -92,6 +91,7 @@ impl MySql {
     /// A copy when no other node makes one. A primary that feeds two at once serves its clients badly, and where two servers have diverged, the
     /// first one that is whole again is the one that acknowledges.
     pub(crate) fn copy_in_turn(&self, context: &Context, primary: &str) -> Outcome {
+        self.fall_mute();
         self.await_turn(context);
         // Whoever is the primary by now.
         let recorded = self.record()?.map(|record| record.node).filter(|node| Some(node.as_str()) != self.node().ok());
@@ -403,9 +403,7 @@ impl MySql {
         self.forget_rewind()?;
         self.files(|files| files.remove(&self.note())).map_err(|e| cannot_keep(&self.note(), e))?;
         context.log.notice(format!("the data are a copy of {source}'s now"));
-        let mut state = self.state_file.load();
-        let record = self.record()?;
-        state.memory.learn(record.as_ref().map(Record::stamp).unwrap_or_default());
+        let (state, record) = self.speak_again()?;
         let primary = record.as_ref().map_or(source, |record| &record.node);
         self.follow(context, server, state, primary, record.as_ref())
     }

@@ -572,6 +572,9 @@ struct Election<'a> {
 impl Election<'_> {
     fn held(&self) -> Verdict {
         let record = self.record;
+        if let Some(later) = self.later_than_the_record() {
+            return later;
+        }
         let primary = self.heard.get(record.node.as_str()).filter(|p| p.speaks());
         if let Some(p) = primary.filter(|p| p.complete) {
             let all = [(record.node.as_str(), p.owed(record))];
@@ -586,6 +589,20 @@ impl Election<'_> {
             Durability::Lossless => self.lossless(primary.copied()),
             Durability::AsyncAllowed => self.asynchronous(),
         }
+    }
+
+    /// Somebody has acknowledged under a later record than the one in the CIB, so that was put back. What clients were told of since would count
+    /// as nobody's: the record names another as who wrote it.
+    fn later_than_the_record(&self) -> Option<Verdict> {
+        let record = self.record;
+        let stamp = |p: &Position| p.acknowledging.as_ref().map(|a| a.stamp).filter(|stamp| *stamp > record.stamp());
+        let (node, later) = self.heard.iter().find_map(|(node, p)| Some((node, stamp(p)?)))?;
+        Some(Verdict::Refuse(format!(
+            "the record in the CIB is {} and {node} has acknowledged under {later}: the CIB was put back, and nobody knows who reigned since; name the \
+             node whose data are right with: {}",
+            record.stamp(),
+            self.q.decide
+        )))
     }
 
     /// Who holds what may have been acknowledged in this epoch, if enough members of `active` say so. Otherwise what nobody holds,

@@ -698,7 +698,12 @@ fn an_acknowledgement_counts_under_the_record_that_allowed_it() {
     assert!(!live(&unfit(Unfit::Unasked, under(stamp(1, 1))), &r), "it did not say what it holds");
     check(
         Some(&r),
-        &[("the record was put back", "b", vec![("b", under(stamp(1, 3))), ("c", under(stamp(1, 3)))], "!b (which restarted since")],
+        &[(
+            "the record was put back",
+            "b",
+            vec![("b", under(stamp(1, 3))), ("c", under(stamp(1, 3)))],
+            "!b has acknowledged under 1.3: the CIB was put back",
+        )],
     );
 }
 

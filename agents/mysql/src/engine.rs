@@ -19,7 +19,7 @@ use crate::sequences;
 use crate::server::{Fault, LAST_OF_BACKUP, Server};
 
 /// The private attribute that tells the primary that a replica wants to acknowledge, or has ceased to.
-const MEMBERSHIP: &str = "membership";
+pub(crate) const MEMBERSHIP: &str = "membership";
 /// The private attribute that holds the server_id of a node's server.
 const SERVER_ID: &str = "server-id";
 

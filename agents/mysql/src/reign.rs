@@ -199,6 +199,13 @@ pub(crate) fn may_take_back(
     }
 }
 
+/// Whether what was found right under one record is right under another: [`may_take_back`] and [`is_common`] ask for nothing else, and the
+/// set of a reign only grows.
+pub(crate) fn is_same_reign(one: &Record, other: &Record) -> bool {
+    let asked = |r: &Record| (r.decided(), r.epoch, r.node.clone(), r.server.clone(), r.unbroken);
+    asked(one) == asked(other)
+}
+
 /// Rule H: from which epoch on nothing that a client was told of was given up. A primary holds all that may have been acknowledged in the epoch
 /// before when it was elected by that: not when an operator has decided, when loss was allowed, or when nobody is recorded. What was so in an
 /// epoch of which no account was kept is not known.

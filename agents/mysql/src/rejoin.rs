@@ -15,11 +15,12 @@ use serde::{Deserialize, Serialize};
 use crate::agent::MySql;
 use crate::copy::cannot_keep;
 use crate::election;
-use crate::engine::Local;
+use crate::engine::{Local, MEMBERSHIP};
 use crate::limits;
+use crate::membership::Membership;
 use crate::operator::Progress;
 use crate::protocol::Instance;
-use crate::record::Record;
+use crate::record::{Record, Stamp};
 use crate::server::Server;
 use crate::state::State;
 
@@ -67,6 +68,9 @@ pub(crate) struct Rejoining {
     /// Why it came to its end without success, and under a record of which epoch.
     #[serde(default)]
     pub(crate) refused: Option<(String, u64)>,
+    /// Its server is gone, or has a receiver that nobody starts: it acknowledges nothing before this is taken back, which needs the lock.
+    #[serde(default)]
+    pub(crate) is_mute: bool,
 }
 
 /// What an instance says that begins to take something back. Pacemaker shows the first reason that a recurring monitor gives with an exit code,
@@ -175,6 +179,7 @@ impl MySql {
             doing: self.params.rejoin.takes_back().then(|| first_of_rewind(primary)),
             announced: None,
             refused: None,
+            is_mute: false,
         };
         let work = || {
             let unlimited = Context {
@@ -314,7 +319,8 @@ impl MySql {
             let seen = server.observe()?;
             let Some(errant) = election::errant(&seen.executed, &record) else {
                 context.log.notice("the primary has all that is here: no copy is needed");
-                self.follow(context, server, self.state_file.load(), primary, Some(&record))?;
+                let (state, record) = self.speak_again()?;
+                self.follow(context, server, state, primary, record.as_ref())?;
                 return Ok(None);
             };
             if !election::came_from_elsewhere(&errant, &seen.server) || process::since_boot() >= until {
@@ -322,6 +328,55 @@ impl MySql {
             }
             std::thread::sleep(limits::KNOWN);
         }
+    }
+
+    /// With each monitor while data are copied, which may take hours: a member that can acknowledge nothing leaves the record. As long as it is
+    /// there, an election has to hear it.
+    pub(crate) fn leave_the_record(&self) {
+        let Some(_lock) = self.lock_now() else { return };
+        if !self.rejoining().is_some_and(|rejoining| rejoining.is_mute) {
+            return;
+        }
+        let (Ok(Some(record)), Ok(me)) = (self.record(), self.node()) else { return };
+        if record.active.contains(me) {
+            // What is not told now is told by the next one.
+            let _ = self.cluster.publish_private(MEMBERSHIP, &Membership::Resigned(record.stamp()).print());
+        }
+    }
+
+    /// Nothing is acknowledged here from now on.
+    pub(crate) fn fall_mute(&self) {
+        let state = self.state_file.load();
+        let stopped = match self.find_server(state.server()) {
+            None => true,
+            Some(_) => self
+                .connect(state.dialect(), limits::ANSWER)
+                .and_then(|mut server| server.run_within(server.dialect().stop_replica(), limits::STOPPING))
+                .is_ok(),
+        };
+        self.change_rejoining(|rejoining| Rejoining { is_mute: stopped, ..rejoining });
+    }
+
+    /// It may acknowledge again, under records later than the one that is read now: monitors have said under those before that it does not.
+    pub(crate) fn speak_again(&self) -> Result<(State, Option<Record>), Failure> {
+        let lock = loop {
+            match self.lock_now() {
+                Some(lock) => break lock,
+                None => std::thread::sleep(limits::SOON_STEP),
+            }
+        };
+        self.change_rejoining(|rejoining| Rejoining { is_mute: false, ..rejoining });
+        drop(lock);
+        let record = self.record()?;
+        let mut state = self.state_file.load();
+        state.told.membership = None;
+        match &record {
+            Some(record) => {
+                state.memory.resign(record);
+            }
+            None => state.memory.learn(Stamp::default()),
+        }
+        Ok((state, record))
     }
 
     /// Where what only this server had is kept, and the notes.
@@ -411,6 +466,7 @@ mod tests {
             doing: None,
             announced: None,
             refused: None,
+            is_mute: false,
         }
     }
 

@@ -55,6 +55,14 @@ struct Rewind {
     damaged: bool,
 }
 
+/// What is to be done, and under which record that was found right.
+struct Planned {
+    plan: Plan,
+    common: String,
+    rewind: Rewind,
+    record: Record,
+}
+
 /// The agent's account, on the way to take something back: a statement may take as long as its rows do.
 struct Administrator<'a>(&'a mut Server);
 
@@ -256,13 +264,14 @@ impl MySql {
 
     /// From the beginning to the GTID state. Where it is refused, everything is as it was.
     fn begin(&self, context: &Context, server: &mut Server) -> Result<Rewind, Halt> {
-        let (plan, common, rewind) = match self.plan(context, server) {
+        let planned = match self.plan(context, server) {
             Ok(planned) => planned,
             // Where the connection broke, it is tried again over another.
             Err(halt) => return Err(self.abandon(server, halt)),
         };
         fault_point("rewind-noted");
-        let rewind = match self.carry_out(context, server, &plan, &common, rewind) {
+        let common = planned.common.clone();
+        let rewind = match self.carry_out(context, server, planned) {
             Ok(rewind) => rewind,
             Err(halt) => return Err(self.unless_committed(server, halt)),
         };
@@ -273,7 +282,7 @@ impl MySql {
     }
 
     /// What is to be taken back, if it may be. The note is written.
-    fn plan(&self, context: &Context, server: &mut Server) -> Result<(Plan, String, Rewind), Halt> {
+    fn plan(&self, context: &Context, server: &mut Server) -> Result<Planned, Halt> {
         let Some(record) = self.record()? else { return Err(Halt::refused("no primary is recorded")) };
         let seen = server.observe()?;
         let index = server.log_index()?;
@@ -313,12 +322,12 @@ impl MySql {
         if family == Family::MariaDb {
             self.note_given_up(&rewind.gtids)?;
         }
-        Ok((plan, common, rewind))
+        Ok(Planned { plan, common, rewind, record })
     }
 
-    fn carry_out(&self, context: &Context, server: &mut Server, plan: &Plan, common: &str, rewind: Rewind) -> Result<Rewind, Halt> {
-        let touched = rewind::prepare(&mut Administrator(server), plan)?;
-        let Some(record) = self.record()? else { return Err(Halt::refused("no primary is recorded")) };
+    fn carry_out(&self, context: &Context, server: &mut Server, planned: Planned) -> Result<Rewind, Halt> {
+        let Planned { plan, common, rewind, record } = planned;
+        let touched = rewind::prepare(&mut Administrator(server), &plan)?;
         let mut primary = self.ask_primary(context, &record)?;
         for one in &touched {
             // Whether it can be compared afterwards: a column may have gone there meanwhile.
@@ -327,8 +336,14 @@ impl MySql {
         let rewind = Rewind { touched, ..rewind };
         self.write_rewind(&rewind)?;
         fault_point("rewind-prepared");
-        nobody_wrote_besides(server, common, &rewind.gtids)?;
-        rewind::take_back(&mut Administrator(server), plan, common)?;
+        nobody_wrote_besides(server, &common, &rewind.gtids)?;
+        // To look at all these rows may have taken long: another may be the primary by now, by an operator's decision even this one.
+        if !self.record()?.is_some_and(|now| reign::is_same_reign(&now, &record)) {
+            return Err(
+                Failure::generic("another primary was recorded meanwhile: whether these transactions may go is found out anew").into()
+            );
+        }
+        rewind::take_back(&mut Administrator(server), &plan, &common)?;
         Ok(rewind)
     }
 

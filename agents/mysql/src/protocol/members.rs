@@ -14,7 +14,7 @@ use crate::election;
 use crate::gtid::Gtids;
 use crate::limits;
 use crate::membership::Membership;
-use crate::observation::Observation;
+use crate::observation::{Observation, Replica, Thread};
 use crate::premises;
 use crate::record::{Durability, Record, Stamp};
 use crate::reign::{self, Note};
@@ -411,6 +411,11 @@ impl Instance<'_> {
             );
             self.state.as_primary(|primary| primary.contested = Some(contested));
             return Err(Failure::generic(format!("the record names {}", other.node)));
+        }
+        let left = |r: &Replica| r.receiver == Thread::Stopped && r.applier == Thread::Stopped;
+        if seen.replica.as_ref().is_some_and(left) {
+            // Of another time. A primary follows nobody, and an election knows it by that.
+            self.tell(Word::ForgetSource).await?;
         }
         let logged = self.logged().await?;
         let attached = self.connected(true).await?.nodes;

@@ -193,9 +193,12 @@ impl Instance<'_> {
         let unfit = if self.rejoin_is_unfinished().await { Some(Unfit::Rejoining) } else { unsound };
         let recorded = record.filter(|r| self.is_me(&r.node) && r.server.as_ref() == Some(&seen.server));
         let over = self.state.reign_is_over() && seen.closed;
+        // A primary follows nobody. Who has followed another since, or knows of a later epoch, sees a record that was put back: clients have
+        // written elsewhere since, and that this server has all of it cannot be told.
+        let last = seen.replica.is_none() && record.is_some_and(|r| memory.epoch() <= r.epoch);
         Ok(Position {
-            complete: over && record.is_some_and(|r| self.reigned(r)),
-            kept: recorded.is_some_and(|r| !r.relaxed) && seen.durable,
+            complete: last && over && record.is_some_and(|r| self.reigned(r)),
+            kept: last && recorded.is_some_and(|r| !r.relaxed) && seen.durable,
             untouched: record.is_some_and(|r| memory.untouched(r)),
             cramped: self.is_cramped().await,
             reuses: self.reuses_names(&seen).await,

@@ -17,7 +17,12 @@ struct Half {
 
 impl Half {
     fn with(program: &str) -> Self {
-        let group = Group::established(&["a", "b"]);
+        Self::among(&["a", "b"], program)
+    }
+
+    /// The same beside others.
+    fn among(names: &[&'static str], program: &str) -> Self {
+        let group = Group::established(names);
         let b = group.node("b");
         b.agent().run("stop").ok();
         let path = b.directory.join("copy");
@@ -98,6 +103,35 @@ fn no_action_waits_for_a_copy() {
     quick("stop", &[0]);
     eventually("nothing goes on writing", || half.copiers().is_empty());
     quick("monitor", &[7]);
+}
+
+/// A copy takes hours. Whoever an election would have to hear must not be one that can say nothing.
+#[test]
+fn a_member_whose_data_are_copied_leaves_the_record() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let half = Half::among(&["a", "b", "c"], &format!("sleep {LONG} & wait"));
+    let (group, a) = (&half.group, half.group.node("a"));
+    assert!(group.record().contains(" active=b,c"), "{}", group.record());
+    half.agent().run("start").ok();
+    eventually("the program runs", || !half.copiers().is_empty());
+    eventually("b leaves", || {
+        half.agent().run("monitor").expect(&[190]);
+        a.agent().run("monitor").expect(&[8, 191]);
+        group.record().contains(" active=c ")
+    });
+    a.write("since then").unwrap();
+    group.wait_caught_up("a", "c");
+    a.kill_server();
+    group.demote("a", &["b", "c"], &["c"]).ok();
+    let lists = Lists { promoted: vec!["a"], unpromoted: vec!["b", "c"], demote: vec!["a"], promote: vec!["c"], ..Lists::default() };
+    group.notify("c", "post", "demote", &lists);
+    // What it said of itself before is in the state; it says nothing now.
+    group.notify("c", "pre", "promote", &Lists::promoting("c", &["a", "b", "c"]));
+    group.node("c").agent().lists(&Lists::promoting("c", &["a", "b", "c"]), group.spelling).run("promote").ok();
+    half.agent().run("stop").ok();
+    eventually("nothing goes on writing", || half.copiers().is_empty());
 }
 
 /// Pacemaker keeps what the monitor said first. The node knows how far the copy is.

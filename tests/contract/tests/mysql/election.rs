@@ -84,6 +84,32 @@ fn a_death_of_the_primary_is_followed_by_a_promotion_and_the_old_one_follows() {
     assert!(group.record().starts_with("epoch=2 change=0 node=b "), "{}", group.record());
 }
 
+/// The CIB was restored from a file. The primary of then was demoted in order and has followed another since, to which clients have written.
+#[test]
+fn a_record_that_was_put_back_makes_nobody_complete() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = Group::established(ALL);
+    let before = group.record();
+    group.demote("a", &["b", "c"], &["b"]).ok();
+    after_death(&group, "b", &["b", "c"]);
+    group.promote("b", ALL).ok();
+    for replica in ["a", "c"] {
+        group.node(replica).agent().run("monitor").expect(&[0]);
+        group.wait_attached(replica);
+    }
+    group.settle();
+    group.node("a").cut_off();
+    group.node("b").write("of b").unwrap();
+    group.wait_caught_up("b", "c");
+    group.cluster.set_record("db", &before);
+    group.node("b").kill_server();
+    group.node("b").agent().run("stop").ok();
+    let answer = group.promote("a", &["a", "c"]);
+    assert!(answer.status != 0 && group.writable().is_empty(), "{answer:?}");
+}
+
 /// The data of the primary are gone, and its server is started on an empty directory.
 fn made_anew(options: &str) -> Group {
     let group = Group::established(ALL);

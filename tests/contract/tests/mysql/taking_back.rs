@@ -456,6 +456,28 @@ fn what_cannot_be_compared_with_the_primarys_is_not_taken_back() {
     assert!(!kept(a).iter().any(|name| name.contains("not-complete")), "{:?}", kept(a));
 }
 
+/// The primary is asked for the rows first, which may take long.
+#[test]
+fn whether_they_may_go_is_looked_at_right_before_they_go() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = reign(&[("rejoin", "rewind")]);
+    diverge(&group, "a", "b", &TAIL, "COMMIT");
+    let (a, b) = (group.node("a"), group.node("b"));
+    let mut lock = b.client();
+    lock.ask("LOCK TABLES t.k WRITE").unwrap();
+    start(&group, "a", "b");
+    eventually("it asks the primary for the rows", || {
+        b.administer("SELECT COUNT(*) FROM information_schema.processlist WHERE state LIKE 'Waiting for table metadata lock%'")
+            .is_ok_and(|waiting| waiting != "0")
+    });
+    group.cluster.set_record("db", "epoch=9 node=a");
+    lock.ask("UNLOCK TABLES").unwrap();
+    eventually("it says so", || a.log().contains("another primary was recorded meanwhile"));
+    assert!(a.has("of the tail"), "nothing was changed");
+}
+
 /// Between the transaction and the end of the log, an administrator writes.
 #[test]
 fn what_is_written_by_hand_meanwhile_is_not_forgotten() {
