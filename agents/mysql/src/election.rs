@@ -397,6 +397,22 @@ pub(crate) fn errant(set: &Gtids, record: &Record) -> Option<String> {
     set.errant(record.set.as_ref()?, record.server.as_deref()?)
 }
 
+/// Why a server must not follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Divergence {
+    /// It has these, and the primary has not.
+    Errant(String),
+    /// It wrote these itself, has lost them (its disk did not keep its promise, or it was made anew), and no receiver takes them: MariaDB's
+    /// would pass over them and count them as had.
+    Lost(String),
+}
+
+/// Whether a server may follow: `set` is what it has executed, `server` who it is. `None` when it may, or when nobody knows.
+pub(crate) fn divergence(set: &Gtids, server: &str, record: &Record) -> Option<Divergence> {
+    let lost = || set.own_to_come(record.set.as_ref()?, server).map(Divergence::Lost);
+    errant(set, record).map(Divergence::Errant).or_else(lost)
+}
+
 /// What is known when the question is asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Question<'a> {

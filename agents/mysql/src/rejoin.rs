@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::MySql;
 use crate::copy::cannot_keep;
-use crate::election;
+use crate::election::{self, Divergence};
 use crate::engine::{Local, MEMBERSHIP};
 use crate::limits;
 use crate::membership::Membership;
@@ -317,13 +317,17 @@ impl MySql {
         loop {
             let Some(record) = self.record()? else { return Ok(Some(server)) };
             let seen = server.observe()?;
-            let Some(errant) = election::errant(&seen.executed, &record) else {
+            if record.decided() {
+                return Err(Failure::generic("an operator has decided which data are right, and nobody was promoted since"));
+            }
+            let Some(divergence) = election::divergence(&seen.executed, &seen.server, &record) else {
                 context.log.notice("the primary has all that is here: no copy is needed");
                 let (state, record) = self.speak_again()?;
                 self.follow(context, server, state, primary, record.as_ref())?;
                 return Ok(None);
             };
-            if !election::came_from_elsewhere(&errant, &seen.server) || process::since_boot() >= until {
+            let foreign = matches!(&divergence, Divergence::Errant(errant) if election::came_from_elsewhere(errant, &seen.server));
+            if !foreign || process::since_boot() >= until {
                 return Ok(Some(server));
             }
             std::thread::sleep(limits::KNOWN);

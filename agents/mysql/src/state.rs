@@ -118,6 +118,8 @@ pub(crate) struct Unpromoted {
     pub(crate) link: Link,
     /// Transactions that the primary does not have. The server follows nobody until an operator has decided.
     pub(crate) errant: Option<String>,
+    /// These are not too many here but too few: see [`crate::election::Divergence::Lost`].
+    pub(crate) lost: bool,
     /// How many monitors have found transactions here that others wrote, and that the primary may have as well.
     pub(crate) foreign_for: u32,
     pub(crate) broken: Option<Broken>,
@@ -297,6 +299,11 @@ impl State {
 
     pub(crate) fn errant(&self) -> Option<&str> {
         self.unpromoted().and_then(|unpromoted| unpromoted.errant.as_deref())
+    }
+
+    /// Whether it lacks what it wrote itself.
+    pub(crate) fn lost(&self) -> bool {
+        self.unpromoted().is_some_and(|unpromoted| unpromoted.lost)
     }
 
     /// For how many monitors its replication cannot get on.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::MySql;
 use crate::dialect::Row;
-use crate::election;
+use crate::election::{self, Divergence};
 use crate::engine::{Local, fault_point};
 use crate::gtid::{Flavour, Gtids};
 use crate::limits;
@@ -214,6 +214,9 @@ impl MySql {
             (Progress::Committed { .. }, _) => return Err(Halt::refused(OF_ANOTHER)),
             (_, begun) => {
                 let Some(record) = self.record()? else { return Err(Halt::refused("no primary is recorded")) };
+                if record.decided() {
+                    return Err(Failure::generic("an operator has decided which data are right, and nobody was promoted since").into());
+                }
                 let seen = server.observe()?;
                 match begun.filter(|_| election::errant(&seen.executed, &record).is_none()) {
                     Some(rewind) if rewind.damaged => return Err(Halt::refused(NOT_TO_BE_COMPARED)),
@@ -294,7 +297,11 @@ impl MySql {
         let family = family(server);
         let common = rewind::common_point(&mut Administrator(server), family, &tail)?;
         let explained = Gtids::parse(&common, server.dialect().flavour).map_err(Halt::Refused)?;
-        let Some(errant) = election::errant(&seen.executed, &record) else { return Err(Halt::refused("it has not diverged any more")) };
+        let errant = match election::divergence(&seen.executed, &seen.server, &record) {
+            Some(Divergence::Errant(errant)) => errant,
+            Some(Divergence::Lost(_)) => return Err(Halt::refused("it has lost what it wrote itself, and there is nothing to take back")),
+            None => return Err(Halt::refused("it has not diverged any more")),
+        };
         if tail.transactions.is_empty() || election::errant(&explained, &record).is_some() {
             return Err(Halt::refused(format!("not all of {errant} is at the end of its binary logs")));
         }

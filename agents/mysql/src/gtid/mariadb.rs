@@ -134,6 +134,17 @@ impl MariaDbState {
         gtid == mine.head || theirs.lineage.contains_key(&gtid.0) || gtid.1 >= theirs.head.1
     }
 
+    /// See [`super::Gtids::own_to_come`]. A domain is one sequence, so what lies behind its newest is still to come.
+    pub(crate) fn own_to_come(&self, history: &Self, server: &str) -> Option<String> {
+        let server: u32 = server.trim().parse().ok()?;
+        let wrote = history.domains.iter().filter_map(|(domain, theirs)| Some((*domain, *theirs.lineage.get(&server)?)));
+        list(
+            wrote
+                .filter(|(domain, n)| self.domains.get(domain).is_none_or(|mine| mine.head.1 < *n))
+                .map(|(domain, n)| (domain, (server, n))),
+        )
+    }
+
     /// With what `history` knows of older transactions. A server that was made from a backup knows its newest transaction
     /// alone; when that is one of `history`, it has all that came before it there, since a domain is one sequence.
     pub(crate) fn with_history(&self, history: &Self) -> Self {

@@ -114,6 +114,20 @@ impl Gtids {
         }
     }
 
+    /// What `server` itself wrote and `history` has, and a replica with this set would still have to be sent. It never gets that: a receiver
+    /// passes over what bears its own `server_id`. `None` when there is nothing.
+    pub(crate) fn own_to_come(&self, history: &Self, server: &str) -> Option<String> {
+        match (self, history) {
+            (Self::MySql(mine), Self::MySql(history)) => {
+                Some(history.by(server).difference(mine)).filter(|d| !d.is_empty()).map(|d| d.to_string())
+            }
+            (Self::Empty, Self::MySql(history)) => Some(history.by(server)).filter(|d| !d.is_empty()).map(|d| d.to_string()),
+            (Self::MariaDb(mine), Self::MariaDb(history)) => mine.own_to_come(history, server),
+            (Self::Empty, Self::MariaDb(history)) => MariaDbState::default().own_to_come(history, server),
+            (_, Self::Empty) | (Self::MySql(_), Self::MariaDb(_)) | (Self::MariaDb(_), Self::MySql(_)) => None,
+        }
+    }
+
     /// What a replica holds although the primary `server` neither had it (`base`) nor wrote it. `None` when there is
     /// nothing.
     pub(crate) fn errant(&self, base: &Self, server: &str) -> Option<String> {

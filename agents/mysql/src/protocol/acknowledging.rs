@@ -27,7 +27,10 @@ impl Instance<'_> {
 
     /// Ceases to acknowledge, then says so: in this order, so that whoever reads it can rely on it.
     pub(super) async fn resign(&mut self, record: &Record) -> Outcome {
-        self.tell(Word::StopReceiver).await?;
+        // One that was pointed nowhere has none.
+        if self.replica().await?.is_some() {
+            self.tell(Word::StopReceiver).await?;
+        }
         self.tell(Word::Acknowledge(false)).await?;
         self.state.set_acknowledges(false);
         let stamp = self.state.memory.resign(record);

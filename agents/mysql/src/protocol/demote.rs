@@ -59,9 +59,7 @@ impl Instance<'_> {
             self.close().await?;
         }
         self.milestone("closed").await;
-        if self.params().event_scheduler {
-            self.tell(Word::EventScheduler(false)).await?;
-        }
+        self.stop_events(seen).await?;
         if was_promoted {
             let cut = self.count(OfServer::CutClients).await?;
             self.tell(Word::Settle).await?;
@@ -83,6 +81,21 @@ impl Instance<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Events run on no server but the primary, whoever switched them on: that of an account that may write on a closed server does. Where this
+    /// agent does not run them, its account need not be allowed to.
+    pub(super) async fn stop_events(&mut self, seen: &Observation) -> Outcome {
+        if !seen.events_run && !self.params().event_scheduler {
+            return Ok(());
+        }
+        match self.tell(Word::EventScheduler(false)).await {
+            Err(Fault::Denied(words)) if !self.params().event_scheduler => {
+                self.warning(format!("events run here, on what is no primary: SET GLOBAL event_scheduler=OFF ({words})")).await;
+                Ok(())
+            }
+            done => Ok(done?),
+        }
     }
 
     /// Closes the server for writes. What keeps it from that is ended: sessions that hold locks. Where commits wait for a

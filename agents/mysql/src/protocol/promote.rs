@@ -72,6 +72,7 @@ impl Instance<'_> {
             let next = election::rewritten(record, &self.executed().await?);
             self.state.lay_claim(next.clone(), Record::round(Some(record)));
             self.save().await?;
+            self.milestone("resumed").await;
             self.replace_record(Some(record), &next).await?;
             return self.open(&next).await;
         }

@@ -4,7 +4,7 @@ use ocf::{Failure, Outcome};
 use pacemaker::Score;
 
 use super::{Instance, OfCluster, OfHost, Word};
-use crate::election;
+use crate::election::{self, Divergence};
 use crate::limits;
 use crate::observation::{Observation, Replica, Thread};
 use crate::record::Record;
@@ -62,11 +62,13 @@ impl Instance<'_> {
                 self.state.memory.found_on(&now, primary);
             }
         }
-        let errant = unfinished.or_else(|| record.and_then(|r| election::errant(&seen.executed, r)));
-        if let Some(errant) = errant {
-            return self.refuse_to_follow(primary, errant).await;
+        let diverged = || record.and_then(|r| election::divergence(&seen.executed, &seen.server, r));
+        if let Some(divergence) = unfinished.map(Divergence::Errant).or_else(diverged) {
+            self.refuse_to_follow(primary, divergence).await?;
+            // Found by a start, or of a server that was pointed nowhere: an election must not have to hear it.
+            return self.resign_if_member(record).await;
         }
-        self.state.as_unpromoted(|unpromoted| unpromoted.errant = None);
+        self.state.as_unpromoted(|unpromoted| (unpromoted.errant, unpromoted.lost) = (None, false));
         self.learn_history(&seen, record).await;
         self.follow(primary, &host, pointed, record).await
     }
@@ -134,9 +136,13 @@ impl Instance<'_> {
     }
 
     /// A server with transactions of its own never follows silently.
-    pub(super) async fn refuse_to_follow(&mut self, primary: &str, errant: String) -> Outcome {
-        if self.state.errant() != Some(&errant) {
-            self.state.as_unpromoted(|unpromoted| unpromoted.errant = Some(errant));
+    pub(super) async fn refuse_to_follow(&mut self, primary: &str, divergence: Divergence) -> Outcome {
+        let (gtids, lost) = match divergence {
+            Divergence::Errant(gtids) => (gtids, false),
+            Divergence::Lost(gtids) => (gtids, true),
+        };
+        if self.state.errant() != Some(&gtids) || self.state.lost() != lost {
+            self.state.as_unpromoted(|unpromoted| (unpromoted.errant, unpromoted.lost) = (Some(gtids), lost));
             let why = self.errant_reason().await;
             self.error(format!("{why} (primary: {primary})")).await;
         }
@@ -148,6 +154,13 @@ impl Instance<'_> {
     pub(super) async fn errant_reason(&mut self) -> String {
         if self.rejoin_is_unfinished().await {
             return UNFINISHED.to_owned();
+        }
+        if self.state.lost() {
+            return format!(
+                "this server has lost what it wrote itself, {}, and no replica is sent its own; it does not follow. Make it anew from a copy of the \
+                 primary's data (docs/mysql.md), or set rejoin=clone",
+                self.state.errant().unwrap_or_default()
+            );
         }
         format!(
             "this server has transactions that the primary does not have: {}; it does not follow. Look at them in its binary logs, then make \
@@ -175,6 +188,9 @@ impl Instance<'_> {
 
     async fn tend(&mut self, seen: &Observation, sound: bool) -> Outcome {
         self.wait_no_more(seen).await?;
+        if seen.events_run {
+            self.stop_events(seen).await?;
+        }
         if let Some(twin) = self.state.twin.clone() {
             return self.keep_away(seen, twin).await;
         }
@@ -187,7 +203,7 @@ impl Instance<'_> {
             if seen.replica.as_ref().is_some_and(|r| r.receiver != Thread::Stopped) {
                 self.stop_replica().await?;
             }
-            return self.refuse_to_follow(&primary, NOT_ENDED.to_owned()).await;
+            return self.refuse_to_follow(&primary, Divergence::Errant(NOT_ENDED.to_owned())).await;
         }
         let host = self.address_of(&primary).await;
         let port = self.params().replication.port;
@@ -201,10 +217,10 @@ impl Instance<'_> {
             }
         }
         let record = self.state.record.clone();
-        if let Some(errant) = record.as_ref().and_then(|r| election::errant(&seen.executed, r)) {
-            return self.find_errant(&primary, &errant).await;
+        if let Some(divergence) = record.as_ref().and_then(|r| election::divergence(&seen.executed, &seen.server, r)) {
+            return self.find_divergence(&primary, &divergence).await;
         }
-        self.state.as_unpromoted(|unpromoted| (unpromoted.errant, unpromoted.foreign_for) = (None, 0));
+        self.state.as_unpromoted(|unpromoted| (unpromoted.errant, unpromoted.lost, unpromoted.foreign_for) = (None, false, 0));
         match replica.broken() {
             Some(why) => self.tend_broken(seen, replica, why).await,
             None if replica.receiver == Thread::Stopped || replica.applier == Thread::Stopped => {
@@ -317,29 +333,44 @@ impl Instance<'_> {
         self.save().await
     }
 
-    /// Somebody wrote on this replica.
-    async fn find_errant(&mut self, primary: &str, errant: &str) -> Outcome {
+    /// Somebody wrote on this replica, or it has lost what it wrote.
+    async fn find_divergence(&mut self, primary: &str, found: &Divergence) -> Outcome {
         let record = self.record().await?;
         self.state.record = record.clone();
         // With the record of now: what is known may be older than the primary's last change.
         let seen = self.observe().await?;
-        let Some(still) = record.as_ref().and_then(|r| election::errant(&seen.executed, r)) else { return Ok(()) };
+        let Some(still) = record.as_ref().and_then(|r| election::divergence(&seen.executed, &seen.server, r)) else { return Ok(()) };
         // They came with the replication, probably. The primary's next monitor records them.
         let patient = self.state.unpromoted().is_some_and(|known| known.errant.is_none() && known.foreign_for < FOREIGN_PATIENCE);
-        if patient && election::came_from_elsewhere(&still, &seen.server) {
+        let foreign = match &still {
+            Divergence::Errant(errant) if patient && election::came_from_elsewhere(errant, &seen.server) => Some(errant),
+            Divergence::Errant(_) | Divergence::Lost(_) => None,
+        };
+        if let Some(foreign) = foreign {
             self.state.as_unpromoted(|unpromoted| unpromoted.foreign_for = unpromoted.foreign_for.saturating_add(1));
-            self.notice(format!("{still} was written by none of the recorded primaries: waiting for {primary} to record it")).await;
+            self.notice(format!("{foreign} was written by none of the recorded primaries: waiting for {primary} to record it")).await;
             return Ok(());
         }
         // Again when it was recorded anew since, or was found in a start, which tells nobody.
-        let (new, me) = (self.state.errant() != Some(errant), self.me()?);
-        if let Some(record) = record.as_ref().filter(|r| new || r.active.contains(me) && !self.has_resigned(r)) {
-            self.resign(record).await?;
+        let (Divergence::Errant(gtids) | Divergence::Lost(gtids)) = found;
+        let new = self.state.errant() != Some(gtids);
+        match record.as_ref() {
+            Some(record) if new => self.resign(record).await?,
+            other => self.resign_if_member(other).await?,
         }
         if new {
             self.stop_replica().await?;
         }
         self.refuse_to_follow(primary, still).await
+    }
+
+    /// A member that does not follow leaves the record, when the others can do without it.
+    async fn resign_if_member(&mut self, record: Option<&Record>) -> Outcome {
+        let me = self.me()?;
+        match record.filter(|r| r.active.contains(me) && !self.has_resigned(r)) {
+            Some(record) => self.resign(record).await,
+            None => Ok(()),
+        }
     }
 
     /// Replication cannot get on by itself. After a while the replica ceases to acknowledge, so that the primary can
@@ -370,7 +401,12 @@ impl Instance<'_> {
                 self.state.addresses.remove(&primary);
                 self.save().await?;
                 if replica.receiver == Thread::Stopped {
+                    // From a complete stop that deletes what was received.
+                    self.forget_received(replica, Some(&record)).await?;
                     self.tell(Word::StartReceiver).await?;
+                }
+                if replica.applier == Thread::Stopped && replica.applier_error.is_none() {
+                    self.tell(Word::StartApplier).await?;
                 }
                 Ok(())
             }
@@ -387,7 +423,10 @@ impl Instance<'_> {
             _ if !applied && replica.applier == Thread::Stopped && replica.applier_error.is_none() => {
                 Ok(self.tell(Word::StartApplier).await?)
             }
-            _ if replica.receiver == Thread::Stopped => Ok(self.tell(Word::StartReceiver).await?),
+            _ if replica.receiver == Thread::Stopped => {
+                self.forget_received(replica, Some(&record)).await?;
+                Ok(self.tell(Word::StartReceiver).await?)
+            }
             _ => Ok(()),
         }
     }

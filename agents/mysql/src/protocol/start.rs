@@ -8,6 +8,7 @@ use promotable::limits::SHORTEST_GRACE;
 
 use super::replication::NOT_ENDED;
 use super::{Instance, Launched, OfDaemon, OfHost, OfProcess, OfServer, Sight, Word, answer, no_such_failure, no_such_fault};
+use crate::election::Divergence;
 use crate::limits;
 use crate::observation::Observation;
 use crate::preference::{Circumstances, score};
@@ -59,7 +60,7 @@ impl Instance<'_> {
         match primary {
             Some(primary) if rejoins && self.rejoin_is_unfinished().await => {
                 self.state.follow(&primary);
-                self.refuse_to_follow(&primary, NOT_ENDED.to_owned()).await?;
+                self.refuse_to_follow(&primary, Divergence::Errant(NOT_ENDED.to_owned())).await?;
                 Ok(Some(primary))
             }
             Some(primary) => {

@@ -149,6 +149,8 @@ pub(super) struct Saved {
     acknowledges: bool,
     rested: Option<String>,
     errant: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    lost: bool,
     foreign_for: u32,
     broken: Option<String>,
     broken_for: u32,
@@ -265,6 +267,7 @@ impl Saved {
         Unpromoted {
             link,
             errant: self.errant,
+            lost: self.lost,
             foreign_for: self.foreign_for,
             broken: self.broken.map(|why| Broken { why, monitors: self.broken_for }),
             trouble: self.trouble,
@@ -316,6 +319,7 @@ impl Saved {
         let (broken, broken_for) = unpromoted.broken.map(|broken| (broken.why, broken.monitors)).unzip();
         let saved = Self {
             errant: unpromoted.errant,
+            lost: unpromoted.lost,
             foreign_for: unpromoted.foreign_for,
             broken,
             broken_for: broken_for.unwrap_or_default(),

@@ -193,3 +193,18 @@ fn events_run_on_the_primary_only() {
     with("a").run("demote").ok();
     assert_eq!(group.node("a").variable("event_scheduler"), "OFF");
 }
+
+/// Somebody else has switched them on: before the agent came, or by hand.
+#[test]
+fn events_that_somebody_else_has_switched_on_run_on_no_replica() {
+    let group = Group::established(&["a", "b"]);
+    let on = |name: &str| group.node(name).variable("event_scheduler") == "ON";
+    group.node("b").must(&["SET GLOBAL event_scheduler=1"]);
+    group.node("b").agent().run("monitor").expect(&[0]);
+    assert!(!on("b"), "a monitor finds it");
+    group.node("a").must(&["SET GLOBAL event_scheduler=1"]);
+    group.node("a").agent().run("monitor").expect(&[8]);
+    assert!(on("a"), "the primary's are the operator's business");
+    group.demote("a", &["b"], &["b"]).ok();
+    assert!(!on("a"), "a demotion stops them");
+}

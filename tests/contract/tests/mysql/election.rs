@@ -142,13 +142,60 @@ fn a_primary_that_lost_its_data_is_never_promoted_over_its_replicas() {
 
 /// MySQL skips transactions that bear its own server_id: such a server follows, and lacks for ever what it once wrote.
 #[test]
-#[ignore = "not found by the agent yet"]
 fn a_server_made_anew_with_its_old_server_id_is_not_called_complete() {
     let group = made_anew("");
     group.promote("b", ALL).ok();
-    eventually("it has everything, or is not in order", || {
-        group.node("a").has("first") || group.node("a").agent().run("monitor").status != 0
-    });
+    // MySQL's has another server_uuid: what it is not sent is a hole in its set, and it is never called complete for it.
+    if Server::here() == Server::MariaDb {
+        group.node("a").agent().run("monitor").refused(190, &["has lost what it wrote itself", "rejoin=clone"]);
+    }
+    for _ in 0..2 {
+        for name in ALL {
+            group.node(name).agent().run("monitor").expect(&[0, 8, 190]);
+        }
+    }
+    assert!(!group.record().contains("active=a"), "{}", group.record());
+}
+
+/// Its disk has lost the end of what it wrote, which clients were told of. No replica is sent its own.
+#[test]
+fn a_primary_whose_disk_has_lost_its_end_does_not_follow() {
+    let group = Group::established(ALL);
+    let a = group.node("a");
+    for name in ["b", "c", "a"] {
+        group.node(name).agent().run("stop").ok();
+    }
+    let saved = a.directory.join("saved");
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        let done = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+        assert!(done.success());
+    };
+    copy(&a.data(), &saved);
+    group.start_all();
+    group.promote("a", ALL).ok();
+    for replica in ["b", "c"] {
+        group.wait_attached(replica);
+    }
+    group.settle();
+    a.write("late").unwrap();
+    for replica in ["b", "c"] {
+        group.wait_caught_up("a", replica);
+    }
+    a.kill_server();
+    a.agent().run("stop").ok();
+    std::fs::remove_dir_all(a.data()).unwrap();
+    copy(&saved, &a.data());
+    group.promote("b", &["b", "c"]).ok();
+    let lists = Lists { promoted: vec!["b"], start: vec!["a"], ..Lists::default() };
+    a.agent().lists(&lists, group.spelling).run("start").ok();
+    a.agent().run("monitor").refused(190, &["has lost what it wrote itself", "rejoin=clone"]);
+    group.notify("b", "post", "start", &lists);
+    for _ in 0..2 {
+        for name in ["a", "b", "c"] {
+            group.node(name).agent().run("monitor").expect(&[0, 8, 190]);
+        }
+    }
+    assert!(!group.record().contains("active=a"), "{}", group.record());
 }
 
 #[test]
