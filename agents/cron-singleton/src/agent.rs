@@ -124,6 +124,11 @@ impl ResourceAgent for CronSingleton {
         }
         // Last: until then nothing runs.
         place.open(&self.node, self.params.overlap, settled, &accounts).map_err(Failure::generic)?;
+        if open.is_none() {
+            if let Err(failure) = self.settle_after_start(context, &self.jobs(place, &crontab, &users), &crontab) {
+                context.log.warning(format!("{failure}: what came due during the start is not made up for"));
+            }
+        }
         // Too late for this move, and in time for the next one.
         if let Some(why) = self.disagreement(place, Some(&source)) {
             context.log.warning(why);
