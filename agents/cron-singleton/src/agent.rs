@@ -199,7 +199,7 @@ impl ResourceAgent for CronSingleton {
 
     fn validate(&self, context: &Context, _level: u32) -> Outcome {
         if self.params.mode == Mode::Timer {
-            self.check_timers().map(drop)?
+            self.check_timers(context).map(drop)?
         } else {
             let text = self.check(Duration::ZERO)?;
             if let Some(doubt) = self.doubts(&self.parse(&text)?).into_iter().next() {
