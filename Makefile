@@ -149,7 +149,8 @@ contract/redis: test-programs stage image/$(IMAGE)
 	$(STEP) $(call in-sandbox,$(IMAGE),contract-redis,,--test-threads=4)
 
 # One after the other: there is one cron. Those that wait for cron's real minutes have a container, and so a cron, of their own.
-MINUTES = jobs::cron_runs_the_jobs_where_the_resource_is catch_up::a_run_that_came_due_during_a_move_is_made_up_for_once
+MINUTES = jobs::cron_runs_the_jobs_where_the_resource_is catch_up::a_run_that_came_due_during_a_move_is_made_up_for_once \
+  catch_up::a_run_that_comes_due_while_the_resource_is_started_is_made_up_for
 contract/cron: test-programs stage image/$(IMAGE)
 	$(STEP) $(call in-sandbox,$(IMAGE),contract-cron,,--test-threads=1 $(MINUTES:%=--skip %))
 contract/cron-minutes: test-programs stage image/$(IMAGE)

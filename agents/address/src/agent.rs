@@ -133,12 +133,16 @@ impl ResourceAgent for Address {
 
     fn monitor(&self, context: &Context) -> Result<Status, Failure> {
         let Some(wanted) = &self.params.wanted else { return Ok(Status::NotRunning) };
+        let only_finds = context.environment.is_probe() || context.environment.is_of_stopped_role();
         match self.namespace() {
-            Err(e) if is_gone(&e) && (context.environment.is_probe() || context.environment.is_of_stopped_role()) => {
-                return Ok(Status::NotRunning);
-            }
-            entered => entered.map_err(|e| Failure::installed(self.not_entered(&e)))?,
+            Ok(()) => {}
+            Err(e) if is_gone(&e) && only_finds => return Ok(Status::NotRunning),
+            Err(e) if is_gone(&e) => return Err(Failure::installed(self.not_entered(&e))),
+            // To Pacemaker a probe that answers `installed` has found nothing, and the address may be in it.
+            Err(e) => return Err(Failure::generic(self.not_entered(&e))),
         }
+        // Nor must a probe answer that of an interface which is down: the address is here, and the next monitor says what is wrong.
+        let wanted = &Wanted { checks_link: wanted.checks_link && !only_finds, ..wanted.clone() };
         let mut kernel = kernel()?;
         let mut seen = look(&mut kernel, wanted).map_err(unreadable)?;
         for link in seen.links.iter_mut().filter(|link| plan::lacks_link(wanted, link)) {

@@ -1,6 +1,6 @@
 //! The cron of this node: whether it runs, and whether it is the one whose rules this agent knows.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ocf::{Failure, Outcome};
 use process::{Identity, own};
@@ -11,6 +11,10 @@ const PID_FILES: [&str; 2] = ["/run/crond.pid", "/run/cron.pid"];
 const DEBIANS: &str = "cron";
 /// How long `crontab` may take.
 const ANSWER: Duration = Duration::from_secs(10);
+/// How long it may be away: an upgrade of its package starts it anew.
+const RESTARTS: Duration = Duration::from_secs(2);
+/// How often is looked whether it is back.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The daemon that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,8 +26,20 @@ pub(crate) enum Daemon {
 }
 
 impl Daemon {
-    /// The one that runs.
+    /// The one that runs. One that is just started anew is waited for.
     pub(crate) fn running() -> Option<Self> {
+        let until = Instant::now() + RESTARTS;
+        loop {
+            let found = Self::now();
+            if found.is_some() || Instant::now() >= until {
+                return found;
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// The one that runs at this moment.
+    fn now() -> Option<Self> {
         let of = |file: &&str| {
             let text = String::from_utf8(own::read(file.as_ref()).ok()?).ok()?;
             Identity::of(text.trim().parse().ok()?)

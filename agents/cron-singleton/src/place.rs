@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Result as IoResult};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use nix::sys::stat::{Mode, umask};
 use process::{Account, Files, Identity, own};
@@ -318,6 +319,12 @@ impl Place {
         let token = Token { node: node.to_owned(), boot, init: init(), overlap, settled };
         let text = serde_json::to_vec(&token).map_err(|e| e.to_string())?;
         own::write_for_this_boot(&self.token_file(), &text, 0o644).map_err(|e| failed(&self.token_file(), e))
+    }
+
+    /// The minute in which the jobs were let run here, since 1970.
+    pub(crate) fn opened(&self) -> Option<i64> {
+        let at = own::metadata(&self.token_file()).ok()?.modified().ok()?;
+        i64::try_from(at.duration_since(UNIX_EPOCH).ok()?.as_secs() / 60).ok()
     }
 
     /// Lets nothing new run on this node.

@@ -87,6 +87,32 @@ pub fn time_of<Tz: TimeZone>(zone: &Tz, minute: i64) -> Option<DateTime<Tz>> {
     DateTime::from_timestamp(minute.checked_mul(60)?, 0).map(|at| at.with_timezone(zone))
 }
 
+/// Of the runs of one job that nobody has begun, oldest first: the last [`MOST`], which are looked at one by one; and of those before them
+/// the last, which stands for all of them.
+fn looked_at(mut runs: Vec<Run>) -> (Vec<Run>, Option<(Run, Why)>) {
+    let newest = runs.split_off(runs.len().saturating_sub(MOST));
+    (newest, runs.pop().map(|run| (run, Why::TooMany)))
+}
+
+/// The same of the runs of several jobs.
+pub fn looked_at_of_each(runs: Vec<Run>) -> (Vec<Run>, Vec<(Run, Why)>) {
+    let mut by_job: BTreeMap<String, BTreeSet<Run>> = BTreeMap::new();
+    for run in runs {
+        by_job.entry(run.job.clone()).or_default().insert(run);
+    }
+    let (newest, older): (Vec<_>, Vec<_>) = by_job.into_values().map(|runs| looked_at(runs.into_iter().collect())).unzip();
+    (newest.concat(), older.into_iter().flatten().collect())
+}
+
+/// Leaves [`MOST_OF_ALL`] of the runs that are to be made up for, the last ones, oldest first. Returns what is left out: the last of each
+/// job stands for those before it.
+pub fn at_most_of_all(make_up: &mut Vec<Run>) -> Vec<(Run, Why)> {
+    make_up.sort();
+    let surplus = make_up.len().saturating_sub(MOST_OF_ALL);
+    let dropped: BTreeMap<String, Run> = make_up.drain(..surplus).map(|run| (run.job.clone(), run)).collect();
+    dropped.into_values().map(|run| (run, Why::TooManyOfAll)).collect()
+}
+
 /// Decides. `mark`: how far the runs were settled; `jobs`: each with its identity; `now`: the minute in which the resource starts;
 /// `begun`: whether a run has begun on this node since it booted.
 pub fn plan<Tz: TimeZone>(
@@ -112,9 +138,8 @@ pub fn plan<Tz: TimeZone>(
         let uncertain = !mark.closed && !policy.at_least_once;
         plan.missed.extend(old.filter(|run| !begun(run)).map(|run| (run, if uncertain { Why::Uncertain } else { Why::TooOld })));
         let runs: BTreeSet<Run> = due.chain(pending).filter(|run| !begun(run)).collect();
-        let mut runs: Vec<Run> = runs.into_iter().collect();
-        let mut newest = runs.split_off(runs.len().saturating_sub(MOST));
-        plan.missed.extend(runs.pop().map(|run| (run, Why::TooMany)));
+        let (mut newest, older) = looked_at(runs.into_iter().collect());
+        plan.missed.extend(older);
         let mut miss = |runs: Vec<Run>, why| plan.missed.extend(runs.into_iter().map(|run| (run, why)));
         match policy.catch_up {
             _ if uncertain => miss(newest, Why::Uncertain),
@@ -128,11 +153,7 @@ pub fn plan<Tz: TimeZone>(
     }
     let gone = mark.pending.iter().filter(|run| !jobs.iter().any(|(job, _)| *job == run.job));
     plan.missed.extend(gone.map(|run| (run.clone(), Why::Gone)));
-    plan.make_up.sort();
-    let surplus = plan.make_up.len().saturating_sub(MOST_OF_ALL);
-    // The last of each job stands for those before it.
-    let dropped: BTreeMap<String, Run> = plan.make_up.drain(..surplus).map(|run| (run.job.clone(), run)).collect();
-    plan.missed.extend(dropped.into_values().map(|run| (run, Why::TooManyOfAll)));
+    plan.missed.extend(at_most_of_all(&mut plan.make_up));
     plan
 }
 

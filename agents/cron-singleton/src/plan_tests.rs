@@ -129,3 +129,14 @@ fn what_was_due_before_the_window_is_told() {
     let lost = plan(&mark(1, 30, false), &jobs, &at(5, 12, 0), &never, &short);
     assert!(lost.make_up.is_empty() && lost.missed.iter().all(|(_, why)| *why == Why::Uncertain), "{lost:?}");
 }
+
+/// A monitor and a stop have the runs of all jobs together.
+#[test]
+fn of_each_job_the_last_ones_are_looked_at_and_one_stands_for_the_others() {
+    let of = |job: &'static str, minutes: std::ops::Range<i64>| minutes.map(move |minute| run(job, minute));
+    let runs: Vec<Run> = of("a", 0..65).chain(of("b", 0..60)).chain(of("c", 0..61)).rev().collect();
+    let (newest, older) = looked_at_of_each(runs);
+    assert_eq!(newest, of("a", 5..65).chain(of("b", 0..60)).chain(of("c", 1..61)).collect::<Vec<_>>());
+    assert_eq!(older, [(run("a", 4), Why::TooMany), (run("c", 0), Why::TooMany)]);
+    assert_eq!(looked_at_of_each(vec![]), (vec![], vec![]));
+}

@@ -19,7 +19,7 @@ use crate::installed::{Installation, identities, identities_at_the_gate};
 use crate::mark::{self, Mark, Run};
 use crate::params::Mode;
 use crate::place::{Owner, Place};
-use crate::plan::{MOST, Plan, minute_of, plan, time_of};
+use crate::plan::{CatchUp, MOST, Plan, Why, at_most_of_all, looked_at_of_each, minute_of, plan, time_of};
 use crate::schedule::{Schedule, can_come_due};
 use crate::target::Target;
 use crate::wrapper::Running;
@@ -30,6 +30,8 @@ const MARK: &str = "cron-mark";
 const REMEMBERED: &str = "cron-remembered";
 /// How many runs that are left out are told in the log. All are in the history.
 const TOLD: usize = 5;
+/// Where this node keeps the mark that it has told all nodes last.
+const TOLD_MARK: &str = "told-mark";
 /// How far the clocks of two nodes may be apart, minutes.
 const APART: i64 = 15;
 /// When cron has started what is made up for, at the latest.
@@ -107,12 +109,12 @@ impl Jobs<'_> {
         self.known.iter().filter_map(|job| of(job).transpose()).collect()
     }
 
-    /// The runs of each job that were due after a minute and up to another one; the last `count`.
-    fn due(&self, after: i64, until: i64, count: usize) -> Result<Vec<Run>, Failure> {
+    /// The runs of each job that were due after a minute and up to another one; the last [`MOST`], and one more.
+    fn due(&self, after: i64, until: i64) -> Result<Vec<Run>, Failure> {
         let (Some(after), Some(until)) = (time_of(&Local, after), time_of(&Local, until)) else { return Ok(vec![]) };
         let mut runs = Vec::new();
         for job in self.known.iter().filter(|job| job.times.is_some_and(|times| can_come_due(times, &after, &until))) {
-            let times = job.schedule()?.map(|schedule| schedule.newest_between(&after, &until, count)).unwrap_or_default();
+            let times = job.schedule()?.map(|schedule| schedule.newest_between(&after, &until, MOST + 1)).unwrap_or_default();
             runs.extend(times.iter().map(|at| Run { minute: minute_of(at), job: job.identity.clone() }));
         }
         Ok(runs)
@@ -179,10 +181,12 @@ impl CronSingleton {
             plan.make_up.extend(at_takeover.map(|job| Run { minute: here, job: job.identity.clone() }));
         }
         let reign = before.as_ref().map_or(1, |mark| mark.reign + 1);
-        // What has begun here is written down here, and needs no clock.
-        let elsewhere = before.as_ref().filter(|mark| mark.node != self.node || !jobs.place.knows_all_since(mark));
-        let settled = elsewhere.and_then(|mark| settled_elsewhere(mark.minute, here));
-        if let (None, Some(mark)) = (settled, elsewhere) {
+        // What has begun here is written down here, and needs no clock. But a mark of this node's own may have its minute from another one,
+        // whose clock is ahead: by this clock that is still to come.
+        let elsewhere = |mark: &&Mark| mark.node != self.node || !jobs.place.knows_all_since(mark);
+        let settled = before.as_ref().filter(|mark| mark.minute > here || elsewhere(mark));
+        let settled = settled.and_then(|mark| settled_elsewhere(mark.minute, here));
+        if let (None, Some(mark)) = (settled, before.as_ref().filter(elsewhere)) {
             context.log.warning(format!(
                 "the clock of {} was {} minutes ahead of this one's: what has run there in the minutes to come may run again here; set the clocks",
                 mark.node,
@@ -191,7 +195,7 @@ impl CronSingleton {
         }
         let minute = settled.map_or(here, |settled| settled.max(here));
         let mut mark = Mark { reign, node: self.node.clone(), minute, closed: false, pending: plan.make_up };
-        let mut missed: Vec<(Run, String)> = plan.missed.into_iter().map(|(run, why)| (run, why.to_string())).collect();
+        let mut missed: Vec<(Run, String)> = told(plan.missed).collect();
         if let Err(why) = jobs.place.remember(&mark) {
             // What is not written down might be run twice.
             context.log.warning(format!("{why}: no run is made up for"));
@@ -204,6 +208,36 @@ impl CronSingleton {
         self.write_due(context, crontab, jobs, &mark);
         self.clear_away(context, jobs);
         Ok(settled)
+    }
+
+    /// After the jobs may run here: what came due since the start began, cron could not begin, and counts as due before. What cron begins
+    /// all the same is claimed, and not run again. With `catch_up=none` it is the monitor that tells what has not begun: until the minute
+    /// is over nobody knows.
+    pub(crate) fn settle_after_start(&self, context: &Context, jobs: &Jobs<'_>, crontab: &Crontab) -> Outcome {
+        let now = Local::now();
+        let minute = minute_of(&now);
+        let Some(mark) = self.mark_of_this_reign(jobs.place).filter(|mark| mark.minute < minute) else { return Ok(()) };
+        if self.params.policy.catch_up == CatchUp::None {
+            return Ok(());
+        }
+        // What was to be made up for before is not weighed again.
+        let since = Mark { closed: true, pending: vec![], ..mark.clone() };
+        let Plan { make_up, missed } = plan(&since, &jobs.scheduled()?, &now, &jobs.begun(), &self.params.policy);
+        if make_up.is_empty() && missed.is_empty() {
+            return Ok(());
+        }
+        let mut pending = [mark.pending.clone(), make_up].concat();
+        let dropped = at_most_of_all(&mut pending);
+        let mark = Mark { minute, pending, ..mark };
+        if let Err(why) = jobs.place.remember(&mark) {
+            // The monitor tells them.
+            context.log.warning(format!("{why}: no run is made up for"));
+            return Ok(());
+        }
+        self.publish_mark(context, &mark);
+        self.tell_missed(context, jobs, &told([missed, dropped].concat()).collect::<Vec<_>>());
+        self.write_due(context, crontab, jobs, &mark);
+        Ok(())
     }
 
     /// Takes the registrations away of wrappers that were killed, and tells of a run that one had taken and may not have begun: it
@@ -231,13 +265,14 @@ impl CronSingleton {
         let until = minute_of(&Local::now()) - 1;
         let (mark, stepped) = as_of(mark, until);
         let begun = jobs.begun();
-        let due = jobs.due(mark.minute, until, MOST)?;
+        let due = jobs.due(mark.minute, until)?;
         let open = jobs.not_begun(&due)?;
         // One that waits for its turn has not begun: should it not come to that, it is made up for.
         let (waiting, overdue): (Vec<Run>, Vec<Run>) = open.into_iter().partition(|run| jobs.registered.contains(run));
         let pending: Vec<Run> = mark.pending.iter().filter(|run| !begun(run)).cloned().chain(waiting).collect();
         if due.is_empty() && pending.len() == mark.pending.len() && !renewed && !stepped {
-            // One that was killed may have got no further than the mark.
+            // One that was killed may have got no further than the mark, or did not reach all nodes.
+            self.publish_mark_unless_told(context, jobs.place, &mark);
             self.write_due(context, crontab, jobs, &mark);
             return Ok(());
         }
@@ -246,10 +281,21 @@ impl CronSingleton {
             context.log.warning(format!("{why}: should this node be lost, the runs since then are not known"));
         }
         self.publish_mark(context, &mark);
-        let why = "cron has not started it: journalctl -u cron".to_owned();
-        self.tell_missed(context, jobs, &overdue.into_iter().map(|run| (run, why.clone())).collect::<Vec<_>>());
+        self.tell_missed(context, jobs, &self.overdue(jobs.place, overdue));
         self.write_due(context, crontab, jobs, &mark);
         Ok(())
+    }
+
+    /// What is told of runs that were due while the resource was here, and that nobody has begun.
+    fn overdue(&self, place: &Place, runs: Vec<Run>) -> Vec<(Run, String)> {
+        // Until the jobs might run here, cron could begin none of them.
+        let opened = place.opened().filter(|_| self.params.policy.catch_up == CatchUp::None);
+        let (newest, older) = looked_at_of_each(runs);
+        let why = |run: &Run| {
+            let unwanted = opened.is_some_and(|opened| run.minute <= opened);
+            if unwanted { Why::Unwanted.to_string() } else { "cron has not started it: journalctl -u cron".to_owned() }
+        };
+        told(older).chain(newest.into_iter().map(|run| (run.clone(), why(&run)))).collect()
     }
 
     /// After the jobs were kept from starting and have ended. What nobody has begun until now is left to the next node. So it does
@@ -260,8 +306,9 @@ impl CronSingleton {
         let minute = minute_of(&Local::now());
         let (mark, _) = as_of(mark, minute);
         let begun = jobs.begun();
-        let due = jobs.due(mark.minute, minute, MOST)?;
-        let pending = mark.pending.iter().filter(|run| !begun(run)).cloned().chain(jobs.not_begun(&due)?).collect();
+        let (open, older) = looked_at_of_each(jobs.not_begun(&jobs.due(mark.minute, minute)?)?);
+        let pending = mark.pending.iter().filter(|run| !begun(run)).cloned().chain(open).collect();
+        self.tell_missed(context, jobs, &told(older).collect::<Vec<_>>());
         let mark = Mark { minute: minute.max(mark.minute), closed: true, pending, ..mark };
         self.publish_mark(context, &mark);
         if let Err(why) = jobs.place.remember(&mark) {
@@ -353,9 +400,21 @@ impl CronSingleton {
         };
     }
 
+    /// Tells all nodes. Should one of them not be told, the next monitor tells it again.
     pub(crate) fn publish_mark(&self, context: &Context, mark: &Mark) {
-        if let Err(e) = self.cluster.publish_everywhere(MARK, &mark.to_string()) {
-            context.log.warning(format!("the other nodes cannot be told which runs are settled: {e}"));
+        let text = mark.to_string();
+        match (self.cluster.publish_everywhere(MARK, &text), &self.place) {
+            // Should that not be written down, it is told once more.
+            (Ok(()), Ok(place)) => drop(place.note(TOLD_MARK, &text)),
+            (Ok(()), Err(_)) => {}
+            (Err(e), _) => context.log.warning(format!("the other nodes cannot be told which runs are settled: {e}")),
+        }
+    }
+
+    /// The same where the last attempt has failed, or was killed: should this node be lost, the others go by what they were told.
+    pub(crate) fn publish_mark_unless_told(&self, context: &Context, place: &Place, mark: &Mark) {
+        if self.cluster.is_present() && place.noted(TOLD_MARK).is_none_or(|told| told != mark.to_string().into_bytes()) {
+            self.publish_mark(context, mark);
         }
     }
 
@@ -410,6 +469,11 @@ impl CronSingleton {
 /// [`APART`] was wrong, and nothing would run here until then. Pure.
 fn settled_elsewhere(minute: i64, here: i64) -> Option<i64> {
     (minute - here <= APART).then_some(minute)
+}
+
+/// What an operator is told of runs that are left out.
+fn told(missed: Vec<(Run, Why)>) -> impl Iterator<Item = (Run, String)> {
+    missed.into_iter().map(|(run, why)| (run, why.to_string()))
 }
 
 /// Whether the wrapper of a run has written down that it began.

@@ -1,7 +1,7 @@
 //! systemd's units: what it says of them, and what it is told. Each call is one `systemctl`, with a deadline.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ocf::Failure;
 use process::{Identity, own};
@@ -11,6 +11,8 @@ const PROPERTIES: &str =
     "--property=Id,LoadState,ActiveState,UnitFileState,WantedBy,RequiredBy,UpheldBy,TriggeredBy,Unit,Persistent,Result,ControlGroup";
 /// How long an answer may take, where nobody knows better.
 pub(crate) const ANSWER: Duration = Duration::from_secs(10);
+/// How long is waited before one that failed is asked again: systemd executes itself anew when it is upgraded, and reads its files anew.
+const AGAIN: Duration = Duration::from_millis(250);
 /// Where systemd shows the processes of its units: with one hierarchy of control groups, and with several.
 const CONTROL_GROUPS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd"];
 
@@ -117,14 +119,23 @@ pub(crate) fn stop(names: &[&str], limit: Duration) -> Result<(), Failure> {
     if names.is_empty() { Ok(()) } else { systemctl("stop", names, limit).map(drop) }
 }
 
+/// Asks again while it fails, at most for `limit`: none of these verbs does anything when it is repeated.
 fn systemctl(verb: &str, arguments: &[&str], limit: Duration) -> Result<String, Failure> {
     let all = [&["--no-pager", "--no-ask-password", verb], arguments].concat();
-    let done = process::run("systemctl", &all, limit).map_err(|e| Failure::generic(e.to_string()))?;
-    if done.status.success() {
-        return Ok(done.stdout);
+    let until = Instant::now() + limit;
+    let left = || until.saturating_duration_since(Instant::now());
+    loop {
+        let done = process::run("systemctl", &all, left()).map_err(|e| Failure::generic(e.to_string()))?;
+        if done.status.success() {
+            return Ok(done.stdout);
+        }
+        // The last one needs some time for its answer, too.
+        if left() < AGAIN * 2 {
+            let said = done.stderr.lines().next().unwrap_or_default();
+            return Err(Failure::generic(format!("systemctl {verb} ended with {}: {said}", done.status)));
+        }
+        std::thread::sleep(AGAIN);
     }
-    let said = done.stderr.lines().next().unwrap_or_default();
-    Err(Failure::generic(format!("systemctl {verb} ended with {}: {said}", done.status)))
 }
 
 #[cfg(test)]

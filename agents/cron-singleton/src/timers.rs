@@ -28,7 +28,7 @@ const BETWEEN: Duration = Duration::from_millis(100);
 
 impl CronSingleton {
     pub(crate) fn start_timers(&self, context: &Context) -> Outcome {
-        let (timers, services) = self.check_timers()?;
+        let (timers, services) = self.check_timers(context)?;
         let place = self.place()?;
         let open = place.is_open();
         if !open {
@@ -68,7 +68,8 @@ impl CronSingleton {
             let mut jobs = processes(&found.borrow());
             // Between two commands of a service there is a moment without a process.
             while jobs.is_empty() && patient && Instant::now() < until {
-                let Ok(now) = systemd::show(&services, systemd::ANSWER) else { break };
+                let left = until.saturating_duration_since(Instant::now());
+                let Ok(now) = systemd::show(&services, left.min(systemd::ANSWER)) else { break };
                 let goes_on = now.iter().any(Unit::is_changing);
                 jobs = processes(&now);
                 *found.borrow_mut() = now;
@@ -92,12 +93,17 @@ impl CronSingleton {
 
     pub(crate) fn monitor_timers(&self, context: &Context) -> Result<Status, Failure> {
         let open = self.place.as_ref().is_ok_and(Place::is_open);
-        let timers = self.timers()?;
+        let timers = match self.timers(context) {
+            Ok(timers) => timers,
+            // They were started here, and nobody knows that they have stopped. An error would end the jobs that run.
+            Err(failure) if open => return Ok(Status::Degraded(failure.reason)),
+            Err(failure) => return Err(failure),
+        };
         let (active, idle): (Vec<&Unit>, Vec<&Unit>) = timers.iter().partition(|timer| timer.active == "active");
         match (open, active.first(), idle.first()) {
             (false, None, _) => {
                 if context.environment.is_probe() {
-                    self.nothing_is_left()?;
+                    self.nothing_is_left(context)?;
                 }
                 return self.absent(context);
             }
@@ -115,7 +121,11 @@ impl CronSingleton {
                 self.settle_timers(context, place, &mark, &timers, false);
             }
             if context.environment.check_level() >= 10 {
-                let failed = services(&timers)?.into_iter().find(|service| !["success", ""].contains(&service.result.as_str()));
+                let services = match services(&timers, answer(context)) {
+                    Ok(services) => services,
+                    Err(failure) => return Ok(Status::Degraded(failure.reason)),
+                };
+                let failed = services.into_iter().find(|service| !["success", ""].contains(&service.result.as_str()));
                 if let Some(Unit { name, result, .. }) = failed {
                     return Ok(Status::Degraded(format!("the last run of {name} ended with {result}: systemctl status {name}")));
                 }
@@ -125,9 +135,9 @@ impl CronSingleton {
     }
 
     /// Whether a stop that was killed, or that failed, has left a service: nothing may start elsewhere then.
-    fn nothing_is_left(&self) -> Outcome {
+    fn nothing_is_left(&self, context: &Context) -> Outcome {
         let noted = self.place.as_ref().map(Place::units).unwrap_or_default();
-        let noted = systemd::show(&noted.iter().map(String::as_str).collect::<Vec<_>>(), systemd::ANSWER)?;
+        let noted = systemd::show(&noted.iter().map(String::as_str).collect::<Vec<_>>(), answer(context))?;
         match noted.iter().find(|unit| !unit.processes().is_empty()) {
             None => Ok(()),
             Some(unit) => {
@@ -137,13 +147,13 @@ impl CronSingleton {
     }
 
     /// What must be right before the timers may run here. Returns them and what they start.
-    pub(crate) fn check_timers(&self) -> Result<(Vec<Unit>, Vec<Unit>), Failure> {
+    pub(crate) fn check_timers(&self, context: &Context) -> Result<(Vec<Unit>, Vec<Unit>), Failure> {
         self.place()?;
         if let Some(contradiction) = &self.params.contradiction {
             return Err(contradiction.clone());
         }
-        let timers = self.timers()?;
-        let services = services(&timers)?;
+        let timers = self.timers(context)?;
+        let services = services(&timers, answer(context))?;
         if let Some(Unit { name, load, .. }) = timers.iter().chain(&services).find(|unit| unit.load != "loaded") {
             return Err(Failure::installed(format!("{name} is {load} on this node: install it on every node")));
         }
@@ -157,7 +167,7 @@ impl CronSingleton {
             .flat_map(|service| service.triggered_by.split_whitespace())
             .filter(|name| !timers.iter().any(|timer| timer.name == *name))
             .collect();
-        if let Some(Unit { name, .. }) = systemd::show(&others, systemd::ANSWER)?.iter().find(|unit| unit.is_started_elsewhere()) {
+        if let Some(Unit { name, .. }) = systemd::show(&others, answer(context))?.iter().find(|unit| unit.is_started_elsewhere()) {
             return Err(Failure::installed(format!(
                 "{name} starts a service of these timers on every node, whatever the cluster says: systemctl disable --now {name}"
             )));
@@ -166,9 +176,9 @@ impl CronSingleton {
     }
 
     /// The timers as systemd has them. A name that is none cannot have been started.
-    fn timers(&self) -> Result<Vec<Unit>, Failure> {
+    fn timers(&self, context: &Context) -> Result<Vec<Unit>, Failure> {
         let names: Vec<&str> = self.params.timers.iter().map(String::as_str).filter(|name| is_timer(name)).collect();
-        systemd::show(&names, systemd::ANSWER)
+        systemd::show(&names, answer(context))
     }
 
     /// Before the timers start: lets systemd take up where the last node stopped.
@@ -220,6 +230,7 @@ impl CronSingleton {
         let last = |name: &str| stamp(name).into_iter().chain(known.get(name).copied()).max();
         let runs: Vec<Run> = all.into_iter().filter_map(|name| Some(Run { minute: last(name)?, job: name.to_owned() })).collect();
         if runs == mark.pending && !stopped {
+            self.publish_mark_unless_told(context, place, mark);
             return;
         }
         let mark = Mark { minute: minute_of(&Local::now()).max(mark.minute), closed: stopped, pending: runs, ..mark.clone() };
@@ -252,10 +263,15 @@ fn known(units: &[Unit]) -> Vec<Unit> {
     units.iter().filter(|unit| !refused(unit)).cloned().collect()
 }
 
+/// How long an answer may take: half of what the action has left at most, so that it can still say that there was none.
+fn answer(context: &Context) -> Duration {
+    (context.deadline.left() / 2).min(systemd::ANSWER)
+}
+
 /// What the timers start.
-fn services(timers: &[Unit]) -> Result<Vec<Unit>, Failure> {
+fn services(timers: &[Unit], limit: Duration) -> Result<Vec<Unit>, Failure> {
     let names: Vec<&str> = timers.iter().map(|timer| timer.starts.as_str()).filter(|name| !name.is_empty()).collect();
-    systemd::show(&names, systemd::ANSWER)
+    systemd::show(&names, limit)
 }
 
 fn stamp_file(timer: &str) -> PathBuf {

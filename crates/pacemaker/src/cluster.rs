@@ -263,16 +263,17 @@ impl Cluster {
     }
 
     /// Publishes a private attribute for every node that is there, so that it is known as long as one of them is: attributes of a
-    /// lost node are lost with it.
+    /// lost node are lost with it. What fails for one of them is done for the others all the same.
     ///
     /// # Errors
-    /// When the tools fail. Some nodes may have it then.
+    /// When the tools fail: the first failure. Some nodes may have it then.
     pub fn publish_everywhere(&self, name: &str, value: &str) -> Result<(), Error> {
         if !self.membership.present {
             return Ok(());
         }
         let name = self.own(name);
-        self.pacemaker.partition()?.iter().try_for_each(|node| self.pacemaker.set_private(&name, value, node))
+        let each = self.pacemaker.partition()?.into_iter().map(|node| self.pacemaker.set_private(&name, value, &node));
+        each.fold(Ok(()), Result::and)
     }
 
     /// Publishes an attribute of this node for rules of the administrator. It is the attribute's full name, and lasts

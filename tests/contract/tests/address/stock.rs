@@ -39,6 +39,8 @@ const SITUATIONS: &[Situation] = &[
     (&["address add 192.0.2.10/32 dev eth0"], EXACT, "monitor", 1, 7),
     // No cable is a failure, as with IPaddr2 of 4.18.
     (&["address add 192.0.2.10/24 dev eth0", "link set eth0 down"], EXACT, "monitor", 5, 0),
+    // But the address is here: to Pacemaker a probe that answers 5 has found nothing.
+    (&["address add 192.0.2.10/24 dev eth0", "link set eth0 down"], EXACT, "probe", 0, 0),
 ];
 
 #[test]

@@ -94,6 +94,40 @@ fn a_monitor_finds_what_keeps_the_jobs_from_running() {
     site.agent().run("stop").ok();
 }
 
+/// To Pacemaker a probe that answers 5 has found nothing, and the jobs would be started elsewhere as well.
+#[test]
+fn a_probe_finds_jobs_that_run_whatever_has_become_of_their_crontab() {
+    let site = Site::with("found", DAILY);
+    site.agent().run("start").ok();
+    let noted = "/run/systole-cron/found/crontab";
+    let text = fs::read_to_string(noted).unwrap();
+    // A release that reads crontabs by stricter rules.
+    fs::write(noted, "nonsense\n").unwrap();
+    site.agent().probing().run("monitor").ok();
+    fs::remove_file(noted).unwrap();
+    fs::rename(&site.source, site.source.with_extension("away")).unwrap();
+    site.agent().probing().run("monitor").ok();
+    fs::rename(site.source.with_extension("away"), &site.source).unwrap();
+    fs::write(noted, text).unwrap();
+    site.agent().run("monitor").ok();
+    site.agent().run("stop").ok();
+}
+
+/// An upgrade of the package cron.
+#[test]
+fn a_cron_that_is_restarted_at_that_moment_costs_neither_the_jobs_nor_the_node() {
+    let site = Site::with("restarted", DAILY);
+    for action in ["start", "monitor", "validate-all"] {
+        run("pkill", &["-x", "cron"]);
+        testkit::eventually("cron is gone", || crate::running("cron").iter().all(|p| p.name != "cron"));
+        let asked = site.agent().spawn(action);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        run("cron", &[]);
+        asked.answer().ok();
+    }
+    site.agent().run("stop").ok();
+}
+
 /// An error would have Pacemaker restart the resource on the node where it runs.
 #[test]
 fn a_node_that_comes_back_is_no_reason_to_restart_the_resource() {

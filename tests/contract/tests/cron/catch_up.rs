@@ -65,6 +65,51 @@ fn a_run_that_came_due_during_a_move_is_made_up_for_once() {
     site.agent().run("stop").ok();
 }
 
+/// Begins a start just before a minute does, with a cluster that takes its time to answer, so that it ends in the minute after. Returns the
+/// minute in which it ended.
+fn start_across_a_minute(site: &Site, agent: &Agent) -> i64 {
+    let since = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() % 60_000;
+    within(Duration::from_secs(65), || (57_500..58_500).contains(&since()).then_some(())).unwrap();
+    let next = minute() + 1;
+    site.write(&format!("{} wpsite echo ran >> {{}}/ran\n", ago(-1)));
+    let started = agent.spawn("start");
+    assert!(minute() < next && since() < 59_500, "this machine was too busy to begin it in time");
+    started.answer().ok();
+    assert_eq!(minute(), next, "it has ended in the minute after");
+    next
+}
+
+/// Until the jobs may run, cron begins nothing of them.
+#[test]
+fn a_run_that_comes_due_while_the_resource_is_started_is_made_up_for() {
+    let site = Site::with("across", "0 0 30 2 * wpsite true\n");
+    let cluster = FakeCluster::at(&site.directory().join("cluster"));
+    cluster.set_partition("a");
+    cluster.behave("case \"$*\" in *cron-mark*--query*) sleep 3;; esac");
+    let agent = site.agent().parameter("crm_feature_set", "3.16.2").variable("PATH", cluster.path());
+    let agent = agent.variable("HA_LOGFILE", site.directory().join("log"));
+    let due = start_across_a_minute(&site, &agent);
+    assert!(site.due_text().contains(&format!("SYSTOLE_DUE={due}\n")), "{:?}", site.mark());
+    assert!(site.mark()[4].ends_with(&format!("@{due}")), "{:?}", site.mark());
+    assert_eq!(cluster.attribute("systole-across-cron-mark", "a"), Some(site.mark().join(";")));
+    // Once, whether cron has begun it in the meantime or not.
+    site.let_cron_run_what_is_due();
+    site.let_cron_run_what_is_due();
+    agent.run("monitor").ok();
+    assert_eq!((site.ran(), site.missed().as_str(), site.due_file().exists()), (1, "", false));
+    agent.run("stop").ok();
+    // It is told for what it is where it is not wanted.
+    let agent = agent.parameter("catch_up", "none");
+    start_across_a_minute(&site, &agent);
+    assert!(!site.due_file().exists());
+    // As in the minute after.
+    let mark = site.mark();
+    site.set_mark(&format!("{};{};{};open;", mark[0], mark[1], minute() - 1441));
+    agent.run("monitor").ok();
+    assert!(site.missed().contains("catch_up=none") && !site.missed().contains("cron has not started it"), "{}", site.missed());
+    agent.run("stop").ok();
+}
+
 #[test]
 fn what_is_not_wanted_is_told() {
     let site = Site::due("unwanted", 3, "4;b;{};closed;");
@@ -220,6 +265,37 @@ fn the_other_nodes_know_it_when_this_one_is_lost() {
     let log = fs::read_to_string(site.directory().join("log")).unwrap();
     assert!(log.contains("the other nodes cannot be told which runs are settled"), "{log}");
     agent("b").run("stop").ok();
+}
+
+/// An attribute manager that does not answer at that moment. Should this node be lost later, the others would go by what they have.
+#[test]
+fn what_the_other_nodes_could_not_be_told_they_are_told_later() {
+    let site = Site::due("untold", 3, "1;b;{};closed;");
+    let cluster = FakeCluster::at(&site.directory().join("cluster"));
+    cluster.set_partition("a b c");
+    let agent = site.agent().variable("HA_LOGFILE", site.directory().join("log"));
+    let agent = agent.parameter("crm_feature_set", "3.16.2").variable("PATH", cluster.path());
+    let published = |node: &str| cluster.attribute("systole-untold-cron-mark", node);
+    let told = || site.mark().join(";");
+    // What fails for one of them keeps it from no other.
+    cluster.behave("case \"$*\" in *cron-mark*'--node a') echo no >&2; exit 102;; esac");
+    agent.run("start").ok();
+    assert_eq!((published("a"), published("b"), published("c")), (None, Some(told()), Some(told())), "{:?}", cluster.calls());
+    // As long as that lasts, each monitor tries, and the jobs run.
+    cluster.behave("echo no >&2; exit 102");
+    site.let_cron_run_what_is_due();
+    agent.run("monitor").ok();
+    assert_ne!(published("c"), Some(told()), "the run is not to be made up for any more");
+    agent.run("monitor").ok();
+    cluster.behave("");
+    agent.run("monitor").ok();
+    for node in ["a", "b", "c"] {
+        assert_eq!(published(node), Some(told()), "{node}");
+    }
+    cluster.calls();
+    agent.run("monitor").ok();
+    assert_eq!(cluster.calls(), Vec::<String>::new(), "once is enough");
+    agent.run("stop").ok();
 }
 
 /// What is new in the source was not due before, and a job that was changed is not run again for that.

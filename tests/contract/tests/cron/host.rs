@@ -147,6 +147,11 @@ fn a_minute_that_was_settled_elsewhere_is_not_run_again() {
     site.agent().run("start").ok();
     site.forget_claims("a");
     assert!(site.job("a", "touch {}/twice").status().unwrap().success() && !site.has("twice"));
+    // Nor one after a stop, by a mark that is this node's own by then.
+    site.agent().run("stop").ok();
+    site.agent().run("start").ok();
+    site.forget_claims("a");
+    assert!(site.job("a", "touch {}/twice").status().unwrap().success() && !site.has("twice"), "{:?}", site.mark());
     site.agent().run("stop").ok();
     // A clock that was wrong keeps no job from running for hours.
     let site = Site::with("wrong-clock", NEVER);
@@ -155,6 +160,50 @@ fn a_minute_that_was_settled_elsewhere_is_not_run_again() {
     assert!(answer.ok().stderr.contains("the clock of b was"), "{answer:?}");
     assert!(site.job("a", "touch {}/ran").status().unwrap().success() && site.has("ran"));
     site.agent().run("stop").ok();
+}
+
+/// What changes something, or says that it is changed.
+const STEPS: &str = "openat,write,rename,unlink,mkdir,chown,fsync,flock,execve,clone,vfork";
+
+/// The same when a start is killed at each of its steps: its own mark is what the next one goes by.
+#[test]
+fn a_start_that_is_killed_forgets_no_minute_that_was_settled_elsewhere() {
+    for step in 1.. {
+        assert!(step < 1000, "a start does not take so many steps");
+        let site = Site::with(&format!("behind-{step}"), NEVER);
+        site.set_mark(&format!("7;b;{};closed;", minute() + 2));
+        let alive = !site.agent().killed_at("start", STEPS, step + 1);
+        site.agent().run("start").ok();
+        assert!(site.job("a", "touch {}/twice").status().unwrap().success() && !site.has("twice"), "step {step}: {:?}", site.mark());
+        site.agent().run("stop").ok();
+        if alive {
+            assert!(step > 20, "strace has killed it at {step} steps only");
+            break;
+        }
+    }
+}
+
+/// More runs than are looked at one by one, as after two hours in which cron did not run.
+#[test]
+fn of_more_runs_than_are_told_the_oldest_stands_for_those_before_it() {
+    let site = Site::with("so-many", "* * * * * wpsite true\n");
+    // Not where cron reads it: it would run the job.
+    let unread = site.directory().join("unread");
+    fs::create_dir_all(&unread).unwrap();
+    let agent = || site.agent().parameter("cron_directory", &unread);
+    let count = |words: &str| site.missed().matches(words).count();
+    let two_hours_ago = || {
+        let mark = site.mark();
+        site.set_mark(&format!("{};{};{};open;", mark[0], mark[1], minute() - 120));
+    };
+    agent().run("start").ok();
+    two_hours_ago();
+    agent().run("monitor").ok();
+    assert_eq!((count("cron has not started it"), count("only the last 60 are looked at")), (60, 1), "{}", site.missed());
+    two_hours_ago();
+    agent().run("stop").ok();
+    assert_eq!(site.mark()[4].split(',').count(), 60, "they are left to the next node: {:?}", site.mark());
+    assert_eq!(count("only the last 60 are looked at"), 2, "{}", site.missed());
 }
 
 #[test]

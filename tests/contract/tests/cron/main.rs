@@ -10,6 +10,7 @@ mod command;
 mod host;
 mod jobs;
 mod tester;
+mod timers;
 
 use std::fs;
 use std::path::{Path, PathBuf};
