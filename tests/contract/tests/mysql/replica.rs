@@ -347,34 +347,6 @@ fn replicas_of_a_primary_that_is_gone_for_long_keep_what_they_acknowledged() {
     assert!(group.node("b").has("acknowledged"));
 }
 
-/// Somebody stops the replica meanwhile, to look. MariaDB deletes what was received when any of it is started again from a complete stop: it is
-/// not promoted without that.
-#[test]
-fn a_replica_that_somebody_stops_while_its_primary_is_gone_does_not_lose_what_it_acknowledged() {
-    let group = Group::established(&["a", "b"]);
-    let b = group.node("b");
-    if b.server != Server::MariaDb {
-        return;
-    }
-    group.settle();
-    let mut lock = Client::root(&b.socket()).unwrap();
-    lock.ask("LOCK TABLES t.k READ").unwrap();
-    group.node("a").write("acknowledged").unwrap();
-    group.node("a").kill_server();
-    eventually("it is found unreachable", || b.agent().run("monitor").status == 190);
-    b.agent().run("monitor").expect(&[190]);
-    let socket = b.socket();
-    let stopping = std::thread::spawn(move || Client::root(&socket).unwrap().ask("STOP SLAVE"));
-    eventually("its applier has stopped", || b.replication_of("replica_sql_running", "slave_sql_running") == "No");
-    for _ in 0..2 {
-        b.agent().run("monitor").expect(&[190]);
-    }
-    drop(lock);
-    stopping.join().unwrap().unwrap();
-    let answer = group.promote("b", &["b"]);
-    assert!(answer.status != 0 || b.has("acknowledged"), "{}", answer.stderr);
-}
-
 /// A replica acknowledged what it cannot apply, and nobody else has that. A MariaDB that stands still deletes it when it is started again, so it is
 /// not there any more; in any case nobody takes over without it.
 #[test]
