@@ -149,6 +149,8 @@ pub struct Member {
     pub watched: Option<bool>,
     /// Pacemaker leaves it alone.
     pub unmanaged: bool,
+    /// Pacemaker can do nothing with it before somebody mends something.
+    pub blocked: bool,
     /// Pacemaker has lost its recurring monitor, and starts it no more by itself.
     pub unmonitored: bool,
 }
@@ -426,6 +428,7 @@ fn member(database: &Database, node: &str, instances: &[&Instance], sources: Sou
         failures: failures(sources.cib, &database.name, node),
         watched: sources.watched.get(&database.name).filter(|(here, _)| here == node).map(|(_, runs)| *runs),
         unmanaged: instance.is_some_and(|i| !i.managed),
+        blocked: instance.is_some_and(|i| i.blocked),
         unmonitored: sources.cib.histories.get(&(node.to_owned(), database.name.clone())).is_some_and(|history| has_lost_monitor(history)),
     }
 }

@@ -212,6 +212,85 @@ fn an_instance_that_is_not_managed_is_not_promoted_and_the_mend_is_that_of_its_c
     assert!(said.level == Level::Broken && said.nodes.iter().all(|node| node.because.contains("does not manage the instance")), "{said:?}");
 }
 
+/// What is changed in the CIB.
+type Change = fn(String) -> String;
+
+/// In a pause it stayed dead for as long as that took, and monitoring showed a warning.
+#[test]
+fn a_primary_that_failed_and_is_not_recovered_is_broken() {
+    let dead = |flags: &'static str, cib_change: Change| {
+        changed("in-order", move |file, text| {
+            let lines = text.lines().map(|line| match file {
+                "crm_mon.xml" if line.contains("id=\"mysql\"") && line.contains("role=\"Promoted\"") => {
+                    let line = line.replace("failed=\"false\"", "failed=\"true\"");
+                    let of = |flag: &str| flags.contains(flag);
+                    let line = if of("unmanaged") { line.replace("managed=\"true\"", "managed=\"false\"") } else { line };
+                    if of("blocked") { line.replace("blocked=\"false\"", "blocked=\"true\"") } else { line }
+                }
+                "cib.xml" if line.contains("mysql_monitor_10000") && line.contains("on_node=\"lxc2\"") => {
+                    line.replace("rc-code=\"8\"", "rc-code=\"9\"")
+                }
+                _ => line.to_owned(),
+            });
+            let text: String = lines.map(|line| line + "\n").collect();
+            if file == "cib.xml" { cib_change(text) } else { text }
+        })
+    };
+    let as_it_was: Change = |text| text;
+    let paused: Change = |text| {
+        let pause = systole_command::cib::Pause { until: "2036-11-30T02:00:00Z".into(), reason: "r".into() }.xml("mysql");
+        let set = pause.split_once("<meta_attributes").unwrap().1.trim_end_matches("</primitive>");
+        let begin = text.find("<primitive id=\"mysql\"").unwrap();
+        let at = begin + text[begin..].find('>').unwrap() + 1;
+        format!("{}<meta_attributes{set}{}", &text[..at], &text[at..])
+    };
+    let cases: [(&str, Change, &str); 4] = [
+        ("", as_it_was, "; when it is mended: crm_resource --cleanup --resource mysql-clone --node lxc2"),
+        ("unmanaged", paused, "; it is paused, and nothing is recovered; end that first: systole resume mysql"),
+        (
+            "unmanaged",
+            as_it_was,
+            "nothing is recovered; undo that with: crm_resource --resource mysql-clone --meta --delete-parameter is-managed",
+        ),
+        (
+            "unmanaged blocked",
+            as_it_was,
+            "Pacemaker has blocked the instance, as after a stop that failed without fencing, and nothing is recovered; when it is mended: \
+             crm_resource --cleanup --resource mysql-clone --node lxc2",
+        ),
+    ];
+    for (flags, cib, mend) in cases {
+        let picture = dead(flags, cib);
+        let database = picture.database("mysql").unwrap();
+        let (line, level) = check::line(&picture, database);
+        let begins = "CRITICAL mysql-clone: lxc2: monitor failed: exit code 9; ";
+        assert!(level == Level::Broken && line.starts_with(begins) && line.contains(mend), "{flags}: {line}");
+        assert_eq!(line.matches("crm_resource --cleanup").count(), mend.matches("crm_resource --cleanup").count(), "{flags}: {line}");
+        assert!(!line.contains("undo that with: crm_resource") || mend.contains("undo that with"), "{flags}: {line}");
+        let said = why(&picture, database, None).unwrap();
+        assert!(said.level == Level::Broken && said.outcome[0].contains(mend), "{flags}: {said:?}");
+        let primary = said.nodes.iter().find(|node| node.node == "lxc2").unwrap();
+        assert!(primary.because.contains("has failed"), "{primary:?}");
+        let metrics = systole_command::metrics::text::of(Some(&picture));
+        assert!(metrics.contains("systole_level{resource=\"mysql\",level=\"broken\"} 1"), "{metrics}");
+    }
+}
+
+#[test]
+fn what_pacemaker_has_blocked_is_said_of_a_replica_too() {
+    let picture = changed("in-order", |file, text| match file {
+        "crm_mon.xml" => text.replace(
+            "role=\"Unpromoted\" active=\"true\" orphaned=\"false\" blocked=\"false\"",
+            "role=\"Unpromoted\" active=\"true\" orphaned=\"false\" blocked=\"true\"",
+        ),
+        _ => text,
+    });
+    let (line, level) = check::line(&picture, picture.database("mysql").unwrap());
+    assert!(level == Level::Degraded && line.contains("lxc1: Pacemaker has blocked the instance"), "{line}");
+    let said = why(&picture, picture.database("mysql").unwrap(), Some("lxc2")).unwrap();
+    assert!(said.level == Level::Broken && said.nodes.iter().all(|node| node.because.contains("has blocked")), "{said:?}");
+}
+
 #[test]
 fn a_controller_that_is_just_elected_is_no_lost_quorum() {
     let without = |file: &str, text: String| match file {
