@@ -205,10 +205,7 @@ fn of_member(picture: &Picture, database: &Database, member: &Member) -> Vec<Not
     let gone = picture.node(node).is_none_or(|machine| !machine.online || !machine.states.is_empty());
     match &member.condition {
         Condition::Fine => {}
-        Condition::Degraded(why) => {
-            let stops = member.role == PROMOTED && database.kind.operator().stops_writes(why);
-            all.push(notice(if stops { Level::Broken } else { Level::Degraded }, format!("{node}: {why}")));
-        }
+        Condition::Degraded(why) => all.push(degraded(database, member, why)),
         Condition::Failed(why) => {
             // Whoever is promoted and has failed serves nobody, and Pacemaker lists it as promoted for as long as it recovers nothing.
             let level = if member.role == PROMOTED { Level::Broken } else { Level::Degraded };
@@ -219,6 +216,7 @@ fn of_member(picture: &Picture, database: &Database, member: &Member) -> Vec<Not
         Condition::Stopped(_) if gone => {}
         Condition::Stopped(_) => all.push(notice(Level::Degraded, format!("{node}: the instance does not run"))),
     }
+    all.extend(unsaid_stop_of_writes(database, member));
     if let Some(Err(why)) = &member.now {
         all.push(notice(Level::Degraded, format!("{node}: where its server stands now is not known: it {why}")));
     }
@@ -251,6 +249,35 @@ fn of_member(picture: &Picture, database: &Database, member: &Member) -> Vec<Not
         ));
     }
     all
+}
+
+/// What a monitor complains of. What a primary published of its writes goes before the monitor's words of that, which may be old.
+fn degraded(database: &Database, member: &Member, why: &str) -> Notice {
+    let node = &member.node;
+    let said = member.role == PROMOTED && database.kind.operator().stops_writes(why);
+    match member.writes {
+        Some(true) if said => notice(
+            Level::Degraded,
+            format!("{node}: its writes go on, and it has something else to say; Pacemaker has kept what its monitor said first: {why}"),
+        ),
+        _ if said => notice(Level::Broken, format!("{node}: {why}")),
+        _ => notice(Level::Degraded, format!("{node}: {why}")),
+    }
+}
+
+/// That a primary's writes are not answered, where its monitor's words say something else.
+fn unsaid_stop_of_writes(database: &Database, member: &Member) -> Option<Notice> {
+    let operator = database.kind.operator();
+    let said = matches!(&member.condition, Condition::Degraded(why) if operator.stops_writes(why));
+    (member.role == PROMOTED && member.writes == Some(false) && !said).then(|| {
+        let text = format!(
+            "{}: {}too few replicas acknowledge; bring one back: systole status {} shows which",
+            member.node,
+            operator.no_writes(),
+            database.name
+        );
+        notice(Level::Broken, text)
+    })
 }
 
 /// What failed, and what is to be done first: a cleanup recovers nothing that Pacemaker leaves alone.

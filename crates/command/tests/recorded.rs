@@ -349,6 +349,48 @@ fn a_primary_that_says_that_writes_wait_is_broken_whatever_is_recorded() {
     assert!(level == Level::Broken && line.starts_with("CRITICAL mysql-clone: lxc2: writes wait: no replica"), "{line}");
 }
 
+/// Pacemaker keeps what a degraded monitor said first, and there is room for one complaint: all writes waited, and what was said was the log.
+#[test]
+fn what_a_primary_published_of_its_writes_goes_before_what_its_monitor_said() {
+    let check = |reason: &'static str, writes: Option<&'static str>| {
+        let picture = changed("in-order", move |file, text| match (file, writes) {
+            ("attributes", Some(writes)) => {
+                // What a server published as a primary that is none any more means nothing.
+                let of = |node: &str, value: &str| format!("name=\"systole-mysql-writes\" host=\"{node}\" value=\"{value}\"\n");
+                text + &of("lxc2", writes) + &of("lxc1", "wait")
+            }
+            ("cib.xml", _) if !reason.is_empty() => {
+                let monitor = |line: &str| line.contains("mysql_monitor_10000") && line.contains("on_node=\"lxc2\"");
+                let said = format!("exit-reason=\"{reason}\"");
+                let change = |line: &str| line.replace("exit-reason=\"\"", &said).replace("rc-code=\"8\"", "rc-code=\"191\"");
+                text.lines().map(|line| if monitor(line) { change(line) } else { line.to_owned() } + "\n").collect()
+            }
+            _ => text,
+        });
+        check::line(&picture, picture.database("mysql").unwrap())
+    };
+    let (other, waits) = ("write `sync_binlog=1`", "writes wait: no replica acknowledges");
+    for (reason, writes, level) in [
+        ("", None, Level::Good),
+        ("", Some("go"), Level::Good),
+        ("", Some("wait"), Level::Broken),
+        ("", Some("nonsense"), Level::Good),
+        (other, None, Level::Degraded),
+        (other, Some("go"), Level::Degraded),
+        (other, Some("wait"), Level::Broken),
+        (waits, None, Level::Broken),
+        (waits, Some("wait"), Level::Broken),
+        (waits, Some("go"), Level::Degraded),
+    ] {
+        let (line, is) = check(reason, writes);
+        assert_eq!(is, level, "{reason:?} {writes:?}: {line}");
+        assert_eq!(line.contains("CRITICAL mysql-clone: lxc2: writes wait: "), level == Level::Broken, "{line}");
+        assert!(line.matches("writes wait: ").count() <= 1 && line.contains(reason), "{line}");
+    }
+    let (line, _) = check(waits, Some("go"));
+    assert!(line.contains("its writes go on, and it has something else to say"), "{line}");
+}
+
 #[test]
 fn what_the_attribute_manager_did_not_say_is_not_taken_for_good() {
     let picture = recorded("in-order").unheard_of("it does not answer".into());
