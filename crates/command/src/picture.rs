@@ -155,6 +155,8 @@ pub struct Member {
     pub unmanaged: bool,
     /// Pacemaker can do nothing with it before somebody mends something.
     pub blocked: bool,
+    /// What Pacemaker does with it at the moment, as `Demoting`.
+    pub pending: Option<String>,
     /// Pacemaker has lost its recurring monitor, and starts it no more by itself.
     pub unmonitored: bool,
 }
@@ -434,6 +436,7 @@ fn member(database: &Database, node: &str, instances: &[&Instance], sources: Sou
         watched: sources.watched.get(&database.name).filter(|(here, _)| here == node).map(|(_, runs)| *runs),
         unmanaged: instance.is_some_and(|i| !i.managed),
         blocked: instance.is_some_and(|i| i.blocked),
+        pending: instance.and_then(|i| i.pending.clone()),
         unmonitored: sources.cib.histories.get(&(node.to_owned(), database.name.clone())).is_some_and(|history| has_lost_monitor(history)),
     }
 }
