@@ -98,8 +98,8 @@ impl Operator for MySqlOperator {
         Ok(Record::round(record.map(Record::parse).transpose()?.as_ref()))
     }
 
-    fn stops_writes(&self, state: &str) -> bool {
-        state.contains(WRITES_WAIT)
+    fn no_writes(&self) -> &'static str {
+        WRITES_WAIT
     }
 
     fn foreseen(&self, record: &str, in_sync: bool) -> Option<String> {

@@ -216,6 +216,8 @@ pub(crate) struct Told {
     pub(crate) server_id: Option<(String, Duration)>,
     /// The reader attribute.
     pub(crate) readable: Option<(bool, Duration)>,
+    /// Whether its writes go on, as a primary.
+    pub(crate) writes: Option<(bool, Duration)>,
 }
 
 /// What is asked of it whatever the situation.

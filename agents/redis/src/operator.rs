@@ -93,8 +93,8 @@ impl Operator for RedisOperator {
         Ok(Record::round(record.map(Record::parse).transpose()?.as_ref()))
     }
 
-    fn stops_writes(&self, state: &str) -> bool {
-        state.contains(WRITES_REFUSED)
+    fn no_writes(&self) -> &'static str {
+        WRITES_REFUSED
     }
 
     fn foreseen(&self, record: &str, in_sync: bool) -> Option<String> {

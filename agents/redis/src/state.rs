@@ -34,6 +34,8 @@ pub(crate) struct State {
     pub(crate) record: Option<Record>,
     /// The position that was published last, and when, since boot.
     pub(crate) published: Option<(String, Duration)>,
+    /// Whether its writes go on, as a primary published it last, and when, since boot.
+    pub(crate) writes: Option<(bool, Duration)>,
     /// The nodes that the cluster's lists have named.
     pub(crate) nodes: BTreeSet<String>,
 }

@@ -8,7 +8,7 @@ use pacemaker::{Cluster, Membership};
 
 use crate::cib::Cib;
 use crate::crm_mon::Monitor;
-use crate::picture::{Attributes, MEMBERSHIP, POSITION, Picture};
+use crate::picture::{Attributes, MEMBERSHIP, POSITION, Picture, WRITES};
 
 /// What all questions together may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(2);
@@ -90,7 +90,7 @@ fn attributes(cib: &Cib, until: Instant) -> (Attributes, Option<String>) {
     let (mut all, mut unheard) = (Attributes::new(), None);
     for name in names(cib) {
         let cluster = Cluster::new(membership(name), |_| {}).answering_by(until);
-        for attribute in [POSITION, MEMBERSHIP] {
+        for attribute in [POSITION, MEMBERSHIP, WRITES] {
             match cluster.private_values(attribute) {
                 Ok(values) => drop(all.insert((name.clone(), attribute), values)),
                 Err(why) => unheard = Some(why.to_string()),

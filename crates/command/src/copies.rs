@@ -85,8 +85,8 @@ fn plan_of(database: &Database, member: &Member, primary: &Member) -> Plan {
 pub(crate) enum Step {
     /// It is a good replica again.
     Done,
-    /// It stays as it is, for this reason.
-    Refused(String),
+    /// It stays as it is, for this reason. `unfinished`: with data that are neither the old nor the new ones.
+    Refused { why: String, unfinished: bool },
     /// So far it is.
     Says(String),
 }
@@ -101,7 +101,7 @@ pub(crate) fn step(database: &Database, node: &str, said: Option<&Said>) -> Step
     let said = said.cloned().unwrap_or_default();
     match (said.told, said.refused) {
         (Some(how_far), _) => Step::Says(how_far),
-        (None, Some(why)) => Step::Refused(why),
+        (None, Some(why)) => Step::Refused { why, unfinished: said.unfinished },
         (None, None) => Step::Says(database.member(node).map_or_else(|why| why, progress)),
     }
 }
@@ -263,7 +263,10 @@ mod tests {
         assert_eq!(of(&said(false, None, None)), Step::Done);
         assert_eq!(of(&said(true, Some("43 %"), None)), Step::Says("43 %".into()));
         assert_eq!(of(&said(false, Some("taking back 14 transactions"), None)), Step::Says("taking back 14 transactions".into()));
-        assert_eq!(of(&said(true, None, Some("a statement"))), Step::Refused("a statement".into()));
+        let refused = |unfinished| Step::Refused { why: "a statement".into(), unfinished };
+        assert_eq!(of(&said(true, None, Some("a statement"))), refused(true));
+        let nowhere = |said: &Said| step(database, "lxc9", Some(said));
+        assert_eq!(nowhere(&said(false, None, Some("a statement"))), refused(false), "nothing of it was changed");
         assert_eq!(of(&said(true, Some("begun anew"), Some("a statement"))), Step::Says("begun anew".into()));
         assert_eq!(step(database, "lxc1", None), Step::Says("it follows".into()), "who does not answer is not done");
     }

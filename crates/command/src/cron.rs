@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::arguments::{Cron, Format};
 use crate::jobs::{self, Coming, Past, Runs};
 use crate::notices::Level;
-use crate::picture::Picture;
+use crate::picture::{Condition, Other, Picture};
 use crate::switchover::Ending;
 use crate::{ask, complain, ended, print, print_json, remote};
 
@@ -22,15 +22,10 @@ const IMPORTING: Duration = Duration::from_secs(30);
 /// Does what is wanted.
 pub(crate) fn cron(command: Cron) -> ExitCode {
     match command {
-        Cron::History { name, last, format } => said(past(&name, last).map(|(runs, level)| (jobs::last(runs, last), level)), format),
+        Cron::History { name, last, format } => said(past(&name, last).map(|past| (jobs::last(past.runs, last), past.level)), format),
         Cron::Missed { name, since, format } => {
             let from = SystemTime::now().checked_sub(since).unwrap_or(SystemTime::UNIX_EPOCH);
-            let missed = past(&name, jobs::ALL).map(|(runs, level)| {
-                let missed = jobs::missed(runs, from);
-                let level = if missed.is_empty() { level } else { level.max(Level::Degraded) };
-                (missed, level)
-            });
-            said(missed, format)
+            said(past(&name, jobs::ALL).map(|past| past.missed(from)), format)
         }
         Cron::Next { name, count, format } => said(coming(&name, count), format),
         Cron::Import { to, from, user, write } => import(&to, &from, &user, write).into(),
@@ -55,17 +50,24 @@ fn said<T: jobs::Run>(found: Result<(Vec<T>, Level), String>, format: Format) ->
     }
 }
 
-/// The nodes, of which each answers for itself, where the resource is one of cron jobs.
-fn nodes(picture: &Picture, name: &str) -> Result<Vec<String>, String> {
+/// The resource, where it is one of cron jobs, and the nodes, of which each answers for itself.
+fn found<'a>(picture: &'a Picture, name: &str) -> Result<(&'a Other, Vec<String>), String> {
     let all = || picture.others.iter().filter(|other| other.agent == "cron-singleton");
-    if !all().any(|other| other.name == name) {
+    let Some(found) = all().find(|other| other.name == name) else {
         let names: Vec<&str> = all().map(|other| other.name.as_str()).collect();
         return Err(match names.is_empty() {
             true => format!("there are no cron jobs {name}: no resource of ocf:systole:cron-singleton is configured"),
             false => format!("there are no cron jobs {name}: there are {}", names.join(", ")),
         });
-    }
-    Ok(picture.nodes.iter().map(|node| node.name.clone()).collect())
+    };
+    Ok((found, picture.nodes.iter().map(|node| node.name.clone()).collect()))
+}
+
+/// That the jobs run nowhere, as far as the cluster knows. What comes due meanwhile stands in no history before they do again.
+fn run_nowhere(jobs: &Other) -> Option<String> {
+    // One of a node that is lost and not fenced is listed there.
+    let runs = !jobs.nodes.is_empty() && !matches!(jobs.condition, Condition::Unseen(_) | Condition::Stopped(_));
+    (!runs).then(|| format!("{} runs on no node: what came due since then is known when it starts again: systole status", jobs.name))
 }
 
 /// What the nodes answer, and how bad it is that some do not. A node on which the resource never was has nothing to say.
@@ -85,17 +87,43 @@ fn heard(answers: BTreeMap<String, Result<String, String>>) -> (BTreeMap<String,
     (all, level)
 }
 
-/// The runs that were, of all nodes, the oldest first.
-fn past(name: &str, last: usize) -> Result<(Vec<Past>, Level), String> {
-    let nodes = nodes(&ask::picture()?, name)?;
+/// The runs that were.
+struct History {
+    /// Of all nodes, the oldest first.
+    runs: Vec<Past>,
+    /// How bad it is that some nodes say nothing.
+    level: Level,
+    /// Whether the jobs run nowhere now.
+    nowhere: bool,
+}
+
+impl History {
+    /// The runs that did not begin since then, and how bad that is. Where the jobs run nowhere, nobody has looked for some time.
+    fn missed(self, since: SystemTime) -> (Vec<Past>, Level) {
+        let missed = jobs::missed(self.runs, since);
+        let of_runs = if missed.is_empty() { Level::Good } else { Level::Degraded };
+        let of_jobs = if self.nowhere { Level::Broken } else { Level::Good };
+        (missed, self.level.max(of_runs).max(of_jobs))
+    }
+}
+
+/// What the nodes have in their histories.
+fn past(name: &str, last: usize) -> Result<History, String> {
+    let picture = ask::picture()?;
+    let (jobs, nodes) = found(&picture, name)?;
+    let nowhere = run_nowhere(jobs);
+    if let Some(why) = &nowhere {
+        complain(why);
+    }
     let last = last.to_string();
     let (answers, level) = heard(remote::ask(&nodes, &[PROGRAM, "history", name, "--json", "--last", &last], ANSWER));
-    Ok((jobs::together(&answers)?, level))
+    Ok(History { runs: jobs::together(&answers)?, level, nowhere: nowhere.is_some() })
 }
 
 /// The runs to come, by the crontabs of the nodes, which have to be the same.
 fn coming(name: &str, count: usize) -> Result<(Vec<Coming>, Level), String> {
-    let nodes = nodes(&ask::picture()?, name)?;
+    let picture = ask::picture()?;
+    let (_, nodes) = found(&picture, name)?;
     let count = count.to_string();
     // One moment for all: of nodes that are asked one after the other, a run may be over for one and still come for another.
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
@@ -172,6 +200,49 @@ fn refused(why: &[String]) -> Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// All was green while the jobs ran nowhere: what is due then is in no history.
+    #[test]
+    fn jobs_that_run_nowhere_are_not_good() {
+        let jobs = |nodes: &[&str], condition| Other {
+            name: "site-cron".into(),
+            agent: "cron-singleton".into(),
+            what: String::new(),
+            nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
+            condition,
+        };
+        for (jobs, nowhere) in [
+            (jobs(&["lxc1"], Condition::Fine), false),
+            (jobs(&["lxc1"], Condition::Degraded("x".into())), false),
+            (jobs(&[], Condition::Stopped(String::new())), true),
+            (jobs(&[], Condition::Failed("start failed".into())), true),
+            (jobs(&["lxc1"], Condition::Unseen("the node is lost and not fenced".into())), true),
+        ] {
+            assert_eq!(run_nowhere(&jobs).is_some(), nowhere, "{jobs:?}");
+        }
+        let said = run_nowhere(&jobs(&[], Condition::Stopped(String::new()))).unwrap();
+        assert!(said.starts_with("site-cron runs on no node: what came due"), "{said}");
+        let run = |state: &str| Past {
+            due: "2026-11-30T02:00:00Z".into(),
+            node: "a".into(),
+            state: state.into(),
+            status: None,
+            seconds: None,
+            why: None,
+            job: "j".into(),
+            command: None,
+        };
+        for (runs, level, nowhere, expected) in [
+            (vec![], Level::Good, false, (0, Level::Good)),
+            (vec![run("ended")], Level::Degraded, false, (0, Level::Degraded)),
+            (vec![run("missed")], Level::Good, false, (1, Level::Degraded)),
+            (vec![run("ended")], Level::Good, true, (0, Level::Broken)),
+            (vec![run("skipped")], Level::Degraded, true, (1, Level::Broken)),
+        ] {
+            let (missed, level) = History { runs, level, nowhere }.missed(SystemTime::UNIX_EPOCH);
+            assert_eq!((missed.len(), level), expected);
+        }
+    }
 
     #[test]
     fn a_path_that_leads_to_another_place_on_each_node_is_refused() {

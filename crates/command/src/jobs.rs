@@ -113,8 +113,11 @@ fn read<T: DeserializeOwned>(node: &str, text: &str) -> Result<Vec<T>, String> {
 /// The runs of all nodes, the oldest first. What two nodes tell alike is told once.
 ///
 /// # Errors
-/// When an answer is none.
+/// When nobody has a history, or an answer is none.
 pub(crate) fn together(answers: &BTreeMap<String, String>) -> Result<Vec<Past>, String> {
+    if answers.is_empty() {
+        return Err("no node that answers has a history of the jobs: the resource has been on none of them".into());
+    }
     let mut all: Vec<Past> = Vec::new();
     for (node, text) in answers {
         all.extend(read(node, text)?);
@@ -185,6 +188,8 @@ mod tests {
             "due\tnode\tstate\ttook\tcommand\n2026-11-30 02:00\tb\tended\t-\tj\n2026-11-30 00:30\ta\tmissed\t-\tj\n"
         );
         assert!(together(&answers(&[("a", "nonsense".into())])).unwrap_err().starts_with("a answers something else"));
+        assert_eq!(together(&answers(&[("a", String::new())])).unwrap(), [], "it has begun");
+        assert!(together(&BTreeMap::new()).unwrap_err().starts_with("no node that answers has a history"));
     }
 
     #[test]

@@ -205,19 +205,18 @@ fn of_member(picture: &Picture, database: &Database, member: &Member) -> Vec<Not
     let gone = picture.node(node).is_none_or(|machine| !machine.online || !machine.states.is_empty());
     match &member.condition {
         Condition::Fine => {}
-        Condition::Degraded(why) => {
-            let stops = member.role == PROMOTED && database.kind.operator().stops_writes(why);
-            all.push(notice(if stops { Level::Broken } else { Level::Degraded }, format!("{node}: {why}")));
+        Condition::Degraded(why) => all.push(degraded(database, member, why)),
+        Condition::Failed(why) => {
+            // Whoever is promoted and has failed serves nobody, and Pacemaker lists it as promoted for as long as it recovers nothing.
+            let level = if member.role == PROMOTED { Level::Broken } else { Level::Degraded };
+            all.push(notice(level, format!("{node}: {}", failed(picture, database, member, why))));
         }
-        Condition::Failed(why) => all.push(notice(
-            Level::Degraded,
-            format!("{node}: {why}; when it is mended: crm_resource --cleanup --resource {} --node {node}", database.clone),
-        )),
         // A node that is away has said so itself.
         Condition::Unseen(_) => {}
         Condition::Stopped(_) if gone => {}
         Condition::Stopped(_) => all.push(notice(Level::Degraded, format!("{node}: the instance does not run"))),
     }
+    all.extend(unsaid_stop_of_writes(database, member));
     if let Some(Err(why)) = &member.now {
         all.push(notice(Level::Degraded, format!("{node}: where its server stands now is not known: it {why}")));
     }
@@ -232,7 +231,8 @@ fn of_member(picture: &Picture, database: &Database, member: &Member) -> Vec<Not
     if member.runs() && member.role != PROMOTED && member.score.as_deref() == Some("-INFINITY") {
         all.push(notice(Level::Degraded, format!("{node} is not to be promoted: its agent gives it the score -INFINITY")));
     }
-    if let Some(unmanaged) = unmanaged(picture, database, member) {
+    // Of one that failed it is said with the failure.
+    if let Some(unmanaged) = unmanaged(picture, database, member).filter(|_| !matches!(member.condition, Condition::Failed(_))) {
         all.push(notice(Level::Degraded, format!("{node}: {unmanaged}")));
     }
     if member.unmonitored && member.runs() && !gone && !member.unmanaged && !picture.maintenance {
@@ -251,16 +251,87 @@ fn of_member(picture: &Picture, database: &Database, member: &Member) -> Vec<Not
     all
 }
 
+/// What a monitor complains of. What a primary published of its writes goes before the monitor's words of that, which may be old.
+fn degraded(database: &Database, member: &Member, why: &str) -> Notice {
+    let node = &member.node;
+    let said = member.role == PROMOTED && database.kind.operator().stops_writes(why);
+    match member.writes {
+        Some(true) if said => notice(
+            Level::Degraded,
+            format!("{node}: its writes go on, and it has something else to say; Pacemaker has kept what its monitor said first: {why}"),
+        ),
+        _ if said => notice(Level::Broken, format!("{node}: {why}")),
+        _ => notice(Level::Degraded, format!("{node}: {why}")),
+    }
+}
+
+/// That a primary's writes are not answered, where its monitor's words say something else.
+fn unsaid_stop_of_writes(database: &Database, member: &Member) -> Option<Notice> {
+    let operator = database.kind.operator();
+    let said = matches!(&member.condition, Condition::Degraded(why) if operator.stops_writes(why));
+    (member.role == PROMOTED && member.writes == Some(false) && !said).then(|| {
+        let text = format!(
+            "{}: {}too few replicas acknowledge; bring one back: systole status {} shows which",
+            member.node,
+            operator.no_writes(),
+            database.name
+        );
+        notice(Level::Broken, text)
+    })
+}
+
+/// What failed, and what is to be done first: a cleanup recovers nothing that Pacemaker leaves alone.
+pub(crate) fn failed(picture: &Picture, database: &Database, member: &Member, why: &str) -> String {
+    match left_alone(picture, database, member) {
+        Some(LeftAlone { because, mend }) => format!("{why}; {because}, and nothing is recovered; {mend}"),
+        None => format!("{why}; when it is mended: {}", cleanup(database, member)),
+    }
+}
+
+fn cleanup(database: &Database, member: &Member) -> String {
+    format!("crm_resource --cleanup --resource {} --node {}", database.clone, member.node)
+}
+
+/// Why Pacemaker leaves an instance alone, and what mends that, with the words before the command.
+struct LeftAlone {
+    because: String,
+    mend: String,
+}
+
+fn left_alone(picture: &Picture, database: &Database, member: &Member) -> Option<LeftAlone> {
+    let node = &member.node;
+    let of_node = picture.node(node).is_some_and(|machine| machine.states.contains(&"maintenance"));
+    let (because, mend) = match (member.unmanaged || member.blocked, database.pause.is_some(), member.blocked) {
+        (false, _, _) => return None,
+        _ if picture.maintenance => {
+            ("maintenance-mode is on".to_owned(), "end that first: crm_attribute --name maintenance-mode --update false".to_owned())
+        }
+        _ if of_node => {
+            ("the node is in maintenance".to_owned(), format!("end that first: crm_attribute --node {node} --name maintenance --delete"))
+        }
+        (_, true, _) => ("it is paused".to_owned(), format!("end that first: systole resume {}", database.name)),
+        // Pacemaker takes what it has blocked out of its own management as well.
+        (_, _, true) => (
+            "Pacemaker has blocked the instance, as after a stop that failed without fencing".to_owned(),
+            format!("when it is mended: {}", cleanup(database, member)),
+        ),
+        _ => {
+            let parameter = if database.maintenance { "maintenance" } else { "is-managed" };
+            let mend = format!("undo that with: crm_resource --resource {} --meta --delete-parameter {parameter}", database.clone);
+            ("Pacemaker does not manage the instance".to_owned(), mend)
+        }
+    };
+    Some(LeftAlone { because, mend })
+}
+
 /// That Pacemaker leaves an instance alone, and what undoes that. `None` where it does not, and where something else says it of all that
 /// is there: of the cluster, of the node, or of the database by its pause.
 pub(crate) fn unmanaged(picture: &Picture, database: &Database, member: &Member) -> Option<String> {
     let of_node = picture.node(&member.node).is_some_and(|machine| machine.states.contains(&"maintenance"));
-    if !member.unmanaged || picture.maintenance || of_node || database.pause.is_some() {
+    if picture.maintenance || of_node || database.pause.is_some() {
         return None;
     }
-    let parameter = if database.maintenance { "maintenance" } else { "is-managed" };
-    let mend = format!("crm_resource --resource {} --meta --delete-parameter {parameter}", database.clone);
-    Some(format!("Pacemaker does not manage the instance; undo that with: {mend}"))
+    left_alone(picture, database, member).map(|LeftAlone { because, mend }| format!("{because}; {mend}"))
 }
 
 /// A fail count as Pacemaker writes it.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use promotable::operator::{Behind, Operator, Published, Recorded, Standing};
+use promotable::operator::{Behind, Operator, Published, Recorded, Standing, parse_writes};
 
 use crate::cib::{Cib, Leftover, Operation, Pause, Primitive, is_true};
 use crate::crm_mon::{Instance, Machine, Monitor};
@@ -14,6 +14,8 @@ pub type Attributes = BTreeMap<(String, &'static str), BTreeMap<String, String>>
 pub const POSITION: &str = "position";
 /// What a replica tells of its acknowledgements.
 pub const MEMBERSHIP: &str = "membership";
+/// Whether a primary's writes go on.
+pub use promotable::operator::WRITES;
 /// A promoted instance, as Pacemaker calls it.
 pub const PROMOTED: &str = "Promoted";
 /// What an instance is on a node that is lost and not fenced yet: Pacemaker goes on to list it in its last role.
@@ -139,6 +141,8 @@ pub struct Member {
     pub now: Option<Result<Now, String>>,
     /// Whether it is in the in-sync set, and has not said that it acknowledges no more. `None` when what the replicas say is not known.
     pub acknowledges: Option<bool>,
+    /// Whether its writes go on, as it published that as the primary. `None` where nothing is known of that.
+    pub writes: Option<bool>,
     /// Whether it is told to be good for reads. `None` where nobody says it.
     pub readable: Option<bool>,
     /// The promotion score.
@@ -149,6 +153,10 @@ pub struct Member {
     pub watched: Option<bool>,
     /// Pacemaker leaves it alone.
     pub unmanaged: bool,
+    /// Pacemaker can do nothing with it before somebody mends something.
+    pub blocked: bool,
+    /// What Pacemaker does with it at the moment, as `Demoting`.
+    pub pending: Option<String>,
     /// Pacemaker has lost its recurring monitor, and starts it no more by itself.
     pub unmonitored: bool,
 }
@@ -329,7 +337,7 @@ impl Picture {
     #[must_use]
     pub fn unheard_of(mut self, why: String) -> Self {
         let members = self.databases.iter_mut().flat_map(|database| &mut database.members);
-        members.for_each(|member| member.acknowledges = None);
+        members.for_each(|member| (member.acknowledges, member.writes) = (None, None));
         Self { unheard: Some(why), ..self }
     }
 
@@ -421,11 +429,14 @@ fn member(database: &Database, node: &str, instances: &[&Instance], sources: Sou
         now: None,
         position_text,
         acknowledges: Some(in_sync && instance.is_some() && !fenced_soon && said != Some(false)),
+        writes: value(WRITES).and_then(|text| parse_writes(text)),
         readable: readable.map(|value| value == "1"),
         score: sources.cib.attribute(node, &format!("master-{}", database.name)).map(str::to_owned),
         failures: failures(sources.cib, &database.name, node),
         watched: sources.watched.get(&database.name).filter(|(here, _)| here == node).map(|(_, runs)| *runs),
         unmanaged: instance.is_some_and(|i| !i.managed),
+        blocked: instance.is_some_and(|i| i.blocked),
+        pending: instance.and_then(|i| i.pending.clone()),
         unmonitored: sources.cib.histories.get(&(node.to_owned(), database.name.clone())).is_some_and(|history| has_lost_monitor(history)),
     }
 }

@@ -46,12 +46,12 @@ pub(crate) fn follow(plan: &Plan, wait: Duration, refusals: bool) -> Ending {
                 print(&format!("{}: {} is a replica in order again; it took {} s\n", plan.clone, plan.node, begin.elapsed().as_secs()));
                 return Ending::Done;
             }
-            Ok(Step::Refused(why)) if refusals => {
-                let again = format!("systole reclone {} {}", plan.resource, plan.node);
-                complain(&format!("refused, and nothing is changed: {}: {why}; make it anew: {again}", plan.node));
-                return Ending::Refused;
+            Ok(Step::Refused { why, unfinished }) if refusals => {
+                let (ending, said) = refusal(plan, &why, unfinished);
+                complain(&said);
+                return ending;
             }
-            Ok(Step::Refused(how_far) | Step::Says(how_far)) if teller.is_news(&how_far, Instant::now()) => {
+            Ok(Step::Refused { why: how_far, .. } | Step::Says(how_far)) if teller.is_news(&how_far, Instant::now()) => {
                 complain(&format!("{}: {how_far}", plan.node));
             }
             _ => {}
@@ -62,6 +62,16 @@ pub(crate) fn follow(plan: &Plan, wait: Duration, refusals: bool) -> Ending {
         }
         std::thread::sleep(STEP);
     }
+}
+
+/// What is said of a server that gives up. `unfinished`: it had begun, and its data are not what they were.
+fn refusal(plan: &Plan, why: &str, unfinished: bool) -> (Ending, String) {
+    let (ending, what) = match unfinished {
+        true => (Ending::HalfWay, "not ended, and its data are neither the old nor the new ones"),
+        false => (Ending::Refused, "refused, and nothing is changed"),
+    };
+    let again = format!("systole reclone {} {}", plan.resource, plan.node);
+    (ending, format!("{what}: {}: {why}; make it anew: {again}", plan.node))
 }
 
 /// What was said last, and when.
@@ -96,6 +106,19 @@ mod tests {
         assert!(at(10, "52 %, 2600 of 5000 MB"));
         assert!(!at(30, "52 %, 2600 of 5000 MB"), "nothing has moved");
         assert!(at(31, "the copy failed"));
+    }
+
+    /// "Nothing is changed" was said of a server whose transactions were taken back, as far as that went.
+    #[test]
+    fn who_gave_up_after_it_had_begun_is_half_way() {
+        let plan = Plan { resource: "mysql".into(), clone: "mysql-clone".into(), node: "b".into(), primary: "a".into(), under_way: false };
+        let (ending, said) = refusal(&plan, "the log cannot be read", true);
+        assert_eq!(ending, Ending::HalfWay);
+        let expected = "not ended, and its data are neither the old nor the new ones: b: the log cannot be read; make it anew: systole \
+                        reclone mysql b";
+        assert_eq!(said, expected);
+        let (ending, said) = refusal(&plan, "a statement", false);
+        assert!(ending == Ending::Refused && said.starts_with("refused, and nothing is changed: b: a statement"), "{said}");
     }
 
     #[test]

@@ -127,13 +127,60 @@ fn carry_out(name: &str, plan: &Plan, order: &[String], wait: Duration, interrup
     if let Err(why) = ask::tool_within("crm_resource", &arguments, CHANGE_LIMIT) {
         // It may have been told all the same.
         let cleared = clear([plan.clone.as_str()]);
-        return (if cleared { Ending::Refused } else { Ending::HalfWay }, format!("refused: {why}"));
+        let (ending, said) = match in_the_end(Progress::NotBegun, once_more(name, plan)) {
+            Found::Known(Progress::NotBegun) => (Ending::Refused, format!("refused: {why}")),
+            found => {
+                let (ending, said) = tell(name, plan, &found, begin.elapsed(), interruption.is_there());
+                (ending, format!("{why}; {said}"))
+            }
+        };
+        return (if cleared { ending } else { Ending::HalfWay }, said);
     }
     let waited = wait_for(name, plan, begin + wait, interruption);
     let took = begin.elapsed();
     let cleared = clear([plan.clone.as_str()]);
-    let (ending, said) = tell(name, plan, &waited, took, interruption.is_there());
+    let found = match waited {
+        Progress::Arrived(_) => Found::Known(waited),
+        before => in_the_end(before, once_more(name, plan)),
+    };
+    let (ending, said) = tell(name, plan, &found, took, interruption.is_there());
     (if cleared { ending } else { Ending::HalfWay }, said)
+}
+
+/// How far a move is when its constraint is cleared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Found {
+    Known(Progress),
+    /// The old primary is still it, and Pacemaker has begun: it ends what it does before it looks at the constraints again.
+    Begins,
+    /// The old primary was still it, and the cluster does not say what has come of that.
+    Unseen,
+}
+
+/// What is seen once the constraint is cleared: how far the move is, and whether Pacemaker is at it. `None` where the cluster does not say.
+fn once_more(name: &str, plan: &Plan) -> Option<(Progress, bool)> {
+    // What it has begun by then shows by then.
+    std::thread::sleep(STEP);
+    look(name, |_, database| (far(plan, database), is_begun(plan, database))).ok()
+}
+
+/// Whether Pacemaker does at the moment what the move asks for.
+fn is_begun(plan: &Plan, database: &Database) -> bool {
+    let does = |node: &str, what: &[&str]| {
+        let pending = database.members.iter().find(|member| member.node == node).and_then(|member| member.pending.as_deref());
+        pending.is_some_and(|pending| what.contains(&pending))
+    };
+    does(&plan.from, &["Demoting", "Stopping"]) || does(&plan.to, &["Promoting"])
+}
+
+/// `before`: how far it was before the constraint was cleared; `after`: what was seen then.
+fn in_the_end(before: Progress, after: Option<(Progress, bool)>) -> Found {
+    match (before, after) {
+        (_, Some((Progress::NotBegun, true))) => Found::Begins,
+        (_, Some((now, _))) => Found::Known(now),
+        (Progress::NotBegun, None) => Found::Unseen,
+        (before, None) => Found::Known(before),
+    }
 }
 
 /// Waits for the end of the move. Returns how far it is.
@@ -157,29 +204,38 @@ fn far(plan: &Plan, database: &Database) -> Progress {
 }
 
 /// What came of it.
-fn tell(name: &str, plan: &Plan, progress: &Progress, took: Duration, interrupted: bool) -> (Ending, String) {
+fn tell(name: &str, plan: &Plan, found: &Found, took: Duration, interrupted: bool) -> (Ending, String) {
     let seconds = took.as_secs_f64();
-    match progress {
-        Progress::Arrived(node) if *node == plan.to => {
+    let what = if interrupted { "interrupted" } else { "not over yet" };
+    let goes_on = if interrupted { Ending::HalfWay } else { Ending::TimedOut };
+    match found {
+        Found::Known(Progress::Arrived(node)) if *node == plan.to => {
             (Ending::Done, format!("{}: {} is the primary, and was {} before; it took {seconds:.2} s", plan.clone, node, plan.from))
         }
-        Progress::Arrived(node) => (
+        Found::Known(Progress::Arrived(node)) => (
             Ending::HalfWay,
             format!("{}: {node} was promoted and not {}: the log of {} says why (systole why {name})", plan.clone, plan.to, plan.to),
         ),
-        Progress::NotBegun if interrupted => (Ending::Refused, format!("interrupted: {} is still the primary", plan.from)),
-        Progress::NotBegun => (
+        Found::Known(Progress::NotBegun) if interrupted => (Ending::Refused, format!("interrupted: {} is still the primary", plan.from)),
+        Found::Known(Progress::NotBegun) => (
             Ending::TimedOut,
             format!("after {seconds:.0} s {} is still the primary, and the move is taken back: systole why {name}", plan.from),
         ),
-        Progress::Between => {
-            let what = if interrupted { "interrupted" } else { "not over yet" };
-            let said = format!(
-                "{what} after {seconds:.0} s: {} is demoted, and Pacemaker goes on to promote the best: systole why {name}",
+        Found::Known(Progress::Between) => (
+            goes_on,
+            format!("{what} after {seconds:.0} s: {} is demoted, and Pacemaker goes on to promote the best: systole why {name}", plan.from),
+        ),
+        Found::Begins => (
+            goes_on,
+            format!(
+                "{what} after {seconds:.0} s: {} is being demoted, and Pacemaker goes on to promote the best: systole status {name}",
                 plan.from
-            );
-            (if interrupted { Ending::HalfWay } else { Ending::TimedOut }, said)
-        }
+            ),
+        ),
+        Found::Unseen => (
+            Ending::HalfWay,
+            format!("{what} after {seconds:.0} s, and whether {} is still the primary cannot be seen: systole status {name}", plan.from),
+        ),
     }
 }
 
@@ -228,4 +284,67 @@ pub(crate) fn look<T>(name: &str, see: impl FnOnce(&Picture, &Database) -> T) ->
     let picture = ask::picture()?;
     let database = picture.database(name).ok_or_else(|| status::unknown(&picture, name))?;
     Ok(see(&picture, database))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::cib::Cib;
+    use crate::crm_mon::Monitor;
+    use crate::picture::Attributes;
+
+    fn plan_of(from: &str, to: &str) -> Plan {
+        Plan { clone: "mysql-clone".into(), from: from.into(), to: to.into(), epoch: 7, notes: Vec::new() }
+    }
+
+    /// "Still the primary" was said of one that was being demoted, and scripts went on.
+    #[test]
+    fn what_is_said_of_a_move_is_what_is_seen_after_its_constraint_is_cleared() {
+        let arrived = |node: &str| Progress::Arrived(node.into());
+        let (not_begun, between) = (|| Progress::NotBegun, || Progress::Between);
+        let known = Found::Known;
+        for (before, after, found, interrupted, timed_out) in [
+            (not_begun(), Some((not_begun(), false)), known(not_begun()), Ending::Refused, Ending::TimedOut),
+            (not_begun(), Some((not_begun(), true)), Found::Begins, Ending::HalfWay, Ending::TimedOut),
+            (not_begun(), Some((between(), false)), known(between()), Ending::HalfWay, Ending::TimedOut),
+            (not_begun(), Some((between(), true)), known(between()), Ending::HalfWay, Ending::TimedOut),
+            (not_begun(), Some((arrived("b"), false)), known(arrived("b")), Ending::Done, Ending::Done),
+            (not_begun(), Some((arrived("c"), false)), known(arrived("c")), Ending::HalfWay, Ending::HalfWay),
+            (not_begun(), None, Found::Unseen, Ending::HalfWay, Ending::HalfWay),
+            (between(), Some((between(), true)), known(between()), Ending::HalfWay, Ending::TimedOut),
+            (between(), Some((arrived("b"), false)), known(arrived("b")), Ending::Done, Ending::Done),
+            (between(), Some((not_begun(), false)), known(not_begun()), Ending::Refused, Ending::TimedOut),
+            (between(), None, known(between()), Ending::HalfWay, Ending::TimedOut),
+        ] {
+            let said = format!("{before:?} {after:?}");
+            assert_eq!(in_the_end(before, after), found, "{said}");
+            let endings = [true, false].map(|is| tell("mysql", &plan_of("a", "b"), &found, Duration::from_secs(3), is).0);
+            assert_eq!(endings, [interrupted, timed_out], "{said}");
+        }
+        let (_, said) = tell("mysql", &plan_of("a", "b"), &Found::Begins, Duration::ZERO, true);
+        assert!(said.starts_with("interrupted after 0 s: a is being demoted") && !said.contains("still the primary"), "{said}");
+    }
+
+    #[test]
+    fn pacemaker_has_begun_where_it_demotes_the_old_primary_or_promotes_the_new_one() {
+        let begun = |role: &str, pending: &str, plan: &Plan| {
+            let role = format!("<resource id=\"mysql\" resource_agent=\"ocf:systole:mysql\" role=\"{role}\"");
+            let monitor = include_str!("../tests/recorded/in-order/crm_mon.xml").replace(&role, &format!("{role} pending=\"{pending}\""));
+            let cib = Cib::parse(include_str!("../tests/recorded/in-order/cib.xml")).unwrap();
+            let picture = Picture::new(&cib, &Monitor::parse(&monitor).unwrap(), &Attributes::new(), &BTreeMap::new());
+            is_begun(plan, picture.database("mysql").unwrap())
+        };
+        let plan = plan_of("lxc2", "lxc1");
+        for (role, pending, expected) in [
+            ("Promoted", "Demoting", true),
+            ("Promoted", "Stopping", true),
+            ("Promoted", "Monitoring", false),
+            ("Unpromoted", "Promoting", true),
+            ("Unpromoted", "Starting", false),
+        ] {
+            assert_eq!(begun(role, pending, &plan), expected, "{role} {pending}");
+        }
+    }
 }

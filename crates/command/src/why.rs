@@ -243,6 +243,9 @@ fn nobody_is_promoted(picture: &Picture, database: &Database, lost: Option<&str>
 
 fn somebody_is_promoted(picture: &Picture, database: &Database, primary: &str) -> Why {
     let because = |member: &Member| match barred(picture, database, member) {
+        _ if member.node == primary && matches!(member.condition, Condition::Failed(_)) => {
+            "it was promoted and has failed, and Pacemaker lists it as promoted until it recovers it".to_owned()
+        }
         _ if member.node == primary => match database.recorded() {
             Some(record) if record.node == primary => format!("it is promoted, and recorded (epoch {})", record.epoch),
             Some(record) => format!("it is promoted, and the record names {}: the monitor of {primary} says what to do", record.node),

@@ -290,11 +290,19 @@ fn a_primary_without_a_monitor_of_its_own_is_found() {
 fn before_there_is_a_cluster_the_machines_are_examined() {
     let mut examined = Examined { cluster: None, ..examined() };
     let found = findings::of(&examined);
+    // Their servers were to be disabled and stopped, and they are those of a cluster that runs.
+    assert!(found.len() == 3 && found.iter().all(|finding| finding.text.contains("of which nothing was looked at")), "{found:#?}");
+    let each = |examined: &mut Examined, change: &dyn Fn(&mut Facts)| {
+        examined.heard.values_mut().for_each(|heard| change(heard.facts.as_mut().unwrap()));
+    };
+    each(&mut examined, &|facts| (facts.clustered, facts.token) = (false, None));
+    let found = findings::of(&examined);
+    let silent = |finding: &Finding| finding.text.contains("belongs to a cluster, and Pacemaker does not answer");
+    assert!(found.len() == 3 && found.iter().all(silent), "{found:#?}");
+    each(&mut examined, &|facts| facts.member = false);
+    let found = findings::of(&examined);
     assert!(found.len() == 3 && found.iter().all(|finding| finding.text.contains("listens on port 3306 already")), "{found:#?}");
-    for heard in examined.heard.values_mut() {
-        let facts = heard.facts.as_mut().unwrap();
-        (facts.clustered, facts.member, facts.token, facts.listening) = (false, false, None, vec![]);
-    }
+    each(&mut examined, &|facts| facts.listening.clear());
     assert!(findings::of(&examined).is_empty());
     let mut left = examined.clone();
     left.heard.get_mut("lxc1").unwrap().facts.as_mut().unwrap().member = true;

@@ -212,6 +212,85 @@ fn an_instance_that_is_not_managed_is_not_promoted_and_the_mend_is_that_of_its_c
     assert!(said.level == Level::Broken && said.nodes.iter().all(|node| node.because.contains("does not manage the instance")), "{said:?}");
 }
 
+/// What is changed in the CIB.
+type Change = fn(String) -> String;
+
+/// In a pause it stayed dead for as long as that took, and monitoring showed a warning.
+#[test]
+fn a_primary_that_failed_and_is_not_recovered_is_broken() {
+    let dead = |flags: &'static str, cib_change: Change| {
+        changed("in-order", move |file, text| {
+            let lines = text.lines().map(|line| match file {
+                "crm_mon.xml" if line.contains("id=\"mysql\"") && line.contains("role=\"Promoted\"") => {
+                    let line = line.replace("failed=\"false\"", "failed=\"true\"");
+                    let of = |flag: &str| flags.contains(flag);
+                    let line = if of("unmanaged") { line.replace("managed=\"true\"", "managed=\"false\"") } else { line };
+                    if of("blocked") { line.replace("blocked=\"false\"", "blocked=\"true\"") } else { line }
+                }
+                "cib.xml" if line.contains("mysql_monitor_10000") && line.contains("on_node=\"lxc2\"") => {
+                    line.replace("rc-code=\"8\"", "rc-code=\"9\"")
+                }
+                _ => line.to_owned(),
+            });
+            let text: String = lines.map(|line| line + "\n").collect();
+            if file == "cib.xml" { cib_change(text) } else { text }
+        })
+    };
+    let as_it_was: Change = |text| text;
+    let paused: Change = |text| {
+        let pause = systole_command::cib::Pause { until: "2036-11-30T02:00:00Z".into(), reason: "r".into() }.xml("mysql");
+        let set = pause.split_once("<meta_attributes").unwrap().1.trim_end_matches("</primitive>");
+        let begin = text.find("<primitive id=\"mysql\"").unwrap();
+        let at = begin + text[begin..].find('>').unwrap() + 1;
+        format!("{}<meta_attributes{set}{}", &text[..at], &text[at..])
+    };
+    let cases: [(&str, Change, &str); 4] = [
+        ("", as_it_was, "; when it is mended: crm_resource --cleanup --resource mysql-clone --node lxc2"),
+        ("unmanaged", paused, "; it is paused, and nothing is recovered; end that first: systole resume mysql"),
+        (
+            "unmanaged",
+            as_it_was,
+            "nothing is recovered; undo that with: crm_resource --resource mysql-clone --meta --delete-parameter is-managed",
+        ),
+        (
+            "unmanaged blocked",
+            as_it_was,
+            "Pacemaker has blocked the instance, as after a stop that failed without fencing, and nothing is recovered; when it is mended: \
+             crm_resource --cleanup --resource mysql-clone --node lxc2",
+        ),
+    ];
+    for (flags, cib, mend) in cases {
+        let picture = dead(flags, cib);
+        let database = picture.database("mysql").unwrap();
+        let (line, level) = check::line(&picture, database);
+        let begins = "CRITICAL mysql-clone: lxc2: monitor failed: exit code 9; ";
+        assert!(level == Level::Broken && line.starts_with(begins) && line.contains(mend), "{flags}: {line}");
+        assert_eq!(line.matches("crm_resource --cleanup").count(), mend.matches("crm_resource --cleanup").count(), "{flags}: {line}");
+        assert!(!line.contains("undo that with: crm_resource") || mend.contains("undo that with"), "{flags}: {line}");
+        let said = why(&picture, database, None).unwrap();
+        assert!(said.level == Level::Broken && said.outcome[0].contains(mend), "{flags}: {said:?}");
+        let primary = said.nodes.iter().find(|node| node.node == "lxc2").unwrap();
+        assert!(primary.because.contains("has failed"), "{primary:?}");
+        let metrics = systole_command::metrics::text::of(Some(&picture));
+        assert!(metrics.contains("systole_level{resource=\"mysql\",level=\"broken\"} 1"), "{metrics}");
+    }
+}
+
+#[test]
+fn what_pacemaker_has_blocked_is_said_of_a_replica_too() {
+    let picture = changed("in-order", |file, text| match file {
+        "crm_mon.xml" => text.replace(
+            "role=\"Unpromoted\" active=\"true\" orphaned=\"false\" blocked=\"false\"",
+            "role=\"Unpromoted\" active=\"true\" orphaned=\"false\" blocked=\"true\"",
+        ),
+        _ => text,
+    });
+    let (line, level) = check::line(&picture, picture.database("mysql").unwrap());
+    assert!(level == Level::Degraded && line.contains("lxc1: Pacemaker has blocked the instance"), "{line}");
+    let said = why(&picture, picture.database("mysql").unwrap(), Some("lxc2")).unwrap();
+    assert!(said.level == Level::Broken && said.nodes.iter().all(|node| node.because.contains("has blocked")), "{said:?}");
+}
+
 #[test]
 fn a_controller_that_is_just_elected_is_no_lost_quorum() {
     let without = |file: &str, text: String| match file {
@@ -268,6 +347,48 @@ fn a_primary_that_says_that_writes_wait_is_broken_whatever_is_recorded() {
     let picture = Picture::new(&cib, &monitor, &attributes(&read("attributes")), &BTreeMap::new());
     let (line, level) = check::line(&picture, picture.database("mysql").unwrap());
     assert!(level == Level::Broken && line.starts_with("CRITICAL mysql-clone: lxc2: writes wait: no replica"), "{line}");
+}
+
+/// Pacemaker keeps what a degraded monitor said first, and there is room for one complaint: all writes waited, and what was said was the log.
+#[test]
+fn what_a_primary_published_of_its_writes_goes_before_what_its_monitor_said() {
+    let check = |reason: &'static str, writes: Option<&'static str>| {
+        let picture = changed("in-order", move |file, text| match (file, writes) {
+            ("attributes", Some(writes)) => {
+                // What a server published as a primary that is none any more means nothing.
+                let of = |node: &str, value: &str| format!("name=\"systole-mysql-writes\" host=\"{node}\" value=\"{value}\"\n");
+                text + &of("lxc2", writes) + &of("lxc1", "wait")
+            }
+            ("cib.xml", _) if !reason.is_empty() => {
+                let monitor = |line: &str| line.contains("mysql_monitor_10000") && line.contains("on_node=\"lxc2\"");
+                let said = format!("exit-reason=\"{reason}\"");
+                let change = |line: &str| line.replace("exit-reason=\"\"", &said).replace("rc-code=\"8\"", "rc-code=\"191\"");
+                text.lines().map(|line| if monitor(line) { change(line) } else { line.to_owned() } + "\n").collect()
+            }
+            _ => text,
+        });
+        check::line(&picture, picture.database("mysql").unwrap())
+    };
+    let (other, waits) = ("write `sync_binlog=1`", "writes wait: no replica acknowledges");
+    for (reason, writes, level) in [
+        ("", None, Level::Good),
+        ("", Some("go"), Level::Good),
+        ("", Some("wait"), Level::Broken),
+        ("", Some("nonsense"), Level::Good),
+        (other, None, Level::Degraded),
+        (other, Some("go"), Level::Degraded),
+        (other, Some("wait"), Level::Broken),
+        (waits, None, Level::Broken),
+        (waits, Some("wait"), Level::Broken),
+        (waits, Some("go"), Level::Degraded),
+    ] {
+        let (line, is) = check(reason, writes);
+        assert_eq!(is, level, "{reason:?} {writes:?}: {line}");
+        assert_eq!(line.contains("CRITICAL mysql-clone: lxc2: writes wait: "), level == Level::Broken, "{line}");
+        assert!(line.matches("writes wait: ").count() <= 1 && line.contains(reason), "{line}");
+    }
+    let (line, _) = check(waits, Some("go"));
+    assert!(line.contains("its writes go on, and it has something else to say"), "{line}");
 }
 
 #[test]

@@ -16,6 +16,8 @@ pub const HEARING_IN_NOTIFICATION: Duration = Duration::from_millis(100);
 pub const LAST_OF_STREAM: Duration = Duration::from_millis(150);
 /// How long a candidate that was not promoted stays behind. Then it tries again: somebody may have come.
 pub const STANDS_BACK: Duration = Duration::from_secs(10);
+/// How long what a primary published of its writes is taken to be still there.
+pub const WRITES_STAND: Duration = Duration::from_secs(120);
 /// How long a published position is taken to be still there.
 pub const POSITION_STANDS: Duration = Duration::from_secs(10);
 /// How long HAProxy may take to pass nobody on to the old primary any more, and its sessions there to end, in the notification before a

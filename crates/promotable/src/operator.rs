@@ -39,6 +39,22 @@ pub struct Recorded {
     pub round: String,
 }
 
+/// The private attribute by which a primary says whether its writes go on. Its monitor's words do not say it: Pacemaker keeps the first for
+/// as long as the exit code is the same, and of several complaints there is room for one.
+pub const WRITES: &str = "writes";
+
+/// That attribute's value.
+#[must_use]
+pub fn print_writes(go_on: bool) -> &'static str {
+    if go_on { "go" } else { "wait" }
+}
+
+/// Whether writes go on, by that attribute. `None` for what is none of its values.
+#[must_use]
+pub fn parse_writes(text: &str) -> Option<bool> {
+    [true, false].into_iter().find(|go_on| print_writes(*go_on) == text)
+}
+
 /// A position that a server published for an election.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
@@ -252,8 +268,13 @@ pub trait Operator {
         }
     }
 
+    /// The words with which a primary's monitor begins to say that writes are not answered.
+    fn no_writes(&self) -> &'static str;
+
     /// Whether the state that a primary's monitor tells is that writes are not answered.
-    fn stops_writes(&self, state: &str) -> bool;
+    fn stops_writes(&self, state: &str) -> bool {
+        state.contains(self.no_writes())
+    }
 
     /// The position that a running replica would publish if the primary were lost now, as far as the record tells: one in the in-sync set
     /// is taken to hold all that was recorded, another one nothing that counts. `None` without a record of a promotion.

@@ -12,7 +12,7 @@ use process::Identity;
 
 use crate::host::{Host, asked};
 use crate::preference::{HANDED_OVER, STEPPED_BACK};
-use crate::{Level, Machine, Memory, Moment, NotReplaced, Port, Record, StateFile, limits, read_record, replace_record};
+use crate::{Level, Machine, Memory, Moment, NotReplaced, Port, Record, StateFile, limits, operator, read_record, replace_record};
 
 /// What can be compared, printed for a defect, and kept by a model.
 pub trait Word: Clone + Debug + Eq + Hash {}
@@ -115,6 +115,8 @@ pub enum OfCluster<D: Database> {
     ForgetDegraded,
     /// Publish this node's position.
     Publish(Box<D::Position>),
+    /// Publish whether this primary's writes go on, or wait for replicas or are refused for want of them.
+    PublishWrites(bool),
     /// Collect the positions of a round, until these nodes have spoken or the time is over. Answered by [`Event::Positions`].
     Hear(String, Vec<String>, Duration),
     /// Read the record. Answered by [`Event::Record`].
@@ -586,6 +588,7 @@ impl<'a, D: Driver> Engine<'a, D> {
             OfCluster::ScoreOf(node, score) => Event::Done(asked(cluster.publish_score_of(&node, score))),
             OfCluster::ForgetDegraded => Event::Done(asked(cluster.forget_degraded())),
             OfCluster::Publish(position) => Event::Done(asked(cluster.publish_private(POSITION, &position.print()))),
+            OfCluster::PublishWrites(go_on) => Event::Done(asked(cluster.publish_private(operator::WRITES, operator::print_writes(go_on)))),
             OfCluster::Hear(round, expected, limit) => Event::Positions(self.hear(&round, &expected, limit)),
             OfCluster::ReadRecord => {
                 let record = read_record::<<D::Database as Database>::Record>(cluster);

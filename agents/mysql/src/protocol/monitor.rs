@@ -4,7 +4,7 @@ use ocf::{Failure, Status};
 use process::Identity;
 use promotable::Remembered as _;
 
-use super::{Instance, OfAttributes, OfDaemon, OfProcess, Sight, Word, hanging};
+use super::{Instance, OfAttributes, OfCluster, OfDaemon, OfProcess, Sight, Word, hanging};
 use crate::limits;
 use crate::observation::{Observation, Replica, Thread};
 use crate::params::Rejoin;
@@ -201,6 +201,7 @@ impl Instance<'_> {
         }
         if self.state.promoted() {
             self.tend_members(seen).await;
+            self.publish_writes().await;
         } else {
             let sound = premises::forbidding(&findings, self.wanted()).is_none();
             self.tend_replication(seen, sound).await;
@@ -281,6 +282,23 @@ impl Instance<'_> {
         match self.perform(OfAttributes::PublishReadable(readable)).await {
             Ok(()) => self.state.told.readable = Some((readable, now)),
             Err(e) => self.warning(format!("the reader attribute cannot be published: {e}")).await,
+        }
+    }
+
+    /// Publishes whether writes go on when that changed.
+    async fn publish_writes(&mut self) {
+        if !self.must_wait() {
+            self.state.as_primary(|primary| primary.blocked = None);
+        }
+        let go_on = self.state.primary().is_none_or(|primary| primary.blocked.is_none());
+        let now = self.now();
+        let stands = |(value, at): (bool, _)| value == go_on && self.is_recent(Some(at), promotable::limits::WRITES_STAND);
+        if !self.rules.clustered || self.state.told.writes.is_some_and(stands) {
+            return;
+        }
+        match self.perform(OfCluster::PublishWrites(go_on)).await {
+            Ok(()) => self.state.told.writes = Some((go_on, now)),
+            Err(e) => self.warning(format!("whether writes go on cannot be published: {e}")).await,
         }
     }
 

@@ -260,9 +260,12 @@ impl World<'_> {
             }
             // The property, the set that it goes into, and what stands there then.
             OfCluster::ReplaceRecord(..) => self.clock.calls(3),
-            OfCluster::ReadRecord | OfCluster::Score(_) | OfCluster::ScoreOf(..) | OfCluster::ForgetDegraded | OfCluster::Publish(_) => {
-                self.clock.calls(1)
-            }
+            OfCluster::ReadRecord
+            | OfCluster::Score(_)
+            | OfCluster::ScoreOf(..)
+            | OfCluster::ForgetDegraded
+            | OfCluster::Publish(_)
+            | OfCluster::PublishWrites(_) => self.clock.calls(1),
         }
     }
 
@@ -469,7 +472,11 @@ impl World<'_> {
                 Event::Replaced(Err(NotReplaced::Changed(Some(self.record("b", 3))))),
                 Event::Replaced(Err(NotReplaced::Failed(failed()))),
             ],
-            OfCluster::Score(_) | OfCluster::ScoreOf(..) | OfCluster::ForgetDegraded | OfCluster::Publish(_) => done(),
+            OfCluster::Score(_)
+            | OfCluster::ScoreOf(..)
+            | OfCluster::ForgetDegraded
+            | OfCluster::Publish(_)
+            | OfCluster::PublishWrites(_) => done(),
             OfCluster::Hear(..) => self.answered_positions(),
         }
     }
@@ -754,7 +761,8 @@ fn kind_of(effect: &Effect) -> String {
         Effect::Log(..) => return "Log".to_owned(),
         Effect::Own(Asked::OfDaemon(OfDaemon::Look { .. })) => return LOOK.to_owned(),
         Effect::Own(Asked::OfDaemon(OfDaemon::Launch(..))) => return LAUNCH.to_owned(),
-        Effect::OfCluster(OfCluster::Publish(_)) | Effect::Own(Asked::OfAttributes(OfAttributes::Publish(_))) => {
+        Effect::OfCluster(OfCluster::Publish(_) | OfCluster::PublishWrites(_))
+        | Effect::Own(Asked::OfAttributes(OfAttributes::Publish(_))) => {
             return "Publish".to_owned();
         }
         Effect::Own(Asked::OfServer(OfServer::Tell(_) | OfServer::Running(_))) => 3,

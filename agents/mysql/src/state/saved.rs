@@ -187,6 +187,8 @@ pub(super) struct Saved {
     weakened: Option<String>,
     addresses: BTreeMap<String, String>,
     readable: Option<(bool, Duration)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    writes: Option<(bool, Duration)>,
 }
 
 /// Where a file says of a situation what cannot be, it says it of one before: that does not count. What follows from that is asked anew, and
@@ -212,6 +214,7 @@ impl From<Saved> for State {
             membership: saved.membership.take().zip(saved.membership_at),
             server_id: saved.server_id.take(),
             readable: saved.readable,
+            writes: saved.writes,
         };
         Self {
             version: saved.version,
@@ -366,6 +369,7 @@ impl From<State> for Saved {
             membership_at,
             server_id: state.told.server_id,
             readable: state.told.readable,
+            writes: state.told.writes,
             ..Self::default()
         };
         let saved = match state.process {

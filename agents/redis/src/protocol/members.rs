@@ -223,7 +223,7 @@ impl Instance<'_> {
     }
 
     /// Since when writes are refused for want of replicas.
-    fn short_since(&self) -> Option<Duration> {
+    pub(super) fn short_since(&self) -> Option<Duration> {
         self.state.primary().and_then(|primary| primary.short_since)
     }
 

@@ -4,7 +4,7 @@ use ocf::{Failure, Status};
 use process::Identity;
 use promotable::Remembered as _;
 
-use super::{Answer, Event, Instance, LinkTrouble, OfProcess, OfServer, Sight, Word};
+use super::{Answer, Event, Instance, LinkTrouble, OfCluster, OfProcess, OfServer, Sight, Word};
 use crate::info::ReplicationRole;
 use crate::limits;
 use crate::preference::{self, Circumstances};
@@ -120,6 +120,7 @@ impl Instance<'_> {
         let noticed = if self.state.promoted() {
             self.tend_record(seen).await;
             let gate = self.tend_gate(seen).await?;
+            self.publish_writes().await;
             self.state.reign().and_then(|reign| reign.contested.clone()).or(gate)
         } else {
             self.tend_link(seen).await
@@ -132,6 +133,20 @@ impl Instance<'_> {
         }
         let complaints = self.texts(OfServer::Complaints).await;
         Ok(status(&self.state, &[observed(seen), noticed.into_iter().chain(unsaved).collect(), complaints].concat()))
+    }
+
+    /// Publishes whether writes go on when that changed.
+    async fn publish_writes(&mut self) {
+        let go_on = self.short_since().is_none();
+        let now = self.now();
+        let stands = |(value, at): (bool, _)| value == go_on && now.saturating_sub(at) < promotable::limits::WRITES_STAND;
+        if !self.rules.clustered || self.state.writes.is_some_and(stands) {
+            return;
+        }
+        match self.perform(OfCluster::PublishWrites(go_on)).await {
+            Ok(()) => self.state.writes = Some((go_on, now)),
+            Err(e) => self.warning(format!("whether writes go on cannot be published: {e}")).await,
+        }
     }
 
     /// A replica whose link is up is one that follows, and knows the record.

@@ -107,9 +107,12 @@ impl World<'_> {
 
     fn of_cluster(&mut self, effect: &OfCluster) {
         match effect {
-            OfCluster::Score(_) | OfCluster::ScoreOf(..) | OfCluster::ForgetDegraded | OfCluster::Publish(_) | OfCluster::ReadRecord => {
-                self.calls(1)
-            }
+            OfCluster::Score(_)
+            | OfCluster::ScoreOf(..)
+            | OfCluster::ForgetDegraded
+            | OfCluster::Publish(_)
+            | OfCluster::PublishWrites(_)
+            | OfCluster::ReadRecord => self.calls(1),
             OfCluster::Hear(_, _, limit) => {
                 self.pass(*limit);
                 self.calls(1);
@@ -213,7 +216,9 @@ fn answers_of_process(effect: &OfProcess) -> Vec<Event> {
 
 fn answers_of_cluster(effect: &OfCluster) -> Vec<Event> {
     match effect {
-        OfCluster::Score(_) | OfCluster::ScoreOf(..) | OfCluster::ForgetDegraded | OfCluster::Publish(_) => done_or_not(),
+        OfCluster::Score(_) | OfCluster::ScoreOf(..) | OfCluster::ForgetDegraded | OfCluster::Publish(_) | OfCluster::PublishWrites(_) => {
+            done_or_not()
+        }
         OfCluster::Hear(round, expected, _) => {
             let all = |best: &str| {
                 let at = |node: &str| Position { offset: if node == best { 20 } else { 10 }, ..position(round) };

@@ -45,6 +45,8 @@ pub(super) struct Saved {
     nodes: BTreeSet<String>,
     away: BTreeMap<String, Duration>,
     leaving: BTreeSet<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    writes: Option<(bool, Duration)>,
 }
 
 /// Where a file says of a situation what cannot be, it says it of one before: that does not count.
@@ -66,6 +68,7 @@ impl From<Saved> for State {
             process,
             record: saved.record.take().and_then(|text| Record::parse(&text).ok()),
             published: saved.published.take(),
+            writes: saved.writes,
             nodes: std::mem::take(&mut saved.nodes),
             role: if saved.promoted { Role::Primary(saved.primary(of_primary)) } else { Role::Unpromoted(saved.unpromoted()) },
         }
@@ -142,6 +145,7 @@ impl From<State> for Saved {
             version: state.version,
             record: state.record.map(|record| record.to_string()),
             published: state.published,
+            writes: state.writes,
             nodes: state.nodes,
             ..Self::default()
         };

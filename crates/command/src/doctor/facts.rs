@@ -24,7 +24,7 @@ pub const PORTS: [u16; 2] = [3306, 6379];
 /// What fills up beside the data.
 const DIRECTORIES: [&str; 3] = ["/", "/var/lib/pacemaker", "/var/log"];
 /// Where Pacemaker keeps the CIB.
-const KEPT_CIB: &str = "/var/lib/pacemaker/cib/cib.xml";
+pub(super) const KEPT_CIB: &str = "/var/lib/pacemaker/cib/cib.xml";
 /// Programs and how they say their version.
 const PROGRAMS: [(&str, &str, &str); 2] = [("pacemaker", "pacemakerd", "--version"), ("corosync", "corosync", "-v")];
 

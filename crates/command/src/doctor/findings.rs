@@ -188,7 +188,12 @@ fn of_node(node: &str, facts: &Facts, examined: &Examined) -> Vec<Finding> {
         let text = "it belongs to a cluster, and Pacemaker does not answer there".to_owned();
         all.push(finding(Level::Degraded, "nodes", Some(node), text, Some("systemctl start corosync pacemaker".to_owned())));
     }
-    if examined.cluster.is_none() {
+    if examined.cluster.is_none() && facts.clustered {
+        let text = "it is in a cluster, of which nothing was looked at".to_owned();
+        all.push(finding(Level::Degraded, "nodes", Some(node), text, Some("systole doctor, without --nodes".to_owned())));
+    }
+    // In a cluster Pacemaker has started it.
+    if examined.cluster.is_none() && !facts.clustered && !facts.member {
         for port in facts.listening.iter().filter(|port| PORTS.contains(port)) {
             let text = format!("somebody listens on port {port} already; Pacemaker is to start the server");
             let line = "systemctl disable --now mariadb mysql redis-server valkey-server".to_owned();

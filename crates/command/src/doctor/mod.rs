@@ -27,7 +27,13 @@ const AGENTS: &str = "/usr/lib/ocf/resource.d/systole";
 
 /// Examines the nodes of the cluster; with names the machines of one to be, and without a cluster this one.
 pub(crate) fn doctor(names: &[String], format: Format) -> ExitCode {
-    let cluster = if names.is_empty() { clustered() } else { None };
+    let cluster = match seen(names.is_empty().then(clustered), process::own::is_file(Path::new(facts::KEPT_CIB))) {
+        Ok(cluster) => cluster,
+        Err(why) => {
+            complain(&why);
+            return ended(Level::Unknown);
+        }
+    };
     let nodes = match &cluster {
         Some(cluster) => cluster.cib.nodes.clone(),
         None if names.is_empty() => vec![this_host()],
@@ -66,13 +72,29 @@ fn this_host() -> String {
     process::own::text(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default().trim().to_owned()
 }
 
-/// The cluster that this node sees, if it sees one.
-fn clustered() -> Option<Clustered> {
-    let text = ask::tool("cibadmin", &["--query"]).ok()?;
-    let (cib, configuration) = (Cib::parse(&text).ok()?, Configuration::parse(&text).ok()?);
+/// The cluster that is examined: the one that was asked, if one was. `member`: this node belongs to one.
+///
+/// # Errors
+/// When there is one that could not be asked: its machines are not those of a cluster to be.
+fn seen(asked: Option<Result<Clustered, String>>, member: bool) -> Result<Option<Clustered>, String> {
+    match asked {
+        None => Ok(None),
+        Some(Ok(cluster)) => Ok(Some(cluster)),
+        Some(Err(why)) if member => Err(format!(
+            "this node belongs to a cluster, which cannot be asked: {why}; ask again, or on another node, or start it here: systemctl start \
+             corosync pacemaker"
+        )),
+        Some(Err(_)) => Ok(None),
+    }
+}
+
+/// The cluster of this node.
+fn clustered() -> Result<Clustered, String> {
+    let text = ask::tool("cibadmin", &["--query"])?;
+    let (cib, configuration) = (Cib::parse(&text)?, Configuration::parse(&text)?);
     let minimums: BTreeMap<_, _> =
         configuration.resources.iter().map(|resource| (resource.agent.clone(), minimums(&resource.agent))).collect();
-    Some(Clustered { cib, configuration, minimums })
+    Ok(Clustered { cib, configuration, minimums })
 }
 
 /// What an agent asks for, in its own words.
@@ -80,4 +102,19 @@ fn minimums(agent: &str) -> Result<Vec<Operation>, String> {
     let program = PathBuf::from(AGENTS).join(agent);
     let done = process::run(&program.display().to_string(), &["meta-data"], ask::LIMIT).map_err(|e| e.to_string())?;
     configuration::asked_for(&done.stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its machines were examined as those of a cluster to be, and the line to write stopped their servers.
+    #[test]
+    fn a_cluster_that_cannot_be_asked_is_not_taken_for_none() {
+        let silent = || Some(Err("cibadmin failed (status 102)".to_owned()));
+        let said = seen(silent(), true).unwrap_err();
+        assert!(said.contains("belongs to a cluster, which cannot be asked: cibadmin failed (status 102)"), "{said}");
+        assert!(matches!(seen(silent(), false), Ok(None)) && matches!(seen(None, true), Ok(None)));
+        assert!(matches!(seen(Some(Ok(Clustered::default())), true), Ok(Some(_))));
+    }
 }

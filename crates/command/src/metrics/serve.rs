@@ -3,6 +3,8 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,10 +16,10 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Notify, Semaphore};
 
 /// As many connections at once. The others wait.
-const CONNECTIONS: usize = 8;
+const CONNECTIONS: u32 = 8;
 /// What a connection may take, from the first byte to the last.
 const LIMIT: Duration = Duration::from_secs(10);
 /// What a client may say before it is answered. Bytes.
@@ -29,32 +31,74 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The format.
 const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The page that was made last.
-type Last = Arc<Mutex<Option<(Instant, String)>>>;
+/// A program that runs, and where it lies.
+#[derive(Clone, Debug)]
+struct Program {
+    path: PathBuf,
+    identity: (u64, u64),
+}
 
-/// Serves the page until the process is ended.
+impl Program {
+    /// This process's.
+    fn running() -> Option<Self> {
+        let identity = identity(Path::new("/proc/self/exe"))?;
+        Some(Self { path: std::env::current_exe().ok()?, identity })
+    }
+
+    /// Whether another file lies there now. One that is gone could not be started, so this one goes on.
+    fn is_replaced(&self) -> bool {
+        identity(&self.path).is_some_and(|now| now != self.identity)
+    }
+}
+
+/// What a file is by: its device and its inode. A package puts another file in its place.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// What is served.
+struct Served {
+    page: fn() -> (String, bool),
+    /// The page that was made last.
+    last: Mutex<Option<(Instant, String)>>,
+    program: Option<Program>,
+    /// The program was replaced.
+    replaced: Notify,
+}
+
+/// Serves the page until the process is ended, or its program is replaced.
 ///
 /// # Errors
-/// When nothing can be served there.
+/// When nothing can be served there, and when the program was replaced: an upgrade leaves running what it replaces.
 pub(super) fn serve(address: SocketAddr, page: fn() -> (String, bool)) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(address).await?;
-        accept(listener, page).await
+        accept(listener, page, Program::running()).await
     })
 }
 
-async fn accept(listener: TcpListener, page: fn() -> (String, bool)) -> std::io::Result<()> {
-    let (last, places): (Last, _) = (Last::default(), Arc::new(Semaphore::new(CONNECTIONS)));
+async fn accept(listener: TcpListener, page: fn() -> (String, bool), program: Option<Program>) -> std::io::Result<()> {
+    let served = Arc::new(Served { page, last: Mutex::default(), program, replaced: Notify::new() });
+    let places = Arc::new(Semaphore::new(CONNECTIONS as usize));
+    let accepting = tokio::spawn(answer_all(listener, Arc::clone(&served), Arc::clone(&places)));
+    served.replaced.notified().await;
+    accepting.abort();
+    // Whoever has asked is answered.
+    let _ = tokio::time::timeout(LIMIT, places.acquire_many(CONNECTIONS)).await;
+    Err(std::io::Error::other("another systole was installed in the place of the one that runs; start it again"))
+}
+
+async fn answer_all(listener: TcpListener, served: Arc<Served>, places: Arc<Semaphore>) {
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        let last = Arc::clone(&last);
+        let served = Arc::clone(&served);
         tokio::spawn(async move {
-            let answer = service_fn(move |request| answer(request, Arc::clone(&last), page));
+            let answer = service_fn(move |request| answer(request, Arc::clone(&served)));
             let mut http = http1::Builder::new();
             let connection = http.keep_alive(false).max_buf_size(LONGEST_REQUEST).serve_connection(TokioIo::new(stream), answer);
             // Whoever is too slow, or speaks something else, is not answered.
@@ -64,9 +108,9 @@ async fn accept(listener: TcpListener, page: fn() -> (String, bool)) -> std::io:
     }
 }
 
-async fn answer(request: Request<Incoming>, last: Last, page: fn() -> (String, bool)) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, served: Arc<Served>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (status, body) = match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, fresh(&last, page).await),
+        (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, fresh(&served).await),
         (&Method::GET | &Method::HEAD, _) => (StatusCode::NOT_FOUND, "metrics are at /metrics\n".to_owned()),
         _ => (StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned()),
     };
@@ -78,12 +122,15 @@ async fn answer(request: Request<Incoming>, last: Last, page: fn() -> (String, b
 }
 
 /// The page, made once for all who ask at the same time.
-async fn fresh(last: &Last, page: fn() -> (String, bool)) -> String {
-    let mut last = last.lock().await;
+async fn fresh(served: &Served) -> String {
+    let mut last = served.last.lock().await;
     if let Some((_, text)) = last.as_ref().filter(|(made, _)| made.elapsed() < FRESH) {
         return text.clone();
     }
-    let text = tokio::task::spawn_blocking(page).await.map(|(text, _)| text).unwrap_or_default();
+    let text = tokio::task::spawn_blocking(served.page).await.map(|(text, _)| text).unwrap_or_default();
+    if served.program.as_ref().is_some_and(Program::is_replaced) {
+        served.replaced.notify_one();
+    }
     *last = Some((Instant::now(), text.clone()));
     text
 }
@@ -111,15 +158,58 @@ mod tests {
         text
     }
 
-    #[test]
-    fn one_page_is_served_to_all_and_who_says_nothing_holds_up_nobody() {
+    fn listening() -> (std::net::TcpListener, SocketAddr) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         listener.set_nonblocking(true).unwrap();
+        (listener, address)
+    }
+
+    fn accepting(
+        listener: std::net::TcpListener,
+        page: fn() -> (String, bool),
+        program: Option<Program>,
+    ) -> std::thread::JoinHandle<std::io::Result<()>> {
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().unwrap();
-            runtime.block_on(async { accept(TcpListener::from_std(listener).unwrap(), page).await })
-        });
+            runtime.block_on(async { accept(TcpListener::from_std(listener).unwrap(), page, program).await })
+        })
+    }
+
+    /// An upgrade left it running, and what it told was the code of before.
+    #[test]
+    fn who_was_replaced_answers_once_more_and_ends_with_an_error() {
+        let directory = std::env::temp_dir().join(format!("systole-replaced-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let (path, new) = (directory.join("systole"), directory.join("systole.new"));
+        std::fs::write(&path, "old").unwrap();
+        let program = Program { path: path.clone(), identity: identity(&path).unwrap() };
+        let (listener, address) = listening();
+        let serving = accepting(listener, || ("systole_scrape_success 1\n# EOF\n".to_owned(), true), Some(program.clone()));
+        let get = || said(address, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+        let next_page = || std::thread::sleep(FRESH + Duration::from_millis(50));
+        assert!(get().starts_with("HTTP/1.1 200 OK"));
+        // In the middle of an upgrade there may be none for a moment.
+        std::fs::rename(&path, directory.join("aside")).unwrap();
+        next_page();
+        assert!(get().starts_with("HTTP/1.1 200 OK") && !program.is_replaced() && !serving.is_finished());
+        std::fs::write(&new, "new").unwrap();
+        std::fs::rename(&new, &path).unwrap();
+        next_page();
+        assert!(get().ends_with("# EOF\n"), "who asked is answered");
+        assert!(serving.join().unwrap().unwrap_err().to_string().contains("another systole was installed"));
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn this_program_was_not_replaced() {
+        assert!(!Program::running().unwrap().is_replaced());
+    }
+
+    #[test]
+    fn one_page_is_served_to_all_and_who_says_nothing_holds_up_nobody() {
+        let (listener, address) = listening();
+        accepting(listener, page, None);
         let silent: Vec<TcpStream> = (0..CONNECTIONS - 1).map(|_| TcpStream::connect(address).unwrap()).collect();
         let get = |path: &str| said(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
         let (first, second) = (get("/metrics"), get("/metrics"));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use systole_command::cib::Cib;
 use systole_command::crm_mon::Monitor;
-use systole_command::picture::{Attributes, MEMBERSHIP, POSITION, Picture};
+use systole_command::picture::{Attributes, MEMBERSHIP, POSITION, Picture, WRITES};
 
 /// Where the cluster of this name is kept.
 pub(crate) fn directory(name: &str) -> PathBuf {
@@ -19,7 +19,7 @@ pub(crate) fn attributes(text: &str) -> Attributes {
     let mut all = Attributes::new();
     for line in text.lines() {
         let [_, name, _, host, _, value, _] = line.split('"').collect::<Vec<_>>()[..] else { panic!("{line}") };
-        for attribute in [POSITION, MEMBERSHIP] {
+        for attribute in [POSITION, MEMBERSHIP, WRITES] {
             if let Some(resource) = name.strip_prefix("systole-").and_then(|rest| rest.strip_suffix(&format!("-{attribute}"))) {
                 all.entry((resource.to_owned(), attribute)).or_default().insert(host.to_owned(), value.to_owned());
             }

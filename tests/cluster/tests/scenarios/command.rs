@@ -144,6 +144,8 @@ fn pause_it(site: &Site, node: &Node) -> Result<()> {
     std::thread::sleep(Duration::from_secs(15));
     let other = promoted(site, "redis");
     expect(other.is_empty() || other == from, &format!("nobody else is promoted in a pause, and not {other}"))?;
+    let said = ends(node, "check redis", 2)?;
+    expect(said.contains("systole resume redis"), "a monitoring system is told that nobody can write, and what is to be done first")?;
     site.lab.wait_for("a failover after the pause", LATE * 2, || ![String::new(), from.clone()].contains(&promoted(site, "redis")))?;
     println!("the failover came {:.0} s after a pause of 60 s had begun", begin.elapsed().as_secs_f64());
     node.sh("crm_resource --cleanup --resource redis-clone")?;

@@ -114,6 +114,27 @@ fn cron_that_dies_and_a_file_that_is_changed_by_hand() {
     });
 }
 
+/// A resource that somebody has stopped misses all its runs, and no history tells of them before it starts again.
+#[test]
+fn jobs_that_run_nowhere_are_missed() {
+    scenario("cron-nowhere", &[Resource { seconds: 1, ..SITE }], |jobs| {
+        let node = jobs.wait_on(SITE.name, |_| true)?;
+        jobs.wait_said(SITE.name, "end", &node.name, NEXT_MINUTE)?;
+        // The other nodes let nobody in here: what they know is missing, and that is less bad.
+        let missed = || -> Result<String> { Ok(node.sh("systole cron missed site-cron 2>&1; echo \"ended with $?\"")?.stdout) };
+        let said = missed()?;
+        expect(!said.contains("runs on no node") && !said.contains("ended with 2"), &format!("they run: {said}"))?;
+        jobs.lab.crm(&format!("resource stop {}", SITE.name))?;
+        jobs.lab.wait_idle()?;
+        let said = missed()?;
+        expect(said.contains("site-cron runs on no node") && said.contains("ended with 2"), &format!("they run nowhere: {said}"))?;
+        jobs.lab.crm(&format!("resource start {}", SITE.name))?;
+        jobs.wait_on(SITE.name, |_| true)?;
+        let said = missed()?;
+        expect(!said.contains("runs on no node") && !said.contains("ended with 2"), &format!("they run again: {said}"))
+    });
+}
+
 /// Whatever the agent was doing: the start, the stop or the monitor that comes next on each node dies.
 #[test]
 fn the_agent_is_killed_in_the_middle_of_moves() {

@@ -350,6 +350,40 @@ fn a_primary_without_replicas_blocks_and_says_so() {
     assert!(b.has("blocked"));
 }
 
+/// Pacemaker keeps what a degraded monitor said first: a primary with another complaint was never said to wait, and one that had waited was
+/// said to do so for ever.
+#[test]
+fn whether_writes_wait_is_published_whatever_else_the_monitor_says() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = Group::established(&["a", "b"]);
+    group.settle();
+    let (a, b) = (group.node("a"), group.node("b"));
+    let published = || group.cluster.attribute("systole-db-writes", "a");
+    a.must(&["SET GLOBAL sync_binlog=0"]);
+    a.agent().run("monitor").refused(191, &["sync_binlog=1"]);
+    assert_eq!(published().as_deref(), Some("go"));
+    b.cut_off();
+    let waiting = a.write_and_wait("unacknowledged");
+    wait_for_it(a);
+    eventually("it says that writes wait", || {
+        // The same code as before: of its words Pacemaker keeps those of before.
+        a.agent().run("monitor").expect(&[191]);
+        published().as_deref() == Some("wait")
+    });
+    group.cluster.calls();
+    a.agent().run("monitor").expect(&[191]);
+    let calls = group.cluster.calls();
+    assert!(!calls.iter().any(|call| call.contains("-writes")), "it is said once: {calls:?}");
+    goes_on(&group, &waiting, "the replica is back");
+    eventually("it says that writes go on", || {
+        a.agent().run("monitor").expect(&[191]);
+        published().as_deref() == Some("go")
+    });
+    assert_eq!(group.cluster.attribute("systole-db-writes", "b"), None, "a replica says nothing of that");
+}
+
 /// The replicas' new data come by a backup, and a backup of MariaDB ends when no commit is under way: with all replicas lost,
 /// each would wait for the other for ever.
 #[test]

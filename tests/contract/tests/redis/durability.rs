@@ -20,12 +20,27 @@ fn without_a_replica_writes_are_refused_and_with_one_they_are_taken() {
     quorum(a).lists(&lists, group.spelling).run("promote").ok();
     let error = a.write("alone").expect_err("no replica is attached");
     assert!(error.starts_with("NOREPLICAS"), "{error}");
+    let published = || group.cluster.attribute("systole-redis-writes", "a");
     quorum(a).run("monitor").refused(191, &["writes are refused"]);
+    assert_eq!(published().as_deref(), Some("wait"));
     quorum(b).notifying("post", "promote", &lists, group.spelling).run("notify").ok();
     eventually("writes are taken with a replica", || a.write("with one").is_ok());
     assert_eq!(a.ask(&["WAIT", "1", "1000"]).unwrap(), "1");
+    eventually("it says that writes go on", || {
+        quorum(a).run("monitor").expect(&[8, 191]);
+        published().as_deref() == Some("go")
+    });
+    group.cluster.calls();
+    quorum(a).run("monitor").expect(&[8]);
+    assert_eq!(group.cluster.calls(), Vec::<String>::new(), "it is said once");
     b.agent().run("stop").ok();
     eventually("writes are refused again", || a.write("alone again").is_err_and(|e| e.starts_with("NOREPLICAS")));
+    quorum(a).run("monitor").refused(191, &["writes are refused"]);
+    assert_eq!(published().as_deref(), Some("wait"));
+    // The operator accepts the loss.
+    a.agent().run("reload-agent").ok();
+    a.agent().run("monitor").expect(&[8]);
+    assert_eq!((published().as_deref(), group.cluster.attribute("systole-redis-writes", "b")), (Some("go"), None));
 }
 
 /// Whoever confirmed a write must be heard before another one is promoted.

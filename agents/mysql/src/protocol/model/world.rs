@@ -420,7 +420,7 @@ impl World {
                 s.nodes[number(&node)].score = Some(score);
                 Event::Done(Ok(()))
             }
-            OfCluster::ForgetDegraded => Event::Done(Ok(())),
+            OfCluster::ForgetDegraded | OfCluster::PublishWrites(_) => Event::Done(Ok(())),
             OfCluster::Publish(position) => {
                 self.publish(s, n, *position);
                 Event::Done(Ok(()))
@@ -591,7 +591,7 @@ impl World {
         memory.told.position.iter_mut().for_each(|(_, at)| *at = Self::NOW.now);
         memory.told.membership.iter_mut().for_each(|(_, at)| *at = Self::NOW.now);
         memory.told.server_id.iter_mut().for_each(|(_, at)| *at = Self::NOW.now);
-        memory.told.readable = None;
+        (memory.told.readable, memory.told.writes) = (None, None);
         match &mut memory.role {
             Role::Primary(primary) => {
                 // Asked with each monitor.
@@ -734,8 +734,8 @@ fn mark(effect: &Effect) -> Mark {
         Effect::OfCluster(effect) => match effect {
             OfCluster::Score(_) | OfCluster::ScoreOf(..) | OfCluster::Publish(_) | OfCluster::ReplaceRecord(..) => Mark::Trace,
             OfCluster::ReadRecord | OfCluster::Hear(..) => Mark::Sees,
-            // Its monitors are never lost.
-            OfCluster::ForgetDegraded => Mark::Private,
+            // Its monitors are never lost. What is said of writes no agent reads.
+            OfCluster::ForgetDegraded | OfCluster::PublishWrites(_) => Mark::Private,
         },
         Effect::Own(effect) => mark_of_own(effect),
     }

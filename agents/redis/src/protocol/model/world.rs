@@ -17,6 +17,7 @@ use crate::params::{ALL, Params};
 use crate::protocol::{Answer, Effect, Event, LinkTrouble, OfCluster, OfProcess, OfServer, Rules, Sight, Word};
 use crate::record::Record;
 use crate::server::{Fault, GATE_CLOSED, NOBODY, Observation};
+use crate::state::State;
 
 fn identity(process: u8) -> Identity {
     Identity { pid: process.into(), start_ticks: process.into(), boot: String::new() }
@@ -173,7 +174,8 @@ impl World {
 
     pub(super) fn event(&self, s: &mut Cluster, n: usize, effect: Effect) -> Event {
         match effect {
-            Effect::Save(memory) => s.nodes[n].memory = Shared::new(*memory),
+            // What is said of writes no agent reads.
+            Effect::Save(memory) => s.nodes[n].memory = Shared::new(State { writes: None, ..*memory }),
             Effect::OfProcess(effect) => return of_process(s, n, &effect),
             Effect::OfCluster(effect) => return self.of_cluster(s, n, effect),
             Effect::Own(effect) => return self.of_server(s, n, effect),
@@ -186,7 +188,7 @@ impl World {
         match effect {
             OfCluster::Score(score) => s.nodes[n].score = Some(score),
             OfCluster::ScoreOf(node, score) => s.nodes[number(&node)].score = Some(score),
-            OfCluster::ForgetDegraded => {}
+            OfCluster::ForgetDegraded | OfCluster::PublishWrites(_) => {}
             OfCluster::Publish(position) => s.nodes[n].position = Some(*position),
             OfCluster::Hear(round, ..) => return Event::Positions(Ok(self.hear(s, n, &round))),
             OfCluster::ReadRecord => return Event::Record(Ok(s.record.as_deref().cloned())),
@@ -338,8 +340,10 @@ pub(super) fn changes(effect: &Effect) -> bool {
         Effect::Save(_) => true,
         Effect::Log(..) | Effect::Wait(_) => false,
         Effect::OfProcess(effect) => matches!(effect, OfProcess::Kill(_) | OfProcess::Terminate(..)),
-        // Its monitors are never lost.
-        Effect::OfCluster(effect) => !matches!(effect, OfCluster::Hear(..) | OfCluster::ReadRecord | OfCluster::ForgetDegraded),
+        // Its monitors are never lost. What is said of writes no agent reads.
+        Effect::OfCluster(effect) => {
+            !matches!(effect, OfCluster::Hear(..) | OfCluster::ReadRecord | OfCluster::ForgetDegraded | OfCluster::PublishWrites(_))
+        }
         Effect::Own(effect) => {
             matches!(effect, OfServer::Rest(_) | OfServer::Drain(..) | OfServer::Tell(_) | OfServer::Launch(..))
         }
@@ -349,6 +353,7 @@ pub(super) fn changes(effect: &Effect) -> bool {
 /// Whether nobody else can tell when an effect is carried out.
 pub(super) fn is_private(effect: &Effect) -> bool {
     let asks = |effect: &OfServer| matches!(effect, OfServer::Look(..) | OfServer::Replication | OfServer::Held(..));
-    let of_cluster = matches!(effect, Effect::OfCluster(effect) if !matches!(effect, OfCluster::ForgetDegraded));
+    let unseen = |effect: &OfCluster| matches!(effect, OfCluster::ForgetDegraded | OfCluster::PublishWrites(_));
+    let of_cluster = matches!(effect, Effect::OfCluster(effect) if !unseen(effect));
     !changes(effect) && !of_cluster && !matches!(effect, Effect::Own(effect) if asks(effect))
 }
