@@ -242,6 +242,20 @@ impl Site {
         Ok(primary)
     }
 
+    /// Freezes the promoted server until another one is promoted. Nothing of what was frozen may live then: whoever let it go on would have
+    /// a second server that believes it is the primary.
+    pub fn freeze_primary_for_good(&self, limit: Duration) -> Result<()> {
+        let primary = self.primary()?;
+        let frozen = primary.pids(self.server.process);
+        primary.freeze(self.server.process)?;
+        self.wait_moved(&primary, limit)?;
+        let left: Vec<i32> = primary.pids(self.server.process).into_iter().filter(|pid| frozen.contains(pid)).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Refused(format!("another server is promoted while the frozen processes {left:?} on {} live", primary.name)))
+    }
+
     /// All that our agent said on a node.
     pub fn log_of(&self, node: &Node) -> Result<String> {
         let resource = self.server.resource;

@@ -140,11 +140,7 @@ fn kill_9_under_load_with_plain_acknowledgements() {
 fn a_frozen_primary_is_found_by_the_monitor_and_killed() {
     scenario("frozen", Durability::Quorum, |site| {
         let load = site.load()?;
-        let primary = site.primary()?;
-        primary.freeze("redis-server")?;
-        std::thread::sleep(Duration::from_secs(12));
-        // Whatever was frozen and still lives goes on now, and must not take a write.
-        let _ = primary.thaw("redis-server");
+        site.freeze_primary_for_good(Duration::from_secs(40))?;
         held(site, load, Duration::from_secs(16), "")
     });
 }

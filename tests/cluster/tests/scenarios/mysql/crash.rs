@@ -75,14 +75,11 @@ fn mysql_57_kill_9_promotes_a_replica() {
     asynchronous_kill_9("mysql57-kill", MYSQL_57);
 }
 
-/// It is found by the monitor and killed. Whatever was frozen and still lives goes on later, and must not take a write.
+/// It is found by the monitor and killed.
 fn frozen_primary(name: &str, server: Server) {
     scenario(name, returning(server), |site| {
         let load = site.load()?;
-        let primary = site.primary()?;
-        primary.freeze(server.process)?;
-        site.wait_moved(&primary, FAILOVER)?;
-        let _ = primary.thaw(server.process);
+        site.freeze_primary_for_good(FAILOVER)?;
         site.wait_settled()?;
         held(site, load, FOUND_BY_MONITOR, "")
     });
@@ -237,13 +234,16 @@ fn frozen_pacemakerd() {
 fn without_quorum_nothing_is_acknowledged() {
     scenario("mariadb-quorum", returning(MARIADB), |site| {
         let load = site.load()?;
-        let replicas = site.replicas()?;
+        let (last, replicas) = (site.primary()?, site.replicas()?);
+        expect(!last.pids(MARIADB.process).is_empty(), "its server runs")?;
         for node in &replicas {
             node.power_off()?;
         }
         std::thread::sleep(Duration::from_secs(3));
         let before = acknowledged(&load)?;
+        site.lab.wait_for("the last server stopped", FOUND_BY_MONITOR, || last.pids(MARIADB.process).is_empty())?;
         std::thread::sleep(Duration::from_secs(5));
+        expect(last.is_on() && last.pids(MARIADB.process).is_empty(), "its node lives, and the server stays down")?;
         expect(acknowledged(&load)? == before, "nothing is acknowledged without quorum")?;
         for node in &replicas {
             node.power_on()?;
