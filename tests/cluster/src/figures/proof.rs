@@ -48,7 +48,7 @@ pub struct Run {
     pub lost: usize,
     /// Operations on lists and registers whose history was judged.
     pub operations: usize,
-    /// Lists and registers whose history could not be judged in the time.
+    /// Lists and registers whose history could not be judged in the time: each is among the violations.
     #[serde(default)]
     pub undecided: usize,
     /// Promises that were broken.
@@ -246,7 +246,8 @@ has to be well by itself: one primary with its address, all others attached to i
   that nobody sent, all nodes hold the same data, and never did two nodes take writes at once: the lab's checker;
 - what clients read and were told is linearizable: the tester of [stateright](https://docs.rs/stateright). The lists are
   kept in the form that [Elle](https://github.com/jepsen-io/elle) reads (list-append, target/soak/*.edn), for whoever
-  wants a second opinion;
+  wants a second opinion. A list or register with too many orders to try (undecided), and one that could not be read
+  after its last change, count as violations;
 - of cron's jobs: none ran on two nodes at once, none twice for a minute, and each minute has its run or is told to have
   none. Their runs stand in the column of the acknowledged writes.
 
