@@ -178,7 +178,7 @@ fn operate(bed: &Bed, node: &Node, fault: Fault) -> Result<()> {
     }
 }
 
-/// A row that only this server has; it is replaced by a copy then (rejoin=clone).
+/// A row that only this server has, and somebody was told of: it is not taken back, and the server gets a copy.
 fn write_on_replica(bed: &Bed, node: &Node) -> Result<()> {
     let site = bed.site()?;
     if site.primary().is_ok_and(|primary| primary.name == node.name) {

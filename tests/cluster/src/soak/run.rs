@@ -12,6 +12,7 @@ use super::history;
 use super::schedule::{Fault, ROUNDS, Round, Subject, Target, When, schedule};
 use crate::figures::proof::{self, Found, Proof, Run};
 use crate::jobs::{Jobs, Resource};
+use crate::rejoin::Rejoined;
 use crate::{MARIADB, MYSQL, REDIS, Server, Setup, Site, VALKEY, keep_logs, origin};
 
 /// What is soaked.
@@ -41,6 +42,9 @@ pub struct Order {
     /// Where histories and the logs of violations are kept.
     pub kept: PathBuf,
 }
+
+/// What the snippet ships, and where that waits for an operator a copy: nobody sits beside a soak.
+const REJOIN: &str = "rejoin=rewind-or-clone";
 
 impl Served {
     fn subject(self) -> Subject {
@@ -92,20 +96,22 @@ impl Served {
             let job = Resource { name: JOBS, parameters: "catch_up=all", seconds: 5, timer: false, leaves_a_daemon: false };
             return Ok(Bed::Jobs(Jobs::with(&name, &[job], LabOptions::default())?));
         }
+        Site::with(&name, self.setup()).map(Bed::Site)
+    }
+
+    /// The servers of a site.
+    fn setup(self) -> Setup {
         let usual = Setup::of(self.server());
-        let setup = match self {
+        match self {
             // A crashed primary comes back whatever it holds; its log is small enough for a disk that can be filled in seconds.
-            Self::Mariadb => {
-                Setup { parameters: "rejoin=clone".into(), disk_mib: Some(640), settings: "innodb_log_file_size=24M".into(), ..usual }
-            }
+            Self::Mariadb => Setup { parameters: REJOIN.into(), disk_mib: Some(640), settings: "innodb_log_file_size=24M".into(), ..usual },
             // With four appliers, as by default, its coordinator takes half of two processors.
             Self::Mysql => {
                 let settings = "innodb_redo_log_capacity=32M\nreplica_parallel_workers=16".into();
-                Setup { parameters: "rejoin=clone".into(), disk_mib: Some(1024), settings, ..usual }
+                Setup { parameters: REJOIN.into(), disk_mib: Some(1024), settings, ..usual }
             }
             _ => usual,
-        };
-        Site::with(&name, setup).map(Bed::Site)
+        }
     }
 }
 
@@ -218,6 +224,7 @@ fn names(faults: &[Fault]) -> Vec<&'static str> {
 const CLIENTS: u32 = 4;
 
 fn round_of_site(bed: &Bed, site: &Site, round: Round, history: &Path) -> Result<Found> {
+    let before = rejoined(site)?;
     let load = site.load_of(&LoadOptions { clients: CLIENTS, ..site.gentle_load_options()? })?;
     let had = carry_out(bed, round);
     let mut found = Found { faults: names(&had), ..Found::default() };
@@ -230,7 +237,14 @@ fn round_of_site(bed: &Bed, site: &Site, round: Round, history: &Path) -> Result
     // What the round's failed actions have left; the next one begins as this one did.
     site.lab.crm(&format!("resource cleanup {}", bed.managed()))?;
     site.lab.wait_idle()?;
+    // As late as can be: rows are compared after a server follows.
+    found.rejoined = rejoined(site)?.since(before);
     Ok(found)
+}
+
+/// How often servers have rejoined so far, by the journals of all nodes.
+fn rejoined(site: &Site) -> Result<Rejoined> {
+    site.lab.live_nodes().iter().map(|node| Ok(Rejoined::of(&site.log_of(node)?))).sum()
 }
 
 fn judge(site: &Site, load: Load, found: &mut Found, history: &Path) -> Result<()> {
@@ -361,4 +375,21 @@ impl<'a> Book<'a> {
 fn read(file: &Path) -> Result<Proof> {
     let Ok(text) = std::fs::read_to_string(file) else { return Ok(Proof::default()) };
     serde_json::from_str(&text).map_err(|e| Error::Refused(format!("{}: {e}", file.display())))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test says what it saw by panicking")]
+mod tests {
+    use super::*;
+
+    /// A soak of another rejoin than operators have proves nothing of theirs.
+    #[test]
+    fn a_soaked_database_rejoins_as_the_snippet_has_it() {
+        let snippet = crate::read(&crate::repository().join("crm-snippets/mysql.crm")).unwrap();
+        let shipped = snippet.split_whitespace().find(|word| word.starts_with("rejoin=")).unwrap();
+        for served in [Served::Mariadb, Served::Mysql] {
+            assert_eq!(served.setup().parameters, format!("{shipped}-or-clone"));
+        }
+        assert!(proof::page(&Proof::default()).contains(&format!("`{REJOIN}`")), "the page says so");
+    }
 }
