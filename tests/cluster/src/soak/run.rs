@@ -2,7 +2,7 @@
 //! round so that an interruption costs one.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lab::{CheckOptions, Error, LabOptions, Load, LoadOptions, Result};
 
@@ -202,6 +202,8 @@ fn one_round(bed: &Bed, round: Round, history: &Path) -> Result<Found> {
         Bed::Site(site) => round_of_site(bed, site, round, history),
         Bed::Jobs(jobs) => {
             let before = jobs.runs(JOBS);
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            std::thread::sleep(round.until_it_meets_a_minute(now));
             let had = carry_out(bed, round);
             let mut found = Found { faults: names(&had), ..Found::default() };
             if let Err(why) = recover(bed, &had) {
@@ -233,7 +235,7 @@ fn round_of_site(bed: &Bed, site: &Site, round: Round, history: &Path) -> Result
         found.violations.push(format!("not well again: {why}"));
     }
     std::thread::sleep(Duration::from_secs(1));
-    judge(site, load, &mut found, history)?;
+    judge(site, load, round, &mut found, history)?;
     // What the round's failed actions have left; the next one begins as this one did.
     site.lab.crm(&format!("resource cleanup {}", bed.managed()))?;
     site.lab.wait_idle()?;
@@ -247,11 +249,12 @@ fn rejoined(site: &Site) -> Result<Rejoined> {
     site.lab.live_nodes().iter().map(|node| Ok(Rejoined::of(&site.log_of(node)?))).sum()
 }
 
-fn judge(site: &Site, load: Load, found: &mut Found, history: &Path) -> Result<()> {
+fn judge(site: &Site, load: Load, round: Round, found: &mut Found, history: &Path) -> Result<()> {
     let journal = load.stop()?;
     let usual = CheckOptions::of(&site.load_options()?)?;
     // A MariaDB whose disk was full looks once a minute whether there is room again.
-    let report = site.lab.check(&journal, &CheckOptions { standstill: usual.standstill * 5, ..usual })?;
+    let options = CheckOptions { standstill: usual.standstill * 5, max_outage: round.longest_outage(), ..usual };
+    let report = site.lab.check(&journal, &options)?;
     found.acknowledged = report.acknowledged;
     found.lost = if report.of('L').is_some_and(|verdict| verdict.kept) { 0 } else { report.missing };
     found.violations.extend(report.verdicts.iter().filter(|verdict| !verdict.kept).map(ToString::to_string));
@@ -267,20 +270,15 @@ fn judge(site: &Site, load: Load, found: &mut Found, history: &Path) -> Result<(
     Ok(())
 }
 
-/// The faults of a round, each for its time. Returns those that could be had.
+/// The faults of a round, each for its time. Returns those that were had.
 fn carry_out(bed: &Bed, round: Round) -> Vec<Fault> {
     let mut had = Vec::new();
-    let mut begin = |fault| match fault::begin(bed, fault) {
-        Ok(active) => {
-            had.push(fault);
-            Some(active)
-        }
-        Err(why) => {
-            println!("  not had: {fault}: {}", why.to_string().lines().next().unwrap_or_default());
-            None
-        }
+    let begin = |fault| fault::begin(bed, fault).inspect_err(|why| not_had(fault, &why.to_string())).ok();
+    let mut end = |active: Option<Active>| {
+        let Some(active) = active else { return };
+        let fault = active.fault;
+        if fault::end(bed, active) { had.push(fault) } else { not_had(fault, "nobody came by") }
     };
-    let end = |active: Option<Active>| active.into_iter().for_each(|active| fault::end(bed, active));
     let wait = |ms| std::thread::sleep(Duration::from_millis(ms));
     let first = begin(round.first);
     match round.second {
@@ -307,6 +305,10 @@ fn carry_out(bed: &Bed, round: Round) -> Vec<Fault> {
         }
     }
     had
+}
+
+fn not_had(fault: Fault, why: &str) {
+    println!("  not had: {fault}: {}", why.lines().next().unwrap_or_default());
 }
 
 /// What operators give back, and then all has to become well by itself.
