@@ -278,12 +278,14 @@ Redis promises that a confirmed write survives the loss of one server of three. 
 cost a server its memory there. MySQL and MariaDB run with `rejoin=rewind-or-clone`: as in the snippet, what nobody was
 told of is taken back, and where that would wait for an operator the server gets a copy; the table says how often. A
 node without power or cable stays so for 40 to 60 seconds, and a round whose only fault leaves two whole nodes may have
-no outage over 30: whoever waits for the lost node does not pass for a slow failover. An agent that shall be killed or
-frozen counts when one was caught. Faults beside cron's jobs are over the beginning of a minute. Not among the faults:
-jumps of the clock (the nodes share that of the machine). A slow disk is a file system that is frozen for 0.2 s, again
-and again. The outage of a round is the longest time without an acknowledged write of any writer, in the time of a
-machine at rest ([0023](decisions/0023-limits-count-the-time-of-a-machine-at-rest.md)); it includes the time for which
-the fault itself stops all writes, as when the power of all nodes is cut.";
+no outage over 30: whoever waits for the lost node does not pass for a slow failover. A power cut loses what was not
+synced of the servers' data and of what the agents keep beside them, which are on file systems of their own; the rest of
+a node's disk survives in the page cache of the machine. An agent that shall be killed or frozen counts when one was
+caught. Faults beside cron's jobs are over the beginning of a minute. Not among the faults: jumps of the clock (the
+nodes share that of the machine). A slow disk is a file system that is frozen for 0.2 s, again and again. The outage of
+a round is the longest time without an acknowledged write of any writer, in the time of a machine at rest
+([0023](decisions/0023-limits-count-the-time-of-a-machine-at-rest.md)); it includes the time for which the fault itself
+stops all writes, as when the power of all nodes is cut.";
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test says what it saw by panicking")]

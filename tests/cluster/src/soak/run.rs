@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use lab::state::Volume;
 use lab::{CheckOptions, Error, LabOptions, Load, LoadOptions, Result};
 
 use super::bed::{Bed, JOBS};
@@ -43,6 +44,8 @@ pub struct Order {
     pub kept: PathBuf,
 }
 
+/// Where the agents keep what they have to remember over a power cut.
+const KEPT: &str = "/var/lib/systole";
 /// What the snippet ships, and where that waits for an operator a copy: nobody sits beside a soak.
 const REJOIN: &str = "rejoin=rewind-or-clone";
 
@@ -94,7 +97,9 @@ impl Served {
         let name = format!("soak-{}", self.name());
         if self == Self::Cron {
             let job = Resource { name: JOBS, parameters: "catch_up=all", seconds: 5, timer: false, leaves_a_daemon: false };
-            return Ok(Bed::Jobs(Jobs::with(&name, &[job], LabOptions::default())?));
+            // What was not synced of what the agent remembers is gone after a power cut.
+            let volumes = vec![Volume { path: KEPT.into(), mebibytes: 64 }];
+            return Ok(Bed::Jobs(Jobs::with(&name, &[job], LabOptions { volumes, ..LabOptions::default() })?));
         }
         Site::with(&name, self.setup()).map(Bed::Site)
     }
@@ -110,7 +115,7 @@ impl Served {
                 let settings = "innodb_redo_log_capacity=32M\nreplica_parallel_workers=16".into();
                 Setup { parameters: REJOIN.into(), disk_mib: Some(1024), settings, ..usual }
             }
-            _ => usual,
+            _ => usual.on_disks(),
         }
     }
 }

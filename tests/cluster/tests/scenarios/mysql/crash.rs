@@ -96,7 +96,7 @@ fn mysql_frozen_primary() {
 }
 
 fn power_cut_of_the_primary(name: &str, server: Server) {
-    scenario(name, returning(server), |site| {
+    scenario(name, returning(server).on_disks(), |site| {
         let load = site.load()?;
         let primary = site.primary()?;
         primary.power_off()?;
@@ -120,7 +120,7 @@ fn mysql_power_cut_of_the_primary() {
 
 #[test]
 fn power_cut_of_a_replica_stops_no_write() {
-    scenario("mariadb-power-replica", Setup::of(MARIADB), |site| {
+    scenario("mariadb-power-replica", Setup::of(MARIADB).on_disks(), |site| {
         let load = site.load()?;
         let primary = site.primary()?;
         let gone = site.replicas()?.remove(0);
@@ -136,7 +136,8 @@ fn power_cut_of_a_replica_stops_no_write() {
 
 /// Cold start: who wrote last is promoted again, or somebody who has everything of it.
 fn power_cut_of_all(name: &str, server: Server) {
-    scenario(name, returning(server), |site| {
+    scenario(name, returning(server).on_disks(), |site| {
+        site.let_the_kernel_write()?;
         let load = site.load()?;
         for node in site.lab.nodes() {
             node.power_off()?;
@@ -289,9 +290,10 @@ fn a_full_disk_of_a_replica_is_no_concern_of_the_primary() {
 /// The way of everything that is done by hand: nodes are rebooted one after the other.
 #[test]
 fn rolling_reboot_under_load() {
-    scenario("mariadb-rolling", returning(MARIADB), |site| {
+    scenario("mariadb-rolling", returning(MARIADB).on_disks(), |site| {
         let load = site.load()?;
         for node in site.lab.nodes() {
+            site.let_the_kernel_write()?;
             node.power_off()?;
             std::thread::sleep(Duration::from_secs(4));
             site.lab.power_back(&node)?;
