@@ -146,7 +146,7 @@ fn check(lab: &Lab, args: CheckArgs) -> Result<i32> {
         ..LoadOptions::of(options.database)
     };
     let max_outage = args.max_outage.map(std::time::Duration::from_millis);
-    let report = lab.check(&Journal::read(&journal)?, &CheckOptions { max_outage, ..CheckOptions::of(&load)? })?;
+    let report = lab.check(&Journal::of_ended(&journal)?, &CheckOptions { max_outage, ..CheckOptions::of(&load)? })?;
     say!("{}", report.to_string().trim_end());
     Ok(i32::from(!report.kept()))
 }

@@ -1,6 +1,8 @@
 //! A node's disk before its first boot: what distinguishes the node from its image.
 //! Owns the files put into the upper directory; the boot and the power are in `supervisor`.
 
+use std::ffi::OsString;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -111,29 +113,77 @@ fn make_volume(paths: &LabPaths, node: &str, index: usize, volume: &Volume) -> R
     host::checked(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&file)).map(drop)
 }
 
-/// Mounts a node's volumes in the supervisor's mount namespace; returns what nspawn has to bind.
-pub(crate) fn mount_volumes(paths: &LabPaths, spec: &LabSpec, node: &str, root: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
+/// What a shell does in a mount namespace of its own before it executes the rest of its arguments: it mounts the volumes that are named by
+/// three arguments each, file, mount point and a directory like it, after their number. No other node's namespace has a copy of these mounts
+/// then, and with the last process of the node they are gone. A loop device of its own for each mount: `mount -o loop` would find the one of a
+/// file system that was shut down and still is open somewhere. A new volume gets the owner and mode that the image's package gave the directory.
+pub(crate) const MOUNT_VOLUMES: &str = r#"
+set -e
+n=$1; shift
+while [ "$n" -gt 0 ]; do
+    device=$(losetup --find --show "$1")
+    mount "$device" "$2" || { losetup --detach "$device"; exit 1; }
+    losetup --detach "$device"
+    if rmdir "$2/lost+found" 2>/dev/null; then chown --reference="$3" "$2"; chmod --reference="$3" "$2"; fi
+    shift 3; n=$((n - 1))
+done
+exec "$@""#;
+
+/// A node's volumes at its boot.
+pub(crate) struct Volumes {
+    /// The arguments of [`MOUNT_VOLUMES`].
+    pub(crate) arguments: Vec<OsString>,
+    /// What nspawn has to bind, and where the node finds it.
+    pub(crate) binds: Vec<(PathBuf, PathBuf)>,
+}
+
+/// How they are mounted below that root.
+pub(crate) fn volumes(paths: &LabPaths, spec: &LabSpec, node: &str, root: &Path) -> Result<Volumes> {
+    let mut arguments = vec![spec.volumes.len().to_string().into()];
     let mut binds = Vec::new();
     for (index, volume) in spec.volumes.iter().enumerate() {
         let (file, point) = paths.volume(node, index);
-        host::checked(Command::new("mount").args(["-o", "loop"]).arg(&file).arg(&point))?;
-        let _ = std::fs::remove_dir(point.join("lost+found"));
-        // The directory keeps the owner and mode that the image's package gave it.
         let model = root.join(volume.path.strip_prefix("/").unwrap_or(&volume.path));
         std::fs::create_dir_all(&model).context(|| format!("make {}", model.display()))?;
-        let like = std::fs::metadata(&model).context(|| format!("look at {}", model.display()))?;
-        std::fs::set_permissions(&point, like.permissions()).context(|| format!("mode of {}", point.display()))?;
-        std::os::unix::fs::chown(&point, Some(like.uid()), Some(like.gid())).context(|| format!("owner of {}", point.display()))?;
+        arguments.extend([file.into_os_string(), point.clone().into_os_string(), model.into_os_string()]);
         binds.push((point, volume.path.clone()));
     }
-    Ok(binds)
+    Ok(Volumes { arguments, binds })
 }
 
-/// Unmounts them; the loop devices go with the mounts.
-pub(crate) fn unmount_volumes(paths: &LabPaths, spec: &LabSpec, node: &str) {
-    for index in 0..spec.volumes.len() {
-        let _ = nix::mount::umount2(&paths.volume(node, index).1, nix::mount::MntFlags::MNT_DETACH);
+/// FS_IOC_SHUTDOWN of the kernel, which ext4 has...
+const SHUT_DOWN: u32 = 0x8004_587d;
+/// ...and its argument EXT4_GOING_FLAGS_NOLOGFLUSH: nothing is written any longer, not even what the journal was about to.
+const WRITE_NOTHING: u32 = 2;
+
+/// Takes from a node's volumes what was not synced, as a power cut does: from here on nothing reaches them. `leader`: its PID 1.
+pub(crate) fn lose_what_is_not_synced(paths: &LabPaths, spec: &LabSpec, node: &str, leader: i32) -> Result<()> {
+    for (index, volume) in spec.volumes.iter().enumerate() {
+        let (file, _) = paths.volume(node, index);
+        let point = PathBuf::from(format!("/proc/{leader}/root{}", volume.path.display()));
+        let mounted = std::fs::File::open(&point).context(|| format!("open {}", point.display()))?;
+        // Whatever somebody in the node has put there, or the machine's own disk, is not touched.
+        if is_backed_by(&mounted, &file) {
+            shut_down(&mounted).context(|| format!("shut down the file system at {}", point.display()))?;
+        }
     }
+    Ok(())
+}
+
+/// Whether the file system that this directory is on is in that file, by the loop device.
+fn is_backed_by(directory: &std::fs::File, file: &Path) -> bool {
+    let Ok(device) = directory.metadata().map(|metadata| metadata.dev()) else { return false };
+    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    let backing = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/loop/backing_file"));
+    backing.is_ok_and(|backing| Path::new(backing.trim_end_matches('\n')) == file)
+}
+
+fn shut_down(directory: &std::fs::File) -> std::io::Result<()> {
+    let how = WRITE_NOTHING;
+    #[allow(unsafe_code, reason = "there is no safe way to shut down a file system")]
+    // SAFETY: the descriptor is open, and the kernel reads an u32 from the address, which outlives the call.
+    let done = unsafe { nix::libc::ioctl(directory.as_raw_fd(), SHUT_DOWN.into(), &raw const how) };
+    if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 const JOURNALD: &str = "# Complete logs that survive a power cut.\n[Journal]\nStorage=persistent\nRateLimitIntervalSec=0\n\

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::operation::Operation;
 use crate::state::Event;
 
@@ -157,10 +157,26 @@ pub struct TwoWriters {
 }
 
 impl Journal {
-    /// Reads a journal; a torn last line is left out.
+    /// Reads a journal, which may be still written.
     pub fn read(path: &Path) -> Result<Journal> {
         let text = std::fs::read_to_string(path).context(|| format!("read {}", path.display()))?;
-        Ok(Journal { records: text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect() })
+        Journal::parse(&text).map_err(|why| Error::Refused(format!("{}: {why}", path.display())))
+    }
+
+    /// Of the last line a part may be there, which is left out. Whatever else is no record is an error: it may have been an acknowledgement.
+    fn parse(text: &str) -> std::result::Result<Journal, String> {
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let record = |(n, line)| serde_json::from_str(line).map_err(|why| format!("line {} is no record: {why}", n + 1));
+        Ok(Journal { records: whole.lines().enumerate().map(record).collect::<std::result::Result<_, _>>()? })
+    }
+
+    /// The journal of a run that was stopped in order, and an error for one that died: what it had not written yet nobody knows.
+    pub fn of_ended(path: &Path) -> Result<Journal> {
+        let journal = Journal::read(path)?;
+        if matches!(journal.records.last(), Some(Record::End { .. })) {
+            return Ok(journal);
+        }
+        Err(Error::Refused(format!("{} has no end: the load died before it was stopped, and nothing can be judged by it", path.display())))
     }
 
     /// Name of the run.
@@ -355,6 +371,7 @@ fn counted(marks: &[(u64, u64)], from: u64, to: u64) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test says what it saw by panicking")]
 mod tests {
     use super::*;
 
@@ -364,6 +381,32 @@ mod tests {
 
     fn probe(node: &str, at: u64, ok: bool) -> Record {
         Record::Probe { node: node.into(), sent: at, done: at + 1, ok, error: None }
+    }
+
+    #[test]
+    fn what_is_no_record_is_left_out_at_the_torn_end_only() {
+        let line = |record: &Record| serde_json::to_string(record).unwrap() + "\n";
+        let text = line(&ack(1)) + &line(&ack(2));
+        let records = |text: &str| Journal::parse(text).map(|journal| journal.records);
+        assert_eq!(records(&text), Ok(vec![ack(1), ack(2)]));
+        assert_eq!(records(&text[..text.len() - 5]), Ok(vec![ack(1)]));
+        assert_eq!(records(""), Ok(vec![]));
+        let broken = text.replacen('{', "", 1);
+        assert!(records(&broken).is_err_and(|why| why.starts_with("line 1 is no record")), "{broken}");
+    }
+
+    #[test]
+    fn a_journal_without_its_end_is_not_judged() {
+        let path = std::env::temp_dir().join(format!("systole-journal-{}", std::process::id()));
+        let of = |records: &[Record]| {
+            let lines: Vec<String> = records.iter().map(|record| serde_json::to_string(record).unwrap()).collect();
+            std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+            Journal::of_ended(&path).map(|journal| journal.records.len()).map_err(|why| why.to_string())
+        };
+        assert_eq!(of(&[ack(1), Record::End { at: 2 }]), Ok(2));
+        assert!(of(&[ack(1)]).is_err_and(|why| why.contains("has no end: the load died")));
+        assert!(of(&[Record::End { at: 2 }, ack(3)]).is_err());
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

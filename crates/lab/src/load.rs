@@ -3,7 +3,7 @@
 
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
@@ -214,18 +214,23 @@ impl Load {
         Journal::read(&self.journal)
     }
 
-    /// Ends the load in order and reads its journal.
+    /// Ends the load in order and reads its journal. One that has died, or could not write all that it saw, is an error: what its clients were
+    /// told is not known.
     pub fn stop(mut self) -> Result<Journal> {
-        self.end()?;
-        Journal::read(&self.journal)
+        if let Some(status) = self.end()? {
+            if !status.success() {
+                let journal = self.journal.display();
+                return Err(Error::Refused(format!("the load ended with exit code {}; its journal is {journal}", host::exit_code(status))));
+            }
+        }
+        Journal::of_ended(&self.journal)
     }
 
-    fn end(&mut self) -> Result<()> {
-        if let Some(mut child) = self.child.take() {
-            let _ = kill(Pid::from_raw(i32::try_from(child.id()).unwrap_or(0)), Signal::SIGTERM);
-            child.wait().context(|| "wait for the load".to_owned())?;
-        }
-        Ok(())
+    /// How its process ended, where this one has started it.
+    fn end(&mut self) -> Result<Option<ExitStatus>> {
+        let Some(mut child) = self.child.take() else { return Ok(None) };
+        let _ = kill(Pid::from_raw(i32::try_from(child.id()).unwrap_or(0)), Signal::SIGTERM);
+        child.wait().map(Some).context(|| "wait for the load".to_owned())
     }
 }
 
@@ -293,7 +298,7 @@ pub(crate) fn stop(paths: &LabPaths, database: Option<Database>) -> Result<Start
     let database = load.options.database;
     if let Some(pid) = running(paths, database) {
         let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        host::poll("end of the load", End::LIMIT * 3, Duration::from_millis(10), || {
+        host::poll("end of the load", (End::LIMIT + LAST_READS) * 2, Duration::from_millis(10), || {
             if running(paths, database).is_none() { Ok(()) } else { Err(format!("process {pid}")) }
         })?;
     }
@@ -550,10 +555,13 @@ fn operate(session: &mut dyn Session, run: &str, client: u32, task: Task) -> Ope
     Operation { client, object, key, change, sent, done: host::monotonic_us(), outcome, seen }
 }
 
+/// How long the last reads may take. Whoever judges the history insists on them.
+const LAST_READS: Duration = Duration::from_secs(30);
+
 /// Reads each list and register once more when nobody writes any longer: what is lost of the last changes shows in that.
 fn read_at_last(order: &Order, access: &Access, records: &mpsc::Sender<Record>, operations: u64) {
     let patient = Access { answer: Duration::from_secs(5), ..access.clone() };
-    let limit = pace::Limit::of(End::LIMIT);
+    let limit = pace::Limit::of(LAST_READS);
     let mut session: Option<Box<dyn Session>> = None;
     // A number that no client has: those go up from 0.
     let client = u32::MAX;

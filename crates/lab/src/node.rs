@@ -109,8 +109,8 @@ impl Node {
     }
 
     /// Cuts its power; returns when all its processes are dead. It stays off until `power_on`: fencing finds it off and
-    /// does not boot it. Its disk stays, with everything that was written to it:
-    /// what a real machine had not yet synced is not lost here.
+    /// does not boot it. Its disk stays. What was not synced on its volumes is lost; of the rest of its disk, which is in this machine's page
+    /// cache, nothing is.
     pub fn power_off(&self) -> Result<()> {
         self.switch(Op::PowerOff)
     }

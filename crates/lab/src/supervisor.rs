@@ -216,7 +216,6 @@ impl Supervisor {
                 slot.child = None;
                 slot.leader = None;
                 network::remove_port(&self.paths, name);
-                disk::unmount_volumes(&self.paths, &self.spec, name);
                 let _ = umount2(&self.paths.node_dir(name).join("root"), MntFlags::MNT_DETACH);
                 let _ = self.paths.record_event(name, "node went down by itself");
                 changed = true;
@@ -265,7 +264,6 @@ impl Supervisor {
                 }
                 Err(error) => {
                     let _ = cgroup::kill_all(&self.paths.cgroup().join(&node), Duration::from_secs(5));
-                    disk::unmount_volumes(&self.paths, &self.spec, &node);
                     let _ = umount2(&root, MntFlags::MNT_DETACH);
                     return Err(error);
                 }
@@ -288,6 +286,8 @@ impl Supervisor {
         let procs = cgroup::make(&self.paths.cgroup().join(node))?;
         command.arg(procs.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" "));
         command.arg("nsenter").arg(format!("--net={}", self.paths.netns_path().display())).arg("--");
+        let volumes = disk::volumes(&self.paths, &self.spec, node, root)?;
+        command.args(["unshare", "--mount", "--propagation=private", "sh", "-c", disk::MOUNT_VOLUMES, "sh"]).args(volumes.arguments);
         command
             .args(["systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--capability=all"])
             .args(["--console=pipe", "--link-journal=no", "--resolv-conf=off", "--timezone=off", "--kill-signal=SIGKILL"])
@@ -296,7 +296,7 @@ impl Supervisor {
             .arg(format!("--hostname={node}"))
             .arg(format!("--network-bridge={}", network::BRIDGE))
             .arg(format!("--bind={}:{}", self.paths.power_dir().display(), disk::POWER_DIR_IN_NODE));
-        for (source, target) in disk::mount_volumes(&self.paths, &self.spec, node, root)? {
+        for (source, target) in volumes.binds {
             command.arg(format!("--bind={}:{}", source.display(), target.display()));
         }
         for bind in &self.spec.binds {
@@ -338,6 +338,10 @@ impl Supervisor {
                 host::progress(&format!("{node}: {error}"));
             }
             if let Some(leader) = slot.leader.take() {
+                // While its processes live: some of what they had not synced is written when they end. Nobody hears them any longer.
+                if let Err(error) = disk::lose_what_is_not_synced(&self.paths, &self.spec, &node, leader) {
+                    self.paths.record_event(by, &format!("what {node} has not synced survives: {error}"))?;
+                }
                 // The kernel ends the whole pid namespace with its first process.
                 let _ = kill(Pid::from_raw(leader), Signal::SIGKILL);
             }
@@ -349,7 +353,6 @@ impl Supervisor {
             }
             ended?;
             network::remove_port(&self.paths, &node);
-            disk::unmount_volumes(&self.paths, &self.spec, &node);
             let root = self.paths.node_dir(&node).join("root");
             umount2(&root, MntFlags::MNT_DETACH).context(|| format!("unmount {}", root.display()))?;
             cgroup::remove(&self.paths.cgroup().join(&node))?;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use lab::state::Volume;
 use lab::{CheckOptions, Cut, Database, Lab, LabOptions, LabPaths, LoadOptions, Result};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -71,6 +72,29 @@ fn a_power_cut_is_confirmed_by_fencing_and_ends_when_the_lab_says_so() -> Result
     assert!(!lab.node(2).is_on(), "fencing does not end a power cut");
     lab.node(2).power_on()?;
     lab.wait_online()
+}
+
+/// A server that does not sync what it acknowledges has to lose it here, too.
+#[test]
+#[ignore = "needs root and the image debian12"]
+fn a_power_cut_loses_what_was_not_synced_on_a_volume() -> Result<()> {
+    let volumes = vec![Volume { path: "/srv/data".into(), mebibytes: 64 }];
+    let program = Some(env!("CARGO_BIN_EXE_systole-lab").into());
+    let lab = Lab::up(LabOptions { name: "test-sync".to_owned(), program, volumes, ..LabOptions::default() })?;
+    lab.node(2).sh("chown daemon:daemon /srv/data; chmod 700 /srv/data; mkdir /srv/data/a; sync -f /srv/data")?;
+    lab.node(2).sh("cd /srv/data/a; echo kept > synced; sync synced .; echo lost > unsynced; cat unsynced")?;
+    lab.node(2).power_off()?;
+    let survives = || lab.paths().read_events().is_ok_and(|all| all.iter().any(|e| e.text.contains("survives")));
+    assert!(!survives(), "the kernel shuts a file system down");
+    lab.node(2).power_on()?;
+    lab.node(2).wait_booted(LIMIT)?;
+    let found = lab.node(2).sh("cat /srv/data/a/synced; cat /srv/data/a/unsynced 2>/dev/null; stat -c '%U %a' /srv/data")?.stdout;
+    assert_eq!(found, "kept\ndaemon 700\n");
+    // This machine's own disk is none of a node's.
+    let here = lab.paths().state_dir().join("written");
+    std::fs::write(&here, "").map_err(|source| lab::Error::Io { what: here.display().to_string(), source })?;
+    lab.wait_online()?;
+    lab.down()
 }
 
 #[test]

@@ -132,6 +132,12 @@ impl Server {
     pub fn data(&self) -> String {
         format!("/var/lib/{}", self.directory)
     }
+
+    /// Where our agent keeps what has to survive a power cut, if that is not among the data.
+    #[must_use]
+    pub fn beside_the_data(&self) -> Option<String> {
+        (!matches!(self.kind, Kind::Redis | Kind::Stub)).then(|| format!("{}.systole-kept", self.data()))
+    }
 }
 
 /// The same on every node at once.

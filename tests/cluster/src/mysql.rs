@@ -49,9 +49,12 @@ fn prepare(node: &Node, server: Server, settings: &str) -> Result<()> {
     let begin = match server.kind {
         Kind::MySql80 | Kind::MySql57 => unpacked.as_str(),
         Kind::MySql56 => "rm -rf /var/lib/mysql/*; /opt/mysql-5.6/scripts/mysql_install_db --datadir=/var/lib/mysql --user=mysql",
-        // The nodes' disks are layers, and what is in the lower one cannot be renamed, which rejoin=clone does.
-        Kind::MySql => "cd /var/lib && cp -a mysql copy && rm -rf mysql/* && cp -a copy/. mysql && rm -rf copy",
-        // With a disk of its own it is empty.
+        // The nodes' disks are layers, and what is in the lower one cannot be renamed, which rejoin=clone does. With a disk of its own it is
+        // empty.
+        Kind::MySql => {
+            "if [ -e /var/lib/mysql/mysql.ibd ]; then cd /var/lib && cp -a mysql copy && rm -rf mysql/* && cp -a copy/. mysql && rm -rf copy; \
+             else mysqld --no-defaults --datadir=/var/lib/mysql --user=mysql --initialize-insecure; fi"
+        }
         _ => "test -d /var/lib/mysql/mysql || mariadb-install-db --user=mysql --auth-root-authentication-method=socket",
     };
     let run = "--defaults-file=/etc/mysql/site.cnf --datadir=/var/lib/mysql --user=mysql --skip-networking --socket=/run/mysqld/setup.sock";

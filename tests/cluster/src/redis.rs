@@ -3,7 +3,7 @@
 use lab::{Node, Result};
 
 use crate::site::Site;
-use crate::{Agent, Durability, read, repository};
+use crate::{Agent, Durability, read, repository, stock};
 
 /// Writes the configuration that the snippet names, with further lines.
 pub(crate) fn configure(site: &Site, settings: &str) -> Result<()> {
@@ -52,7 +52,7 @@ pub(crate) fn edited(snippet: &str, agent: Agent, durability: Durability) -> Str
         (Agent::Systole, Durability::Async) => open(snippet),
         (Agent::Systole, Durability::Quorum) => open(snippet).replace("durability=async", "durability=quorum"),
         (Agent::Stock | Agent::StockByPosition, _) => {
-            snippet.replace("ocf:systole:redis", "ocf:heartbeat:redis").replace(" durability=async", "").replace(" on-fail=demote", "")
+            snippet.replace("ocf:systole:redis", "ocf:heartbeat:redis").replace(" durability=async", "").replace(stock::WITHOUT, "")
         }
     }
 }

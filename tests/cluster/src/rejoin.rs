@@ -1,10 +1,13 @@
 //! How the primary of MySQL or MariaDB is lost, and what becomes of its server: whether it had what nobody else has, how it rejoined, and
 //! whether all servers are equal then.
 
+use std::iter::Sum;
+use std::ops::Add;
 use std::time::{Duration, Instant};
 
 use lab::{Cut, Error, LoadOptions, Node, Result, host};
 use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
 
 use crate::mysql;
 use crate::site::Site;
@@ -25,6 +28,8 @@ const WHAT_ONLY_IT_HAD: &str = "\\( -name 'taken-back-*' -o -name 'binlog.*' \\)
 const REIGN: &str = "/var/lib/mysql.systole-kept/reign";
 /// What our agent says when the data of a server were replaced.
 const COPIED: &str = "the data are a copy of";
+/// What it says when nothing is left of what only that server had.
+const TAKEN_BACK: &str = "transactions were taken back, and all their rows are as on";
 /// The tables that clients write to.
 const TABLES: &str = "SELECT CONCAT('`', table_schema, '`.`', table_name, '`') FROM information_schema.tables WHERE table_type='BASE TABLE' \
      AND table_schema NOT IN ('information_schema', 'mysql', 'performance_schema', 'sys') ORDER BY 1";
@@ -89,7 +94,46 @@ fn powered_on_us(site: &Site, node: &Node) -> Result<u64> {
 
 /// How often the data of a node's server were replaced.
 fn copies(site: &Site, node: &Node) -> Result<usize> {
-    Ok(site.log_of(node)?.lines().filter(|line| line.contains(COPIED)).count())
+    Ok(Rejoined::of(&site.log_of(node)?).copied)
+}
+
+/// How often servers that had what the primary does not have have rejoined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejoined {
+    /// By taking it back.
+    pub taken_back: usize,
+    /// By a copy of the primary's data.
+    pub copied: usize,
+}
+
+impl Rejoined {
+    /// What the log of a node says.
+    #[must_use]
+    pub fn of(log: &str) -> Self {
+        let count = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+        Self { taken_back: count(TAKEN_BACK), copied: count(COPIED) }
+    }
+
+    /// Without those of before.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        let (taken_back, copied) = (self.taken_back.saturating_sub(before.taken_back), self.copied.saturating_sub(before.copied));
+        Self { taken_back, copied }
+    }
+}
+
+impl Add for Rejoined {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { taken_back: self.taken_back + other.taken_back, copied: self.copied + other.copied }
+    }
+}
+
+impl Sum for Rejoined {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), Add::add)
+    }
 }
 
 /// A primary that was lost.
@@ -195,4 +239,27 @@ fn checksums(site: &Site, node: &Node) -> Result<Vec<String>> {
     // All rows are read for that.
     let sums = site.sql_within(node, &format!("CHECKSUM TABLE {list}"), Duration::from_secs(600))?;
     Ok(sums.lines().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test says what it saw by panicking")]
+mod tests {
+    use super::*;
+
+    /// Each sentence that the agent says stands in its page, with these words in the place of its numbers and names.
+    #[test]
+    fn servers_that_rejoin_are_counted_by_what_the_agent_says() {
+        let page = crate::read(&crate::repository().join("docs/mysql.md")).unwrap();
+        for words in [TAKEN_BACK, COPIED] {
+            assert!(page.contains(words), "{words}");
+        }
+        let log = "mysql(mysql): notice: 3 transactions are taken back; comparing their rows with those on lxc2\n\
+                   mysql(mysql): notice: 3 transactions were taken back, and all their rows are as on lxc2; they are kept in /k\n\
+                   mysql(mysql): notice: replacing the data by a copy of lxc1's\n\
+                   mysql(mysql): notice: the data are a copy of lxc1's now\n";
+        let (once, twice) = (Rejoined::of(log), Rejoined::of(&log.repeat(2)));
+        assert_eq!(once, Rejoined { taken_back: 1, copied: 1 });
+        assert_eq!([once, once].into_iter().sum::<Rejoined>(), twice);
+        assert_eq!(twice.since(once), once);
+    }
 }

@@ -27,11 +27,14 @@ pub struct Setup {
     pub layer: Option<PathBuf>,
     /// Whether replication runs over TLS, with a certificate made for the run. Redis only.
     pub certificate: bool,
-    /// A disk of its own for the data, of this size.
+    /// A disk of its own for the data, of this size, and one for what our agent keeps beside them: a power cut loses what is not synced there.
     pub disk_mib: Option<u32>,
     /// Whether the address is moved by the distribution's agent, which goes on working with ours.
     pub stock_address: bool,
 }
+
+/// Room for any scenario's data, MiB. The files that hold it are as large as what is in them.
+const ROOM: u32 = 2048;
 
 impl Default for Setup {
     fn default() -> Self {
@@ -50,6 +53,12 @@ impl Default for Setup {
 }
 
 impl Setup {
+    /// The same with the data, and what is kept beside them, on disks that a power cut takes at its word.
+    #[must_use]
+    pub fn on_disks(self) -> Self {
+        Self { disk_mib: self.disk_mib.or(Some(ROOM)), ..self }
+    }
+
     /// A server with the best durability that it has.
     #[must_use]
     pub fn of(server: Server) -> Self {
@@ -76,13 +85,15 @@ impl Site {
     /// Three nodes, the agent, the snippet; returns when a primary takes writes and both replicas are attached.
     pub fn with(name: &str, setup: Setup) -> Result<Self> {
         let Setup { agent, server, durability, settings, parameters, layer, certificate, disk_mib, stock_address } = setup;
-        let volumes = disk_mib.map(|mebibytes| Volume { path: server.data().into(), mebibytes }).into_iter().collect();
+        let beside = server.beside_the_data();
+        let volume = |mebibytes, path: String| Volume { path: path.into(), mebibytes };
+        let volumes = disk_mib.map(|mebibytes| std::iter::once(server.data()).chain(beside).map(|path| volume(mebibytes, path)).collect());
         let options = LabOptions {
             name: lab_name(name),
             image: server.image.map_or_else(image::usual, str::to_owned),
             packages: vec![package()?],
             layers: layer.into_iter().collect(),
-            volumes,
+            volumes: volumes.unwrap_or_default(),
             ..LabOptions::default()
         };
         let site = Self { lab: Lab::up(options)?, server, durability, parameters };
@@ -240,6 +251,27 @@ impl Site {
         let primary = self.primary()?;
         primary.kill(self.server.process, Signal::SIGKILL)?;
         Ok(primary)
+    }
+
+    /// As if the servers had run for half a minute: by then the kernel has written what nobody syncs. A MariaDB syncs its `master.info` after
+    /// 10,000 events only; one whose power is cut within that time of `CHANGE MASTER` finds an empty one (error 1201), and does not follow.
+    pub fn let_the_kernel_write(&self) -> Result<()> {
+        let data = self.server.data();
+        self.lab.live_nodes().iter().try_for_each(|node| node.sh(&format!("sync -f {data}")).map(drop))
+    }
+
+    /// Freezes the promoted server until another one is promoted. Nothing of what was frozen may live then: whoever let it go on would have
+    /// a second server that believes it is the primary.
+    pub fn freeze_primary_for_good(&self, limit: Duration) -> Result<()> {
+        let primary = self.primary()?;
+        let frozen = primary.pids(self.server.process);
+        primary.freeze(self.server.process)?;
+        self.wait_moved(&primary, limit)?;
+        let left: Vec<i32> = primary.pids(self.server.process).into_iter().filter(|pid| frozen.contains(pid)).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Refused(format!("another server is promoted while the frozen processes {left:?} on {} live", primary.name)))
     }
 
     /// All that our agent said on a node.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Backlog, COMPARED, Cost, FLOOR, Numbers, Resident, Results, Series, Subject, is_floor, percentile, seconds, times};
+use crate::stock;
 
 /// How long clients may have to wait, seconds.
 pub const PATIENCE_S: u64 = 90;
@@ -242,20 +243,26 @@ pub fn runs(numbers: &Numbers) -> String {
 fn words(subject: &Subject, runs: &str) -> String {
     let about = match subject.page {
         "benchmarks" => {
-            "The agents took turns in the same rehearsal cluster (three nodes on one machine), with the same snippet (monitor intervals 10 s and \
-             11 s), the same load (4 writers, a pause of 1 ms after each write) and the distribution's server settings."
+            format!(
+                "The agents took turns in the same rehearsal cluster (three nodes on one machine), with the same snippet (monitor intervals 10 s and \
+                 11 s), the same load (4 writers, a pause of 1 ms after each write) and the distribution's server settings. {}",
+                stock::words_of_redis()
+            )
         }
         _ => {
-            "The agents took turns in the same rehearsal cluster (three nodes \
-             on one machine), with the same MariaDB where nothing else is said, the same snippet (monitor intervals 10 s and 11 s; the \
-             addresses and their constraints too) and the same load (4 writers, a pause of 1 ms after each write; sync_binlog=1, \
-             innodb_flush_log_at_trx_commit=1). ocf:systole:mysql has its default durability (lossless), and rejoin=clone. ocf:heartbeat:mariadb replicates by \
-             GTID and switches semi-synchronous replication on by itself; all nodes were given the same first transaction, without which it \
-             promotes none. ocf:heartbeat:mysql replicates by file and position and has no durability of its own: semi-synchronous replication is \
-             on in the option file. Both have one applier instead of four (slave_parallel_threads=0), because they promote a replica when its applier \
-             has read the relay log, not when it has carried it out. Both run mariadbd itself and not mysqld_safe, which would start a dead server again without \
-             Pacemaker's knowledge. The writers of the floor are those of Redis, at MariaDB's address and port. MySQL 9.7 runs on nodes of Debian's next \
-             release, with a Pacemaker and a floor of their own."
+            format!(
+                "The agents took turns in the same rehearsal cluster (three nodes \
+                 on one machine), with the same MariaDB where nothing else is said, the same snippet (monitor intervals 10 s and 11 s; the \
+                 addresses and their constraints too) and the same load (4 writers, a pause of 1 ms after each write; sync_binlog=1, \
+                 innodb_flush_log_at_trx_commit=1). ocf:systole:mysql has its default durability (lossless), and rejoin=clone. {} ocf:heartbeat:mariadb replicates by \
+                 GTID and switches semi-synchronous replication on by itself; all nodes were given the same first transaction, without which it \
+                 promotes none. ocf:heartbeat:mysql replicates by file and position and has no durability of its own: semi-synchronous replication is \
+                 on in the option file. Both have one applier instead of four (slave_parallel_threads=0), because they promote a replica when its applier \
+                 has read the relay log, not when it has carried it out. Both run mariadbd itself and not mysqld_safe, which would start a dead server again without \
+                 Pacemaker's knowledge. The writers of the floor are those of Redis, at MariaDB's address and port. MySQL 9.7 runs on nodes of Debian's next \
+                 release, with a Pacemaker and a floor of their own.",
+                stock::words_of_mysql()
+            )
         }
     };
     format!(

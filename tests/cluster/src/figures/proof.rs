@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::page::Page;
 use super::{percentile, seconds};
+use crate::rejoin::Rejoined;
 
 /// Name of the page's file, and of that of its numbers.
 pub const PAGE: &str = "proof";
@@ -48,9 +49,12 @@ pub struct Run {
     pub lost: usize,
     /// Operations on lists and registers whose history was judged.
     pub operations: usize,
-    /// Lists and registers whose history could not be judged in the time.
+    /// Lists and registers whose history could not be judged in the time: each is among the violations.
     #[serde(default)]
     pub undecided: usize,
+    /// How often servers that had what the primary does not have have rejoined.
+    #[serde(default)]
+    pub rejoined: Rejoined,
     /// Promises that were broken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub violations: Vec<Violation>,
@@ -87,6 +91,8 @@ pub struct Found {
     pub operations: usize,
     /// Lists and registers whose history could not be judged in the time.
     pub undecided: usize,
+    /// How often servers that had what the primary does not have have rejoined.
+    pub rejoined: Rejoined,
     /// What the checkers said against it.
     pub violations: Vec<String>,
 }
@@ -122,6 +128,7 @@ impl Run {
         self.lost += found.lost;
         self.operations += found.operations;
         self.undecided += found.undecided;
+        self.rejoined = self.rejoined + found.rejoined;
         self.round += 1;
         if !found.violations.is_empty() {
             let violation = Violation {
@@ -146,7 +153,21 @@ pub fn page(proof: &Proof) -> String {
     let mut page = Page { text: format!("# Proof\n\n{WORDS}\n") };
     page.add("\n## What was run");
     page.table(
-        &["server", "nodes", "seed", "faults", "rounds", "acknowledged", "lost", "operations judged", "undecided", "violations", "commit"],
+        &[
+            "server",
+            "nodes",
+            "seed",
+            "faults",
+            "rounds",
+            "acknowledged",
+            "lost",
+            "operations judged",
+            "undecided",
+            "taken back",
+            "copied",
+            "violations",
+            "commit",
+        ],
         &proof.runs.iter().map(row).collect::<Vec<_>>(),
     );
     for server in servers(proof) {
@@ -174,7 +195,9 @@ pub fn page(proof: &Proof) -> String {
 fn row(run: &Run) -> Vec<String> {
     let rounds: usize = run.outages_ms.values().map(Vec::len).sum();
     let rounds = if rounds == 0 { "-".to_owned() } else { rounds.to_string() };
-    let numbers = [run.acknowledged, run.lost, run.operations, run.undecided, run.violations.len()].map(|n| n.to_string());
+    let Rejoined { taken_back, copied } = run.rejoined;
+    let numbers = [run.acknowledged, run.lost, run.operations, run.undecided, taken_back, copied, run.violations.len()];
+    let numbers = numbers.map(|n| n.to_string());
     [run.server.clone(), run.image.clone(), run.seed.to_string(), run.total().to_string(), rounds]
         .into_iter()
         .chain(numbers)
@@ -246,14 +269,21 @@ has to be well by itself: one primary with its address, all others attached to i
   that nobody sent, all nodes hold the same data, and never did two nodes take writes at once: the lab's checker;
 - what clients read and were told is linearizable: the tester of [stateright](https://docs.rs/stateright). The lists are
   kept in the form that [Elle](https://github.com/jepsen-io/elle) reads (list-append, target/soak/*.edn), for whoever
-  wants a second opinion;
+  wants a second opinion. A list or register with too many orders to try (undecided), and one that could not be read
+  after its last change, count as violations;
 - of cron's jobs: none ran on two nodes at once, none twice for a minute, and each minute has its run or is told to have
   none. Their runs stand in the column of the acknowledged writes.
 
 Redis promises that a confirmed write survives the loss of one server of three. So no more than one fault of a round can
-cost a server its memory there. Not among the faults: jumps of the clock (the nodes share that of the machine). A slow
-disk is a file system that is frozen for 0.2 s, again and again. The outage of a round is the longest time without an
-acknowledged write of any writer, in the time of a machine at rest
+cost a server its memory there. MySQL and MariaDB run with `rejoin=rewind-or-clone`: as in the snippet, what nobody was
+told of is taken back, and where that would wait for an operator the server gets a copy; the table says how often. A
+node without power or cable stays so for 40 to 60 seconds, and a round whose only fault leaves two whole nodes may have
+no outage over 30: whoever waits for the lost node does not pass for a slow failover. A power cut loses what was not
+synced of the servers' data and of what the agents keep beside them, which are on file systems of their own; the rest of
+a node's disk survives in the page cache of the machine. An agent that shall be killed or frozen counts when one was
+caught. Faults beside cron's jobs are over the beginning of a minute. Not among the faults: jumps of the clock (the
+nodes share that of the machine). A slow disk is a file system that is frozen for 0.2 s, again and again. The outage of
+a round is the longest time without an acknowledged write of any writer, in the time of a machine at rest
 ([0023](decisions/0023-limits-count-the-time-of-a-machine-at-rest.md)); it includes the time for which the fault itself
 stops all writes, as when the power of all nodes is cut.";
 
@@ -271,7 +301,15 @@ mod tests {
 
     fn found(outage_ms: u64, violations: &[&str]) -> Found {
         let violations = violations.iter().map(|said| (*said).to_owned()).collect();
-        Found { faults: vec!["power cut"], outage_ms: Some(outage_ms), acknowledged: 100, operations: 10, violations, ..Found::default() }
+        Found {
+            faults: vec!["power cut"],
+            outage_ms: Some(outage_ms),
+            acknowledged: 100,
+            operations: 10,
+            rejoined: Rejoined { taken_back: 1, copied: 2 },
+            violations,
+            ..Found::default()
+        }
     }
 
     #[test]
@@ -291,7 +329,7 @@ mod tests {
         assert_eq!(proof.runs.len(), 2);
         let text = page(&proof);
         for line in [
-            "| redis |  | 0 | 13 | 13 | 1300 | 0 | 130 | 0 | 1 |  |",
+            "| redis |  | 0 | 13 | 13 | 1300 | 0 | 130 | 0 | 13 | 26 | 1 |  |",
             "| power cut | 14 | 0.50 s | 0.70 s | 0.90 s |",
             "- redis, , seed 0, schedule 0, round 3 (power cut (primary)): L VIOLATED: gone. Cause: not looked into yet.",
         ] {

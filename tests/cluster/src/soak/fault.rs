@@ -15,12 +15,14 @@ use crate::{Kind as Server, mysql, old_package, package};
 
 /// What catches the agents' processes in a node.
 const CATCHER: &str = "soak-catcher";
+/// What it leaves behind when it has caught one, below /.
+const CAUGHT: &str = "root/soak-caught";
 /// A disk that hangs for a while, again and again: most of a second is left to it.
 const SLOW: &str = "while :; do fsfreeze -f \"$0\"; sleep 0.2; fsfreeze -u \"$0\"; sleep 0.3; done";
 
 /// A fault that was begun.
 pub(crate) struct Active {
-    fault: Fault,
+    pub(crate) fault: Fault,
     node: Node,
     disk: Option<Disk>,
 }
@@ -135,10 +137,15 @@ fn strike(bed: &Bed, node: &Node, kind: Kind) -> Result<()> {
     }
 }
 
-/// The next process of the agent on that node gets a signal, whatever it is doing.
+/// The next process of the agent on that node gets a signal, whatever it is doing. A file says that one was caught.
 fn catch_agent(bed: &Bed, node: &Node, signal: &str) -> Result<()> {
-    let script = format!("until pkill -{signal} -f \"^{}\"; do sleep 0.01; done", bed.agent());
-    node.sh(&format!("systemd-run --quiet --collect --unit={CATCHER} sh -c '{script}'")).map(drop)
+    let script = format!("until pkill -{signal} -f \"^{}\"; do sleep 0.01; done; touch /{CAUGHT}", bed.agent());
+    node.sh(&format!("rm -f /{CAUGHT}; systemd-run --quiet --collect --unit={CATCHER} sh -c '{script}'")).map(drop)
+}
+
+/// Whether an agent was caught. On the node's disk, whether it has power or not: whoever does not answer is fenced.
+fn has_caught(bed: &Bed, node: &Node) -> bool {
+    bed.lab().paths().node_dir(&node.name).join("upper").join(CAUGHT).exists()
 }
 
 fn cut(bed: &Bed, node: &Node, kind: Kind) -> Result<()> {
@@ -178,7 +185,7 @@ fn operate(bed: &Bed, node: &Node, fault: Fault) -> Result<()> {
     }
 }
 
-/// A row that only this server has; it is replaced by a copy then (rejoin=clone).
+/// A row that only this server has, and somebody was told of: it is not taken back, and the server gets a copy.
 fn write_on_replica(bed: &Bed, node: &Node) -> Result<()> {
     let site = bed.site()?;
     if site.primary().is_ok_and(|primary| primary.name == node.name) {
@@ -196,8 +203,8 @@ fn upgrade(node: &Node, old: bool) -> Result<()> {
     node.sh("DEBIAN_FRONTEND=noninteractive dpkg --install --force-confnew /root/systole.deb 2>&1").map(drop)
 }
 
-/// Takes it back, as far as it is there still.
-pub(crate) fn end(bed: &Bed, active: Active) {
+/// Takes it back, as far as it is there still. Returns whether it was had: an agent that nobody has caught was neither killed nor frozen.
+pub(crate) fn end(bed: &Bed, active: Active) -> bool {
     let Active { fault, node, disk } = active;
     let lab = bed.lab();
     let _ = lab.event(&format!("soak: end of {}", fault.kind.name()));
@@ -211,6 +218,7 @@ pub(crate) fn end(bed: &Bed, active: Active) {
         Kind::FreezePacemakerd => thaw("pacemakerd"),
         Kind::KillAgent | Kind::FreezeAgent => {
             let _ = node.sh(&format!("systemctl stop {CATCHER} 2>/dev/null; pkill -CONT -f '^{}'; true", bed.agent()));
+            return has_caught(bed, &node);
         }
         Kind::LoseNames => drop(node.sh("test ! -e /etc/hosts.kept || mv /etc/hosts.kept /etc/hosts")),
         Kind::FillDisk => drop(server().map(|server| node.fill_disk(&server.data(), false))),
@@ -219,6 +227,7 @@ pub(crate) fn end(bed: &Bed, active: Active) {
         kind if is_of_network(kind) => drop(lab.heal(Some(&node.name))),
         _ => {}
     }
+    true
 }
 
 /// What a fault has left that could not be taken back while its node was away: names, room on the disk, operators' modes, passwords.

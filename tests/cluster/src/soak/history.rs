@@ -87,28 +87,48 @@ fn moments<'a>(operations: impl Iterator<Item = &'a Operation>) -> Vec<Moment<'a
 /// What the tester says of a history.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Judgement {
-    /// For each list or register that is not linearizable a sentence with its operations.
+    /// A sentence for each list or register that is not linearizable, of which nobody can tell, or that was not read in the end.
     pub violations: Vec<String>,
-    /// How many could not be judged in the time.
+    /// How many could not be judged in the time; each is a violation.
     pub undecided: usize,
 }
 
 /// Judges each list and register by itself, which is what linearizability allows.
 #[must_use]
 pub fn judge(operations: &[&Operation]) -> Judgement {
+    judge_in(STEPS, operations)
+}
+
+fn judge_in(steps: u64, operations: &[&Operation]) -> Judgement {
     let mut objects: BTreeMap<(Object, u64), Vec<&Operation>> = BTreeMap::new();
     for operation in operations {
         objects.entry((operation.object, operation.key)).or_default().push(operation);
     }
     let mut judgement = Judgement::default();
     for ((object, key), operations) in objects {
-        match is_linearizable(object, &operations) {
+        if !is_read_in_the_end(&operations) {
+            judgement
+                .violations
+                .push(format!("{} {key} was not read after its last change: what is lost of it cannot be seen", object.name()));
+        }
+        match is_linearizable(steps, object, &operations) {
             Some(true) => {}
-            Some(false) => judgement.violations.push(complaint(object, key, &operations)),
-            None => judgement.undecided += 1,
+            Some(false) => judgement.violations.push(complaint(steps, object, key, &operations)),
+            None => {
+                judgement.undecided += 1;
+                let of = operations.len();
+                judgement.violations.push(format!("{} {key} could not be judged: {of} operations, too many orders to try", object.name()));
+            }
         }
     }
     judgement
+}
+
+/// Whether somebody has read it since the last change was answered or given up. A change that was refused is none.
+fn is_read_in_the_end(operations: &[&Operation]) -> bool {
+    let changes = operations.iter().filter(|operation| operation.change.is_some() && told(operation) != Told::Nothing);
+    let Some(last) = changes.map(|operation| operation.done).max() else { return true };
+    operations.iter().any(|operation| operation.change.is_none() && told(operation) == Told::Done && operation.sent >= last)
 }
 
 /// The operations that took effect, or may have, each with an end. One that nobody knows of and nobody has seen may as well never have been;
@@ -133,11 +153,11 @@ fn effective(operations: &[&Operation]) -> Vec<Operation> {
 }
 
 /// `None` when there was too much to try.
-fn is_linearizable(object: Object, operations: &[&Operation]) -> Option<bool> {
+fn is_linearizable(steps: u64, object: Object, operations: &[&Operation]) -> Option<bool> {
     let effective = effective(operations);
     let longest = effective.iter().filter_map(|operation| operation.seen.as_ref()).max_by_key(|seen| seen.len());
     let longest = longest.map_or_else(|| [].into(), |seen| seen.as_slice().into());
-    let steps = Rc::new(Cell::new(STEPS));
+    let steps = Rc::new(Cell::new(steps));
     let mut tester = LinearizabilityTester::new(Reference { object, values: Vec::new(), longest, steps: Rc::clone(&steps) });
     for moment in moments(effective.iter()) {
         let Operation { client, change, seen, .. } = moment.operation;
@@ -157,7 +177,7 @@ fn is_linearizable(object: Object, operations: &[&Operation]) -> Option<bool> {
 }
 
 /// The smallest part of the history that shows it: up to the end of the first operation with which it is not linearizable.
-fn complaint(object: Object, key: u64, operations: &[&Operation]) -> String {
+fn complaint(steps: u64, object: Object, key: u64, operations: &[&Operation]) -> String {
     let mut sorted: Vec<&Operation> = operations.to_vec();
     sorted.sort_by_key(|operation| operation.done);
     // One that nobody knows of, or that ends later, may have taken effect before: it stays, without its end.
@@ -171,7 +191,7 @@ fn complaint(object: Object, key: u64, operations: &[&Operation]) -> String {
     };
     let broken = |end: u64| {
         let part = until(end);
-        is_linearizable(object, &part.iter().collect::<Vec<_>>()) == Some(false)
+        is_linearizable(steps, object, &part.iter().collect::<Vec<_>>()) == Some(false)
     };
     let at = sorted.partition_point(|operation| !broken(operation.done)).min(sorted.len().saturating_sub(1));
     let mut text = format!("{} {key} is not linearizable: at its end stand", object.name());
@@ -218,6 +238,7 @@ pub fn elle(operations: &[&Operation]) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test says what it saw by panicking")]
 mod tests {
     use super::*;
 
@@ -237,7 +258,7 @@ mod tests {
     fn of(operations: &[Operation], object: Object) -> Vec<String> {
         let operations: Vec<Operation> = operations.iter().map(|o| Operation { object, ..o.clone() }).collect();
         let judgement = judge(&operations.iter().collect::<Vec<_>>());
-        assert_eq!(judgement.undecided, 0);
+        assert_eq!(judgement.undecided, 0, "{judgement:?}");
         judgement.violations
     }
 
@@ -276,6 +297,7 @@ mod tests {
             append(0, 2, (20, 30), Outcome::Ok),
             read(1, (40, 50), &[1]),
             append(0, 3, (60, 70), Outcome::Ok),
+            read(1, (80, 90), &[1, 2, 3]),
         ];
         let said = of(&all, Object::List);
         assert!(said.len() == 1 && said[0].contains("client 1 read [1] (of 1)") && !said[0].contains("change 3"), "{said:?}");
@@ -309,6 +331,36 @@ mod tests {
         assert_eq!(of(&all, Object::Register), Vec::<String>::new());
         let stale = [append(0, 1, (0, 10), Outcome::Ok), append(1, 2, (20, 30), Outcome::Ok), read(0, (40, 50), &[1])];
         assert_eq!(of(&stale, Object::Register).len(), 1);
+    }
+
+    /// Whatever is not known to be in order is not in order: a history with too many orders to try may hide a value that came back.
+    #[test]
+    fn what_could_not_be_judged_is_a_violation() {
+        let write = |client, value, group: u64| append(client, value, (group * 100, group * 100 + 50), Outcome::Ok);
+        let groups = (0..12).flat_map(|group| (0..4).map(move |n| write(u32::try_from(n).unwrap(), group * 4 + n, group)));
+        let all: Vec<Operation> =
+            groups.chain([read(5, (2_000, 2_010), &[1])]).map(|operation| Operation { object: Object::Register, ..operation }).collect();
+        // A hundredth of the steps that a real history gets: the number of orders is that of 4! by itself twelve times.
+        let judgement = judge_in(STEPS / 100, &all.iter().collect::<Vec<_>>());
+        assert!(judgement.violations.len() == 1 && judgement.violations[0].contains("could not be judged"), "{judgement:?}");
+    }
+
+    #[test]
+    fn a_list_that_nobody_read_in_the_end_is_a_violation() {
+        let change = append(0, 1, (0, 10), Outcome::Ok);
+        assert_eq!(of(&[change.clone(), read(1, (20, 30), &[1])], Object::List), Vec::<String>::new());
+        let unread = |last: Operation| {
+            let said = of(&[read(1, (0, 5), &[]), change.clone(), last], Object::List);
+            assert!(said.len() == 1 && said[0].contains("was not read after its last change"), "{said:?}");
+        };
+        // Begun too early, and not answered.
+        unread(read(2, (5, 30), &[1]));
+        unread(operation(1, None, (20, 30), Outcome::Unknown, None));
+        // What was refused has changed nothing.
+        let refused = append(0, 2, (40, 50), Outcome::Refused);
+        assert_eq!(of(&[change.clone(), read(1, (20, 30), &[1]), refused], Object::List), Vec::<String>::new());
+        // What nobody knows of may have.
+        unread(append(0, 2, (40, 50), Outcome::Unknown));
     }
 
     #[test]

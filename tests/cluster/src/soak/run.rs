@@ -2,8 +2,9 @@
 //! round so that an interruption costs one.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use lab::state::Volume;
 use lab::{CheckOptions, Error, LabOptions, Load, LoadOptions, Result};
 
 use super::bed::{Bed, JOBS};
@@ -12,6 +13,7 @@ use super::history;
 use super::schedule::{Fault, ROUNDS, Round, Subject, Target, When, schedule};
 use crate::figures::proof::{self, Found, Proof, Run};
 use crate::jobs::{Jobs, Resource};
+use crate::rejoin::Rejoined;
 use crate::{MARIADB, MYSQL, REDIS, Server, Setup, Site, VALKEY, keep_logs, origin};
 
 /// What is soaked.
@@ -41,6 +43,11 @@ pub struct Order {
     /// Where histories and the logs of violations are kept.
     pub kept: PathBuf,
 }
+
+/// Where the agents keep what they have to remember over a power cut.
+const KEPT: &str = "/var/lib/systole";
+/// What the snippet ships, and where that waits for an operator a copy: nobody sits beside a soak.
+const REJOIN: &str = "rejoin=rewind-or-clone";
 
 impl Served {
     fn subject(self) -> Subject {
@@ -90,22 +97,26 @@ impl Served {
         let name = format!("soak-{}", self.name());
         if self == Self::Cron {
             let job = Resource { name: JOBS, parameters: "catch_up=all", seconds: 5, timer: false, leaves_a_daemon: false };
-            return Ok(Bed::Jobs(Jobs::with(&name, &[job], LabOptions::default())?));
+            // What was not synced of what the agent remembers is gone after a power cut.
+            let volumes = vec![Volume { path: KEPT.into(), mebibytes: 64 }];
+            return Ok(Bed::Jobs(Jobs::with(&name, &[job], LabOptions { volumes, ..LabOptions::default() })?));
         }
+        Site::with(&name, self.setup()).map(Bed::Site)
+    }
+
+    /// The servers of a site.
+    fn setup(self) -> Setup {
         let usual = Setup::of(self.server());
-        let setup = match self {
+        match self {
             // A crashed primary comes back whatever it holds; its log is small enough for a disk that can be filled in seconds.
-            Self::Mariadb => {
-                Setup { parameters: "rejoin=clone".into(), disk_mib: Some(640), settings: "innodb_log_file_size=24M".into(), ..usual }
-            }
+            Self::Mariadb => Setup { parameters: REJOIN.into(), disk_mib: Some(640), settings: "innodb_log_file_size=24M".into(), ..usual },
             // With four appliers, as by default, its coordinator takes half of two processors.
             Self::Mysql => {
                 let settings = "innodb_redo_log_capacity=32M\nreplica_parallel_workers=16".into();
-                Setup { parameters: "rejoin=clone".into(), disk_mib: Some(1024), settings, ..usual }
+                Setup { parameters: REJOIN.into(), disk_mib: Some(1024), settings, ..usual }
             }
-            _ => usual,
-        };
-        Site::with(&name, setup).map(Bed::Site)
+            _ => usual.on_disks(),
+        }
     }
 }
 
@@ -196,6 +207,8 @@ fn one_round(bed: &Bed, round: Round, history: &Path) -> Result<Found> {
         Bed::Site(site) => round_of_site(bed, site, round, history),
         Bed::Jobs(jobs) => {
             let before = jobs.runs(JOBS);
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            std::thread::sleep(round.until_it_meets_a_minute(now));
             let had = carry_out(bed, round);
             let mut found = Found { faults: names(&had), ..Found::default() };
             if let Err(why) = recover(bed, &had) {
@@ -218,6 +231,7 @@ fn names(faults: &[Fault]) -> Vec<&'static str> {
 const CLIENTS: u32 = 4;
 
 fn round_of_site(bed: &Bed, site: &Site, round: Round, history: &Path) -> Result<Found> {
+    let before = rejoined(site)?;
     let load = site.load_of(&LoadOptions { clients: CLIENTS, ..site.gentle_load_options()? })?;
     let had = carry_out(bed, round);
     let mut found = Found { faults: names(&had), ..Found::default() };
@@ -226,18 +240,26 @@ fn round_of_site(bed: &Bed, site: &Site, round: Round, history: &Path) -> Result
         found.violations.push(format!("not well again: {why}"));
     }
     std::thread::sleep(Duration::from_secs(1));
-    judge(site, load, &mut found, history)?;
+    judge(site, load, round, &mut found, history)?;
     // What the round's failed actions have left; the next one begins as this one did.
     site.lab.crm(&format!("resource cleanup {}", bed.managed()))?;
     site.lab.wait_idle()?;
+    // As late as can be: rows are compared after a server follows.
+    found.rejoined = rejoined(site)?.since(before);
     Ok(found)
 }
 
-fn judge(site: &Site, load: Load, found: &mut Found, history: &Path) -> Result<()> {
+/// How often servers have rejoined so far, by the journals of all nodes.
+fn rejoined(site: &Site) -> Result<Rejoined> {
+    site.lab.live_nodes().iter().map(|node| Ok(Rejoined::of(&site.log_of(node)?))).sum()
+}
+
+fn judge(site: &Site, load: Load, round: Round, found: &mut Found, history: &Path) -> Result<()> {
     let journal = load.stop()?;
     let usual = CheckOptions::of(&site.load_options()?)?;
     // A MariaDB whose disk was full looks once a minute whether there is room again.
-    let report = site.lab.check(&journal, &CheckOptions { standstill: usual.standstill * 5, ..usual })?;
+    let options = CheckOptions { standstill: usual.standstill * 5, max_outage: round.longest_outage(), ..usual };
+    let report = site.lab.check(&journal, &options)?;
     found.acknowledged = report.acknowledged;
     found.lost = if report.of('L').is_some_and(|verdict| verdict.kept) { 0 } else { report.missing };
     found.violations.extend(report.verdicts.iter().filter(|verdict| !verdict.kept).map(ToString::to_string));
@@ -253,20 +275,15 @@ fn judge(site: &Site, load: Load, found: &mut Found, history: &Path) -> Result<(
     Ok(())
 }
 
-/// The faults of a round, each for its time. Returns those that could be had.
+/// The faults of a round, each for its time. Returns those that were had.
 fn carry_out(bed: &Bed, round: Round) -> Vec<Fault> {
     let mut had = Vec::new();
-    let mut begin = |fault| match fault::begin(bed, fault) {
-        Ok(active) => {
-            had.push(fault);
-            Some(active)
-        }
-        Err(why) => {
-            println!("  not had: {fault}: {}", why.to_string().lines().next().unwrap_or_default());
-            None
-        }
+    let begin = |fault| fault::begin(bed, fault).inspect_err(|why| not_had(fault, &why.to_string())).ok();
+    let mut end = |active: Option<Active>| {
+        let Some(active) = active else { return };
+        let fault = active.fault;
+        if fault::end(bed, active) { had.push(fault) } else { not_had(fault, "nobody came by") }
     };
-    let end = |active: Option<Active>| active.into_iter().for_each(|active| fault::end(bed, active));
     let wait = |ms| std::thread::sleep(Duration::from_millis(ms));
     let first = begin(round.first);
     match round.second {
@@ -293,6 +310,10 @@ fn carry_out(bed: &Bed, round: Round) -> Vec<Fault> {
         }
     }
     had
+}
+
+fn not_had(fault: Fault, why: &str) {
+    println!("  not had: {fault}: {}", why.lines().next().unwrap_or_default());
 }
 
 /// What operators give back, and then all has to become well by itself.
@@ -361,4 +382,21 @@ impl<'a> Book<'a> {
 fn read(file: &Path) -> Result<Proof> {
     let Ok(text) = std::fs::read_to_string(file) else { return Ok(Proof::default()) };
     serde_json::from_str(&text).map_err(|e| Error::Refused(format!("{}: {e}", file.display())))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test says what it saw by panicking")]
+mod tests {
+    use super::*;
+
+    /// A soak of another rejoin than operators have proves nothing of theirs.
+    #[test]
+    fn a_soaked_database_rejoins_as_the_snippet_has_it() {
+        let snippet = crate::read(&crate::repository().join("crm-snippets/mysql.crm")).unwrap();
+        let shipped = snippet.split_whitespace().find(|word| word.starts_with("rejoin=")).unwrap();
+        for served in [Served::Mariadb, Served::Mysql] {
+            assert_eq!(served.setup().parameters, format!("{shipped}-or-clone"));
+        }
+        assert!(proof::page(&Proof::default()).contains(&format!("`{REJOIN}`")), "the page says so");
+    }
 }

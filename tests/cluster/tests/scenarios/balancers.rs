@@ -48,10 +48,7 @@ fn power_cut_of_the_primary_behind_haproxy() {
 fn a_frozen_primary_is_left_when_another_one_is_promoted() {
     behind_haproxy("frozen", |site| {
         let load = haproxy::load_through(site, &site.replicas()?[0])?;
-        let primary = site.primary()?;
-        primary.freeze(site.server().process)?;
-        site.wait_moved(&primary, Duration::from_secs(90))?;
-        let _ = primary.thaw(site.server().process);
+        site.freeze_primary_for_good(Duration::from_secs(90))?;
         site.wait_settled()?;
         haproxy::wait_agreed(site)?;
         held(site, load, Duration::from_secs(60), "")

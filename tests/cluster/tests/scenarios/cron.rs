@@ -17,7 +17,7 @@ fn scenario(name: &str, resources: &[Resource], steps: impl FnOnce(&Jobs) -> Res
     scenario_with(name, resources, &[], steps);
 }
 
-/// The same with directories that can be filled.
+/// The same with directories on volumes: they can be filled, and a power cut takes from them what was not synced.
 fn scenario_with(name: &str, resources: &[Resource], volumes: &[&str], steps: impl FnOnce(&Jobs) -> Result<()>) {
     let volumes = volumes.iter().map(|path| Volume { path: path.into(), mebibytes: 16 }).collect();
     let jobs = Jobs::with(name, resources, LabOptions { volumes, ..LabOptions::default() }).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -71,7 +71,7 @@ fn a_move_in_mid_job_ends_it_as_the_drain_policy_says() {
 
 #[test]
 fn a_power_cut_and_a_partition_in_mid_job() {
-    scenario("cron-power", &[SITE], |jobs| {
+    scenario_with("cron-power", &[SITE], &["/var/lib/systole"], |jobs| {
         let first = jobs.wait_on(SITE.name, |_| true)?;
         jobs.wait_said(SITE.name, "tick", &first.name, NEXT_MINUTE)?;
         first.power_off()?;

@@ -40,10 +40,7 @@ fn power_cut_of_the_primary() {
 fn a_frozen_primary_is_left_when_another_one_is_promoted() {
     scenario("frozen", Durability::Quorum, |site| {
         let load = haproxy::load_through(site, &site.replicas()?[0])?;
-        let primary = site.primary()?;
-        primary.freeze("redis-server")?;
-        site.wait_moved(&primary, Duration::from_secs(40))?;
-        let _ = primary.thaw("redis-server");
+        site.freeze_primary_for_good(Duration::from_secs(40))?;
         site.wait_settled()?;
         haproxy::wait_agreed(site)?;
         held(site, load, Duration::from_secs(25), "")

@@ -75,14 +75,11 @@ fn mysql_57_kill_9_promotes_a_replica() {
     asynchronous_kill_9("mysql57-kill", MYSQL_57);
 }
 
-/// It is found by the monitor and killed. Whatever was frozen and still lives goes on later, and must not take a write.
+/// It is found by the monitor and killed.
 fn frozen_primary(name: &str, server: Server) {
     scenario(name, returning(server), |site| {
         let load = site.load()?;
-        let primary = site.primary()?;
-        primary.freeze(server.process)?;
-        site.wait_moved(&primary, FAILOVER)?;
-        let _ = primary.thaw(server.process);
+        site.freeze_primary_for_good(FAILOVER)?;
         site.wait_settled()?;
         held(site, load, FOUND_BY_MONITOR, "")
     });
@@ -99,7 +96,7 @@ fn mysql_frozen_primary() {
 }
 
 fn power_cut_of_the_primary(name: &str, server: Server) {
-    scenario(name, returning(server), |site| {
+    scenario(name, returning(server).on_disks(), |site| {
         let load = site.load()?;
         let primary = site.primary()?;
         primary.power_off()?;
@@ -123,7 +120,7 @@ fn mysql_power_cut_of_the_primary() {
 
 #[test]
 fn power_cut_of_a_replica_stops_no_write() {
-    scenario("mariadb-power-replica", Setup::of(MARIADB), |site| {
+    scenario("mariadb-power-replica", Setup::of(MARIADB).on_disks(), |site| {
         let load = site.load()?;
         let primary = site.primary()?;
         let gone = site.replicas()?.remove(0);
@@ -139,7 +136,8 @@ fn power_cut_of_a_replica_stops_no_write() {
 
 /// Cold start: who wrote last is promoted again, or somebody who has everything of it.
 fn power_cut_of_all(name: &str, server: Server) {
-    scenario(name, returning(server), |site| {
+    scenario(name, returning(server).on_disks(), |site| {
+        site.let_the_kernel_write()?;
         let load = site.load()?;
         for node in site.lab.nodes() {
             node.power_off()?;
@@ -237,13 +235,16 @@ fn frozen_pacemakerd() {
 fn without_quorum_nothing_is_acknowledged() {
     scenario("mariadb-quorum", returning(MARIADB), |site| {
         let load = site.load()?;
-        let replicas = site.replicas()?;
+        let (last, replicas) = (site.primary()?, site.replicas()?);
+        expect(!last.pids(MARIADB.process).is_empty(), "its server runs")?;
         for node in &replicas {
             node.power_off()?;
         }
         std::thread::sleep(Duration::from_secs(3));
         let before = acknowledged(&load)?;
+        site.lab.wait_for("the last server stopped", FOUND_BY_MONITOR, || last.pids(MARIADB.process).is_empty())?;
         std::thread::sleep(Duration::from_secs(5));
+        expect(last.is_on() && last.pids(MARIADB.process).is_empty(), "its node lives, and the server stays down")?;
         expect(acknowledged(&load)? == before, "nothing is acknowledged without quorum")?;
         for node in &replicas {
             node.power_on()?;
@@ -289,9 +290,10 @@ fn a_full_disk_of_a_replica_is_no_concern_of_the_primary() {
 /// The way of everything that is done by hand: nodes are rebooted one after the other.
 #[test]
 fn rolling_reboot_under_load() {
-    scenario("mariadb-rolling", returning(MARIADB), |site| {
+    scenario("mariadb-rolling", returning(MARIADB).on_disks(), |site| {
         let load = site.load()?;
         for node in site.lab.nodes() {
+            site.let_the_kernel_write()?;
             node.power_off()?;
             std::thread::sleep(Duration::from_secs(4));
             site.lab.power_back(&node)?;

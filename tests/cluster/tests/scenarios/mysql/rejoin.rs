@@ -13,7 +13,7 @@ const CUTS: usize = 4;
 fn cut_off_and_power_cut(name: &str, server: Server, rejoin: &str, wanted: fn(Became) -> bool) {
     // With four appliers, MySQL's coordinator takes half of two processors.
     let settings = if server.client == MYSQL.client { "replica_parallel_workers=16" } else { "" };
-    let setup = Setup { parameters: format!("rejoin={rejoin}"), settings: settings.to_owned(), ..Setup::of(server) };
+    let setup = Setup { parameters: format!("rejoin={rejoin}"), settings: settings.to_owned(), ..Setup::of(server).on_disks() };
     scenario(name, setup, |site| {
         for cut in 1..=CUTS {
             if rejoin.starts_with("rewind") {
