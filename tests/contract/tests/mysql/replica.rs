@@ -347,6 +347,28 @@ fn replicas_of_a_primary_that_is_gone_for_long_keep_what_they_acknowledged() {
     assert!(group.node("b").has("acknowledged"));
 }
 
+/// A power cut soon after it was pointed: MariaDB has not written to its disk whom it follows, and refuses every statement about that.
+#[test]
+fn a_replica_whose_settings_of_replication_were_lost_follows_again() {
+    let group = Group::established(&["a", "b", "c"]);
+    let b = group.node("b");
+    if b.server != Server::MariaDb {
+        return;
+    }
+    group.settle();
+    b.kill_server();
+    b.agent().run("stop").ok();
+    for name in ["master.info", "relay-log.info"] {
+        assert!(b.data().join(name).exists(), "{name}");
+        std::fs::write(b.data().join(name), "").unwrap();
+    }
+    group.node("a").write("while it was away").unwrap();
+    come_back(&group, "a", "b");
+    group.wait_attached("b");
+    group.wait_caught_up("a", "b");
+    assert!(b.has("while it was away"));
+}
+
 /// A replica acknowledged what it cannot apply, and nobody else has that. A MariaDB that stands still deletes it when it is started again, so it is
 /// not there any more; in any case nobody takes over without it.
 #[test]
