@@ -245,7 +245,7 @@ fn decided(q: &Question<'_>, record: &Record) -> Verdict {
 
 /// The first promotion of all: nothing is recorded.
 fn fresh(q: &Question<'_>) -> Verdict {
-    if let Some(refusal) = unasked(q) {
+    if let Some(refusal) = unasked(q).or_else(|| loading(q, |_| true)) {
         return refusal;
     }
     let with_data: Vec<(&String, &Position)> = q.positions.iter().filter(|(_, p)| p.has_keys).collect();
@@ -271,6 +271,13 @@ fn unasked(q: &Question<'_>) -> Option<Verdict> {
          attempt, or decide with: {}",
         q.decide
     )))
+}
+
+/// What a server is reading from its disk may be more than what the others have: with nobody who followed to the end, that has to be seen
+/// first. `counts`: whose data matter.
+fn loading(q: &Question<'_>, counts: impl Fn(&str) -> bool) -> Option<Verdict> {
+    let (node, _) = q.positions.iter().find(|(node, p)| p.unfit == Some(Unfit::Loading) && counts(node))?;
+    Some(Verdict::Refuse(format!("the server on {node} is loading its data, which may be more: wait for it, or decide with: {}", q.decide)))
 }
 
 /// Nobody who was heard has data. That is harmless only when everybody was heard: an absent server may have some, and
@@ -316,6 +323,9 @@ fn successor(q: &Question<'_>, record: &Record, history: &str) -> Verdict {
     // A primary in office takes out of the record who has not followed it for long.
     let followed = |node: &str| record.holders.is_empty() || record.holders.contains(node);
     let live = q.positions.iter().any(|(node, p)| current(p) && p.live && p.unfit.is_none() && followed(node));
+    if let Some(refusal) = loading(q, followed).filter(|_| !live) {
+        return refusal;
+    }
     if !live && q.wait_last_known_primary && recorded.is_none_or(|p| p.unfit.is_some()) {
         return Verdict::Refuse(format!(
             "wait_last_known_master is set and {} does not run: start it, or decide with: {}",
@@ -348,6 +358,9 @@ fn by_data(q: &Question<'_>, record: &Record, live: bool, same: impl Fn(&Positio
     }
     if let Some((node, p)) = best(q, |p| same(p) && (p.has_keys || p.live)) {
         if let Some(refusal) = left_behind(q, record, node) {
+            return refusal;
+        }
+        if let Some(refusal) = loading(q, |_| true).filter(|_| !p.has_keys) {
             return refusal;
         }
         let with_data = q.positions.iter().find(|(_, other)| !p.has_keys && other.has_keys && other.unfit.is_none());
@@ -388,11 +401,17 @@ fn silent_confirmations(q: &Question<'_>, record: &Record, current: impl Fn(&Pos
     (silent.len() >= k).then(|| silent.join(", "))
 }
 
-/// A winner that has not followed for long, while somebody who has is silent.
+/// A winner that has not followed for long, while somebody who has is silent, or loads.
 fn left_behind(q: &Question<'_>, record: &Record, winner: &str) -> Option<Verdict> {
+    if record.holders.contains(winner) {
+        return None;
+    }
+    if let Some(refusal) = loading(q, |node| record.holders.contains(node)) {
+        return Some(refusal);
+    }
     let silent = |holder: &&String| q.positions.get(*holder).is_none_or(|p| p.unfit == Some(Unfit::NoServer));
     let silent: Vec<&str> = record.holders.iter().filter(silent).map(String::as_str).collect();
-    if silent.is_empty() || record.holders.contains(winner) {
+    if silent.is_empty() {
         return None;
     }
     Some(Verdict::Refuse(format!(

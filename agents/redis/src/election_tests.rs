@@ -117,7 +117,7 @@ fn one_server_alone_confirms_nothing_and_is_promoted_again() {
 
 #[test]
 fn the_table_of_elections() {
-    let r = record(&["a", "b", "c"]);
+    let (r, alone) = (record(&["a", "b", "c"]), record(&["a"]));
     type Case<'a> = (&'a str, &'a str, Option<&'a Record>, Vec<(&'a str, Position)>, &'a str);
     let cases: &[Case<'_>] = &[
         ("fresh, all empty", "b", None, vec![("a", empty("1")), ("b", empty("2")), ("c", empty("3"))], "+"),
@@ -214,6 +214,43 @@ fn the_table_of_elections() {
         ),
         ("data before offset", "b", Some(&r), vec![("b", at(8)), ("c", Position { has_keys: false, ..at(9) })], "+"),
         ("loading", "b", Some(&r), vec![("b", unfit(Unfit::Loading))], "!loading"),
+        (
+            "the dead primary loads again, and the other has not followed for long",
+            "b",
+            Some(&alone),
+            vec![("a", unfit(Unfit::Loading)), ("b", at(8))],
+            "!the server on a is loading its data, which may be more",
+        ),
+        (
+            "all restarted, and the primary still loads",
+            "b",
+            Some(&r),
+            vec![("a", unfit(Unfit::Loading)), ("b", restarted(7)), ("c", restarted(8))],
+            "!on a is loading",
+        ),
+        (
+            "all restarted, and a replica still loads",
+            "a",
+            Some(&r),
+            vec![("a", restarted(7)), ("b", unfit(Unfit::Loading)), ("c", restarted(6))],
+            "!on b is loading",
+        ),
+        (
+            "all restarted, and one still loads that has not followed for long",
+            "a",
+            Some(&alone),
+            vec![("a", restarted(7)), ("b", unfit(Unfit::Loading))],
+            "+",
+        ),
+        ("fresh, and one still loads", "b", None, vec![("a", unfit(Unfit::Loading)), ("b", incomparable("1"))], "!on a is loading"),
+        ("crash, and the dead primary loads beside a live replica", "b", Some(&r), vec![("a", unfit(Unfit::Loading)), ("b", at(9))], "+"),
+        (
+            "who followed to the end is empty, and the dead primary loads",
+            "b",
+            Some(&r),
+            vec![("a", unfit(Unfit::Loading)), ("b", Position { has_keys: false, ..at(9) })],
+            "!on a is loading",
+        ),
         ("replica-priority 0", "b", Some(&r), vec![("b", Position { unfit: Some(Unfit::Never), ..at(9) })], "!replica-priority"),
         (
             "a first copy in progress is no candidate",
@@ -433,7 +470,7 @@ fn all_worlds(r: &Record, k: Option<usize>) -> Vec<(BTreeMap<String, Position>, 
 #[test]
 fn the_invariants_hold_in_every_election() {
     let mut more = states();
-    more.extend([Unfit::Unasked, Unfit::Emptied, Unfit::Syncing].map(|why| Some(unfit(why))));
+    more.extend([Unfit::Unasked, Unfit::Emptied, Unfit::Syncing, Unfit::Loading].map(|why| Some(unfit(why))));
     more.extend([at(3), restarted(3)].map(|p| Some(Position { unfit: Some(Unfit::Never), ..p })));
     more.push(Some(Position { has_keys: false, ..at(3) }));
     let complete = Some(Position { complete: true, ..at(2) });
@@ -488,11 +525,14 @@ fn hold(record: &Record, positions: &BTreeMap<String, Position>, k: Option<usize
     assert!(positions.values().all(|p| p.unfit != Some(Unfit::Unasked)), "over one that is alive and unknown: {}", what());
     let fit = || positions.values().filter(|p| p.unfit.is_none());
     assert!(winner.has_keys || fit().all(|p| !p.has_keys), "without data over one with data: {}", what());
-    let gone = |node: &String| positions.get(node).is_none_or(|p| p.unfit == Some(Unfit::NoServer));
+    let gone = |node: &String| positions.get(node).is_none_or(|p| matches!(p.unfit, Some(Unfit::NoServer | Unfit::Loading)));
+    let to_the_end = |node: &String| positions.get(node).is_some_and(|p| p.unfit.is_none() && p.live && p.counts_in(H));
+    let loads = |node: &String| positions.get(node).is_some_and(|p| p.unfit == Some(Unfit::Loading));
+    assert!(!record.holders.iter().any(loads) || record.holders.iter().any(to_the_end), "over one that loads: {}", what());
     if winner.has_keys && !record.holders.contains(elected) {
         assert!(!record.holders.iter().any(gone), "left behind, and a holder is silent: {}", what());
         let primary = positions.get("a").filter(|p| p.unfit.is_none() && p.has_keys && !p.counts_in(H));
-        let with_a_holder = record.holders.iter().any(|n| positions.get(n).is_some_and(|p| p.unfit.is_none() && p.live && p.counts_in(H)));
+        let with_a_holder = record.holders.iter().any(to_the_end);
         assert!(primary.is_none() || !winner.live || with_a_holder, "left behind, and the primary is back with its data: {}", what());
     }
     let followed = |p: &Position| p.live && p.counts_in(H) && p.has_keys;
