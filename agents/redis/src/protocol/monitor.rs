@@ -322,7 +322,8 @@ mod tests {
         monitor_with(&[], &Event::Done(Ok(())), probe, state, unknown, sight)
     }
 
-    /// The same with parameters, and with what the server answers to an order, or the directory for state to what is written there.
+    /// The same with parameters, and with what the server answers to an order, or the directory for state to what is written there, or the
+    /// cluster to the question for the record.
     fn monitor_with(
         given: &[(&str, &str)],
         done: &Event,
@@ -351,7 +352,7 @@ mod tests {
             let event = match effect {
                 Effect::Save(state) => {
                     saved.push(*state);
-                    done.clone()
+                    if matches!(done, Event::Done(_)) { done.clone() } else { Event::Done(Ok(())) }
                 }
                 Effect::Own(OfServer::Tell(_)) => match done {
                     Event::Own(told) => Event::Own(told.clone()),
@@ -362,7 +363,11 @@ mod tests {
                 Effect::OfProcess(OfProcess::Objections(_)) | Effect::Own(OfServer::Complaints | OfServer::Misconfiguration) => {
                     Event::Texts(Vec::new())
                 }
-                Effect::OfCluster(OfCluster::ReadRecord) => Event::Record(Err(Failure::generic("no answer"))),
+                Effect::OfCluster(OfCluster::ReadRecord) => match done {
+                    Event::Record(_) => done.clone(),
+                    _ => Event::Record(Err(Failure::generic("no answer"))),
+                },
+                Effect::OfCluster(OfCluster::ReplaceRecord(..)) => Event::Replaced(Ok(())),
                 Effect::OfCluster(OfCluster::Score(_)) => Event::Done(Err(Failure::generic("no answer"))),
                 Effect::OfProcess(OfProcess::Gone(..)) => Event::Flag(false),
                 _ => Event::Done(Ok(())),
@@ -400,6 +405,34 @@ mod tests {
         let (answer, saved) = monitor(false, state, None, &Sight::Answered(Box::new(seen)));
         assert_eq!(answer, Ok(Status::Promoted));
         assert!(saved.last().and_then(State::reign).is_some_and(|reign| reign.away.contains_key("b")), "{saved:?}");
+    }
+
+    /// It was a holder with the data of last week while it waited for its copy, and was promoted with them when the primary died.
+    #[test]
+    fn a_replica_that_waits_for_its_copy_is_no_holder_without_a_promise() {
+        let waits = |durability: &str, state: &str| {
+            let (mut primary, mut seen) = primary_of_two();
+            primary.nodes = ["a", "b", "c"].map(str::to_owned).into();
+            let replica = |n: u8, node: &str| format!("slave{n}:ip={node},port=1,state={state},offset=0,lag=0\n");
+            let text = format!("role:master\nmaster_replid:h\nmaster_repl_offset:7\n{}{}", replica(0, "b"), replica(1, "c"));
+            seen.info = Info::parse(&text).unwrap();
+            let (_, saved) = monitor_with(
+                &[("durability", durability)],
+                &Event::Record(Ok(primary.record.clone())),
+                false,
+                primary,
+                None,
+                &Sight::Answered(Box::new(seen)),
+            );
+            let reign = saved.last().and_then(State::reign).unwrap().clone();
+            (reign.away.contains_key("b"), reign.holders.contains("c"))
+        };
+        for state in ["wait_bgsave", "send_bulk"] {
+            assert_eq!(waits("async", state), (true, false), "{state}");
+            // It is recorded before it can confirm a write.
+            assert_eq!(waits("quorum", state), (false, true), "{state}");
+        }
+        assert_eq!(waits("async", "online"), (false, true));
     }
 
     fn primary_of_two() -> (State, Observation) {

@@ -387,6 +387,34 @@ fn a_replica_that_lost_its_primary_long_ago_is_no_holder_until_it_is_back() {
     group.promote("c", &["c"]).refused(1, &["c has not followed a for long", "b may hold more", "systole decide redis NODE"]);
 }
 
+/// It is attached, and its data are those of before: with the primary dead it would be promoted with them.
+#[test]
+fn a_replica_that_waits_for_its_copy_is_no_holder() {
+    let group = Group::established(ALL);
+    let (a, c) = (group.node("a"), group.node("c"));
+    cut_off(&group, "c");
+    a.agent().run("monitor").expect(&[8]);
+    away_since_the_boot(a, "c");
+    a.agent().run("monitor").expect(&[8]);
+    assert!(group.record().ends_with("holders=a,b"), "{}", group.record());
+    for (name, value) in [("repl-diskless-sync", "yes"), ("repl-diskless-sync-delay", "60")] {
+        a.ask(&["CONFIG", "SET", name, value]).unwrap();
+    }
+    c.agent().run("stop").ok();
+    let lists = Lists { promoted: vec!["a"], unpromoted: vec!["b"], start: vec!["c"], ..Lists::default() };
+    c.agent().lists(&lists, group.spelling).run("start").ok();
+    eventually("c waits for its copy", || {
+        let replicas = a.ask(&["INFO", "replication"]).unwrap();
+        replicas.lines().any(|l| l.contains("ip=c,") && l.contains("state=wait_bgsave"))
+    });
+    a.agent().run("monitor").expect(&[8]);
+    assert!(group.record().ends_with("holders=a,b"), "{}", group.record());
+    a.ask(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]).unwrap();
+    group.wait_attached("c");
+    a.agent().run("monitor").expect(&[8]);
+    assert!(group.record().ends_with("holders=a,b,c"), "{}", group.record());
+}
+
 /// With durability=quorum, WAIT was answered by a replica that the record did not know, and what it had confirmed was lost.
 #[test]
 fn a_replica_whose_start_was_not_notified_is_recorded_by_the_next_monitor() {
