@@ -309,11 +309,16 @@ fn successor(q: &Question<'_>, record: &Record, history: &str) -> Verdict {
     let current = |p: &Position| p.counts_in(history) || unrecorded.is_some_and(|id| p.counts_in(id));
     let same = |p: &Position| p.is_part_of(record) || current(p);
     let recorded = q.positions.get(&record.node);
-    if let Some(p) = recorded.filter(|p| p.complete && p.unfit.is_none()) {
+    // Also one that nobody may promote: what it holds is there all the same.
+    if let Some(p) = recorded.filter(|p| p.complete && matches!(p.unfit, None | Some(Unfit::Never))) {
         // A planned move, or a demotion in between: the old primary holds everything. Equal offsets go on.
         let all = |x: &Position| held(q, x) >= held(q, p) && (x.history != p.history || x.offset >= p.offset);
         return match best(q, |x| same(x) && all(x) && (x.has_keys || !p.has_keys)) {
             Some((node, _)) => choose(q, node, format!("{node} holds all {} bytes of the old primary {}", p.offset, record.node)),
+            None if p.unfit.is_some() => Verdict::Refuse(format!(
+                "{} alone holds all its data ({} bytes), and its replica-priority is 0: raise it there, or decide with: {}",
+                record.node, p.offset, q.decide
+            )),
             None => choose(q, &record.node, format!("nobody but {} holds all its data ({} bytes)", record.node, p.offset)),
         };
     }
@@ -349,6 +354,9 @@ fn successor(q: &Question<'_>, record: &Record, history: &str) -> Verdict {
 
 /// Who holds the most. `live`: somebody followed until the end; `same`: a position counts in what was recorded.
 fn by_data(q: &Question<'_>, record: &Record, live: bool, same: impl Fn(&Position) -> bool) -> Verdict {
+    if let Some(refusal) = incomparable(q, record, &same) {
+        return refusal;
+    }
     let recorded = q.positions.get(&record.node);
     // Nobody followed until the end. The recorded primary, restarted from an append-only file, has all the data but
     // no position to compare (only a snapshot restores one).
@@ -375,10 +383,26 @@ fn by_data(q: &Question<'_>, record: &Record, live: bool, same: impl Fn(&Positio
     without_history(q, record)
 }
 
+/// A server that followed to the end, or was the primary, and whose history says nothing about the recorded one (promotions that were not
+/// recorded): it may hold what nobody else does. One that left for a history before the recorded one is known to have been passed already.
+fn incomparable(q: &Question<'_>, record: &Record, same: impl Fn(&Position) -> bool) -> Option<Verdict> {
+    let passed = |p: &Position| record.past.iter().any(|(id, _)| p.counts_in(id));
+    // Another one may know where its history begins.
+    let known = |p: &Position| q.positions.values().any(|other| other.history == p.history && same(other));
+    let unknown = |p: &Position| p.unfit.is_none() && p.live && p.has_keys && !known(p) && !passed(p);
+    let matters = |node: &String| *node == record.node || record.holders.contains(node);
+    let (node, _) = q.positions.iter().find(|(node, p)| matters(node) && unknown(p))?;
+    Some(Verdict::Refuse(format!(
+        "{node} has not restarted, and its data cannot be compared with what {} wrote as the primary: name the node whose data are right with: {}",
+        record.node, q.decide
+    )))
+}
+
 /// The history that the living replicas share when it is none that was recorded: the primary began it by itself, and
 /// died before that was recorded. What they got from it is what they have.
 fn unrecorded_history<'a>(q: &'a Question<'_>, record: &Record, history: &str) -> Option<&'a str> {
-    let mut live = q.positions.values().filter(|p| p.live && p.unfit.is_none() && !p.complete);
+    // Who may never be promoted lives all the same.
+    let mut live = q.positions.values().filter(|p| p.live && matches!(p.unfit, None | Some(Unfit::Never)) && !p.complete);
     let first = live.next()?;
     let recorded = |p: &Position| p.counts_in(history) || record.past.iter().any(|(id, _)| p.history == *id);
     (!recorded(first) && live.all(|p| p.history == first.history)).then_some(first.history.as_str())

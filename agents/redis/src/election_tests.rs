@@ -106,8 +106,22 @@ fn what_a_server_wrote_to_itself_is_no_part_of_the_history() {
 #[test]
 fn one_that_followed_and_cannot_be_compared_is_not_passed_over() {
     let lost = Position { history: "h3".into(), before: Some(("h2".into(), 12)), ..at(11) };
-    let verdict = ask("b", Some(&record(&["a", "b", "c"])), &[("a", incomparable("x")), ("b", lost), ("c", at(8))], Some(1));
+    let servers = [("a", incomparable("x")), ("b", lost.clone()), ("c", at(8))];
+    let verdict = ask("b", Some(&record(&["a", "b", "c"])), &servers, Some(1));
     assert!(short(&verdict).contains("may be on b"), "{verdict:?}");
+    // Nothing was promised, and it is not thrown away by a guess.
+    let why = "!b has not restarted, and its data cannot be compared with what a wrote as the primary: name the node";
+    for me in ["a", "b", "c"] {
+        let verdict = short(&ask(me, Some(&record(&["a", "b", "c"])), &servers, None));
+        assert!(verdict.starts_with(why) && verdict.ends_with("DECIDE"), "{verdict}");
+    }
+    let by_hand = [("a", lost.clone()), ("c", at(8))];
+    assert!(short(&ask("c", Some(&record(&["a", "c"])), &by_hand, None)).starts_with("!a has not restarted"));
+    // Who had left the record has what is old.
+    assert_eq!(short(&ask("c", Some(&record(&["a", "c"])), &servers, None)), "+");
+    // A history that ended before the recorded one began: an election has passed it already.
+    let before = [("b", Position { history: "past".into(), ..at(9) }), ("c", at(8))];
+    assert_eq!(short(&ask("c", Some(&record(&["a", "b", "c"])), &before, None)), "+");
 }
 
 #[test]
@@ -195,6 +209,20 @@ fn the_table_of_elections() {
         ("alone with the history", "b", Some(&r), vec![("b", at(9))], "+"),
         ("planned move, the target holds all", "b", Some(&r), vec![("a", Position { complete: true, ..at(9) }), ("b", at(9))], "+"),
         ("planned move, the target is behind", "b", Some(&r), vec![("a", Position { complete: true, ..at(9) }), ("b", at(8))], "a"),
+        (
+            "planned move away from a primary that is never promoted, and the target is behind",
+            "b",
+            Some(&r),
+            vec![("a", Position { complete: true, unfit: Some(Unfit::Never), ..at(9) }), ("b", at(8))],
+            "!a alone holds all its data (9 bytes), and its replica-priority is 0: raise it there, or decide with: DECIDE",
+        ),
+        (
+            "planned move away from a primary that is never promoted",
+            "b",
+            Some(&r),
+            vec![("a", Position { complete: true, unfit: Some(Unfit::Never), ..at(9) }), ("b", at(8)), ("c", at(9))],
+            "c",
+        ),
         ("one is alive and cannot be asked", "b", Some(&r), vec![("b", at(9)), ("c", unfit(Unfit::Unasked))], "!on c is alive"),
         ("the candidate cannot be asked", "b", Some(&r), vec![("b", unfit(Unfit::Unasked)), ("c", at(9))], "!b cannot be promoted"),
         ("fresh, and one is alive and cannot be asked", "b", None, vec![("b", at(9)), ("c", unfit(Unfit::Unasked))], "!on c is alive"),
@@ -473,12 +501,13 @@ fn the_invariants_hold_in_every_election() {
     more.extend([Unfit::Unasked, Unfit::Emptied, Unfit::Syncing, Unfit::Loading].map(|why| Some(unfit(why))));
     more.extend([at(3), restarted(3)].map(|p| Some(Position { unfit: Some(Unfit::Never), ..p })));
     more.push(Some(Position { has_keys: false, ..at(3) }));
-    let complete = Some(Position { complete: true, ..at(2) });
+    more.push(Some(Position { history: "g".into(), ..at(4) }));
+    let complete = [None, Some(Unfit::Never)].map(|unfit| Some(Position { complete: true, unfit, ..at(2) }));
     let (mut elections, mut refusals) = (0, 0);
     for holders in [&["a", "b", "c"][..], &["a", "b"], &["a", "c"], &["a"]] {
         let record = record(holders);
         for k in [None, Some(1)] {
-            for a in more.iter().chain([&complete]) {
+            for a in more.iter().chain(&complete) {
                 for b in &more {
                     for c in &more {
                         let all = [("a", a), ("b", b), ("c", c)];
@@ -526,7 +555,8 @@ fn hold(record: &Record, positions: &BTreeMap<String, Position>, k: Option<usize
     let fit = || positions.values().filter(|p| p.unfit.is_none());
     assert!(winner.has_keys || fit().all(|p| !p.has_keys), "without data over one with data: {}", what());
     let gone = |node: &String| positions.get(node).is_none_or(|p| matches!(p.unfit, Some(Unfit::NoServer | Unfit::Loading)));
-    let to_the_end = |node: &String| positions.get(node).is_some_and(|p| p.unfit.is_none() && p.live && p.counts_in(H));
+    let to_the_end =
+        |node: &String| positions.get(node).is_some_and(|p| p.unfit.is_none() && p.live && (p.counts_in(H) || p.history == "g"));
     let loads = |node: &String| positions.get(node).is_some_and(|p| p.unfit == Some(Unfit::Loading));
     assert!(!record.holders.iter().any(loads) || record.holders.iter().any(to_the_end), "over one that loads: {}", what());
     if winner.has_keys && !record.holders.contains(elected) {
@@ -535,6 +565,10 @@ fn hold(record: &Record, positions: &BTreeMap<String, Position>, k: Option<usize
         let with_a_holder = record.holders.iter().any(to_the_end);
         assert!(primary.is_none() || !winner.live || with_a_holder, "left behind, and the primary is back with its data: {}", what());
     }
+    let elsewhere = |(node, p): (&String, &Position)| {
+        (node == "a" || record.holders.contains(node)) && p.unfit.is_none() && p.live && p.has_keys && p.history == "g"
+    };
+    assert!(winner.history == "g" || !positions.iter().any(elsewhere), "over one that cannot be compared: {}", what());
     let followed = |p: &Position| p.live && p.counts_in(H) && p.has_keys;
     if fit().any(|p| p.has_keys && followed(p)) && followed(winner) {
         assert!(fit().filter(|p| followed(p)).all(|p| p.offset <= winner.offset), "less than another: {}", what());
