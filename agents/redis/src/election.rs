@@ -11,7 +11,7 @@
 //!     It wins over nobody who has the recorded primary's data, and not while a holder is silent.
 //! R6. Nobody is elected over a server that is alive and could not be asked, unless the old primary was demoted in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use promotable::Verdict;
 
@@ -155,6 +155,8 @@ pub(crate) struct Question<'a> {
     pub(crate) record: Option<&'a Record>,
     /// The positions of this round, by node.
     pub(crate) positions: &'a BTreeMap<String, Position>,
+    /// The nodes whose instances run. What another one had published may count, but it cannot be promoted.
+    pub(crate) running: &'a BTreeSet<String>,
     /// How many servers there may be, when known.
     pub(crate) servers: Option<usize>,
     /// With durability=quorum: how many replicas confirm a write (k).
@@ -163,6 +165,12 @@ pub(crate) struct Question<'a> {
     pub(crate) wait_last_known_primary: bool,
     /// How an operator decides: the command, with NODE for the node.
     pub(crate) decide: &'a str,
+}
+
+impl Question<'_> {
+    fn runs(&self, node: &str) -> bool {
+        node == self.me || self.running.contains(node)
+    }
 }
 
 /// Decides whether the candidate may be promoted.
@@ -191,7 +199,7 @@ pub(crate) fn elect(q: &Question<'_>) -> Verdict {
 fn best<'a>(q: &Question<'a>, among: impl Fn(&Position) -> bool) -> Option<(&'a str, &'a Position)> {
     q.positions
         .iter()
-        .filter(|(_, p)| p.unfit.is_none() && among(p))
+        .filter(|(node, p)| p.unfit.is_none() && q.runs(node) && among(p))
         .max_by(|(a, x), (b, y)| {
             // Where that is equal: what went on from there may have been written by clients under a record that was lost.
             let rank = |p: &Position| (p.has_keys, held(q, p), p.offset);
@@ -212,7 +220,17 @@ fn held(q: &Question<'_>, p: &Position) -> u64 {
 }
 
 fn choose(q: &Question<'_>, node: &str, reason: String) -> Verdict {
-    if node == q.me { Verdict::GoOn(reason) } else { Verdict::HandOver { to: node.to_owned(), reason } }
+    if node == q.me {
+        return Verdict::GoOn(reason);
+    }
+    if !q.runs(node) {
+        // The cluster promotes none that is stopped, and would ask for this for ever.
+        return Verdict::Refuse(format!(
+            "{reason}, and its server is stopped: start it (crm node online {node}), or decide with: {}",
+            q.decide
+        ));
+    }
+    Verdict::HandOver { to: node.to_owned(), reason }
 }
 
 /// The candidate cannot be promoted; another one may.

@@ -46,12 +46,17 @@ fn record(holders: &[&str]) -> Record {
     }
 }
 
+fn everybody() -> BTreeSet<String> {
+    ["a", "b", "c"].map(str::to_owned).into()
+}
+
 fn ask(me: &str, record: Option<&Record>, positions: &[(&str, Position)], k: Option<usize>) -> Verdict {
-    let positions = positions.iter().map(|(n, p)| ((*n).to_owned(), p.clone())).collect();
+    let positions: BTreeMap<String, Position> = positions.iter().map(|(n, p)| ((*n).to_owned(), p.clone())).collect();
     elect(&Question {
         me,
         record,
         positions: &positions,
+        running: &everybody(),
         servers: Some(3),
         confirmations: k,
         wait_last_known_primary: false,
@@ -422,6 +427,32 @@ fn who_has_not_followed_for_long_wins_over_nobody_who_has_the_data() {
     assert_eq!(short(&ask("c", Some(&left), &[("a", empty("x")), ("b", empty("y")), ("c", at(8))], None)), "+");
 }
 
+/// Standby of the primary, and nobody has everything: the role was handed to the one that was stopped, for ever.
+#[test]
+fn the_role_is_handed_to_nobody_that_is_stopped() {
+    let r = record(&["a", "b", "c"]);
+    let running = ["b", "c"].map(str::to_owned).into();
+    let asked = |b: Position, c: Position| {
+        let old = Position { complete: true, priority: 1, ..at(9) };
+        let positions = [("a", old), ("b", b), ("c", c)].map(|(node, position)| (node.to_owned(), position)).into();
+        short(&elect(&Question {
+            me: "b",
+            record: Some(&r),
+            positions: &positions,
+            running: &running,
+            servers: Some(3),
+            confirmations: None,
+            wait_last_known_primary: false,
+            decide: "DECIDE",
+        }))
+    };
+    let stopped =
+        "!nobody but a holds all its data (9 bytes), and its server is stopped: start it (crm node online a), or decide with: DECIDE";
+    assert_eq!(asked(at(8), at(7)), stopped);
+    assert_eq!(asked(at(8), at(9)), "c");
+    assert_eq!(asked(at(9), at(8)), "+", "also where the one that is stopped is preferred");
+}
+
 #[test]
 fn an_operators_decision_is_followed() {
     let decided = Record { history: None, holders: [].into(), ..record(&[]) };
@@ -436,10 +467,12 @@ fn an_operators_decision_is_followed() {
 fn after_a_full_restart_wait_last_known_master_waits() {
     let r = record(&["a", "b"]);
     let positions: BTreeMap<String, Position> = [("b".to_owned(), restarted(9))].into();
+    let running = everybody();
     let question = Question {
         me: "b",
         record: Some(&r),
         positions: &positions,
+        running: &running,
         servers: Some(3),
         confirmations: None,
         wait_last_known_primary: true,
@@ -482,6 +515,7 @@ fn all_worlds(r: &Record, k: Option<usize>) -> Vec<(BTreeMap<String, Position>, 
                     me: "b",
                     record: Some(r),
                     positions: &positions,
+                    running: &everybody(),
                     servers: Some(3),
                     confirmations: k,
                     wait_last_known_primary: false,
@@ -517,6 +551,7 @@ fn the_invariants_hold_in_every_election() {
                             me: "b",
                             record: Some(&record),
                             positions: &positions,
+                            running: &everybody(),
                             servers: Some(3),
                             confirmations: k,
                             wait_last_known_primary: false,

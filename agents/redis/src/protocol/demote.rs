@@ -79,7 +79,7 @@ impl Instance<'_> {
                     (false, why)
                 }
                 Sight::Ended => return Err(Resort::Gone),
-                Sight::Stuck(why) => return Err(Resort::Kill(why)),
+                Sight::Still(why) | Sight::Stuck(why) => return Err(Resort::Kill(why)),
             };
             if !busy || self.now() >= until {
                 return Err(Resort::End(why));

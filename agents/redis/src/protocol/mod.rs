@@ -159,7 +159,9 @@ pub(crate) enum Sight {
     Engaged(String),
     /// It says nothing, and works.
     Working(String),
-    /// It is alive and does nothing: stopped by a signal, stuck on its disk.
+    /// It says nothing, and does nothing that could be seen: it hangs on its disk, or waits for a name server.
+    Still(String),
+    /// It is stopped by a signal.
     Stuck(String),
     /// It is alive and serves, and cannot be asked: a refused login, no free connection, a socket file that is gone, an answer that
     /// makes no sense. That the agent cannot see says nothing of the server.

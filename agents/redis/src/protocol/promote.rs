@@ -26,7 +26,9 @@ impl Instance<'_> {
         let seen = match self.look_when_free(&process).await {
             Sight::Answered(seen) => seen,
             Sight::Unasked(fault) => return Err(fault.into()),
-            Sight::Engaged(why) | Sight::Working(why) | Sight::Stuck(why) | Sight::Deaf(why) => return Err(Failure::generic(why)),
+            Sight::Engaged(why) | Sight::Working(why) | Sight::Still(why) | Sight::Stuck(why) | Sight::Deaf(why) => {
+                return Err(Failure::generic(why));
+            }
             Sight::Ended => return Err(Failure::generic("the server that was running ended just now; see its log")),
         };
         // A demotion that was killed may have left the clients' writes paused.
@@ -88,7 +90,7 @@ impl Instance<'_> {
         let mine = self.position(&round).await?;
         positions.insert(me.to_owned(), mine);
         leave_out_the_stopped(&mut positions, running);
-        match self.verdict(record, &positions)? {
+        match self.verdict(record, &positions, running)? {
             Verdict::GoOn(reason) => {
                 self.notice(format!("going on with the promotion: {reason}")).await;
                 Ok(())

@@ -240,6 +240,7 @@ fn answers_of_server(effect: &OfServer) -> Vec<Event> {
             let others = [
                 Sight::Engaged("busy".into()),
                 Sight::Working("busy".into()),
+                Sight::Still("hangs".into()),
                 Sight::Stuck("frozen".into()),
                 Sight::Unasked(Fault::Closed("full".into())),
                 Sight::Unasked(Fault::Denied("no".into())),

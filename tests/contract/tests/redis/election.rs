@@ -255,6 +255,22 @@ fn a_move_under_load_keeps_every_acknowledged_write() {
     assert_eq!(group.node("b").ask(&["EXISTS", &format!("key {}", acknowledged - 1)]).unwrap(), "1");
 }
 
+/// A standby of the primary's node, and the replica lacks something: the role was handed to the server that was stopped, for ever.
+#[test]
+fn the_role_is_not_handed_to_a_server_that_is_stopped() {
+    let group = Group::established(&["a", "b"]);
+    let a = group.node("a");
+    cut_off(&group, "b");
+    a.write("only on a").unwrap();
+    group.demote("a", &["b"], &["b"]).ok();
+    let demoted = Lists { promoted: vec!["a"], unpromoted: vec!["b"], demote: vec!["a"], promote: vec!["b"], stop: vec!["a"], ..Lists::default() };
+    group.notify_all("post", "demote", &demoted);
+    a.agent().run("stop").ok();
+    let why = ["nobody but a holds all its data", "its server is stopped", "crm node online a", "systole decide redis NODE"];
+    group.promote("b", &["b"]).refused(1, &why);
+    assert_eq!(group.writable(), Vec::<&str>::new());
+}
+
 #[test]
 fn a_promotion_back_is_recorded_with_the_next_epoch() {
     let group = Group::established(&["a", "b"]);
