@@ -12,7 +12,7 @@ use crate::conf::Conf;
 use crate::lifecycle::LAST_OF_LOG;
 use crate::limits;
 use crate::protocol::{Answer, Database, Event, LinkTrouble, OfProcess, OfServer, Sight, Word};
-use crate::sequences::{begin_backlog, bring_to_rest, drain, held_by_others};
+use crate::sequences::{begin_backlog, bring_to_rest, copy_settings, drain, held_by_others};
 use crate::server::{Fault, Server};
 
 /// What the kernel says of a server that is frozen.
@@ -44,6 +44,7 @@ impl Driver for Local<'_> {
             OfServer::Held(enough, among, offset) => return Event::Flag(self.is_held(enough, &among, offset)),
             OfServer::Tell(word) => Answer::Told(self.tell(word)),
             OfServer::Launch(state, patience) => Answer::Launched(redis.launch(self.context, *state, patience)),
+            OfServer::CopySettings => Answer::Settings(self.server().and_then(copy_settings)),
             OfServer::LinkTrouble => Answer::Link(
                 redis
                     .conf()
@@ -134,6 +135,7 @@ impl<'a> Local<'a> {
                 let other = redis.connect_when_free(self.redis.within(limits::ANSWER));
                 begin_backlog(self.server()?, other)
             }
+            Word::SetBack(settings) => self.server()?.set_all(&settings),
             Word::Adopt(replica) => {
                 let me = redis.node().map_err(|failure| Fault::Refused(failure.reason))?;
                 self.server()?.adopt(me, replica)

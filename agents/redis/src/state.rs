@@ -48,6 +48,8 @@ pub(crate) struct Process {
     pub(crate) linked: bool,
     /// For how many monitors in a row it could not be asked.
     pub(crate) unheard: Unheard,
+    /// What a promotion has changed for a moment and not given back yet: settings, with their values.
+    pub(crate) settings_before: Vec<(String, String)>,
     /// The round of the election that follows its last promotion, which is over.
     pub(crate) reigned: Option<String>,
 }
@@ -71,7 +73,7 @@ impl Process {
 
     /// One that was running when the agent came.
     pub(crate) fn found(identity: Identity) -> Self {
-        Self { identity, ours: false, linked: false, unheard: Unheard::default(), reigned: None }
+        Self { identity, ours: false, linked: false, unheard: Unheard::default(), settings_before: Vec::new(), reigned: None }
     }
 }
 

@@ -97,6 +97,7 @@ impl Instance<'_> {
     /// how far they are, which a paused server does not do.
     async fn hand_down(&mut self, peers: &Peers, info: &Info) -> Result<(), Fault> {
         self.tell(Word::CloseGate).await?;
+        self.set_back().await;
         if info.role == ReplicationRole::Primary {
             self.drain(peers).await?;
             // Whoever stays connected to a replica is refused there.

@@ -127,6 +127,9 @@ impl Instance<'_> {
     /// The server answered: is it what it should be?
     async fn judge(&mut self, before: &State, seen: &Observation) -> Result<Status, Failure> {
         self.state.of_process(|process| process.unheard = Unheard::default());
+        if !self.rules.probe {
+            self.set_back().await;
+        }
         if seen.info.role == ReplicationRole::Primary && !self.state.promoted() {
             if let Some(status) = self.unexpected_primary(seen).await? {
                 return Ok(status);
@@ -243,8 +246,8 @@ impl Instance<'_> {
         });
         let for_long = detached.is_some_and(|since| now.saturating_sub(since) >= limits::LINK_DOWN);
         let Some(primary) = self.state.following().map(str::to_owned) else {
-            let told = self.state.unpromoted().is_some_and(|unpromoted| unpromoted.refused.is_some());
-            if for_long && self.rules.clustered && !told {
+            let was_refused = self.state.unpromoted().is_some_and(|unpromoted| unpromoted.refused.is_some());
+            if for_long && self.rules.clustered && !was_refused {
                 if let Some(followed) = self.follow_recorded(seen, None).await {
                     return followed.err();
                 }

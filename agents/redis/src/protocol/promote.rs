@@ -9,7 +9,7 @@ use ocf::{Failure, Outcome, Peers};
 use process::Identity;
 
 use super::succession::leave_out_the_stopped;
-use super::{Instance, Sight, Word};
+use super::{Answer, Event, Instance, OfServer, Sight, Word};
 use crate::election::Verdict;
 use crate::info::{Info, ReplicationRole};
 use crate::limits;
@@ -107,12 +107,27 @@ impl Instance<'_> {
         }
         let mut now = self.replication().await?;
         if !now.backlog && self.rules.clustered {
-            if let Err(e) = self.tell(Word::BeginBacklog).await {
+            if let Err(e) = self.begin_backlog().await {
                 self.warning(format!("the backlog cannot be begun, so the first replica will change the history: {e}")).await;
             }
             now = self.replication().await?;
         }
+        self.set_back().await;
         if now.role == ReplicationRole::Primary { Ok(*now) } else { Err(Failure::generic("the server did not take the role of a primary")) }
+    }
+
+    /// What it sets for a moment is remembered before: whoever comes next after a promotion that was killed gives it back.
+    async fn begin_backlog(&mut self) -> Result<(), Fault> {
+        // After a promotion that was killed, what the server has is not what it had.
+        if self.state.process.as_ref().is_some_and(|process| process.settings_before.is_empty()) {
+            let settings = match self.ask(OfServer::CopySettings).await {
+                Event::Own(Answer::Settings(settings)) => settings?,
+                other => return Err(Fault::Refused(other.confused())),
+            };
+            self.state.of_process(|process| process.settings_before = settings);
+            self.save().await.map_err(|failure| Fault::Refused(failure.reason))?;
+        }
+        self.tell(Word::BeginBacklog).await
     }
 
     /// The last step of a promotion: the record stands in the CIB, so clients may write.

@@ -43,6 +43,8 @@ pub(super) struct Saved {
     busy_for: u32,
     #[serde(skip_serializing_if = "is_nothing")]
     still_for: u32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    settings_before: Vec<(String, String)>,
     detached_since: Option<Duration>,
     short_since: Option<Duration>,
     refused: Option<String>,
@@ -69,6 +71,7 @@ impl From<Saved> for State {
             ours: saved.ours,
             linked: saved.linked,
             unheard: Unheard { busy_for: saved.busy_for, working_for: saved.working_for, still_for: saved.still_for },
+            settings_before: std::mem::take(&mut saved.settings_before),
             reigned: round,
         });
         Self {
@@ -113,7 +116,8 @@ impl Saved {
         let reign = process.reigned.map(|round| Reign { round, server: process.identity.clone() });
         let Unheard { busy_for, working_for, still_for } = process.unheard;
         let server = Some(process.identity);
-        Self { server, ours: process.ours, linked: process.linked, busy_for, working_for, still_for, reign, ..self }
+        let settings_before = process.settings_before;
+        Self { server, settings_before, ours: process.ours, linked: process.linked, busy_for, working_for, still_for, reign, ..self }
     }
 
     fn with_primary(self, primary: Primary) -> Self {

@@ -263,7 +263,8 @@ fn the_role_is_not_handed_to_a_server_that_is_stopped() {
     cut_off(&group, "b");
     a.write("only on a").unwrap();
     group.demote("a", &["b"], &["b"]).ok();
-    let demoted = Lists { promoted: vec!["a"], unpromoted: vec!["b"], demote: vec!["a"], promote: vec!["b"], stop: vec!["a"], ..Lists::default() };
+    let demoted =
+        Lists { promoted: vec!["a"], unpromoted: vec!["b"], demote: vec!["a"], promote: vec!["b"], stop: vec!["a"], ..Lists::default() };
     group.notify_all("post", "demote", &demoted);
     a.agent().run("stop").ok();
     let why = ["nobody but a holds all its data", "its server is stopped", "crm node online a", "systole decide redis NODE"];
@@ -416,6 +417,8 @@ fn a_replica_that_waits_for_its_copy_is_no_holder() {
     for (name, value) in [("repl-diskless-sync", "yes"), ("repl-diskless-sync-delay", "60")] {
         a.ask(&["CONFIG", "SET", name, value]).unwrap();
     }
+    // Without a snapshot, so that it goes on from nothing.
+    c.kill_server();
     c.agent().run("stop").ok();
     let lists = Lists { promoted: vec!["a"], unpromoted: vec!["b"], start: vec!["c"], ..Lists::default() };
     c.agent().lists(&lists, group.spelling).run("start").ok();
