@@ -417,8 +417,9 @@ fn a_replica_that_waits_for_its_copy_is_no_holder() {
     for (name, value) in [("repl-diskless-sync", "yes"), ("repl-diskless-sync-delay", "60")] {
         a.ask(&["CONFIG", "SET", name, value]).unwrap();
     }
-    // Without a snapshot, so that it goes on from nothing.
+    // Without the copy that it once got, so that it needs another.
     c.kill_server();
+    std::fs::remove_file(c.data().join("dump.rdb")).unwrap();
     c.agent().run("stop").ok();
     let lists = Lists { promoted: vec!["a"], unpromoted: vec!["b"], start: vec!["c"], ..Lists::default() };
     c.agent().lists(&lists, group.spelling).run("start").ok();
@@ -429,9 +430,10 @@ fn a_replica_that_waits_for_its_copy_is_no_holder() {
     a.agent().run("monitor").expect(&[8]);
     assert!(group.record().ends_with("holders=a,b"), "{}", group.record());
     a.ask(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]).unwrap();
-    group.wait_attached("c");
-    a.agent().run("monitor").expect(&[8]);
-    assert!(group.record().ends_with("holders=a,b,c"), "{}", group.record());
+    eventually("c has its copy and is recorded", || {
+        a.agent().run("monitor").expect(&[8]);
+        group.record().ends_with("holders=a,b,c")
+    });
 }
 
 /// With durability=quorum, WAIT was answered by a replica that the record did not know, and what it had confirmed was lost.
