@@ -269,7 +269,7 @@ fn point_to(mysql: &MySql, server: &mut Server, host: &str) -> Result<(), Fault>
     let password = mysql.replication_password().map_err(|failure| Fault::Refused(failure.reason))?;
     let text = |path: &Option<std::path::PathBuf>| path.as_ref().map(|p| p.display().to_string());
     let (ca, certificate, key) = (text(&replication.ca), text(&replication.certificate), text(&replication.key));
-    server.follow(&Source {
+    let source = Source {
         host,
         port: replication.port,
         user: &replication.user,
@@ -278,8 +278,19 @@ fn point_to(mysql: &MySql, server: &mut Server, host: &str) -> Result<(), Fault>
         ca: ca.as_deref(),
         certificate: certificate.as_deref(),
         key: key.as_deref(),
-    })
+    };
+    match server.follow(&source) {
+        // A power cut came before the server had written to its disk whom it follows. Nothing of it counts any more.
+        Err(Fault::Error(NO_SETTINGS, _)) => {
+            server.run(server.dialect().forget_source())?;
+            server.follow(&source)
+        }
+        done => done,
+    }
 }
+
+/// `ER_MASTER_INFO`: what a server has on its disk of its replication makes no sense, and it refuses every statement about it.
+const NO_SETTINGS: u16 = 1201;
 
 /// Why a killed process is still there.
 fn what_keeps(process: &Identity) -> &'static str {

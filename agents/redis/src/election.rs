@@ -11,7 +11,7 @@
 //!     It wins over nobody who has the recorded primary's data, and not while a holder is silent.
 //! R6. Nobody is elected over a server that is alive and could not be asked, unless the old primary was demoted in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use promotable::Verdict;
 
@@ -155,6 +155,8 @@ pub(crate) struct Question<'a> {
     pub(crate) record: Option<&'a Record>,
     /// The positions of this round, by node.
     pub(crate) positions: &'a BTreeMap<String, Position>,
+    /// The nodes whose instances run. What another one had published may count, but it cannot be promoted.
+    pub(crate) running: &'a BTreeSet<String>,
     /// How many servers there may be, when known.
     pub(crate) servers: Option<usize>,
     /// With durability=quorum: how many replicas confirm a write (k).
@@ -163,6 +165,12 @@ pub(crate) struct Question<'a> {
     pub(crate) wait_last_known_primary: bool,
     /// How an operator decides: the command, with NODE for the node.
     pub(crate) decide: &'a str,
+}
+
+impl Question<'_> {
+    fn runs(&self, node: &str) -> bool {
+        node == self.me || self.running.contains(node)
+    }
 }
 
 /// Decides whether the candidate may be promoted.
@@ -191,7 +199,7 @@ pub(crate) fn elect(q: &Question<'_>) -> Verdict {
 fn best<'a>(q: &Question<'a>, among: impl Fn(&Position) -> bool) -> Option<(&'a str, &'a Position)> {
     q.positions
         .iter()
-        .filter(|(_, p)| p.unfit.is_none() && among(p))
+        .filter(|(node, p)| p.unfit.is_none() && q.runs(node) && among(p))
         .max_by(|(a, x), (b, y)| {
             // Where that is equal: what went on from there may have been written by clients under a record that was lost.
             let rank = |p: &Position| (p.has_keys, held(q, p), p.offset);
@@ -212,7 +220,17 @@ fn held(q: &Question<'_>, p: &Position) -> u64 {
 }
 
 fn choose(q: &Question<'_>, node: &str, reason: String) -> Verdict {
-    if node == q.me { Verdict::GoOn(reason) } else { Verdict::HandOver { to: node.to_owned(), reason } }
+    if node == q.me {
+        return Verdict::GoOn(reason);
+    }
+    if !q.runs(node) {
+        // The cluster promotes none that is stopped, and would ask for this for ever.
+        return Verdict::Refuse(format!(
+            "{reason}, and its server is stopped: start it (crm node online {node}), or decide with: {}",
+            q.decide
+        ));
+    }
+    Verdict::HandOver { to: node.to_owned(), reason }
 }
 
 /// The candidate cannot be promoted; another one may.
@@ -245,7 +263,7 @@ fn decided(q: &Question<'_>, record: &Record) -> Verdict {
 
 /// The first promotion of all: nothing is recorded.
 fn fresh(q: &Question<'_>) -> Verdict {
-    if let Some(refusal) = unasked(q) {
+    if let Some(refusal) = unasked(q).or_else(|| loading(q, |_| true)) {
         return refusal;
     }
     let with_data: Vec<(&String, &Position)> = q.positions.iter().filter(|(_, p)| p.has_keys).collect();
@@ -271,6 +289,13 @@ fn unasked(q: &Question<'_>) -> Option<Verdict> {
          attempt, or decide with: {}",
         q.decide
     )))
+}
+
+/// What a server is reading from its disk may be more than what the others have: with nobody who followed to the end, that has to be seen
+/// first. `counts`: whose data matter.
+fn loading(q: &Question<'_>, counts: impl Fn(&str) -> bool) -> Option<Verdict> {
+    let (node, _) = q.positions.iter().find(|(node, p)| p.unfit == Some(Unfit::Loading) && counts(node))?;
+    Some(Verdict::Refuse(format!("the server on {node} is loading its data, which may be more: wait for it, or decide with: {}", q.decide)))
 }
 
 /// Nobody who was heard has data. That is harmless only when everybody was heard: an absent server may have some, and
@@ -302,11 +327,16 @@ fn successor(q: &Question<'_>, record: &Record, history: &str) -> Verdict {
     let current = |p: &Position| p.counts_in(history) || unrecorded.is_some_and(|id| p.counts_in(id));
     let same = |p: &Position| p.is_part_of(record) || current(p);
     let recorded = q.positions.get(&record.node);
-    if let Some(p) = recorded.filter(|p| p.complete && p.unfit.is_none()) {
+    // Also one that nobody may promote: what it holds is there all the same.
+    if let Some(p) = recorded.filter(|p| p.complete && matches!(p.unfit, None | Some(Unfit::Never))) {
         // A planned move, or a demotion in between: the old primary holds everything. Equal offsets go on.
         let all = |x: &Position| held(q, x) >= held(q, p) && (x.history != p.history || x.offset >= p.offset);
         return match best(q, |x| same(x) && all(x) && (x.has_keys || !p.has_keys)) {
             Some((node, _)) => choose(q, node, format!("{node} holds all {} bytes of the old primary {}", p.offset, record.node)),
+            None if p.unfit.is_some() => Verdict::Refuse(format!(
+                "{} alone holds all its data ({} bytes), and its replica-priority is 0: raise it there, or decide with: {}",
+                record.node, p.offset, q.decide
+            )),
             None => choose(q, &record.node, format!("nobody but {} holds all its data ({} bytes)", record.node, p.offset)),
         };
     }
@@ -316,6 +346,9 @@ fn successor(q: &Question<'_>, record: &Record, history: &str) -> Verdict {
     // A primary in office takes out of the record who has not followed it for long.
     let followed = |node: &str| record.holders.is_empty() || record.holders.contains(node);
     let live = q.positions.iter().any(|(node, p)| current(p) && p.live && p.unfit.is_none() && followed(node));
+    if let Some(refusal) = loading(q, followed).filter(|_| !live) {
+        return refusal;
+    }
     if !live && q.wait_last_known_primary && recorded.is_none_or(|p| p.unfit.is_some()) {
         return Verdict::Refuse(format!(
             "wait_last_known_master is set and {} does not run: start it, or decide with: {}",
@@ -339,6 +372,9 @@ fn successor(q: &Question<'_>, record: &Record, history: &str) -> Verdict {
 
 /// Who holds the most. `live`: somebody followed until the end; `same`: a position counts in what was recorded.
 fn by_data(q: &Question<'_>, record: &Record, live: bool, same: impl Fn(&Position) -> bool) -> Verdict {
+    if let Some(refusal) = incomparable(q, record, &same) {
+        return refusal;
+    }
     let recorded = q.positions.get(&record.node);
     // Nobody followed until the end. The recorded primary, restarted from an append-only file, has all the data but
     // no position to compare (only a snapshot restores one).
@@ -348,6 +384,9 @@ fn by_data(q: &Question<'_>, record: &Record, live: bool, same: impl Fn(&Positio
     }
     if let Some((node, p)) = best(q, |p| same(p) && (p.has_keys || p.live)) {
         if let Some(refusal) = left_behind(q, record, node) {
+            return refusal;
+        }
+        if let Some(refusal) = loading(q, |_| true).filter(|_| !p.has_keys) {
             return refusal;
         }
         let with_data = q.positions.iter().find(|(_, other)| !p.has_keys && other.has_keys && other.unfit.is_none());
@@ -362,10 +401,26 @@ fn by_data(q: &Question<'_>, record: &Record, live: bool, same: impl Fn(&Positio
     without_history(q, record)
 }
 
+/// A server that followed to the end, or was the primary, and whose history says nothing about the recorded one (promotions that were not
+/// recorded): it may hold what nobody else does. One that left for a history before the recorded one is known to have been passed already.
+fn incomparable(q: &Question<'_>, record: &Record, same: impl Fn(&Position) -> bool) -> Option<Verdict> {
+    let passed = |p: &Position| record.past.iter().any(|(id, _)| p.counts_in(id));
+    // Another one may know where its history begins.
+    let known = |p: &Position| q.positions.values().any(|other| other.history == p.history && same(other));
+    let unknown = |p: &Position| p.unfit.is_none() && p.live && p.has_keys && !known(p) && !passed(p);
+    let matters = |node: &String| *node == record.node || record.holders.contains(node);
+    let (node, _) = q.positions.iter().find(|(node, p)| matters(node) && unknown(p))?;
+    Some(Verdict::Refuse(format!(
+        "{node} has not restarted, and its data cannot be compared with what {} wrote as the primary: name the node whose data are right with: {}",
+        record.node, q.decide
+    )))
+}
+
 /// The history that the living replicas share when it is none that was recorded: the primary began it by itself, and
 /// died before that was recorded. What they got from it is what they have.
 fn unrecorded_history<'a>(q: &'a Question<'_>, record: &Record, history: &str) -> Option<&'a str> {
-    let mut live = q.positions.values().filter(|p| p.live && p.unfit.is_none() && !p.complete);
+    // Who may never be promoted lives all the same.
+    let mut live = q.positions.values().filter(|p| p.live && matches!(p.unfit, None | Some(Unfit::Never)) && !p.complete);
     let first = live.next()?;
     let recorded = |p: &Position| p.counts_in(history) || record.past.iter().any(|(id, _)| p.history == *id);
     (!recorded(first) && live.all(|p| p.history == first.history)).then_some(first.history.as_str())
@@ -388,11 +443,17 @@ fn silent_confirmations(q: &Question<'_>, record: &Record, current: impl Fn(&Pos
     (silent.len() >= k).then(|| silent.join(", "))
 }
 
-/// A winner that has not followed for long, while somebody who has is silent.
+/// A winner that has not followed for long, while somebody who has is silent, or loads.
 fn left_behind(q: &Question<'_>, record: &Record, winner: &str) -> Option<Verdict> {
+    if record.holders.contains(winner) {
+        return None;
+    }
+    if let Some(refusal) = loading(q, |node| record.holders.contains(node)) {
+        return Some(refusal);
+    }
     let silent = |holder: &&String| q.positions.get(*holder).is_none_or(|p| p.unfit == Some(Unfit::NoServer));
     let silent: Vec<&str> = record.holders.iter().filter(silent).map(String::as_str).collect();
-    if silent.is_empty() || record.holders.contains(winner) {
+    if silent.is_empty() {
         return None;
     }
     Some(Verdict::Refuse(format!(

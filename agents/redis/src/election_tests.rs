@@ -46,12 +46,17 @@ fn record(holders: &[&str]) -> Record {
     }
 }
 
+fn everybody() -> BTreeSet<String> {
+    ["a", "b", "c"].map(str::to_owned).into()
+}
+
 fn ask(me: &str, record: Option<&Record>, positions: &[(&str, Position)], k: Option<usize>) -> Verdict {
-    let positions = positions.iter().map(|(n, p)| ((*n).to_owned(), p.clone())).collect();
+    let positions: BTreeMap<String, Position> = positions.iter().map(|(n, p)| ((*n).to_owned(), p.clone())).collect();
     elect(&Question {
         me,
         record,
         positions: &positions,
+        running: &everybody(),
         servers: Some(3),
         confirmations: k,
         wait_last_known_primary: false,
@@ -106,8 +111,22 @@ fn what_a_server_wrote_to_itself_is_no_part_of_the_history() {
 #[test]
 fn one_that_followed_and_cannot_be_compared_is_not_passed_over() {
     let lost = Position { history: "h3".into(), before: Some(("h2".into(), 12)), ..at(11) };
-    let verdict = ask("b", Some(&record(&["a", "b", "c"])), &[("a", incomparable("x")), ("b", lost), ("c", at(8))], Some(1));
+    let servers = [("a", incomparable("x")), ("b", lost.clone()), ("c", at(8))];
+    let verdict = ask("b", Some(&record(&["a", "b", "c"])), &servers, Some(1));
     assert!(short(&verdict).contains("may be on b"), "{verdict:?}");
+    // Nothing was promised, and it is not thrown away by a guess.
+    let why = "!b has not restarted, and its data cannot be compared with what a wrote as the primary: name the node";
+    for me in ["a", "b", "c"] {
+        let verdict = short(&ask(me, Some(&record(&["a", "b", "c"])), &servers, None));
+        assert!(verdict.starts_with(why) && verdict.ends_with("DECIDE"), "{verdict}");
+    }
+    let by_hand = [("a", lost.clone()), ("c", at(8))];
+    assert!(short(&ask("c", Some(&record(&["a", "c"])), &by_hand, None)).starts_with("!a has not restarted"));
+    // Who had left the record has what is old.
+    assert_eq!(short(&ask("c", Some(&record(&["a", "c"])), &servers, None)), "+");
+    // A history that ended before the recorded one began: an election has passed it already.
+    let before = [("b", Position { history: "past".into(), ..at(9) }), ("c", at(8))];
+    assert_eq!(short(&ask("c", Some(&record(&["a", "b", "c"])), &before, None)), "+");
 }
 
 #[test]
@@ -117,7 +136,7 @@ fn one_server_alone_confirms_nothing_and_is_promoted_again() {
 
 #[test]
 fn the_table_of_elections() {
-    let r = record(&["a", "b", "c"]);
+    let (r, alone) = (record(&["a", "b", "c"]), record(&["a"]));
     type Case<'a> = (&'a str, &'a str, Option<&'a Record>, Vec<(&'a str, Position)>, &'a str);
     let cases: &[Case<'_>] = &[
         ("fresh, all empty", "b", None, vec![("a", empty("1")), ("b", empty("2")), ("c", empty("3"))], "+"),
@@ -195,6 +214,20 @@ fn the_table_of_elections() {
         ("alone with the history", "b", Some(&r), vec![("b", at(9))], "+"),
         ("planned move, the target holds all", "b", Some(&r), vec![("a", Position { complete: true, ..at(9) }), ("b", at(9))], "+"),
         ("planned move, the target is behind", "b", Some(&r), vec![("a", Position { complete: true, ..at(9) }), ("b", at(8))], "a"),
+        (
+            "planned move away from a primary that is never promoted, and the target is behind",
+            "b",
+            Some(&r),
+            vec![("a", Position { complete: true, unfit: Some(Unfit::Never), ..at(9) }), ("b", at(8))],
+            "!a alone holds all its data (9 bytes), and its replica-priority is 0: raise it there, or decide with: DECIDE",
+        ),
+        (
+            "planned move away from a primary that is never promoted",
+            "b",
+            Some(&r),
+            vec![("a", Position { complete: true, unfit: Some(Unfit::Never), ..at(9) }), ("b", at(8)), ("c", at(9))],
+            "c",
+        ),
         ("one is alive and cannot be asked", "b", Some(&r), vec![("b", at(9)), ("c", unfit(Unfit::Unasked))], "!on c is alive"),
         ("the candidate cannot be asked", "b", Some(&r), vec![("b", unfit(Unfit::Unasked)), ("c", at(9))], "!b cannot be promoted"),
         ("fresh, and one is alive and cannot be asked", "b", None, vec![("b", at(9)), ("c", unfit(Unfit::Unasked))], "!on c is alive"),
@@ -214,6 +247,43 @@ fn the_table_of_elections() {
         ),
         ("data before offset", "b", Some(&r), vec![("b", at(8)), ("c", Position { has_keys: false, ..at(9) })], "+"),
         ("loading", "b", Some(&r), vec![("b", unfit(Unfit::Loading))], "!loading"),
+        (
+            "the dead primary loads again, and the other has not followed for long",
+            "b",
+            Some(&alone),
+            vec![("a", unfit(Unfit::Loading)), ("b", at(8))],
+            "!the server on a is loading its data, which may be more",
+        ),
+        (
+            "all restarted, and the primary still loads",
+            "b",
+            Some(&r),
+            vec![("a", unfit(Unfit::Loading)), ("b", restarted(7)), ("c", restarted(8))],
+            "!on a is loading",
+        ),
+        (
+            "all restarted, and a replica still loads",
+            "a",
+            Some(&r),
+            vec![("a", restarted(7)), ("b", unfit(Unfit::Loading)), ("c", restarted(6))],
+            "!on b is loading",
+        ),
+        (
+            "all restarted, and one still loads that has not followed for long",
+            "a",
+            Some(&alone),
+            vec![("a", restarted(7)), ("b", unfit(Unfit::Loading))],
+            "+",
+        ),
+        ("fresh, and one still loads", "b", None, vec![("a", unfit(Unfit::Loading)), ("b", incomparable("1"))], "!on a is loading"),
+        ("crash, and the dead primary loads beside a live replica", "b", Some(&r), vec![("a", unfit(Unfit::Loading)), ("b", at(9))], "+"),
+        (
+            "who followed to the end is empty, and the dead primary loads",
+            "b",
+            Some(&r),
+            vec![("a", unfit(Unfit::Loading)), ("b", Position { has_keys: false, ..at(9) })],
+            "!on a is loading",
+        ),
         ("replica-priority 0", "b", Some(&r), vec![("b", Position { unfit: Some(Unfit::Never), ..at(9) })], "!replica-priority"),
         (
             "a first copy in progress is no candidate",
@@ -357,6 +427,32 @@ fn who_has_not_followed_for_long_wins_over_nobody_who_has_the_data() {
     assert_eq!(short(&ask("c", Some(&left), &[("a", empty("x")), ("b", empty("y")), ("c", at(8))], None)), "+");
 }
 
+/// Standby of the primary, and nobody has everything: the role was handed to the one that was stopped, for ever.
+#[test]
+fn the_role_is_handed_to_nobody_that_is_stopped() {
+    let r = record(&["a", "b", "c"]);
+    let running = ["b", "c"].map(str::to_owned).into();
+    let asked = |b: Position, c: Position| {
+        let old = Position { complete: true, priority: 1, ..at(9) };
+        let positions = [("a", old), ("b", b), ("c", c)].map(|(node, position)| (node.to_owned(), position)).into();
+        short(&elect(&Question {
+            me: "b",
+            record: Some(&r),
+            positions: &positions,
+            running: &running,
+            servers: Some(3),
+            confirmations: None,
+            wait_last_known_primary: false,
+            decide: "DECIDE",
+        }))
+    };
+    let stopped =
+        "!nobody but a holds all its data (9 bytes), and its server is stopped: start it (crm node online a), or decide with: DECIDE";
+    assert_eq!(asked(at(8), at(7)), stopped);
+    assert_eq!(asked(at(8), at(9)), "c");
+    assert_eq!(asked(at(9), at(8)), "+", "also where the one that is stopped is preferred");
+}
+
 #[test]
 fn an_operators_decision_is_followed() {
     let decided = Record { history: None, holders: [].into(), ..record(&[]) };
@@ -371,10 +467,12 @@ fn an_operators_decision_is_followed() {
 fn after_a_full_restart_wait_last_known_master_waits() {
     let r = record(&["a", "b"]);
     let positions: BTreeMap<String, Position> = [("b".to_owned(), restarted(9))].into();
+    let running = everybody();
     let question = Question {
         me: "b",
         record: Some(&r),
         positions: &positions,
+        running: &running,
         servers: Some(3),
         confirmations: None,
         wait_last_known_primary: true,
@@ -417,6 +515,7 @@ fn all_worlds(r: &Record, k: Option<usize>) -> Vec<(BTreeMap<String, Position>, 
                     me: "b",
                     record: Some(r),
                     positions: &positions,
+                    running: &everybody(),
                     servers: Some(3),
                     confirmations: k,
                     wait_last_known_primary: false,
@@ -433,15 +532,16 @@ fn all_worlds(r: &Record, k: Option<usize>) -> Vec<(BTreeMap<String, Position>, 
 #[test]
 fn the_invariants_hold_in_every_election() {
     let mut more = states();
-    more.extend([Unfit::Unasked, Unfit::Emptied, Unfit::Syncing].map(|why| Some(unfit(why))));
+    more.extend([Unfit::Unasked, Unfit::Emptied, Unfit::Syncing, Unfit::Loading].map(|why| Some(unfit(why))));
     more.extend([at(3), restarted(3)].map(|p| Some(Position { unfit: Some(Unfit::Never), ..p })));
     more.push(Some(Position { has_keys: false, ..at(3) }));
-    let complete = Some(Position { complete: true, ..at(2) });
+    more.push(Some(Position { history: "g".into(), ..at(4) }));
+    let complete = [None, Some(Unfit::Never)].map(|unfit| Some(Position { complete: true, unfit, ..at(2) }));
     let (mut elections, mut refusals) = (0, 0);
     for holders in [&["a", "b", "c"][..], &["a", "b"], &["a", "c"], &["a"]] {
         let record = record(holders);
         for k in [None, Some(1)] {
-            for a in more.iter().chain([&complete]) {
+            for a in more.iter().chain(&complete) {
                 for b in &more {
                     for c in &more {
                         let all = [("a", a), ("b", b), ("c", c)];
@@ -451,6 +551,7 @@ fn the_invariants_hold_in_every_election() {
                             me: "b",
                             record: Some(&record),
                             positions: &positions,
+                            running: &everybody(),
                             servers: Some(3),
                             confirmations: k,
                             wait_last_known_primary: false,
@@ -488,13 +589,21 @@ fn hold(record: &Record, positions: &BTreeMap<String, Position>, k: Option<usize
     assert!(positions.values().all(|p| p.unfit != Some(Unfit::Unasked)), "over one that is alive and unknown: {}", what());
     let fit = || positions.values().filter(|p| p.unfit.is_none());
     assert!(winner.has_keys || fit().all(|p| !p.has_keys), "without data over one with data: {}", what());
-    let gone = |node: &String| positions.get(node).is_none_or(|p| p.unfit == Some(Unfit::NoServer));
+    let gone = |node: &String| positions.get(node).is_none_or(|p| matches!(p.unfit, Some(Unfit::NoServer | Unfit::Loading)));
+    let to_the_end =
+        |node: &String| positions.get(node).is_some_and(|p| p.unfit.is_none() && p.live && (p.counts_in(H) || p.history == "g"));
+    let loads = |node: &String| positions.get(node).is_some_and(|p| p.unfit == Some(Unfit::Loading));
+    assert!(!record.holders.iter().any(loads) || record.holders.iter().any(to_the_end), "over one that loads: {}", what());
     if winner.has_keys && !record.holders.contains(elected) {
         assert!(!record.holders.iter().any(gone), "left behind, and a holder is silent: {}", what());
         let primary = positions.get("a").filter(|p| p.unfit.is_none() && p.has_keys && !p.counts_in(H));
-        let with_a_holder = record.holders.iter().any(|n| positions.get(n).is_some_and(|p| p.unfit.is_none() && p.live && p.counts_in(H)));
+        let with_a_holder = record.holders.iter().any(to_the_end);
         assert!(primary.is_none() || !winner.live || with_a_holder, "left behind, and the primary is back with its data: {}", what());
     }
+    let elsewhere = |(node, p): (&String, &Position)| {
+        (node == "a" || record.holders.contains(node)) && p.unfit.is_none() && p.live && p.has_keys && p.history == "g"
+    };
+    assert!(winner.history == "g" || !positions.iter().any(elsewhere), "over one that cannot be compared: {}", what());
     let followed = |p: &Position| p.live && p.counts_in(H) && p.has_keys;
     if fit().any(|p| p.has_keys && followed(p)) && followed(winner) {
         assert!(fit().filter(|p| followed(p)).all(|p| p.offset <= winner.offset), "less than another: {}", what());

@@ -12,8 +12,11 @@ use crate::conf::Conf;
 use crate::lifecycle::LAST_OF_LOG;
 use crate::limits;
 use crate::protocol::{Answer, Database, Event, LinkTrouble, OfProcess, OfServer, Sight, Word};
-use crate::sequences::{begin_backlog, bring_to_rest, drain, held_by_others};
+use crate::sequences::{begin_backlog, bring_to_rest, copy_settings, drain, held_by_others};
 use crate::server::{Fault, Server};
+
+/// What the kernel says of a server that is frozen.
+const STOPPED: &str = "it is stopped by a signal (state T)";
 
 /// The server of this node, during one action.
 pub(crate) struct Local<'a> {
@@ -41,6 +44,7 @@ impl Driver for Local<'_> {
             OfServer::Held(enough, among, offset) => return Event::Flag(self.is_held(enough, &among, offset)),
             OfServer::Tell(word) => Answer::Told(self.tell(word)),
             OfServer::Launch(state, patience) => Answer::Launched(redis.launch(self.context, *state, patience)),
+            OfServer::CopySettings => Answer::Settings(self.server().and_then(copy_settings)),
             OfServer::LinkTrouble => Answer::Link(
                 redis
                     .conf()
@@ -85,9 +89,11 @@ impl<'a> Local<'a> {
         self.server = None;
         let limit = self.redis.within(limit);
         if process.state() == ProcessState::Frozen {
-            return Sight::Stuck("it is stopped by a signal (state T)".into());
+            return Sight::Stuck(STOPPED.into());
         }
-        let worked = cpu_ticks(process);
+        // Of the thread that answers clients. In clock ticks one that has nothing to do does nothing for seconds: clients whose commands are
+        // held back (CLIENT PAUSE) leave it little to do.
+        let worked = process.first_thread_time();
         let begin = Instant::now();
         let answer = self.redis.connect(limit).and_then(|mut server| server.observe_by(begin + limit).map(|seen| (server, seen)));
         match answer {
@@ -97,13 +103,15 @@ impl<'a> Local<'a> {
             }
             Err(Fault::Engaged(why)) => Sight::Engaged(why),
             Err(Fault::Silent(why)) => {
-                if !process.is_alive() {
-                    return Sight::Ended;
+                let works = process.first_thread_time() > worked;
+                match process.state() {
+                    ProcessState::Gone => Sight::Ended,
+                    ProcessState::Frozen => Sight::Stuck(STOPPED.into()),
+                    ProcessState::Alive if works => Sight::Working(format!("{why}, but it is working")),
+                    ProcessState::Alive | ProcessState::Doomed => {
+                        Sight::Still(format!("no answer and no work done in {} ms", begin.elapsed().as_millis()))
+                    }
                 }
-                if cpu_ticks(process) > worked && process.state() == ProcessState::Alive {
-                    return Sight::Working(format!("{why}, but it is working"));
-                }
-                Sight::Stuck(format!("no answer and no work done in {} ms", begin.elapsed().as_millis()))
             }
             // Its connections end a moment before it does.
             Err(Fault::Absent(_) | Fault::Closed(_)) if process.wait_gone(limits::LAST_MOMENT) => Sight::Ended,
@@ -127,6 +135,7 @@ impl<'a> Local<'a> {
                 let other = redis.connect_when_free(self.redis.within(limits::ANSWER));
                 begin_backlog(self.server()?, other)
             }
+            Word::SetBack(settings) => self.server()?.set_all(&settings),
             Word::Adopt(replica) => {
                 let me = redis.node().map_err(|failure| Fault::Refused(failure.reason))?;
                 self.server()?.adopt(me, replica)
@@ -143,9 +152,4 @@ impl<'a> Local<'a> {
         }
         Ok(())
     }
-}
-
-/// Processor time that a process has used, in clock ticks.
-fn cpu_ticks(process: &Identity) -> u64 {
-    process.cpu_ticks().unwrap_or_default()
 }

@@ -119,6 +119,7 @@ impl Operator for RedisOperator {
             me: inquiry.candidate,
             record: record.as_ref(),
             positions: &positions,
+            running: inquiry.running,
             servers: inquiry.servers,
             confirmations: (params.durability == Durability::Quorum).then_some(inquiry.servers.unwrap_or(2) / 2),
             wait_last_known_primary: params.wait_last_known_primary,

@@ -102,16 +102,19 @@ pub(crate) fn held_by_others(server: &mut Server, enough: usize, among: &[String
     Ok(true)
 }
 
+/// What holds copies back while a backlog is begun.
+const LATE: [(&str, &str); 2] = [("repl-diskless-sync", "yes"), ("repl-diskless-sync-delay", "60")];
+
+/// What [`begin_backlog`] is going to change, as the server has it.
+pub(crate) fn copy_settings(server: &mut Server) -> Result<Vec<(String, String)>, Fault> {
+    server.settings(&LATE.map(|(name, _)| name))
+}
+
 /// Makes a new primary begin its backlog now. After a cold start it has none, and its first replica would make it
 /// begin one and, with it, another history than the recorded one. A connection of ours passes for that replica,
-/// while copies are set to begin late, and goes before one is made.
+/// while copies are set to begin late, and goes before one is made. The caller gives back what was set before.
 pub(crate) fn begin_backlog(server: &mut Server, other: Result<Server, Fault>) -> Result<(), Fault> {
-    let late = [("repl-diskless-sync", "yes"), ("repl-diskless-sync-delay", "60")];
-    let mut before = Vec::new();
-    for (name, value) in late {
-        before.push((name, server.setting(name)?.unwrap_or_default()));
-        server.set(name, value)?;
-    }
+    server.set_all(&LATE)?;
     let passed = other.and_then(Server::pass_for_replica);
     let begin = Instant::now();
     while passed.is_ok() && begin.elapsed() < limits::BACKLOG {
@@ -120,9 +123,6 @@ pub(crate) fn begin_backlog(server: &mut Server, other: Result<Server, Fault>) -
             break;
         }
         std::thread::sleep(Duration::from_millis(1));
-    }
-    for (name, value) in before {
-        server.set(name, &value)?;
     }
     passed
 }

@@ -222,6 +222,28 @@ impl Server {
         }
     }
 
+    /// Those of these values that the server knows, with their names: one round trip.
+    pub(crate) fn settings(&mut self, names: &[&str]) -> Result<Vec<(String, String)>, Fault> {
+        let commands: Vec<[&str; 3]> = names.iter().map(|name| ["CONFIG", "GET", name]).collect();
+        let commands: Vec<&[&str]> = commands.iter().map(<[&str; 3]>::as_slice).collect();
+        let replies = self.exchange("CONFIG GET", &commands, self.patience.until())?;
+        let known = |(name, reply): (&&str, Reply)| match reply {
+            Reply::List(pair) => match &pair[..] {
+                [_, Reply::Text(value)] => Some(((*name).to_owned(), value.clone())),
+                _ => None,
+            },
+            _ => None,
+        };
+        Ok(names.iter().zip(replies).filter_map(known).collect())
+    }
+
+    /// Sets values in the running server: one round trip.
+    pub(crate) fn set_all<T: AsRef<str>>(&mut self, settings: &[(T, T)]) -> Result<(), Fault> {
+        let commands: Vec<[&str; 4]> = settings.iter().map(|(name, value)| ["CONFIG", "SET", name.as_ref(), value.as_ref()]).collect();
+        let commands: Vec<&[&str]> = commands.iter().map(<[&str; 4]>::as_slice).collect();
+        self.exchange("CONFIG SET", &commands, self.patience.until()).map(drop)
+    }
+
     /// Cuts a replica's link to its primary; it attaches again by itself.
     pub(crate) fn cut_link(&mut self) -> Result<(), Fault> {
         self.command(&["CLIENT", "KILL", "TYPE", "master"]).map(drop)

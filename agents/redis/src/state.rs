@@ -48,10 +48,23 @@ pub(crate) struct Process {
     pub(crate) ours: bool,
     /// Whether it has been attached to a primary, or was one: its data are more than what a disk had.
     pub(crate) linked: bool,
-    /// For how many monitors in a row it has said nothing and worked.
-    pub(crate) working_for: u32,
+    /// For how many monitors in a row it could not be asked.
+    pub(crate) unheard: Unheard,
+    /// What a promotion has changed for a moment and not given back yet: settings, with their values.
+    pub(crate) settings_before: Vec<(String, String)>,
     /// The round of the election that follows its last promotion, which is over.
     pub(crate) reigned: Option<String>,
+}
+
+/// For how many monitors in a row a server was alive and could not be asked. One that answers begins anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Unheard {
+    /// Whatever it did: it said itself that it is busy, or said nothing.
+    pub(crate) busy_for: u32,
+    /// It said nothing and worked.
+    pub(crate) working_for: u32,
+    /// It said nothing, and no work of it was seen.
+    pub(crate) still_for: u32,
 }
 
 impl Process {
@@ -62,7 +75,7 @@ impl Process {
 
     /// One that was running when the agent came.
     pub(crate) fn found(identity: Identity) -> Self {
-        Self { identity, ours: false, linked: false, working_for: 0, reigned: None }
+        Self { identity, ours: false, linked: false, unheard: Unheard::default(), settings_before: Vec::new(), reigned: None }
     }
 }
 

@@ -69,6 +69,9 @@ impl Stat {
 /// The nice value of who gets what nobody else wants.
 const LAST: i32 = 19;
 
+/// What the kernel counts as one tick of processor time (USER_HZ).
+const TICK: Duration = Duration::from_millis(10);
+
 /// How often a process is looked at that is to die at once.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 
@@ -134,6 +137,14 @@ impl Identity {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
         let mut fields = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace().skip(11);
         Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+    }
+
+    /// Processor time that its first thread has used: in nanoseconds, so that also what hardly works is seen to. In clock ticks where the
+    /// kernel does not count that (`CONFIG_SCHED_INFO`). `None` when it is gone.
+    pub fn first_thread_time(&self) -> Option<Duration> {
+        let thread = first_thread(self.pid);
+        let exact = std::fs::read_to_string(thread.with_file_name("schedstat")).ok().and_then(|text| parse_time(&text));
+        exact.or_else(|| parse_ticks(&std::fs::read_to_string(thread).ok()?))
     }
 
     /// Who it runs as, `None` when that cannot be told. From /proc/PID/status: /proc/PID belongs to root for whoever changed its user.
@@ -299,6 +310,18 @@ fn parse_stat(text: &str) -> Option<Stat> {
     })
 }
 
+/// The first field of a thread's schedstat. All are 0 where the kernel does not count.
+fn parse_time(text: &str) -> Option<Duration> {
+    text.split_ascii_whitespace().next()?.parse().ok().filter(|time| *time > 0).map(Duration::from_nanos)
+}
+
+/// Fields 14 and 15 of a thread's stat, user and system time.
+fn parse_ticks(text: &str) -> Option<Duration> {
+    let mut fields = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace().skip(11);
+    let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    Some(TICK * u32::try_from(ticks).ok()?)
+}
+
 /// This boot. Any user may read it, also where /proc hides the processes of others (`hidepid`).
 ///
 /// # Errors
@@ -445,6 +468,52 @@ mod tests {
         assert!(identity.wait_dead(Duration::from_secs(5)) && identity.wait_gone(Duration::from_secs(5)));
         assert_eq!(identity.state(), State::Gone);
         let _ = nix::sys::wait::waitpid(child, None);
+    }
+
+    /// In clock ticks it does nothing for seconds.
+    #[test]
+    #[allow(unsafe_code, reason = "another process than this one is looked at")]
+    fn a_process_that_hardly_works_is_seen_to_work_and_one_that_sleeps_is_not() {
+        let while_it_sleeps = |each: Duration| {
+            // SAFETY: the child sleeps and does nothing else.
+            let child = match unsafe { nix::unistd::fork() }.unwrap() {
+                nix::unistd::ForkResult::Child => loop {
+                    std::thread::sleep(each);
+                },
+                nix::unistd::ForkResult::Parent { child } => child,
+            };
+            let identity = Identity::of(child.as_raw()).unwrap();
+            std::thread::sleep(Duration::from_millis(200));
+            let before = identity.first_thread_time().unwrap();
+            std::thread::sleep(Duration::from_millis(200));
+            let worked = identity.first_thread_time().unwrap() - before;
+            identity.kill();
+            let _ = nix::sys::wait::waitpid(child, None);
+            assert_eq!(identity.first_thread_time(), None);
+            worked
+        };
+        let little = while_it_sleeps(Duration::from_millis(5));
+        assert!(little > Duration::ZERO && little < Duration::from_millis(50), "{little:?}");
+        assert_eq!(while_it_sleeps(Duration::from_secs(60)), Duration::ZERO);
+    }
+
+    #[test]
+    fn where_the_kernel_does_not_count_nanoseconds_ticks_are_counted() {
+        assert_eq!(
+            parse_time(
+                "4200 17 3
+"
+            ),
+            Some(Duration::from_nanos(4200))
+        );
+        assert_eq!(
+            parse_time(
+                "0 0 0
+"
+            ),
+            None
+        );
+        assert_eq!(parse_ticks("12 (a) S 1 12 12 0 -1 4194560 1 0 0 0 3 4 0 0 20 0 1 0 777"), Some(Duration::from_millis(70)));
     }
 
     #[test]

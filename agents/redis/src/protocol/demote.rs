@@ -79,7 +79,7 @@ impl Instance<'_> {
                     (false, why)
                 }
                 Sight::Ended => return Err(Resort::Gone),
-                Sight::Stuck(why) => return Err(Resort::Kill(why)),
+                Sight::Still(why) | Sight::Stuck(why) => return Err(Resort::Kill(why)),
             };
             if !busy || self.now() >= until {
                 return Err(Resort::End(why));
@@ -97,6 +97,7 @@ impl Instance<'_> {
     /// how far they are, which a paused server does not do.
     async fn hand_down(&mut self, peers: &Peers, info: &Info) -> Result<(), Fault> {
         self.tell(Word::CloseGate).await?;
+        self.set_back().await;
         if info.role == ReplicationRole::Primary {
             self.drain(peers).await?;
             // Whoever stays connected to a replica is refused there.

@@ -11,7 +11,7 @@ use ocf::{Failure, Outcome};
 use promotable::Review;
 
 use super::{Instance, OfServer, Word};
-use crate::info::Info;
+use crate::info::{AttachedReplica, Info};
 use crate::limits;
 use crate::record::Record;
 use crate::server::Observation;
@@ -43,7 +43,7 @@ impl Instance<'_> {
     async fn record_takeover(&mut self, info: &Info) -> Outcome {
         let me = self.me()?.to_owned();
         // Who has not announced its node's name yet is added by a monitor to come.
-        let known = info.replicas.iter().map(|r| r.node.clone()).filter(|node| self.is_known(node));
+        let known = self.followers(info).map(|r| r.node.clone()).filter(|node| self.is_known(node));
         let holders: BTreeSet<String> = known.chain([me.clone()]).collect();
         let before = self.record().await?;
         let record = Record::succeeded_by(before.as_ref(), me, &info.replid, info.offset, info.replid.clone(), holders);
@@ -114,12 +114,19 @@ impl Instance<'_> {
         }
     }
 
+    /// The attached replicas whose data are this primary's. One that still waits for its copy has what it had before: old data. With
+    /// durability=quorum it counts all the same, because it is recorded before it can confirm a write.
+    fn followers<'i>(&self, info: &'i Info) -> impl Iterator<Item = &'i AttachedReplica> + use<'i> {
+        let promised = self.confirmations().is_some();
+        info.replicas.iter().filter(move |replica| replica.online || promised)
+    }
+
     /// Who attached is a holder, also when nobody told this node that it would start, or it was away. Who has been away for long is none
     /// any more: what it holds is old. With durability=quorum it stays one, because it may confirm a write the moment it is back.
     async fn count_followers(&mut self, info: &Info) -> Outcome {
         self.note_absence(info)?;
         let is_missing = |node: &&String| self.is_known(node) && !self.state.has_holder(node);
-        let missing: Vec<String> = info.replicas.iter().map(|r| &r.node).filter(is_missing).cloned().collect();
+        let missing: Vec<String> = self.followers(info).map(|r| &r.node).filter(is_missing).cloned().collect();
         if missing.is_empty() {
             return Ok(());
         }
@@ -130,7 +137,8 @@ impl Instance<'_> {
     fn note_absence(&mut self, info: &Info) -> Outcome {
         let me = self.me()?;
         let now = self.now();
-        let attached = |node: &str| info.replicas.iter().any(|r| r.node == node);
+        let followers: BTreeSet<&str> = self.followers(info).map(|r| r.node.as_str()).collect();
+        let attached = |node: &str| followers.contains(node);
         let forgets = self.confirmations().is_none();
         self.state.as_primary(|primary| {
             let Some(Reign { away, holders, .. }) = &mut primary.reign else { return };

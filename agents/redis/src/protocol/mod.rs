@@ -99,6 +99,8 @@ pub(crate) enum OfServer {
     Complaints,
     /// What is wrong with the configuration, if it cannot be read. Answered by [`Event::Texts`].
     Misconfiguration,
+    /// Ask for the settings that [`Word::BeginBacklog`] changes. Answered by [`Answer::Settings`].
+    CopySettings,
     /// Why the link to the primary is down, as far as the log tells. Answered by [`Answer::Link`].
     LinkTrouble,
 }
@@ -122,8 +124,11 @@ pub(crate) enum Word {
     FollowNobody,
     /// Take the role of a primary.
     BecomePrimary,
-    /// Begin the backlog now, so that the first replica does not change the history.
+    /// Begin the backlog now, so that the first replica does not change the history. No copy is begun for a minute then, until
+    /// [`Word::SetBack`].
     BeginBacklog,
+    /// Have these settings again: names and values.
+    SetBack(Vec<(String, String)>),
     /// Have the settings of a server that the agent started. `true`: it is a replica.
     Adopt(bool),
     /// Cut the clients' connections.
@@ -142,6 +147,7 @@ pub(crate) enum Answer {
     Drained(Result<Option<String>, Fault>),
     Launched(Result<(Identity, Option<Box<Observation>>), Failure>),
     Link(LinkTrouble),
+    Settings(Result<Vec<(String, String)>, Fault>),
 }
 
 impl From<Answer> for Event {
@@ -159,7 +165,9 @@ pub(crate) enum Sight {
     Engaged(String),
     /// It says nothing, and works.
     Working(String),
-    /// It is alive and does nothing: stopped by a signal, stuck on its disk.
+    /// It says nothing, and does nothing that could be seen: it hangs on its disk, or waits for a name server.
+    Still(String),
+    /// It is stopped by a signal.
     Stuck(String),
     /// It is alive and serves, and cannot be asked: a refused login, no free connection, a socket file that is gone, an answer that
     /// makes no sense. That the agent cannot see says nothing of the server.
@@ -258,6 +266,22 @@ impl<'a> Instance<'a> {
         self.replace(before, record).await.map_err(NotReplaced::into_failure)?;
         self.state.record = Some(record.clone());
         Ok(())
+    }
+
+    /// Gives the server back what a promotion has set for a moment, or one that was killed then: with it, no replica gets a copy for a minute.
+    async fn set_back(&mut self) {
+        let settings = self.state.process.as_ref().map_or_else(Vec::new, |process| process.settings_before.clone());
+        if settings.is_empty() {
+            return;
+        }
+        // What cannot be done, or remembered, the next monitor does once more.
+        if let Err(fault) = self.tell(Word::SetBack(settings)).await {
+            return self.warning(format!("the server keeps what a promotion has set for a moment: {fault}")).await;
+        }
+        self.state.of_process(|process| process.settings_before.clear());
+        if let Err(failure) = self.save().await {
+            self.warning(failure.reason).await;
+        }
     }
 
     /// Passes over a step that the agent is not allowed to take and that nobody's data depend on.

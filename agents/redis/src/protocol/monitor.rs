@@ -9,10 +9,17 @@ use crate::info::ReplicationRole;
 use crate::limits;
 use crate::preference::{self, Circumstances};
 use crate::server::{Fault, Observation};
-use crate::state::State;
+use crate::state::{State, Unheard};
 
 /// For how many monitors in a row a server may say nothing and work: five minutes and more, because what ends with it may be all data.
 const WORKS_AT_MOST: u32 = 30;
+/// For how many a replica may say nothing and do nothing that could be seen: a minute. It waits for a name server perhaps, and serves reads in
+/// between; one that hangs on its disk for good has to be ended some time. Of a primary one is enough: nobody can write meanwhile.
+const STILL_AT_MOST: u32 = 6;
+/// From which monitor in a row on an operator is told that a server is busy.
+const BUSY_FOR_LONG: u32 = 3;
+/// What ends a script, or a function.
+const END_OF_SCRIPT: &str = "; end it with: redis-cli script kill, or function kill";
 
 impl Instance<'_> {
     /// Finds out what the instance does. `unknown`: why its memory cannot be read, when it cannot.
@@ -32,10 +39,12 @@ impl Instance<'_> {
         match self.look(&process, limit).await {
             Sight::Answered(seen) => self.judge(&before, &seen).await,
             Sight::Engaged(why) => {
-                self.warning(format!("the server is alive and busy: {why}")).await;
-                Ok(status(&self.state, &[]))
+                // It says so: it is neither silent nor stuck.
+                let busy_for = self.busy_for() + 1;
+                Ok(self.goes_on(&why, END_OF_SCRIPT, Unheard { busy_for, ..Unheard::default() }).await)
             }
             Sight::Working(why) => self.works_silently(&process, &why).await,
+            Sight::Still(why) if !self.state.promoted() => self.is_still(&process, &why).await,
             Sight::Unasked(fault) => {
                 let unsaved = self.unsaved(&before).await;
                 let mut wrong = if matches!(fault, Fault::Denied(_)) { self.texts(OfServer::Misconfiguration).await } else { Vec::new() };
@@ -51,7 +60,7 @@ impl Instance<'_> {
                 }
                 self.broken(&format!("the server (pid {}) runs and does not listen: {why}", process.pid)).await
             }
-            Sight::Stuck(why) => self.broken(&format!("the server (pid {}) is stuck: {why}", process.pid)).await,
+            Sight::Still(why) | Sight::Stuck(why) => self.broken(&format!("the server (pid {}) is stuck: {why}", process.pid)).await,
         }
     }
 
@@ -69,15 +78,45 @@ impl Instance<'_> {
     }
 
     async fn works_silently(&mut self, process: &Identity, why: &str) -> Result<Status, Failure> {
-        let monitors = self.state.process.as_ref().map_or(0, |process| process.working_for) + 1;
-        if monitors >= WORKS_AT_MOST {
+        let working_for = self.unheard().working_for + 1;
+        if working_for >= WORKS_AT_MOST {
             return self.broken(&format!("the server (pid {}) is stuck: in {WORKS_AT_MOST} monitors, {why}", process.pid)).await;
         }
+        let busy_for = self.busy_for() + 1;
+        Ok(self.goes_on(why, "", Unheard { busy_for, working_for, still_for: 0 }).await)
+    }
+
+    /// A replica that says nothing, and of which no work is seen.
+    async fn is_still(&mut self, process: &Identity, why: &str) -> Result<Status, Failure> {
+        let still_for = self.unheard().still_for + 1;
+        if still_for >= STILL_AT_MOST {
+            return self.broken(&format!("the server (pid {}) is stuck: in {STILL_AT_MOST} monitors, {why}", process.pid)).await;
+        }
+        let before = self.state.clone();
+        let busy_for = self.busy_for() + 1;
+        self.state.of_process(|process| process.unheard = Unheard { busy_for, still_for, ..process.unheard });
+        let unsaved = self.unsaved(&before).await;
+        let silent = format!("the server says nothing: {why}; see that its disk and the name servers of this node answer");
+        Ok(status(&self.state, &std::iter::once(silent).chain(unsaved).collect::<Vec<_>>()))
+    }
+
+    fn unheard(&self) -> Unheard {
+        self.state.process.as_ref().map_or_else(Unheard::default, |process| process.unheard)
+    }
+
+    fn busy_for(&self) -> u32 {
+        self.unheard().busy_for
+    }
+
+    /// A server that is busy is left alone. Whoever waits for it learns what for, and what ends it.
+    async fn goes_on(&mut self, why: &str, remedy: &str, unheard: Unheard) -> Status {
         self.warning(format!("the server is alive and busy: {why}")).await;
         let before = self.state.clone();
-        self.state.of_process(|process| process.working_for = monitors);
+        self.state.of_process(|process| process.unheard = unheard);
         let unsaved = self.unsaved(&before).await;
-        Ok(status(&self.state, &unsaved.into_iter().collect::<Vec<_>>()))
+        let monitors = unheard.busy_for;
+        let busy = (monitors >= BUSY_FOR_LONG).then(|| format!("the server has been busy for {monitors} monitors: {why}{remedy}"));
+        status(&self.state, &busy.into_iter().chain(unsaved).collect::<Vec<_>>())
     }
 
     /// Remembers what has changed, or says why it cannot: a healthy server is not ended for a directory that is full.
@@ -87,7 +126,10 @@ impl Instance<'_> {
 
     /// The server answered: is it what it should be?
     async fn judge(&mut self, before: &State, seen: &Observation) -> Result<Status, Failure> {
-        self.state.of_process(|process| process.working_for = 0);
+        self.state.of_process(|process| process.unheard = Unheard::default());
+        if !self.rules.probe {
+            self.set_back().await;
+        }
         if seen.info.role == ReplicationRole::Primary && !self.state.promoted() {
             if let Some(status) = self.unexpected_primary(seen).await? {
                 return Ok(status);
@@ -219,6 +261,12 @@ impl Instance<'_> {
         });
         let for_long = detached.is_some_and(|since| now.saturating_sub(since) >= limits::LINK_DOWN);
         let Some(primary) = self.state.following().map(str::to_owned) else {
+            let was_refused = self.state.unpromoted().is_some_and(|unpromoted| unpromoted.refused.is_some());
+            if for_long && self.rules.clustered && !was_refused {
+                if let Some(followed) = self.follow_recorded(seen, None).await {
+                    return followed.err();
+                }
+            }
             let unknown = || "see the log of whom the cluster asked last".to_owned();
             let refused = self.state.unpromoted().and_then(|unpromoted| unpromoted.refused.as_ref());
             let why = refused.map_or_else(unknown, |why| format!("not promoted: {why}"));
@@ -238,16 +286,8 @@ impl Instance<'_> {
         if seen.info.link_up || !for_long {
             return None;
         }
-        // Another may have been promoted while nobody told this node.
-        let other = self.record().await.ok().flatten().filter(|record| record.history.is_some() && record.node != primary);
-        if let Some(record) = other.filter(|record| self.me().is_ok_and(|me| me != record.node)) {
-            self.warning(format!("{} is the recorded primary, and not {primary}: following it", record.node)).await;
-            self.state.follow_promoted(record.node.clone());
-            if self.state.may_part_with_data() {
-                self.part_with_data(&seen.info).await;
-            }
-            let followed = self.tell(Word::Follow(record.node.clone())).await;
-            return followed.err().map(|e| format!("it could not be made to follow {}: {e}", record.node));
+        if let Some(followed) = self.follow_recorded(seen, Some(&primary)).await {
+            return followed.err();
         }
         let cause = match self.ask(OfServer::LinkTrouble).await {
             Event::Own(Answer::Link(cause)) => cause,
@@ -256,6 +296,23 @@ impl Instance<'_> {
         // Whose login is refused tries the older way to get a copy, each second, and says so for a moment.
         (!seen.info.syncing || cause == LinkTrouble::Login)
             .then(|| format!("the link to the primary on {primary} ({host}:{port}) is down: {}", cause.remedy()))
+    }
+
+    /// Another may have been promoted while nobody told this node: makes it follow that one. `None` when the record names nobody else than
+    /// `instead_of`; otherwise whether it was made to, or why not.
+    async fn follow_recorded(&mut self, seen: &Observation, instead_of: Option<&str>) -> Option<Result<(), String>> {
+        let me = self.me().ok()?;
+        let is_other = |node: &str| node != me && Some(node) != instead_of;
+        let record = self.record().await.ok().flatten().filter(|record| record.history.is_some() && is_other(&record.node))?;
+        let primary = record.node;
+        let instead = instead_of.map_or_else(|| "and this server follows nobody".to_owned(), |node| format!("and not {node}"));
+        self.warning(format!("{primary} is the recorded primary, {instead}: following it")).await;
+        self.state.follow_promoted(primary.clone());
+        if self.state.may_part_with_data() {
+            self.part_with_data(&seen.info).await;
+        }
+        let followed = self.tell(Word::Follow(primary.clone())).await;
+        Some(followed.map_err(|e| format!("it could not be made to follow {primary}: {e}")))
     }
 
     /// The time is over for which it stands back: the score is what the server is worth again.
@@ -337,7 +394,8 @@ mod tests {
         monitor_with(&[], &Event::Done(Ok(())), probe, state, unknown, sight)
     }
 
-    /// The same with parameters, and with what the server answers to an order, or the directory for state to what is written there.
+    /// The same with parameters, and with what the server answers to an order, or the directory for state to what is written there, or the
+    /// cluster to the question for the record.
     fn monitor_with(
         given: &[(&str, &str)],
         done: &Event,
@@ -366,7 +424,7 @@ mod tests {
             let event = match effect {
                 Effect::Save(state) => {
                     saved.push(*state);
-                    done.clone()
+                    if matches!(done, Event::Done(_)) { done.clone() } else { Event::Done(Ok(())) }
                 }
                 Effect::Own(OfServer::Tell(_)) => match done {
                     Event::Own(told) => Event::Own(told.clone()),
@@ -377,7 +435,11 @@ mod tests {
                 Effect::OfProcess(OfProcess::Objections(_)) | Effect::Own(OfServer::Complaints | OfServer::Misconfiguration) => {
                     Event::Texts(Vec::new())
                 }
-                Effect::OfCluster(OfCluster::ReadRecord) => Event::Record(Err(Failure::generic("no answer"))),
+                Effect::OfCluster(OfCluster::ReadRecord) => match done {
+                    Event::Record(_) => done.clone(),
+                    _ => Event::Record(Err(Failure::generic("no answer"))),
+                },
+                Effect::OfCluster(OfCluster::ReplaceRecord(..)) => Event::Replaced(Ok(())),
                 Effect::OfCluster(OfCluster::Score(_)) => Event::Done(Err(Failure::generic("no answer"))),
                 Effect::OfProcess(OfProcess::Gone(..)) => Event::Flag(false),
                 _ => Event::Done(Ok(())),
@@ -394,7 +456,15 @@ mod tests {
         let unasked = Sight::Unasked(Fault::Denied("refused".to_owned()));
         let answered =
             Sight::Answered(Box::new(Observation { info: Info::parse("role:slave").unwrap(), gate: 0, lag: 0, complaint: None }));
-        for sight in [answered, Sight::Engaged(busy()), Sight::Working(busy()), unasked, Sight::Deaf(busy()), Sight::Stuck(busy())] {
+        for sight in [
+            answered,
+            Sight::Engaged(busy()),
+            Sight::Working(busy()),
+            unasked,
+            Sight::Deaf(busy()),
+            Sight::Still(busy()),
+            Sight::Stuck(busy()),
+        ] {
             let degraded = Status::Degraded("version 2".to_owned());
             for (probe, status) in [(false, degraded), (true, Status::Running)] {
                 let (answer, saved) = monitor(probe, State::default(), Some("version 2"), &sight);
@@ -415,6 +485,34 @@ mod tests {
         let (answer, saved) = monitor(false, state, None, &Sight::Answered(Box::new(seen)));
         assert_eq!(answer, Ok(Status::Promoted));
         assert!(saved.last().and_then(State::reign).is_some_and(|reign| reign.away.contains_key("b")), "{saved:?}");
+    }
+
+    /// It was a holder with the data of last week while it waited for its copy, and was promoted with them when the primary died.
+    #[test]
+    fn a_replica_that_waits_for_its_copy_is_no_holder_without_a_promise() {
+        let waits = |durability: &str, state: &str| {
+            let (mut primary, mut seen) = primary_of_two();
+            primary.nodes = ["a", "b", "c"].map(str::to_owned).into();
+            let replica = |n: u8, node: &str| format!("slave{n}:ip={node},port=1,state={state},offset=0,lag=0\n");
+            let text = format!("role:master\nmaster_replid:h\nmaster_repl_offset:7\n{}{}", replica(0, "b"), replica(1, "c"));
+            seen.info = Info::parse(&text).unwrap();
+            let (_, saved) = monitor_with(
+                &[("durability", durability)],
+                &Event::Record(Ok(primary.record.clone())),
+                false,
+                primary,
+                None,
+                &Sight::Answered(Box::new(seen)),
+            );
+            let reign = saved.last().and_then(State::reign).unwrap().clone();
+            (reign.away.contains_key("b"), reign.holders.contains("c"))
+        };
+        for state in ["wait_bgsave", "send_bulk"] {
+            assert_eq!(waits("async", state), (true, false), "{state}");
+            // It is recorded before it can confirm a write.
+            assert_eq!(waits("quorum", state), (false, true), "{state}");
+        }
+        assert_eq!(waits("async", "online"), (false, true));
     }
 
     fn primary_of_two() -> (State, Observation) {

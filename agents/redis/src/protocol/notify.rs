@@ -58,7 +58,7 @@ impl Instance<'_> {
         let mut positions = self.hear(&round, expected.clone(), limits::HEARING_IN_NOTIFICATION).await?;
         leave_out_the_stopped(&mut positions, &expected);
         let all_heard = expected.iter().all(|node| positions.contains_key(node));
-        match self.verdict(record.as_ref(), &positions)? {
+        match self.verdict(record.as_ref(), &positions, &expected)? {
             // Who was not heard may not have been asked yet: `promote` comes when all have.
             Verdict::GoOn(_) | Verdict::Refuse(_) if !all_heard => Ok(()),
             Verdict::GoOn(reason) => {
@@ -94,7 +94,9 @@ impl Instance<'_> {
         let seen = match self.look(&process, limits::ANSWER_IN_NOTIFICATION).await {
             Sight::Answered(seen) => seen,
             Sight::Unasked(fault) => return Err(fault.into()),
-            Sight::Engaged(why) | Sight::Working(why) | Sight::Stuck(why) | Sight::Deaf(why) => return Err(Fault::Silent(why).into()),
+            Sight::Engaged(why) | Sight::Working(why) | Sight::Still(why) | Sight::Stuck(why) | Sight::Deaf(why) => {
+                return Err(Fault::Silent(why).into());
+            }
             Sight::Ended => return Ok(()),
         };
         if self.state.may_part_with_data() && !seen.info.loading {

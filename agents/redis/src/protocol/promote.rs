@@ -9,7 +9,7 @@ use ocf::{Failure, Outcome, Peers};
 use process::Identity;
 
 use super::succession::leave_out_the_stopped;
-use super::{Instance, Sight, Word};
+use super::{Answer, Event, Instance, OfServer, Sight, Word};
 use crate::election::Verdict;
 use crate::info::{Info, ReplicationRole};
 use crate::limits;
@@ -26,7 +26,9 @@ impl Instance<'_> {
         let seen = match self.look_when_free(&process).await {
             Sight::Answered(seen) => seen,
             Sight::Unasked(fault) => return Err(fault.into()),
-            Sight::Engaged(why) | Sight::Working(why) | Sight::Stuck(why) | Sight::Deaf(why) => return Err(Failure::generic(why)),
+            Sight::Engaged(why) | Sight::Working(why) | Sight::Still(why) | Sight::Stuck(why) | Sight::Deaf(why) => {
+                return Err(Failure::generic(why));
+            }
             Sight::Ended => return Err(Failure::generic("the server that was running ended just now; see its log")),
         };
         // A demotion that was killed may have left the clients' writes paused.
@@ -88,7 +90,7 @@ impl Instance<'_> {
         let mine = self.position(&round).await?;
         positions.insert(me.to_owned(), mine);
         leave_out_the_stopped(&mut positions, running);
-        match self.verdict(record, &positions)? {
+        match self.verdict(record, &positions, running)? {
             Verdict::GoOn(reason) => {
                 self.notice(format!("going on with the promotion: {reason}")).await;
                 Ok(())
@@ -105,12 +107,27 @@ impl Instance<'_> {
         }
         let mut now = self.replication().await?;
         if !now.backlog && self.rules.clustered {
-            if let Err(e) = self.tell(Word::BeginBacklog).await {
+            if let Err(e) = self.begin_backlog().await {
                 self.warning(format!("the backlog cannot be begun, so the first replica will change the history: {e}")).await;
             }
             now = self.replication().await?;
         }
+        self.set_back().await;
         if now.role == ReplicationRole::Primary { Ok(*now) } else { Err(Failure::generic("the server did not take the role of a primary")) }
+    }
+
+    /// What it sets for a moment is remembered before: whoever comes next after a promotion that was killed gives it back.
+    async fn begin_backlog(&mut self) -> Result<(), Fault> {
+        // After a promotion that was killed, what the server has is not what it had.
+        if self.state.process.as_ref().is_some_and(|process| process.settings_before.is_empty()) {
+            let settings = match self.ask(OfServer::CopySettings).await {
+                Event::Own(Answer::Settings(settings)) => settings?,
+                other => return Err(Fault::Refused(other.confused())),
+            };
+            self.state.of_process(|process| process.settings_before = settings);
+            self.save().await.map_err(|failure| Fault::Refused(failure.reason))?;
+        }
+        self.tell(Word::BeginBacklog).await
     }
 
     /// The last step of a promotion: the record stands in the CIB, so clients may write.

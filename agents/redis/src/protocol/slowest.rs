@@ -130,7 +130,7 @@ impl World<'_> {
                 self.pass(limit + if answered { Duration::ZERO } else { limits::LAST_MOMENT });
                 self.connection = answered.then_some(limit);
             }
-            OfServer::Replication => self.exchanges(1),
+            OfServer::Replication | OfServer::CopySettings => self.exchanges(1),
             OfServer::Rest(seen) => {
                 if seen.role == ReplicationRole::Replica && seen.link_up {
                     self.pass(limits::LAST_OF_STREAM);
@@ -149,13 +149,13 @@ impl World<'_> {
             OfServer::Tell(Word::BeginBacklog) => {
                 self.connect();
                 self.pass(limits::BACKLOG);
-                self.exchanges(9);
+                self.exchanges(4);
             }
             OfServer::Tell(word) => self.exchanges(match word {
-                Word::Follow(_) | Word::FollowNobody | Word::BecomePrimary | Word::ResumeWrites => 1,
+                Word::Follow(_) | Word::FollowNobody | Word::BecomePrimary | Word::SetBack(_) | Word::ResumeWrites => 1,
                 Word::CloseGate | Word::OpenGate(..) | Word::CutClients => 2,
                 Word::Adopt(_) => 8,
-                Word::BeginBacklog => 9,
+                Word::BeginBacklog => 4,
             }),
             // For the server before, then until it answers at the last moment, and is told the login of replication, or is killed.
             OfServer::Launch(..) => {
@@ -239,12 +239,16 @@ fn answers_of_server(effect: &OfServer) -> Vec<Event> {
         OfServer::MayStart | OfServer::SetReplicationLogin | OfServer::KeepFiles(_) => return done_or_not(),
         OfServer::Complaints | OfServer::Misconfiguration => return texts(),
         OfServer::Held(..) => return flags(),
+        OfServer::CopySettings => {
+            vec![Answer::Settings(Ok(vec![("repl-diskless-sync-delay".into(), "5".into())])), Answer::Settings(Err(silent()))]
+        }
         OfServer::LinkTrouble => vec![Answer::Link(LinkTrouble::Login)],
         OfServer::Look(..) => {
             let answered = observations().into_iter().map(|seen| Sight::Answered(Box::new(seen)));
             let others = [
                 Sight::Engaged("busy".into()),
                 Sight::Working("busy".into()),
+                Sight::Still("hangs".into()),
                 Sight::Stuck("frozen".into()),
                 Sight::Unasked(Fault::Closed("full".into())),
                 Sight::Unasked(Fault::Denied("no".into())),
@@ -430,7 +434,8 @@ fn cases() -> Vec<Case> {
     };
     let stranger = State { process: Some(Process::found(process())), ..State::default() };
     let restarted = State {
-        process: Some(Process::started(process())),
+        // A promotion before was killed.
+        process: Some(Process { settings_before: vec![("repl-diskless-sync-delay".into(), "5".into())], ..Process::started(process()) }),
         published: Some(("1".to_owned(), Duration::ZERO)),
         nodes: ["a", "b", "c"].map(str::to_owned).into(),
         ..State::default()

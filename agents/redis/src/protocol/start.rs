@@ -82,7 +82,7 @@ impl Instance<'_> {
                     self.rules.params.socket.display()
                 )));
             }
-            Sight::Stuck(why) => {
+            Sight::Still(why) | Sight::Stuck(why) => {
                 return Err(Failure::generic(format!("the server (pid {}) runs but is stuck: {why}; stop it", process.pid)));
             }
         }

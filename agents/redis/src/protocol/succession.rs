@@ -59,7 +59,9 @@ impl Instance<'_> {
             Sight::Answered(seen) => seen,
             Sight::Ended => return Ok(nowhere(Unfit::NoServer)),
             // It may hold what nobody else has, so nobody may be promoted as if it held nothing.
-            Sight::Engaged(why) | Sight::Working(why) | Sight::Stuck(why) | Sight::Deaf(why) => return Ok(self.unasked(round, &why).await),
+            Sight::Engaged(why) | Sight::Working(why) | Sight::Still(why) | Sight::Stuck(why) | Sight::Deaf(why) => {
+                return Ok(self.unasked(round, &why).await);
+            }
             Sight::Unasked(fault) => return Ok(self.unasked(round, &fault.to_string()).await),
         };
         if seen.info.loading {
@@ -108,12 +110,18 @@ impl Instance<'_> {
         }
     }
 
-    /// The election, with what is known.
-    pub(super) fn verdict(&self, record: Option<&Record>, positions: &BTreeMap<String, Position>) -> Result<Verdict, Failure> {
+    /// The election, with what is known, among those that run.
+    pub(super) fn verdict(
+        &self,
+        record: Option<&Record>,
+        positions: &BTreeMap<String, Position>,
+        running: &[String],
+    ) -> Result<Verdict, Failure> {
         Ok(elect(&Question {
             me: self.me()?,
             record,
             positions,
+            running: &running.iter().cloned().collect(),
             servers: self.rules.servers.map(|n| n as usize),
             confirmations: self.confirmations(),
             wait_last_known_primary: self.rules.params.wait_last_known_primary,

@@ -8,7 +8,7 @@ use pacemaker::Score;
 use process::Identity;
 use serde::{Deserialize, Serialize};
 
-use super::{Link, Primary, Process, Role, State, Unpromoted};
+use super::{Link, Primary, Process, Role, State, Unheard, Unpromoted};
 use crate::record::Record;
 
 /// A promotion that a process went through.
@@ -39,6 +39,12 @@ pub(super) struct Saved {
     contested: Option<String>,
     holders: BTreeSet<String>,
     working_for: u32,
+    #[serde(skip_serializing_if = "is_nothing")]
+    busy_for: u32,
+    #[serde(skip_serializing_if = "is_nothing")]
+    still_for: u32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    settings_before: Vec<(String, String)>,
     detached_since: Option<Duration>,
     short_since: Option<Duration>,
     refused: Option<String>,
@@ -47,6 +53,12 @@ pub(super) struct Saved {
     leaving: BTreeSet<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     writes: Option<(bool, Duration)>,
+}
+
+/// What agents before this one do not know stands there only while it says something.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks it so")]
+fn is_nothing(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Where a file says of a situation what cannot be, it says it of one before: that does not count.
@@ -60,7 +72,8 @@ impl From<Saved> for State {
             identity,
             ours: saved.ours,
             linked: saved.linked,
-            working_for: saved.working_for,
+            unheard: Unheard { busy_for: saved.busy_for, working_for: saved.working_for, still_for: saved.still_for },
+            settings_before: std::mem::take(&mut saved.settings_before),
             reigned: round,
         });
         Self {
@@ -104,7 +117,10 @@ impl Saved {
 
     fn with_process(self, process: Process) -> Self {
         let reign = process.reigned.map(|round| Reign { round, server: process.identity.clone() });
-        Self { server: Some(process.identity), ours: process.ours, linked: process.linked, working_for: process.working_for, reign, ..self }
+        let Unheard { busy_for, working_for, still_for } = process.unheard;
+        let server = Some(process.identity);
+        let settings_before = process.settings_before;
+        Self { server, settings_before, ours: process.ours, linked: process.linked, busy_for, working_for, still_for, reign, ..self }
     }
 
     fn with_primary(self, primary: Primary) -> Self {

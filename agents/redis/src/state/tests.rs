@@ -94,6 +94,8 @@ fn each_situation_reads_back() {
     let mut state = before("replica");
     let mut all = vec![State::default(), state.clone(), state.before_launch(None), before("held").before_launch(Some("c".to_owned()))];
     all.push(before("primary").of_found_process(process(8)));
+    state.of_process(|process| process.unheard = Unheard { busy_for: 3, working_for: 1, still_for: 2 });
+    state.of_process(|process| process.settings_before = vec![("repl-diskless-sync-delay".to_owned(), "5".to_owned())]);
     state.win_election(record(1).to_string());
     all.push(state.clone());
     state.forget_election();

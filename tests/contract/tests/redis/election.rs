@@ -255,6 +255,23 @@ fn a_move_under_load_keeps_every_acknowledged_write() {
     assert_eq!(group.node("b").ask(&["EXISTS", &format!("key {}", acknowledged - 1)]).unwrap(), "1");
 }
 
+/// A standby of the primary's node, and the replica lacks something: the role was handed to the server that was stopped, for ever.
+#[test]
+fn the_role_is_not_handed_to_a_server_that_is_stopped() {
+    let group = Group::established(&["a", "b"]);
+    let a = group.node("a");
+    cut_off(&group, "b");
+    a.write("only on a").unwrap();
+    group.demote("a", &["b"], &["b"]).ok();
+    let demoted =
+        Lists { promoted: vec!["a"], unpromoted: vec!["b"], demote: vec!["a"], promote: vec!["b"], stop: vec!["a"], ..Lists::default() };
+    group.notify_all("post", "demote", &demoted);
+    a.agent().run("stop").ok();
+    let why = ["nobody but a holds all its data", "its server is stopped", "crm node online a", "systole decide redis NODE"];
+    group.promote("b", &["b"]).refused(1, &why);
+    assert_eq!(group.writable(), Vec::<&str>::new());
+}
+
 #[test]
 fn a_promotion_back_is_recorded_with_the_next_epoch() {
     let group = Group::established(&["a", "b"]);
@@ -385,6 +402,38 @@ fn a_replica_that_lost_its_primary_long_ago_is_no_holder_until_it_is_back() {
     a.kill_server();
     group.node("b").kill_server();
     group.promote("c", &["c"]).refused(1, &["c has not followed a for long", "b may hold more", "systole decide redis NODE"]);
+}
+
+/// It is attached, and its data are those of before: with the primary dead it would be promoted with them.
+#[test]
+fn a_replica_that_waits_for_its_copy_is_no_holder() {
+    let group = Group::established(ALL);
+    let (a, c) = (group.node("a"), group.node("c"));
+    cut_off(&group, "c");
+    a.agent().run("monitor").expect(&[8]);
+    away_since_the_boot(a, "c");
+    a.agent().run("monitor").expect(&[8]);
+    assert!(group.record().ends_with("holders=a,b"), "{}", group.record());
+    for (name, value) in [("repl-diskless-sync", "yes"), ("repl-diskless-sync-delay", "60")] {
+        a.ask(&["CONFIG", "SET", name, value]).unwrap();
+    }
+    // Without the copy that it once got, so that it needs another.
+    c.kill_server();
+    std::fs::remove_file(c.data().join("dump.rdb")).unwrap();
+    c.agent().run("stop").ok();
+    let lists = Lists { promoted: vec!["a"], unpromoted: vec!["b"], start: vec!["c"], ..Lists::default() };
+    c.agent().lists(&lists, group.spelling).run("start").ok();
+    eventually("c waits for its copy", || {
+        let replicas = a.ask(&["INFO", "replication"]).unwrap();
+        replicas.lines().any(|l| l.contains("ip=c,") && l.contains("state=wait_bgsave"))
+    });
+    a.agent().run("monitor").expect(&[8]);
+    assert!(group.record().ends_with("holders=a,b"), "{}", group.record());
+    a.ask(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]).unwrap();
+    eventually("c has its copy and is recorded", || {
+        a.agent().run("monitor").expect(&[8]);
+        group.record().ends_with("holders=a,b,c")
+    });
 }
 
 /// With durability=quorum, WAIT was answered by a replica that the record did not know, and what it had confirmed was lost.

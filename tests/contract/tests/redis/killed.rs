@@ -107,6 +107,47 @@ fn an_agent_killed_at_any_moment_of_promote_is_promoted_again() {
     }
 }
 
+/// What the server says of a setting.
+fn setting(node: &Node, name: &str) -> String {
+    node.ask(&["CONFIG", "GET", name]).unwrap().lines().last().unwrap_or_default().to_owned()
+}
+
+/// Every replica that needed a copy waited for a minute, on a server that nobody had told to.
+#[test]
+fn what_a_promotion_sets_for_a_moment_is_given_back_by_whoever_comes_after_a_killed_one() {
+    const DELAY: &str = "repl-diskless-sync-delay";
+    for next in ["monitor", "demote", "promote"] {
+        let group = Group::of(&["a"]);
+        let node = group.node("a");
+        let lists = Lists::promoting("a", &["a"]);
+        let agent = node.agent().meta("clone_max", "1").lists(&lists, group.spelling);
+        // The step takes some milliseconds, and is sometimes over before it is seen.
+        let killed = (0..20).any(|_| {
+            node.start();
+            node.ask(&["CONFIG", "SET", "repl-diskless-sync", "no"]).unwrap();
+            node.ask(&["CONFIG", "SET", DELAY, "7"]).unwrap();
+            group.before_promotion(&lists);
+            let mut client = node.client();
+            let promotion = agent.spawn("promote");
+            let until = std::time::Instant::now() + Duration::from_secs(1);
+            let seen = std::iter::from_fn(|| client.ask(&["CONFIG", "GET", DELAY]).ok())
+                .take_while(|_| std::time::Instant::now() < until)
+                .any(|answer| answer.lines().last() == Some("60"));
+            promotion.kill();
+            let left = seen && setting(node, DELAY) == "60";
+            if !left {
+                node.agent().run("stop").ok();
+                group.cluster.forget_record("redis");
+            }
+            left
+        });
+        assert!(killed, "the step was never met");
+        group.notify("a", "pre", "promote", &lists);
+        agent.run(next);
+        assert_eq!((setting(node, DELAY), setting(node, "repl-diskless-sync")), ("7".to_owned(), "no".to_owned()), "after {next}");
+    }
+}
+
 #[test]
 fn an_agent_killed_at_any_moment_of_demote_is_demoted_again() {
     let node = Node::alone();

@@ -150,6 +150,25 @@ fn a_replica_that_was_told_of_no_promotion_finds_the_primary() {
     assert!(c.log().contains("b is the recorded primary, and not a: following it"), "{}", c.log());
 }
 
+/// It was demoted, and the notification of the next promotion got lost: it said for ever that nobody was promoted.
+#[test]
+fn a_server_that_follows_nobody_finds_the_primary_that_it_was_not_told_of() {
+    let group = Group::established(&["a", "b", "c"]);
+    let (a, c) = (group.node("a"), group.node("c"));
+    group.demote("a", &["b", "c"], &["c"]).ok();
+    let lists = Lists::promoting("c", &["a", "b", "c"]);
+    group.before_promotion(&lists);
+    c.agent().lists(&lists, group.spelling).run("promote").ok();
+    for told in ["b", "c"] {
+        group.notify(told, "post", "promote", &lists);
+    }
+    a.agent().run("monitor").expect(&[0]);
+    detached_since_the_boot(a);
+    a.agent().run("monitor").expect(&[0]);
+    group.wait_attached("a");
+    assert!(a.log().contains("c is the recorded primary, and this server follows nobody: following it"), "{}", a.log());
+}
+
 #[test]
 fn quorum_with_an_unknown_number_of_servers_is_refused() {
     let group = Group::of(&["a"]);

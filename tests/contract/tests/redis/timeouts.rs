@@ -217,3 +217,66 @@ fn a_server_that_only_works_is_busy_for_long_and_not_for_ever() {
     node.agent().run("monitor").expect(&[8]);
     assert!(std::fs::read_to_string(node.state_file()).unwrap().contains("\"working_for\":0,"), "counted anew");
 }
+
+/// The agent's own commands are held back as well, and the server has next to nothing to do: it was taken for stuck, and killed with what it
+/// had in memory.
+#[test]
+fn a_server_whose_clients_are_paused_is_not_taken_for_a_stuck_one() {
+    let node = Node::alone();
+    node.start_promoted();
+    let server = node.process().pid;
+    node.ask(&["CLIENT", "PAUSE", "8000"]).unwrap();
+    for _ in 0..3 {
+        node.agent().run("monitor").expect(&[8]);
+    }
+    node.ask(&["CLIENT", "PAUSE", "8000"]).unwrap();
+    node.agent().run("demote").ok();
+    assert_eq!(node.process().pid, server, "a healthy server was ended");
+}
+
+/// It waits for a name server, say, and serves reads in between.
+#[test]
+fn a_silent_replica_is_ended_after_some_monitors_and_not_by_the_first() {
+    let node = Node::alone();
+    node.configure("enable-debug-command yes");
+    node.start();
+    hang(&node);
+    for monitors in 1..3 {
+        let answer = node.agent().run("monitor");
+        answer.expect(&[190]);
+        assert!(answer.reason().contains("the server says nothing: no answer and no work done in"), "{}", answer.reason());
+        let state = std::fs::read_to_string(node.state_file()).unwrap();
+        assert!(state.contains(&format!("\"still_for\":{monitors},")), "{state}");
+    }
+    let state = std::fs::read_to_string(node.state_file()).unwrap();
+    std::fs::write(node.state_file(), state.replace("\"still_for\":2,", "\"still_for\":5,")).unwrap();
+    node.agent().run("monitor").refused(1, &["stuck", "in 6 monitors, no answer and no work done in"]);
+}
+
+/// It was shown as well, for ever.
+#[test]
+fn a_server_that_is_busy_for_long_is_shown_with_what_ends_it_and_is_never_ended() {
+    let node = Node::alone();
+    node.configure("busy-reply-threshold 200\n");
+    node.start_promoted();
+    let port = node.port;
+    let script =
+        std::thread::spawn(move || testkit::Client::tcp(port).unwrap().ask(&["EVAL", "while true do redis.call('TIME') end", "0"]));
+    eventually("the server is busy", || node.ask(&["PING"]).is_err_and(|e| e.contains("BUSY")));
+    node.agent().run("monitor").expect(&[8]);
+    node.agent().run("monitor").expect(&[8]);
+    let said = |words: &str| {
+        let answer = node.agent().run("monitor");
+        answer.expect(&[191]);
+        let told = answer.reason().contains(words) && answer.reason().ends_with("end it with: redis-cli script kill, or function kill");
+        assert!(told, "{}", answer.reason());
+    };
+    said("the server has been busy for 3 monitors: ");
+    let state = std::fs::read_to_string(node.state_file()).unwrap();
+    std::fs::write(node.state_file(), state.replace("\"busy_for\":3,", "\"busy_for\":300,")).unwrap();
+    said("the server has been busy for 301 monitors: ");
+    eventually("the script is ended", || node.ask(&["SCRIPT", "KILL"]).is_ok());
+    let _ = script.join();
+    node.agent().run("monitor").expect(&[8]);
+    assert!(!std::fs::read_to_string(node.state_file()).unwrap().contains("busy_for"), "counted anew");
+}

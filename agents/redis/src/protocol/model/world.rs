@@ -222,6 +222,8 @@ impl World {
                 s.nodes[n].memory = Shared::new(*memory);
                 Answer::Launched(Ok((process, Some(Box::new(s.observation(n, &self.params))))))
             }
+            // They have nothing to do with data.
+            OfServer::CopySettings => Answer::Settings(Ok(Vec::new())),
             OfServer::LinkTrouble => Answer::Link(LinkTrouble::Unknown),
             OfServer::Complaints | OfServer::Misconfiguration => return Event::Texts(Vec::new()),
             OfServer::MayStart | OfServer::SetReplicationLogin | OfServer::KeepFiles(_) => return Event::Done(Ok(())),
@@ -280,7 +282,7 @@ impl World {
             Word::BeginBacklog => {
                 (server.history, server.backlog) = (new, true);
             }
-            Word::Adopt(_) | Word::CutClients | Word::ResumeWrites => {}
+            Word::Adopt(_) | Word::SetBack(_) | Word::CutClients | Word::ResumeWrites => {}
         }
         Ok(())
     }
