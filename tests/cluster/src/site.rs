@@ -253,13 +253,6 @@ impl Site {
         Ok(primary)
     }
 
-    /// As if the servers had run for half a minute: by then the kernel has written what nobody syncs. A MariaDB syncs its `master.info` after
-    /// 10,000 events only; one whose power is cut within that time of `CHANGE MASTER` finds an empty one (error 1201), and does not follow.
-    pub fn let_the_kernel_write(&self) -> Result<()> {
-        let data = self.server.data();
-        self.lab.live_nodes().iter().try_for_each(|node| node.sh(&format!("sync -f {data}")).map(drop))
-    }
-
     /// Freezes the promoted server until another one is promoted. Nothing of what was frozen may live then: whoever let it go on would have
     /// a second server that believes it is the primary.
     pub fn freeze_primary_for_good(&self, limit: Duration) -> Result<()> {

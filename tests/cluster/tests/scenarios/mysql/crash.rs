@@ -137,7 +137,6 @@ fn power_cut_of_a_replica_stops_no_write() {
 /// Cold start: who wrote last is promoted again, or somebody who has everything of it.
 fn power_cut_of_all(name: &str, server: Server) {
     scenario(name, returning(server).on_disks(), |site| {
-        site.let_the_kernel_write()?;
         let load = site.load()?;
         for node in site.lab.nodes() {
             node.power_off()?;
@@ -293,7 +292,6 @@ fn rolling_reboot_under_load() {
     scenario("mariadb-rolling", returning(MARIADB).on_disks(), |site| {
         let load = site.load()?;
         for node in site.lab.nodes() {
-            site.let_the_kernel_write()?;
             node.power_off()?;
             std::thread::sleep(Duration::from_secs(4));
             site.lab.power_back(&node)?;
