@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ocf::{Failure, Kind, Parameter, Secret, Values};
+use process::Account;
 use promotable::{Drain, Proxy, ProxyFault, Seen, read_private};
 use serde::{Deserialize, Serialize};
 
@@ -69,11 +70,24 @@ impl Proxy for ProxySql {
     }
 
     fn drain(&self, node: &str, until: Instant) -> Result<(), ProxyFault> {
-        self.connect(until)?.set(node, &format!(" AND hostgroup_id = {}", self.hostgroup), DRAINED)
+        let mut admin = self.connect(until)?;
+        // One that is OFFLINE_SOFT is not asked whether it is read_only any more: what else there is of it has to be asked.
+        let asked = format!(
+            "SELECT hostgroup_id FROM runtime_mysql_servers WHERE hostname = '{node}' AND hostgroup_id <> {} AND status NOT LIKE 'OFFLINE%'",
+            self.hostgroup
+        );
+        if admin.ask(&asked)?.is_empty() {
+            return Err(ProxyFault::Refused(NO_READER.to_owned()));
+        }
+        admin.set(node, &format!(" AND hostgroup_id = {}", self.hostgroup), DRAINED)
     }
 
     fn ready(&self, node: &str, until: Instant) -> Result<(), ProxyFault> {
-        let mut admin = self.connect(until)?;
+        // What is wrong with the file or the login now may be right in a moment: it stays drained until then.
+        let mut admin = self.connect(until).map_err(|fault| match fault {
+            ProxyFault::Refused(why) => ProxyFault::Failed(why),
+            other => other,
+        })?;
         // There it is only when the agent was killed before it gave the table back what it had.
         let of_writer = format!("WHERE hostname = '{node}' AND hostgroup_id = {} AND status = '{DRAINED}'", self.hostgroup);
         admin.ask(&format!("UPDATE mysql_servers SET status = '{ONLINE}' {of_writer}"))?;
@@ -96,10 +110,38 @@ impl ProxySql {
                 self.file.display()
             ))
         })?;
+        demand_proxysql(&login)?;
         let server = Server::log_in(&login.host.to_string(), login.port, &login.user, &login.password, left(until)?).map_err(fault)?;
         Ok(Admin { server, until })
     }
 }
+
+/// ProxySQL would not see the demotion of what is drained.
+const NO_READER: &str = "ProxySQL would not see its demotion, since it is in no group for readers: SET mysql-monitor_writer_is_also_reader='true', \
+                         then LOAD MYSQL VARIABLES TO RUNTIME";
+
+/// Any user may listen on its port while ProxySQL is down, and would get the password.
+fn demand_proxysql(login: &Login) -> Result<(), ProxyFault> {
+    if !login.host.is_loopback() {
+        return Ok(());
+    }
+    let place = format!("{}:{}", login.host, login.port);
+    let users =
+        process::loopback_listeners(login.port).map_err(|e| ProxyFault::Failed(format!("ProxySQL: who listens on {place}: {e}")))?;
+    if users.is_empty() {
+        return Err(ProxyFault::Over(format!("ProxySQL: nobody listens on {place}")));
+    }
+    let own = [Some(0), Account::find(PROXYSQL).ok().map(|account| account.uid)];
+    match users.into_iter().find(|uid| !own.contains(&Some(*uid))) {
+        None => Ok(()),
+        Some(uid) => Err(ProxyFault::Refused(format!(
+            "ProxySQL: user {uid} listens on {place}, and neither root nor {PROXYSQL}: nobody logs in there; see ss -ltnp"
+        ))),
+    }
+}
+
+/// Who ProxySQL runs as, by its package.
+const PROXYSQL: &str = "proxysql";
 
 /// The admin interface.
 struct Admin {
@@ -114,29 +156,35 @@ impl Admin {
 
     /// Has ProxySQL run by another status of these servers.
     fn set(&mut self, node: &str, and: &str, status: &str) -> Result<(), ProxyFault> {
-        let configured = self.ask("SELECT * FROM mysql_servers")?;
+        let mut configured = Vec::new();
+        for table in SAVED {
+            configured.push((table, self.ask(&format!("SELECT * FROM {table}"))?));
+        }
         let set = self
             .ask("SAVE MYSQL SERVERS TO MEMORY")
             .and_then(|_| self.ask(&format!("UPDATE mysql_servers SET status = '{status}' WHERE hostname = '{node}'{and}")))
             .and_then(|_| self.ask("LOAD MYSQL SERVERS TO RUNTIME"));
         // In any case: what is left there would be loaded with the next change of an operator's.
         self.until = self.until.max(Instant::now() + RESTORING);
-        for statement in restore(&configured) {
+        for statement in configured.iter().flat_map(|(table, rows)| restore(table, rows)) {
             self.ask(&statement)?;
         }
         set.map(drop)
     }
 }
 
-/// How long it may take to give the table back what it had, whatever became of the rest.
+/// What SAVE fills, of what is used with servers that replicate.
+const SAVED: [&str; 2] = ["mysql_servers", "mysql_replication_hostgroups"];
+
+/// How long it may take to give the tables back what they had, whatever became of the rest.
 const RESTORING: Duration = Duration::from_millis(200);
 
-/// The statements that give the table back these rows.
-fn restore(rows: &[Row]) -> Vec<String> {
-    let mut statements = vec!["DELETE FROM mysql_servers".to_owned()];
+/// The statements that give a table back these rows.
+fn restore(table: &str, rows: &[Row]) -> Vec<String> {
+    let mut statements = vec![format!("DELETE FROM {table}")];
     let Some(first) = rows.first() else { return statements };
     let names: Vec<&str> = first.keys().map(String::as_str).collect();
-    let mut insert = format!("INSERT INTO mysql_servers ({})", names.join(", "));
+    let mut insert = format!("INSERT INTO {table} ({})", names.join(", "));
     for (i, row) in rows.iter().enumerate() {
         let values: Vec<String> = row.values().map(|value| format!("'{}'", value.replace('\'', "''"))).collect();
         let _ = write!(insert, "{} ({})", if i == 0 { " VALUES" } else { "," }, values.join(", "));
@@ -246,13 +294,13 @@ mod tests {
 
     #[test]
     fn the_table_gets_back_what_it_had() {
-        assert_eq!(restore(&[]), ["DELETE FROM mysql_servers"]);
+        assert_eq!(restore("mysql_servers", &[]), ["DELETE FROM mysql_servers"]);
         let had = rows(&[
             &[("hostname", "a"), ("comment", "the boss's"), ("port", "3306")],
             &[("hostname", "b"), ("comment", ""), ("port", "1")],
         ]);
         assert_eq!(
-            restore(&had)[1],
+            restore("mysql_servers", &had)[1],
             "INSERT INTO mysql_servers (comment, hostname, port) VALUES ('the boss''s', 'a', '3306'), ('', 'b', '1')"
         );
     }

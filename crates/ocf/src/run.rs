@@ -286,7 +286,9 @@ impl<A: ResourceAgent> Agent<A> {
             "validate-all" => return Values::read(declared, environment),
             _ => Values::read_leniently(declared, environment, || LastValues::load(environment)),
         };
-        if values.complaints().is_empty() && !environment.is_probe() {
+        // Pacemaker gives every action but a recurring monitor the interval of a probe.
+        let probes = action == "monitor" && environment.is_probe();
+        if values.complaints().is_empty() && !probes {
             LastValues::keep(environment, declared, &values);
         }
         Ok(values)

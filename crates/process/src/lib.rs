@@ -36,4 +36,4 @@ pub use reaper::{Tell, run_with_orphans, until_told};
 /// Rights of root, as a set.
 pub use rustix::thread::CapabilitySet as Capabilities;
 pub use scope::{control_group, enclose};
-pub use socket::{connect, listener, listens};
+pub use socket::{connect, listener, listens, loopback_listeners};

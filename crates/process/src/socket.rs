@@ -56,6 +56,37 @@ fn is_listed(table: &str, path: &Path) -> bool {
     })
 }
 
+/// The users who listen on a TCP port of this machine's loopback address, by /proc/net/tcp and tcp6. Any user may listen on a port from 1024 on.
+///
+/// # Errors
+/// What the kernel says.
+pub fn loopback_listeners(port: u16) -> std::io::Result<Vec<u32>> {
+    let mut users = Vec::new();
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        match std::fs::read_to_string(table) {
+            Ok(text) => users.extend(text.lines().filter_map(|line| loopback_listener(line, port))),
+            // A kernel without IPv6.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(users)
+}
+
+/// Lines are `sl: address:port remote state queues timer retransmits uid ...`; 0A is a listening socket. An address is in hexadecimal, each
+/// of its words as this machine has it in memory.
+fn loopback_listener(line: &str, port: u16) -> Option<u32> {
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    let (address, at) = words.get(1)?.rsplit_once(':')?;
+    let listens = *words.get(3)? == "0A" && u16::from_str_radix(at, 16).ok()? == port;
+    let is_loopback = match address.len() {
+        8 => u32::from_str_radix(address, 16).is_ok_and(|word| word == 0 || word.to_ne_bytes()[0] == 127),
+        // All addresses, ::1, or an address of IPv4 as one of IPv6: what may be loopback counts.
+        _ => true,
+    };
+    (listens && is_loopback).then(|| words.get(7)?.parse().ok()).flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +105,32 @@ mod tests {
         drop(listener);
         assert!(!listens(&path), "a connection is no listener");
         drop(client);
+    }
+
+    #[test]
+    fn who_listens_on_a_loopback_port_is_a_user() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(loopback_listeners(port).unwrap(), [nix::unistd::geteuid().as_raw()]);
+        drop(listener);
+        assert_eq!(loopback_listeners(port).unwrap(), Vec::<u32>::new());
+    }
+
+    #[test]
+    fn a_line_of_the_table_of_sockets_is_read() {
+        let line = |address: &str, state: &str| {
+            let line = format!(
+                "   0: {address}:1790 00000000:0000 {state} 00000000:00000000 00:00000000 00000000   998        0 4711 1 0 100 0 0 10 0"
+            );
+            loopback_listener(&line, 6032)
+        };
+        let of = |a: u8, b: u8| format!("{:08X}", u32::from_ne_bytes([a, b, 0, 1]));
+        assert_eq!(line(&of(127, 0), "0A"), Some(998));
+        assert_eq!(line("00000000", "0A"), Some(998), "on all addresses");
+        assert_eq!(line("00000000000000000000000001000000", "0A"), Some(998), "::1");
+        assert_eq!(line(&of(10, 0), "0A"), None, "another address");
+        assert_eq!(line(&of(127, 0), "01"), None, "a connection");
+        assert_eq!(loopback_listener("  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid", 6032), None);
     }
 
     /// 18 s and more of a monitor's 20 went by where some hundred clients waited for a hung server.

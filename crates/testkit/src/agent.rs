@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::lists::{Lists, Spelling};
 
+/// How often a monitor recurs, in milliseconds.
+const INTERVAL: &str = "OCF_RESKEY_CRM_meta_interval";
+
 /// What an action answered.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -207,6 +210,10 @@ impl Agent {
         let mut command = Command::new(&self.path);
         let counted = std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file));
         command.args(action).env_clear().envs(&self.variables).envs(counted).current_dir("/");
+        // As Pacemaker has it: only a monitor recurs.
+        if self.variables.contains_key(OsStr::new(INTERVAL)) && action.first() != Some(&"monitor") {
+            command.env(INTERVAL, "0");
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

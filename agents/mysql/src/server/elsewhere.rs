@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mysql_async::{Conn, Error, OptsBuilder};
+use mysql_async::{Conn, Error, IoError, OptsBuilder};
 use ocf::Secret;
 
 use super::{Fault, Server, runtime, without_secret};
@@ -42,7 +42,10 @@ impl Server {
                 return Err(Fault::Denied(format!("{host} refuses the login of {user}: {words}")));
             }
             Ok(Err(Error::Driver(e))) => return Err(Fault::Denied(format!("{user} cannot log in on {host}: {e}"))),
-            Ok(Err(_)) => return Err(Fault::Absent(format!("{host}:{port} cannot be reached"))),
+            Ok(Err(Error::Io(IoError::Io(e)))) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
+                return Err(Fault::Absent(format!("nobody listens on {host}:{port}")));
+            }
+            Ok(Err(e)) => return Err(Fault::Broken(format!("{host}:{port} cannot be reached: {e}"))),
             Err(_) => return Err(Fault::Silent(format!("no greeting of {host}:{port} in {} ms", limit.as_millis()))),
         };
         Ok(Self { runtime, conn: Some(conn), limit, deadline: None, dialect: Dialect::unknown(), user: user.to_owned() })

@@ -2,13 +2,15 @@
 //! the program is given: `make cluster-proxysql PROXYSQL=/usr/bin/proxysql`.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cluster_scenarios::{MARIADB, Setup, Site, expect, held, on_all, snippet};
 use lab::{LoadOptions, Node, Result};
 
 /// Planned moves with and without draining.
 const MOVES: usize = 5;
+/// Longer than what is drained stays so by itself.
+const UNDONE: Duration = Duration::from_secs(18);
 /// How long a client may be without an acknowledgement.
 const SHORT: Duration = Duration::from_secs(10);
 
@@ -117,6 +119,8 @@ fn planned_moves_and_crashes_through_proxysql() {
                 let parameter = "crm_resource --resource mysql --set-parameter proxysql_drain --parameter-value '/root/proxysql.cnf 10'";
                 site.lab.nodes()[0].sh(parameter)?;
                 site.lab.wait_idle()?;
+                // What an operator has written and not loaded yet is his.
+                tell_all(site, "INSERT INTO mysql_replication_hostgroups VALUES (30, 40, 'read_only', 'not loaded yet');")?;
             }
             for number in 1..=MOVES {
                 let configured: Vec<String> = configured(site)?;
@@ -134,6 +138,13 @@ fn planned_moves_and_crashes_through_proxysql() {
                 }
             }
         }
+        // Who is asked for nothing while it is drained would come back as a second writer when that is undone.
+        tell_all(site, "SET mysql-monitor_writer_is_also_reader='false'; LOAD MYSQL VARIABLES TO RUNTIME;")?;
+        std::thread::sleep(Duration::from_secs(2));
+        site.move_primary()?;
+        site.wait_settled()?;
+        wait_agreed(site)?;
+        one_writer_for(site, UNDONE)?;
         site.kill_primary()?;
         site.wait_settled()?;
         wait_agreed(site)?;
@@ -141,10 +152,28 @@ fn planned_moves_and_crashes_through_proxysql() {
     });
 }
 
+/// For so long no ProxySQL takes two servers for writers.
+fn one_writer_for(site: &Site, time: Duration) -> Result<()> {
+    let begin = Instant::now();
+    let writers = "SELECT hostname FROM runtime_mysql_servers WHERE hostgroup_id = 10 AND status = 'ONLINE'";
+    while begin.elapsed() < time {
+        for node in site.lab.live_nodes() {
+            let said = ask(&node, writers)?;
+            expect(said.lines().count() == 1, &format!("one writer at {}: {said:?}", node.name))?;
+        }
+    }
+    Ok(())
+}
+
+fn tell_all(site: &Site, statements: &str) -> Result<()> {
+    site.lab.live_nodes().iter().try_for_each(|node| ask(node, statements).map(drop))
+}
+
 /// What each ProxySQL would be given with the next LOAD, and what it starts with.
 fn configured(site: &Site) -> Result<Vec<String>> {
     let one = |node: &Node| {
-        let tables = ["mysql_servers", "disk.mysql_servers"].map(|table| format!("SELECT * FROM {table} ORDER BY 1, 2;"));
+        let tables = ["mysql_servers", "mysql_replication_hostgroups", "disk.mysql_servers"]
+            .map(|table| format!("SELECT * FROM {table} ORDER BY 1, 2;"));
         ask(node, &tables.concat())
     };
     site.lab.live_nodes().iter().map(one).collect()

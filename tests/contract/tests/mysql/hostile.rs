@@ -104,6 +104,19 @@ fn a_typing_error_in_a_parameter_stops_nobody_who_runs() {
     wrong("a").run("stop").ok();
 }
 
+/// Before any monitor: what the start was given counts.
+#[test]
+fn a_typing_error_right_after_a_start_points_nobody_elsewhere() {
+    let group = testkit::mysql::Group::established(&["a", "b"]);
+    let b = group.node("b");
+    let port = || b.replication_of("source_port", "master_port");
+    let before = port();
+    b.agent().parameter("replication_port", "a lot").run("monitor").refused(190, &["replication_port", "a lot"]);
+    assert_eq!(port(), before);
+    group.node("a").write("still").unwrap();
+    group.wait_caught_up("a", "b");
+}
+
 #[test]
 fn values_that_are_no_utf_8() {
     let node = Node::alone();
