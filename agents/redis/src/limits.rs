@@ -31,7 +31,7 @@ pub(crate) const PAUSE: Duration = Duration::from_secs(10);
 /// How long a primary may take to begin its backlog.
 pub(crate) const BACKLOG: Duration = Duration::from_millis(500);
 /// How long it is waited for replicas to hold what those that leave may have confirmed. The next monitor looks again.
-pub(crate) const HELD_BY_OTHERS: Duration = Duration::from_millis(300);
+pub(crate) const HELD_BY_OTHERS: Duration = Duration::from_millis(200);
 /// How long a replica's link may be down before an operator is told.
 pub(crate) const LINK_DOWN: Duration = Duration::from_secs(10);
 /// How long a replica may be away before it does not count as one that follows.
