@@ -143,12 +143,13 @@ fn a_primary_that_lost_its_data_is_never_promoted_over_its_replicas() {
 /// MySQL skips transactions that bear its own server_id: such a server follows, and lacks for ever what it once wrote.
 #[test]
 fn a_server_made_anew_with_its_old_server_id_is_not_called_complete() {
+    if Server::here() != Server::MariaDb {
+        // MySQL's has another server_uuid, by which its agent does not know it (decision 0050).
+        return;
+    }
     let group = made_anew("");
     group.promote("b", ALL).ok();
-    // MySQL's has another server_uuid: what it is not sent is a hole in its set, and it is never called complete for it.
-    if Server::here() == Server::MariaDb {
-        group.node("a").agent().run("monitor").refused(190, &["has lost what it wrote itself", "rejoin=clone"]);
-    }
+    group.node("a").agent().run("monitor").refused(190, &["has lost what it wrote itself", "rejoin=clone"]);
     for _ in 0..2 {
         for name in ALL {
             group.node(name).agent().run("monitor").expect(&[0, 8, 190]);
