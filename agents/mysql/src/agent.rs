@@ -178,12 +178,29 @@ impl ocf::Promotable for MySql {
 impl ocf::Reloadable for MySql {
     fn reload(&self, context: &Context) -> Outcome {
         let reload = || {
-            let _lock = self.lock(context, &self.state_file)?;
-            if self.rejoining().is_some() {
+            let lock = self.lock(context, &self.state_file)?;
+            let rejoining = self.rejoining();
+            if rejoining.as_ref().is_some_and(|rejoining| !rejoining.waits()) {
                 return Ok(());
             }
+            let state = match &rejoining {
+                // What waits knows the parameters of the time when it began, and would not hear of these.
+                Some(_) => {
+                    let (state, _) = self.left_the_record()?;
+                    self.end_rejoin()?;
+                    state
+                }
+                None => self.state_file.load(),
+            };
             self.forget_refusal();
-            self.act(context, &self.rules(context), self.state_file.load(), Instance::reload)
+            let outcome = self.act(context, &self.rules(context), state, Instance::reload);
+            // Whoever makes the copy must not keep the lock.
+            drop(lock);
+            let rejoin = self.params.rejoin;
+            if let Some(rejoining) = rejoining.filter(|_| rejoin.copies() || rejoin.takes_back()) {
+                self.begin_rejoin(context, &rejoining.primary)?;
+            }
+            outcome
         };
         promotable::reloaded(context, reload())
     }

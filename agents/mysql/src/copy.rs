@@ -3,10 +3,11 @@
 //! What only this server had stays in its binary logs, which are kept beside the data directory. A note stands there while the copy is made.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use ocf::{Context, Failure, Outcome};
-use process::Files;
+use process::{Directory, Files};
 
 use crate::agent::MySql;
 use crate::dialect::{Row, quoted};
@@ -27,8 +28,12 @@ const CHECK: &str = "--check";
 const LONGEST_NOTE: u64 = 64 * 1024;
 /// The notes beside the data that are there when nothing is under way.
 pub(crate) const NOTES: [&str; 2] = [crate::taking_back::REIGN, crate::taking_back::GIVEN_UP];
-/// In the note: the logs of the data that go are kept. What a server logs after that is none of these.
-const ALREADY_KEPT: &str = "kept";
+/// In the note, with a number behind it: the logs of the data that go are kept under that. What a server logs after that is none of these.
+const ALREADY_KEPT: &str = "kept ";
+/// How the directory begins in which the logs of one time are kept, before its number. A server that was copied begins with the same names.
+const LOGS: &str = "logs-";
+/// The same directory as long as not all of them are in it.
+const UNFINISHED_LOGS: &str = ".logs";
 /// Where binary logs are kept that are outside of the data directory.
 const KEPT: &str = "systole-kept";
 
@@ -74,6 +79,14 @@ impl Means {
     }
 }
 
+/// The binary logs that were kept.
+struct Kept {
+    count: usize,
+    /// `None` where the server has no binary log.
+    number: Option<u32>,
+    directory: PathBuf,
+}
+
 /// How a copy was made, and what has to be known of it.
 enum Copied {
     /// With what the server said of a clone before.
@@ -84,7 +97,49 @@ enum Copied {
 
 /// Whether a file that is kept beside the data is a binary log: no transaction by itself, and none of the notes.
 fn is_kept_log(name: &str) -> bool {
-    !(name.starts_with(TAKEN_BACK) || NOTES.contains(&name) || name.ends_with("-is-not-complete"))
+    !(name.starts_with('.') || name.starts_with(TAKEN_BACK) || NOTES.contains(&name) || name.ends_with("-is-not-complete"))
+}
+
+/// The directory of the logs that were kept at the time with this number.
+fn logs_directory(number: u32) -> String {
+    format!("{LOGS}{number:04}")
+}
+
+/// The number in such a name.
+fn number_of_logs(name: &OsStr) -> Option<u32> {
+    name.to_str()?.strip_prefix(LOGS)?.parse().ok()
+}
+
+/// Keeps the files of these names in a directory of their own, and returns its number: none replaces what was kept at another time. `noted`:
+/// the number under which an attempt before this one has kept all that there were, which goes on there and replaces nothing either.
+///
+/// # Errors
+/// What the file system says. Then nothing new is left.
+fn keep_logs(from: &Directory<'_>, into: &Directory<'_>, names: &[String], noted: Option<u32>) -> std::io::Result<u32> {
+    remove_unfinished(into)?;
+    if let Some(number) = noted {
+        let kept = into.make_directory(logs_directory(number))?;
+        remove_unfinished(&kept)?;
+        let there = kept.names()?;
+        let new = |name: &&String| !there.iter().any(|one| one.to_str() == Some(name.as_str()));
+        names.iter().filter(new).try_for_each(|name| from.keep(name, &kept))?;
+        return Ok(number);
+    }
+    let last = into.names()?.iter().filter_map(|name| number_of_logs(name)).max().unwrap_or(0);
+    let number = last.checked_add(1).ok_or_else(|| std::io::Error::other(format!("{LOGS}{last} is the last number: remove it")))?;
+    let kept = into.make_directory(UNFINISHED_LOGS)?;
+    let all = names.iter().try_for_each(|name| from.keep(name, &kept));
+    let named = all.and_then(|()| into.rename(UNFINISHED_LOGS, logs_directory(number)));
+    if named.is_err() {
+        // Others need the room.
+        let _ = into.remove_all(UNFINISHED_LOGS);
+    }
+    named.map(|()| number)
+}
+
+/// What a process that was killed while it kept logs has left.
+fn remove_unfinished(directory: &Directory<'_>) -> std::io::Result<()> {
+    directory.names()?.iter().filter(|name| name.to_string_lossy().starts_with('.')).try_for_each(|name| directory.remove_all(name))
 }
 
 impl MySql {
@@ -186,15 +241,17 @@ impl MySql {
         Ok(note.lines().filter_map(|line| line.strip_prefix("logs ")).map(PathBuf::from).collect())
     }
 
-    /// Whether an attempt before this one has kept the logs of the data that go. A server that came up since then begins with the same names.
-    fn has_kept_logs(&self) -> Result<bool, Failure> {
-        Ok(self.read_note()?.is_some_and(|note| note.lines().any(|line| line == ALREADY_KEPT)))
+    /// The number under which an attempt before this one has kept the logs of the data that go. A server that came up since then begins with the
+    /// same names.
+    fn noted_number(&self) -> Result<Option<u32>, Failure> {
+        let note = self.read_note()?.unwrap_or_default();
+        Ok(note.lines().find_map(|line| line.strip_prefix(ALREADY_KEPT)?.trim().parse().ok()))
     }
 
-    fn write_copy_note(&self, means: Means, logs: &[PathBuf], kept: bool) -> Outcome {
+    fn write_copy_note(&self, means: Means, logs: &[PathBuf], kept: Option<u32>) -> Outcome {
         let mut text = format!("{}\n", means.word());
-        if kept {
-            text.push_str(&format!("{ALREADY_KEPT}\n"));
+        if let Some(number) = kept {
+            text.push_str(&format!("{ALREADY_KEPT}{number:04}\n"));
         }
         for log in logs {
             text.push_str(&format!("logs {}\n", log.display()));
@@ -205,7 +262,11 @@ impl MySql {
 
     /// Has the next start make a copy although there are data that are whole: a server is started with them first, which keeps its logs.
     pub(crate) fn note_to_copy(&self) -> Outcome {
-        self.write_copy_note(Means::Plugin, &[], self.has_kept_logs()?)
+        // One that is there has that start make a copy, too, and may say that there are no data that a server could be started with.
+        if self.read_note()?.is_some() {
+            return Ok(());
+        }
+        self.write_copy_note(Means::Plugin, &[], None)
     }
 
     /// Where binary logs were kept that only this server had, when there are any.
@@ -233,15 +294,18 @@ impl MySql {
         if by_program {
             self.check_program(context, primary, &self.address_of(context, primary))?;
         }
-        let (count, kept) = self.keep_binary_logs(&mut server, &places)?;
-        context.log.notice(format!("kept {count} binary logs in {}: what only this server had is in them", kept.display()));
+        let Kept { count, number, directory } = self.keep_binary_logs(&mut server, &places)?;
+        context.log.notice(format!("kept {count} binary logs in {}: what only this server had is in them", directory.display()));
+        // However often it is begun anew from here, they are kept once.
+        self.write_copy_note(Means::Plugin, &[], number)?;
         if by_program {
+            // It keeps its server_id and counts on from what the copy holds: it would give names again that a third server may have received.
+            self.note_given_up(&server.executed()?)?;
             drop(server);
             self.end_server()?;
-            self.write_copy_note(Means::Program, &logs, true)?;
+            self.write_copy_note(Means::Program, &logs, number)?;
             return self.fetch_copy(context, primary);
         }
-        self.write_copy_note(Means::Plugin, &[], true)?;
         context.log.notice(format!("replacing the data by a copy of {primary}'s"));
         let host = self.address_of(context, primary);
         let before = clone_status(&mut server)?;
@@ -282,11 +346,11 @@ impl MySql {
         )))
     }
 
-    /// Links the server's binary logs to a place beside them in place of those kept before, or copies them beside the data directory; how
-    /// many, and where. What is copied has room there, and leaves some.
-    fn keep_binary_logs(&self, server: &mut Server, places: &Places) -> Result<(usize, PathBuf), Failure> {
+    /// Links the server's binary logs to a place beside them, or copies them beside the data directory. What is copied has room there, and leaves
+    /// some.
+    fn keep_binary_logs(&self, server: &mut Server, places: &Places) -> Result<Kept, Failure> {
         let Some(logs) = places.get("log_bin_basename").map(PathBuf::as_path).and_then(Path::parent) else {
-            return Ok((0, self.kept_directory()));
+            return Ok(Kept { count: 0, number: None, directory: self.kept_directory() });
         };
         let beside = self.kept_directory();
         self.make_kept_directory()?;
@@ -315,19 +379,15 @@ impl MySql {
                 room >> 20
             )));
         }
-        let again = self.has_kept_logs()?;
+        let noted = self.noted_number()?;
         let keep = |files: &Files<'_>| {
             let from = files.directory(logs)?;
             let into = if kept == beside { files.directory(&kept)? } else { from.make_directory(KEPT)? };
-            // What a process that was killed at it has left.
-            into.names()?.iter().filter(|name| name.to_string_lossy().starts_with('.')).try_for_each(|name| into.remove_all(name))?;
             // The server says which they are: plain names, or none is kept.
-            let there = if again { into.names()? } else { Vec::new() };
-            let new = |name: &&String| !there.iter().any(|one| one.to_str() == Some(name.as_str()));
-            names.iter().filter(new).try_for_each(|name| from.keep(name, &into))
+            keep_logs(&from, &into, &names, noted)
         };
-        self.files(keep).map_err(wrong)?;
-        Ok((names.len(), kept))
+        let number = self.files(keep).map_err(wrong)?;
+        Ok(Kept { count: names.len(), number: Some(number), directory: kept.join(logs_directory(number)) })
     }
 
     /// Has the server fetch the data itself. It ends then, since it cannot restart itself under us.
@@ -358,6 +418,8 @@ impl MySql {
         let host = self.address_of(context, primary);
         // Asked again when an attempt before this one has emptied everything: the reason is a better one than what fails on the way.
         self.check_program(context, primary, &host)?;
+        // One that an attempt before this one has started with its copy, which was not whole.
+        self.end_server()?;
         self.make_kept_directory()?;
         self.files(|files| files.directory(datadir)?.empty()).map_err(|e| {
             let (shown, user) = (datadir.display(), &self.params.user);
@@ -398,7 +460,8 @@ impl MySql {
         let mut server = self.launch_and_connect(context)?;
         match copied {
             Copied::ByPlugin(before) => check_clone(&clone_status(&mut server)?, before)?,
-            Copied::ByProgram(gtids) => server.run(&format!("SET GLOBAL gtid_slave_pos={}", quoted(gtids)))?,
+            // It writes a table, on a disk that has just been filled.
+            Copied::ByProgram(gtids) => server.run_within(&format!("SET GLOBAL gtid_slave_pos={}", quoted(gtids)), limits::STOPPING)?,
         }
         self.forget_rewind()?;
         self.files(|files| files.remove(&self.note())).map_err(|e| cannot_keep(&self.note(), e))?;
@@ -521,9 +584,42 @@ mod tests {
         for name in others {
             assert!(!super::is_kept_log(name), "{name}");
         }
-        for name in ["binlog.000007", "taken-logs.000001", "reigns.000001"] {
+        for name in ["binlog.000007", "taken-logs.000001", "reigns.000001", "logs-0001"] {
             assert!(super::is_kept_log(name), "{name}");
         }
+        assert!(!super::is_kept_log(UNFINISHED_LOGS), "a process was killed while it kept them");
+    }
+
+    /// A server that was copied begins with the same names: the second of these replaced the first, which was nowhere else.
+    #[test]
+    fn logs_of_another_time_are_kept_beside() {
+        let directory = std::env::temp_dir().join(format!("systole-kept-logs-{}", std::process::id()));
+        let (data, kept) = (directory.join("data"), directory.join("kept"));
+        fs::create_dir_all(&data).unwrap();
+        fs::create_dir_all(kept.join(UNFINISHED_LOGS)).unwrap();
+        fs::write(kept.join("binlog.000001"), "of an agent before there were numbers").unwrap();
+        let keep = |content: &str, names: &[&str], noted| {
+            names.iter().for_each(|name| {
+                let _ = fs::remove_file(data.join(name));
+                fs::write(data.join(name), content).unwrap();
+            });
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            Account::own().act(|files| keep_logs(&files.directory(&data)?, &files.directory(&kept)?, &names, noted)).unwrap()
+        };
+        assert_eq!(keep("first", &["binlog.000001"], None), 1);
+        assert_eq!(keep("second", &["binlog.000001"], None), 2);
+        assert_eq!(keep("new server", &["binlog.000001", "binlog.000002"], Some(2)), 2, "again: it begins with the same names");
+        let content = |name: &str| fs::read_to_string(kept.join(name)).unwrap();
+        assert_eq!(content("logs-0001/binlog.000001"), "first");
+        assert_eq!(content("logs-0002/binlog.000001"), "second");
+        assert_eq!(content("logs-0002/binlog.000002"), "new server");
+        assert_eq!(content("binlog.000001"), "of an agent before there were numbers");
+        let failed = Account::own().act(|files| keep_logs(&files.directory(&data)?, &files.directory(&kept)?, &["gone".to_owned()], None));
+        assert!(failed.is_err() && !kept.join(UNFINISHED_LOGS).exists() && !kept.join("logs-0003").exists(), "nothing is left half");
+        fs::create_dir(kept.join("logs-4294967295")).unwrap();
+        let last = Account::own().act(|files| keep_logs(&files.directory(&data)?, &files.directory(&kept)?, &[], None));
+        assert!(last.is_err_and(|e| e.to_string().contains("is the last number")));
+        fs::remove_dir_all(directory).unwrap();
     }
 
     use super::*;

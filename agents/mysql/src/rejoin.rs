@@ -88,6 +88,11 @@ impl Rejoining {
         self.doing.is_none() && self.after.is_none() && self.next.is_none()
     }
 
+    /// Whether nothing is done at this moment: it waits for another attempt, or for its turn.
+    pub(crate) fn waits(&self) -> bool {
+        self.next.is_some() || self.after.is_some()
+    }
+
     /// What a monitor says of it.
     pub(crate) fn status(&self) -> Result<Status, Failure> {
         if self.worker.is_alive() {
@@ -371,6 +376,11 @@ impl MySql {
         };
         self.change_rejoining(|rejoining| Rejoining { is_mute: false, ..rejoining });
         drop(lock);
+        self.left_the_record()
+    }
+
+    /// What is remembered here, and the record that is read now: only under later ones it acknowledges.
+    pub(crate) fn left_the_record(&self) -> Result<(State, Option<Record>), Failure> {
         let record = self.record()?;
         let mut state = self.state_file.load();
         state.told.membership = None;
@@ -494,6 +504,7 @@ mod tests {
         let waits = Rejoining { after: Some("lxc3".to_owned()), ..of_lxc1() };
         assert_eq!(waits.told(true, at, None), "the data of lxc1 are copied here after those on lxc3: one copy at a time");
         assert!(!failed.copies() && !waits.copies() && of_lxc1().copies());
+        assert!(failed.waits() && waits.waits() && !of_lxc1().waits());
         assert_eq!(of_lxc1().told(false, at, None), "the copy of lxc1's data was broken off; it is begun anew");
     }
 

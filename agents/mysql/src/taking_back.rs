@@ -173,11 +173,10 @@ impl MySql {
         }
     }
 
-    /// MariaDB counts on from what it holds.
-    fn note_given_up(&self, gtids: &[String]) -> Outcome {
+    /// MariaDB counts on from what it holds. `names`: what it holds now and may not hold in a moment, beside what was noted before.
+    pub(crate) fn note_given_up(&self, names: &Gtids) -> Outcome {
         let before = self.given_up().and_then(|text| Gtids::parse_any(&text).ok()).unwrap_or_default();
-        let names = gtids.iter().filter_map(|gtid| Gtids::parse_any(gtid).ok()).fold(before, |all, one| all.union(&one));
-        self.write_note(&self.given_up_note(), names.to_string().as_bytes())
+        self.write_note(&self.given_up_note(), before.union(names).to_string().as_bytes())
     }
 
     /// Takes back what this server has and the primary has not, if nobody can have been told of it, and has it follow.
@@ -327,7 +326,8 @@ impl MySql {
         let rewind = Rewind { server: seen.server, gtids: plan.gtids.clone(), ..Rewind::default() };
         self.write_rewind(&rewind)?;
         if family == Family::MariaDb {
-            self.note_given_up(&rewind.gtids)?;
+            let names = rewind.gtids.iter().filter_map(|gtid| Gtids::parse_any(gtid).ok());
+            self.note_given_up(&names.fold(Gtids::default(), |all, one| all.union(&one)))?;
         }
         Ok(Planned { plan, common, rewind, record })
     }
@@ -528,6 +528,11 @@ fn nobody_wrote_besides(server: &mut Server, common: &str, gtids: &[String]) -> 
     let mut known = parse(common)?;
     for gtid in gtids {
         known = known.union(&parse(gtid)?);
+    }
+    if flavour == Flavour::MariaDb {
+        // Of before its reign, by replication: where the log is forgotten and the new position is not set yet, it is all that is left.
+        let row = server.rows("SELECT @@global.gtid_slave_pos AS gtids")?.pop().unwrap_or_default();
+        known = known.union(&parse(row.get("gtids").map(String::as_str).unwrap_or_default())?);
     }
     match server.executed()?.difference(&known) {
         None => Ok(()),

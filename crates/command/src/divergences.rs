@@ -102,7 +102,7 @@ fn of_node(node: &str, divergence: &Divergence, primary: &str) -> String {
         let _ = writeln!(out, "{node}: what they did cannot be shown: {why}");
     }
     if let Some(kept) = &divergence.kept {
-        let _ = writeln!(out, "{node}: the binary logs from before its last copy are in {kept}");
+        let _ = writeln!(out, "{node}: the binary logs from before its copies are in {kept}");
     }
     if let Some((count, directory)) = &divergence.taken_back {
         let _ = writeln!(out, "{node}: {count} transactions that were taken back are in {directory}, each as a binary log of its own");
@@ -170,7 +170,7 @@ mod tests {
         let text = pretty(&answers, "p");
         for line in [
             "a: p does not hold 0-11-101; 1 of that are in its binary log:\n    ### INSERT INTO `shop`.`orders`\n    ###   @1=7?[31m\n",
-            "a: the binary logs from before its last copy are in /var/lib/mysql.systole-kept\n",
+            "a: the binary logs from before its copies are in /var/lib/mysql.systole-kept\n",
             "a: 3 transactions that were taken back are in /var/lib/mysql.systole-kept, each as a binary log of its own\n",
             "b: not known: does not answer over ssh: no route\n",
             "c: holds nothing that p does not hold\n",

@@ -12,6 +12,7 @@ use super::plan::{Images, Plan, Touches};
 use super::refusal::Refusal;
 use super::rows::Table;
 use crate::dialect::quoted;
+use crate::engine::fault_point;
 
 /// The schema that is ours while a tail is taken back.
 pub const SCHEMA: &str = "systole_rewind";
@@ -233,11 +234,7 @@ pub fn take_back(session: &mut impl Session, plan: &Plan, common: &str) -> Resul
     let marker = format!("INSERT INTO {SCHEMA}.marker VALUES (1, {}, {})", quoted(&plan.gtids.join(",")), quoted(common));
     let marked = taken.and_then(|()| begin(session, &marker));
     match marked {
-        Ok(()) => {
-            begin(session, "COMMIT")?;
-            // The log is about to be forgotten. A server that keeps a commit for a second before it writes it could lose it after that.
-            begin(session, "FLUSH LOCAL ENGINE LOGS")
-        }
+        Ok(()) => begin(session, "COMMIT"),
         Err(refusal) => {
             // Where the connection is gone, the server does it by itself.
             let _ = session.rows("ROLLBACK");
@@ -269,6 +266,9 @@ pub fn common_point(session: &mut impl Session, family: Family, tail: &Tail) -> 
 /// What the server says.
 pub fn finish(session: &mut impl Session, family: Family, common: &str) -> Result<(), Refusal> {
     quiet(session)?;
+    // The log is about to be forgotten. A server that keeps a commit for a second before it writes it could lose it after that, also one that
+    // somebody committed who was killed behind it.
+    ask(session, "the transaction", "FLUSH LOCAL ENGINE LOGS")?;
     let (reset, known) = match family {
         Family::MariaDb => ("RESET MASTER", "gtid_slave_pos"),
         Family::MySql => ("RESET BINARY LOGS AND GTIDS", "gtid_purged"),
@@ -279,6 +279,7 @@ pub fn finish(session: &mut impl Session, family: Family, common: &str) -> Resul
         other => other,
     };
     forgotten.map_err(|words| Refusal::Failed("the GTID state".into(), words))?;
+    fault_point("rewind-forgotten");
     ask(session, "the GTID state", &format!("SET GLOBAL {known}={}", quoted(common)))?;
     abandon(session)
 }

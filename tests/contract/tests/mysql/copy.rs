@@ -39,8 +39,13 @@ impl Half {
         b.agent().parameter("rejoin", "clone").parameter("copy_program", b.directory.join("copy")).lists(&self.lists, self.group.spelling)
     }
 
-    /// What the operator's command on another node is told of b: by the program that is installed, which reads the state where agents have it.
+    /// What the operator's command on another node is told of b.
     fn told(&self) -> String {
+        self.here("copying")
+    }
+
+    /// What it is answered on b: by the program that is installed, which reads the state where agents have it.
+    fn here(&self, question: &str) -> String {
         let b = self.group.node("b");
         let agent = self.agent().command(&["monitor"]);
         let given = agent.get_envs().filter_map(|(name, value)| Some((name.to_str()?.strip_prefix("OCF_RESKEY_")?, value?.to_str()?)));
@@ -61,10 +66,14 @@ impl Half {
             tool.display()
         );
         let mut command = std::process::Command::new("/usr/sbin/systole");
-        command.args(["here", "copying", "db"]);
+        command.args(["here", question, "db"]);
         let done = testkit::after(&places, &command).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         String::from_utf8_lossy(&done.stdout).into_owned()
+    }
+
+    fn note(&self) -> String {
+        std::fs::read_to_string(self.group.node("b").data().with_file_name("data.systole-kept").join("copy-is-not-complete")).unwrap()
     }
 
     /// What the program has started.
@@ -145,6 +154,49 @@ fn how_far_a_copy_is_its_node_says() {
     half.agent().run("stop").ok();
     eventually("nothing goes on writing", || half.copiers().is_empty());
     assert!(half.told().contains("\"told\":null"), "{}", half.told());
+}
+
+/// The next start began a server without data, and made no copy for ever.
+#[test]
+fn an_order_to_copy_leaves_the_note_that_there_are_no_data() {
+    let half = Half::with("exit 1");
+    assert!(half.here("copy").contains("\"ordered\":true"));
+    assert_eq!(half.note(), "program\n");
+}
+
+/// It went on with those of the time when it began, for hours: `refuse` did not stop it, and a program that was corrected was not run.
+#[test]
+fn a_copy_that_waits_hears_of_changed_parameters() {
+    let half = Half::with("echo no route to host >&2; exit 255");
+    let b = half.group.node("b");
+    std::fs::create_dir(b.directory.join("corrected")).unwrap();
+    let corrected = b.directory.join("corrected/copy");
+    std::fs::write(&corrected, format!("#!/bin/sh\nsleep {LONG} & wait\n")).unwrap();
+    std::fs::set_permissions(&corrected, PermissionsExt::from_mode(0o755)).unwrap();
+    half.agent().run("start").ok();
+    eventually("it waits", || half.agent().run("monitor").reason().contains("failed 1 times"));
+    let waiting = half.worker();
+    half.agent().parameter("copy_program", &corrected).run("reload-agent").ok();
+    eventually("the other program runs", || !half.copiers().is_empty());
+    assert_ne!(half.worker(), waiting);
+    // One that is under way knows what it needs.
+    let copies = half.worker();
+    half.agent().parameter("rejoin", "refuse").run("reload-agent").ok();
+    assert!(half.worker() == copies && !half.copiers().is_empty());
+    half.agent().run("stop").ok();
+    eventually("nothing goes on writing", || half.copiers().is_empty());
+}
+
+#[test]
+fn a_copy_that_waits_for_its_turn_ends_with_rejoin_set_back() {
+    let half = Half::with(&format!("sleep {LONG} & wait"));
+    half.group.cluster.set_attribute("systole-db-copying", "c", Some("copies"));
+    half.agent().run("start").ok();
+    eventually("it waits", || half.agent().run("monitor").reason().contains("after those on c: one copy at a time"));
+    half.agent().parameter("rejoin", "refuse").run("reload-agent").ok();
+    assert!(!half.group.node("b").state().join("systole-db.copy").exists());
+    assert_eq!(half.group.cluster.attribute("systole-db-copying", "b").as_deref(), Some("no"));
+    half.agent().run("stop").ok();
 }
 
 /// Whatever becomes of the process that makes it: what it has started is gone before the next copy begins.
@@ -269,10 +321,142 @@ impl Diverged {
         self.agent().run("start").ok();
     }
 
+    /// Until its data were replaced so many times, and it follows.
+    #[track_caller]
+    fn copied(&self, times: usize) {
+        let b = self.group.node("b");
+        let done = testkit::within(Duration::from_secs(60), || (b.log().matches("the data are a copy of").count() >= times).then_some(()));
+        assert!(done.is_some(), "{}", b.log());
+        self.group.wait_attached("b");
+        eventually("the monitor is content", || {
+            // Degraded until the only replica acknowledges again.
+            self.group.node("a").agent().run("monitor").expect(&[8, 191]);
+            self.agent().run("monitor").status == 0
+        });
+    }
+
+    /// The primary lets its plugin send the data, where there is one.
+    fn let_clone(&self) {
+        let a = self.group.node("a");
+        if a.server.clones() {
+            a.must(&["SET SESSION sql_log_bin=0", "GRANT BACKUP_ADMIN ON *.* TO replication@'%'"]);
+            a.agent().parameter("rejoin", "clone").run("reload-agent").ok();
+        }
+    }
+
+    fn kept(&self) -> std::path::PathBuf {
+        self.group.node("b").data().with_file_name("data.systole-kept")
+    }
+
     fn runs(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.group.node("b").directory.join("runs")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
+}
+
+/// Copies what the data were before they diverged.
+const AS_BEFORE: &str = r#"[ "$1" = --check ] || cp -a "$here/saved/." "$2""#;
+
+/// It keeps its server_id, and counts on from a position that is before what it wrote: a third server may have received that.
+#[test]
+fn a_copied_mariadb_gives_no_name_again() {
+    if Server::here() != Server::MariaDb {
+        return;
+    }
+    let diverged = Diverged::with(AS_BEFORE, "");
+    let (a, b) = (diverged.group.node("a"), diverged.group.node("b"));
+    let own = format!("0-{}-", b.number());
+    let name = b.executed().split(',').find(|name| name.starts_with(&own)).map(str::to_owned).unwrap();
+    diverged.restart();
+    diverged.copied(1);
+    assert!(!b.executed().split(',').any(|held| held == name), "{}", b.executed());
+    let note = std::fs::read_to_string(diverged.kept().join("names-that-were-taken-back")).unwrap();
+    assert!(note.split(',').any(|noted| noted == name), "{name}: {note}");
+    let flags = || {
+        let _ = std::fs::remove_file(b.directory.join("ha.log"));
+        diverged.group.notify("b", "pre", "promote", &Lists::promoting("b", &["a", "b"]));
+        let log = b.log();
+        let position = log.lines().find_map(|line| line.split_once("position for the next promotion: ")).map(|(_, text)| text.to_owned());
+        position.unwrap_or_else(|| panic!("{log}")).split('|').nth(1).unwrap_or_default().to_owned()
+    };
+    a.kill_server();
+    assert!(flags().contains('r'), "it would write {name} again");
+    diverged.agent().run("stop").ok();
+}
+
+/// It begins its logs with the same names.
+#[test]
+fn a_second_copy_replaces_no_log_of_the_first() {
+    if Server::here() != Server::MariaDb && !Server::here().clones() {
+        return;
+    }
+    let diverged = Diverged::with(AS_BEFORE, "");
+    let b = diverged.group.node("b");
+    diverged.let_clone();
+    for (time, name) in [(1, "of b alone"), (2, "of b once more")] {
+        if time > 1 {
+            b.write_behind_the_agents_back(name);
+        }
+        diverged.restart();
+        diverged.copied(time);
+        assert!(!b.has(name), "{name}");
+    }
+    let holds = |time: usize, name: &str| {
+        let logs = std::fs::read_dir(diverged.kept().join(format!("logs-{time:04}"))).unwrap().flatten();
+        let part =
+            |entry: std::fs::DirEntry| std::fs::read(entry.path()).is_ok_and(|log| log.windows(name.len()).any(|w| w == name.as_bytes()));
+        logs.into_iter().any(part)
+    };
+    assert!(holds(1, "of b alone"), "what only it had the first time");
+    assert!(holds(2, "of b once more"), "what only it had the second time");
+    diverged.agent().run("stop").ok();
+}
+
+/// The attempt after it emptied the data directory under the server of the first, and waited for that one's answers for ever.
+#[test]
+fn a_copy_whose_position_the_server_refuses_is_made_again() {
+    if Server::here() != Server::MariaDb {
+        return;
+    }
+    let program = r#"[ "$1" != --check ] || exit 0
+cp -a "$here/saved/." "$2"
+[ -e "$here/again" ] || printf 'binlog.000001\t1\tno position\n' > "$2/mariadb_backup_binlog_info"
+touch "$here/again""#;
+    let diverged = Diverged::with(program, "");
+    let b = diverged.group.node("b");
+    diverged.restart();
+    eventually("the monitor says why", || diverged.agent().run("monitor").reason().contains("failed 1 times"));
+    assert_eq!(b.servers().len(), 1, "it runs with what was copied");
+    // Otherwise the next attempt begins in half a minute.
+    diverged.agent().run("reload-agent").ok();
+    diverged.copied(1);
+    assert!(!b.has("of b alone") && b.has("first"));
+    diverged.agent().run("stop").ok();
+}
+
+/// Whose data are right may be those that would be replaced.
+#[test]
+fn what_an_operator_has_decided_is_not_replaced() {
+    if Server::here() != Server::MariaDb && !Server::here().clones() {
+        return;
+    }
+    let diverged = Diverged::with(AS_BEFORE, "");
+    let (cluster, b) = (&diverged.group.cluster, diverged.group.node("b"));
+    diverged.let_clone();
+    cluster.set_attribute("systole-db-copying", "c", Some("copies"));
+    diverged.restart();
+    eventually("it waits", || diverged.agent().run("monitor").reason().contains("after those on c: one copy at a time"));
+    cluster.set_record("db", "epoch=9 node=a");
+    cluster.set_attribute("systole-db-copying", "c", Some("no"));
+    eventually("it says so", || diverged.agent().run("monitor").reason().contains("an operator has decided which data are right"));
+    assert!(b.has("of b alone"));
+    assert!(diverged.runs().is_empty() && !diverged.kept().join("copy-is-not-complete").exists());
+    // With rejoin=refuse nobody tries again, and the server runs on.
+    let server = b.process().pid;
+    diverged.agent().parameter("rejoin", "refuse").run("reload-agent").ok();
+    assert!(!b.state().join("systole-db.copy").exists());
+    assert_eq!(b.process().pid, server);
+    diverged.agent().run("stop").ok();
 }
 
 /// With a key that is missing the last other copy of the data was gone, and no copy came for ever.
@@ -320,7 +504,11 @@ fn logs_outside_of_the_data_directory_go_with_the_data() {
     assert!(!b.has("of b alone") && b.has("first"));
     assert_eq!(diverged.runs().iter().filter(|run| *run != "--check").count(), 1, "{:?}", diverged.runs());
     let kept = b.data().with_file_name("data.systole-kept");
-    let logs = std::fs::read_dir(&kept).unwrap().flatten().filter(|e| e.file_name().to_string_lossy().starts_with("binlog.")).count();
+    let logs = std::fs::read_dir(kept.join("logs-0001"))
+        .unwrap()
+        .flatten()
+        .filter(|e| e.file_name().to_string_lossy().starts_with("binlog."))
+        .count();
     assert!(logs > 0, "what only it had is kept");
     assert!(!kept.join("copy-is-not-complete").exists());
 }
@@ -412,9 +600,10 @@ fn a_clone_whose_server_died_is_no_copy_and_is_made_again() {
     diverged.group.wait_attached("b");
     assert!(b.has("first"));
     // The server of the second attempt began its logs with the names of those that were kept at the first.
-    let kept = std::fs::read_dir(b.data().with_file_name("data.systole-kept")).unwrap().flatten();
+    let kept = std::fs::read_dir(b.data().with_file_name("data.systole-kept").join("logs-0001")).unwrap().flatten();
     let holds = |entry: std::fs::DirEntry| std::fs::read(entry.path()).is_ok_and(|log| log.windows(10).any(|part| part == b"of b alone"));
     assert!(kept.into_iter().any(holds), "what only it had is kept");
+    assert!(!diverged.kept().join("logs-0002").exists(), "an attempt after another keeps nothing anew");
 }
 
 /// A data directory that is a mount of its own: what is kept goes to another file system, which others need as well.

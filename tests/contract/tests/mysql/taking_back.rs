@@ -131,7 +131,18 @@ fn a_killed_primary_takes_back_what_nobody_was_told_of_whenever_it_is_killed_aga
     }
     let group = reign(&[("rejoin", "rewind")]);
     let mut names = [("a", "b"), ("b", "a")].into_iter().cycle();
-    for step in ["", "rewind-noted", "rewind-prepared", "rewind-committed", "rewind-finished", "rewind-renamed", "rewind-follows"] {
+    // From the second on, whoever takes back was a replica before, and has written since what was acknowledged: its position of then is not in
+    // what it has in common with the others.
+    for step in [
+        "",
+        "rewind-noted",
+        "rewind-prepared",
+        "rewind-committed",
+        "rewind-forgotten",
+        "rewind-finished",
+        "rewind-renamed",
+        "rewind-follows",
+    ] {
         let (old, new) = names.next().unwrap();
         let node = group.node(old);
         let before = identity(node);
@@ -306,6 +317,25 @@ fn what_an_operator_gave_up_is_not_taken_back() {
     start(&group, "a", "b");
     says(a, "an operator decided, or a primary acknowledged without a replica");
     assert!(a.has("of the tail"));
+}
+
+/// Also where it was begun before: whose data are right may be those that would be taken back.
+#[test]
+fn what_an_operator_has_decided_meanwhile_is_not_taken_back() {
+    if !Server::here().is_lossless() {
+        return;
+    }
+    let group = reign(&[("rejoin", "rewind")]);
+    let a = group.node("a");
+    diverge(&group, "a", "b", &TAIL, "COMMIT");
+    start_and_die(&group, "a", "b", "rewind-noted");
+    a.agent().run("stop").ok();
+    group.cluster.set_record("db", "epoch=1 node=b");
+    start(&group, "a", "b");
+    says(a, "an operator has decided which data are right, and nobody was promoted since");
+    assert!(a.has("of the tail"));
+    assert!(kept(a).iter().any(|name| name == "taking-back-is-not-complete"), "{:?}", kept(a));
+    assert!(!a.log().contains("were taken back, and all"), "{}", a.log());
 }
 
 /// An orderly shutdown from outside answers the clients that wait.
