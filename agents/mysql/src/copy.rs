@@ -11,7 +11,8 @@ use process::{Directory, Files};
 
 use crate::agent::MySql;
 use crate::dialect::{Row, quoted};
-use crate::gtid::Flavour;
+use crate::election;
+use crate::gtid::{Flavour, Gtids};
 use crate::limits;
 use crate::rejoin::Rejoining;
 use crate::rewind::TAKEN_BACK;
@@ -300,7 +301,12 @@ impl MySql {
         self.write_copy_note(Means::Plugin, &[], number)?;
         if by_program {
             // It keeps its server_id and counts on from what the copy holds: it would give names again that a third server may have received.
-            self.note_given_up(&server.executed()?)?;
+            // What the primary has as well is not given up.
+            let (held, record) = (server.executed()?, self.record()?);
+            let given_up = record.as_ref().map_or(Some(held.clone()), |record| Gtids::parse_any(&election::errant(&held, record)?).ok());
+            if let Some(names) = given_up {
+                self.note_given_up(&names)?;
+            }
             drop(server);
             self.end_server()?;
             self.write_copy_note(Means::Program, &logs, number)?;

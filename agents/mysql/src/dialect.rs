@@ -246,7 +246,7 @@ impl Dialect {
         }
         match self.flavour {
             Flavour::MySql => columns.extend(["gtid_executed", "server_uuid", "gtid_mode", "enforce_gtid_consistency"]),
-            Flavour::MariaDb => columns.extend(["gtid_binlog_state", "gtid_slave_pos", "gtid_strict_mode"]),
+            Flavour::MariaDb => columns.extend(["gtid_binlog_state", "gtid_slave_pos", "gtid_strict_mode", "gtid_domain_id"]),
         }
         columns.push(if self.old() { "log_slave_updates" } else { "log_replica_updates" });
         let semi_sync: Vec<String> = self.semi_sync.map(|s| s.switches()).into_iter().flatten().collect();

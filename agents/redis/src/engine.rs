@@ -92,8 +92,8 @@ impl<'a> Local<'a> {
             return Sight::Stuck(STOPPED.into());
         }
         // Of the thread that answers clients. In clock ticks one that has nothing to do does nothing for seconds: clients whose commands are
-        // held back (CLIENT PAUSE) leave it little to do.
-        let worked = process.first_thread_time();
+        // held back (CLIENT PAUSE) leave it little to do. And of all threads: that of a module may have the lock that the first one waits for.
+        let worked = (process.first_thread_time(), process.cpu_ticks());
         let begin = Instant::now();
         let answer = self.redis.connect(limit).and_then(|mut server| server.observe_by(begin + limit).map(|seen| (server, seen)));
         match answer {
@@ -103,7 +103,7 @@ impl<'a> Local<'a> {
             }
             Err(Fault::Engaged(why)) => Sight::Engaged(why),
             Err(Fault::Silent(why)) => {
-                let works = process.first_thread_time() > worked;
+                let works = process.first_thread_time() > worked.0 || process.cpu_ticks() > worked.1;
                 match process.state() {
                     ProcessState::Gone => Sight::Ended,
                     ProcessState::Frozen => Sight::Stuck(STOPPED.into()),

@@ -163,9 +163,10 @@ pub(crate) fn lose_what_is_not_synced(paths: &LabPaths, spec: &LabSpec, node: &s
         let point = PathBuf::from(format!("/proc/{leader}/root{}", volume.path.display()));
         let mounted = std::fs::File::open(&point).context(|| format!("open {}", point.display()))?;
         // Whatever somebody in the node has put there, or the machine's own disk, is not touched.
-        if is_backed_by(&mounted, &file) {
-            shut_down(&mounted).context(|| format!("shut down the file system at {}", point.display()))?;
+        if !is_backed_by(&mounted, &file) {
+            return Err(Error::Refused(format!("{} is not on {}", point.display(), file.display())));
         }
+        shut_down(&mounted).context(|| format!("shut down the file system at {}", point.display()))?;
     }
     Ok(())
 }
@@ -175,6 +176,8 @@ fn is_backed_by(directory: &std::fs::File, file: &Path) -> bool {
     let Ok(device) = directory.metadata().map(|metadata| metadata.dev()) else { return false };
     let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
     let backing = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/loop/backing_file"));
+    // The kernel has followed what links there were.
+    let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
     backing.is_ok_and(|backing| Path::new(backing.trim_end_matches('\n')) == file)
 }
 

@@ -260,7 +260,9 @@ impl Journal {
     #[must_use]
     pub fn outages(&self, least_us: u64, events: &[Event]) -> Vec<Outage> {
         let times = self.acknowledged_at();
-        let Some((_, end)) = self.span() else { return Vec::new() };
+        // What is read in the end, and clients that end later, are no time in which somebody wanted to write.
+        let tried = |r: &Record| if let Record::Write { done, .. } = r { Some(*done) } else { None };
+        let Some(end) = self.records.iter().filter_map(tried).max() else { return Vec::new() };
         let cause = |from: u64| {
             let known = events.iter().filter(|e| e.at_us <= from + 100_000).max_by_key(|e| e.at_us);
             known.map(|e| e.text.clone())
@@ -435,8 +437,11 @@ mod tests {
 
     #[test]
     fn writes_that_never_come_back_are_an_outage_to_the_end() {
-        let journal = Journal { records: vec![ack(1_000), Record::End { at: 5_000_000 }] };
+        let tried = Record::Write { t: 0, n: 2, sent: 4_000_000, done: 5_000_000, outcome: Outcome::NotSent, server: None, error: None };
+        let journal = Journal { records: vec![ack(1_000), tried, Record::End { at: 6_000_000 }] };
         assert_eq!(journal.outages(100_000, &[]).first().map(|o| (o.to, o.ended)), Some((5_000_000, false)));
+        let read_in_the_end = Journal { records: vec![ack(1_000), Record::End { at: 6_000_000 }] };
+        assert_eq!(read_in_the_end.outages(100_000, &[]), []);
     }
 
     #[test]

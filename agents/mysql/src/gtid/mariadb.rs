@@ -109,9 +109,10 @@ impl MariaDbState {
         })
     }
 
-    /// See [`super::Gtids::may_give_again`]. The next number of a domain is the one behind its newest.
-    pub(crate) fn is_behind(&self, names: &Self) -> bool {
-        names.domains.iter().any(|(domain, names)| self.domains.get(domain).is_none_or(|mine| mine.head.1 < names.head.1))
+    /// See [`super::Gtids::may_give_again`]. The next number of a domain is the one behind its newest. In one that it holds nothing of it writes
+    /// only when that is its own: what somebody once wrote in another must not keep it back for ever.
+    pub(crate) fn is_behind(&self, names: &Self, own: u32) -> bool {
+        names.domains.iter().any(|(domain, names)| self.domains.get(domain).map_or(*domain == own, |mine| mine.head.1 < names.head.1))
     }
 
     /// See [`super::Gtids::errant`]. The newest transaction of a domain must be the primary's own or in `base`. An older one is

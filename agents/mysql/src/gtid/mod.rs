@@ -145,11 +145,11 @@ impl Gtids {
     }
 
     /// Whether a server that holds this may give one of these names to what it writes next. MySQL's do not: they get another `server_uuid` when
-    /// names were given up.
-    pub(crate) fn may_give_again(&self, names: &Self) -> bool {
+    /// names were given up. `own`: the domain that it writes in (MariaDB).
+    pub(crate) fn may_give_again(&self, names: &Self, own: u32) -> bool {
         match (self, names) {
-            (Self::MariaDb(mine), Self::MariaDb(names)) => mine.is_behind(names),
-            (Self::Empty, Self::MariaDb(_)) => true,
+            (Self::MariaDb(mine), Self::MariaDb(names)) => mine.is_behind(names, own),
+            (Self::Empty, Self::MariaDb(names)) => MariaDbState::default().is_behind(names, own),
             _ => false,
         }
     }

@@ -334,9 +334,11 @@ fn a_server_made_from_a_backup_learns_what_came_before() {
 fn a_mariadb_counts_on_from_what_it_holds() {
     let set = |text: &str| Gtids::parse_any(text).unwrap();
     let given_up = set("0-1-103");
-    assert!(set("0-1-100").may_give_again(&given_up) && Gtids::Empty.may_give_again(&given_up));
-    assert!(set("1-1-200").may_give_again(&given_up), "another domain");
-    assert!(!set("0-1-100,0-2-103").may_give_again(&given_up), "the next number is 104");
+    assert!(set("0-1-100").may_give_again(&given_up, 0) && Gtids::Empty.may_give_again(&given_up, 0));
+    assert!(set("1-1-200").may_give_again(&given_up, 0), "another domain");
+    assert!(!set("0-1-100,0-2-103").may_give_again(&given_up, 0), "the next number is 104");
+    assert!(!set("0-2-950").may_give_again(&set("0-2-900,7-1-3"), 0), "nobody writes in that domain");
+    assert!(set("0-2-950").may_give_again(&set("7-1-3"), 7), "this server does");
 }
 
 #[test]

@@ -216,8 +216,9 @@ impl Instance<'_> {
     async fn reuses_names(&mut self, seen: &Observation) -> bool {
         // Whatever `rejoin` says by now: the names were given, and another server may hold them.
         let given_up = self.texts(OfHost::GivenUp).await;
+        let own = seen.variables.get("gtid_domain_id").and_then(|id| id.parse().ok()).unwrap_or_default();
         // What cannot be read may be anything.
-        given_up.iter().any(|text| Gtids::parse_any(text).map_or(true, |names| seen.executed.may_give_again(&names)))
+        given_up.iter().any(|text| Gtids::parse_any(text).map_or(true, |names| seen.executed.may_give_again(&names, own)))
     }
 
     async fn rest(&mut self, replica: Replica, everything: bool) -> Result<Box<Observation>, Fault> {

@@ -13,9 +13,10 @@ use crate::state::{State, Unheard};
 
 /// For how many monitors in a row a server may say nothing and work: five minutes and more, because what ends with it may be all data.
 const WORKS_AT_MOST: u32 = 30;
-/// For how many a replica may say nothing and do nothing that could be seen: a minute. It waits for a name server perhaps, and serves reads in
-/// between; one that hangs on its disk for good has to be ended some time. Of a primary one is enough: nobody can write meanwhile.
-const STILL_AT_MOST: u32 = 6;
+/// For how many a replica may say nothing and do nothing that could be seen: half a minute, longer than a resolver waits for one name server
+/// after the other. It serves reads in between; one that hangs on its disk for good has to be ended, since no election passes over one that is
+/// alive. Of a primary one is enough: nobody can write meanwhile.
+const STILL_AT_MOST: u32 = 3;
 /// From which monitor in a row on an operator is told that a server is busy.
 const BUSY_FOR_LONG: u32 = 3;
 /// What ends a script, or a function.
@@ -83,7 +84,7 @@ impl Instance<'_> {
             return self.broken(&format!("the server (pid {}) is stuck: in {WORKS_AT_MOST} monitors, {why}", process.pid)).await;
         }
         let busy_for = self.busy_for() + 1;
-        Ok(self.goes_on(why, "", Unheard { busy_for, working_for, still_for: 0 }).await)
+        Ok(self.goes_on(why, "", Unheard { busy_for, working_for, ..self.unheard() }).await)
     }
 
     /// A replica that says nothing, and of which no work is seen.

@@ -81,8 +81,9 @@ fn seen(asked: Option<Result<Clustered, String>>, member: bool) -> Result<Option
         None => Ok(None),
         Some(Ok(cluster)) => Ok(Some(cluster)),
         Some(Err(why)) if member => Err(format!(
-            "this node belongs to a cluster, which cannot be asked: {why}; ask again, or on another node, or start it here: systemctl start \
-             corosync pacemaker"
+            "this node belongs to a cluster, which cannot be asked: {why}; ask on another node, or look at this machine alone: systole doctor \
+             --nodes {}; then start it: systemctl start corosync pacemaker",
+            this_host()
         )),
         Some(Err(_)) => Ok(None),
     }

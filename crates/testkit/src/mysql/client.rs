@@ -144,6 +144,13 @@ impl Waiting {
         Ok(Self { id, answer })
     }
 
+    /// Whether it still waits after this time, as it should.
+    pub fn waits_for(&self, limit: Duration) -> bool {
+        let waits = self.answer(limit).is_none();
+        crate::wait::note(false);
+        waits
+    }
+
     /// What it was answered, if it was within this time, of which a busy machine counts a part.
     pub fn answer(&self, limit: Duration) -> Option<Result<String, String>> {
         crate::within(limit, || self.answer.try_recv().ok())

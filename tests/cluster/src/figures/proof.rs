@@ -53,8 +53,9 @@ pub struct Run {
     #[serde(default)]
     pub undecided: usize,
     /// How often servers that had what the primary does not have have rejoined.
+    /// `None` in a run in which that was not counted.
     #[serde(default)]
-    pub rejoined: Rejoined,
+    pub rejoined: Option<Rejoined>,
     /// Promises that were broken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub violations: Vec<Violation>,
@@ -128,7 +129,7 @@ impl Run {
         self.lost += found.lost;
         self.operations += found.operations;
         self.undecided += found.undecided;
-        self.rejoined = self.rejoined + found.rejoined;
+        self.rejoined = Some(self.rejoined.unwrap_or_default() + found.rejoined);
         self.round += 1;
         if !found.violations.is_empty() {
             let violation = Violation {
@@ -195,9 +196,9 @@ pub fn page(proof: &Proof) -> String {
 fn row(run: &Run) -> Vec<String> {
     let rounds: usize = run.outages_ms.values().map(Vec::len).sum();
     let rounds = if rounds == 0 { "-".to_owned() } else { rounds.to_string() };
-    let Rejoined { taken_back, copied } = run.rejoined;
-    let numbers = [run.acknowledged, run.lost, run.operations, run.undecided, taken_back, copied, run.violations.len()];
-    let numbers = numbers.map(|n| n.to_string());
+    let of_rejoined = |count: fn(Rejoined) -> usize| run.rejoined.map_or("-".to_owned(), |rejoined| count(rejoined).to_string());
+    let numbers = [run.acknowledged, run.lost, run.operations, run.undecided].map(|n| n.to_string());
+    let numbers = numbers.into_iter().chain([of_rejoined(|r| r.taken_back), of_rejoined(|r| r.copied), run.violations.len().to_string()]);
     [run.server.clone(), run.image.clone(), run.seed.to_string(), run.total().to_string(), rounds]
         .into_iter()
         .chain(numbers)
