@@ -286,7 +286,8 @@ caught. Faults beside cron's jobs are over the beginning of a minute. Not among 
 nodes share that of the machine). A slow disk is a file system that is frozen for 0.2 s, again and again. The outage of
 a round is the longest time without an acknowledged write of any writer, in the time of a machine at rest
 ([0023](decisions/0023-limits-count-the-time-of-a-machine-at-rest.md)); it includes the time for which the fault itself
-stops all writes, as when the power of all nodes is cut.";
+stops all writes, as when the power of all nodes is cut. A row with - in the place of how often was run before these
+rules: with `rejoin=clone`, shorter losses of power or cable, which took nothing that was not synced, and no bound.";
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test says what it saw by panicking")]
