@@ -1,5 +1,8 @@
 //! Who is promoted, with real servers and what they really hold. The cluster's tools are stand-ins.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use testkit::{Group, Lists, Signal, eventually};
 
 const ALL: &[&str] = &["a", "b", "c"];
@@ -243,15 +246,19 @@ fn a_planned_move_waits_for_the_replica_that_takes_over() {
 fn a_move_under_load_keeps_every_acknowledged_write() {
     let group = Group::established(&["a", "b"]);
     let port = group.node("a").port;
+    let written = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&written);
     let writer = std::thread::spawn(move || {
         let mut client = testkit::Client::tcp(port).unwrap();
-        (0..1_000_000).take_while(|n: &u32| client.ask(&["SET", &format!("key {n}"), "v"]).is_ok()).count()
+        while client.ask(&["SET", &format!("key {}", counted.load(Ordering::Relaxed)), "v"]).is_ok() {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
     });
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    eventually("there is a load", || written.load(Ordering::Relaxed) > 100);
     group.demote("a", &["b"], &["b"]).ok();
     group.promote("b", &["a", "b"]).ok();
-    let acknowledged = writer.join().unwrap();
-    assert!(acknowledged > 100, "there was no load: {acknowledged}");
+    writer.join().unwrap();
+    let acknowledged = written.load(Ordering::Relaxed);
     assert_eq!(group.node("b").ask(&["EXISTS", &format!("key {}", acknowledged - 1)]).unwrap(), "1");
 }
 
