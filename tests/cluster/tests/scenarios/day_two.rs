@@ -15,7 +15,7 @@ const OLD_REDIS: &str = "rehearsal-redis";
 fn what_comes_after_is_right_to_the_letter() {
     let options = LabOptions { name: lab_name("day-two"), nodes: 4, beside: 1, ..LabOptions::default() };
     let site = Workshop::up(options, |step| println!("{step}")).unwrap_or_else(|e| panic!("{e}"));
-    let page = Page { site: &site, section: RefCell::default(), servers: RefCell::default() };
+    let page = Page { site: &site, section: RefCell::default(), servers: RefCell::default(), written: RefCell::default() };
     let followed = site.follow_page("day-two", |block| {
         println!("{} (line {}, {})", block.heading, block.line, block.place);
         page.before(block)
@@ -29,6 +29,8 @@ struct Page<'a> {
     section: RefCell<String>,
     /// The servers' processes when the section began.
     servers: RefCell<Vec<String>>,
+    /// What lxc3's server had written itself before the backup. It may have been the first primary.
+    written: RefCell<Option<String>>,
 }
 
 impl Page<'_> {
@@ -41,7 +43,10 @@ impl Page<'_> {
         self.after(&last)?;
         match block.heading.as_str() {
             "Change a parameter" => *self.servers.borrow_mut() = self.processes()?,
-            "Back up" => self.publish("before the backup")?,
+            "Back up" => {
+                self.publish("before the backup")?;
+                *self.written.borrow_mut() = self.written_by_lxc3()?;
+            }
             "A security update of the servers" => self.publish("after the backup")?,
             "Replace a machine" => self.new_machine("lxc3")?,
             "Add a machine" => self.new_machine("lxc4")?,
@@ -52,14 +57,20 @@ impl Page<'_> {
         Ok(())
     }
 
+    /// The last that lxc3's server, of id 13, has written itself.
+    fn written_by_lxc3(&self) -> Result<Option<String>> {
+        let state = sql(&self.site.lab.node(3), "SELECT @@gtid_binlog_state")?;
+        Ok(state.split(',').find(|gtid| gtid.contains("-13-")).map(|gtid| gtid.trim().to_owned()))
+    }
+
     fn after(&self, section: &str) -> Result<()> {
         match section {
             "Change a parameter" => expect(self.processes()? == *self.servers.borrow(), "no server was restarted for a parameter"),
             "The account of replication" => self.site.lab.members().iter().try_for_each(replication_password),
             "Redis" => self.site.lab.members().iter().try_for_each(redis_password),
             "Back up" => {
-                let state = sql(&self.site.lab.node(3), "SELECT @@gtid_binlog_state")?;
-                expect(!state.contains("-13-"), &format!("the backup wrote nothing on lxc3: {state}"))?;
+                let (before, now) = (self.written.borrow().clone(), self.written_by_lxc3()?);
+                expect(before == now, &format!("the backup wrote nothing on lxc3: {before:?}, {now:?}"))?;
                 self.elsewhere("ssh lxc3 tar -C /root -cf - backup > /root/backup-of-lxc3.tar")
             }
             "Replace a machine" | "The data of MariaDB alone" => accounts(&self.site.lab.node(3)),
