@@ -301,8 +301,8 @@ impl MySql {
         self.write_copy_note(Means::Plugin, &[], number)?;
         if by_program {
             // It keeps its server_id and counts on from what the copy holds: it would give names again that a third server may have received.
-            // What the primary has as well is not given up.
-            let (held, record) = (server.executed()?, self.record()?);
+            // What the primary has as well is not given up; after an operator's decision nobody knows what that is.
+            let (held, record) = (server.executed()?, self.record()?.filter(|record| !record.decided()));
             let given_up = record.as_ref().map_or(Some(held.clone()), |record| Gtids::parse_any(&election::errant(&held, record)?).ok());
             if let Some(names) = given_up {
                 self.note_given_up(&names)?;
